@@ -1,0 +1,346 @@
+"""Mistral, Chat: arguments to request to pipe.
+
+`chat.stream(...)` is nothing but the way of an answer, composed:
+
+    blocks(request).pipe(lines(), events(), completions())
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from ipaddress import ip_address
+from types import TracebackType
+from typing import Self, Unpack
+from urllib.parse import urlsplit
+
+from .answer import EventStream, EventStreamAsync
+from .arguments import AnyMessage, ChatArguments, encode_body
+from .models import CompletionEvent
+from .operators import completions
+from .stream import Stream
+from .wire import MAX_EVENT_BYTES, blocks, events, lines
+from .wire.blocks import (
+    CONNECT_TIMEOUT,
+    READ_TIMEOUT,
+    Request,
+    Response,
+    Session,
+    open_session,
+    post,
+)
+
+__version__ = "0.1.0"
+__all__ = ["SERVERS", "Chat", "Mistral"]
+
+SERVERS = {
+    "global": "https://api.mistral.ai",
+    "eu": "https://api.eu.mistral.ai",
+    "us": "https://api.us.mistral.ai",
+}
+
+_PATH = "/v1/chat/completions"
+_KEY_VARIABLE = "MISTRAL_API_KEY"
+_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
+_HEADERS = {
+    "Accept": "text/event-stream",
+    "Accept-Encoding": "identity",  # compression delays tokens
+    "Content-Type": "application/json",
+    "User-Agent": f"rxmistral/{__version__} (Python {_PYTHON})",
+}
+
+
+class Mistral:
+    """The service, and how to reach it.
+
+    ```python
+    with Mistral() as client:
+        for token in client.chat.stream(model=..., messages=[...]).pipe(text()):
+            print(token, end="", flush=True)
+    ```
+
+    May be used from many threads and event loops at once. Leaving the `with` block
+    closes the idle connections; without one they are closed with the last reference.
+
+    Args:
+        api_key: The key, or a function that is asked for it before each request. Not
+            given: the environment variable MISTRAL_API_KEY.
+        server: "global", "eu" or "us".
+        server_url: Any server that speaks the same; goes before `server`. The path
+            `/v1/chat/completions` is added to it. On this machine it needs no key.
+        timeout_ms: How long the server may stay silent, in milliseconds; 60 000 if not
+            given. Connecting may take 10 s.
+        session: A `requests.Session` of your own, with its proxies, certificates and
+            adapters; it is used as it is and never closed.
+        accept_clean_end: Take any clean end of an answer for an end, for servers that
+            send neither a finish_reason nor `[DONE]`.
+        max_event_bytes: The largest event allowed, in bytes.
+    """
+
+    def __init__(
+        self,
+        api_key: str | Callable[[], str | None] | None = None,
+        *,
+        server: str | None = None,
+        server_url: str | None = None,
+        timeout_ms: float | None = None,
+        session: Session | None = None,
+        accept_clean_end: bool = False,
+        max_event_bytes: int = MAX_EVENT_BYTES,
+    ) -> None:
+        if api_key is not None and not callable(api_key):
+            _authorization(api_key)
+        if session is not None and not isinstance(session, Session):
+            raise TypeError(f"session must be a requests.Session, got {type(session).__name__}")
+        self._api_key = api_key
+        self._server_url = _base_url(server_url) if server_url else _server(server)
+        self._timeout = _seconds(timeout_ms)
+        self._own_session = session is None
+        self._session = session or open_session()
+        self._accept_clean_end = accept_clean_end
+        self._max_event_bytes = max_event_bytes
+        self.chat = Chat(self)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._own_session:
+            self._session.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.__exit__(kind, error, traceback)
+
+    def _answer(
+        self,
+        timeout: float,
+        make_request: Callable[[], Request],
+        on_response: Callable[[Response], None],
+    ) -> Stream[CompletionEvent]:
+        """The way of an answer."""
+        return blocks(
+            make_request,
+            session=self._session,
+            connect_timeout=CONNECT_TIMEOUT,
+            read_timeout=timeout,
+            on_response=on_response,
+        ).pipe(
+            lines(max_bytes=self._max_event_bytes),
+            events(max_bytes=self._max_event_bytes),
+            completions(accept_clean_end=self._accept_clean_end),
+        )
+
+    def _authorize(self, url: str) -> Callable[[], str | None]:
+        """A function that gives the Authorization header of a request to this URL."""
+        key = self._api_key
+        if callable(key):
+            ask = key
+            return lambda: _authorization(ask() or _no_key())
+        key = key or os.environ.get(_KEY_VARIABLE)
+        if key:
+            authorization = _authorization(key)
+            return lambda: authorization
+        if not _on_this_machine(url):
+            _no_key()
+        return lambda: None
+
+
+class Chat:
+    """Mistral's chat completions."""
+
+    def __init__(self, client: Mistral) -> None:
+        self._client = client
+
+    def stream(
+        self,
+        *,
+        model: str,
+        messages: Iterable[AnyMessage],
+        server_url: str | None = None,
+        timeout_ms: float | None = None,
+        http_headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        **arguments: Unpack[ChatArguments],
+    ) -> EventStream:
+        """Ask; the answer is a cold Stream of `CompletionEvent`s.
+
+        Nothing is sent before somebody reads, and each reader is a request of its own.
+        A connection that was read to its end serves the next request.
+
+        Args:
+            model: The name of the model.
+            messages: The conversation: structs, or mappings with a `role`.
+            server_url: For this call, instead of the client's.
+            timeout_ms: For this call, instead of the client's; milliseconds.
+            http_headers: Headers to add or to replace.
+            extra_body: Fields of the request that this version does not know.
+            **arguments: Everything else that may be asked; see `ChatArguments`.
+
+        Raises:
+            TypeError, ValueError: An argument cannot be sent as it is; or there is no
+                key. Nothing was sent.
+        """
+        return EventStream(
+            self._ask(model, messages, server_url, timeout_ms, http_headers, extra_body, arguments)
+        )
+
+    def stream_async(
+        self,
+        *,
+        model: str,
+        messages: Iterable[AnyMessage],
+        server_url: str | None = None,
+        timeout_ms: float | None = None,
+        http_headers: Mapping[str, str] | None = None,
+        extra_body: Mapping[str, object] | None = None,
+        **arguments: Unpack[ChatArguments],
+    ) -> EventStreamAsync:
+        """The same for programs that await: `await` opens the Stream and gives it, and
+        so does `async with`; `async for` reads it in any case.
+
+        Args: as for `stream`.
+        """
+        return EventStreamAsync(
+            self._ask(model, messages, server_url, timeout_ms, http_headers, extra_body, arguments)
+        )
+
+    def _ask(
+        self,
+        model: str,
+        messages: Iterable[AnyMessage],
+        server_url: str | None,
+        timeout_ms: float | None,
+        http_headers: Mapping[str, str] | None,
+        extra_body: Mapping[str, object] | None,
+        arguments: ChatArguments,
+    ) -> Callable[[Callable[[Response], None]], Stream[CompletionEvent]]:
+        client = self._client
+        url = (_base_url(server_url) if server_url else client._server_url) + _PATH
+        body = encode_body(model, messages, arguments, extra_body)
+        headers = _merged_headers(http_headers)
+        timeout = client._timeout if timeout_ms is None else _seconds(timeout_ms)
+        authorize = (
+            (lambda: None) if "authorization" in map(str.lower, headers) else client._authorize(url)
+        )
+
+        def make_request() -> Request:
+            return post(url, headers, body, authorize())
+
+        def connect(on_response: Callable[[Response], None]) -> Stream[CompletionEvent]:
+            def opened(response: Response) -> None:
+                _warn_of_deprecation(model, response)
+                on_response(response)
+
+            return client._answer(timeout, make_request, opened)
+
+        return connect
+
+
+# --- what a client may be told ---------------------------------------------------
+
+
+def _server(name: str | None) -> str:
+    try:
+        return SERVERS[name or "global"]
+    except KeyError:
+        raise ValueError(f"server must be one of {', '.join(SERVERS)}, got {name!r}") from None
+
+
+def _base_url(url: object) -> str:
+    if not isinstance(url, str):
+        raise TypeError(f"server_url must be a str, got {type(url).__name__}")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(f"server_url must begin with http:// or https:// and a host, got {url!r}")
+    if parts.query or parts.fragment:
+        raise ValueError(f"server_url takes no query and no fragment, got {url!r}")
+    return url.rstrip("/")
+
+
+def _on_this_machine(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
+def _seconds(milliseconds: object) -> float:
+    if milliseconds is None:
+        return READ_TIMEOUT
+    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
+        raise TypeError(f"timeout_ms must be a number, got {type(milliseconds).__name__}")
+    if not (milliseconds > 0 and math.isfinite(milliseconds)):
+        raise ValueError(f"timeout_ms must be more than 0 milliseconds, got {milliseconds}")
+    return milliseconds / 1000
+
+
+def _no_key() -> str:
+    raise ValueError(
+        f"there is no API key: give Mistral(api_key=...) or set {_KEY_VARIABLE} in the environment "
+        "(a server_url on this machine needs none)"
+    )
+
+
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+def _authorization(key: object) -> str:
+    # The messages must not show the key, which may be right but for a blank in it.
+    if not isinstance(key, str):
+        raise TypeError(f"api_key must be a str or a function, got {type(key).__name__}")
+    token = key.strip().removeprefix("Bearer ").strip()
+    if not token:
+        _no_key()
+    if not _KEY.fullmatch(token):
+        raise ValueError(
+            "the API key has characters that no key has: blanks, line ends or non-ASCII"
+        )
+    return f"Bearer {token}"
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
+_HEADER_VALUE = re.compile(r"(?![ \t])[\t\x20-\x7e\x80-\xff]*(?<![ \t])")  # RFC 9110, 5.5
+
+
+def _merged_headers(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """Ours and the caller's; names that differ in case only are the same header."""
+    if extra is not None and not isinstance(extra, Mapping):
+        raise TypeError(f"http_headers must be a mapping, got {type(extra).__name__}")
+    given = {name: _checked_header(name, value) for name, value in (extra or {}).items()}
+    replaced = {name.lower() for name in given}
+    return {name: value for name, value in _HEADERS.items() if name.lower() not in replaced} | given
+
+
+def _checked_header(name: object, value: object) -> str:
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(f"http_headers must map str to str; the one for {name!r} does not")
+    if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+        raise ValueError(f"no HTTP message can carry the header {name!r} as it is given")
+    return value
+
+
+def _warn_of_deprecation(model: str, response: Response) -> None:
+    when = response.headers.get("x-model-deprecation-timestamp")
+    if when is None:
+        return
+    with suppress(DeprecationWarning):  # a warning made an error must not end an answer
+        warnings.warn(f"the model {model} is deprecated and goes at {when}", DeprecationWarning, 2)

@@ -1,0 +1,255 @@
+"""Events to completions.
+
+The data of an event is decoded by msgspec straight into Structs; that is the way of all
+but a few events. What msgspec refuses is looked at again, slowly: the `[DONE]` that is
+no JSON, an error report, and JSON that is not quite JSON but that servers do send: raw
+control characters, NaN, and half emojis. A model's token may be one half of a surrogate
+pair; written as `"\\ud83d"` it is no text by itself, and the other half comes in the
+next chunk.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable
+
+from ..errors import (
+    ChunkError,
+    IncompleteStreamError,
+    ReportedError,
+    StreamError,
+    read_report,
+    reported_error,
+)
+from ..models import CompletionChunk, CompletionEvent, decode_hook
+from ..stream import Stream
+from ..wire import ServerSentEvent
+from .ending import Lingering
+
+__all__ = ["CompletionDecoder", "completions"]
+
+_DONE = "[DONE]"
+_AFTER_DONE = 0.25  # seconds that the body may take to end after [DONE]
+
+_decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
+
+
+class CompletionDecoder:
+    """Decodes the events of one answer, and knows how far the answer is."""
+
+    def __init__(self) -> None:
+        self.done = False  # [DONE] has come
+        self.finished = False  # a finish_reason has come
+        self.report: ReportedError | None = None  # to be raised after the chunk it came in
+        self._halves = SurrogateJoiner()
+
+    def feed(self, event: ServerSentEvent) -> CompletionEvent | None:
+        """The completion that the event holds; None for `[DONE]`, for what comes after it
+        and for blank data."""
+        if self.done:
+            return None
+        data = event.data
+        if event.event == "error":
+            raise reported_error(data, "error") or ReportedError(data)
+        try:
+            chunk = self._decode_slowly(data) if self._halves.waiting else _decode(data)
+        except (msgspec.MsgspecError, RecursionError):
+            chunk = self._decode_slowly(data)
+        if chunk is None:
+            return None
+        if not chunk.choices:
+            _raise_reported(data)
+        for choice in chunk.choices:
+            if choice.finish_reason:
+                self._finish(choice.finish_reason, data)
+        if chunk.usage is not None:
+            _keep_details(chunk, data)
+        return CompletionEvent(data=chunk)
+
+    def _finish(self, reason: str, data: str) -> None:
+        self.finished = True
+        if reason == "error":
+            said = read_report(data)
+            self.report = ReportedError(
+                said.message or "finish_reason is error", said.type, said.code
+            )
+
+    def _decode_slowly(self, data: str) -> CompletionChunk | None:
+        text = data.strip()
+        if not text or text == _DONE:
+            self.done = self.done or text == _DONE
+            return None
+        try:
+            value = json.loads(data, strict=False)
+        except (ValueError, RecursionError) as error:
+            raise ChunkError(data, str(error)) from error
+        _raise_reported(data)
+        try:
+            return msgspec.convert(self._halves.join(value), CompletionChunk, dec_hook=decode_hook)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise ChunkError(data, str(error)) from error
+
+
+class _UsageOf(msgspec.Struct):
+    usage: dict[str, Any]
+
+
+def _keep_details(chunk: CompletionChunk, data: str) -> None:
+    """Keys of the usage that the Struct has no field for."""
+    usage = chunk.usage
+    if usage is not None:
+        details = msgspec.json.decode(data, type=_UsageOf).usage
+        usage.additional_properties = {
+            key: value for key, value in details.items() if key not in usage.__struct_fields__
+        }
+
+
+def _raise_reported(data: str) -> None:
+    reported = reported_error(data)
+    if reported is not None:
+        raise reported
+
+
+# --- half emojis -----------------------------------------------------------------
+
+
+class SurrogateJoiner:
+    """Joins surrogate pairs that were cut in two over the chunks of one answer.
+
+    A high surrogate at the end of a text waits for the next text of the same kind and
+    choice, and is put before it. A lone one becomes U+FFFD, as it would in any decoder.
+    """
+
+    def __init__(self) -> None:
+        self.waiting: dict[tuple[object, ...], str] = {}
+
+    def join(self, chunk: Any) -> Any:
+        """The decoded JSON of one chunk, with every text whole."""
+        for choice in _dicts(_get(chunk, "choices")):
+            self._join_choice(choice, choice.get("index") or 0)
+        return _mended(chunk)
+
+    def _join_choice(self, choice: dict[str, Any], index: object) -> None:
+        delta = choice.get("delta")
+        if not isinstance(delta, dict):
+            return
+        last = bool(choice.get("finish_reason"))
+        if last and (index, "text") in self.waiting:
+            delta["content"] = delta.get("content") or ""
+        if isinstance(delta.get("content"), str):
+            delta["content"] = self._join((index, "text"), delta["content"], last)
+        for part in _dicts(delta.get("content")):
+            self._join_key(part, "text", (index, "text"), last)
+            for thought in _dicts(part.get("thinking")):
+                self._join_key(thought, "text", (index, "thinking"), last)
+        for call in _dicts(delta.get("tool_calls")):
+            self._join_key(
+                call.get("function"), "arguments", (index, "call", call.get("index")), last
+            )
+
+    def _join_key(self, holder: Any, key: str, place: tuple[object, ...], last: bool) -> None:
+        if isinstance(_get(holder, key), str):
+            holder[key] = self._join(place, holder[key], last)
+
+    def _join(self, place: tuple[object, ...], text: str, last: bool) -> str:
+        text = self.waiting.pop(place, "") + text
+        if not last and "\ud800" <= text[-1:] <= "\udbff":
+            self.waiting[place] = text[-1]
+            return text[:-1]
+        return text
+
+
+def _get(value: Any, key: str) -> Any:
+    return value.get(key) if isinstance(value, dict) else None
+
+
+def _dicts(value: Any) -> list[dict[str, Any]]:
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def _mended(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    if isinstance(value, list):
+        return [_mended(each) for each in value]
+    if isinstance(value, dict):
+        return {_mended(key): _mended(each) for key, each in value.items()}
+    return value
+
+
+# --- the operator ----------------------------------------------------------------
+
+
+def completions(
+    *, accept_clean_end: bool = False
+) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
+    """Events into the completions they hold.
+
+        --{"choices": ...}--{"choices": ...}--[DONE]-|->
+        --completion--------completion---------------|->
+
+    Args:
+        accept_clean_end: Take any clean end for an end, for servers that send neither
+            a finish_reason nor `[DONE]`.
+
+    Emits: one `CompletionEvent` for each chunk. `[DONE]` never surfaces, nor does what
+        comes after it.
+    Completes: when the source ends after `[DONE]` or a finish_reason; a quarter of a
+        second after `[DONE]` if it does not, as on a connection that is kept open.
+    Errors: `ChunkError` for an event without a chunk, `ReportedError` for an error of
+        the service, `IncompleteStreamError` for an end too early.
+
+    >>> import reactivex
+    >>> from rxmistral.wire import ServerSentEvent
+    >>> event = ServerSentEvent(data='{"choices": [{"delta": {"content": "Hi"}}]}')
+    >>> done = ServerSentEvent(data="[DONE]")
+    >>> Stream.of(reactivex.of(event, done)).pipe(completions()).run().data.choices[0].delta.content
+    'Hi'
+    """
+
+    def operate(source: Observable[ServerSentEvent]) -> Stream[CompletionEvent]:
+        def subscribe(
+            observer: abc.ObserverBase[CompletionEvent],
+            scheduler: abc.SchedulerBase | None = None,
+        ) -> abc.DisposableBase:
+            decoder = CompletionDecoder()
+            feed, emit = decoder.feed, observer.on_next
+            lingering = Lingering(observer, _AFTER_DONE, scheduler)
+
+            def on_next(event: ServerSentEvent) -> None:
+                try:
+                    completion = feed(event)
+                except StreamError as error:
+                    observer.on_error(error)
+                    return
+                if completion is not None:
+                    emit(completion)
+                    if decoder.report is not None:
+                        observer.on_error(decoder.report)
+                elif decoder.done:
+                    lingering.begin()
+
+            def on_error(error: Exception) -> None:
+                if decoder.done:
+                    lingering.end()
+                else:
+                    observer.on_error(error)
+
+            def on_completed() -> None:
+                if decoder.done or decoder.finished or accept_clean_end:
+                    lingering.end()
+                else:
+                    observer.on_error(IncompleteStreamError())
+
+            return CompositeDisposable(
+                source.subscribe(on_next, on_error, on_completed, scheduler=scheduler), lingering
+            )
+
+        return Stream(subscribe)
+
+    return operate

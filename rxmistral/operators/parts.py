@@ -1,0 +1,92 @@
+"""Completions to their parts: one of the `n` answers, and what it is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reactivex import Observable, abc
+
+from ..models import CompletionEvent, DeltaMessage, TextChunk
+from ..stream import Stream, operator
+
+__all__ = ["check_choice", "deltas", "text"]
+
+
+def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[DeltaMessage]]:
+    """Completions into the deltas of one answer.
+
+        --{0: a}--{1: b}--{}--{0: c, 1: d}-|->
+        --a-------------------c------------|->
+
+    Args:
+        choice: Which of the `n` answers.
+
+    >>> import reactivex
+    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
+    >>> choices = [CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))]
+    >>> event = CompletionEvent(data=CompletionChunk(choices=choices))
+    >>> reactivex.of(event).pipe(deltas()).run().content
+    'Hi'
+    """
+    check_choice(choice)
+
+    def start(observer: abc.ObserverBase[DeltaMessage]) -> Callable[[CompletionEvent], None]:
+        emit = observer.on_next
+
+        def on_next(event: CompletionEvent) -> None:
+            for each in event.data.choices:
+                if (each.index or 0) == choice:
+                    emit(each.delta)
+
+        return on_next
+
+    return operator(start)
+
+
+def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
+    """Completions into the text of one answer, as it comes; never an empty string.
+
+        --role--"Hel"--[thinking, "lo"]--""--stop-|->
+        --------"Hel"------------"lo"-------------|->
+
+    Args:
+        choice: Which of the `n` answers.
+
+    Emits: strings as they came, and the text parts of content lists. Thinking is not
+        text.
+
+    >>> import reactivex
+    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
+    >>> choices = [CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))]
+    >>> event = CompletionEvent(data=CompletionChunk(choices=choices))
+    >>> reactivex.of(event).pipe(text()).run()
+    'Hi'
+    """
+    check_choice(choice)
+
+    def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
+        emit = observer.on_next
+
+        def on_next(event: CompletionEvent) -> None:
+            for each in event.data.choices:
+                if (each.index or 0) == choice:
+                    content = each.delta.content
+                    if isinstance(content, str):
+                        if content:
+                            emit(content)
+                    elif content:
+                        for part in content:
+                            if isinstance(part, TextChunk) and part.text:
+                                emit(part.text)
+
+        return on_next
+
+    return operator(start)
+
+
+def check_choice(choice: object) -> None:
+    """Raise for what cannot be the index of an answer."""
+    if not isinstance(choice, int) or isinstance(choice, bool):
+        raise TypeError(f"choice must be an int, got {type(choice).__name__}")
+    if choice < 0:
+        raise ValueError(f"choice counts from 0, got {choice}")

@@ -1,0 +1,22 @@
+"""Bytes to events: knows HTTP and Server-Sent Events, knows no Mistral.
+
+    request ──▶ blocks ──▶ lines ──▶ events
+
+`blocks` is the only I/O. `lines` and `events` are operators on any Observable, and
+`decode_events` is the two of them without Rx.
+"""
+
+from .blocks import blocks
+from .events import EventDecoder, ServerSentEvent, decode_events, events
+from .lines import MAX_EVENT_BYTES, LineDecoder, lines
+
+__all__ = [
+    "MAX_EVENT_BYTES",
+    "EventDecoder",
+    "LineDecoder",
+    "ServerSentEvent",
+    "blocks",
+    "decode_events",
+    "events",
+    "lines",
+]
