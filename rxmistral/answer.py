@@ -38,7 +38,7 @@ class EventStream(Stream[CompletionEvent]):
     """
 
     def __init__(self, connect: Connect) -> None:
-        super().__init__(self._attach_or_ask)
+        super().__init__()
         self._connect = connect
         self._latest = _Latest()
         self._gate: _Gate | None = None
@@ -86,13 +86,17 @@ class EventStream(Stream[CompletionEvent]):
         if gate is not None:
             gate.dispose()
 
-    def _attach_or_ask(
+    def _subscribe_core(
         self, observer: Observer, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         gate, self._gate = self._gate, None
         if gate is not None:
             return gate.attach(observer)
-        return self._connect(self._latest.remember).subscribe(observer, scheduler=scheduler)
+        subscription = self._connect(self._latest.remember).subscribe(
+            observer, scheduler=scheduler
+        )
+        self._track(subscription)
+        return subscription
 
     def __del__(self) -> None:
         self._forget_gate()

@@ -275,7 +275,7 @@ def _with_extra(body: dict[str, Any], extra: Mapping[str, Any] | None) -> dict[s
 def _encode(body: dict[str, Any]) -> bytes:
     # msgspec would write NaN as null, which is a value that nobody gave.
     try:
-        plain = msgspec.to_builtins(body, str_keys=True)
+        plain = msgspec.to_builtins(body, str_keys=True, enc_hook=_plain_mapping)
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8")
     except UnicodeEncodeError as error:
@@ -286,3 +286,9 @@ def _encode(body: dict[str, Any]) -> bytes:
         raise ValueError(f"the request cannot be written as JSON: {error}") from error
     except TypeError as error:
         raise TypeError(f"the request cannot be written as JSON: {error}") from error
+
+
+def _plain_mapping(value: Any) -> dict[Any, Any]:
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"a {type(value).__name__} is no JSON")

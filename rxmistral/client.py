@@ -36,7 +36,7 @@ from .wire.blocks import (
 )
 
 __version__ = "0.1.0"
-__all__ = ["SERVERS", "Chat", "Mistral"]
+__all__ = ["KEY_VARIABLE", "SERVERS", "Chat", "Mistral"]
 
 SERVERS = {
     "global": "https://api.mistral.ai",
@@ -45,7 +45,7 @@ SERVERS = {
 }
 
 _PATH = "/v1/chat/completions"
-_KEY_VARIABLE = "MISTRAL_API_KEY"
+KEY_VARIABLE = "MISTRAL_API_KEY"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _HEADERS = {
     "Accept": "text/event-stream",
@@ -154,7 +154,7 @@ class Mistral:
         if callable(key):
             ask = key
             return lambda: _authorization(ask() or _no_key())
-        key = key or os.environ.get(_KEY_VARIABLE)
+        key = key or os.environ.get(KEY_VARIABLE)
         if key:
             authorization = _authorization(key)
             return lambda: authorization
@@ -295,7 +295,7 @@ def _seconds(milliseconds: object) -> float:
 
 def _no_key() -> str:
     raise ValueError(
-        f"there is no API key: give Mistral(api_key=...) or set {_KEY_VARIABLE} in the environment "
+        f"there is no API key: give Mistral(api_key=...) or set {KEY_VARIABLE} in the environment "
         "(a server_url on this machine needs none)"
     )
 

@@ -12,6 +12,7 @@ UTF-8 sequence. It is done on bytes because no str method cuts at these line end
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 
 from reactivex import Observable, abc
 
@@ -21,8 +22,9 @@ from ..stream import Stream
 __all__ = ["MAX_EVENT_BYTES", "LineDecoder", "lines"]
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
-"""The default bound on one line, and on the data of one event, in bytes."""
+"""The default bound on the data of one event, and so on that of one line, in bytes."""
 
+_FIELD = len(b"data: ")
 _BOM = b"\xef\xbb\xbf"
 _CR, _LF = b"\r\n"
 
@@ -35,17 +37,25 @@ class LineDecoder:
     once, so the cost grows with the bytes and not with how they are cut.
 
     Args:
-        max_bytes: A line longer than this raises `ProtocolError`.
+        max_bytes: The most data that a line may carry; a line may be as long as that and
+            the `data: ` before it.
+
+    Attributes:
+        error: What to raise after the lines that `feed` gave; None as long as no line
+            was too long. It is not raised by `feed`, which would lose those lines.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._max_bytes = max_bytes
+        self.error: ProtocolError | None = None
+        self._longest = max_bytes + _FIELD
         self._begun = bytearray()  # a line whose end has not come
         self._after_cr = False
         self._head: bytes | None = b""  # what may still be a BOM; None once that is settled
 
     def feed(self, block: bytes) -> list[bytes]:
-        """The lines that end in this block."""
+        """The lines that end in this block, up to one that is too long."""
+        if self.error is not None:
+            return []
         if self._head is not None:
             block = self._without_bom(block)
         if self._after_cr and block:
@@ -61,14 +71,18 @@ class LineDecoder:
         if lines and self._begun:
             lines[0] = self._finished(lines[0])
         if unfinished is not None:
-            self._begin(unfinished)
+            self._begun += unfinished
+        # Only a line as long as its block, or one begun in an earlier block, can be too long.
+        if len(block) > self._longest or (lines and len(lines[0]) > self._longest):
+            lines = list(takewhile(self._fits, lines))
+        self._fits(self._begun)
         return lines
 
     def close(self) -> list[bytes]:
         """The line that the end of the stream cut short, if there is one."""
         block, self._head = self._head, None
         if block:  # shorter than a BOM, and the beginning of one
-            self._begin(block)
+            self._begun += block
         return [self._finished(b"")] if self._begun else []
 
     def _without_bom(self, block: bytes) -> bytes:
@@ -80,10 +94,12 @@ class LineDecoder:
         self._head = None
         return head.removeprefix(_BOM)
 
-    def _begin(self, piece: bytes) -> None:
-        self._begun += piece
-        if len(self._begun) > self._max_bytes:
-            raise ProtocolError(f"a line of the stream is larger than {self._max_bytes} bytes")
+    def _fits(self, line: bytes | bytearray) -> bool:
+        if len(line) <= self._longest:
+            return True
+        self.error = ProtocolError(f"a line of the stream is larger than {self._longest} bytes")
+        self._begun.clear()
+        return False
 
     def _finished(self, piece: bytes) -> bytes:
         line = bytes(self._begun) + piece
@@ -98,11 +114,11 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
         -----------"data: a"-""------":"---|->
 
     Args:
-        max_bytes: The longest line allowed, in bytes.
+        max_bytes: The most data that a line may carry, in bytes.
 
     Emits: each line as soon as its end has come; a line that the end of the stream cut
         short comes with the end, and with an error too.
-    Errors: `ProtocolError` for a line longer than `max_bytes`.
+    Errors: `ProtocolError` for a line with more than that, after the lines before it.
     Source: WHATWG HTML, 9.2.5.
 
     >>> import reactivex
@@ -115,16 +131,13 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
             observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             decoder = LineDecoder(max_bytes)
-            emit = observer.on_next
+            feed, emit = decoder.feed, observer.on_next
 
             def on_next(block: bytes) -> None:
-                try:
-                    ended = decoder.feed(block)
-                except ProtocolError as error:
-                    observer.on_error(error)
-                else:
-                    for line in ended:
-                        emit(line)
+                for line in feed(block):
+                    emit(line)
+                if decoder.error is not None:
+                    observer.on_error(decoder.error)
 
             def on_error(error: Exception) -> None:
                 flush()

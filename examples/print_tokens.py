@@ -1,0 +1,12 @@
+"""Print an answer as it comes."""
+
+from rxmistral import Mistral, UserMessage, text
+
+with Mistral() as client:
+    answer = client.chat.stream(
+        model="mistral-small-latest",
+        messages=[UserMessage(content="Write a short poem about coding.")],
+    )
+    for token in answer.pipe(text()):
+        print(token, end="", flush=True)
+print()

@@ -1,0 +1,159 @@
+"""The main job from a shell: ask, and print the answer as it comes.
+
+The answer, and nothing else, goes to stdout; everything about it goes to stderr.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from .answer import EventStream
+from .arguments import ChatArguments
+from .client import KEY_VARIABLE, Mistral, __version__
+from .demo import demo_server
+from .errors import MistralError
+from .models import CompletionEvent, UsageInfo
+from .operators import text
+from .stream import Stream
+
+__all__ = ["main"]
+
+_FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; the exit code is 0, 1 for an error, 2 for a wrong call, and 130
+    when interrupted."""
+    options = _parser().parse_args(arguments)
+    screen = _Screen()
+    try:
+        with _client(options) as client:
+            _print_answer(client, options, screen)
+    except KeyboardInterrupt:
+        screen.end_line()
+        return _INTERRUPTED
+    except BrokenPipeError:  # whoever read us has enough, as in `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MistralError as error:
+        return _fail(screen, error, _FAILED)
+    except (TypeError, ValueError, OSError) as error:
+        return _fail(screen, error, _MISUSED)
+    return 0
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser(
+        prog="rxmistral",
+        description="Ask a Mistral model and print the answer as it comes.",
+        epilog=f"The key is taken from {KEY_VARIABLE}. Without one and without --server-url, "
+        "an embedded demo server answers.",
+    )
+    parser.add_argument("prompt", help="what to ask; - reads it from stdin")
+    parser.add_argument("--model", default="mistral-small-latest", help="default: %(default)s")
+    parser.add_argument("--system", metavar="TEXT", help="the system message")
+    parser.add_argument("--temperature", type=float, metavar="T")
+    parser.add_argument("--max-tokens", type=int, metavar="N")
+    parser.add_argument("--server-url", metavar="URL", help="any server that speaks the same")
+    parser.add_argument("--json", action="store_true", help="print the chunks, one a line")
+    parser.add_argument("--stats", action="store_true", help="print figures even to no terminal")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    return parser
+
+
+@contextmanager
+def _client(options: Namespace) -> Iterator[Mistral]:
+    if options.server_url or os.environ.get(KEY_VARIABLE):
+        with Mistral(server_url=options.server_url) as client:
+            yield client
+        return
+    print(f"{KEY_VARIABLE} is not set: the embedded demo server answers.", file=sys.stderr)
+    with demo_server() as server, Mistral(server_url=server.url) as client:
+        yield client
+
+
+def _ask(client: Mistral, options: Namespace) -> EventStream:
+    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    if not prompt.strip():
+        raise ValueError("the prompt is empty")
+    messages = [{"role": "user", "content": prompt}]
+    if options.system is not None:
+        messages.insert(0, {"role": "system", "content": options.system})
+    arguments: ChatArguments = {}
+    if options.temperature is not None:
+        arguments["temperature"] = options.temperature
+    if options.max_tokens is not None:
+        arguments["max_tokens"] = options.max_tokens
+    return client.chat.stream(model=options.model, messages=messages, **arguments)
+
+
+def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
+    figures = _Figures()
+    counted = Stream.of(_ask(client, options).do_action(figures.count))
+    if options.json:
+        for event in counted:
+            screen.write(msgspec.json.encode(event.data).decode() + "\n")
+    else:
+        for token in counted.pipe(text()):
+            screen.write(token)
+        screen.end_line()
+    if options.stats or sys.stderr.isatty():
+        print(figures, file=sys.stderr)
+
+
+def _fail(screen: _Screen, error: Exception, code: int) -> int:
+    screen.end_line()
+    print(f"rxmistral: {' '.join(str(error).split())}", file=sys.stderr)
+    return code
+
+
+class _Screen:
+    """stdout, and whether its last line is ended."""
+
+    def __init__(self) -> None:
+        self._in_line = False
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")  # a terminal that knows no emoji is no error
+
+    def write(self, piece: str) -> None:
+        sys.stdout.write(piece)
+        sys.stdout.flush()
+        self._in_line = not piece.endswith("\n")
+
+    def end_line(self) -> None:
+        if self._in_line:
+            self.write("\n")
+
+
+class _Figures:
+    """How much came, and how fast."""
+
+    def __init__(self) -> None:
+        self._started = time.perf_counter()
+        self._first: float | None = None
+        self._last = self._started
+        self._chunks = 0
+        self._usage: UsageInfo | None = None
+
+    def count(self, event: CompletionEvent) -> None:
+        self._usage = event.data.usage or self._usage
+        if any(choice.delta.content for choice in event.data.choices):
+            self._chunks += 1
+            self._last = time.perf_counter()
+            self._first = self._first or self._last
+
+    def __str__(self) -> str:
+        if self._first is None:
+            return "no tokens"
+        exact = self._usage.completion_tokens if self._usage else None
+        amount = f"{exact} tokens" if exact is not None else f"{self._chunks} chunks"
+        rate = (exact or self._chunks) / max(self._last - self._started, 1e-9)
+        return f"{amount}, {self._first - self._started:.2f} s to the first, {rate:.1f} a second"

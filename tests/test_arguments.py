@@ -1,0 +1,281 @@
+"""The arguments of a call become the body of its request, or are refused."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from rxmistral.arguments import ChatArguments, encode_body
+from rxmistral.models import (
+    AssistantMessage,
+    AudioChunk,
+    CustomConnector,
+    DocumentLibraryTool,
+    DocumentURLChunk,
+    FileChunk,
+    Function,
+    FunctionCall,
+    FunctionName,
+    GuardrailConfig,
+    ImageGenerationTool,
+    ImageURL,
+    ImageURLChunk,
+    JSONSchema,
+    Prediction,
+    ReferenceChunk,
+    ResourceLinkChunk,
+    ResponseFormat,
+    SystemMessage,
+    TextChunk,
+    ThinkChunk,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolMessage,
+    UnknownContentChunk,
+    UserMessage,
+)
+
+HI = [{"role": "user", "content": "Hi"}]
+
+NULLABLE = {
+    "temperature", "top_p", "presence_penalty", "frequency_penalty", "repetition_penalty",
+    "max_tokens", "min_tokens", "random_seed", "n", "top_k", "top_logprobs", "top_prompt_logprobs",
+    "logprobs", "prompt_logprobs", "stop", "metadata", "tools", "reasoning_effort", "prompt_mode",
+    "guardrails", "prompt_cache_key", "service_tier",
+}  # fmt: skip
+NOT_NULLABLE = {
+    "response_format", "tool_choice", "prediction", "parallel_tool_calls", "safe_prompt", "stream",
+}  # fmt: skip
+
+
+def body(
+    messages: Any = HI,
+    extra_body: Mapping[str, Any] | None = None,
+    model: Any = "m",
+    **arguments: Any,
+) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(encode_body(model, messages, arguments, extra_body))
+    return decoded
+
+
+def test_what_is_not_given_is_not_sent() -> None:
+    assert body() == {"model": "m", "messages": HI, "stream": True}
+
+
+def test_the_body_is_compact_and_in_utf_8() -> None:
+    encoded = encode_body("m", [{"role": "user", "content": "é😀\u2028"}], {}, None)
+    assert encoded == (
+        '{"model":"m","messages":[{"role":"user","content":"é😀\u2028"}],"stream":true}'.encode()
+    )
+
+
+def test_every_field_of_the_endpoint_can_be_given() -> None:
+    assert set(ChatArguments.__annotations__) == NULLABLE | NOT_NULLABLE
+
+
+@pytest.mark.parametrize("name", sorted(NULLABLE))
+def test_none_goes_as_null_where_the_field_is_nullable(name: str) -> None:
+    assert body(**{name: None})[name] is None
+
+
+@pytest.mark.parametrize("name", sorted(NOT_NULLABLE))
+def test_none_is_the_same_as_not_given_elsewhere(name: str) -> None:
+    assert body(**{name: None}) == body()
+
+
+TOOL = Tool(function=Function(name="f", parameters={"type": "object"}))
+SENT: list[tuple[str, Any, Any]] = [
+    ("temperature", 0.7, 0.7),
+    ("temperature", 1, 1),
+    ("top_p", 0, 0),
+    ("max_tokens", 5, 5),
+    ("logprobs", True, True),
+    ("stop", "END", "END"),
+    ("stop", ("a", "b"), ["a", "b"]),
+    ("stop", iter("ab"), ["a", "b"]),
+    ("metadata", MappingProxyType({"a": [1, None]}), {"a": [1, None]}),
+    ("reasoning_effort", "a-new-word", "a-new-word"),
+    ("service_tier", "standard_only", "standard_only"),
+    ("response_format", {"type": "json_object"}, {"type": "json_object"}),
+    (
+        "response_format",
+        ResponseFormat(
+            type="json_schema",
+            json_schema=JSONSchema(name="r", schema_definition={"type": "object"}, strict=True),
+        ),
+        {
+            "type": "json_schema",
+            "json_schema": {"name": "r", "schema": {"type": "object"}, "strict": True},
+        },
+    ),
+    (
+        "tools",
+        (
+            TOOL,
+            ImageGenerationTool(),
+            DocumentLibraryTool(library_ids=["l"]),
+            {"type": "new", "x": 1},
+        ),
+        [
+            {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}},
+            {"type": "image_generation"},
+            {"type": "document_library", "library_ids": ["l"]},
+            {"type": "new", "x": 1},
+        ],
+    ),
+    ("tools", [CustomConnector(connector_id="c")], [{"type": "connector", "connector_id": "c"}]),
+    ("tool_choice", "any", "any"),
+    (
+        "tool_choice",
+        ToolChoice(function=FunctionName(name="f")),
+        {"type": "function", "function": {"name": "f"}},
+    ),
+    ("prediction", Prediction(content="x"), {"type": "content", "content": "x"}),
+    ("guardrails", iter([GuardrailConfig(block_on_error=True)]), [{"block_on_error": True}]),
+    ("guardrails", [{"unknown": {"a": 1}}], [{"unknown": {"a": 1}}]),
+    ("parallel_tool_calls", False, False),
+    ("stream", True, True),
+]
+
+
+@pytest.mark.parametrize(("name", "given", "sent"), SENT)
+def test_what_is_given_is_sent(name: str, given: Any, sent: Any) -> None:
+    assert body(**{name: given})[name] == sent
+
+
+MESSAGES: list[tuple[Any, Any]] = [
+    (UserMessage(content="Hi"), {"role": "user", "content": "Hi"}),
+    (UserMessage(content=None), {"role": "user", "content": None}),
+    (SystemMessage(content="Be brief."), {"role": "system", "content": "Be brief."}),
+    (
+        AssistantMessage(content="A", prefix=True),
+        {"role": "assistant", "content": "A", "prefix": True},
+    ),
+    (AssistantMessage(), {"role": "assistant"}),
+    (
+        AssistantMessage(
+            content=None,
+            tool_calls=[ToolCall(id="c", function=FunctionCall(name="f", arguments='{"a":1}'))],
+        ),
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": '{"a":1}'}}],
+        },
+    ),
+    (
+        ToolMessage(content="4", tool_call_id="c", name="f"),
+        {"role": "tool", "content": "4", "tool_call_id": "c", "name": "f"},
+    ),
+    (
+        {"role": "developer", "content": "a new role", "x": 1},
+        {"role": "developer", "content": "a new role", "x": 1},
+    ),
+    (
+        UserMessage(
+            content=[
+                TextChunk(text="What?"),
+                ImageURLChunk(image_url=ImageURL(url="u", detail="low")),
+                DocumentURLChunk(document_url="d"),
+                ReferenceChunk(reference_ids=[1, "a"]),
+                FileChunk(file_id="f"),
+                ThinkChunk(thinking=[TextChunk(text="hm")], closed=True),
+                AudioChunk(input_audio="AAAA"),
+                ResourceLinkChunk(uri="r"),
+                UnknownContentChunk(type="new", y=2),
+            ]
+        ),
+        {
+            "role": "user",
+            "content": [
+                {"type": "text", "text": "What?"},
+                {"type": "image_url", "image_url": {"url": "u", "detail": "low"}},
+                {"type": "document_url", "document_url": "d"},
+                {"type": "reference", "reference_ids": [1, "a"]},
+                {"type": "file", "file_id": "f"},
+                {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True},
+                {"type": "input_audio", "input_audio": "AAAA"},
+                {"type": "resource_link", "uri": "r"},
+                {"type": "new", "y": 2},
+            ],
+        },
+    ),
+    (
+        {"role": "user", "content": [TextChunk(text="struct in a dict")]},
+        {"role": "user", "content": [{"type": "text", "text": "struct in a dict"}]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("given", "sent"), MESSAGES)
+def test_a_message_is_a_struct_or_a_mapping(given: Any, sent: Any) -> None:
+    assert body(messages=[given])["messages"] == [sent]
+
+
+def test_messages_may_be_any_iterable() -> None:
+    assert body(messages=(message for message in HI))["messages"] == HI
+    assert body(messages=(MappingProxyType(HI[0]),))["messages"] == HI
+
+
+def test_extra_body_adds_what_is_not_known_yet() -> None:
+    assert body(extra_body={"new": {"a": [1]}})["new"] == {"a": [1]}
+
+
+REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"temperature": "0.7"}, TypeError, "temperature must be a number, got '0.7'"),
+    ({"temperature": True}, TypeError, "temperature must be a number"),
+    ({"temperature": math.nan}, ValueError, "temperature must be a finite number"),
+    ({"top_p": math.inf}, ValueError, "finite"),
+    ({"max_tokens": 1.5}, TypeError, "max_tokens must be an int"),
+    ({"n": True}, TypeError, "n must be an int"),
+    ({"safe_prompt": 1}, TypeError, "safe_prompt must be a bool"),
+    ({"stop": 7}, TypeError, "stop must be"),
+    ({"stop": ["a", 7]}, TypeError, "stop must be"),
+    ({"stop": b"END"}, TypeError, "stop must be"),
+    ({"metadata": [("a", 1)]}, TypeError, "metadata must be a mapping"),
+    ({"metadata": {"a": math.nan}}, ValueError, "JSON"),
+    ({"metadata": {"a": object()}}, TypeError, "JSON"),
+    ({"response_format": "json"}, TypeError, "response_format must be"),
+    ({"tools": {"type": "function"}}, TypeError, "tools must be an iterable"),
+    ({"tools": [print]}, TypeError, "tools must be a mapping"),
+    ({"tools": "all"}, TypeError, "tools must be an iterable"),
+    ({"tool_choice": 1}, TypeError, "tool_choice must be"),
+    ({"guardrails": "strict"}, TypeError, "guardrails must be"),
+    ({"reasoning_effort": 3}, TypeError, "reasoning_effort must be a str"),
+    ({"stream": False}, ValueError, "only streams"),
+    ({"seed": 1}, TypeError, "random_seed"),
+    ({"max_completion_tokens": 1}, TypeError, "max_tokens"),
+    ({"stream_options": {}}, TypeError, "unexpected keyword argument 'stream_options'"),
+    ({"brand_new": 1}, TypeError, "extra_body"),
+    ({"model": None}, TypeError, "model must be a str"),
+    ({"model": ""}, ValueError, "model must be"),
+    ({"messages": "Hi"}, TypeError, "messages must be an iterable"),
+    ({"messages": HI[0]}, TypeError, "goes into a list"),
+    ({"messages": UserMessage(content="Hi")}, TypeError, "goes into a list"),
+    ({"messages": None}, TypeError, "messages must be"),
+    ({"messages": []}, ValueError, "at least one message"),
+    ({"messages": ["Hi"]}, TypeError, r"messages\[0\]"),
+    ({"messages": [*HI, {"content": "Hi"}]}, ValueError, r"messages\[1\] has no role"),
+    ({"messages": [{"role": "user", "content": "\ud83d"}]}, ValueError, "surrogate"),
+    ({"extra_body": {"model": "other"}}, ValueError, "'model' is in extra_body"),
+    (
+        {"extra_body": {"temperature": 1}, "temperature": 0},
+        ValueError,
+        "'temperature' is in extra_body",
+    ),
+    ({"extra_body": [1]}, TypeError, "extra_body must be a mapping"),
+]
+
+
+@pytest.mark.parametrize(("given", "kind", "told"), REFUSED)
+def test_what_cannot_be_sent_is_refused(
+    given: dict[str, Any], kind: type[Exception], told: str
+) -> None:
+    with pytest.raises(kind, match=told):
+        body(**given)

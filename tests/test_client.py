@@ -1,0 +1,274 @@
+"""A client: where it sends a call, with what key and headers, and how it refuses one."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import pytest
+import requests
+
+from rxmistral import EventStream, IncompleteStreamError, Mistral, ProtocolError, text
+from rxmistral.client import SERVERS, __version__
+from rxmistral.testing import ScriptedServer, steps
+
+HELLO = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
+CALL: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+
+
+@pytest.fixture(autouse=True)
+def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MISTRAL_API_KEY", raising=False)
+
+
+def ask(client: Mistral, **more: Any) -> EventStream:
+    return client.chat.stream(**CALL, **more)
+
+
+def test_a_call_goes_to_the_endpoint_with_the_headers_it_needs() -> None:
+    with ScriptedServer(HELLO) as server, Mistral("k", server_url=server.url + "/") as client:
+        assert list(ask(client).pipe(text())) == ["Hel", "lo"]
+        (request,) = server.requests
+    assert (request.method, request.path) == ("POST", "/v1/chat/completions")
+    assert request.headers["Authorization"] == "Bearer k"
+    assert request.headers["Accept"] == "text/event-stream"
+    assert request.headers["Accept-Encoding"] == "identity"
+    assert request.headers["Content-Type"] == "application/json"
+    assert request.headers["User-Agent"].startswith(f"rxmistral/{__version__}")
+    assert request.json == {**CALL, "stream": True}
+
+
+@pytest.mark.parametrize(
+    ("key", "sent"), [("k", "Bearer k"), ("Bearer k", "Bearer k"), (" k\n", "Bearer k")]
+)
+def test_a_key_is_sent_as_a_bearer_token_once(key: str, sent: str) -> None:
+    with ScriptedServer(HELLO) as server, Mistral(key, server_url=server.url) as client:
+        ask(client).run()
+        assert server.requests[0].headers["Authorization"] == sent
+
+
+def test_a_key_function_is_asked_for_each_request() -> None:
+    keys = iter(["first", "second"])
+    with (
+        ScriptedServer(HELLO, HELLO) as server,
+        Mistral(lambda: next(keys), server_url=server.url) as client,
+    ):
+        stream = ask(client)
+        stream.run()
+        stream.run()
+        assert [r.headers["Authorization"] for r in server.requests] == [
+            "Bearer first",
+            "Bearer second",
+        ]
+
+
+def test_what_a_key_function_raises_reaches_the_reader_of_the_stream() -> None:
+    def vault() -> str:
+        raise LookupError("the vault is shut")
+
+    with Mistral(vault) as client, pytest.raises(LookupError, match="vault"):
+        ask(client).run()
+
+
+def test_a_key_function_that_gives_none_is_told() -> None:
+    with Mistral(lambda: None) as client, pytest.raises(ValueError, match="MISTRAL_API_KEY"):
+        ask(client).run()
+
+
+def test_the_environment_has_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedServer(HELLO) as server, Mistral(server_url=server.url) as client:
+        monkeypatch.setenv("MISTRAL_API_KEY", "from-the-environment")
+        ask(client).run()
+        assert server.requests[0].headers["Authorization"] == "Bearer from-the-environment"
+
+
+@pytest.mark.parametrize("url", [None, "https://example.org", "http://10.0.0.1:8000"])
+def test_no_key_is_told_at_the_call(url: str | None) -> None:
+    with Mistral(server_url=url) as client, pytest.raises(ValueError, match="MISTRAL_API_KEY"):
+        ask(client)
+
+
+def test_a_server_on_this_machine_needs_no_key() -> None:
+    with ScriptedServer(HELLO) as server, Mistral(server_url=server.url) as client:
+        ask(client).run()
+        assert "Authorization" not in server.requests[0].headers
+    for url in ("http://localhost:1", "http://[::1]:1", "http://127.8.8.8", "http://a.localhost"):
+        ask(Mistral(server_url=url))
+
+
+def test_a_netrc_does_not_speak_for_us(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    with ScriptedServer(HELLO, HELLO) as server:
+        ask(Mistral("k", server_url=server.url)).run()
+        ask(Mistral(server_url=server.url)).run()
+        assert server.requests[0].headers["Authorization"] == "Bearer k"
+        assert "Authorization" not in server.requests[1].headers
+
+
+def test_http_headers_add_and_replace_whatever_their_case() -> None:
+    with ScriptedServer(HELLO) as server, Mistral(server_url=server.url) as client:
+        ask(
+            client, http_headers={"x-mine": "1", "user-agent": "me", "authorization": "Other x"}
+        ).run()
+        headers = server.requests[0].headers
+    assert headers["x-mine"] == "1"
+    assert headers.get_all("User-Agent") == ["me"]
+    assert headers.get_all("Authorization") == ["Other x"]
+
+
+def test_the_server_of_the_call_goes_before_that_of_the_client() -> None:
+    with ScriptedServer(HELLO) as server, Mistral("k", server="eu") as client:
+        ask(client, server_url=server.url).run()
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "url"),
+    [
+        ("global", "https://api.mistral.ai"),
+        ("eu", "https://api.eu.mistral.ai"),
+        ("us", "https://api.us.mistral.ai"),
+    ],
+)
+def test_the_three_servers_of_mistral(name: str, url: str) -> None:
+    assert SERVERS[name] == url
+    Mistral("k", server=name)
+
+
+def test_calls_one_after_another_use_one_connection() -> None:
+    with ScriptedServer(*[HELLO] * 5) as server, Mistral(server_url=server.url) as client:
+        for _ in range(5):
+            ask(client).run()
+        assert {request.connection for request in server.requests} == {0}
+
+
+def test_leaving_the_client_closes_its_idle_connections() -> None:
+    with ScriptedServer(HELLO) as server:
+        with Mistral(server_url=server.url) as client:
+            ask(client).run()
+        assert server.wait_idle()
+
+
+async def _use(client: Mistral) -> None:
+    async with client:
+        await client.chat.stream(**CALL)
+
+
+def test_an_async_with_closes_them_too() -> None:
+    import asyncio
+
+    with ScriptedServer(HELLO) as server:
+        asyncio.run(_use(Mistral(server_url=server.url)))
+        assert server.wait_idle()
+
+
+def test_a_session_of_the_user_is_used_and_not_closed() -> None:
+    with ScriptedServer(HELLO, HELLO) as server, requests.Session() as session:
+        session.headers["x-session"] = "mine"
+        adapters = dict(session.adapters)
+        for _ in range(2):
+            with Mistral(server_url=server.url, session=session) as client:
+                ask(client).run()
+        assert [r.headers["x-session"] for r in server.requests] == ["mine", "mine"]
+        assert {r.connection for r in server.requests} == {0}
+        assert dict(session.adapters) == adapters
+
+
+REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"api_key": 7}, TypeError, "api_key"),
+    ({"api_key": "  "}, ValueError, "MISTRAL_API_KEY"),
+    ({"server": "mars"}, ValueError, "global, eu, us"),
+    ({"server_url": "api.mistral.ai"}, ValueError, "http"),
+    ({"server_url": "ftp://x"}, ValueError, "http"),
+    ({"server_url": "http://x/?a=1"}, ValueError, "query"),
+    ({"server_url": 7}, TypeError, "server_url"),
+    ({"timeout_ms": 0}, ValueError, "timeout_ms"),
+    ({"timeout_ms": -1}, ValueError, "timeout_ms"),
+    ({"timeout_ms": "1"}, TypeError, "timeout_ms"),
+    ({"timeout_ms": True}, TypeError, "timeout_ms"),
+    ({"timeout_ms": float("inf")}, ValueError, "timeout_ms"),
+    ({"session": object()}, TypeError, "session"),
+]
+
+
+@pytest.mark.parametrize(("given", "kind", "told"), REFUSED)
+def test_a_client_that_cannot_work_is_refused(
+    given: dict[str, Any], kind: type[Exception], told: str
+) -> None:
+    with pytest.raises(kind, match=told):
+        Mistral(**given)
+
+
+@pytest.mark.parametrize("key", ["with blank", "line\nend", "schlüssel", "tab\there"])
+def test_a_bad_key_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(ValueError, match="characters that no key has") as caught:
+        Mistral(key)
+    assert key not in str(caught.value)
+    assert key not in repr(caught.value)
+
+
+REFUSED_CALLS: list[tuple[dict[str, Any], type[Exception], str]] = [
+    ({"timeout_ms": 0}, ValueError, "timeout_ms"),
+    ({"server_url": "nowhere"}, ValueError, "server_url"),
+    ({"http_headers": {"a b": "c"}}, ValueError, "a b"),
+    ({"http_headers": {"a": "b\r\nc: d"}}, ValueError, "header"),
+    ({"http_headers": {"a": "€"}}, ValueError, "header"),
+    ({"http_headers": {"a": 1}}, TypeError, "str"),
+    ({"http_headers": [("a", "b")]}, TypeError, "mapping"),
+    ({"temperature": "hot"}, TypeError, "temperature"),
+    ({"no_such": 1}, TypeError, "no_such"),
+]
+
+
+@pytest.mark.parametrize(("given", "kind", "told"), REFUSED_CALLS)
+def test_a_call_that_cannot_be_sent_is_refused_before_any_request(
+    given: dict[str, Any], kind: type[Exception], told: str
+) -> None:
+    with ScriptedServer(HELLO) as server, Mistral("k", server_url=server.url) as client:
+        with pytest.raises(kind, match=told):
+            ask(client, **given)
+        with pytest.raises(kind, match=told):
+            client.chat.stream_async(**CALL, **given)
+        assert not server.requests
+
+
+def test_a_generator_of_messages_is_read_once_for_every_request() -> None:
+    with ScriptedServer(HELLO, HELLO) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=(message for message in CALL["messages"]))
+        stream.run()
+        stream.run()
+        assert server.requests[0].json == server.requests[1].json
+
+
+def test_a_clean_end_is_an_end_only_where_it_was_told_to_be() -> None:
+    cut = [steps.role(), "Hi", steps.end()]
+    with ScriptedServer(cut, cut) as server:
+        with pytest.raises(IncompleteStreamError):
+            list(ask(Mistral(server_url=server.url)))
+        lenient = Mistral(server_url=server.url, accept_clean_end=True)
+        assert list(ask(lenient).pipe(text())) == ["Hi"]
+
+
+def test_the_largest_event_can_be_set() -> None:
+    with ScriptedServer(["x" * 5000]) as server:
+        client = Mistral(server_url=server.url, max_event_bytes=1000)
+        with pytest.raises(ProtocolError, match="1000 bytes"):
+            list(ask(client))
+
+
+def deprecated() -> ScriptedServer:
+    return ScriptedServer([steps.header("x-model-deprecation-timestamp", "2027-01-01"), *HELLO])
+
+
+def test_a_deprecated_model_warns() -> None:
+    with deprecated() as server, pytest.warns(DeprecationWarning, match="m is deprecated"):
+        ask(Mistral(server_url=server.url)).run()
+
+
+def test_a_warning_made_an_error_does_not_end_the_answer() -> None:
+    with deprecated() as server, warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert list(ask(Mistral(server_url=server.url)).pipe(text())) == ["Hel", "lo"]

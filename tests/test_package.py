@@ -1,0 +1,99 @@
+"""The package itself: what imports what, what is public, what is shipped."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import rxmistral
+
+PACKAGE = Path(rxmistral.__file__).parent
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Each may import from itself and from what stands before it.
+FLOORS = [
+    {"errors", "stream"},
+    {"wire"},
+    {"models"},
+    {"operators"},
+    {"answer", "arguments"},
+    {"client"},
+    {"testing"},
+    {"demo"},
+    {"cli"},
+    {"__main__", "__init__"},
+]
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def floor(name: str) -> int:
+    return next(number for number, rooms in enumerate(FLOORS) if name in rooms)
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file imports, as absolute names."""
+    package = ".".join(("rxmistral", *path.relative_to(PACKAGE).parent.parts))
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = (
+                package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            )
+            names.add(".".join([*base, *([node.module] if node.module else [])]))
+    return names
+
+
+def test_imports_point_down_only() -> None:
+    for path in MODULES:
+        for name in imported(path):
+            if name.startswith("rxmistral."):
+                used = name.split(".")[1]
+                assert used == room(path) or floor(used) <= floor(room(path)), f"{path}: {name}"
+
+
+def test_requests_is_imported_where_requests_are_sent_and_nowhere_else() -> None:
+    users = {path for path in MODULES if any(n.split(".")[0] == "requests" for n in imported(path))}
+    assert users == {PACKAGE / "wire" / "blocks.py"}
+
+
+def test_nothing_is_imported_inside_a_function() -> None:
+    for path in MODULES:
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+                for node in ast.walk(function):
+                    assert not isinstance(node, (ast.Import, ast.ImportFrom)), (
+                        f"{path}:{node.lineno}"
+                    )
+
+
+def test_three_dependencies_at_run_time() -> None:
+    needed = {line.split(">")[0] for line in requires("rxmistral") or () if "extra ==" not in line}
+    assert needed == {"reactivex", "requests", "msgspec"}
+
+
+def test_public_names_exist_and_are_listed_once() -> None:
+    assert len(rxmistral.__all__) == len(set(rxmistral.__all__))
+    for name in rxmistral.__all__:
+        assert hasattr(rxmistral, name)
+
+
+def test_every_model_operator_and_error_is_at_the_root() -> None:
+    for module in (rxmistral.models, rxmistral.operators, rxmistral.errors):
+        assert set(module.__all__) <= set(rxmistral.__all__), module.__name__
+
+
+def test_the_types_are_shipped() -> None:
+    assert (PACKAGE / "py.typed").exists()
+
+
+def test_importing_it_does_not_load_the_test_kit() -> None:
+    code = "import sys, rxmistral; sys.exit('rxmistral.testing' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -1,0 +1,119 @@
+"""What the README and the examples show has run."""
+
+from __future__ import annotations
+
+import re
+import runpy
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rxmistral.client import SERVERS
+from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+
+BLOCK = re.compile(
+    r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.M | re.S
+)
+BLOCKS = list(BLOCK.finditer(README))
+
+FIVE: Script = [
+    steps.role(),
+    "One,",
+    " two,",
+    " three,",
+    " four,",
+    " five.",
+    steps.finish(),
+    steps.done(),
+]
+
+
+def answer(request: ReceivedRequest) -> Script:
+    match request.json["messages"][-1]["content"]:
+        case "Count for ever.":
+            return [steps.role(), "one, ", "two, ", "three, ", steps.hang()]
+        case "Fail.":
+            return ["One, two, th", steps.drop()]
+        case _:
+            return FIVE
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
+    """A scripted server in Mistral's place."""
+    with ScriptedServer(answer) as server:
+        for name in SERVERS:
+            monkeypatch.setitem(SERVERS, name, server.url)
+        monkeypatch.setenv("MISTRAL_API_KEY", "key-of-the-readme")
+        yield server
+        for thread in threading.enumerate():
+            if thread.name == "rxmistral-reader":
+                thread.join(timeout=10)
+
+
+def wait_for_readers() -> None:
+    """As the interpreter does before it exits."""
+    for thread in threading.enumerate():
+        if thread.name == "rxmistral-reader" and not thread.daemon:
+            thread.join(timeout=10)
+
+
+@pytest.mark.parametrize(
+    "block", BLOCKS, ids=lambda block: f"line{README[: block.start()].count(chr(10)) + 1}"
+)
+def test_each_block_of_the_readme_runs_and_prints_what_it_says(
+    block: re.Match[str], service: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = block["code"].replace("https://api.mistral.ai", service.url)
+    exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
+    wait_for_readers()
+    output = capsys.readouterr().out
+    if block["output"] is not None:
+        assert output.strip() == block["output"].strip()
+
+
+def test_the_readme_has_the_blocks_this_file_looks_for() -> None:
+    assert len(BLOCKS) == README.count("```python") >= 8
+    assert sum(block["output"] is not None for block in BLOCKS) == README.count("```text") >= 4
+
+
+def test_the_faces_of_the_readme_print_the_same_tokens(
+    service: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (block,) = (block for block in BLOCKS if "tokens.subscribe(print)" in block["code"])
+    exec(compile(block["code"], "README.md", "exec"), {"__name__": "__main__"})
+    wait_for_readers()
+    output = capsys.readouterr().out.splitlines()
+    assert output.count(" three,") == 3
+    assert "last:  five." in output
+
+
+EXPECTED = {
+    "print_tokens": "One, two, three, four, five.\n",
+    "print_tokens_async": "Write a haiku about threads. ' five.'\n",
+    "subscribe": "28 characters\nthat was all\n",
+    "replay_a_recording": "Bonjour, monde\n",
+}
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_each_example_runs(
+    path: Path, service: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(path), run_name="__main__")
+    wait_for_readers()
+    assert EXPECTED[path.stem] in capsys.readouterr().out
+
+
+def test_the_replay_asks_nobody(
+    service: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(ROOT / "examples" / "replay_a_recording.py"), run_name="__main__")
+    assert not service.requests
+    assert "completion_tokens=4" in capsys.readouterr().out

@@ -1,0 +1,42 @@
+"""What the type checkers accept in a pipe, and what they do not.
+
+Checked, never run: a line that must not pass has a `type: ignore`, and the checkers are
+set to complain about one that is not needed.
+"""
+# pyright: reportUnnecessaryTypeIgnoreComment=true
+
+from reactivex import operators as ops
+
+from rxmistral import DeltaMessage, Mistral, Stream, completions, deltas, text, until_finished
+from rxmistral.wire import events, lines
+
+stream = Mistral("key").chat.stream(model="m", messages=[{"role": "user", "content": "Hi"}])
+
+tokens: Stream[str] = stream.pipe(until_finished(), text())
+parts: Stream[DeltaMessage] = stream.pipe(deltas())
+lengths: Stream[int] = tokens.pipe(ops.map(len))
+for token in tokens:
+    token.upper()
+for length in lengths:
+    length.bit_length()
+last: str = tokens.run()
+reasons = [event.data.choices[0].finish_reason for event in stream]
+
+
+async def pull() -> str:
+    async for token in tokens:
+        token.upper()
+    async with Mistral("key").chat.stream_async(model="m", messages=[]) as opened:
+        async for event in opened:
+            print(event.data.choices[0].delta.role)
+    return await tokens
+
+
+stream.pipe(text(), deltas())  # type: ignore[misc]
+stream.pipe(deltas(), text())  # type: ignore[misc]
+stream.pipe(completions())  # type: ignore[arg-type]
+tokens.pipe(lines())  # type: ignore[arg-type]
+tokens.pipe(until_finished())  # type: ignore[arg-type]
+stream.pipe(events(), lines())  # type: ignore[misc, arg-type]
+Mistral("key").chat.stream(model="m", messages=[], temperature="hot")  # type: ignore[arg-type]
+Mistral("key").chat.stream(model="m", messages=[], seed=1)  # type: ignore[call-arg]
