@@ -1,6 +1,6 @@
 """A Mistral answer is a stream: rxmistral makes it an Observable.
 
-    request ──▶ block ──▶ line ──▶ event ──▶ completion ──▶ delta ──▶ text
+    request ──▶ block ──▶ line ──▶ event ──▶ completion ──▶ delta ──▶ text ──▶ sentence
     client      wire/                        operators/
 
 `client` asks and composes the way, `answer` is what a call gives, `stream` is what can
@@ -14,7 +14,9 @@ from .client import Chat, Mistral, __version__
 from .errors import (
     ChunkError,
     DroppedStreamError,
+    GuardError,
     IncompleteStreamError,
+    InvalidAnswerError,
     MistralError,
     ProtocolError,
     ReportedError,
@@ -70,7 +72,34 @@ from .models import (
     UsageInfo,
     UserMessage,
 )
-from .operators import completions, deltas, text, until_finished
+from .operators import (
+    CodeBlock,
+    SentenceSegmenter,
+    SpanSegmenter,
+    StringSegmenter,
+    coalesced,
+    code_blocks,
+    completions,
+    deltas,
+    finish_reason,
+    guarded,
+    items,
+    paced,
+    paragraphs,
+    parsed,
+    partials,
+    sentences,
+    snapshots,
+    text,
+    text_lines,
+    think_tags,
+    thinking,
+    to_response,
+    tool_calls,
+    until_finished,
+    usage,
+    words,
+)
 from .stream import Stream
 from .wire import ServerSentEvent
 
@@ -133,11 +162,35 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "until_finished",
     "deltas",
     "text",
+    "thinking",
+    "tool_calls",
+    "usage",
+    "finish_reason",
+    "snapshots",
+    "to_response",
+    "sentences",
+    "SentenceSegmenter",
+    "SpanSegmenter",
+    "StringSegmenter",
+    "words",
+    "text_lines",
+    "paragraphs",
+    "code_blocks",
+    "CodeBlock",
+    "think_tags",
+    "guarded",
+    "parsed",
+    "partials",
+    "items",
+    "paced",
+    "coalesced",
     # what can go wrong
     "MistralError",
     "RequestError",
     "RequestTimeoutError",
     "StatusError",
+    "InvalidAnswerError",
+    "GuardError",
     "StreamError",
     "ProtocolError",
     "ChunkError",

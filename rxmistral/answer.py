@@ -12,73 +12,72 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from typing import Any, Self
 from weakref import WeakSet
 
 from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
 
+from .errors import MistralError, redacted
 from .models import CompletionEvent
 from .stream import Stream, being_iterated
 from .wire.blocks import Response
 
-__all__ = ["EventStream", "EventStreamAsync"]
+__all__ = ["EventStream", "EventStreamAsync", "Gate"]
 
 Observer = abc.ObserverBase[CompletionEvent]
-Connect = Callable[[Callable[[Response], None]], Stream[CompletionEvent]]
+Connect = Callable[["Gate"], Stream[CompletionEvent]]
 
 
 class EventStream(Stream[CompletionEvent]):
     """An answer of Mistral as a Stream of `CompletionEvent`s.
 
     Args:
-        connect: Composes the way of one answer, which calls the function it is given
-            when the headers are there.
+        connect: Composes the way of one answer, and tells the gate what is sent and
+            what comes back.
     """
 
     def __init__(self, connect: Connect) -> None:
         super().__init__()
         self._connect = connect
         self._latest = _Latest()
-        self._gate: _Gate | None = None
+        self._gate: Gate | None = None
         self._live = WeakSet()
 
     @property
     def response(self) -> Response:
         """The HTTP response of the latest request: `.status_code`, `.headers`.
 
-        Where nothing was sent yet it opens the Stream, and waits for the headers.
+        Waits for the headers; where nothing was sent yet it opens the Stream first.
 
         Raises:
             RequestError, StatusError: There is no answer.
         """
         if self._latest.response is None:
-            gate = self._open()
+            opened = self._latest.opened or self._open().opened
             try:
-                gate.opened.result()
+                opened.result()
             except BaseException:
                 self._forget_gate()
                 raise
         return self._latest.known()
 
     def close(self) -> Any:
-        """Stop every reading of this Stream, from any thread; never blocks."""
+        """Stop every reading of this Stream, from any thread; never blocks. A loop that
+        reads it ends."""
         self._stop()
-        self._live = WeakSet()
 
-    def _open(self) -> _Gate:
+    def _stop(self) -> None:
+        self._forget_gate()
+        super()._stop()
+        self._live = WeakSet()  # of what is subscribed from now on
+
+    def _open(self) -> Gate:
         if self._gate is None:
-            gate = _Gate()
-            self._track(gate)
-            self._gate = gate
-            latest = self._latest
-
-            def on_response(response: Response) -> None:
-                latest.response = response
-                gate.open()
-
-            gate.subscribe_to(self._connect(on_response))
+            self._gate = gate = Gate(self._latest)
+            self._track(gate, self._live)
+            gate.subscribe_to(self._connect(gate))
         return self._gate
 
     def _forget_gate(self) -> None:
@@ -86,17 +85,20 @@ class EventStream(Stream[CompletionEvent]):
         if gate is not None:
             gate.dispose()
 
+    # Not a function that Stream.__init__ is given: the Stream would hold itself through
+    # it, and one that was opened and abandoned its connection.
     def _subscribe_core(
         self, observer: Observer, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
+        live = self._live
         gate, self._gate = self._gate, None
-        if gate is not None:
-            return gate.attach(observer)
-        subscription = self._connect(self._latest.remember).subscribe(
-            observer, scheduler=scheduler
-        )
-        self._track(subscription)
-        return subscription
+        if gate is None:
+            gate = Gate(self._latest, observer)
+            gate.subscribe_to(self._connect(gate), scheduler)
+        else:
+            gate.attach(observer)
+        self._track(gate, live)
+        return gate
 
     def __del__(self) -> None:
         self._forget_gate()
@@ -146,9 +148,7 @@ class _Latest:
     """The response of the latest request, known to who does not know the Stream."""
 
     response: Response | None = None
-
-    def remember(self, response: Response) -> None:
-        self.response = response
+    opened: Future[None] | None = None
 
     def known(self) -> Response:
         if self.response is None:
@@ -156,35 +156,60 @@ class _Latest:
         return self.response
 
 
-class _Gate(Observer, abc.DisposableBase):
-    """Holds an answer back, from its headers to the first who wants to read it."""
+class Gate(Observer, abc.DisposableBase):
+    """Between one answer and who reads it: holds the answer back, from its headers on,
+    until somebody does, and keeps the key out of its error."""
 
-    def __init__(self) -> None:
+    def __init__(self, latest: _Latest, observer: Observer | None = None) -> None:
         self.opened: Future[None] = Future()
-        self._observer: Observer | None = None
+        latest.response, latest.opened = None, self.opened
+        self._latest = latest
+        self._observer = observer
+        self._secret = ""
         self._attached = Event()
+        self._ended = Event()
         self._ending: Callable[[Observer], None] | None = None
         self._lock = Lock()
         self._subscription = SingleAssignmentDisposable()
 
-    def subscribe_to(self, source: Stream[CompletionEvent]) -> None:
-        token = being_iterated.set(True)
+    def subscribe_to(
+        self, source: Stream[CompletionEvent], scheduler: abc.SchedulerBase | None = None
+    ) -> None:
+        if self._observer is not None:  # nothing to hold back: the items pass it by
+            self._subscription.disposable = source.subscribe(
+                self._observer.on_next, self.on_error, self.on_completed, scheduler=scheduler
+            )
+            return
+        token = being_iterated.set(self)
         try:
             self._subscription.disposable = source.subscribe(self)
         finally:
             being_iterated.reset(token)
 
-    def open(self) -> None:
+    def sending(self, authorization: str | None) -> None:
+        """A request is about to be sent, with this Authorization."""
+        self._secret = (authorization or "").rpartition(" ")[2]
+
+    def answered(self, response: Response) -> None:
+        """Its headers are here."""
+        self._latest.response = response
+        if 200 <= response.status_code < 300:
+            self._open()  # otherwise an error comes, which says more
+
+    def _open(self) -> None:
         with suppress(InvalidStateError):
             self.opened.set_result(None)
 
-    def attach(self, observer: Observer) -> abc.DisposableBase:
+    def attach(self, observer: Observer) -> None:
         with self._lock:
             self._observer, ending = observer, self._ending
         self._attached.set()
         if ending is not None:
             ending(observer)
-        return self
+        elif being_iterated.get() is None:
+            # The reader is a daemon, since nobody might have come. Now somebody has who
+            # does not wait for it: the interpreter must.
+            Thread(target=self._ended.wait, name="rxmistral-attached").start()
 
     def on_next(self, value: CompletionEvent) -> None:
         if self._observer is None:
@@ -193,11 +218,12 @@ class _Gate(Observer, abc.DisposableBase):
             self._observer.on_next(value)
 
     def on_error(self, error: Exception) -> None:
-        self._fail(error)
-        self._end(lambda observer: observer.on_error(error))
+        shown = redacted(error, self._secret) if isinstance(error, MistralError) else error
+        self._fail(shown)
+        self._end(lambda observer: observer.on_error(shown))
 
     def on_completed(self) -> None:
-        self.open()
+        self._open()
         self._end(lambda observer: observer.on_completed())
 
     def _fail(self, error: Exception) -> None:
@@ -208,12 +234,16 @@ class _Gate(Observer, abc.DisposableBase):
         with self._lock:
             self._ending = ending
             observer = self._observer
-        if observer is not None:
-            ending(observer)
+        try:
+            if observer is not None:
+                ending(observer)
+        finally:
+            self._ended.set()
 
     def dispose(self) -> None:
         self._subscription.dispose()
         self._attached.set()
+        self._ended.set()
         self._fail(RuntimeError("the stream was closed before the headers came"))
 
 

@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, TypeAlias, TypedDict, get_type_hints
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any, TypeAlias, TypedDict, get_args, get_type_hints
+from uuid import UUID
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -20,6 +24,7 @@ from .models import (
     DocumentLibraryTool,
     GuardrailConfig,
     ImageGenerationTool,
+    JSONSchema,
     Message,
     Prediction,
     ResponseFormat,
@@ -42,6 +47,9 @@ class ChatArguments(TypedDict, total=False):
     meaning, which is where it stands in the type together with `UnsetType`; elsewhere
     it is the same as not given. The words are explained at
     https://docs.mistral.ai/api/endpoint/chat.
+
+    A `response_format` may be a msgspec Struct, or another type that has a JSON schema:
+    the answer is then the JSON of one, which `parsed(type)` and `partials(type)` read.
     """
 
     temperature: float | UnsetType | None
@@ -51,7 +59,7 @@ class ChatArguments(TypedDict, total=False):
     stop: str | Iterable[str] | UnsetType | None
     random_seed: int | UnsetType | None
     metadata: Mapping[str, Any] | UnsetType | None
-    response_format: ResponseFormat | Mapping[str, Any] | None
+    response_format: ResponseFormat | Mapping[str, Any] | type[Any] | None
     tools: Iterable[AnyTool] | UnsetType | None
     tool_choice: str | ToolChoice | Mapping[str, Any] | None
     presence_penalty: float | UnsetType | None
@@ -76,67 +84,108 @@ class ChatArguments(TypedDict, total=False):
 
 # --- what a value must be --------------------------------------------------------
 #
-# Each function takes the value and gives what is sent for it, or raises a TypeError or
-# a ValueError that begins with what it should have been.
+# Each function takes a value and gives what is sent for it. A subclass of a number or a
+# string is sent as what it stands for: numpy's float64 is a float.
+
+
+class _RefusedError(Exception):
+    """What a value, or the one at `place` in it, should have been."""
+
+    def __init__(self, wanted: str, value: object, kind: type[Exception] = TypeError) -> None:
+        super().__init__(wanted)
+        self.wanted = wanted
+        self.value = value
+        self.kind = kind
+        self.place = ""
 
 
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError("a number")
+        raise _RefusedError("a number", value)
     if not math.isfinite(value):
-        raise ValueError("a finite number")
-    return value
+        raise _RefusedError("a finite number", value, ValueError)
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def _integer(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError("an int")
-    return value
+        raise _RefusedError("an int", value)
+    return int(value)
 
 
 def _boolean(value: Any) -> bool:
     if not isinstance(value, bool):
-        raise TypeError("a bool")
+        raise _RefusedError("a bool", value)
     return value
 
 
 def _string(value: Any) -> str:
     if not isinstance(value, str):
-        raise TypeError("a str")
-    return value
+        raise _RefusedError("a str", value)
+    return str(value)
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise TypeError("a mapping")
+        raise _RefusedError("a mapping", value)
     return dict(value)
 
 
 def _object(value: Any) -> Any:
-    return value if isinstance(value, msgspec.Struct) else _mapping(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if not isinstance(value, msgspec.Struct):
+        raise _RefusedError("a mapping or a struct", value)
+    return value
+
+
+def _response_format(value: Any) -> Any:
+    if not isinstance(value, type) and not get_args(value):
+        return _object(value)
+    try:
+        schema = msgspec.json.schema(value)
+    except TypeError as error:
+        reason = str(error).splitlines()[-1]
+        raise _RefusedError(f"a type that has a JSON schema ({reason})", value) from None
+    schema = _strict(schema)
+    named = schema.get("title", "answer")
+    name = re.sub("[^A-Za-z0-9_-]+", "_", named).strip("_")[:64]  # what services take
+    json_schema = JSONSchema(name=name or "answer", schema_definition=schema, strict=True)
+    return ResponseFormat(type="json_schema", json_schema=json_schema)
+
+
+def _string_or_object(value: Any) -> Any:
+    return str(value) if isinstance(value, str) else _object(value)
 
 
 def _objects(value: Any) -> list[Any]:
     if isinstance(value, (str, bytes, Mapping, msgspec.Struct)) or not isinstance(value, Iterable):
-        raise TypeError("an iterable of mappings or structs")
-    return [_object(each) for each in value]
-
-
-def _string_or_object(value: Any) -> Any:
-    return value if isinstance(value, str) else _object(value)
+        raise _RefusedError("an iterable of mappings or structs", value)
+    return _each(_object, value)
 
 
 def _string_or_strings(value: Any) -> str | list[str]:
     if isinstance(value, str):
-        return value
+        return str(value)
     if isinstance(value, (bytes, Mapping)) or not isinstance(value, Iterable):
-        raise TypeError("a str or an iterable of them")
-    return [_string(each) for each in value]
+        raise _RefusedError("a str or an iterable of them", value)
+    return _each(_string, value)
+
+
+def _each(check: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
+    checked = []
+    for number, value in enumerate(values):
+        try:
+            checked.append(check(value))
+        except _RefusedError as refused:
+            refused.place = f"[{number}]"
+            raise
+    return checked
 
 
 def _true(value: Any) -> bool:
     if value is not True:
-        raise ValueError("True: rxmistral only streams")
+        raise _RefusedError("True, since rxmistral only streams", value, ValueError)
     return value
 
 
@@ -165,7 +214,7 @@ _CHECKS: dict[str, Callable[[Any], Any]] = {
     ),
     "stop": _string_or_strings,
     "metadata": _mapping,
-    "response_format": _object,
+    "response_format": _response_format,
     "tools": _objects,
     "tool_choice": _string_or_object,
     "prediction": _object,
@@ -182,8 +231,48 @@ _ELSEWHERE = {
     "max_completion_tokens": "max_tokens",
     "functions": "tools",
     "function_call": "tool_choice",
-    "stream_options": "nothing: the usage always comes",
 }
+
+
+# --- the JSON schema of a type ---------------------------------------------------
+
+_DEFINITIONS = "#/$defs/"
+
+
+def _strict(schema: dict[str, Any]) -> dict[str, Any]:
+    """msgspec's schema as services want it: an object at the root, not a reference to
+    one; and in no object other keys than those it names."""
+    definitions = dict(schema.get("$defs", {}))
+    root = schema
+    if "$ref" in schema:
+        name = schema["$ref"].removeprefix(_DEFINITIONS)
+        root = definitions[name]
+        if schema["$ref"] not in _references(definitions):  # a type that holds itself
+            del definitions[name]
+    strict: dict[str, Any] = _closed({**root, "$defs": definitions} if definitions else root)
+    return strict
+
+
+def _references(schema: Any) -> set[str]:
+    if isinstance(schema, list):
+        return set().union(*map(_references, schema))
+    if not isinstance(schema, dict):
+        return set()
+    reference = schema.get("$ref")
+    own = {reference} if isinstance(reference, str) else set()
+    return own | _references(list(schema.values()))
+
+
+def _closed(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_closed(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {key: _closed(each) for key, each in schema.items()}
+    # A dict names no keys: any key is right in it.
+    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
+        closed["additionalProperties"] = False
+    return closed
 
 
 # --- the body --------------------------------------------------------------------
@@ -247,17 +336,13 @@ def _message(message: Any, number: int) -> Any:
 def _checked(name: str, value: Any) -> Any:
     try:
         return _CHECKS[name](value)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{name} must be {error}, got {value!r:.100}") from None
+    except _RefusedError as no:
+        raise no.kind(f"{name}{no.place} must be {no.wanted}, got {no.value!r:.100}") from None
 
 
 def _unexpected(name: str) -> str:
     meant = _ELSEWHERE.get(name)
-    remedy = (
-        f"Mistral's word for it is {meant}"
-        if meant
-        else "what is newer than this goes in extra_body"
-    )
+    remedy = f"Mistral's word for it is {meant}" if meant else "a newer field goes in extra_body"
     return f"stream() got an unexpected keyword argument {name!r}; {remedy}"
 
 
@@ -272,23 +357,29 @@ def _with_extra(body: dict[str, Any], extra: Mapping[str, Any] | None) -> dict[s
     return {**body, **extra}
 
 
+# msgspec would write these as strings that nobody gave.
+_NO_JSON = (bytes, bytearray, memoryview, Decimal, UUID, datetime, date, time, timedelta)
+
+
 def _encode(body: dict[str, Any]) -> bytes:
-    # msgspec would write NaN as null, which is a value that nobody gave.
     try:
-        plain = msgspec.to_builtins(body, str_keys=True, enc_hook=_plain_mapping)
+        plain = msgspec.to_builtins(body, str_keys=True, builtin_types=_NO_JSON, enc_hook=_plain)
+        # By json and not msgspec, which would write NaN as null.
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise ValueError(
-            f"the request holds half a surrogate pair, which is no text: {error}"
-        ) from None
-    except ValueError as error:
+    except UnicodeEncodeError:
+        raise ValueError("the request holds half a surrogate pair, which is no text") from None
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"the request cannot be written as JSON: {error}") from error
     except TypeError as error:
         raise TypeError(f"the request cannot be written as JSON: {error}") from error
 
 
-def _plain_mapping(value: Any) -> dict[Any, Any]:
+def _plain(value: Any) -> Any:
+    """Kinds of JSON's own that msgspec does not take for them."""
     if isinstance(value, Mapping):
         return dict(value)
+    for kind in (str, int, float):
+        if isinstance(value, kind):
+            return kind(value)
     raise TypeError(f"a {type(value).__name__} is no JSON")

@@ -19,12 +19,12 @@ from types import TracebackType
 from typing import Self, Unpack
 from urllib.parse import urlsplit
 
-from .answer import EventStream, EventStreamAsync
+from .answer import EventStream, EventStreamAsync, Gate
 from .arguments import AnyMessage, ChatArguments, encode_body
 from .models import CompletionEvent
 from .operators import completions
 from .stream import Stream
-from .wire import MAX_EVENT_BYTES, blocks, events, lines
+from .wire import MAX_EVENT_BYTES, blocks, check_max_bytes, events, lines
 from .wire.blocks import (
     CONNECT_TIMEOUT,
     READ_TIMEOUT,
@@ -97,6 +97,7 @@ class Mistral:
             _authorization(api_key)
         if session is not None and not isinstance(session, Session):
             raise TypeError(f"session must be a requests.Session, got {type(session).__name__}")
+        check_max_bytes(max_event_bytes)
         self._api_key = api_key
         self._server_url = _base_url(server_url) if server_url else _server(server)
         self._timeout = _seconds(timeout_ms)
@@ -231,25 +232,26 @@ class Chat:
         http_headers: Mapping[str, str] | None,
         extra_body: Mapping[str, object] | None,
         arguments: ChatArguments,
-    ) -> Callable[[Callable[[Response], None]], Stream[CompletionEvent]]:
+    ) -> Callable[[Gate], Stream[CompletionEvent]]:
         client = self._client
         url = (_base_url(server_url) if server_url else client._server_url) + _PATH
         body = encode_body(model, messages, arguments, extra_body)
         headers = _merged_headers(http_headers)
         timeout = client._timeout if timeout_ms is None else _seconds(timeout_ms)
-        authorize = (
-            (lambda: None) if "authorization" in map(str.lower, headers) else client._authorize(url)
-        )
+        given = next((headers[name] for name in headers if name.lower() == "authorization"), None)
+        authorize = client._authorize(url) if given is None else lambda: given
 
-        def make_request() -> Request:
-            return post(url, headers, body, authorize())
+        def connect(gate: Gate) -> Stream[CompletionEvent]:
+            def make_request() -> Request:
+                authorization = authorize()
+                gate.sending(authorization)
+                return post(url, headers, body, authorization)
 
-        def connect(on_response: Callable[[Response], None]) -> Stream[CompletionEvent]:
-            def opened(response: Response) -> None:
+            def on_response(response: Response) -> None:
                 _warn_of_deprecation(model, response)
-                on_response(response)
+                gate.answered(response)
 
-            return client._answer(timeout, make_request, opened)
+            return client._answer(timeout, make_request, on_response)
 
         return connect
 

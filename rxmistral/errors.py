@@ -4,6 +4,8 @@
     ├── RequestError              no answer came; nothing was emitted; may be repeated
     │   └── RequestTimeoutError     ... in time; also a builtin TimeoutError
     ├── StatusError               the service refused: .status .headers .body .message .type .code
+    ├── InvalidAnswerError        it is whole, but not the value asked for: .type .reason .text
+    ├── GuardError                the text matched what it must not: .position
     └── StreamError               the answer began and then broke; what was emitted stands
         ├── ProtocolError           it is not an event stream, or one event is too large
         ├── ChunkError              an event does not hold a chunk: .data, and msgspec's path
@@ -21,16 +23,17 @@ Every error pickles, chains its cause, and builds its text from its attributes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple
-
-import msgspec
+from typing import Any, NamedTuple, TypeVar
 
 __all__ = [
     "ChunkError",
     "DroppedStreamError",
+    "GuardError",
     "IncompleteStreamError",
+    "InvalidAnswerError",
     "MistralError",
     "ProtocolError",
     "ReportedError",
@@ -40,6 +43,8 @@ __all__ = [
     "StreamError",
     "StreamTimeoutError",
 ]
+
+E = TypeVar("E", bound=BaseException)
 
 _EXCERPT = 500  # characters of a body or an event that an error's text shows
 
@@ -129,8 +134,64 @@ class StatusError(MistralError):
         self.code = said.code
 
     def __str__(self) -> str:
-        said = self.message or "(an empty body)"
+        said = excerpt(self.message) or "(an empty body)"
         return f"the service refused with status {_status_line(self.status)}: {said}"
+
+
+# --- another answer --------------------------------------------------------------
+
+
+class InvalidAnswerError(MistralError):
+    """The answer ended as it should, but its text is not the JSON of the value that was
+    asked for.
+
+    Not a broken answer: that is a `StreamError`. Most often it was cut short, with the
+    finish_reason "length" (give more `max_tokens`), or the request did not ask for this
+    JSON (give the type as `response_format`).
+
+    Attributes:
+        type: The name of the type that was asked for.
+        reason: What is wrong and where, as msgspec says it: the path `$.steps[0]` is
+            the first of the steps.
+        text: The text; of an array that is read item by item, that of the item.
+    """
+
+    __match_args__ = ("type", "reason", "text")
+
+    def __init__(self, type: str, reason: str, text: str) -> None:
+        super().__init__(type, reason, text)
+        self.type = type
+        self.reason = reason
+        self.text = text
+
+    def __str__(self) -> str:
+        said = excerpt(self.text) or "(no text)"
+        return f"the answer is not JSON of the type {self.type} ({self.reason}): {said}"
+
+
+# --- an answer that is stopped ---------------------------------------------------
+
+
+class GuardError(MistralError):
+    """The text matched a pattern that `guarded(on_match="stop")` stops at; the answer
+    was cancelled there.
+
+    What was emitted stands: it is the text up to the match, and nothing of the match is
+    in it, nor in this error. Not a fault of the service or of the connection. Asking
+    again gives another answer, which may match again.
+
+    Attributes:
+        position: Where in the text the match begins, in characters.
+    """
+
+    __match_args__ = ("position",)
+
+    def __init__(self, position: int) -> None:
+        super().__init__(position)
+        self.position = position
+
+    def __str__(self) -> str:
+        return f"the text was stopped before a match at character {self.position}"
 
 
 # --- a broken answer -------------------------------------------------------------
@@ -202,7 +263,8 @@ class ReportedError(StreamError):
 
     def __str__(self) -> str:
         named = [part for part in (self.type, self.code and f"code {self.code}") if part]
-        return f"the service reported an error: {self.message}" + (
+        said = excerpt(self.message) or "(without a message)"
+        return f"the service reported an error: {said}" + (
             f" ({', '.join(named)})" if named else ""
         )
 
@@ -276,7 +338,7 @@ class Report(NamedTuple):
 
 def read_report(text: str) -> Report:
     """The words of an error in a body or an event's data, whatever its shape."""
-    return _walk(_decoded(text))
+    return _report(_decoded(text))
 
 
 def reported_error(data: str, event: str = "message") -> ReportedError | None:
@@ -288,7 +350,7 @@ def reported_error(data: str, event: str = "message") -> ReportedError | None:
     value = _decoded(data)
     if event != "error" and not _is_error(value):
         return None
-    said = _walk(value)
+    said = _report(value)
     return ReportedError(said.message or excerpt(data), said.type, said.code)
 
 
@@ -296,22 +358,72 @@ def _is_error(value: object) -> bool:
     return isinstance(value, dict) and (value.get("object") == "error" or bool(value.get("error")))
 
 
+def redacted(error: E, secret: str) -> E:
+    """The same error without a secret in it: services quote the key that they refuse,
+    and an error's text ends in a log.
+
+    A cause that shows the secret is cut off; it belongs to others, and is not changed.
+    """
+    if not secret:
+        return error
+    for name, value in vars(error).items():
+        setattr(error, name, _without(secret, value))
+    error.args = tuple(_without(secret, value) for value in error.args)
+    if any(secret in repr(cause) for cause in _causes(error)):
+        error.__cause__ = error.__context__ = None
+    return error
+
+
+def _without(secret: str, value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace(secret, "[key]")
+    if isinstance(value, Mapping):
+        return type(value)((name, _without(secret, each)) for name, each in value.items())  # type: ignore[call-arg]
+    return value
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    seen = {id(error)}
+    cause = error.__cause__ or error.__context__
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def excerpt(text: str) -> str:
     """The beginning of a text, on one line."""
-    line = " ".join(text[: 4 * _EXCERPT].split())
-    return line if len(line) <= _EXCERPT else line[:_EXCERPT] + "..."
+    begin = text[: 4 * _EXCERPT]
+    line = " ".join(begin.split())
+    if len(line) <= _EXCERPT and len(begin) == len(text):
+        return line
+    return line[:_EXCERPT] + "..."
+
+
+def whole(text: str) -> str:
+    """A text with its surrogate pairs joined; a lone one becomes U+FFFD, as it would in
+    any decoder."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
 def _decoded(text: str) -> object:
+    # Not strict: an error that quotes its input may hold raw control characters.
     try:
-        return msgspec.json.decode(text)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
         return None
+
+
+def _report(value: object) -> Report:
+    try:
+        return _walk(value)
+    except RecursionError:
+        return Report()
 
 
 def _walk(value: Any) -> Report:
     if isinstance(value, str):
-        return Report(value or None)
+        return Report(whole(value) or None)
     if isinstance(value, list):
         return _walk_problems(value)
     if not isinstance(value, dict):
@@ -324,27 +436,30 @@ def _walk(value: Any) -> Report:
 
 def _walk_problems(problems: list[Any]) -> Report:
     """What FastAPI's validation says: one problem an item, each with its place."""
-    said = [_place(problem) + (_walk(problem).message or "") for problem in problems]
-    first = _first(_walk(problem) for problem in problems)
+    reports = [_walk(problem) for problem in problems]
+    places = map(_place, problems)
+    said = [place + (report.message or "") for place, report in zip(places, reports, strict=True)]
+    first = _first(reports)
     return Report("; ".join(filter(None, said)) or None, first.type, first.code)
 
 
 def _place(problem: Any) -> str:
     place = problem.get("loc") if isinstance(problem, dict) else None
-    return ".".join(map(str, place)) + ": " if isinstance(place, list) else ""
+    return whole(".".join(map(str, place))) + ": " if isinstance(place, list) else ""
 
 
-def _first(reports: Any) -> Report:
-    return next((report for report in reports if report.message), Report())
+def _first(reports: Iterable[Report]) -> Report:
+    seen = [report for report in reports if any(report)]
+    return next((report for report in seen if report.message), seen[0] if seen else Report())
 
 
 def _code(value: dict[str, Any]) -> str | None:
     code = value.get("code")
-    return None if code is None or isinstance(code, (dict, list)) else str(code)
+    return None if code is None or isinstance(code, (dict, list)) else whole(str(code))
 
 
 def _word(value: object) -> str | None:
-    return value if isinstance(value, str) else None
+    return whole(value) if isinstance(value, str) else None
 
 
 def _status_line(status: int) -> str:

@@ -172,7 +172,7 @@ class UnknownContentChunk(dict[str, Any], ContentChunk):
         return self.get("type")
 
 
-_CONTENT_CHUNKS: dict[object, Callable[..., ContentChunk]] = {
+_CONTENT_CHUNKS: dict[str, Callable[..., ContentChunk]] = {
     "text": TextChunk,
     "image_url": ImageURLChunk,
     "document_url": DocumentURLChunk,
@@ -198,7 +198,8 @@ def decode_hook(wanted: type, value: Any) -> Any:
         return TextChunk(text=value)
     if not isinstance(value, dict):
         return UnknownContentChunk(value=value)
-    kind: Any = _CONTENT_CHUNKS.get(value.get("type"))
+    name = value.get("type")
+    kind: Any = _CONTENT_CHUNKS.get(name) if isinstance(name, str) else None
     if kind is not None:
         try:
             return msgspec.convert(value, kind, dec_hook=decode_hook)
@@ -239,7 +240,7 @@ class AssistantMessage(_Model):
 
     content: str | list[ContentChunk] | UnsetType | None = UNSET
     tool_calls: list[ToolCall] | UnsetType | None = UNSET
-    prefix: bool = False
+    prefix: bool | UnsetType = UNSET
     role: Literal["assistant"] = _always("assistant")
 
 

@@ -16,13 +16,15 @@ early, however it is left, disposes the subscription.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial, wraps
 from inspect import isfunction
-from queue import SimpleQueue
-from threading import Lock, Thread, get_ident
+from queue import Empty, SimpleQueue
+from threading import RLock, Thread, get_ident
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar, overload
 from weakref import WeakSet
@@ -32,6 +34,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
+from reactivex.scheduler import CurrentThreadScheduler
 
 __all__ = ["ConnectableStream", "Stream", "being_iterated", "operator"]
 
@@ -48,11 +51,15 @@ T_out = TypeVar("T_out", covariant=True)
 
 Operator = Callable[[Observable[A]], Observable[B]]
 
-being_iterated: ContextVar[bool] = ContextVar("rxmistral_being_iterated", default=False)
-"""True while a loop subscribes. A source that starts a thread makes it a daemon then:
-when the loop's own thread is gone nobody will take the items, and a thread that waits
-for that must not keep the interpreter from exiting. After a plain `subscribe` the
-thread is none, so that a script which ends in one prints the whole answer."""
+being_iterated: ContextVar[abc.DisposableBase | None] = ContextVar(
+    "rxmistral_being_iterated", default=None
+)
+"""The loop that subscribes now, where it is one that does; disposing it ends the loop.
+
+A source that starts a thread makes it a daemon then: when the loop's own thread is gone
+nobody will take the items, and a thread that waits for that must not keep the
+interpreter from exiting. After a plain `subscribe` the thread is none, so that a script
+which ends in one prints the whole answer."""
 
 
 class Stream(Observable[T_out]):
@@ -222,7 +229,8 @@ class Stream(Observable[T_out]):
         if self._entered:
             raise RuntimeError("this Stream is already open in a with block")
         self._entered = True
-        self._live = self._live or WeakSet()
+        if self._live is None:
+            self._live = WeakSet()
         return self
 
     def __exit__(
@@ -253,17 +261,33 @@ class Stream(Observable[T_out]):
         for subscription in list(live or ()):
             subscription.dispose()
 
-    def _track(self, subscription: abc.DisposableBase) -> None:
+    def _track(
+        self, subscription: abc.DisposableBase, live: WeakSet[abc.DisposableBase] | None
+    ) -> None:
+        """Have this disposed when the Stream is stopped, and the loop that reads it,
+        wherever in a pipe that is: it would wait for ever.
+
+        `live` is what the Stream had when the subscription began; where it has another
+        by now it was stopped in between.
+        """
+        if live is None:
+            return
+        loop = being_iterated.get()
+        tracked = [subscription] if loop is None else [subscription, loop]
         with _tracking:
-            if self._live is not None:
-                self._live.add(subscription)
+            stopped = live is not self._live
+            if not stopped:
+                live.update(tracked)
+        if stopped:
+            for each in tracked:
+                each.dispose()
 
     def _subscribe_core(
         self, observer: abc.ObserverBase[T_out], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
+        live = self._live
         subscription = super()._subscribe_core(observer, scheduler)
-        if self._live is not None:
-            self._track(subscription)
+        self._track(subscription, live)
         return subscription
 
 
@@ -331,7 +355,8 @@ def _as_stream(result: Any) -> Any:
 
 _inherit_fluent_methods()
 
-_tracking = Lock()
+# Reentrant, since garbage collection may end an abandoned `with` block at any moment.
+_tracking = RLock()
 
 _NOTHING: Any = object()
 
@@ -357,6 +382,10 @@ def _something(last: T) -> T:
 
 _LIMIT = 512  # items; enough to let the two threads run in turns, little enough to hold
 
+# Seconds after which who waits for his bell looks up. On Windows Ctrl-C does not
+# interrupt a thread that waits for a lock.
+_PATIENCE = 0.05 if sys.platform == "win32" else None
+
 
 class _Hop(abc.DisposableBase, Generic[T]):
     """Takes items from the thread that emits them to one that takes them in turn."""
@@ -374,11 +403,16 @@ class _Hop(abc.DisposableBase, Generic[T]):
         self._subscription = SingleAssignmentDisposable()
 
     def subscribe_to(self, stream: Stream[T], scheduler: abc.SchedulerBase | None = None) -> None:
-        token = being_iterated.set(True)
-        try:
+        def subscribe(*_: object) -> None:
             self._subscription.disposable = stream.subscribe(
                 self.on_next, self.on_error, self.on_completed, scheduler=scheduler
             )
+
+        token = being_iterated.set(self)
+        try:
+            # With the trampoline running, subscribe() gives its Disposable before the
+            # current thread's scheduler emits: a source without end can be stopped.
+            CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
         except Exception as error:  # a subscribe that raises: the loop raises it
             self.on_error(error)
         finally:
@@ -415,6 +449,7 @@ class _Hop(abc.DisposableBase, Generic[T]):
             self.paused = True
             if len(self.items) >= _LIMIT and not self._closed:
                 self._room.get()
+        self._room.put(None)  # pass it on: more than one thread may emit, and wait
 
     # the reading side
 
@@ -423,11 +458,19 @@ class _Hop(abc.DisposableBase, Generic[T]):
             self.paused = False
             self._room.put(None)
 
+    def ending(self) -> Exception:
+        """What to raise at the end. Not kept: it knows the frames that it was raised in."""
+        error = StopAsyncIteration() if self.error is None else self.error
+        self.dispose()
+        return error
+
     def dispose(self) -> None:
-        """End it for both sides, from any thread: what is still here is dropped."""
+        """End it for both sides, from any thread: what is still here is dropped, and
+        what a source that cannot be stopped emits from now on."""
         if not self._closed:
             self._closed = True
             self.items.clear()
+            self.items = deque(maxlen=0)
             self.error = None
             self.ended = True
             self._subscription.dispose()
@@ -446,7 +489,7 @@ def _iterate(
     bell: SimpleQueue[None] = SimpleQueue()
     hop: _Hop[T] = _Hop(partial(bell.put, None))
     items = hop.items
-    stream._track(hop)
+    stream._track(hop, stream._live)
     try:
         Thread(
             target=hop.subscribe_to,
@@ -464,7 +507,8 @@ def _iterate(
                 break
             hop.wanted = True
             if not items and not hop.ended:
-                bell.get()
+                with suppress(Empty):
+                    bell.get(timeout=_PATIENCE)
         if hop.error is not None:
             raise hop.error
     finally:
@@ -481,7 +525,8 @@ class _AsyncIteration(AsyncIterator[T]):
     def __init__(self, stream: Stream[T]) -> None:
         self._stream = stream
         self._hop: _Hop[T] | None = None
-        self._taken = 0
+        self._taken = 0  # since it last had to wait
+        self._waiting = False
 
     def __aiter__(self) -> Self:
         return self
@@ -489,11 +534,16 @@ class _AsyncIteration(AsyncIterator[T]):
     async def __anext__(self) -> T:
         hop = self._hop or self._start()
         items = hop.items
-        while not items:
-            await self._wait(hop)
-        self._taken += 1
-        if self._taken % _LIMIT == 0:
+        if self._taken >= _LIMIT:
+            self._taken = 0
             await self._let_others_run()
+        while not items:
+            if self._taken > 1:  # a burst: let it grow, a bell for each few items costs more
+                await self._let_others_run()
+            else:
+                await self._wait(hop)
+            self._taken = 0
+        self._taken += 1
         item = items.popleft()
         if hop.paused:
             hop.make_room()
@@ -502,7 +552,7 @@ class _AsyncIteration(AsyncIterator[T]):
     def _start(self) -> _Hop[T]:
         self._bell = _LoopBell()
         self._hop = hop = _Hop[T](self._bell.ring)
-        self._stream._track(hop)
+        self._stream._track(hop, self._stream._live)
         hop.subscribe_to(self._stream)
         return hop
 
@@ -512,11 +562,17 @@ class _AsyncIteration(AsyncIterator[T]):
         if hop.items:
             return
         if ended:
-            raise hop.error or StopAsyncIteration
+            raise hop.ending()
+        if self._waiting:  # its bell would be lost
+            raise RuntimeError("another task is waiting for the next item of this run")
         self._bell.prepare()
         hop.wanted = True
         if not hop.items and not hop.ended:
-            await self._or_dispose(self._bell.rung)
+            self._waiting = True
+            try:
+                await self._or_dispose(self._bell.rung)
+            finally:
+                self._waiting = False
 
     async def _let_others_run(self) -> None:
         """A source as fast as its reader would otherwise keep the loop to itself."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from types import MappingProxyType
 from typing import Any
 
@@ -89,11 +90,25 @@ def test_none_is_the_same_as_not_given_elsewhere(name: str) -> None:
     assert body(**{name: None}) == body()
 
 
+class Celsius(float):
+    """As numpy's float64 is: a float that calls itself something else."""
+
+
+class Markup(str):
+    __slots__ = ()
+
+
+ENDLESS: dict[str, Any] = {}
+ENDLESS["self"] = ENDLESS
+
 TOOL = Tool(function=Function(name="f", parameters={"type": "object"}))
 SENT: list[tuple[str, Any, Any]] = [
     ("temperature", 0.7, 0.7),
     ("temperature", 1, 1),
     ("top_p", 0, 0),
+    ("top_p", Celsius(0.5), 0.5),
+    ("metadata", {"a": Celsius(0.5), "b": Markup("x")}, {"a": 0.5, "b": "x"}),
+    ("stop", Markup("END"), "END"),
     ("max_tokens", 5, 5),
     ("logprobs", True, True),
     ("stop", "END", "END"),
@@ -236,14 +251,17 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"n": True}, TypeError, "n must be an int"),
     ({"safe_prompt": 1}, TypeError, "safe_prompt must be a bool"),
     ({"stop": 7}, TypeError, "stop must be"),
-    ({"stop": ["a", 7]}, TypeError, "stop must be"),
+    ({"stop": ["a", 7]}, TypeError, r"stop\[1\] must be a str, got 7"),
     ({"stop": b"END"}, TypeError, "stop must be"),
     ({"metadata": [("a", 1)]}, TypeError, "metadata must be a mapping"),
     ({"metadata": {"a": math.nan}}, ValueError, "JSON"),
     ({"metadata": {"a": object()}}, TypeError, "JSON"),
+    ({"metadata": {"a": b"bytes"}}, TypeError, "JSON"),
+    ({"metadata": {"a": Decimal("1.10")}}, TypeError, "JSON"),
+    ({"metadata": ENDLESS}, ValueError, "JSON"),
     ({"response_format": "json"}, TypeError, "response_format must be"),
     ({"tools": {"type": "function"}}, TypeError, "tools must be an iterable"),
-    ({"tools": [print]}, TypeError, "tools must be a mapping"),
+    ({"tools": [TOOL, print]}, TypeError, r"tools\[1\] must be a mapping or a struct"),
     ({"tools": "all"}, TypeError, "tools must be an iterable"),
     ({"tool_choice": 1}, TypeError, "tool_choice must be"),
     ({"guardrails": "strict"}, TypeError, "guardrails must be"),

@@ -255,7 +255,7 @@ def test_a_clean_end_is_an_end_only_where_it_was_told_to_be() -> None:
 def test_the_largest_event_can_be_set() -> None:
     with ScriptedServer(["x" * 5000]) as server:
         client = Mistral(server_url=server.url, max_event_bytes=1000)
-        with pytest.raises(ProtocolError, match="1000 bytes"):
+        with pytest.raises(ProtocolError, match="larger than"):
             list(ask(client))
 
 

@@ -34,12 +34,25 @@ FIVE: Script = [
 ]
 
 
+RECIPE: Script = [
+    steps.role(),
+    '{"title": "Crê',
+    'pes", "ingredients": [{"name": "flour", "grams": 250}',
+    ', {"name": "milk", ',
+    '"grams": 500}], "vegan": false}',
+    steps.finish(),
+    steps.done(),
+]
+
+
 def answer(request: ReceivedRequest) -> Script:
     match request.json["messages"][-1]["content"]:
         case "Count for ever.":
             return [steps.role(), "one, ", "two, ", "three, ", steps.hang()]
         case "Fail.":
             return ["One, two, th", steps.drop()]
+        case "Give me a recipe for crêpes.":
+            return RECIPE
         case _:
             return FIVE
 
@@ -95,6 +108,10 @@ def test_the_faces_of_the_readme_print_the_same_tokens(
 
 
 EXPECTED = {
+    "moderate": "One, two, [...], four, five.\n",
+    "sentences": "One, two, three, four, five.\n",
+    "speak": "One, two, three, four, five. \n",
+    "structured": "Crê []\nCrêpes ['flour']\nCrêpes ['flour', 'milk']\n",
     "print_tokens": "One, two, three, four, five.\n",
     "print_tokens_async": "Write a haiku about threads. ' five.'\n",
     "subscribe": "28 characters\nthat was all\n",

@@ -1,12 +1,53 @@
 """What goes into a pipe, in the order of the way.
 
 events ──completions()──▶ completions ──until_finished()──▶ completions
-                              ├──deltas()──▶ deltas
-                              └──text()────▶ text
+  completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),
+                  snapshots(), to_response()
+  text ──▶ sentences(), words(), text_lines(), paragraphs(), code_blocks()    cut
+           think_tags(), guarded()                                            sifted
+           parsed(), partials(), items()                                      decoded
+           paced(), coalesced()                                               in time
 """
 
 from .decoding import completions
 from .ending import until_finished
-from .parts import deltas, text
+from .fences import CodeBlock, code_blocks
+from .guarding import guarded
+from .parts import deltas, text, thinking
+from .pieces import paragraphs, text_lines, words
+from .segmentation import sentences
+from .segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
+from .structured import items, parsed, partials
+from .tags import think_tags
+from .timing import coalesced, paced
+from .tools import tool_calls
+from .totals import finish_reason, snapshots, to_response, usage
 
-__all__ = ["completions", "deltas", "text", "until_finished"]
+__all__ = [
+    "CodeBlock",
+    "SentenceSegmenter",
+    "SpanSegmenter",
+    "StringSegmenter",
+    "coalesced",
+    "code_blocks",
+    "completions",
+    "deltas",
+    "finish_reason",
+    "guarded",
+    "items",
+    "paced",
+    "paragraphs",
+    "parsed",
+    "partials",
+    "sentences",
+    "snapshots",
+    "text",
+    "text_lines",
+    "think_tags",
+    "thinking",
+    "to_response",
+    "tool_calls",
+    "until_finished",
+    "usage",
+    "words",
+]

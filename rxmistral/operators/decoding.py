@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from reactivex import Observable, abc
@@ -25,8 +25,9 @@ from ..errors import (
     StreamError,
     read_report,
     reported_error,
+    whole,
 )
-from ..models import CompletionChunk, CompletionEvent, decode_hook
+from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
 from ..stream import Stream
 from ..wire import ServerSentEvent
 from .ending import Lingering
@@ -55,9 +56,14 @@ class CompletionDecoder:
             return None
         data = event.data
         if event.event == "error":
-            raise reported_error(data, "error") or ReportedError(data)
+            _raise_reported(data, "error")
         try:
-            chunk = self._decode_slowly(data) if self._halves.waiting else _decode(data)
+            if self._halves.waiting:
+                chunk = self._decode_slowly(data)
+            else:
+                chunk = _decode(data)
+                if chunk.usage is not None:
+                    _keep_details(chunk.usage, _decode_usage(data).usage)
         except (msgspec.MsgspecError, RecursionError):
             chunk = self._decode_slowly(data)
         if chunk is None:
@@ -67,8 +73,6 @@ class CompletionDecoder:
         for choice in chunk.choices:
             if choice.finish_reason:
                 self._finish(choice.finish_reason, data)
-        if chunk.usage is not None:
-            _keep_details(chunk, data)
         return CompletionEvent(data=chunk)
 
     def _finish(self, reason: str, data: str) -> None:
@@ -88,31 +92,50 @@ class CompletionDecoder:
             value = json.loads(data, strict=False)
         except (ValueError, RecursionError) as error:
             raise ChunkError(data, str(error)) from error
-        _raise_reported(data)
         try:
-            return msgspec.convert(self._halves.join(value), CompletionChunk, dec_hook=decode_hook)
+            value = self._halves.join(_without_nulls(value))
+            chunk = msgspec.convert(value, CompletionChunk, dec_hook=decode_hook)
         except (msgspec.ValidationError, RecursionError) as error:
+            _raise_reported(data)
             raise ChunkError(data, str(error)) from error
+        if chunk.usage is not None:
+            _keep_details(chunk.usage, value["usage"])
+        return chunk
 
 
 class _UsageOf(msgspec.Struct):
     usage: dict[str, Any]
 
 
-def _keep_details(chunk: CompletionChunk, data: str) -> None:
+_decode_usage = msgspec.json.Decoder(_UsageOf).decode
+
+
+def _keep_details(usage: UsageInfo, came: dict[str, Any]) -> None:
     """Keys of the usage that the Struct has no field for."""
-    usage = chunk.usage
-    if usage is not None:
-        details = msgspec.json.decode(data, type=_UsageOf).usage
-        usage.additional_properties = {
-            key: value for key, value in details.items() if key not in usage.__struct_fields__
-        }
+    usage.additional_properties = {
+        key: value for key, value in came.items() if key not in usage.__struct_fields__
+    }
 
 
-def _raise_reported(data: str) -> None:
-    reported = reported_error(data)
+def _raise_reported(data: str, event: str = "message") -> None:
+    reported = reported_error(data, event)
     if reported is not None:
-        raise reported
+        raise reported from None
+
+
+def _without_nulls(chunk: Any) -> Any:
+    """The decoded JSON of one chunk, where null stands for nothing in it."""
+    _drop_null(chunk, "choices")
+    for choice in _dicts(_get(chunk, "choices")):
+        _drop_null(choice, "delta")
+        for call in _dicts(_get(choice.get("delta"), "tool_calls")):
+            _drop_null(call, "function")
+    return chunk
+
+
+def _drop_null(holder: Any, key: str) -> None:
+    if isinstance(holder, dict) and holder.get(key, ...) is None:
+        del holder[key]
 
 
 # --- half emojis -----------------------------------------------------------------
@@ -122,46 +145,75 @@ class SurrogateJoiner:
     """Joins surrogate pairs that were cut in two over the chunks of one answer.
 
     A high surrogate at the end of a text waits for the next text of the same kind and
-    choice, and is put before it. A lone one becomes U+FFFD, as it would in any decoder.
+    choice, and is put before it; at the end of the choice it waits no more. A lone one
+    becomes U+FFFD, as it would in any decoder.
     """
 
     def __init__(self) -> None:
-        self.waiting: dict[tuple[object, ...], str] = {}
+        self.waiting: dict[_Place, str] = {}
 
     def join(self, chunk: Any) -> Any:
         """The decoded JSON of one chunk, with every text whole."""
         for choice in _dicts(_get(chunk, "choices")):
-            self._join_choice(choice, choice.get("index") or 0)
+            self._join_choice(choice, _index(choice) or 0)
         return _mended(chunk)
 
-    def _join_choice(self, choice: dict[str, Any], index: object) -> None:
-        delta = choice.get("delta")
+    def _join_choice(self, choice: dict[str, Any], index: int) -> None:
+        last = bool(choice.get("finish_reason"))
+        delta = choice.setdefault("delta", {})
         if not isinstance(delta, dict):
             return
-        last = bool(choice.get("finish_reason"))
-        if last and (index, "text") in self.waiting:
-            delta["content"] = delta.get("content") or ""
-        if isinstance(delta.get("content"), str):
-            delta["content"] = self._join((index, "text"), delta["content"], last)
-        for part in _dicts(delta.get("content")):
-            self._join_key(part, "text", (index, "text"), last)
+        content = delta.get("content")
+        if isinstance(content, str):
+            self._join_key(delta, "content", _Place(index, "text"), last)
+        elif isinstance(content, list):
+            delta["content"] = content = [_as_part(part) for part in content]
+        for part in _dicts(content):
+            self._join_key(part, "text", _Place(index, "text"), last)
             for thought in _dicts(part.get("thinking")):
-                self._join_key(thought, "text", (index, "thinking"), last)
+                self._join_key(thought, "text", _Place(index, "thinking"), last)
         for call in _dicts(delta.get("tool_calls")):
-            self._join_key(
-                call.get("function"), "arguments", (index, "call", call.get("index")), last
-            )
+            # A call without an index is whole: no other half of it can come.
+            place = _Place(index, "arguments", _index(call))
+            self._join_key(call.get("function"), "arguments", place, last or place.call is None)
+        if last:
+            self._end(delta, index)
 
-    def _join_key(self, holder: Any, key: str, place: tuple[object, ...], last: bool) -> None:
+    def _end(self, delta: dict[str, Any], index: int) -> None:
+        """No other half will come: what waits of the text is given back; of a thought or
+        of arguments, cut short as they are, it is dropped."""
+        half = self.waiting.get(_Place(index, "text"))
+        if half is not None:
+            content = delta.get("content")
+            delta["content"] = [*content, _as_part(half)] if isinstance(content, list) else half
+        for place in [place for place in self.waiting if place.choice == index]:
+            del self.waiting[place]
+
+    def _join_key(self, holder: Any, key: str, place: _Place, last: bool) -> None:
         if isinstance(_get(holder, key), str):
-            holder[key] = self._join(place, holder[key], last)
+            text = self.waiting.pop(place, "") + holder[key]
+            if not last and "\ud800" <= text[-1:] <= "\udbff":
+                self.waiting[place] = text[-1]
+                text = text[:-1]
+            holder[key] = text
 
-    def _join(self, place: tuple[object, ...], text: str, last: bool) -> str:
-        text = self.waiting.pop(place, "") + text
-        if not last and "\ud800" <= text[-1:] <= "\udbff":
-            self.waiting[place] = text[-1]
-            return text[:-1]
-        return text
+
+class _Place(NamedTuple):
+    """The text that a delta adds to."""
+
+    choice: int
+    kind: str
+    call: int | None = None
+
+
+def _index(holder: dict[str, Any]) -> int | None:
+    index = holder.get("index")
+    return index if isinstance(index, int) else None
+
+
+def _as_part(part: Any) -> Any:
+    """Some servers put bare strings among the parts of a content list."""
+    return {"type": "text", "text": part} if isinstance(part, str) else part
 
 
 def _get(value: Any, key: str) -> Any:
@@ -174,7 +226,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        return whole(value)
     if isinstance(value, list):
         return [_mended(each) for each in value]
     if isinstance(value, dict):

@@ -73,6 +73,7 @@ def until_finished(
     Completes: when the source ends after the finishing item, so that the connection is
         free for the next request; a second after that item if the source does not.
     Errors: those that come before the finishing item; what breaks after it is no loss.
+        The finish_reason "error" finishes nothing: it is emitted, and its error follows.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
@@ -98,7 +99,7 @@ def until_finished(
                     return
                 for each in event.data.choices:
                     if each.finish_reason and (each.index or 0) == choice:
-                        finished = True
+                        finished = each.finish_reason != "error"
                 observer.on_next(event)
                 if finished:
                     lingering.begin()

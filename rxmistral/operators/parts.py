@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from reactivex import Observable, abc
 
-from ..models import CompletionEvent, DeltaMessage, TextChunk
+from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
 from ..stream import Stream, operator
 
-__all__ = ["check_choice", "deltas", "text"]
+__all__ = ["check_choice", "deltas", "text", "thinking"]
 
 
 def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[DeltaMessage]]:
@@ -82,6 +82,49 @@ def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]
         return on_next
 
     return operator(start)
+
+
+def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
+    """Completions into the reasoning of one answer, as it comes; never an empty string.
+
+        --[thinking "Let me"]--[thinking " see", "Four"]--"."-|->
+        --"Let me"-------------" see"-------------------------|->
+
+    Args:
+        choice: Which of the `n` answers.
+
+    Emits: the text in thinking parts of content lists; references are left out. For
+        servers that write their reasoning into the text, see `think_tags`.
+
+    >>> import reactivex
+    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
+    >>> content = [ThinkChunk(thinking=[TextChunk(text="Let me see")]), TextChunk(text="Four")]
+    >>> choices = [CompletionResponseStreamChoice(delta=DeltaMessage(content=content))]
+    >>> event = CompletionEvent(data=CompletionChunk(choices=choices))
+    >>> reactivex.of(event).pipe(thinking()).run()
+    'Let me see'
+    """
+    check_choice(choice)
+
+    def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
+        def on_next(event: CompletionEvent) -> None:
+            for each in event.data.choices:
+                content = each.delta.content
+                if isinstance(content, list) and (each.index or 0) == choice:
+                    for thought in _thoughts(content):
+                        observer.on_next(thought)
+
+        return on_next
+
+    return operator(start)
+
+
+def _thoughts(content: list[ContentChunk]) -> Iterator[str]:
+    for part in content:
+        if isinstance(part, ThinkChunk):
+            for thought in part.thinking:
+                if isinstance(thought, TextChunk) and thought.text:
+                    yield thought.text
 
 
 def check_choice(choice: object) -> None:

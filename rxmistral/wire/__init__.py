@@ -8,7 +8,7 @@
 
 from .blocks import blocks
 from .events import EventDecoder, ServerSentEvent, decode_events, events
-from .lines import MAX_EVENT_BYTES, LineDecoder, lines
+from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes, lines
 
 __all__ = [
     "MAX_EVENT_BYTES",
@@ -16,6 +16,7 @@ __all__ = [
     "LineDecoder",
     "ServerSentEvent",
     "blocks",
+    "check_max_bytes",
     "decode_events",
     "events",
     "lines",

@@ -6,27 +6,16 @@ One subscription is one request on one thread of its own, the reader:
                                      │ status not 200: StatusError
                                      │ no event stream: ProtocolError
 
-What makes it more than a loop is that it can be stopped at any moment from any thread
-while it is blocked in a system call. Closing a socket does not wake who reads from it,
-and closing a response waits for who reads from it; shutting the socket down does wake
-him, at once, and tells the server. So the one who disposes shuts down and the reader,
-awake again, closes.
-
-For that the socket must be known before there is a response, while the server is still
-silent: the connection pool is made to use a connection class that tells the reader on
-whose thread it works. A socket outlives the response it carried, so the connection also
-knows which reader it serves now, and nobody shuts down a socket that serves another.
+It can be stopped at any moment from any thread while it is blocked in a system call;
+how is told in `connection`.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from contextlib import suppress
-from functools import cache
-from http.client import HTTPException
-from socket import SHUT_RDWR, socket
-from threading import Lock, Thread, get_ident, local
+from http.client import BadStatusLine, HTTPException, IncompleteRead
+from threading import Thread, get_ident
 from typing import Any, NamedTuple
 
 from reactivex import abc
@@ -44,13 +33,16 @@ from ..errors import (
     RequestTimeoutError,
     StatusError,
     StreamTimeoutError,
+    excerpt,
+    redacted,
 )
 from ..stream import Stream, being_iterated
+from .connection import Cancelled, Hold, watch
 
 __all__ = ["Request", "Response", "Session", "blocks", "open_session", "post"]
 
 if not hasattr(HTTPResponse, "read1"):  # requests itself still accepts urllib3 1.26
-    raise ImportError("rxmistral reads with urllib3 2.1 or newer: pip install -U urllib3")
+    raise ImportError("rxmistral reads with urllib3 2.2 or newer: pip install -U urllib3")
 
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds
@@ -98,7 +90,9 @@ def blocks(
         # may be an event loop's.
         reader = _Reader(observer, request, session, timeouts, on_response)
         Thread(
-            target=reader.read, name="rxmistral-reader", daemon=being_iterated.get() or None
+            target=reader.read,
+            name="rxmistral-reader",
+            daemon=None if being_iterated.get() is None else True,
         ).start()
         return reader
 
@@ -123,19 +117,28 @@ def post(url: str, headers: dict[str, str], body: bytes, authorization: str | No
 def open_session() -> Session:
     """A session whose pool keeps the connections of many streams at once."""
     session = Session()
-    adapter = HTTPAdapter(pool_maxsize=_POOL_SIZE)
+    adapter = _Adapter(pool_maxsize=_POOL_SIZE)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
 
 
+class _Adapter(HTTPAdapter):
+    """Closes idle connections when it is closed; requests leaves that to the garbage
+    collection of the pools, and a response or an error that somebody keeps keeps one."""
+
+    def close(self) -> None:
+        for manager in (self.poolmanager, *self.proxy_manager.values()):
+            for key in manager.pools.keys():  # noqa: SIM118  # it cannot be iterated
+                pool = manager.pools.get(key)
+                if pool is not None:
+                    pool.close()
+        super().close()
+
+
 class _Timeouts(NamedTuple):
     connect: float
     read: float
-
-
-class _Cancelled(Exception):  # noqa: N818  # nothing went wrong
-    """Raised through requests on the reader's thread; nothing there catches it."""
 
 
 class _Reader(abc.DisposableBase):
@@ -154,22 +157,24 @@ class _Reader(abc.DisposableBase):
         self._session = session
         self._timeouts = timeouts
         self._on_response = on_response
-        self._cancelled = False
+        self._hold = Hold()
+        self._secret = ""
         self._thread: int | None = None
-        self._connection: Any = None
-        self._socket: Any = None
 
     # --- the thread ---
 
     def read(self) -> None:
         """The reader's thread: exactly one terminal, after the connection is released."""
         self._thread = get_ident()
-        _here.reader = self
         try:
             error = self._read_and_release()
-        except _Cancelled:
+        except Cancelled:
             return
-        if not self._cancelled:
+        except BaseException as death:  # sys.exit() in a callback; nobody must wait for ever
+            if not self._hold.cancelled:
+                self._observer.on_error(DroppedStreamError(repr(death)))
+            raise
+        if not self._hold.cancelled:
             if error is None:
                 self._observer.on_completed()
             else:
@@ -183,16 +188,16 @@ class _Reader(abc.DisposableBase):
             if self._on_response is not None:
                 self._on_response(response)
             self._emit_body(response)
-        except _Cancelled:
+        except Cancelled:
             raise
         except Exception as error:
-            if self._cancelled and isinstance(error, _Raised):
+            if self._hold.cancelled and isinstance(error, _Raised):
                 raise error.error from None  # no on_error after dispose: the thread's excepthook
-            return error.error if isinstance(error, _Raised) else error
+            return error.error if isinstance(error, _Raised) else redacted(error, self._secret)
         finally:
+            self._hold.let_go()  # first: nobody must shut down what is being closed
             if response is not None:
                 response.close()
-            self._let_go()
             if session is not self._session:
                 session.close()
         return None
@@ -205,14 +210,20 @@ class _Reader(abc.DisposableBase):
                 if isinstance(request, PreparedRequest)
                 else session.prepare_request(request)
             )
+            self._secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
             return self._follow(session, prepared)
         except ConnectTimeout as error:
             raise RequestTimeoutError("connect", self._timeouts.connect) from error
         except ReadTimeout as error:
+            if self._hold.connecting:  # in the TLS handshake
+                raise RequestTimeoutError("connect", self._timeouts.connect) from error
             raise RequestTimeoutError("headers", self._timeouts.read) from error
-        except (RequestException, HTTPError, OSError) as error:
-            self._check()
-            raise RequestError(_root_of(error)) from error
+        except (RequestException, HTTPError, OSError, ValueError) as error:
+            self._hold.check()
+            if isinstance(error, ValueError) and "header" in str(error).lower():
+                # requests and http.client show the header, which may be the key.
+                raise RequestError("a header of the request cannot be sent as it is") from None
+            raise RequestError(_reason(error)) from error
 
     def _follow(self, session: Session, prepared: PreparedRequest) -> Response:
         """Send, and send again where redirected; each time over a watched connection."""
@@ -221,14 +232,15 @@ class _Reader(abc.DisposableBase):
                 **session.merge_environment_settings(prepared.url or "", {}, True, None, None)
             }
             _watch(session, prepared, settings)
-            self._check()
-            response = session.send(
-                prepared, timeout=self._timeouts, allow_redirects=False, **settings
-            )
+            self._hold.check()
+            with self._hold.on_this_thread():
+                response = session.send(
+                    prepared, timeout=self._timeouts, allow_redirects=False, **settings
+                )
             if response.next is None:
                 return response
             response.close()
-            prepared = response.next
+            prepared = _redirected(session, prepared, response.next)
         raise TooManyRedirects(f"more than {session.max_redirects} redirects")
 
     def _emit_body(self, response: Response) -> None:
@@ -238,54 +250,23 @@ class _Reader(abc.DisposableBase):
         if _media_type(response) != "text/event-stream":
             self._emit(_event_stream_head(response, read))
         while True:
-            self._check()
+            self._hold.check()
             block = read()
             if not block:
                 break
             self._emit(block)
-        self._check()  # a socket that was shut down looks like the end of the body
 
     def _emit(self, block: bytes) -> None:
-        self._check()
+        self._hold.check()
         try:
             if block:
                 self._observer.on_next(block)
         except Exception as error:
             raise _Raised(error) from error
 
-    def _check(self) -> None:
-        if self._cancelled:
-            raise _Cancelled
-
-    # --- cancelling ---
-
     def dispose(self) -> None:
-        with _ownership:
-            self._cancelled = True
-            connection = self._connection
-            if connection is None or connection.reader is not self or get_ident() == self._thread:
-                return  # nothing to wake; on its own thread the reader looks at the flag
-            connection.spoiled = True
-            _shut_down(self._socket)
-
-    def take(self, connection: Any) -> None:
-        """The connection, on the reader's thread: from now on it serves this reader."""
-        with _ownership:
-            if connection.spoiled:
-                # Its former reader was cancelled in the moment it came back to the pool.
-                connection.close()
-                connection.spoiled = False
-            connection.reader = self
-            self._connection = connection
-            self._socket = connection.sock
-        self._check()
-
-    def _let_go(self) -> None:
-        with _ownership:
-            connection, self._connection = self._connection, None
-            self._socket = None
-            if connection is not None and connection.reader is self:
-                connection.reader = None
+        # On its own thread the reader is awake, and looks.
+        self._hold.cancel(wake=get_ident() != self._thread)
 
 
 class _Raised(Exception):  # noqa: N818  # it carries the error
@@ -295,56 +276,30 @@ class _Raised(Exception):  # noqa: N818  # it carries the error
         self.error = error
 
 
-# --- the connection that can be cancelled ----------------------------------------
-
-_here = local()  # .reader: the one that works on this thread
-_ownership = Lock()  # held for a few assignments and a shutdown(), which do not block
+# --- the request -----------------------------------------------------------------
 
 
 def _watch(session: Session, prepared: PreparedRequest, settings: dict[str, Any]) -> None:
     """Make the pool that will serve this request use watched connections."""
     adapter = session.get_adapter(prepared.url or "")
-    if not isinstance(adapter, HTTPAdapter):
-        return  # not urllib3's; it can be cancelled between its blocks only
-    pool: Any = adapter.get_connection_with_tls_context(
-        prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
-    )
-    connection_class: Any = pool.ConnectionCls
-    if not issubclass(connection_class, _Watched):
-        pool.ConnectionCls = _watched(connection_class)
+    if isinstance(adapter, HTTPAdapter):  # another's can be cancelled between blocks only
+        watch(
+            adapter.get_connection_with_tls_context(
+                prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
+            )
+        )
 
 
-class _Watched:
-    """Mixed into urllib3's connections: they tell the reader which socket is his."""
-
-    reader: _Reader | None = None
-    spoiled = False
-
-    def connect(self) -> None:
-        self.spoiled = False
-        super().connect()  # type: ignore[misc]  # of the class this is mixed into
-        self._tell()
-
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        self._tell()  # a connection from the pool is connected already
-        super().request(*args, **kwargs)  # type: ignore[misc]
-
-    def _tell(self) -> None:
-        reader: _Reader | None = getattr(_here, "reader", None)
-        if reader is not None:
-            reader.take(self)
-
-
-@cache
-def _watched(connection_class: Any) -> type:
-    return type(connection_class.__name__, (_Watched, connection_class), {})
-
-
-def _shut_down(sock: Any) -> None:
-    # SSLSocket.shutdown() would also take the TLS state from under its reader, and TLS
-    # inside TLS (an https proxy) is no socket but has one: shut down what is below.
-    with suppress(OSError, TypeError):  # closed already, or not connected yet
-        socket.shutdown(getattr(sock, "socket", sock), SHUT_RDWR)
+def _redirected(
+    session: Session, prepared: PreparedRequest, following: PreparedRequest
+) -> PreparedRequest:
+    """The next request, with the same authorization, but for another host with none.
+    requests would look for one in ~/.netrc, for the same host too."""
+    authorization = prepared.headers.get("Authorization")
+    following.headers.pop("Authorization", None)
+    if authorization and not session.should_strip_auth(prepared.url or "", following.url or ""):
+        following.headers["Authorization"] = authorization
+    return following
 
 
 # --- the answer ------------------------------------------------------------------
@@ -355,12 +310,13 @@ class _Body:
 
     def __init__(self, response: Response, timeouts: _Timeouts) -> None:
         self._raw: Any = response.raw
+        self._compressed = "Content-Encoding" in response.headers
         self._timeouts = timeouts
 
     def read(self) -> bytes:
         """What is there, as soon as anything is; b"" at the end of the body."""
         try:
-            block: bytes = self._raw.read1(_BLOCK_BYTES)
+            block: bytes = self._raw.read1(_BLOCK_BYTES, decode_content=self._compressed)
         except ReadTimeoutError as error:
             raise StreamTimeoutError("gap", self._timeouts.read) from error
         except DecodeError as error:
@@ -368,15 +324,13 @@ class _Body:
         except (HTTPError, HTTPException, OSError, ValueError, AttributeError) as error:
             # ValueError and AttributeError: http.client and ssl, on a socket shut down
             # under them by the one who cancels.
-            raise DroppedStreamError(_root_of(error)) from error
+            raise DroppedStreamError(_reason(error)) from error
         return block
 
 
 def _refusal(response: Response, read: Callable[[], bytes]) -> StatusError:
     body = _read_up_to(_BODY_BYTES, read)
-    return StatusError(
-        response.status_code, response.headers, _without_key(_decoded(body, response), response)
-    )
+    return StatusError(response.status_code, response.headers, _decoded(body, response))
 
 
 def _read_up_to(limit: int, read: Callable[[], bytes], body: bytes = b"") -> bytes:
@@ -394,6 +348,7 @@ def _read_up_to(limit: int, read: Callable[[], bytes], body: bytes = b"") -> byt
 
 _EVENT_STREAM_HEAD = re.compile(rb"(?:data|event|id|retry)?:|(?:data|event|id|retry)[\r\n]")
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_BOM = b"\xef\xbb\xbf"
 
 
 def _event_stream_head(response: Response, read: Callable[[], bytes]) -> bytes:
@@ -405,14 +360,16 @@ def _event_stream_head(response: Response, read: Callable[[], bytes]) -> bytes:
     head = b""
     while block := read():
         head += block
-        begin = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        if _BOM.startswith(head):
+            continue
+        begin = head.removeprefix(_BOM).lstrip()
         if _EVENT_STREAM_HEAD.match(begin):
             return head
         if begin and not any(field.startswith(begin) for field in _FIELDS):
             break
     if not head:
         return head
-    body = _without_key(_decoded(_read_up_to(_BODY_BYTES, read, head), response), response)
+    body = _decoded(_read_up_to(_BODY_BYTES, read, head), response)
     label = response.headers.get("Content-Type", "no content type")
     raise ProtocolError(f"the answer is not an event stream ({label})", body)
 
@@ -428,14 +385,17 @@ def _decoded(body: bytes, response: Response) -> str:
         return body.decode("utf-8", "replace")
 
 
-def _without_key(body: str, response: Response) -> str:
-    """Services quote a key they refuse; ours must not reach a log."""
-    secret = str(response.request.headers.get("Authorization", "")).rpartition(" ")[2]
-    return body.replace(secret, "[key]") if secret else body
+def _reason(error: BaseException) -> str:
+    """What really happened, in words, below what requests and urllib3 wrapped around it."""
+    root = _root_of(error)
+    if isinstance(root, IncompleteRead):
+        return "it closed before the end of the body"
+    if isinstance(root, BadStatusLine) and type(root) is BadStatusLine:
+        return f"what answered speaks no HTTP: {excerpt(str(root))}"
+    return excerpt(str(root)) or type(root).__name__
 
 
-def _root_of(error: BaseException) -> str:
-    """What really happened, below what requests and urllib3 wrapped around it."""
+def _root_of(error: BaseException) -> BaseException:
     seen: set[int] = set()
     while id(error) not in seen:
         seen.add(id(error))
@@ -444,4 +404,4 @@ def _root_of(error: BaseException) -> str:
         )
         if isinstance(inner, BaseException):
             error = inner
-    return str(error) or type(error).__name__
+    return error

@@ -19,11 +19,11 @@ from reactivex import Observable, abc
 
 from ..errors import ProtocolError, ReportedError, reported_error
 from ..stream import Stream
-from .lines import MAX_EVENT_BYTES, LineDecoder
+from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 
 __all__ = ["EventDecoder", "ServerSentEvent", "decode_events", "events"]
 
-_MAX_RETRY_DIGITS = 18  # int() refuses thousands of digits; no pause is that long
+_MAX_RETRY_DIGITS = 640  # int() may be set to refuse more, but never fewer
 
 
 class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
@@ -53,7 +53,7 @@ class EventDecoder:
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_bytes
         self._data: list[bytes] = []
-        self._data_bytes = 0
+        self._room = max_bytes + 1  # each line of data takes its LF, the last one too
         self._event = "message"
         self._id = ""
         self._retry: int | None = None
@@ -61,12 +61,15 @@ class EventDecoder:
 
     def feed(self, line: bytes) -> ServerSentEvent | None:
         """The event that this line ends, if it ends one."""
-        if line.startswith(b"data: "):  # nearly every line that is not blank
-            self._add_data(line[6:])
-        elif not line:
+        if not line:
             return self._dispatch()
+        if line[:6] == b"data: ":  # nearly every line that is not blank
+            self._data.append(line[6:])
+            self._room -= len(line) - 5
         else:
             self._process(line)
+        if self._room < 0:
+            raise ProtocolError(f"an event of the stream is larger than {self._max_bytes} bytes")
         return None
 
     def close(self) -> ServerSentEvent | None:
@@ -83,7 +86,8 @@ class EventDecoder:
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
         if field == b"data":
-            self._add_data(value)
+            self._data.append(value)
+            self._room -= len(value) + 1
         elif field == b"event":
             # An empty type is no type: the event is a "message".
             self._event = value.decode("utf-8", "replace") or "message"
@@ -98,29 +102,19 @@ class EventDecoder:
         elif field:
             self.unknown = line.decode("utf-8", "replace")
 
-    def _add_data(self, value: bytes) -> None:
-        self._data.append(value)
-        self._data_bytes += len(value) + 1
-        if self._data_bytes > self._max_bytes + 1:
-            raise ProtocolError(f"an event of the stream is larger than {self._max_bytes} bytes")
-
     def _dispatch(self) -> ServerSentEvent | None:
         # "If the data buffer is an empty string, set the data buffer and the event
         # type buffer to the empty string and return." One data line, even an empty
         # one, makes the buffer at least a LF.
-        event = (
-            ServerSentEvent(self._event, self._text(), self._id, self._retry)
-            if self._data
-            else None
-        )
-        self._data.clear()
-        self._data_bytes = 0
+        event = None
+        if self._data:
+            text = b"\n".join(self._data).decode("utf-8", "replace")
+            event = ServerSentEvent(self._event, text, self._id, self._retry)
+            self._data.clear()
+            self._room = self._max_bytes + 1
         self._event = "message"
         self._retry = None
         return event
-
-    def _text(self) -> str:
-        return b"\n".join(self._data).decode("utf-8", "replace")
 
 
 def decode_events(
@@ -138,12 +132,15 @@ def decode_events(
     >>> [event.data for event in decode_events([b"data: a\\n\\nda", b"ta: b\\n\\n"])]
     ['a', 'b']
     """
+    check_max_bytes(max_bytes)
     line_decoder, event_decoder = LineDecoder(max_bytes), EventDecoder(max_bytes)
     for block in blocks:
         for line in line_decoder.feed(block):
             event = event_decoder.feed(line)
             if event is not None:
                 yield event
+        if line_decoder.error is not None:
+            raise line_decoder.error
 
 
 def events(
@@ -166,6 +163,7 @@ def events(
     >>> Stream.of(reactivex.of(b"data: a", b"", b"data: b")).pipe(events()).run().data
     'a'
     """
+    check_max_bytes(max_bytes)
 
     def operate(source: Observable[bytes]) -> Stream[ServerSentEvent]:
         def subscribe(
@@ -178,13 +176,14 @@ def events(
             def on_next(line: bytes) -> None:
                 try:
                     event = feed(line)
-                    if decoder.unknown is not None:
-                        _raise_reported(decoder)
+                    if event is None:
+                        if decoder.unknown is not None:
+                            _raise_reported(decoder)
+                        return
                 except (ProtocolError, ReportedError) as error:
                     observer.on_error(error)
                 else:
-                    if event is not None:
-                        emit(event)
+                    emit(event)
 
             def on_error(error: Exception) -> None:
                 reported = _cut_short(decoder)

@@ -19,7 +19,7 @@ from reactivex import Observable, abc
 from ..errors import ProtocolError
 from ..stream import Stream
 
-__all__ = ["MAX_EVENT_BYTES", "LineDecoder", "lines"]
+__all__ = ["MAX_EVENT_BYTES", "LineDecoder", "check_max_bytes", "lines"]
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """The default bound on the data of one event, and so on that of one line, in bytes."""
@@ -72,10 +72,9 @@ class LineDecoder:
             lines[0] = self._finished(lines[0])
         if unfinished is not None:
             self._begun += unfinished
-        # Only a line as long as its block, or one begun in an earlier block, can be too long.
-        if len(block) > self._longest or (lines and len(lines[0]) > self._longest):
-            lines = list(takewhile(self._fits, lines))
-        self._fits(self._begun)
+        # Nearly never: only a huge block, or what began in an earlier one, can be too long.
+        if max(len(block), len(self._begun), len(lines[0]) if lines else 0) > self._longest:
+            lines = self._up_to_too_long(lines)
         return lines
 
     def close(self) -> list[bytes]:
@@ -94,12 +93,12 @@ class LineDecoder:
         self._head = None
         return head.removeprefix(_BOM)
 
-    def _fits(self, line: bytes | bytearray) -> bool:
-        if len(line) <= self._longest:
-            return True
-        self.error = ProtocolError(f"a line of the stream is larger than {self._longest} bytes")
-        self._begun.clear()
-        return False
+    def _up_to_too_long(self, lines: list[bytes]) -> list[bytes]:
+        fitting = list(takewhile(lambda line: len(line) <= self._longest, lines))
+        if len(fitting) < len(lines) or len(self._begun) > self._longest:
+            self.error = ProtocolError(f"a line of the stream is larger than {self._longest} bytes")
+            self._begun.clear()
+        return fitting
 
     def _finished(self, piece: bytes) -> bytes:
         line = bytes(self._begun) + piece
@@ -125,6 +124,7 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
     >>> list(Stream.of(reactivex.of(b"data: a\r", b"\n\r\n")).pipe(lines()))
     [b'data: a', b'']
     """
+    check_max_bytes(max_bytes)
 
     def operate(source: Observable[bytes]) -> Stream[bytes]:
         def subscribe(
@@ -156,3 +156,11 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
         return Stream(subscribe)
 
     return operate
+
+
+def check_max_bytes(max_bytes: object) -> None:
+    """Raise for what cannot be a number of bytes."""
+    if not isinstance(max_bytes, int) or isinstance(max_bytes, bool):
+        raise TypeError(f"max_bytes must be an int, got {type(max_bytes).__name__}")
+    if max_bytes < 1:
+        raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")

@@ -41,7 +41,7 @@ def nothing_is_left() -> Iterator[None]:
     threads, descriptors = set(threading.enumerate()), len(os.listdir("/dev/fd"))
     yield
     assert set(threading.enumerate()) <= threads
-    assert len(os.listdir("/dev/fd")) == descriptors
+    assert len(os.listdir("/dev/fd")) <= descriptors  # fewer: a test before left garbage
 
 
 @dataclass

@@ -1,0 +1,11 @@
+"""Print an answer sentence by sentence, each as soon as it has ended."""
+
+from rxmistral import Mistral, UserMessage, sentences, text
+
+with Mistral() as client:
+    answer = client.chat.stream(
+        model="mistral-small-latest",
+        messages=[UserMessage(content="Why is the sky blue?")],
+    )
+    for sentence in answer.pipe(text(), sentences()):
+        print(sentence.strip())

@@ -1,0 +1,27 @@
+"""Show a recipe while it is written: the answer is JSON, the program sees a Recipe."""
+
+from msgspec import Struct
+
+from rxmistral import Mistral, UserMessage, partials, text
+
+
+class Ingredient(Struct):
+    name: str
+    grams: int
+
+
+class Recipe(Struct):
+    title: str
+    ingredients: list[Ingredient]
+    vegan: bool
+
+
+with Mistral() as client:
+    answer = client.chat.stream(
+        model="mistral-small-latest",
+        messages=[UserMessage(content="Give me a recipe for crêpes.")],
+        response_format=Recipe,
+    )
+    for recipe in answer.pipe(text(), partials(Recipe)):
+        names = [each.name for each in recipe.ingredients or []]  # what has not come is false
+        print(recipe.title or "...", names)

@@ -1,0 +1,211 @@
+"""Text to sentences: what voices, subtitles and moderators take it by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import isfinite
+from threading import RLock
+
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, SerialDisposable
+from reactivex.scheduler import TimeoutScheduler
+
+from ..stream import Stream
+from .cutting import SentenceCutter
+from .segmenters import SentenceSegmenter, default_segmenter
+
+__all__ = ["sentences"]
+
+_TICK = 0.0005  # seconds; a clock's own rounding is no time left
+
+
+def sentences(
+    language: str = "en",
+    max_wait: float | None = None,
+    segmenter: SentenceSegmenter | None = None,
+    max_chars: int | None = None,
+    *,
+    scheduler: abc.SchedulerBase | None = None,
+) -> Callable[[Observable[str]], Stream[str]]:
+    """Text, however it is cut, into its sentences.
+
+        --"Hel"--"lo. I"--" am"--" here."-|->
+        ---------"Hello. "----------------"I am here."-|->
+
+    Args:
+        language: What the text is mostly written in, as in "en" or "pt-br".
+        max_wait: Seconds after which what is pending is emitted if nothing came.
+        segmenter: What knows the ends of sentences, in place of sentencex.
+        max_chars: The longest piece; a longer one is cut at white space, or where there
+            is none, after so many characters.
+        scheduler: Whose time `max_wait` is; that of the subscription if none is given.
+
+    Emits: sentences, with the white space after them: joined, they are the text. A line
+        ends one, a fenced code block is one, closing marks and a lone emoji belong to
+        what is before them.
+    Holds: the sentence that has not ended. Whether it has is known when the next one
+        begins, or the word after a stop that may be an abbreviation's has ended.
+    Completes: when the source does, after the rest.
+    Errors: those of the source, after the rest; those of the segmenter likewise.
+        Without sentencex and a segmenter a ModuleNotFoundError, at the call.
+    Source: https://github.com/wikimedia/sentencex
+
+    >>> import reactivex
+    >>> deltas = reactivex.of("Mr. Fox", " is here. He", " has a box", ".\\n\\nA blue one!")
+    >>> list(Stream.of(deltas).pipe(sentences()))
+    ['Mr. Fox is here. ', 'He has a box.\\n\\n', 'A blue one!']
+    """
+    _check(language, max_wait, segmenter, max_chars)
+    engine = default_segmenter(language) if segmenter is None else segmenter
+
+    def operate(source: Observable[str]) -> Stream[str]:
+        def subscribe(
+            observer: abc.ObserverBase[str], injected: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            emitter = _Emitter(SentenceCutter(engine, max_chars), observer)
+            if max_wait is None:
+                return source.subscribe(
+                    emitter.on_next, emitter.on_error, emitter.on_completed, scheduler=injected
+                )
+            clock = scheduler or injected or TimeoutScheduler.singleton()
+            watch = _Watch(max_wait, clock, emitter.flush)
+            return CompositeDisposable(
+                source.subscribe(
+                    watch.over(emitter.on_next),
+                    watch.to_the_end(emitter.on_error),
+                    watch.to_the_end(emitter.on_completed),
+                    scheduler=injected,
+                ),
+                watch,
+            )
+
+        return Stream(subscribe)
+
+    return operate
+
+
+def _check(language: object, max_wait: object, segmenter: object, max_chars: object) -> None:
+    if not isinstance(language, str):
+        raise TypeError(f"language must be a str, got {type(language).__name__}")
+    if segmenter is not None and not callable(getattr(segmenter, "boundaries", None)):
+        raise TypeError(f"segmenter must have boundaries(text), got {type(segmenter).__name__}")
+    if max_wait is not None:
+        if not isinstance(max_wait, (int, float)) or isinstance(max_wait, bool):
+            raise TypeError(f"max_wait must be seconds, got {type(max_wait).__name__}")
+        if not (isfinite(max_wait) and max_wait > 0):
+            raise ValueError(f"max_wait must be positive, got {max_wait}")
+    if max_chars is not None:
+        if not isinstance(max_chars, int) or isinstance(max_chars, bool):
+            raise TypeError(f"max_chars must be an int, got {type(max_chars).__name__}")
+        if max_chars < 1:
+            raise ValueError(f"max_chars must be positive, got {max_chars}")
+
+
+class _Emitter:
+    """Takes text, emits sentences."""
+
+    def __init__(self, cutter: SentenceCutter, observer: abc.ObserverBase[str]) -> None:
+        self._cutter = cutter
+        self._observer = observer
+        self._feed, self._emit = cutter.feed, observer.on_next
+
+    def on_next(self, text: str) -> None:
+        try:
+            found = self._feed(text)
+        except Exception as error:  # the segmenter's
+            self.on_error(error)
+            return
+        for sentence in found:
+            self._emit(sentence)
+
+    def on_error(self, error: Exception) -> None:
+        self._rest()
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        error = self._rest()
+        if error is None:
+            self._observer.on_completed()
+        else:
+            self._observer.on_error(error)
+
+    def flush(self) -> None:
+        for sentence in self._cutter.flush():
+            self._emit(sentence)
+
+    def _rest(self) -> Exception | None:
+        failed = None
+        try:
+            found = self._cutter.close()
+        except Exception as error:  # the segmenter's; now nobody asks it any more
+            failed, found = error, self._cutter.close()
+        for sentence in found:
+            self._emit(sentence)
+        return failed
+
+
+class _Watch(abc.DisposableBase):
+    """Calls `idle` when nothing came for `seconds`, and never while something comes.
+
+    There is one timer at a time. It is not moved when something comes: when it is due
+    it looks at the time of that, and is set again for what is left. The time counts
+    from when an item had been taken, not from when it came: a slow observer is no
+    silence of the source.
+    """
+
+    def __init__(
+        self, seconds: float, scheduler: abc.SchedulerBase, idle: Callable[[], None]
+    ) -> None:
+        self._seconds = seconds
+        self._scheduler = scheduler
+        self._idle = idle
+        self._taken = scheduler.now
+        self._armed = False
+        self._ended = False
+        self._timer = SerialDisposable()
+        # Reentrant, for a source that emits while it is emitted to.
+        self._emitting = RLock()
+
+    def over(self, on_next: Callable[[str], None]) -> Callable[[str], None]:
+        def watched(text: str) -> None:
+            with self._emitting:
+                on_next(text)
+                self._taken = self._scheduler.now
+                if not self._armed:
+                    self._arm(self._seconds)
+
+        return watched
+
+    def to_the_end(self, terminal: Callable[..., None]) -> Callable[..., None]:
+        def watched(*error: Exception) -> None:
+            with self._emitting:
+                self._ended = True
+                terminal(*error)
+
+        return watched
+
+    def _arm(self, seconds: float) -> None:
+        self._armed = True
+        self._timer.disposable = self._scheduler.schedule_relative(seconds, self._due)
+
+    def _due(self, *_: object) -> None:
+        if not self._emitting.acquire(blocking=False):
+            self._arm(self._seconds)  # something is just coming
+            return
+        try:
+            if not self._ended:
+                self._idle_or_again()
+        finally:
+            self._emitting.release()
+
+    def _idle_or_again(self) -> None:
+        left = self._seconds - (self._scheduler.now - self._taken).total_seconds()
+        if left > _TICK:
+            self._arm(left)
+        else:
+            self._armed = False
+            self._idle()
+
+    def dispose(self) -> None:
+        self._ended = True
+        self._timer.dispose()

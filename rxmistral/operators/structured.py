@@ -1,0 +1,479 @@
+"""Text that is JSON, to the values it stands for.
+
+text ──parsed(type)───▶ the value, once it is whole
+     ──partials(type)─▶ the value as it grows
+     ──items(type)────▶ the items of an array, each as it becomes whole
+
+The JSON may stand alone, between white space, or in a fenced code block, with prose
+before and after the fences.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+from collections.abc import Callable
+from types import UnionType
+from typing import Any, TypeVar, get_args, overload
+
+import msgspec
+from reactivex import Observable, abc
+
+from ..errors import InvalidAnswerError
+from ..stream import Stream
+from .growing import GrowingValue, MalformedError
+from .shapes import Record, Shape, shape_of, whole_shape
+
+__all__ = ["items", "parsed", "partials"]
+
+T = TypeVar("T")
+
+
+# --- where the JSON is -----------------------------------------------------------
+
+_BLANK = " \t\n\r\ufeff"  # some begin with a byte order mark
+_LONGEST_FENCE = 99  # characters of a line that can begin a fence
+_FENCE = re.compile(r"\s{0,9}(?:`{3,}|~{3,})")
+_CLOSING = re.compile(r"^\s{0,9}(?:`{3,}|~{3,})|(?:`{3,}|~{3,})\s*\Z", re.M)
+
+
+class _Opening:
+    """Finds where the JSON begins: at once, or on the line after the first fence.
+
+    What comes before that fence is prose; of a line of prose nothing is kept but its
+    beginning.
+    """
+
+    def __init__(self) -> None:
+        self.fenced = False
+        self._found = False
+        self._prose = False
+        self._held = ""
+
+    def feed(self, text: str) -> str:
+        """What of the text is JSON."""
+        if self._found:
+            return text
+        text = self._held + text
+        if not self._prose:
+            text = text.lstrip(_BLANK)
+            self._found = _begins_json(text)
+            if self._found or _may_begin_json(text):
+                self._held = "" if self._found else text
+                return text if self._found else ""
+            self._prose = True
+        return self._after_fence(text)
+
+    def _after_fence(self, text: str) -> str:
+        *lines, last = text.split("\n")
+        for number, line in enumerate(lines):
+            if _FENCE.match(line):
+                self.fenced = self._found = True
+                return "\n".join([*lines[number + 1 :], last])
+        self._held = last[:_LONGEST_FENCE]
+        return ""
+
+
+_WORDS = ("true", "false", "null")
+
+
+def _begins_json(text: str) -> bool:
+    return text[:1] in tuple('{["-0123456789') or text.startswith(_WORDS)
+
+
+def _may_begin_json(text: str) -> bool:
+    return any(word.startswith(text) for word in _WORDS)
+
+
+def _unfenced(text: str) -> str:
+    """The JSON in an answer that has ended."""
+    opening = _Opening()
+    body = opening.feed(text)
+    if not opening.fenced:
+        return (body or text).strip(_BLANK)
+    closing = _CLOSING.search(body)
+    return body[: closing.start()] if closing else body
+
+
+# --- the operator ----------------------------------------------------------------
+
+
+class _Machine:
+    """Takes text, gives values; `error` is set when no value can come any more."""
+
+    error: InvalidAnswerError | None = None
+
+    def feed(self, text: str) -> list[Any]:
+        raise NotImplementedError
+
+    def close(self) -> list[Any]:
+        raise NotImplementedError
+
+    def held(self) -> list[Any]:
+        """What is held back, for the case that no more comes."""
+        return []
+
+
+def _operator(start: Callable[[], _Machine]) -> Callable[[Observable[str]], Stream[Any]]:
+    def operate(source: Observable[str]) -> Stream[Any]:
+        def subscribe(
+            observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            machine = start()
+            feed, emit = machine.feed, observer.on_next
+
+            def on_next(text: str) -> None:
+                for value in feed(text):
+                    emit(value)
+                if machine.error is not None:
+                    observer.on_error(machine.error)
+
+            def on_error(error: Exception) -> None:
+                for value in machine.held():
+                    emit(value)
+                observer.on_error(error)
+
+            def on_completed() -> None:
+                for value in machine.close():
+                    emit(value)
+                if machine.error is None:
+                    observer.on_completed()
+                else:
+                    observer.on_error(machine.error)
+
+            return source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+
+        return Stream(subscribe)
+
+    return operate
+
+
+# --- parsed ----------------------------------------------------------------------
+
+
+@overload
+def parsed(type: type[T]) -> Callable[[Observable[str]], Stream[T]]: ...
+@overload
+def parsed(type: UnionType) -> Callable[[Observable[str]], Stream[Any]]: ...
+
+
+def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
+    """Text into the one value that it is the JSON of.
+
+        --'{"na'--'me": "Crê'--'pes"}'-|->
+        -------------------------------Recipe("Crêpes")|->
+
+    Args:
+        type: A msgspec Struct, or any other type that msgspec decodes from JSON without
+            being told how. For another one `TypeError` is raised.
+
+    Holds: the text.
+    Emits: at completion.
+    Errors: `InvalidAnswerError` where the text is not the JSON of such a value.
+
+    >>> import reactivex
+    >>> class Recipe(msgspec.Struct):
+    ...     name: str
+    ...     minutes: int
+    >>> reactivex.of('{"name": "Crê', 'pes", "minutes": 20}').pipe(parsed(Recipe)).run()
+    Recipe(name='Crêpes', minutes=20)
+    """
+    shape_of(type, growing_items=False)
+    return _operator(lambda: _Parser(type))
+
+
+class _Parser(_Machine):
+    def __init__(self, type: Any) -> None:
+        self._type = type
+        self.decode = msgspec.json.Decoder(type).decode
+        self._texts: list[str] = []
+
+    def feed(self, text: str) -> list[Any]:
+        self._texts.append(text)
+        return []
+
+    def close(self) -> list[Any]:
+        text = "".join(self._texts)
+        try:
+            return [self.decode(_unfenced(text))]
+        except Exception as error:  # what a type's own __post_init__ raises, too
+            self.error = _invalid(_name(self._type), _reason(error), text, error)
+            return []
+
+
+def _name(type: Any) -> str:
+    if isinstance(type, builtins.type) and not get_args(type):
+        return type.__name__
+    return re.sub(r"(?:[\w<>]+\.)+", "", str(type))  # without the modules
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or error.__class__.__name__
+
+
+def _invalid(type: str, reason: str, text: str, cause: Exception) -> InvalidAnswerError:
+    error = InvalidAnswerError(type, reason, text)
+    error.__cause__ = cause
+    return error
+
+
+# --- partials --------------------------------------------------------------------
+
+
+@overload
+def partials(
+    type: type[T], *, growing_items: bool = False
+) -> Callable[[Observable[str]], Stream[T]]: ...
+@overload
+def partials(
+    type: UnionType, *, growing_items: bool = False
+) -> Callable[[Observable[str]], Stream[Any]]: ...
+
+
+def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[str]], Stream[Any]]:
+    """Text into the value that it is the JSON of, as it grows.
+
+        --'{"na'----'me": "Crê'-----'pes", "minutes": 2'--'0}'--------------|->
+        --Recipe()--Recipe("Crê")---Recipe("Crêpes")------Recipe("Crêpes", 20)|->
+
+    Strings grow; numbers, booleans, null, enums, dates and whatever else is no string,
+    object or list appears when it is whole. A field that has not come is its default,
+    or `msgspec.UNSET`, which is false as an empty string is.
+
+    Objects grow where they are Structs, dataclasses, TypedDicts or dicts with str keys;
+    of a union of Structs where the tag comes first. Arrays grow where they are lists;
+    as tuples, sets, NamedTuples and `array_like` Structs they appear when they are
+    whole, and so does what is more than 32 containers deep.
+
+    Args:
+        type: A msgspec Struct, or any other type that msgspec decodes from JSON without
+            being told how. For another one `TypeError` is raised.
+        growing_items: The last item of a list is shown as it grows. Not given: when it
+            is whole.
+
+    Holds: the text, and an open number until something follows it. Where the open
+        string has more than 4 kB, or the open lists and dicts more than 256 items, a
+        change until the text has grown by a hundredth or has ended, so that the cost
+        stays linear even if all values are kept.
+    Emits: after each text that changed the value; no value changes once it was emitted,
+        but they share what is the same in them. The last one is what
+        `msgspec.json.decode` gives for the whole. `__post_init__` is called for
+        objects that are whole only, and what msgspec's `Meta` asks of a value is
+        checked when it is whole.
+    Errors: `InvalidAnswerError` at completion where the text is not the JSON of such a
+        value. Nothing is emitted from the place on that shows it.
+
+    >>> import reactivex
+    >>> class Recipe(msgspec.Struct):
+    ...     name: str
+    ...     minutes: int
+    >>> answer = reactivex.of('{"name": "Crê', 'pes", "minutes": 2', '0}')
+    >>> for recipe in answer.pipe(partials(Recipe)):
+    ...     print(recipe)
+    Recipe(name='Crê', minutes=UNSET)
+    Recipe(name='Crêpes', minutes=UNSET)
+    Recipe(name='Crêpes', minutes=20)
+    """
+    shape = shape_of(type, growing_items=growing_items)
+    return _operator(lambda: _Partials(type, shape))
+
+
+class _Partials(_Machine):
+    def __init__(self, type: Any, shape: Shape) -> None:
+        self._answer = _Parser(type)
+        self._opening = _Opening()
+        self._growing = GrowingValue(shape)
+        self._texts: list[str] = []  # of the value alone, without what stands around it
+        self._last: Any = msgspec.UNSET
+        self._over = False  # the whole value was seen, or something is wrong
+        self._whole = False  # the whole value was emitted
+
+    def feed(self, text: str) -> list[Any]:
+        self._answer.feed(text)
+        if self._over:
+            return []
+        self._scan(self._opening.feed(text))
+        changed, value = self._growing.take()
+        if self._growing.closed:
+            changed, value = self._take_whole(changed, value)
+        if not changed:
+            return []
+        self._last = value
+        return [value]
+
+    def _scan(self, text: str) -> None:
+        try:
+            end = self._growing.feed(text)
+            self._texts.append(text[:end])
+        except Exception:  # completion says what is wrong, in msgspec's words
+            self._over = True
+
+    def _take_whole(self, changed: bool, value: Any) -> tuple[bool, Any]:
+        self._over = True
+        try:
+            whole = self._answer.decode("".join(self._texts))
+            changed = bool(whole != self._last)
+        except Exception:  # as above
+            return changed, value
+        self._whole = True
+        return changed, whole
+
+    def close(self) -> list[Any]:
+        values = self._answer.close()
+        self.error = self._answer.error
+        if self.error is not None:
+            return self.held()
+        return [] if self._whole else values
+
+    def held(self) -> list[Any]:
+        changed, value = self._growing.take(late=True)
+        return [value] if changed else []
+
+
+# --- items -----------------------------------------------------------------------
+
+
+@overload
+def items(type: type[T]) -> Callable[[Observable[str]], Stream[T]]: ...
+@overload
+def items(type: UnionType) -> Callable[[Observable[str]], Stream[Any]]: ...
+
+
+def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
+    """Text that is a JSON array into its items, each when it is whole.
+
+        --'[{"name": "fl'--'our"}, {"na'----'me": "milk"}]'-------|->
+        -------------------Ingredient("flour")--Ingredient("milk")|->
+
+    Args:
+        type: The type of one item: a msgspec Struct, or any other type that msgspec
+            decodes from JSON without being told how. For another one `TypeError` is
+            raised.
+
+    Holds: the text of the item that has not ended.
+    Emits: the items of the array that the text is; or, where it is an object, as most
+        services want it, those of the first array among its values. What else is in the
+        object is skipped.
+    Completes: when the source does.
+    Errors: `InvalidAnswerError` at the item that is none, after those before it; and at
+        completion where the array has not ended, or where there is none.
+
+    >>> import reactivex
+    >>> class Ingredient(msgspec.Struct):
+    ...     name: str
+    >>> answer = reactivex.of('[{"name": "fl', 'our"}, {"na', 'me": "milk"}]')
+    >>> for ingredient in answer.pipe(items(Ingredient)):
+    ...     print(ingredient)
+    Ingredient(name='flour')
+    Ingredient(name='milk')
+    """
+    item = whole_shape(type)
+    name = f"list[{_name(type)}]"
+    return _operator(lambda: _Items(name, item))
+
+
+class _FirstArray(Shape):
+    """Shows the items of one array."""
+
+    def __init__(self, item: Shape) -> None:
+        self._item = item
+        self.items: list[Any] | None = None  # what has come of it and was not taken yet
+
+    @property
+    def item(self) -> Shape | None:
+        return self._item if self.items is None else None
+
+    def open_array(self) -> list[Any]:
+        self.items = []
+        return self.items
+
+    def take(self) -> list[Any]:
+        taken = list(self.items or ())
+        if self.items:
+            self.items.clear()
+        return taken
+
+
+class _InObject(Record):
+    """Keeps nothing; looks into each value for the array."""
+
+    def __init__(self, shape: Shape) -> None:
+        self._shape = shape
+
+    def field(self, key: str) -> tuple[str, Shape] | None:
+        return key, self._shape
+
+    def set(self, value: Any, name: str, item: Any) -> None:
+        pass
+
+
+class _ArrayOrObject(Shape):
+    def __init__(self, array: _FirstArray) -> None:
+        self._array = array
+        self.record = _InObject(array)
+
+    @property
+    def item(self) -> Shape | None:
+        return self._array.item
+
+    def open_array(self) -> list[Any]:
+        return self._array.open_array()
+
+
+class _Items(_Machine):
+    def __init__(self, name: str, item: Shape) -> None:
+        self._name = name
+        self._array = _FirstArray(item)
+        self._growing = GrowingValue(_ArrayOrObject(self._array))
+        self._opening = _Opening()
+        self._count = 0  # items that were emitted
+        self._over = False  # the closing fence has come, or something is wrong
+
+    def feed(self, text: str) -> list[Any]:
+        if self._over:
+            return []
+        text = self._opening.feed(text)
+        failure = self._scan(text)
+        taken = self._array.take()
+        self._count += len(taken)
+        if failure is not None:
+            self._fail(failure, self._growing.unread or text)
+        return taken
+
+    def _scan(self, text: str) -> Exception | None:
+        try:
+            if not self._growing.closed:
+                text = text[self._growing.feed(text) :]
+            if self._growing.closed:
+                self._look_behind(text.lstrip(_BLANK))
+        except Exception as error:
+            return error
+        return None
+
+    def _look_behind(self, text: str) -> None:
+        if text and not (self._opening.fenced and text[0] in "`~"):
+            raise MalformedError
+        self._over = bool(text)
+
+    def _fail(self, failure: Exception, text: str) -> None:
+        reason = _placed(_reason(failure), self._growing.place(self._count))
+        self.error = _invalid(self._name, reason, text, failure)
+        self._over = True
+
+    def close(self) -> list[Any]:
+        if self.error is None and not self._growing.closed:
+            self._fail(ValueError("Input data was truncated"), self._growing.unread)
+        elif self.error is None and self._array.items is None:
+            self._fail(ValueError("Expected `array`"), "")
+        return []
+
+
+_PATH = re.compile(r" - at `\$(.*)`\Z", re.S)
+
+
+def _placed(reason: str, place: str) -> str:
+    """What msgspec says of one item, as it would say it of the whole."""
+    path = _PATH.search(reason)
+    if path is None:
+        return f"{reason} - at `{place}`"
+    return f"{reason[: path.start()]} - at `{place}{path[1]}`"

@@ -1,0 +1,213 @@
+"""Completions to tool calls.
+
+A tool call comes whole in one delta, or as fragments of its arguments over many. Both
+come with and without an index, an id or a name, and several calls may be interleaved.
+So a fragment looks for its call by these rules, the first that applies:
+
+1. It has an index: it goes on with the latest call of that index. Later fragments may
+   carry another id, `"null"` or none, and the name again or an empty one.
+2. It has the id of an earlier call: it goes on with that.
+3. It has neither a name nor an id: it goes on with the last call.
+4. Else it begins a call. Two calls are never one only because both lack an index.
+
+By 1 and 2 nothing goes on with a call whose arguments are a whole JSON object already,
+if it brings a name and arguments of its own: some servers number all their calls alike.
+
+A call is certain to be complete when the answer has its finish_reason, or has ended as
+it should; and before that when a later call has begun and its own arguments are a whole
+JSON object. (That a later one has begun is not enough where calls are interleaved, and
+arguments that are whole are not enough where blanks may follow.) Calls are given in the
+order in which they began, so one that is not certain holds back those behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+from reactivex import Observable, abc
+
+from ..models import CompletionEvent, FunctionCall, ToolCall
+from ..stream import Stream
+from .parts import check_choice
+
+__all__ = ["ToolCallGatherer", "tool_calls"]
+
+
+class ToolCallGatherer:
+    """Puts the tool calls of one answer together."""
+
+    def __init__(self) -> None:
+        self._begun: list[_BegunCall] = []  # and not given yet, in the order they began
+        self._by_index: dict[int, _BegunCall] = {}
+        self._by_id: dict[str, _BegunCall] = {}
+        self._last: _BegunCall | None = None
+
+    def feed(self, fragments: Iterable[ToolCall]) -> list[ToolCall]:
+        """The calls that are certain to be complete now that these fragments came."""
+        for fragment in fragments:
+            call = self._continued(fragment) or self._begin(fragment)
+            call.add(fragment)
+            self._last = call
+        return self._give(self._certain()) if len(self._begun) > 1 else []
+
+    def close(self) -> list[ToolCall]:
+        """The calls that are left when the answer has ended as it should."""
+        return self._give(len(self._begun))
+
+    def _continued(self, fragment: ToolCall) -> _BegunCall | None:
+        call_id = _real_id(fragment)
+        if fragment.index is not None:
+            call = self._by_index.get(fragment.index)
+        elif call_id is not None:
+            call = self._by_id.get(call_id)
+        else:
+            return None if fragment.function.name else self._last
+        return None if call is None or call.cannot_go_on_with(fragment) else call
+
+    def _begin(self, fragment: ToolCall) -> _BegunCall:
+        call = _BegunCall()
+        self._begun.append(call)
+        call_id = _real_id(fragment)
+        if fragment.index is not None:
+            self._by_index[fragment.index] = call
+        if call_id is not None:
+            self._by_id[call_id] = call
+        return call
+
+    def _certain(self) -> int:
+        """How many of the oldest calls are complete."""
+        count = 0
+        for call in self._begun[:-1]:
+            if not call.is_whole():
+                break
+            count += 1
+        return count
+
+    def _give(self, count: int) -> list[ToolCall]:
+        given, self._begun = self._begun[:count], self._begun[count:]
+        return [call.tool_call() for call in given]
+
+
+class _BegunCall:
+    """One call, as far as it came."""
+
+    def __init__(self) -> None:
+        self._id: str | None = None
+        self._type: str | None = None
+        self._index: int | None = None
+        self._name: str | None = None
+        self._object: dict[str, Any] | None = None
+        self._text: list[str] = []
+        self._whole_at = -1  # how many pieces there were when they were found whole
+
+    def add(self, fragment: ToolCall) -> None:
+        self._id = self._id or _real_id(fragment)
+        self._type = self._type or fragment.type
+        self._index = fragment.index if self._index is None else self._index
+        self._name = self._name or fragment.function.name
+        arguments = fragment.function.arguments
+        if isinstance(arguments, dict):
+            self._object = {**(self._object or {}), **arguments}
+        elif arguments:
+            self._text.append(arguments)
+
+    def cannot_go_on_with(self, fragment: ToolCall) -> bool:
+        return bool(
+            fragment.function.name and _brings_arguments(fragment.function) and self.is_whole()
+        )
+
+    def is_whole(self) -> bool:
+        """Whether the arguments are a whole JSON object."""
+        if self._object is not None or len(self._text) == self._whole_at:
+            return True
+        if not self._text or not self._text[-1].rstrip().endswith("}"):
+            return False
+        if not _is_object("".join(self._text)):
+            return False
+        self._whole_at = len(self._text)
+        return True
+
+    def tool_call(self) -> ToolCall:
+        arguments = "".join(self._text) if self._object is None else self._object
+        return ToolCall(
+            id=self._id,
+            type=self._type,
+            index=self._index,
+            function=FunctionCall(name=self._name, arguments=arguments),
+        )
+
+
+def _real_id(fragment: ToolCall) -> str | None:
+    return fragment.id if fragment.id != "null" else None
+
+
+def _brings_arguments(function: FunctionCall) -> bool:
+    arguments = function.arguments
+    return bool(arguments.strip()) if isinstance(arguments, str) else arguments is not None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        msgspec.json.decode(text, type=dict)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
+
+
+def tool_calls(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[ToolCall]]:
+    """Completions into the complete tool calls of one answer.
+
+        --a{"x--":1}--b{"y":2}--tool_calls-|->
+        --------------a{"x":1}---b{"y":2}--|->
+
+    Args:
+        choice: Which of the `n` answers.
+
+    Emits: each call as soon as it is certain to be complete: another one has begun, or
+        the finish_reason has come, or the end. Arguments are a string of JSON, or an
+        object where the server sent one; an id that never came is None.
+    Holds: the call that is coming.
+    Errors: of the source; a call that was not complete is never emitted.
+
+    >>> import reactivex
+    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
+    >>> from rxmistral.models import DeltaMessage
+    >>> def event(arguments, name=None):
+    ...     call = ToolCall(index=0, function=FunctionCall(name=name, arguments=arguments))
+    ...     choice = CompletionResponseStreamChoice(delta=DeltaMessage(tool_calls=[call]))
+    ...     return CompletionEvent(data=CompletionChunk(choices=[choice]))
+    >>> fragments = reactivex.of(event('{"city": "Par', "weather"), event('is"}'))
+    >>> fragments.pipe(tool_calls()).run().function
+    FunctionCall(name='weather', arguments='{"city": "Paris"}')
+    """
+    check_choice(choice)
+
+    def operate(source: Observable[CompletionEvent]) -> Stream[ToolCall]:
+        def subscribe(
+            observer: abc.ObserverBase[ToolCall], scheduler: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            gatherer = ToolCallGatherer()
+
+            def emit(calls: list[ToolCall]) -> None:
+                for call in calls:
+                    observer.on_next(call)
+
+            def on_next(event: CompletionEvent) -> None:
+                for each in event.data.choices:
+                    if (each.index or 0) == choice:
+                        if each.delta.tool_calls:
+                            emit(gatherer.feed(each.delta.tool_calls))
+                        if each.finish_reason and each.finish_reason != "error":
+                            emit(gatherer.close())
+
+            def on_completed() -> None:
+                emit(gatherer.close())
+                observer.on_completed()
+
+            return source.subscribe(on_next, observer.on_error, on_completed, scheduler=scheduler)
+
+        return Stream(subscribe)
+
+    return operate

@@ -1,0 +1,207 @@
+"""Connections that can be cut from any thread, and answers that are read in one go.
+
+Closing a socket does not wake who reads from it, and closing a response waits for who
+reads from it; shutting the socket down does wake him, at once, and tells the server. So
+the one who cancels shuts down, and the reader, awake again, closes.
+
+For that the socket must be known before there is a response, while the server is still
+silent: so a pool is made to use a connection class that tells the reader on whose
+thread it works. A socket outlives the answer it carried, so the connection also knows
+which reader it serves now, and nobody shuts down a socket that serves another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from http.client import HTTPResponse, IncompleteRead, RemoteDisconnected
+from socket import SHUT_RDWR, socket
+from threading import RLock, local
+from typing import Any
+
+from .framing import ChunkedDecoder
+
+__all__ = ["Cancelled", "Hold", "watch"]
+
+_here = local()  # .hold: of the reader that works on this thread
+
+# Held for a few assignments and a shutdown(), which do not block. Reentrant, since
+# garbage collection may dispose an abandoned reader at any moment.
+_ownership = RLock()
+
+
+class Cancelled(Exception):  # noqa: N818  # nothing went wrong
+    """Raised on the reader's thread; nothing between here and there catches it."""
+
+
+class Hold:
+    """What one reader has of the connection that serves it."""
+
+    def __init__(self) -> None:
+        self.cancelled = False
+        self.connecting = False
+        self._connection: Any = None
+        self._socket: Any = None
+
+    @contextmanager
+    def on_this_thread(self) -> Iterator[None]:
+        """What is sent within belongs to this reader; its callbacks may send requests of
+        their own, which do not."""
+        _here.hold = self
+        try:
+            yield
+        finally:
+            _here.hold = None
+
+    def check(self) -> None:
+        if self.cancelled:
+            raise Cancelled
+
+    def cancel(self, *, wake: bool) -> None:
+        """From any thread, at any time; `wake` the reader if it is not the one who asks."""
+        with _ownership:
+            self.cancelled = True
+            connection = self._connection
+            if wake and connection is not None and connection.hold is self:
+                connection.spoiled = True
+                _shut_down(self._socket)
+
+    def take(self, connection: Any) -> None:
+        """The connection, on the reader's thread: from now on it serves this reader."""
+        with _ownership:
+            if connection.spoiled:
+                # Its former reader was cancelled in the moment it came back to the pool.
+                connection.close()
+                connection.spoiled = False
+            connection.hold = self
+            self._connection = connection
+            self._socket = connection.sock
+        self.check()
+
+    def let_go(self) -> None:
+        with _ownership:
+            connection, self._connection = self._connection, None
+            self._socket = None
+            if connection is not None and connection.hold is self:
+                connection.hold = None
+
+
+def watch(pool: Any) -> None:
+    """Make a urllib3 pool use watched connections, those that it has included."""
+    if not issubclass(pool.ConnectionCls, _Watched):
+        pool.ConnectionCls = _watched(pool.ConnectionCls)
+    for idle in list(pool.pool.queue):
+        if idle is not None and not isinstance(idle, _Watched):
+            idle.__class__ = _watched(idle.__class__)
+
+
+# --- http.client's answer --------------------------------------------------------
+
+
+class _Answer(HTTPResponse):
+    """An answer as it comes: after any interim ones, and many chunks at a time."""
+
+    def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
+        super().__init__(sock, *args, **kwargs)
+        self._socket = sock
+        self._chunks = ChunkedDecoder()
+
+    def begin(self) -> None:
+        # RFC 9110, 15.2: "A client MUST be able to parse one or more 1xx responses
+        # received prior to a final response". http.client skips 100 alone; it would take
+        # a 103 for the answer, and the answer for that of the next request.
+        self._begin()
+        while 100 <= self.status < 200 and self.status != 101:
+            self.headers = None  # type: ignore[assignment]  # not begun, to http.client
+            self._begin()
+
+    def _begin(self) -> None:
+        # http.client takes the end of the connection for the end of the headers.
+        file: Any = self.fp
+        lines: Any = _Lines(file)
+        self.fp = lines
+        try:
+            super().begin()
+        finally:
+            if self.fp is lines:  # and not closed
+                self.fp = file
+        if not lines.last:
+            raise RemoteDisconnected("it closed in the middle of the headers")
+
+    def read1(self, n: int = -1) -> bytes:
+        """What is there, as soon as anything is."""
+        if not self.chunked or self.fp is None:
+            return super().read1(n)
+        while True:
+            content = self._chunks.feed(self._received(n))
+            if self._chunks.ended:
+                self._end()
+            if content or self._chunks.ended:
+                return content
+
+    def _received(self, n: int) -> bytes:
+        received = self.fp.read1(n)
+        if not received:
+            self.close()
+            raise IncompleteRead(b"")
+        return received
+
+    def _end(self) -> None:
+        if self._chunks.rest:
+            _shut_down(self._socket)  # what follows would be taken for the next answer
+        self.close()
+
+
+class _Lines:
+    """A file that remembers the last line that was read from it."""
+
+    def __init__(self, file: Any) -> None:
+        self.file = file
+        self.last = b""
+
+    def readline(self, limit: int = -1) -> bytes:
+        self.last = self.file.readline(limit)
+        return self.last
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.file, name)
+
+
+# --- urllib3's connection --------------------------------------------------------
+
+
+class _Watched:
+    """Mixed into urllib3's connections: they tell the reader which socket is his."""
+
+    response_class = _Answer
+    hold: Hold | None = None
+    spoiled = False
+
+    def connect(self) -> None:
+        self.spoiled = False
+        hold: Hold | None = getattr(_here, "hold", None)
+        if hold is not None:
+            hold.connecting = True
+        super().connect()  # type: ignore[misc]  # of the class this is mixed into
+        if hold is not None:
+            hold.connecting = False
+            hold.take(self)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        hold: Hold | None = getattr(_here, "hold", None)
+        if hold is not None:  # a connection from the pool is connected already
+            hold.take(self)
+        super().request(*args, **kwargs)  # type: ignore[misc]
+
+
+@cache
+def _watched(connection_class: Any) -> type:
+    return type(connection_class.__name__, (_Watched, connection_class), {})
+
+
+def _shut_down(sock: Any) -> None:
+    # SSLSocket.shutdown() would also take the TLS state from under its reader, and TLS
+    # inside TLS (an https proxy) is no socket but has one: shut down what is below.
+    with suppress(OSError, TypeError):  # closed already, or not connected yet
+        socket.shutdown(getattr(sock, "socket", sock), SHUT_RDWR)

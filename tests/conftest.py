@@ -1,0 +1,78 @@
+"""What every test is held to, and what many of them use."""
+
+from __future__ import annotations
+
+import gc
+import os
+import ssl
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import requests
+import trustme
+from faces import FACES, Face, eventually
+
+
+def our_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("rxmistral-")]
+
+
+def sockets() -> set[str]:
+    """The sockets of this process, by inode: a number that is not given twice in a while."""
+    found = set()
+    for descriptor in os.listdir("/dev/fd"):
+        try:
+            name = os.readlink(f"/dev/fd/{descriptor}")
+        except OSError:  # closed since, or the one that listed them
+            continue
+        if name.startswith("socket:"):
+            found.add(name)
+    return found
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left_behind() -> Iterator[None]:
+    """No test leaves a thread of ours or a socket; `run` below sees to the tasks."""
+    before_threads, before_sockets = set(our_threads()), sockets()
+
+    def gone() -> bool:
+        if sockets() <= before_sockets:
+            return True
+        gc.collect()  # requests leaves the connections of a closed session to it
+        return False
+
+    yield
+    assert eventually(lambda: set(our_threads()) <= before_threads), our_threads()
+    assert eventually(gone), sockets() - before_sockets
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """What a ScriptedServer serves HTTPS with."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def session(authority: trustme.CA, tmp_path_factory: Any) -> Iterator[requests.Session]:
+    """A user's own session, which trusts the test's authority."""
+    path = tmp_path_factory.mktemp("tls") / "authority.pem"
+    authority.cert_pem.write_to_path(str(path))
+    with requests.Session() as session:
+        session.trust_env = False
+        session.verify = str(path)
+        yield session
+
+
+@pytest.fixture(params=FACES.values(), ids=FACES.keys())
+def read(request: pytest.FixtureRequest) -> Face:
+    """Every way to read a Stream, one after the other."""
+    return request.param

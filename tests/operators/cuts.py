@@ -1,0 +1,31 @@
+"""One text, cut in many ways: what cuts text must not depend on how it came."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hypothesis import strategies as st
+
+from rxmistral.operators.holding import Machine
+
+
+@st.composite
+def cut(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> list[str]:
+    """A text in pieces, some of them empty."""
+    text = draw(texts)
+    places = draw(st.lists(st.integers(0, len(text)), max_size=12).map(sorted))
+    return [text[a:b] for a, b in zip([0, *places], [*places, len(text)], strict=True)]
+
+
+def every_way(text: str) -> Iterable[list[str]]:
+    """Whole, character by character, and in two at every place."""
+    yield [text]
+    yield list(text)
+    for at in range(1, len(text)):
+        yield [text[:at], text[at:]]
+
+
+def through(machine: Machine[str, Any], pieces: Iterable[str]) -> list[Any]:
+    came = [item for piece in pieces for item in machine.feed(piece)]
+    return [*came, *machine.close()]

@@ -1,0 +1,422 @@
+"""Texts, with the cuts that a careful reader makes in them: a ¦ each.
+
+Every second one was unknown to the rules while they were made. Some ask for more than
+the rules can know; what must hold is a share.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Case(NamedTuple):
+    language: str
+    sentences: list[str]
+
+    @property
+    def text(self) -> str:
+        return "".join(self.sentences)
+
+
+def _cases(language: str, lines: str) -> list[Case]:
+    """One text a line, in which \\n, \\r and \\t are written out."""
+    texts = lines.strip("\n").replace("\\n", "\0").replace("\\r", "\r").replace("\\t", "\t")
+    return [Case(language, line.replace("\0", "\n").split("¦")) for line in texts.split("\n")]
+
+
+ENGLISH = _cases(
+    "en",
+    r"""
+The meeting starts at noon. ¦Please be on time. ¦Bring your notes.
+Dr. Smith arrived at 9 a.m. and left at noon. ¦He was tired.
+Mr. and Mrs. Jones live in St. Louis. ¦They moved there in Jan. 2019.
+The U.S. economy grew by 3.5% last year. ¦Inflation fell to 2.1%.
+She lives in the U.S. ¦The weather there varies.
+J. K. Rowling wrote the series. ¦It sold millions of copies.
+Version 2.0.1 is out. ¦Install it with pip.
+Is this right? ¦Yes! ¦It certainly is.
+"Stop right there!" he shouted. ¦Nobody moved.
+"I don't know," she said. ¦"Maybe tomorrow."
+He said, "It is late. ¦We should go." ¦Then he left.
+Use tools such as grep, sed, etc. to search. ¦They are fast.
+Pack water, food, etc. ¦Then start walking.
+See Fig. 3 for details. ¦The data are clear.
+The package (see p. 42) is heavy. ¦Handle with care.
+He teaches math (he was an engineer before.) at the local school. ¦Students like him.
+(This is a side note.) ¦The main text goes on.
+Visit https://example.com/a.b?c=d for more. ¦It is free.
+Go to www.example.com. ¦Click the button.
+Open config.yaml and set debug to true. ¦Save the file.
+Node.js and ASP.NET are frameworks. ¦Both are popular.
+Well... I am not sure. ¦Let me think.
+I waited... and waited. ¦Nobody came.
+I don't know… ¦Maybe we should ask.
+The price is $4.99. ¦Tax is extra.
+The temperature was -3.5 degrees. ¦It snowed.
+It happened in 1999. ¦Nobody noticed.
+There were 25. ¦Some left early.
+What?! ¦You must be joking.
+No way!!! ¦That is amazing.
+That works great! 😀 ¦Let me know how it goes.
+Thanks so much! 🎉🎉 ¦See you soon.
+i went home. ¦it was late. ¦i was tired lol
+hey whats up? ¦not much. ¦just chilling
+The max. speed is 120 km/h. ¦The min. speed is 60.
+Approx. 40 people came. ¦That was enough.
+He works for Apple Inc. in California. ¦He likes it.
+Gen. Lee met Col. Brown. ¦They talked for hours.
+No. 5 is my favorite. ¦It smells nice.
+I said no. ¦He did not listen.
+She has a Ph.D. in physics. ¦Her brother has an M.A. in history.
+Plan A failed. ¦Plan B worked, i.e. we won. ¦Everyone cheered.
+The **first** step is easy. ¦The *second* is not.
+**Be careful.** ¦This can break things.
+_Really?_ ¦I had no idea.
+Run `pip install foo. Bar` first. ¦Then restart.
+Use `x = 1.` as a default. ¦It is safe.
+The capital is Paris.[1] ¦It lies on the Seine.[2][3] ¦It is old.
+He was born on Dec. 5, 1950. ¦He died in 2001.
+At 5 p.m. Mr. Smith went to the bank. ¦He came back at six.
+We met at 5 p.m. ¦Then we had dinner.
+Wait — what? ¦That is odd.
+The answer is simple: yes. ¦No doubt about it.
+Steps: mix the eggs; add salt. ¦Cook for 5 min. on low heat.
+"Are you coming?" ¦"No." ¦"Why not?" ¦"I am tired."
+“Good morning,” she said. ¦“Did you sleep well?” ¦He nodded.
+‘Never again,’ he muttered. ¦She laughed.
+Yahoo! was a search engine. ¦Google replaced it.
+He asked, "Why?" and left. ¦I stayed.
+The show stars John F. Kennedy Jr. and others. ¦It airs at 8.
+Rev. King spoke. ¦Sen. Warren listened. ¦Prof. Lee took notes.
+Vol. 2, No. 3, pp. 10-12 covers it. ¦Read it.
+I like the iPhone. ¦iPads are nice too.
+It was the best of times. ¦It was the worst of times. ¦It was the age of wisdom.
+Send it to john.doe@example.com. ¦He will answer.
+Water boils at 100 °C. ¦Ice melts at 0 °C.
+Let me explain. ¦First, you need a key. ¦Second, you need a door. ¦Third, you turn the key.
+Oh no! ¦Did it break? ¦Don't worry; I can fix it.
+The film (2010, dir. C. Nolan) was a hit. ¦It won Oscars.
+Sure! ¦Here's a short summary: it rains. ¦Take an umbrella.
+She turned to him, "This is great." she said. ¦He agreed.
+Add 2 tbsp. of sugar. ¦Stir well. ¦Bake for 30 min. ¦Let it cool.
+I'll take option C. ¦It's the safest.
+vs. the old model, it is fast. ¦It costs less, too.
+The file is 3.2 MB. ¦Download takes 5 sec. ¦Enjoy!
+Mt. Everest is 8,849 m high. ¦K2 is 8,611 m.
+He (Mr. Brown) agreed. ¦She didn't.
+First released in v1.2. ¦Deprecated in v2.0. ¦Removed in v3.0.
+Hello! ¦How can I help you today?
+It's 10:30. ¦Time to go. ¦Are you ready?
+Sure thing. ¦Let me look that up for you.
+The CEO, Mr. Tim Cook, spoke first. ¦Sales rose 12.5% in Q3.
+Photosynthesis is how plants make food. ¦They use light, water, and CO2. ¦Oxygen is released.
+Lt. Col. Adams was there. ¦So was Capt. Reed.
+Prices range from $1.50 to $20. ¦Shipping costs extra.
+"Who's there?" asked Tom. ¦"It's me," said Ann.
+The lecture is on Fri. Nov. 3 at 2 p.m. in room 5. ¦Don't be late.
+I love it!! ¦Where did you get it?
+My favorite book is "War and Peace." ¦I read it twice.
+Washington, D.C. is the capital. ¦It lies on the Potomac.
+We visited Washington, D.C. ¦It was sunny.
+Use HTTP/1.1 or HTTP/2. ¦Both work fine.
+Import it with from math import sqrt. ¦Then call sqrt(2.0).
+He finished 2nd. ¦She finished 1st.
+Hmm... that seems off. ¦Let me check again.
+Bread, milk, eggs, etc. are in the bag. ¦Take it.
+The ratio is approx. 3:1. ¦That's a lot.
+Call me at 555.123.4567. ¦I'm home all day.
+This costs less than 5 ft. of rope. ¦Buy two.
+"To be, or not to be." ¦That is the question.
+It was, e.g., a dog. ¦Or a cat, i.e. a pet.
+Dr. Strange, M.D., is fictional. ¦He appears in comics.
+lol that's funny. ¦i can't even. ¦omg
+ok so basically you install it. ¦then you run it. ¦easy right?
+Good question! ¦In short: no.
+Is it true? ¦(I doubt it.) ¦Let's see.
+He scored 3 goals vs. Spain. ¦Fans cheered.
+The file README.md explains it. ¦Read it first.
+He came in at 10 a.m. ¦She came at 11 a.m. ¦They left together.
+World War II. ended in 1945 ... or did it? ¦Historians agree.
+Great job 👍 ¦Keep going!
+Happy birthday! 🎂🎈 ¦Have fun.
+The U.N. met in Geneva. ¦The E.U. agreed.
+Sen. Bernie Sanders (I-Vt.) spoke. ¦He was loud.
+What a day… ¦I need sleep.
+The answer is no. ¦1 in 10 people disagree.
+There are 3 options. ¦2 of them are bad.
+"Wait," I said, "is that yours?" ¦He shrugged.
+She whispered, 'Run!' ¦We ran.
+Set x = 5. ¦Then y = x + 1. ¦Print y.
+First, preheat the oven to 350°F. ¦Second, mix flour, sugar, and salt. ¦Third, bake for 25 min. or until golden.
+St. Patrick's Day is in March. ¦People wear green.
+As of v3.11, it's faster. ¦Upgrade now.
+It's 5 o'clock. ¦I'm going home. ¦Bye!
+I met J. Smith. ¦He is nice.
+""",
+)
+
+MARKDOWN = _cases(
+    "en",
+    r"""
+# Title\n\n¦First paragraph. ¦It has two sentences.\n\n¦Second paragraph.
+## 1. Introduction\n\n¦This is the intro.\n\n¦## 2. Methods\n\n¦We did things.
+- First item\n¦- Second item\n¦- Third item
+1. Open the door.\n¦2. Walk in.\n¦3. Close it.
+1. Open the door. ¦Be quiet.\n¦2. Walk in.
+Here is the code:\n\n¦```python\nx = 1. \nprint("Hi. There.")\n```\n\n¦That prints it.
+```\na. B. C.\n\nD! E?\n```\n¦Done.
+**Note:** this is important. ¦Read it twice.
+**Bold sentence.** ¦Another one. ¦*Italic one.* ¦Last one.
+| Name | Text |\n¦|---|---|\n¦| A. B. | It works. Yes. |\n¦| C | No! Really? |\n\n¦After the table.
+> A quote. ¦It goes on.\n¦>\n> And ends.\n\n¦Then text.
+* One\n¦* Two. ¦Still two.\n¦  * Nested\n¦* Three
+Use `a.b()` or `c. D`. ¦Both work.
+### Step 1: Install\n¦Run `pip install x`.\n\n¦### Step 2: Use\n¦Import it.
+1. **Setup.** ¦Install it.\n¦2. **Usage.** ¦Run it.
+- **Speed:** It is fast. ¦Very fast.\n¦- **Size:** It is small.
+Text before.\n¦---\n¦Text after.
+See [the docs](https://example.com/a.html). ¦They help.
+![Image](a.png)\n\n¦A caption. ¦More text.
+~~~sh\necho "a. B"\n~~~\n\n¦Ok. ¦Done.
+- [ ] Buy milk.\n¦- [x] Call mom. ¦Twice.
+Sure! ¦Here you go:\n\n¦1. Apples\n¦2. Pears\n\n¦Enjoy!
+## What is it?\n\n¦It is a thing. ¦A *good* thing.
+First line  \n¦Second line.\n\n¦Third.
+a) One thing.\n¦b) Another thing.\n¦c) The last.
+1) Go.\n¦2) Stop.
+Term\n¦: Definition. ¦More.\n
+Code:\n¦```js\nconst a = "x. Y";\n\n// Done. Ok.\n```\n¦And:\n¦```\nb\n```\n
+* **A.** First. ¦Second.\n¦* **B.** Third.
+The result is **42.** ¦That is all.
+# Guide\n¦Welcome! ¦This is short.
+## Dr. Jones\n\n¦A show.
+- Eggs\n¦- Milk\n\n¦That's it. ¦Bye.
+1. Mix. ¦Stir.\n¦2. Bake at 180°C.\n¦3. Eat!
+**Q:** What is it?\n¦**A:** A tool. ¦It's free.
+Run:\n\n¦```bash\nls -l. Foo\n```\n\n¦Then:\n\n¦```\nX. Y.\n```
+Some *emphasis.* ¦Then more.
+> Be brave.\n\n¦He was. ¦Really.
+| a | b |\n¦| - | - |\n¦| Hi. There. | Yes! No. |
+Use `git commit -m "Fix. Done."` now. ¦Push it.
+***\n\n¦New section. ¦Go.
+- **One.** ¦Yes. ¦No.\n¦- **Two.** ¦Maybe.
+[Link](http://a.b/c.d). ¦Next one.
+1. First:\n¦   - sub a\n¦   - sub b\n¦2. Second.
+Final answer: **yes**. ¦Done.
+""",
+)
+
+NEWLINES = _cases(
+    "en",
+    r"""
+One line\n¦Another line\n¦Third line
+Dear John,\n\n¦I hope you are well. ¦I am fine.\n\n¦Best regards,\n¦Anna
+Roses are red,\n¦violets are blue,\n¦sugar is sweet.
+\n\nHello there. ¦How are you?\n
+A\r\n¦B\r\n\r\n¦C. D
+No stop here\n\n\n\n¦Next one
+Question?\n¦Answer!\n
+Title\n¦\tIndented. ¦More.\n
+He said:\n¦"Go."\n¦She went.
+e.g.\n¦this one
+Mr.\n¦Smith
+x = 1\n¦y = 2\n\n¦z = 3
+Line with spaces   \n   \n¦Next. ¦Last.
+"Open quote\n¦closed." ¦Next.
+(open\n¦close) Next.
+Poem one.\n\n¦Poem two. ¦Still two.\n\n\n¦Poem three.
+a\n¦b\n¦c
+Hi!\n\n¦How are you? ¦Fine.\n
+Chapter 1\n\n¦It was dark. ¦It rained.
+first line.\n¦second line.\n¦third.
+Name: Bob\n¦Age: 5\n¦City: N.Y.
+"Yes."\n¦"No."\n¦"Why?"
+No end\n\n\n¦Still no end
+1.5\n¦2.5\n¦3.5
+Dear Dr. Lee,\n¦Thanks. ¦Yours,\n¦M.
+x\r\n¦y! ¦Zed\r\n
+well...\n¦ok\n
+a: b;\n¦c, d\n
+(See above.)\n¦Go on.
+end.\n
+One. ¦Two.\n¦Three. ¦Four.
+""",
+)
+
+GERMAN = _cases(
+    "de",
+    r"""
+Das ist gut. ¦Wir gehen jetzt. ¦Bis morgen.
+Dr. Müller kommt um 8 Uhr. ¦Er bringt Kuchen mit.
+Am 3. Oktober ist Feiertag. ¦Die Läden sind zu.
+Es kostet ca. 5 Euro. ¦Das ist billig.
+Das gilt z. B. für Hunde. ¦Katzen sind anders.
+Das gilt z.B. für Hunde. ¦Katzen sind anders.
+Nimm Äpfel, Birnen usw. mit. ¦Wir haben Hunger.
+„Komm her!“, rief er. ¦Sie kam nicht.
+Er sagte: „Ich gehe.“ ¦Dann ging er.
+„Guten Tag. ¦Wie geht es Ihnen?“, fragte sie.
+Das war 1990. ¦Danach wurde alles anders.
+Prof. Dr. Meier hielt die Rede. ¦Alle klatschten.
+Das Auto fährt max. 180 km/h. ¦Es ist alt.
+Siehe Abb. 3 auf S. 15. ¦Dort steht es.
+Die Fa. Bosch GmbH liefert. ¦Wir zahlen.
+Wirklich? ¦Ja! ¦Natürlich.
+Der Preis beträgt 3,50 Euro. ¦Das Angebot gilt bis zum 31. Dezember.
+Kaiser Karl V. regierte lange. ¦Er dankte 1556 ab.
+Im 19. Jahrhundert gab es viele Erfindungen. ¦Die Welt änderte sich.
+Über allem steht die Freiheit. ¦Ältere Menschen wissen das. ¦Öfter als man denkt.
+Ich weiß nicht … ¦Vielleicht morgen.
+Das ist d. h. nicht erlaubt. ¦Also lass es.
+Frau Dr. med. Schulz ist Ärztin. ¦Sie hilft gern.
+Er wohnt in der Hauptstr. 5 in Köln. ¦Das Haus ist gelb.
+Das Ergebnis ist 5. ¦Die Probe stimmt.
+Herr K. wartete. ¦Niemand kam.
+Gerne! ¦Hier ist die Antwort.
+Berlin ist die Hauptstadt. ¦Sie hat ca. 3,7 Mio. Einwohner.
+Der Zug fährt um 8.15 Uhr. ¦Bitte einsteigen.
+Am 24. Dezember feiern wir. ¦Es gibt Gans.
+„Was ist das?“ ¦„Ein Hund.“
+Sie fragte: „Kommst du?“ ¦Er nickte.
+Das ist der 3. Versuch. ¦Er klappt bestimmt.
+Vgl. dazu Kap. 4. ¦Dort wird es erklärt.
+Die Nr. 1 bin ich. ¦Du bist die Nr. 2.
+Wir kaufen Obst, Gemüse etc. ein. ¦Danach kochen wir.
+Ach so … ¦Das wusste ich nicht.
+Ludwig XIV. war König. ¦Er lebte in Versailles.
+Man nennt es u. a. Magie. ¦Ich nicht.
+Es waren 20 Grad. ¦Die Sonne schien. ¦Ängste verschwanden.
+Der Film dauert 2 Std. und 5 Min. ¦Er ist gut.
+""",
+)
+
+ROMANCE = [
+    *_cases(
+        "fr",
+        r"""
+C'est bien. ¦Nous partons. ¦À demain.
+M. Dupont est arrivé. ¦Il était en retard.
+Mme Durand habite à Paris. ¦Elle aime la ville.
+« Bonjour. » ¦Il partit.
+« Vraiment ? » demanda-t-il. ¦Elle sourit.
+Vous êtes sûr ? ¦Oui ! ¦Absolument.
+Il a dit : « Je viens. ¦Attends-moi. » ¦Puis il a raccroché.
+Le prix est de 3,50 euros. ¦C'est cher.
+Voir p. 12 du livre. ¦Tout y est.
+C'est fini… ¦Peut-être pas.
+École, maison, etc. sont des mots. ¦Ils sont courts.
+Été comme hiver, il court. ¦Éric aussi.
+Il est né en 1985. ¦Sa sœur en 1990.
+Le Dr. Martin est là. ¦Entrez.
+Bien sûr ! ¦Voici la réponse.
+J'ai vu M. Martin hier. ¦Il va bien.
+Il y a 3,5 millions d'habitants. ¦C'est beaucoup.
+« Où vas-tu ? » ¦« Chez moi. »
+Voir la fig. 2 ci-dessous. ¦Elle montre tout.
+Elle dit : « Non. » ¦Il partit.
+C.-à-d. que c'est faux. ¦Point final.
+""",
+    ),
+    *_cases(
+        "es",
+        r"""
+Hola. ¦¿Qué tal? ¦¡Muy bien!
+El Sr. López vive aquí. ¦Su casa es azul.
+La Dra. Ruiz llegó. ¦Todos aplaudieron.
+¿De verdad? ¦Sí. ¦Claro que sí.
+Cuesta 3.50 dólares. ¦Es barato.
+Vive en EE. UU. desde 1990. ¦Le gusta.
+Dijo: «Ya voy.» ¦Y se fue.
+No sé... ¦Quizás mañana.
+Ana preguntó: «¿Vienes?» ¦Él dijo que no.
+Él nació en 1985. ¦Ella en 1990.
+¡Claro! ¦Aquí tienes la respuesta.
+El Dr. García llegó a las 5 p. m. y comió. ¦Luego durmió.
+¿Cómo estás? ¦¿Y tu familia?
+Compré pan, leche, etc. en la tienda. ¦Volví a casa.
+""",
+    ),
+    *_cases(
+        "it",
+        r"""
+Ciao! ¦Come stai? ¦Io sto bene.
+Il dott. Rossi è qui. ¦Entri pure.
+Il sig. Bianchi vive a Roma. ¦È felice.
+È vero. ¦Non ci credo.
+Costa 3,50 euro. ¦È poco.
+«Vieni?» chiese lei. ¦Lui disse di no.
+Non lo so... ¦Forse domani.
+È nato nel 1985. ¦Sua sorella nel 1990.
+Porta pane, vino, ecc. alla festa. ¦Grazie.
+Certo! ¦Ecco la risposta.
+Il prof. Verdi insegna qui. ¦È bravo.
+«Vado via.» ¦Poi uscì.
+Vedi pag. 3 del libro. ¦È tutto lì.
+""",
+    ),
+]
+
+CHINESE_AND_JAPANESE = [
+    *_cases(
+        "zh",
+        r"""
+你好。¦今天天气很好。¦我们去公园吧！
+这是什么？¦我不知道。¦你呢？
+价格是3.5元。¦很便宜。
+他说：“你好。”¦然后走了。
+“你去哪里？”¦她问。¦“回家。”
+我用Python 3.11写代码。¦它很快。
+真的吗？！¦太好了！！¦谢谢。
+请访问www.example.com。¦那里有答案。
+我不知道……也许明天吧。¦再说。
+**第一步。**¦打开文件。¦**第二步。**¦保存。
+太棒了！😀¦我们走吧。
+好的！ ¦下一句。
+版本2.0发布了。¦请更新。
+第一段。\n\n¦第二段。¦结束。
+（这是注释。）¦正文开始。
+他买了苹果、香蕉等。¦然后回家了。
+当然可以！¦这是答案。
+圆周率约为3.14。¦它是无理数。
+她说：“走吧！”¦我们就走了。
+第一，打开门。¦第二，走进去。
+《三体》是一本书。¦作者是刘慈欣。
+你确定吗？¦当然。
+好……¦再见。
+今天是2024年5月1日。¦放假。
+""",
+    ),
+    *_cases(
+        "ja",
+        r"""
+こんにちは。¦今日はいい天気ですね。¦散歩に行きましょう！
+「行こう。」と彼は言った。¦私は頷いた。
+本当ですか？¦はい、本当です。
+価格は3.5ドルです。¦安いですね。
+東京（日本の首都。）は大きい。¦人も多い。
+「おはよう。」¦「おはようございます。」
+すごい！！¦やったね！
+Pythonは楽しい。¦簡単です。
+1. はじめに。\n¦2. 次に。
+分かりません…でも、頑張ります。¦はい。
+もちろんです！¦答えはこちらです。
+彼は「はい。」と答えた。¦私は笑った。
+円周率は約3.14です。¦無理数です。
+え？！¦本当に？
+それは…難しいですね。¦頑張ります。
+""",
+    ),
+    *_cases(
+        "en",
+        r"""
+你好。¦今天天气很好。¦Let's go. ¦好的！
+你好!¦今天怎么样?¦很好.
+こんにちは。¦元気ですか？¦はい！
+Python很好。¦I like it. ¦真的。
+他说“好。”¦然后走了。
+我用ASP.NET。¦他用Node.js。
+好的。¦我来帮你！¦Let me check. ¦没问题。
+はい。¦そうです。
+""",
+    ),
+]

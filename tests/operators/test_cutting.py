@@ -1,0 +1,345 @@
+"""The cutting of text into sentences while it comes, without Rx and without time."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator
+from itertools import accumulate
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sentence_texts import (
+    CHINESE_AND_JAPANESE,
+    ENGLISH,
+    GERMAN,
+    MARKDOWN,
+    NEWLINES,
+    ROMANCE,
+    Case,
+)
+
+from rxmistral.operators.cutting import SentenceCutter
+from rxmistral.operators.segmenters import default_segmenter
+
+ALL = [*ENGLISH, *MARKDOWN, *NEWLINES, *GERMAN, *ROMANCE, *CHINESE_AND_JAPANESE]
+
+
+def cutter(language: str = "en", max_chars: int | None = None) -> SentenceCutter:
+    return SentenceCutter(default_segmenter(language), max_chars)
+
+
+def cut(pieces: Iterable[str], language: str = "en", max_chars: int | None = None) -> list[str]:
+    made = cutter(language, max_chars)
+    return [*(sentence for piece in pieces for sentence in made.feed(piece)), *made.close()]
+
+
+def deltas(text: str) -> Iterator[str]:
+    """The text in pieces of 3 to 5 characters, the same ones each time."""
+    lengths, start = random.Random(text), 0
+    while start < len(text):
+        end = start + lengths.randint(3, 5)
+        yield text[start:end]
+        start = end
+
+
+# --- how many are right ----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cases", "share"),
+    [
+        (ENGLISH, 0.92),
+        (MARKDOWN, 0.95),
+        (NEWLINES, 1.0),
+        (GERMAN, 0.88),
+        (ROMANCE, 0.90),
+        (CHINESE_AND_JAPANESE, 0.90),
+    ],
+    ids=["English", "Markdown", "newlines", "German", "Romance", "Chinese and Japanese"],
+)
+def test_sentences_are_those_of_a_careful_reader(cases: list[Case], share: float) -> None:
+    right = sum(cut(deltas(case.text), case.language) == case.sentences for case in cases)
+    assert right / len(cases) >= share
+
+
+def test_hardly_a_cut_proves_wrong() -> None:
+    wrong = cuts = 0
+    for case in ALL:
+        ends = set(accumulate(map(len, cut(deltas(case.text), case.language))))
+        wrong += len(ends - set(accumulate(map(len, case.sentences))))
+        cuts += len(ends)
+    assert wrong / cuts <= 0.005
+
+
+def test_a_sentence_is_out_a_few_characters_after_its_end() -> None:
+    late = sorted(each for case in ALL for each in lateness(case))
+    assert late[len(late) // 2] <= 4
+    assert late[len(late) * 95 // 100] <= 8
+
+
+def lateness(case: Case) -> Iterator[int]:
+    """Characters from the last visible one of a sentence to its emission."""
+    made, came, begun = cutter(case.language), 0, 0
+    for delta in deltas(case.text):
+        came += len(delta)
+        for sentence in made.feed(delta):
+            yield came - begun - len(sentence.rstrip())
+            begun += len(sentence)
+
+
+# --- the rules, one by one -------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "marked",
+    [
+        # lines
+        "A title\n\n¦A line\n¦Another",
+        "Indented\n¦  this is",
+        "Ends with\r\n¦a carriage return",
+        "1. One. ¦Two.\n¦- Three\n¦a) Four\n¦1.\nFive",
+        "- **1.** One\n¦---\n¦Two",
+        # code and tables
+        "So:\n¦```py\na. B\n\n# C. D\n```\n¦Then. ¦Next",
+        "```\n```` \n¦It is. ¦So",
+        "````\n```\nA. B\n````\n¦C",
+        "~~~ `a`\nA. B\n~~~\n¦C",
+        "```code``` in line. ¦Next",
+        "``a. B`` in line. ¦Next",
+        "A `a. B` in line. ¦Next",
+        "| a. B | c! D |\n¦|---|",
+        # what goes left, what goes right
+        "“One.” ¦“Two.” ¦*Three.* ¦**Four.** ¦_Five._ ¦(Six.) ¦Seven.",
+        "Great! 😀 ¦Next. 🎉🎉 ¦Wow.",
+        "✅ Done. ¦❌ Not done.",
+        "It is so.[1][2] ¦Next. [3] ¦Last.",
+        # asked twice
+        "At 5 p.m. Mr. Fox came.",
+        "At 5 p.m. ¦He came.",
+        "Plan B. ¦It is good.",
+        # quotation marks
+        'He said, "Go. ¦Now." ¦She went. ¦"Ah," he said.',
+        '"Stop!" he cried. ¦"Why?" she asked.',
+        # no end
+        "ASP.NET and example.com/a.html?b.C are.",
+        "The max. speed, the min. height.",
+        "So... maybe not… perhaps.",
+        "It does 9 km/h. ¦That is slow.",
+        "He (Mr. Fox) left.",
+        "A cow, a pig (etc.), and so on.",
+        # casual
+        "it was late. ¦i went home. ¦lol",
+        # written without white space
+        "你好!¦今天好吗?¦好.",
+        "他说：“好。”¦“走。”¦**对。**¦『はい。』と言った。",
+    ],
+)
+def test_where_a_text_is_cut(marked: str) -> None:
+    assert cut(deltas(marked.replace("¦", ""))) == marked.split("¦")
+
+
+def test_a_sentence_is_out_at_the_first_character_of_the_next() -> None:
+    made = cutter()
+    assert list(made.feed("It is late. ")) == []
+    assert list(made.feed("G")) == ["It is late. "]
+
+
+def test_a_line_is_out_at_the_first_character_of_the_next() -> None:
+    made = cutter()
+    assert list(made.feed("A title\n\n")) == []
+    assert list(made.feed("T")) == ["A title\n\n"]
+
+
+def test_a_number_before_the_stop_waits_for_the_word_after_it() -> None:
+    made = cutter("de")
+    assert list(made.feed("Am 3. Oktobe")) == []
+    assert list(made.feed("r. Es war 1990. Danac")) == ["Am 3. Oktober. "]
+    assert list(made.feed("h ")) == ["Es war 1990. "]
+
+
+def test_an_abbreviation_at_the_end_is_judged_by_all_that_came() -> None:
+    assert cut(["At 5 p.m. He"]) == ["At 5 p.m. ", "He"]
+
+
+# --- whatever the text -----------------------------------------------------------
+
+ANYTHING = st.text(st.characters(exclude_categories=()), max_size=60)
+MARKS = ".!?…\"'“”„«»()[]*_`~|#-\n\r\t \u00a0。！「」『』（）1aBé你は😀\u200d\ud83d\ude00"
+TOKENS = ["```", "\n```\n", "~~~", "e.g. ", "Mr. ", "p.m. ", "3.5", "[1]", "\n1. ", "The ", "is "]
+RUNS = ["one. ", "Two. ", " " * 50, "word " * 30, "a" * 90, "." * 60]
+WHAT_HURTS = st.lists(st.sampled_from([*MARKS, *TOKENS, *RUNS]), max_size=40).map("".join)
+TEXTS = ANYTHING | WHAT_HURTS
+LANGUAGES = st.sampled_from(["en", "de", "fr", "zh", "xx"])
+LIMITS = st.none() | st.integers(1, 120)
+
+
+@st.composite
+def texts_in_pieces(draw: st.DrawFn) -> list[str]:
+    text = draw(TEXTS)
+    ends = sorted(draw(st.lists(st.integers(0, len(text)), max_size=30)))
+    return [text[start:end] for start, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+
+
+@given(texts_in_pieces(), LANGUAGES, LIMITS)
+@example(["plan B\u00a0. ", "Next"], "en", None)
+@example(["a" * 700, " b" * 300, ". C"], "en", None)
+def test_the_pieces_are_the_text_and_do_not_depend_on_how_it_was_cut(
+    pieces: list[str], language: str, max_chars: int | None
+) -> None:
+    text = "".join(pieces)
+    whole = cut([text], language, max_chars)
+    assert "".join(whole) == text
+    assert cut(pieces, language, max_chars) == whole
+    assert cut(text, language, max_chars) == whole
+
+
+@given(texts_in_pieces(), LIMITS)
+def test_nothing_is_lost_when_what_is_pending_is_taken_between(
+    pieces: list[str], max_chars: int | None
+) -> None:
+    made, got = cutter("en", max_chars), list[str]()
+    for piece in pieces:
+        got += [*made.feed(piece), *made.flush()]
+    got += made.close()
+    assert "".join(got) == "".join(pieces)
+    assert all(not sentence.isspace() for sentence in got[:-1] if max_chars is None)
+
+
+@given(texts_in_pieces(), st.integers(1, 120))
+def test_no_piece_is_longer_than_max_chars(pieces: list[str], max_chars: int) -> None:
+    assert all(len(sentence) <= max_chars for sentence in cut(pieces, "en", max_chars))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "word " * 400 + "And 5 p.m. He",
+        "(“a " * 400 + ". Next one",
+        "- " * 900 + "x. Next one. \n```\n" + "code. Code\n" * 100 + "```\nEnd. Yes",
+        "Hi." + " " * 900 + "Next." + "." * 900 + " Last",
+        "e.g. " * 300,
+        "One " + "wo.rd " * 400 + "max. speed",
+        "no capital 5. " * 100,
+    ],
+)
+def test_a_long_text_does_not_depend_on_how_it_was_cut(text: str) -> None:
+    whole = cut([text])
+    assert "".join(whole) == text
+    for size in (1, 2, 3, 7, 100, 499):
+        assert cut([text[i : i + size] for i in range(0, len(text), size)]) == whole
+
+
+# --- max_chars, flush ------------------------------------------------------------
+
+
+def test_max_chars_cuts_at_white_space() -> None:
+    assert cut(["one two three four"], max_chars=8) == ["one two ", "three ", "four"]
+
+
+def test_max_chars_counts_a_space_that_comes_after_to_the_next_piece() -> None:
+    assert cut(["one two three"], max_chars=7) == ["one two", " three"]
+
+
+def test_max_chars_cuts_a_word_that_is_longer() -> None:
+    assert cut(["abcdefgh ij"], max_chars=5) == ["abcde", "fgh ", "ij"]
+
+
+def test_max_chars_cuts_code_after_a_line() -> None:
+    text = "```\na b\nc d e f\n```\nEnd"
+    assert cut([text], max_chars=12) == ["```\na b\n", "c d e f\n```\n", "End"]
+
+
+def test_max_chars_changes_nothing_that_is_shorter() -> None:
+    assert cut(["One. Two. Three."], max_chars=10) == ["One. ", "Two. ", "Three."]
+
+
+def test_a_sentence_that_was_taken_early_ends_where_it_did() -> None:
+    made = cutter()
+    assert list(made.feed("It is late.")) == []
+    assert list(made.flush()) == ["It is late."]
+    assert list(made.feed(" We go. N")) == [" We go. "]
+    assert list(made.close()) == ["N"]
+
+
+def test_code_that_was_taken_early_stays_code() -> None:
+    made = cutter()
+    assert [*made.feed("``"), *made.flush()] == ["``"]
+    assert [*made.feed("`\na. B\n"), *made.flush()] == ["`\na. B\n"]
+    assert [*made.feed("c. D\n```\nSo. Y"), *made.close()] == ["c. D\n```\n", "So. ", "Y"]
+
+
+def test_white_space_alone_is_not_taken() -> None:
+    made = cutter()
+    assert [*made.feed("One. "), *made.flush(), *made.feed("  "), *made.flush()] == ["One. "]
+    assert list(made.close()) == ["  "]
+
+
+# --- what the engine is shown ----------------------------------------------------
+
+
+class Noting:
+    """Finds no boundary and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def boundaries(self, text: str) -> list[int]:
+        self.asked.append(text)
+        return []
+
+
+def asked(text: str) -> list[str]:
+    engine = Noting()
+    made = SentenceCutter(engine)
+    for delta in deltas(text):
+        made.feed(delta)
+    made.close()
+    return engine.asked
+
+
+def test_it_is_asked_at_the_first_character_and_after_the_word() -> None:
+    assert asked("One day. Then it") == ["One day. T", "One day. Then "]
+
+
+def test_it_is_asked_once_where_the_first_character_tells_nothing() -> None:
+    assert asked("In 1990. Then it") == ["In 1990. Then "]
+    assert asked("One day. 5 of") == ["One day. 5 "]
+
+
+def test_it_is_not_asked_in_code_tables_words_and_numbers() -> None:
+    assert asked("```\na. B\n```\n| a. B |\na.b.C 3.5 `x. Y` z") == []
+
+
+def test_it_sees_no_half_of_a_pair_of_quotation_marks() -> None:
+    assert asked('He: "Go. Now it') == ["He:  Go. N", "He:  Go. Now "]
+    assert asked("He (a. Fox ran") == ["He  a. Fox "]
+
+
+def asked_when_it_agrees(text: str) -> list[str]:
+    class Agreeing(Noting):
+        def boundaries(self, text: str) -> list[int]:
+            self.asked.append(text)
+            return [len(text) - 1]
+
+    engine = Agreeing()
+    SentenceCutter(engine).feed(text)
+    return engine.asked
+
+
+def test_it_sees_the_mark_that_the_sentence_before_opened() -> None:
+    views = asked_when_it_agrees('He: "Go on. Now go." Then it')
+    assert views == ["He:  Go on. N", '"Now go." T']
+
+
+def test_a_quotation_mark_stays_open_until_the_line_ends() -> None:
+    assert asked_when_it_agrees('He: "Go on. Now\nWe "go. Then it')[-1] == "We  go. T"
+
+
+def test_it_sees_no_more_than_a_window() -> None:
+    assert max(map(len, asked("word " * 1000 + "e.g. " * 100))) < 500
+    assert max(map(len, asked("Hi" + "." * 1000 + "\u00a0" * 1000 + "Next one"))) < 500
+
+
+def test_it_is_asked_a_bounded_number_of_times() -> None:
+    assert len(asked("e.g. " * 200)) <= 2 * 200

@@ -1,0 +1,155 @@
+"""Fenced code blocks, as CommonMark 0.31 has them in 4.5."""
+
+from __future__ import annotations
+
+import pickle
+
+import msgspec
+import pytest
+from cuts import cut, every_way, through
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxmistral.operators.fences import CodeBlock, FenceReader
+
+TEXTS = st.lists(
+    st.sampled_from(["```", "~~~", "````", "`", "~", " ", "   ", "    ", "\t", "py", "a b", "\n", "\r\n", "\r"]),
+    max_size=25,
+).map("".join)  # fmt: skip
+
+
+def blocks(text: str) -> list[tuple[str | None, str, bool]]:
+    return [
+        (block.language, block.content, block.closed) for block in through(FenceReader(), [text])
+    ]
+
+
+# What the examples of the standard give, without what they are wrapped in.
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("```\n<\n >\n```\n", [(None, "<\n >\n", True)]),
+        ("~~~\n<\n >\n~~~\n", [(None, "<\n >\n", True)]),
+        ("``\nfoo\n``\n", []),
+        ("```\naaa\n~~~\n```\n", [(None, "aaa\n~~~\n", True)]),
+        ("~~~\naaa\n```\n~~~\n", [(None, "aaa\n```\n", True)]),
+        ("````\naaa\n```\n``````\n", [(None, "aaa\n```\n", True)]),
+        ("~~~~\naaa\n~~~\n~~~~\n", [(None, "aaa\n~~~\n", True)]),
+        ("```\n", [(None, "", False)]),
+        ("`````\n\n```\naaa\n", [(None, "\n```\naaa\n", False)]),
+        ("```\n\n  \n```\n", [(None, "\n  \n", True)]),
+        ("```\n```\n", [(None, "", True)]),
+        (" ```\n aaa\naaa\n```\n", [(None, "aaa\naaa\n", True)]),
+        ("  ```\naaa\n  aaa\naaa\n  ```\n", [(None, "aaa\naaa\naaa\n", True)]),
+        ("   ```\n   aaa\n    aaa\n  aaa\n   ```\n", [(None, "aaa\n aaa\naaa\n", True)]),
+        ("    ```\n    aaa\n    ```\n", []),
+        ("```\naaa\n  ```\n", [(None, "aaa\n", True)]),
+        ("   ```\naaa\n  ```\n", [(None, "aaa\n", True)]),
+        ("```\naaa\n    ```\n", [(None, "aaa\n    ```\n", False)]),
+        ("``` ```\naaa\n", []),
+        ("~~~~~~\naaa\n~~~ ~~\n", [(None, "aaa\n~~~ ~~\n", False)]),
+        ("foo\n```\nbar\n```\nbaz\n", [(None, "bar\n", True)]),
+        ("foo\n---\n~~~\nbar\n~~~\n# baz\n", [(None, "bar\n", True)]),
+        ("```ruby\ndef foo(x)\n  return 3\nend\n```\n", [("ruby", "def foo(x)\n  return 3\nend\n", True)]),
+        ("~~~~    ruby startline=3 $%@#$\ndef foo(x)\n~~~~~~~\n", [("ruby", "def foo(x)\n", True)]),
+        ("````;\n````\n", [(";", "", True)]),
+        ("``` aa ```\nfoo\n", []),
+        ("~~~ aa ``` ~~~\nfoo\n~~~\n", [("aa", "foo\n", True)]),
+        ("```\n``` aaa\n```\n", [(None, "``` aaa\n", True)]),
+    ],
+)  # fmt: skip
+def test_the_examples_of_the_standard(text: str, found: list[tuple[str | None, str, bool]]) -> None:
+    assert blocks(text) == found
+    for line_end in ("\r\n", "\r"):
+        other = text.replace("\n", line_end)
+        assert blocks(other) == [(a, b.replace("\n", line_end), c) for a, b, c in found]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("```py\n1\n```", [("py", "1\n", True)]),
+        ("```py\n1\n``", [("py", "1\n``", False)]),
+        ("```py\n1", [("py", "1", False)]),
+        ("```py", [("py", "", False)]),
+        ("```\n1\n```\t \n2", [(None, "1\n", True)]),
+        ("```\n1\n``` `\n", [(None, "1\n``` `\n", False)]),
+        ("```\n1\n```2\n", [(None, "1\n```2\n", False)]),
+        ("```a\n1\n```\n~~~b\n2\n~~~", [("a", "1\n", True), ("b", "2\n", True)]),
+        ("\t```\n1\n", []),
+        ("", []),
+    ],
+)
+def test_texts_that_end_anywhere(text: str, found: list[tuple[str | None, str, bool]]) -> None:
+    assert blocks(text) == found
+
+
+def test_a_block_knows_its_info_and_its_place() -> None:
+    text = "``` py  title=a.py \n1\n```\n```\n```"
+    assert through(FenceReader(), [text]) == [
+        CodeBlock("py", "1\n", closed=True, info="py  title=a.py", index=0),
+        CodeBlock(None, "", closed=True, info="", index=1),
+    ]
+
+
+def test_a_block_is_frozen_and_pickles() -> None:
+    block = CodeBlock("py", "1\n")
+    assert pickle.loads(pickle.dumps(block)) == block
+    assert hash(block) == hash(CodeBlock("py", "1\n"))
+    with pytest.raises(AttributeError):
+        block.content = ""  # type: ignore[misc]
+    assert msgspec.json.decode(msgspec.json.encode(block), type=CodeBlock) == block
+
+
+@given(cut(TEXTS))
+def test_the_cuts_do_not_matter(pieces: list[str]) -> None:
+    assert through(FenceReader(), pieces) == through(FenceReader(), ["".join(pieces)])
+
+
+@given(cut(TEXTS))
+def test_streamed_it_is_the_same_in_parts(pieces: list[str]) -> None:
+    parts: list[CodeBlock] = through(FenceReader(streaming=True), pieces)
+    whole = through(FenceReader(), ["".join(pieces)])
+    assert [joined(parts, block.index) for block in whole] == whole
+    for index in range(len(whole)):
+        first, *others = (part for part in parts if part.index == index)
+        assert first.content == ""
+        assert not any(part.closed for part in (first, *others)[:-1])
+        assert all(part.content for part in others if not part.closed)
+
+
+def joined(parts: list[CodeBlock], index: int) -> CodeBlock:
+    own = [part for part in parts if part.index == index]
+    return msgspec.structs.replace(own[-1], content="".join(part.content for part in own))
+
+
+@pytest.mark.parametrize(
+    ("pieces", "came"),
+    [
+        (["```py\n", "a", "b\n", "c", "\n```", "\n"], [[""], ["a"], ["b\n"], ["c"], ["\n"], [""]]),
+        (["```\n", " ", " ", " ", " "], [[""], [], [], [], ["    "]]),
+        (["```\n", "``", "x", "`"], [[""], [], ["``x"], ["`"]]),
+        (["```\n", "```", "`", " ", "\t", "."], [[""], [], [], [], [], ["```` \t."]]),
+        (["  ```\n", " ", "  a", "  b"], [[""], [], [" a"], ["  b"]]),
+        (["```\na", "\r", "\n", "b"], [["", "a"], [], ["\r\n"], ["b"]]),
+    ],
+)
+def test_streamed_only_what_may_be_the_closing_fence_is_held(
+    pieces: list[str], came: list[list[str]]
+) -> None:
+    reader = FenceReader(streaming=True)
+    assert [[part.content for part in reader.feed(piece)] for piece in pieces] == came
+
+
+def test_a_block_is_out_when_its_closing_line_has_ended() -> None:
+    reader = FenceReader()
+    assert reader.feed("```\n1\n```") == []
+    assert reader.feed("\n") == [CodeBlock(None, "1\n")]
+
+
+def test_every_way_of_coming_gives_the_same() -> None:
+    text = "a\r\n  ~~~~ py x\r\n  1\r\n ~~~\r\n   2\r\n ~~~~~ \r\nb"
+    for pieces in every_way(text):
+        assert through(FenceReader(), pieces) == [
+            CodeBlock("py", "1\r\n~~~\r\n 2\r\n", closed=True, info="py x")
+        ]

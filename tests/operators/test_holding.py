@@ -1,0 +1,218 @@
+"""What holds for each operator that holds text back, whatever it makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pytest
+import reactivex
+from reactivex import Observable, Subject
+from reactivex.testing import ReactiveTest, TestScheduler
+from reactivex.testing.subscription import Subscription
+
+from rxmistral import Stream, TextChunk, ThinkChunk
+from rxmistral.operators.fences import CodeBlock, code_blocks
+from rxmistral.operators.guarding import guarded
+from rxmistral.operators.pieces import paragraphs, text_lines, words
+from rxmistral.operators.tags import think_tags
+
+on_next, on_completed, on_error = (
+    ReactiveTest.on_next,
+    ReactiveTest.on_completed,
+    ReactiveTest.on_error,
+)
+
+
+class Sample(NamedTuple):
+    """An operator, two pieces that go in, and what comes when."""
+
+    make: Callable[[], Callable[[Observable[str]], Stream[Any]]]
+    pieces: tuple[str, str]
+    at_once: tuple[list[Any], list[Any]]
+    at_the_end: list[Any]
+    at_an_error: list[Any]
+
+
+def thought(text: str) -> ThinkChunk:
+    return ThinkChunk(thinking=[TextChunk(text=text)])
+
+
+SAMPLES = {
+    "words": Sample(words, ("a b", "c d"), (["a "], ["bc "]), ["d"], ["d"]),
+    "text_lines": Sample(text_lines, ("a\nb", "c\nd"), (["a\n"], ["bc\n"]), ["d"], ["d"]),
+    "paragraphs": Sample(paragraphs, ("a\n\nb", "c\n\nd"), (["a\n\n"], ["bc\n\n"]), ["d"], ["d"]),
+    "code_blocks": Sample(
+        code_blocks,
+        ("```py\n1\n```\n```", "\n2\n```\n~~~\n3"),
+        ([CodeBlock("py", "1\n", True, "py", 0)], [CodeBlock(None, "2\n", True, "", 1)]),
+        [CodeBlock(None, "3", False, "", 2)],
+        [CodeBlock(None, "3", False, "", 2)],
+    ),
+    "think_tags": Sample(
+        think_tags,
+        ("a<think>b</thi", "nk>c<"),
+        ([TextChunk(text="a"), thought("b")], [TextChunk(text="c")]),
+        [TextChunk(text="<")],
+        [TextChunk(text="<")],
+    ),
+    "guarded": Sample(
+        lambda: guarded(r"\d\d", max_length=2), ("a1", "2b3"), (["a"], ["...b"]), ["3"], []
+    ),
+}
+
+
+@pytest.fixture(params=SAMPLES.values(), ids=SAMPLES)
+def sample(request: pytest.FixtureRequest) -> Sample:
+    return request.param
+
+
+@pytest.fixture
+def scheduler() -> TestScheduler:
+    return TestScheduler()
+
+
+def emitted(sample: Sample, observable: Observable[Any], scheduler: TestScheduler) -> list[Any]:
+    """What happens from 200 on, where it is subscribed, until it is disposed at 1000."""
+    return scheduler.start(lambda: observable.pipe(sample.make())).messages
+
+
+def at(time: int, items: list[Any]) -> list[Any]:
+    return [on_next(time, item) for item in items]
+
+
+def test_never_stays_silent_and_is_left_on_dispose(
+    sample: Sample, scheduler: TestScheduler
+) -> None:
+    source = scheduler.create_cold_observable()
+    assert emitted(sample, source, scheduler) == []
+    assert source.subscriptions == [Subscription(200, 1000)]
+
+
+def test_empty_is_empty(sample: Sample, scheduler: TestScheduler) -> None:
+    source = scheduler.create_cold_observable(on_completed(10))
+    assert emitted(sample, source, scheduler) == [on_completed(210)]
+    assert source.subscriptions == [Subscription(200, 210)]
+
+
+def test_an_empty_piece_makes_no_item(sample: Sample, scheduler: TestScheduler) -> None:
+    source = scheduler.create_cold_observable(on_next(10, ""), on_completed(20))
+    assert emitted(sample, source, scheduler) == [on_completed(220)]
+
+
+def test_an_error_at_once_passes_at_once(sample: Sample, scheduler: TestScheduler) -> None:
+    error = RuntimeError("at once")
+    source = scheduler.create_cold_observable(on_error(10, error))
+    assert emitted(sample, source, scheduler) == [on_error(210, error)]
+    assert source.subscriptions == [Subscription(200, 210)]
+
+
+def test_what_is_certain_comes_at_once_and_what_is_held_before_the_end(
+    sample: Sample, scheduler: TestScheduler
+) -> None:
+    first, second = sample.pieces
+    source = scheduler.create_cold_observable(
+        on_next(10, first), on_next(20, second), on_completed(30)
+    )
+    assert emitted(sample, source, scheduler) == [
+        *at(210, sample.at_once[0]),
+        *at(220, sample.at_once[1]),
+        *at(230, sample.at_the_end),
+        on_completed(230),
+    ]
+    assert source.subscriptions == [Subscription(200, 230)]
+
+
+def test_what_is_held_comes_before_an_error(sample: Sample, scheduler: TestScheduler) -> None:
+    """But not what `guarded` must not show."""
+    first, second = sample.pieces
+    error = RuntimeError("late")
+    source = scheduler.create_cold_observable(
+        on_next(10, first), on_next(20, second), on_error(30, error)
+    )
+    assert emitted(sample, source, scheduler) == [
+        *at(210, sample.at_once[0]),
+        *at(220, sample.at_once[1]),
+        *at(230, sample.at_an_error),
+        on_error(230, error),
+    ]
+    assert source.subscriptions == [Subscription(200, 230)]
+
+
+def test_disposed_early_nothing_more_comes(sample: Sample, scheduler: TestScheduler) -> None:
+    first, second = sample.pieces
+    source = scheduler.create_cold_observable(on_next(10, first), on_next(20, second))
+    result = scheduler.start(lambda: source.pipe(sample.make()), disposed=215)
+    assert result.messages == at(210, sample.at_once[0])
+    assert source.subscriptions == [Subscription(200, 215)]
+
+
+def test_nothing_is_subscribed_before_somebody_subscribes(sample: Sample) -> None:
+    subscribed: list[int] = []
+    piped = reactivex.defer(lambda _: subscribed.append(1) or reactivex.never()).pipe(sample.make())
+    assert subscribed == []
+    piped.subscribe().dispose()
+    piped.subscribe().dispose()
+    assert subscribed == [1, 1]
+
+
+def test_a_synchronous_source_gives_all_before_subscribe_returns(sample: Sample) -> None:
+    got: list[Any] = []
+    reactivex.of(*sample.pieces).pipe(sample.make()).subscribe(
+        got.append, on_completed=lambda: got.append("end")
+    )
+    assert got == [*sample.at_once[0], *sample.at_once[1], *sample.at_the_end, "end"]
+
+
+def test_a_synchronous_source_can_be_left_after_one_item(sample: Sample) -> None:
+    got: list[Any] = []
+    reactivex.of(*sample.pieces).pipe(sample.make(), reactivex.operators.take(1)).subscribe(
+        got.append
+    )
+    assert got == sample.at_once[0][:1]
+
+
+def test_what_the_observer_raises_is_the_observers(sample: Sample) -> None:
+    source: Subject[Any] = Subject()
+    errors: list[Exception] = []
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    source.pipe(sample.make()).subscribe(fail, errors.append)
+    with pytest.raises(ZeroDivisionError):
+        source.on_next(sample.pieces[0])
+    assert errors == []
+
+
+def test_two_subscriptions_to_one_pipe_share_no_state(sample: Sample) -> None:
+    piped = reactivex.of(*sample.pieces).pipe(sample.make())
+    first: list[Any] = []
+    second: list[Any] = []
+    piped.subscribe(first.append)
+    piped.subscribe(second.append)
+    assert first == second == [*sample.at_once[0], *sample.at_once[1], *sample.at_the_end]
+
+
+def test_the_scheduler_of_the_subscriber_reaches_the_source(
+    sample: Sample, scheduler: TestScheduler
+) -> None:
+    seen: list[Any] = []
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Any:
+        seen.append(scheduler)
+
+    Observable(subscribe).pipe(sample.make()).subscribe(scheduler=scheduler)
+    assert seen == [scheduler]
+
+
+def test_any_pipe_gives_a_stream(sample: Sample) -> None:
+    assert isinstance(reactivex.of(*sample.pieces).pipe(sample.make()), Stream)
+
+
+@pytest.mark.parametrize(
+    "operator", [words, text_lines, paragraphs, code_blocks, think_tags, guarded]
+)
+def test_an_operator_that_was_not_called_says_so(operator: Any) -> None:
+    with pytest.raises(TypeError):
+        reactivex.of("a").pipe(operator)

@@ -1,0 +1,378 @@
+"""The operator around the cutter: what it emits when, and the time it keeps."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import reactivex
+from reactivex import Observable, Subject, abc
+from reactivex.testing import ReactiveTest, TestScheduler
+from reactivex.testing.subscription import Subscription
+
+from rxmistral import Stream
+from rxmistral.operators import segmenters
+from rxmistral.operators.segmentation import sentences
+
+on_next, on_completed, on_error = (
+    ReactiveTest.on_next,
+    ReactiveTest.on_completed,
+    ReactiveTest.on_error,
+)
+
+BROKEN = RuntimeError("broken")
+
+
+@pytest.fixture
+def scheduler() -> TestScheduler:
+    return TestScheduler()
+
+
+@pytest.fixture(params=[None, 300.0], ids=["without max_wait", "with max_wait"])
+def operator(request: pytest.FixtureRequest) -> Callable[[Observable[str]], Stream[str]]:
+    """What holds with a clock and without one; nothing is pending for so long here."""
+    return sentences(max_wait=request.param)
+
+
+# --- the shape of what it emits --------------------------------------------------
+
+
+def test_never_stays_silent_and_is_left_on_dispose(operator: Any, scheduler: Any) -> None:
+    source = scheduler.create_cold_observable()
+    assert scheduler.start(lambda: source.pipe(operator)).messages == []
+    assert source.subscriptions == [Subscription(200, 1000)]
+
+
+def test_nothing_gives_nothing(operator: Any, scheduler: Any) -> None:
+    source = scheduler.create_cold_observable(on_completed(10))
+    assert scheduler.start(lambda: source.pipe(operator)).messages == [on_completed(210)]
+    assert source.subscriptions == [Subscription(200, 210)]
+
+
+def test_a_sentence_is_emitted_when_the_next_begins_and_the_rest_at_the_end(
+    operator: Any, scheduler: Any
+) -> None:
+    source = scheduler.create_cold_observable(
+        on_next(10, "It is"), on_next(20, " late. "), on_next(30, "We go"), on_completed(40)
+    )
+    assert scheduler.start(lambda: source.pipe(operator)).messages == [
+        on_next(230, "It is late. "),
+        on_next(240, "We go"),
+        on_completed(240),
+    ]
+    assert source.subscriptions == [Subscription(200, 240)]
+
+
+def test_an_error_at_once_passes_at_once(operator: Any, scheduler: Any) -> None:
+    source = scheduler.create_cold_observable(on_error(10, BROKEN))
+    assert scheduler.start(lambda: source.pipe(operator)).messages == [on_error(210, BROKEN)]
+    assert source.subscriptions == [Subscription(200, 210)]
+
+
+def test_an_error_comes_after_what_is_pending(operator: Any, scheduler: Any) -> None:
+    source = scheduler.create_cold_observable(on_next(10, "One. Tw"), on_error(20, BROKEN))
+    assert scheduler.start(lambda: source.pipe(operator)).messages == [
+        on_next(210, "One. "),
+        on_next(220, "Tw"),
+        on_error(220, BROKEN),
+    ]
+
+
+def test_disposed_early_it_emits_nothing_more(operator: Any, scheduler: Any) -> None:
+    source = scheduler.create_cold_observable(on_next(10, "One. Tw"), on_next(20, "o. Three"))
+    result = scheduler.start(lambda: source.pipe(operator), disposed=215)
+    assert result.messages == [on_next(210, "One. ")]
+    assert source.subscriptions == [Subscription(200, 215)]
+
+
+def test_nothing_is_subscribed_before_somebody_subscribes(operator: Any) -> None:
+    subscribed: list[int] = []
+    piped = reactivex.defer(lambda _: subscribed.append(1) or reactivex.never()).pipe(operator)
+    assert subscribed == []
+    piped.subscribe().dispose()
+    piped.subscribe().dispose()
+    assert subscribed == [1, 1]
+
+
+def test_a_synchronous_source_gives_all_before_subscribe_returns(operator: Any) -> None:
+    got: list[Any] = []
+    reactivex.of("One. T", "wo.").pipe(operator).subscribe(
+        got.append, got.append, lambda: got.append("end")
+    )
+    assert got == ["One. ", "Two.", "end"]
+
+
+def test_a_synchronous_source_can_be_left_after_one_item(operator: Any) -> None:
+    got: list[str] = []
+    taken = reactivex.of("One. T", "wo.").pipe(operator, reactivex.operators.take(1))
+    taken.subscribe(got.append)
+    assert got == ["One. "]
+
+
+def test_two_subscriptions_to_one_pipe_share_no_state(operator: Any) -> None:
+    source: Subject[str] = Subject()
+    piped = source.pipe(operator)
+    first: list[str] = []
+    second: list[str] = []
+    with piped.subscribe(first.append):
+        source.on_next("One.")
+        with piped.subscribe(second.append):
+            source.on_next(" Two. T")
+    assert first == ["One. ", "Two. "]
+    assert second == [" Two. "]
+
+
+def test_what_the_observer_raises_is_the_observers(operator: Any) -> None:
+    source: Subject[str] = Subject()
+    errors: list[Exception] = []
+
+    def fail(_: str) -> None:
+        raise BROKEN
+
+    subscription = source.pipe(operator).subscribe(fail, errors.append)
+    with subscription, pytest.raises(RuntimeError, match="broken"):
+        source.on_next("One. Two")
+    assert errors == []
+
+
+def test_the_scheduler_of_the_subscriber_reaches_the_source(operator: Any, scheduler: Any) -> None:
+    seen: list[Any] = []
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Any:
+        seen.append(scheduler)
+
+    Observable(subscribe).pipe(operator).subscribe(scheduler=scheduler)
+    assert seen == [scheduler]
+
+
+def test_a_pipe_gives_a_stream(operator: Any) -> None:
+    assert list(reactivex.of("One. T", "wo.").pipe(operator)) == ["One. ", "Two."]
+
+
+# --- the segmenter ---------------------------------------------------------------
+
+
+class Breaking:
+    """Finds an end once, then breaks."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def boundaries(self, text: str) -> list[int]:
+        self.asked += 1
+        if self.asked > 1:
+            raise BROKEN
+        return [len(text) - 1]
+
+
+def test_what_the_segmenter_raises_comes_after_all_the_text(scheduler: TestScheduler) -> None:
+    source = scheduler.create_cold_observable(on_next(10, "One. Two. Three"), on_next(20, " four."))
+    result = scheduler.start(lambda: source.pipe(sentences(segmenter=Breaking())))
+    assert result.messages == [
+        on_next(210, "One. "),
+        on_next(210, "Two. Three"),
+        on_error(210, BROKEN),
+    ]
+    assert source.subscriptions == [Subscription(200, 210)]
+
+
+def test_what_the_segmenter_raises_at_the_end_takes_the_place_of_the_end() -> None:
+    class Broken:
+        def boundaries(self, text: str) -> list[int]:
+            raise BROKEN
+
+    got: list[Any] = []
+    reactivex.of("At 5 p.m. He").pipe(sentences(segmenter=Broken())).subscribe(
+        got.append, got.append, lambda: got.append("end")
+    )
+    assert got == ["At 5 p.m. He", BROKEN]
+
+
+def test_with_a_segmenter_of_ones_own_sentencex_is_not_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(segmenters, "segment", None)
+    with pytest.raises(ModuleNotFoundError, match="pip install"):
+        sentences()
+    own = segmenters.StringSegmenter(lambda text: [text[: text.find(".") + 1]])
+    assert list(reactivex.of("One. Two").pipe(sentences(segmenter=own))) == ["One. ", "Two"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error"),
+    [
+        ({"language": 3}, TypeError),
+        ({"max_wait": "1"}, TypeError),
+        ({"max_wait": True}, TypeError),
+        ({"max_wait": 0}, ValueError),
+        ({"max_wait": float("nan")}, ValueError),
+        ({"max_wait": float("inf")}, ValueError),
+        ({"max_chars": 1.5}, TypeError),
+        ({"max_chars": True}, TypeError),
+        ({"max_chars": 0}, ValueError),
+        ({"segmenter": str.split}, TypeError),
+    ],
+)
+def test_a_wrong_argument_is_an_error_at_the_call(
+    arguments: dict[str, Any], error: type[Exception]
+) -> None:
+    (name,) = arguments
+    with pytest.raises(error, match=name):
+        sentences(**arguments)
+
+
+def test_max_chars_bounds_what_is_emitted() -> None:
+    pieces = list(reactivex.of("one two", " three").pipe(sentences(max_chars=8)))
+    assert pieces == ["one two ", "three"]
+
+
+# --- max_wait --------------------------------------------------------------------
+
+
+def test_a_finished_sentence_is_out_without_the_next(scheduler: TestScheduler) -> None:
+    source = scheduler.create_cold_observable(
+        on_next(10, "It is"), on_next(10.5, " late."), on_next(20, " We"), on_completed(20.5)
+    )
+    result = scheduler.start(lambda: source.pipe(sentences(max_wait=1.0)))
+    assert result.messages == [
+        on_next(211.5, "It is late."),
+        on_next(220.5, " We"),
+        on_completed(220.5),
+    ]
+
+
+def test_silence_is_counted_from_the_last_text(scheduler: TestScheduler) -> None:
+    source = scheduler.create_cold_observable(
+        *(on_next(10 + step * 0.75, f"{step} ") for step in range(9)), on_next(100, "x")
+    )
+    result = scheduler.start(lambda: source.pipe(sentences(max_wait=1.0)))
+    assert result.messages == [on_next(217, "0 1 2 3 4 5 6 7 8 "), on_next(301, "x")]
+
+
+def test_white_space_is_not_worth_breaking_the_silence(scheduler: TestScheduler) -> None:
+    source = scheduler.create_cold_observable(
+        on_next(10, "One."), on_next(20, " "), on_next(30, "\n"), on_completed(40)
+    )
+    result = scheduler.start(lambda: source.pipe(sentences(max_wait=1.0)))
+    assert result.messages == [on_next(211, "One."), on_next(240, " \n"), on_completed(240)]
+
+
+@pytest.mark.parametrize("end", ["dispose", "completion", "error"])
+def test_no_timer_outlives_the_subscription(end: str) -> None:
+    source: Subject[str] = Subject()
+    subscription = source.pipe(sentences(max_wait=300.0)).subscribe(on_error=lambda _: None)
+    before = set(threading.enumerate())
+    source.on_next("One.")
+    (timer,) = (each for each in set(threading.enumerate()) - before)
+    assert isinstance(timer, threading.Timer)
+    match end:
+        case "dispose":
+            subscription.dispose()
+        case "completion":
+            source.on_completed()
+        case "error":
+            source.on_error(BROKEN)
+    assert timer.finished.is_set()
+    timer.join(10)
+
+
+class Counting(TestScheduler):
+    """Counts the timers that are set."""
+
+    timers = 0
+
+    def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> abc.DisposableBase:
+        self.timers += 1
+        return super().schedule_relative(duetime, action, state)
+
+
+def test_one_timer_serves_many_items() -> None:
+    scheduler, source = Counting(), Subject[str]()
+    got: list[str] = []
+    source.pipe(sentences(max_wait=1.0)).subscribe(got.append, scheduler=scheduler)
+    for _ in range(1000):
+        source.on_next("a")
+        scheduler.advance_by(0.01)
+    assert scheduler.timers <= 11
+    assert got == []
+    scheduler.advance_by(1.5)
+    assert got == ["a" * 1000]
+
+
+def test_no_timer_is_set_in_silence() -> None:
+    scheduler, source = Counting(), Subject[str]()
+    source.pipe(sentences(max_wait=1.0)).subscribe(scheduler=scheduler)
+    source.on_next("a")
+    scheduler.advance_by(100)
+    assert scheduler.timers == 1
+
+
+def test_a_scheduler_that_is_given_goes_before_that_of_the_subscription() -> None:
+    own, injected, source = TestScheduler(), TestScheduler(), Subject[str]()
+    got: list[str] = []
+    piped = source.pipe(sentences(max_wait=1.0, scheduler=own))
+    piped.subscribe(got.append, scheduler=injected)
+    source.on_next("One.")
+    injected.advance_by(10)
+    assert got == []
+    own.advance_by(10)
+    assert got == ["One."]
+
+
+def test_without_a_scheduler_a_timer_of_its_own_tells_the_time() -> None:
+    source: Subject[str] = Subject()
+    got: list[str] = []
+    emitted = threading.Event()
+
+    def take(sentence: str) -> None:
+        got.append(sentence)
+        emitted.set()
+
+    with source.pipe(sentences(max_wait=0.01)).subscribe(take):
+        source.on_next("One.")
+        assert emitted.wait(10)
+    assert got == ["One."]
+
+
+def test_the_time_of_a_slow_observer_is_no_silence(scheduler: TestScheduler) -> None:
+    source: Subject[str] = Subject()
+    got: list[str] = []
+
+    def slow(sentence: str) -> None:
+        got.append(sentence)
+        timer = threading.Thread(target=scheduler.advance_by, args=(4.5,))
+        timer.start()
+        timer.join(10)
+
+    source.pipe(sentences(max_wait=1.0)).subscribe(slow, scheduler=scheduler)
+    source.on_next("On")
+    source.on_next("e. Tw")  # while "One. " is taken, 4.5 seconds pass
+    assert got == ["One. "]
+    scheduler.advance_by(0.75)
+    assert got == ["One. "]
+    scheduler.advance_by(0.5)
+    assert got == ["One. ", "Tw"]
+
+
+def test_the_source_waits_while_the_timer_emits(scheduler: TestScheduler) -> None:
+    source: Subject[str] = Subject()
+    got: list[str] = []
+    again = threading.Event()
+    meanwhile = threading.Thread(target=source.on_next, args=(" Two. T",))
+
+    def take(sentence: str) -> None:
+        got.append(sentence)
+        if threading.current_thread() is meanwhile:
+            again.set()
+        else:
+            meanwhile.start()
+            assert not again.wait(0.1)
+
+    source.pipe(sentences(max_wait=1.0)).subscribe(take, scheduler=scheduler)
+    source.on_next("One.")
+    scheduler.advance_by(1)
+    assert again.wait(10)
+    meanwhile.join(10)
+    assert got == ["One.", " Two. "]

@@ -1,0 +1,112 @@
+"""The engines that know where a sentence ends, and what must not come out of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxmistral.operators import segmenters
+from rxmistral.operators.segmenters import SpanSegmenter, StringSegmenter, default_segmenter
+
+
+def boundaries(text: str, language: str = "en") -> list[int]:
+    return list(default_segmenter(language).boundaries(text))
+
+
+def test_offsets_are_characters_whatever_they_are_encoded_as() -> None:
+    text = "Ça, é 𝄞 et 😀. Next one."
+    assert boundaries(text) == [text.index("Next"), len(text)]
+
+
+def test_an_ellipsis_ends_a_sentence_as_a_question_mark_does() -> None:
+    assert boundaries("Well… Then he left.") == [6, 19]
+
+
+@pytest.mark.parametrize("text", ["plan B\u00a0. Next", "plan B\u2003. Next", "B\u3000.\u00a0N"])
+def test_the_white_space_at_which_sentencex_panics_is_not_shown_to_it(
+    text: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert boundaries(text)[-1] == len(text)
+    assert "panicked" not in capfd.readouterr().err
+
+
+def test_half_a_surrogate_pair_is_a_character_like_any_other() -> None:
+    assert boundaries("One \ud83d. Next one.") == [7, 16]
+
+
+def test_a_panic_finds_no_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
+    class PanicException(BaseException):
+        pass
+
+    def panic(language: str, text: str) -> list[str]:
+        raise PanicException
+
+    monkeypatch.setattr(segmenters, "segment", panic)
+    assert boundaries("One. Two.") == []
+
+
+def test_what_is_no_panic_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(language: str, text: str) -> list[str]:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(segmenters, "segment", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        boundaries("One. Two.")
+
+
+@given(st.text(st.characters(exclude_categories=())), st.sampled_from(["en", "de", "zh", "xx"]))
+def test_any_text_has_its_end_as_last_boundary(text: str, language: str) -> None:
+    found = boundaries(text, language)
+    assert found == sorted(found)
+    assert found[-1:] == ([len(text)] if text else [])
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("de", "Das war im 19. Jahrhundert."),
+        ("de", "Es ist der 2. Versuch."),
+        ("de-AT", "Siehe Abb. Drei."),
+        ("fr", "Avec M. Dupont."),
+        ("it", "Vedi pag. Tre."),
+        ("en", "Approx. 40 came."),
+    ],
+)
+def test_no_sentence_ends_with_what_the_lists_of_sentencex_lack(language: str, text: str) -> None:
+    assert boundaries(text, language) == [len(text)]
+
+
+def test_without_sentencex_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segmenters, "segment", None)
+    with pytest.raises(
+        ModuleNotFoundError, match=r"pip install 'rxmistral\[sentences\]'"
+    ) as raised:
+        default_segmenter("en")
+    assert raised.value.name == "sentencex"
+
+
+# --- adapters --------------------------------------------------------------------
+
+
+def test_spans_become_their_ends() -> None:
+    segmenter = SpanSegmenter(lambda text: [(0, 3), (4, len(text))])
+    assert list(segmenter.boundaries("Hi. Ho.")) == [3, 7]
+
+
+@pytest.mark.parametrize(
+    ("strings", "ends"),
+    [
+        (["Hi. ", "Ho. ", "Hi."], [4, 8, 11]),
+        (["Hi.", "Ho.", "Hi."], [3, 7, 11]),  # found in turn, each after the one before
+        (["Hi.", "HO.", "Hi."], [3]),
+        ([], []),
+    ],
+)
+def test_strings_become_the_offsets_where_they_end(strings: list[str], ends: list[int]) -> None:
+    def split(text: str) -> Iterable[str]:
+        return strings
+
+    assert list(StringSegmenter(split).boundaries("Hi. Ho. Hi.")) == ends

@@ -1,0 +1,130 @@
+"""Tags in a text: thinking and text, wherever the tags were cut."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from cuts import cut, every_way, through
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxmistral import TextChunk, ThinkChunk
+from rxmistral.operators.tags import TagSplitter, think_tags
+
+TEXTS = st.lists(
+    st.sampled_from(["<think>", "</think>", "<", "th", "ink>", "/", "a", "<<think>", "\n"]),
+    max_size=12,
+).map("".join)
+
+
+def joined(chunks: list[TextChunk | ThinkChunk]) -> list[tuple[str, str]]:
+    """What came, as (kind, text), with neighbours of one kind made one."""
+    whole: list[tuple[str, str]] = []
+    for chunk in chunks:
+        text = chunk.text if isinstance(chunk, TextChunk) else chunk.thinking[0].text
+        assert text
+        if whole and whole[-1][0] == chunk.type:
+            text = whole.pop()[1] + text
+        whole.append((chunk.type, text))
+    return whole
+
+
+def split(text: str, open: str = "<think>", close: str = "</think>") -> list[tuple[str, str]]:
+    """The same by one regular expression on the whole text."""
+    o, c = re.escape(open), re.escape(close)
+    found = re.findall(rf"(.*?)(?:{o}(.*?)(?:{c}|\Z)|\Z)", text, re.S)
+    parts = [(kind, t) for pair in found for kind, t in zip(("text", "thinking"), pair)]  # noqa: B905
+    whole: list[tuple[str, str]] = []
+    for kind, part in parts:
+        if part and whole and whole[-1][0] == kind:
+            whole[-1] = (kind, whole[-1][1] + part)
+        elif part:
+            whole.append((kind, part))
+    return whole
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("<think>hm</think>Yes", [("thinking", "hm"), ("text", "Yes")]),
+        ("a<think>b", [("text", "a"), ("thinking", "b")]),
+        ("a</think>b", [("text", "a</think>b")]),
+        ("<think>a<think>b</think>c", [("thinking", "a<think>b"), ("text", "c")]),
+        ("<think></think>a", [("text", "a")]),
+        ("<<think>a", [("text", "<"), ("thinking", "a")]),
+        ("<thin", [("text", "<thin")]),
+        ("<think>a</thi", [("thinking", "a</thi")]),
+        ("<think>\na\n</think>\n\nb", [("thinking", "\na\n"), ("text", "\n\nb")]),
+        ("", []),
+    ],
+)
+def test_a_text_is_what_it_is_however_it_was_cut(text: str, parts: list[tuple[str, str]]) -> None:
+    for pieces in every_way(text):
+        assert joined(through(TagSplitter("<think>", "</think>"), pieces)) == parts
+
+
+@given(cut(TEXTS))
+def test_random_texts_split_as_a_regular_expression_splits_them(pieces: list[str]) -> None:
+    came = through(TagSplitter("<think>", "</think>"), pieces)
+    assert joined(came) == split("".join(pieces))
+
+
+@given(cut(st.text("ab", max_size=30)), st.text("ab", min_size=1, max_size=5), st.text("ab", min_size=1, max_size=5))  # fmt: skip
+def test_so_it_is_with_any_tags(pieces: list[str], open: str, close: str) -> None:
+    """Also with ones whose beginning comes again in them, or that are the same."""
+    came = through(TagSplitter(open, close), pieces)
+    assert joined(came) == split("".join(pieces), open, close)
+
+
+@given(cut(TEXTS))
+def test_only_the_longest_end_that_the_awaited_tag_begins_with_is_held(pieces: list[str]) -> None:
+    splitter = TagSplitter("<think>", "</think>")
+    text, came = "", []
+    for piece in pieces:
+        text += piece
+        came += splitter.feed(piece)
+        kinds = split(text)
+        tag = "</think>" if text.rfind("<think>") >= 0 and _thinking(text) else "<think>"
+        last = kinds[-1][1] if kinds and (kinds[-1][0] == "thinking") == _thinking(text) else ""
+        held = max((n for n in range(len(tag)) if last.endswith(tag[:n])), default=0)
+        shown = sum(len(part) for _, part in joined(came))
+        assert sum(len(part) for _, part in kinds) - shown == held
+
+
+def _thinking(text: str) -> bool:
+    thinking, rest = False, text
+    while (tag := "</think>" if thinking else "<think>") in rest:
+        rest = rest.partition(tag)[2]
+        thinking = not thinking
+    return thinking
+
+
+def test_a_text_that_begins_in_the_middle_of_thinking() -> None:
+    for pieces in every_way("hm</think>Yes<think>b"):
+        splitter = TagSplitter("<think>", "</think>", begins_open=True)
+        parts = [("thinking", "hm"), ("text", "Yes"), ("thinking", "b")]
+        assert joined(through(splitter, pieces)) == parts
+
+
+def test_closing_twice_gives_nothing_twice() -> None:
+    splitter = TagSplitter("<think>", "</think>")
+    splitter.feed("<th")
+    assert joined(splitter.close()) == [("text", "<th")]
+    assert splitter.close() == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "says"),
+    [
+        (("", "b"), ValueError, "open must not be empty"),
+        (("a", ""), ValueError, "close must not be empty"),
+        ((1, "b"), TypeError, "open must be a str, got int"),
+        (("a", None), TypeError, "close must be a str, got NoneType"),
+    ],
+)
+def test_a_tag_that_is_none_is_refused_at_the_call(
+    arguments: tuple[str, str], error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        think_tags(*arguments)

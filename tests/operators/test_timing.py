@@ -1,0 +1,611 @@
+"""Text in time: nothing lost, nothing late, one emission after the other."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import reactivex
+from faces import BOUND, eventually
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex import Observable, Subject
+from reactivex.disposable import BooleanDisposable, Disposable
+from reactivex.observer import Observer
+from reactivex.scheduler import VirtualTimeScheduler
+from reactivex.testing import ReactiveTest, TestScheduler
+from reactivex.testing.subscription import Subscription
+
+from rxmistral import Stream
+from rxmistral.operators.timing import Coalescer, Flow, Pacer, coalesced, paced
+
+on_next, on_completed, on_error = (
+    ReactiveTest.on_next,
+    ReactiveTest.on_completed,
+    ReactiveTest.on_error,
+)
+
+Operator = Callable[..., Callable[[Observable[str]], Stream[str]]]
+
+
+@pytest.fixture
+def scheduler() -> TestScheduler:
+    return TestScheduler()
+
+
+@pytest.fixture(params=[paced, coalesced])
+def operator(request: pytest.FixtureRequest) -> Operator:
+    return request.param
+
+
+def emitted(
+    scheduler: TestScheduler, operator: Any, *messages: Any, disposed: float = 1000
+) -> tuple[list[Any], list[Subscription]]:
+    """What comes, with the source subscribed at 200, and when that was subscribed."""
+    source = scheduler.create_cold_observable(*messages)
+    result = scheduler.start(lambda: source.pipe(operator), disposed=disposed)
+    return result.messages, source.subscriptions
+
+
+# --- what holds for both ---------------------------------------------------------
+
+
+def test_never_stays_silent_and_is_left_on_dispose(
+    operator: Operator, scheduler: TestScheduler
+) -> None:
+    assert emitted(scheduler, operator(10)) == ([], [Subscription(200, 1000)])
+
+
+def test_empty_is_empty(operator: Operator, scheduler: TestScheduler) -> None:
+    came, subscriptions = emitted(scheduler, operator(10), on_completed(10))
+    assert came == [on_completed(210)]
+    assert subscriptions == [Subscription(200, 210)]
+
+
+def test_an_error_at_once_passes_at_once(operator: Operator, scheduler: TestScheduler) -> None:
+    error = RuntimeError("at once")
+    came, subscriptions = emitted(scheduler, operator(10), on_error(10, error))
+    assert came == [on_error(210, error)]
+    assert subscriptions == [Subscription(200, 210)]
+
+
+def test_an_empty_piece_makes_no_item(operator: Operator, scheduler: TestScheduler) -> None:
+    came, _ = emitted(scheduler, operator(10), on_next(10, ""), on_next(11, "a"), on_completed(12))
+    assert came == [on_next(211, "a"), on_completed(212)]
+
+
+def test_pieces_further_apart_than_the_interval_pass_at_once_and_need_no_timer(
+    operator: Operator, scheduler: TestScheduler
+) -> None:
+    armed: list[float] = []
+    came, _ = emitted(
+        scheduler,
+        operator(10, scheduler=Counting(scheduler, armed)),
+        *(on_next(10 + 10 * number, str(number)) for number in range(20)),
+    )
+    assert came == [on_next(210 + 10 * number, str(number)) for number in range(20)]
+    assert armed == []
+
+
+class Counting(VirtualTimeScheduler):
+    """The time of another scheduler; notes what is asked of it."""
+
+    def __init__(self, scheduler: TestScheduler, armed: list[float]) -> None:
+        super().__init__()
+        self._of = scheduler
+        self._armed = armed
+
+    @property
+    def now(self) -> datetime:
+        return self._of.now
+
+    def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> Any:
+        self._armed.append(duetime)
+        return self._of.schedule_relative(duetime, action, state)
+
+
+def test_what_is_held_is_one_item_at_completion(
+    operator: Operator, scheduler: TestScheduler
+) -> None:
+    came, subscriptions = emitted(
+        scheduler, operator(10), *(on_next(10, each) for each in "abcd"), on_completed(13)
+    )
+    assert came == [on_next(210, "a"), on_next(213, "bcd"), on_completed(213)]
+    assert subscriptions == [Subscription(200, 213)]
+
+
+def test_what_is_held_is_one_item_before_an_error(
+    operator: Operator, scheduler: TestScheduler
+) -> None:
+    error = RuntimeError("late")
+    came, subscriptions = emitted(
+        scheduler, operator(10), *(on_next(10, each) for each in "abcd"), on_error(13, error)
+    )
+    assert came == [on_next(210, "a"), on_next(213, "bcd"), on_error(213, error)]
+    assert subscriptions == [Subscription(200, 213)]
+
+
+def test_disposed_early_nothing_more_comes(operator: Operator, scheduler: TestScheduler) -> None:
+    came, subscriptions = emitted(
+        scheduler, operator(10), *(on_next(10, each) for each in "abcd"), disposed=215
+    )
+    assert came == [on_next(210, "a")]
+    assert subscriptions == [Subscription(200, 215)]
+
+
+def test_a_synchronous_source_is_out_before_subscribe_returns(operator: Operator) -> None:
+    got: list[str] = []
+    reactivex.of("a", "b", "c").pipe(operator(10)).subscribe(
+        got.append, on_completed=lambda: got.append("|")
+    )
+    assert got == ["a", "bc", "|"]
+
+
+def test_a_synchronous_source_can_be_left_after_one_item(operator: Operator) -> None:
+    got: list[str] = []
+    reactivex.of("a", "b", "c").pipe(operator(10), reactivex.operators.take(1)).subscribe(
+        got.append
+    )
+    assert got == ["a"]
+
+
+def test_two_subscriptions_share_no_state(operator: Operator, scheduler: TestScheduler) -> None:
+    source: Subject[str] = Subject()
+    piped = source.pipe(operator(10, scheduler=scheduler))
+    first: list[str] = []
+    second: list[str] = []
+    piped.subscribe(first.append)
+    source.on_next("a")
+    piped.subscribe(second.append)
+    source.on_next("b")
+    source.on_completed()
+    assert (first, second) == (["a", "b"], ["b"])
+
+
+def test_the_scheduler_of_the_subscription_keeps_the_time_where_none_is_given(
+    operator: Operator, scheduler: TestScheduler
+) -> None:
+    other: list[float] = []
+    given_one = Counting(TestScheduler(), other)
+    reactivex.of("a", "b").pipe(
+        reactivex.operators.concat(reactivex.never()), operator(10, scheduler=scheduler)
+    ).subscribe(scheduler=given_one)
+    assert other == []
+    source: Subject[str] = Subject()
+    source.pipe(operator(10)).subscribe(scheduler=given_one)
+    source.on_next("a")
+    source.on_next("b")
+    assert other == [10]
+
+
+def test_an_observer_may_emit_into_the_source_and_end_it(
+    operator: Operator, scheduler: TestScheduler
+) -> None:
+    """In its own callback; what it emits comes after what it was called with."""
+    source: Subject[str] = Subject()
+    got: list[str] = []
+
+    def take(text: str) -> None:
+        if text == "a":
+            source.on_next("b")
+            source.on_next("c")
+            source.on_completed()
+        got.append(text)
+
+    source.pipe(operator(10, scheduler=scheduler)).subscribe(
+        take, on_completed=lambda: got.append("|")
+    )
+    source.on_next("a")
+    assert got == ["a", "bc", "|"]
+
+
+def test_an_observer_may_dispose_in_a_tick(operator: Operator, scheduler: TestScheduler) -> None:
+    came, subscriptions = emitted(
+        scheduler,
+        lambda source: source.pipe(operator(10), reactivex.operators.take(2)),
+        *(on_next(10, each) for each in "abc"),
+    )
+    assert came == [on_next(210, "a"), on_next(220, "b" if operator is paced else "bc"), on_completed(220)]  # fmt: skip
+    assert subscriptions == [Subscription(200, 220)]
+
+
+def test_what_the_observer_raises_is_the_observers_and_nothing_is_lost(
+    operator: Operator, scheduler: TestScheduler
+) -> None:
+    source: Subject[str] = Subject()
+    got: list[str] = []
+    errors: list[Exception] = []
+
+    def take(text: str) -> None:
+        got.append(text)
+        if text == "a":
+            raise ZeroDivisionError
+
+    source.pipe(operator(10, scheduler=scheduler)).subscribe(take, errors.append)
+    with pytest.raises(ZeroDivisionError):
+        source.on_next("a")
+    source.on_next("b")
+    source.on_completed()
+    assert (got, errors) == (["a", "b"], [])
+
+
+def test_any_pipe_gives_a_stream(operator: Operator) -> None:
+    assert isinstance(reactivex.of("a").pipe(operator(10)), Stream)
+
+
+@pytest.mark.parametrize(
+    ("interval", "error", "says"),
+    [
+        (0, ValueError, "interval must be more than 0 seconds, got 0"),
+        (-1.5, ValueError, "interval must be more than 0 seconds, got -1.5"),
+        (math.nan, ValueError, "interval must be more than 0 seconds, got nan"),
+        (math.inf, ValueError, "interval must be less than for ever"),
+        ("1", TypeError, "interval must be a number of seconds, got str"),
+        (True, TypeError, "interval must be a number of seconds, got bool"),
+    ],
+)
+def test_an_interval_that_is_none_is_refused_at_the_call(
+    operator: Operator, interval: Any, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        operator(interval)
+
+
+# --- coalesced -------------------------------------------------------------------
+
+
+def test_what_comes_within_the_interval_is_one_item_at_its_end(scheduler: TestScheduler) -> None:
+    came, _ = emitted(
+        scheduler,
+        coalesced(10),
+        *(on_next(at, each) for at, each in zip((10, 12, 19, 20, 25, 45, 46), "abcdefg", strict=True)),
+        on_completed(100),
+    )  # fmt: skip
+    assert came == [
+        on_next(210, "a"),
+        on_next(220, "bcd"),
+        on_next(230, "e"),
+        on_next(245, "f"),
+        on_next(255, "g"),
+        on_completed(300),
+    ]
+
+
+# --- paced -----------------------------------------------------------------------
+
+
+def test_a_burst_flows_out_piece_by_piece(scheduler: TestScheduler) -> None:
+    came, _ = emitted(
+        scheduler,
+        paced(10),
+        *(on_next(10, each) for each in "abcdef"),
+        on_next(90, "g"),
+        on_completed(95),
+    )
+    assert came == [
+        *(on_next(210 + 10 * number, each) for number, each in enumerate("abcdef")),
+        on_next(290, "g"),
+        on_completed(295),
+    ]
+
+
+def test_a_burst_too_large_for_the_lag_is_merged_evenly(scheduler: TestScheduler) -> None:
+    came, _ = emitted(
+        scheduler, paced(10, max_lag=40), *(on_next(10, each) for each in "abcdefghijklmn")
+    )
+    assert came == [
+        on_next(210, "a"),
+        on_next(220, "bcde"),
+        on_next(230, "fgh"),
+        on_next(240, "ijk"),
+        on_next(250, "lmn"),
+    ]
+
+
+def test_a_steady_source_is_followed_at_half_the_lag(scheduler: TestScheduler) -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz" * 4
+    came, _ = emitted(
+        scheduler,
+        paced(10, max_lag=100),
+        *(on_next(10 + 5 * number, each) for number, each in enumerate(letters)),
+    )
+    later = [item for item in came if 450 <= item.time <= 700]
+    assert {len(item.value.value) for item in later} == {2}
+    assert len(came) == len({item.time for item in came})
+
+
+INTERVALS = st.sampled_from([1.0, 10.0, 0.1, 1 / 3])
+GAPS = st.lists(st.sampled_from([0, 0, 0, 0.1, 0.7, 1, 3, 12]), min_size=1, max_size=40)
+
+
+@given(INTERVALS, st.sampled_from([1, 1.5, 4, 10]), GAPS)
+def test_nothing_is_lost_nor_late_and_the_items_keep_their_distance(
+    interval: float, lags: float, gaps: list[float]
+) -> None:
+    scheduler = TestScheduler()
+    max_lag = lags * interval
+    times, now = [], 10.0
+    for gap in gaps:
+        now += gap * interval
+        times.append(now)
+    messages = [on_next(at, chr(0x100 + number)) for number, at in enumerate(times)]
+    source = scheduler.create_cold_observable(*messages)
+    came = scheduler.start(lambda: source.pipe(paced(interval, max_lag)), disposed=100_000).messages
+    assert "".join(item.value.value for item in came) == "".join(m.value.value for m in messages)
+    left = {letter: item.time - 200 for item in came for letter in item.value.value}
+    for number, at in enumerate(times):
+        assert left[chr(0x100 + number)] <= at + max_lag + 1e-4
+    for one, next_one in pairwise(came):
+        assert next_one.time - one.time >= interval - 1e-4
+
+
+@given(st.lists(st.one_of(st.integers(1, 5), st.none()), max_size=40), st.sampled_from([1, 2, 5]))
+def test_a_pacer_gives_all_within_the_lag(steps: list[int | None], lag: int) -> None:
+    """A number is pieces that come; None is a tick, one second later."""
+    pacer = Pacer(1.0, lag)
+    now, number, out = 100.0, 0, 0
+    born: list[float] = []
+    pacer.look(now)
+    for step in steps:
+        for _ in range(step or 0):
+            pacer.feed(chr(0x100 + number))
+            born.append(now)
+            number += 1
+        if step is None:
+            now += 1
+            if pacer.held:
+                out += len(pacer.release(now))
+            else:
+                pacer.look(now)
+        assert all(now - at <= lag for at in born[out:])
+    assert out + len(pacer.close()) == number
+
+
+def test_a_clock_that_is_set_back_holds_nothing_longer_than_an_interval() -> None:
+    clock = [datetime(2026, 1, 1, tzinfo=UTC)]
+    scheduler = TestScheduler()
+    armed: list[float] = []
+
+    class SetBack(Counting):
+        @property
+        def now(self) -> datetime:
+            return clock[0]
+
+    source: Subject[str] = Subject()
+    source.pipe(paced(10, scheduler=SetBack(scheduler, armed))).subscribe()
+    source.on_next("a")
+    clock[0] -= timedelta(hours=1)
+    source.on_next("b")
+    assert armed == [10]
+
+
+@pytest.mark.parametrize(
+    ("max_lag", "error", "says"),
+    [
+        (0.5, ValueError, "max_lag must not be less than the interval, got 0.5 < 1"),
+        (0, ValueError, "max_lag must be more than 0 seconds, got 0"),
+        ("2", TypeError, "max_lag must be a number of seconds, got str"),
+    ],
+)
+def test_a_lag_that_is_none_is_refused_at_the_call(
+    max_lag: Any, error: type[Exception], says: str
+) -> None:
+    with pytest.raises(error, match=says):
+        paced(1, max_lag)
+
+
+# --- with threads ----------------------------------------------------------------
+
+
+def test_emissions_never_overlap_and_keep_their_order_under_real_timers(
+    operator: Operator,
+) -> None:
+    """A thread that emits, and timers that come in between."""
+    bursts = [[f"{number} ", "b ", "c ", *["d "] * 500, ".\n"] for number in range(50)]
+    got: list[str] = []
+    at_work = threading.Lock()
+    overlaps: list[str] = []
+    arrived, ended = threading.Event(), threading.Event()
+    threads: set[str] = set()
+
+    def take(text: str) -> None:
+        if not at_work.acquire(blocking=False):
+            overlaps.append(text)
+        threads.add(threading.current_thread().name)
+        got.append(text)
+        at_work.release()
+        if text.endswith(".\n"):
+            arrived.set()
+
+    def emit(observer: Any, _: Any = None) -> Any:
+        def work() -> None:
+            for burst in bursts:
+                for piece in burst:
+                    observer.on_next(piece)
+                assert arrived.wait(BOUND)
+                arrived.clear()
+            observer.on_completed()
+
+        threading.Thread(target=work).start()
+        return Disposable()
+
+    reactivex.create(emit).pipe(operator(0.001)).subscribe(take, on_completed=ended.set)
+    assert ended.wait(BOUND)
+    assert "".join(got) == "".join(piece for burst in bursts for piece in burst)
+    assert overlaps == []
+    assert len(threads) > 1
+
+
+class ByHand(Counting):
+    """A clock that stands still, and timers that the test fires."""
+
+    def __init__(self) -> None:
+        super().__init__(TestScheduler(), [])
+        self.actions: list[Any] = []
+        self.timers: list[BooleanDisposable] = []
+
+    def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> Any:
+        self.actions.append(action)
+        self.timers.append(BooleanDisposable())
+        return self.timers[-1]
+
+
+class Busy:
+    """An observer that is at work on a timer's thread until it is let go."""
+
+    def __init__(self, operator: Operator) -> None:
+        self.source: Subject[str] = Subject()
+        self.got: list[str] = []
+        self.busy, self.go_on = threading.Event(), threading.Event()
+        scheduler = ByHand()
+        self.subscription = self.source.pipe(operator(1, scheduler=scheduler)).subscribe(
+            self.take, on_completed=lambda: self.got.append("|")
+        )
+        self.source.on_next("a")
+        self.source.on_next("b")
+        (tick,) = scheduler.actions
+        self.timer = threading.Thread(target=lambda: tick(scheduler, None))
+        self.timer.start()
+        assert self.busy.wait(BOUND)
+
+    def take(self, text: str) -> None:
+        if text == "b":
+            self.busy.set()
+            assert self.go_on.wait(BOUND)
+        self.got.append(text)
+
+
+def test_the_end_waits_for_an_observer_at_work_and_comes_last(operator: Operator) -> None:
+    """So that a script that ends with its source's thread has shown all."""
+    at = Busy(operator)
+    at.source.on_next("c")
+    ending = threading.Thread(target=at.source.on_completed)
+    ending.start()
+    ending.join(0.05)
+    assert ending.is_alive()
+    at.go_on.set()
+    ending.join(BOUND)
+    assert at.got == ["a", "b", "c", "|"]
+
+
+def test_a_source_far_ahead_of_an_observer_at_work_waits_for_it(operator: Operator) -> None:
+    at = Busy(operator)
+    count = 0
+
+    def emit() -> None:
+        nonlocal count
+        while count < 2000:
+            count += 1
+            at.source.on_next("c")
+        at.source.on_completed()
+
+    thread = threading.Thread(target=emit)
+    thread.start()
+    assert eventually(lambda: count == 512)
+    thread.join(0.05)
+    assert count == 512
+    at.go_on.set()
+    thread.join(BOUND)
+    assert at.got.pop() == "|"
+    assert "".join(at.got) == "ab" + 2000 * "c"
+
+
+def test_on_an_event_loop_it_never_waits(operator: Operator) -> None:
+    """The loop may be what the observer itself is waiting for."""
+    at = Busy(operator)
+    done = threading.Event()
+
+    async def emit() -> None:
+        for _ in range(2000):
+            at.source.on_next("c")
+        at.source.on_completed()
+        done.set()
+
+    thread = threading.Thread(target=lambda: asyncio.run(emit()))
+    thread.start()
+    assert done.wait(BOUND)
+    assert at.got == ["a"]
+    at.go_on.set()
+    at.timer.join(BOUND)
+    assert at.got == ["a", "b", 2000 * "c", "|"]
+    thread.join(BOUND)
+
+
+def test_disposing_while_an_observer_is_at_work_does_not_wait(operator: Operator) -> None:
+    at = Busy(operator)
+    at.source.on_next("c")
+    at.subscription.dispose()
+    assert not at.source.observers
+    at.go_on.set()
+    at.timer.join(BOUND)
+    assert at.got == ["a", "b"]
+
+
+@pytest.mark.parametrize("end", ["dispose", "complete", "error"])
+def test_no_timer_is_left_behind(operator: Operator, end: str) -> None:
+    source: Subject[str] = Subject()
+    scheduler = ByHand()
+    subscription = source.pipe(operator(1, scheduler=scheduler)).subscribe(on_error=lambda _: None)
+    source.on_next("a")
+    source.on_next("b")
+    (timer,) = scheduler.timers
+    assert not timer.is_disposed
+    match end:
+        case "dispose":
+            subscription.dispose()
+        case "complete":
+            source.on_completed()
+        case "error":
+            source.on_error(RuntimeError())
+    assert timer.is_disposed
+
+
+def test_an_observer_that_raises_on_a_timers_thread_stops_nothing(operator: Operator) -> None:
+    source: Subject[str] = Subject()
+    scheduler = ByHand()
+    got: list[str] = []
+
+    def take(text: str) -> None:
+        got.append(text)
+        if text == "b":
+            raise ZeroDivisionError
+
+    source.pipe(operator(1, scheduler=scheduler)).subscribe(take)
+    source.on_next("a")
+    source.on_next("b")
+    with pytest.raises(ZeroDivisionError):
+        scheduler.actions.pop()(scheduler, None)
+    source.on_next("c")
+    scheduler.actions.pop()(scheduler, None)
+    assert got == ["a", "b", "c"]
+
+
+def test_a_turn_that_came_late_finds_the_work_done() -> None:
+    """There is never a second timer."""
+    scheduler = ByHand()
+    flow = Flow(Observer(), Coalescer(), 1, scheduler)
+
+    class TakenInBetween:
+        """A lock that another thread had after the work was seen and before it was free."""
+
+        first = True
+
+        def acquire(self, blocking: bool) -> bool:
+            if self.first:
+                self.first = False
+                flow.take_turns(wait=False)
+            return True
+
+        def release(self) -> None:
+            pass
+
+    flow.on_next("a")
+    flow._turn = TakenInBetween()  # type: ignore[assignment]
+    flow.on_next("b")
+    assert len(scheduler.actions) == 1

@@ -1,0 +1,231 @@
+"""Tool calls come out whole, whatever the server made of them, or not at all."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+import reactivex
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex.subject import Subject
+
+from rxmistral import CompletionEvent, DroppedStreamError, ToolCall, tool_calls
+from rxmistral.models import CompletionChunk, decode_hook
+from rxmistral.operators.tools import ToolCallGatherer
+
+decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
+
+
+def event(*calls: dict[str, Any], finish: str | None = None, choice: int = 0) -> CompletionEvent:
+    delta = {"tool_calls": list(calls)} if calls else {}
+    whole = {"choices": [{"index": choice, "delta": delta, "finish_reason": finish}]}
+    return CompletionEvent(data=decode(json.dumps(whole)))
+
+
+def part(
+    arguments: Any = None, name: str | None = None, index: int | None = None, **more: Any
+) -> dict[str, Any]:
+    """A fragment as the wire has it: what is not given is absent."""
+    function = {"name": name, "arguments": arguments}
+    call: dict[str, Any] = {
+        "function": {k: v for k, v in function.items() if v is not None},
+        **more,
+    }
+    return call if index is None else {**call, "index": index}
+
+
+def gathered(*events: CompletionEvent) -> list[ToolCall]:
+    calls: list[ToolCall] = []
+    reactivex.from_iterable(events).pipe(tool_calls()).subscribe(calls.append)
+    return calls
+
+
+def summary(calls: list[ToolCall]) -> list[tuple[Any, ...]]:
+    return [(call.id, call.function.name, call.function.arguments) for call in calls]
+
+
+CASES: dict[str, tuple[list[CompletionEvent], list[tuple[Any, ...]]]] = {
+    "whole, with finish_reason in the same chunk": (
+        [event(part('{"a":1}', "f", id="x"), finish="tool_calls")],
+        [("x", "f", '{"a":1}')],
+    ),
+    "two whole ones in one delta, without index or type": (
+        [event(part('{"a":1}', "f", id="x"), part('{"b":2}', "g", id="y"), finish="tool_calls")],
+        [("x", "f", '{"a":1}'), ("y", "g", '{"b":2}')],
+    ),
+    "two whole ones in one delta, without index or id": (
+        [event(part("{}", "f"), part("{}", "f"), finish="tool_calls")],
+        [(None, "f", "{}"), (None, "f", "{}")],
+    ),
+    "two whole ones in successive chunks, without index": (
+        [
+            event(part('{"a":1}', "f", id="x")),
+            event(part('{"b":2}', "f", id="y")),
+            event(finish="tool_calls"),
+        ],
+        [("x", "f", '{"a":1}'), ("y", "f", '{"b":2}')],
+    ),
+    "two whole ones that a server numbers alike": (
+        [
+            event(part('{"a":1}', "f", 0, id="x")),
+            event(part('{"b":2}', "f", 0, id="y"), finish="tool_calls"),
+        ],
+        [("x", "f", '{"a":1}'), ("y", "f", '{"b":2}')],
+    ),
+    "fragments by index, with an empty name and the id null, absent or another": (
+        [
+            event(part("", "weather", 0, id="call9", type="function")),
+            event(part('{"city": "Par', "", 0, type="function")),
+            event(part("is", "", 0, id="null")),
+            event(part('"}', "", 0, id="another")),
+            event(finish="tool_calls"),
+        ],
+        [("call9", "weather", '{"city": "Paris"}')],
+    ),
+    "fragments that repeat the name": (
+        [
+            event(part('{"a":', "f", 0, id="x")),
+            event(part("1}", "f", 0)),
+            event(finish="tool_calls"),
+        ],
+        [("x", "f", '{"a":1}')],
+    ),
+    "fragments that repeat the name and change the id": (
+        [
+            event(part('{"a":', "f", 0, id="x")),
+            event(part("1}", "f", 0, id="y")),
+            event(finish="stop"),
+        ],
+        [("x", "f", '{"a":1}')],
+    ),
+    "fragments without an index that repeat the id": (
+        [
+            event(part('{"a":', "f", id="x")),
+            event(part('{"b":', "g", id="y")),
+            event(part("1}", id="x")),
+            event(part("2}", id="y")),
+            event(finish="tool_calls"),
+        ],
+        [("x", "f", '{"a":1}'), ("y", "g", '{"b":2}')],
+    ),
+    "fragments with neither index, id nor name": (
+        [
+            event(part('{"a":', "f", id="x")),
+            event(part("1")),
+            event(part("}")),
+            event(finish="stop"),
+        ],
+        [("x", "f", '{"a":1}')],
+    ),
+    "interleaved fragments": (
+        [
+            event(part('{"a":', "f", 0, id="x"), part('{"b":', "g", 1, id="y")),
+            event(part("[1", "", 0)),
+            event(part("[2", "", 1)),
+            event(part("]}", "", 0), part("]}", "", 1)),
+            event(finish="tool_calls"),
+        ],
+        [("x", "f", '{"a":[1]}'), ("y", "g", '{"b":[2]}')],
+    ),
+    "arguments as an object": (
+        [event(part({"a": [1]}, "f", id="x"), finish="tool_calls")],
+        [("x", "f", {"a": [1]})],
+    ),
+    "no arguments at all": (
+        [event(part(name="f", id="x")), event(part("", "g", id="y")), event(finish="tool_calls")],
+        [("x", "f", ""), ("y", "g", "")],
+    ),
+    "the end without a finish_reason": (
+        [event(part('{"a":1}', "f", 0, id="x"))],
+        [("x", "f", '{"a":1}')],
+    ),
+    "none": ([event(), event(finish="stop")], []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_call_comes_out_whole(case: str) -> None:
+    events, expected = CASES[case]
+    assert summary(gathered(*events)) == expected
+
+
+def test_a_call_comes_out_as_soon_as_the_next_has_begun_and_at_the_finish_reason() -> None:
+    source: Subject[CompletionEvent] = Subject()
+    calls: list[ToolCall] = []
+    source.pipe(tool_calls()).subscribe(calls.append)
+    source.on_next(event(part('{"a":1}', "f", 0, id="x")))
+    assert not calls
+    source.on_next(event(part("", "g", 1, id="y")))
+    assert summary(calls) == [("x", "f", '{"a":1}')]
+    source.on_next(event(part("{}", "", 1), finish="tool_calls"))
+    assert summary(calls)[1:] == [("y", "g", "{}")]
+
+
+def test_an_interleaved_call_is_not_complete_because_another_has_begun() -> None:
+    gatherer = ToolCallGatherer()
+    (first,) = event(part('{"a":', "f", 0)).data.choices[0].delta.tool_calls or ()
+    (second,) = event(part('{"b":1}', "g", 1)).data.choices[0].delta.tool_calls or ()
+    assert gatherer.feed([first, second]) == []
+
+
+@pytest.mark.parametrize("arguments", ['{"a":', '{"a":1}', ""])
+def test_a_stream_that_breaks_never_emits_the_call_it_was_in(arguments: str) -> None:
+    source: Subject[CompletionEvent] = Subject()
+    calls: list[ToolCall] = []
+    errors: list[Exception] = []
+    source.pipe(tool_calls()).subscribe(calls.append, errors.append)
+    source.on_next(event(part('{"x":1}', "whole", 0)))
+    source.on_next(event(part(arguments, "half", 1)))
+    source.on_error(DroppedStreamError("cut"))
+    assert [call.function.name for call in calls] == ["whole"]
+    assert len(errors) == 1
+
+
+def test_finish_reason_error_completes_no_call() -> None:
+    source: Subject[CompletionEvent] = Subject()
+    calls: list[ToolCall] = []
+    source.pipe(tool_calls()).subscribe(calls.append, lambda _: None)
+    source.on_next(event(part('{"a":', "f", 0), finish="error"))
+    source.on_error(DroppedStreamError("cut"))
+    assert not calls
+
+
+def test_choice_picks_the_answer() -> None:
+    events = [
+        event(part("{}", "f"), finish="tool_calls"),
+        event(part("{}", "g"), finish="tool_calls", choice=1),
+    ]
+    (call,) = list(reactivex.from_iterable(events).pipe(tool_calls(choice=1)))
+    assert call.function.name == "g"
+
+
+def test_what_the_wire_did_not_say_is_none() -> None:
+    (call,) = gathered(event(part("{}", "f"), finish="tool_calls"))
+    assert (call.id, call.type, call.index) == (None, None, None)
+
+
+@given(
+    objects=st.lists(st.dictionaries(st.text(), st.text() | st.integers()), min_size=1, max_size=4),
+    data=st.data(),
+)
+def test_calls_cut_and_interleaved_anyhow_come_out_as_they_were(
+    objects: list[dict[str, Any]], data: st.DataObject
+) -> None:
+    queues = []
+    for index, value in enumerate(objects):
+        whole = json.dumps(value)
+        cuts = sorted(data.draw(st.sets(st.integers(0, len(whole)), max_size=6)))
+        pieces = [whole[a:b] for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+        queue = [part(pieces[0], f"f{index}", index, id=f"id{index}")]
+        queue += [part(piece, "", index) for piece in pieces[1:]]
+        queues.append(queue)
+    begun = [queue.pop(0) for queue in queues]  # a call begins before the next one does
+    rest = data.draw(st.permutations([i for i, queue in enumerate(queues) for _ in queue]))
+    events = [event(each) for each in begun]
+    events += [event(queues[index].pop(0)) for index in rest]
+    calls = gathered(*events, event(finish="tool_calls"))
+    assert [json.loads(str(call.function.arguments)) for call in calls] == objects
+    assert [call.id for call in calls] == [f"id{index}" for index in range(len(objects))]

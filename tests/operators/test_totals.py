@@ -1,0 +1,209 @@
+"""What the completions of an answer add up to."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import reactivex
+from reactivex.subject import Subject
+
+from rxmistral import (
+    ChatCompletionResponse,
+    CompletionEvent,
+    DroppedStreamError,
+    UsageInfo,
+    finish_reason,
+    snapshots,
+    to_response,
+    usage,
+)
+from rxmistral.models import CompletionChunk, ThinkChunk, decode_hook
+from rxmistral.operators.totals import ResponseBuilder
+
+decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
+
+
+def event(
+    content: Any = None, finish: str | None = None, index: int = 0, **more: Any
+) -> CompletionEvent:
+    delta = {} if content is None else {"content": content}
+    choice = {"index": index, "delta": {**delta, **more.pop("delta", {})}, "finish_reason": finish}
+    choice.update(more.pop("choice", {}))
+    whole = {"id": "a1", "model": "m", "created": 7, "choices": [choice], **more}
+    return CompletionEvent(data=decode(json.dumps(whole)))
+
+
+def response(*events: CompletionEvent) -> ChatCompletionResponse:
+    return reactivex.from_iterable(events).pipe(to_response()).run()
+
+
+def thinking(text: str, **more: Any) -> dict[str, Any]:
+    return {"type": "thinking", "thinking": [{"type": "text", "text": text}], **more}
+
+
+def test_a_response_is_what_the_endpoint_gives_without_streaming() -> None:
+    whole = response(
+        event("", delta={"role": "assistant"}),
+        event("Hel"),
+        event("lo"),
+        event("", finish="stop", usage={"total_tokens": 3}),
+    )
+    assert msgspec.to_builtins(whole) == {
+        "id": "a1",
+        "object": "chat.completion",
+        "model": "m",
+        "created": 7,
+        "usage": {"total_tokens": 3},
+        "choices": [
+            {
+                "index": 0,
+                "message": {"content": "Hello", "tool_calls": None, "role": "assistant"},
+                "finish_reason": "stop",
+            }
+        ],
+    }
+
+
+def test_thinking_and_text_become_the_parts_of_one_content() -> None:
+    whole = response(
+        event([thinking("Let ")]),
+        event([thinking("me see.", closed=True), {"type": "text", "text": "Four"}]),
+        event("."),
+        event("", finish="stop"),
+    )
+    content = whole.choices[0].message.content  # type: ignore[union-attr]
+    assert msgspec.to_builtins(content) == [
+        thinking("Let me see.", closed=True),
+        {"type": "text", "text": "Four."},
+    ]
+
+
+def test_unknown_content_keeps_its_place() -> None:
+    whole = response(event("a"), event([{"type": "new", "x": 1}]), event("b", finish="stop"))
+    content = whole.choices[0].message.content  # type: ignore[union-attr]
+    assert msgspec.to_builtins(content) == [
+        {"type": "text", "text": "a"},
+        {"type": "new", "x": 1},
+        {"type": "text", "text": "b"},
+    ]
+
+
+def test_tool_calls_are_put_together() -> None:
+    def fragment(arguments: str, **more: Any) -> dict[str, Any]:
+        return {"tool_calls": [{"index": 0, "function": {"arguments": arguments, **more}}]}
+
+    whole = response(
+        event(delta=fragment('{"a":', name="f")),
+        event(delta=fragment("1}")),
+        event(finish="tool_calls"),
+    )
+    message = whole.choices[0].message
+    assert message is not None
+    assert message.content is None
+    (call,) = message.tool_calls or ()
+    assert (call.function.name, call.function.arguments) == ("f", '{"a":1}')
+
+
+def test_all_n_answers_are_there_by_index() -> None:
+    whole = response(event("b", index=1), event("a"), event("B", "stop", 1), event("A", "length"))
+    assert [
+        (choice.index, choice.message.content, choice.finish_reason)  # type: ignore[union-attr]
+        for choice in whole.choices
+    ] == [(0, "aA", "length"), (1, "bB", "stop")]
+
+
+def test_logprobs_are_put_together() -> None:
+    tokens = [{"content": [{"token": token, "logprob": -1, "bytes": None}]} for token in "ab"]
+    whole = response(*(event(choice={"logprobs": each}) for each in tokens), event(finish="stop"))
+    logprobs = whole.choices[0].logprobs
+    assert logprobs is not None
+    assert [each.token for each in logprobs.content or ()] == ["a", "b"]
+
+
+def test_an_error_comes_after_the_response_as_far_as_it_came() -> None:
+    source: Subject[CompletionEvent] = Subject()
+    seen: list[Any] = []
+    source.pipe(to_response()).subscribe(seen.append, seen.append)
+    call = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"a":'}}]}
+    source.on_next(event("Hel", delta=call))
+    source.on_error(DroppedStreamError("cut"))
+    partial, error = seen
+    assert partial.choices[0].message.content == "Hel"
+    assert partial.choices[0].message.tool_calls is None
+    assert partial.choices[0].finish_reason is None
+    assert isinstance(error, DroppedStreamError)
+
+
+def test_nothing_adds_up_to_nothing() -> None:
+    assert list(reactivex.from_iterable(()).pipe(to_response())) == []
+    assert list(reactivex.from_iterable(()).pipe(snapshots())) == []
+
+
+def test_snapshots_grow_and_stay_as_they_were() -> None:
+    events = [event("Hel"), event("lo"), event("", finish="stop", usage={"total_tokens": 1})]
+    growing = list(reactivex.from_iterable(events).pipe(snapshots()))
+    assert all(isinstance(each, ChatCompletionResponse) for each in growing)
+    contents = [each.choices[0].message.content for each in growing]  # type: ignore[union-attr]
+    assert contents == ["Hel", "Hello", "Hello"]
+    assert [each.choices[0].finish_reason for each in growing] == [None, None, "stop"]
+    assert [each.usage for each in growing] == [None, None, UsageInfo(total_tokens=1)]
+
+
+def test_a_snapshot_that_was_read_is_the_response() -> None:
+    builder = ResponseBuilder()
+    for each in (event([thinking("hm")]), event("Hi", finish="stop")):
+        builder.feed(each)
+    snapshot = builder.snapshot()
+    assert snapshot.choices == builder.response().choices
+    assert snapshot.choices is snapshot.choices
+    assert isinstance(snapshot.choices[0].message.content[0], ThinkChunk)  # type: ignore[union-attr,index]
+
+
+def test_a_snapshot_joins_no_text_before_it_is_read() -> None:
+    """Reading is what costs: the same strings stand behind all of them."""
+    builder = ResponseBuilder()
+    kept = []
+    for _ in range(1000):
+        builder.feed(event("x" * 1000))
+        kept.append(builder.snapshot())
+    (choice,) = builder._choices.values()
+    assert len(choice._contents) == 1000
+    assert len(kept[0].choices[0].message.content) == 1000  # type: ignore[union-attr,arg-type]
+    assert len(kept[-1].choices[0].message.content) == 1_000_000  # type: ignore[union-attr,arg-type]
+
+
+def test_usage_is_the_last_one_and_comes_at_the_end() -> None:
+    source: Subject[CompletionEvent] = Subject()
+    seen: list[UsageInfo] = []
+    source.pipe(usage()).subscribe(seen.append)
+    source.on_next(event(usage={"total_tokens": 1}))
+    source.on_next(event(usage={"total_tokens": 2}))
+    source.on_next(event(usage=None))
+    assert not seen
+    source.on_completed()
+    assert [each.total_tokens for each in seen] == [2]
+
+
+def test_usage_comes_before_the_error() -> None:
+    source: Subject[CompletionEvent] = Subject()
+    seen: list[Any] = []
+    source.pipe(usage()).subscribe(seen.append, seen.append)
+    source.on_next(event(usage={"total_tokens": 1}))
+    source.on_error(DroppedStreamError("cut"))
+    assert [type(each) for each in seen] == [UsageInfo, DroppedStreamError]
+
+
+def test_no_usage_is_nothing_and_not_zero() -> None:
+    assert list(reactivex.of(event("Hi")).pipe(usage())) == []
+
+
+def test_the_finish_reason_comes_when_it_comes() -> None:
+    source: Subject[CompletionEvent] = Subject()
+    seen: list[str] = []
+    source.pipe(finish_reason(choice=1)).subscribe(seen.append)
+    source.on_next(event("", finish="stop"))
+    assert not seen
+    source.on_next(event("", finish="a_new_word", index=1))
+    assert seen == ["a_new_word"]

@@ -1,0 +1,450 @@
+"""EventStream: a Stream that is opened before it is read, and closed from anywhere."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from faces import BOUND, eventually, run
+from reactivex import operators as ops
+
+from rxmistral import Mistral, RequestError, StatusError, UserMessage, text
+from rxmistral.answer import EventStream, EventStreamAsync
+from rxmistral.testing import Script, ScriptedServer, steps
+
+ANSWER: Script = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
+SILENT: Script = [steps.headers(), steps.hang()]
+BEGUN: Script = [steps.role(), "Hel", steps.hang()]
+
+
+@pytest.fixture
+def client() -> Iterator[Callable[[ScriptedServer], Mistral]]:
+    """Makes clients of a server, and closes them."""
+    made: list[Mistral] = []
+
+    def make(server: ScriptedServer) -> Mistral:
+        made.append(Mistral(server_url=server.url))
+        return made[-1]
+
+    yield make
+    for each in made:
+        with each:
+            pass
+
+
+Client = Callable[[ScriptedServer], Mistral]
+
+
+def ask(client: Mistral) -> EventStream:
+    return client.chat.stream(model="small", messages=[UserMessage(content="Hi")])
+
+
+def ask_async(client: Mistral) -> EventStreamAsync:
+    return client.chat.stream_async(model="small", messages=[UserMessage(content="Hi")])
+
+
+def said(chunk: Any) -> str:
+    choices = chunk.data.choices
+    return choices[0].delta.content or "" if choices else ""
+
+
+# --- the programs of the documentation ---
+
+
+def test_the_program_of_the_documentation_runs(client: Client) -> None:
+    came = []
+    with ScriptedServer(ANSWER) as server:
+        with client(server).chat.stream(
+            model="mistral-large-latest",
+            messages=[UserMessage(content="Write a short poem about coding.")],
+        ) as stream:
+            for chunk in stream:
+                content = chunk.data.choices[0].delta.content
+                if content:
+                    came.append(content)
+        assert len(server.requests) == 1
+    assert came == ["Hel", "lo"]
+
+
+def test_the_async_program_of_the_documentation_runs(client: Client) -> None:
+    async def main(server: ScriptedServer) -> list[str]:
+        came = []
+        async with client(server).chat.stream_async(
+            model="mistral-large-latest",
+            messages=[UserMessage(content="Explain machine learning.")],
+        ) as stream:
+            async for chunk in stream:
+                content = chunk.data.choices[0].delta.content
+                if content:
+                    came.append(content)
+        return came
+
+    with ScriptedServer(ANSWER) as server:
+        assert run(main(server)) == ["Hel", "lo"]
+        assert len(server.requests) == 1
+
+
+def test_async_with_await_is_one_request(client: Client) -> None:
+    async def main(server: ScriptedServer) -> str:
+        async with await ask_async(client(server)) as stream:
+            assert stream.response.status_code == 200
+            return "".join([said(chunk) async for chunk in stream])
+
+    with ScriptedServer(ANSWER) as server:
+        assert run(main(server)) == "Hello"
+        assert len(server.requests) == 1
+
+
+def test_async_for_in_await_is_one_request(client: Client) -> None:
+    async def main(server: ScriptedServer) -> str:
+        return "".join([said(chunk) async for chunk in await ask_async(client(server))])
+
+    with ScriptedServer(ANSWER) as server:
+        assert run(main(server)) == "Hello"
+        assert len(server.requests) == 1
+
+
+def test_async_for_needs_no_await(client: Client) -> None:
+    async def main(server: ScriptedServer) -> str:
+        return "".join([said(chunk) async for chunk in ask_async(client(server))])
+
+    with ScriptedServer(ANSWER) as server:
+        assert run(main(server)) == "Hello"
+        assert len(server.requests) == 1
+
+
+def test_a_pipe_within_async_with_reads_the_request_that_is_open(client: Client) -> None:
+    async def main(server: ScriptedServer) -> str:
+        async with ask_async(client(server)) as stream:
+            return "".join([piece async for piece in stream.pipe(text())])
+
+    with ScriptedServer(ANSWER) as server:
+        assert run(main(server)) == "Hello"
+        assert len(server.requests) == 1
+
+
+def test_a_pipe_within_with_reads_the_request_that_is_open(client: Client) -> None:
+    with ScriptedServer(ANSWER) as server:
+        with ask(client(server)) as stream:
+            assert stream.response.status_code == 200
+            assert "".join(stream.pipe(text())) == "Hello"
+        assert len(server.requests) == 1
+
+
+# --- the response ---
+
+
+def test_nothing_is_sent_before_it_is_asked_for(client: Client) -> None:
+    with ScriptedServer() as server:
+        with ask(client(server)):
+            ask_async(client(server))
+        assert server.connections == 0
+
+
+def test_the_response_is_there_before_the_first_event(client: Client) -> None:
+    with ScriptedServer([steps.header("mistral-correlation-id", "c7"), *SILENT]) as server:
+        with ask(client(server)) as stream:
+            assert stream.response.headers["Mistral-Correlation-Id"] == "c7"
+        assert server.requests[0].wait_closed()
+        assert stream.response.status_code == 200  # it stays
+        assert len(server.requests) == 1
+
+
+def test_the_response_of_an_async_one_needs_it_to_be_open(client: Client) -> None:
+    async def main(server: ScriptedServer) -> None:
+        stream = ask_async(client(server))
+        with pytest.raises(RuntimeError, match="not opened"):
+            stream.response  # noqa: B018  # it raises
+        assert (await stream).response.status_code == 200
+        await stream.close()
+
+    with ScriptedServer(SILENT) as server:
+        run(main(server))
+        assert server.requests[0].wait_closed()
+
+
+def test_the_response_of_a_stream_that_is_being_read_is_no_second_request(
+    client: Client,
+) -> None:
+    with ScriptedServer([steps.wait(0.05), *ANSWER]) as server:
+        stream = ask(client(server))
+        ended = threading.Event()
+        stream.subscribe(on_completed=ended.set)
+        assert stream.response.status_code == 200
+        assert ended.wait(BOUND)
+        assert len(server.requests) == 1
+
+
+def test_the_response_is_that_of_the_latest_request(client: Client) -> None:
+    def number(request: Any) -> Script:
+        return [steps.header("X-Number", str(request.number)), *ANSWER]
+
+    with ScriptedServer(number) as server:
+        stream = ask(client(server))
+        for expected in "01":
+            list(stream)
+            assert stream.response.headers["X-Number"] == expected
+
+
+def test_opening_a_refused_stream_raises_the_refusal(client: Client) -> None:
+    async def by_await(server: ScriptedServer) -> None:
+        await ask_async(client(server))
+
+    async def by_with(server: ScriptedServer) -> None:
+        async with ask_async(client(server)):
+            pytest.fail("it was opened")
+
+    refusal = [steps.status(401, body={"detail": "Unauthorized"})]
+    with ScriptedServer(lambda _: refusal) as server:
+        with pytest.raises(StatusError, match="Unauthorized"):
+            ask(client(server)).response  # noqa: B018  # it raises
+        for opened in (by_await, by_with):
+            with pytest.raises(StatusError, match="Unauthorized"):
+                run(opened(server))
+        assert len(server.requests) == 3
+
+
+def test_the_response_of_a_refusal_is_known_after_it(client: Client) -> None:
+    with ScriptedServer([steps.status(429, body={"message": "slow down"})]) as server:
+        stream = ask(client(server))
+        with pytest.raises(StatusError):
+            list(stream)
+        assert stream.response.status_code == 429
+        assert len(server.requests) == 1
+
+
+def test_opening_where_nobody_answers_raises_why(client: Client) -> None:
+    with ScriptedServer() as server:
+        nobody = client(server)
+    with pytest.raises(RequestError):
+        ask(nobody).response  # noqa: B018  # it raises
+
+    async def main() -> None:
+        await ask_async(nobody)
+
+    with pytest.raises(RequestError):
+        run(main())
+
+
+def test_an_error_after_the_opening_is_raised_by_the_reading(client: Client) -> None:
+    with ScriptedServer([steps.headers(), steps.error("overloaded")]) as server:
+        stream = ask(client(server))
+        assert stream.response.status_code == 200
+        with pytest.raises(Exception, match="overloaded"):
+            list(stream)
+
+
+def test_an_end_without_any_item_reaches_who_comes_after_it(client: Client) -> None:
+    with ScriptedServer([steps.done()]) as server:
+        stream = ask(client(server))
+        assert stream.response.status_code == 200
+        assert server.requests[0].wait_answered()
+        assert list(stream) == []
+
+
+# --- opened, and not read ---
+
+
+def test_an_answer_that_is_not_read_waits_at_the_server(client: Client) -> None:
+    many = [steps.text(*["x" * 10_000] * 5000)]
+    with ScriptedServer([*many, steps.finish(), steps.done()]) as server:
+        stream = ask(client(server))
+        assert stream.response.status_code == 200
+        assert sum(len(piece) for piece in stream.pipe(text())) == 50_000_000
+
+
+def test_a_stream_that_is_opened_and_dropped_closes_its_connection(client: Client) -> None:
+    gc.disable()
+    try:
+        with ScriptedServer(lambda _: BEGUN) as server:
+            stream = ask(client(server))
+            assert stream.response.status_code == 200
+            del stream
+            assert server.requests[0].wait_closed()
+            stream = ask(client(server))
+            next(iter(stream))
+            assert server.wait_for_requests(2)[1].wait_closed()
+            assert stream
+    finally:
+        gc.enable()
+
+
+def test_an_async_one_that_is_opened_and_dropped_closes_its_connection(client: Client) -> None:
+    async def main(server: ScriptedServer) -> None:
+        await ask_async(client(server))
+        assert await asyncio.to_thread(server.requests[0].wait_closed)
+
+    with ScriptedServer(BEGUN) as server:
+        run(main(server))
+
+
+def test_leaving_with_closes_what_was_opened_and_not_read(client: Client) -> None:
+    async def main(server: ScriptedServer) -> None:
+        async with ask_async(client(server)):
+            pass
+
+    with ScriptedServer(lambda _: BEGUN) as server:
+        with ask(client(server)) as stream:
+            assert stream.response.status_code == 200
+        run(main(server))
+        assert all(request.wait_closed() for request in server.requests)
+
+
+def test_a_stream_that_was_opened_and_left_is_cold_again(client: Client) -> None:
+    with ScriptedServer(SILENT, ANSWER, SILENT, ANSWER) as server:
+        stream = ask(client(server))
+        with stream:
+            assert stream.response.status_code == 200
+        assert "".join(map(said, stream)) == "Hello"
+        stream = ask(client(server))
+        assert stream.response.status_code == 200
+        stream.close()
+        assert "".join(map(said, stream)) == "Hello"
+
+
+def test_a_task_that_is_cancelled_while_it_opens_closes_the_connection(client: Client) -> None:
+    async def main(server: ScriptedServer, enter: bool) -> None:
+        stream = ask_async(client(server))
+        opening = stream.__aenter__() if enter else stream._opened()
+        task = asyncio.ensure_future(opening)
+        await asyncio.to_thread(server.wait_for_requests, 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await asyncio.to_thread(server.requests[0].wait_closed)
+
+    for enter in (True, False):
+        with ScriptedServer([steps.hang()]) as server:
+            run(main(server, enter))
+
+
+# --- close ---
+
+
+def piped() -> dict[str, Callable[[EventStream], Any]]:
+    return {
+        "itself": lambda stream: stream,
+        "a pipe": lambda stream: stream.pipe(text()),
+        "a longer pipe": lambda stream: stream.pipe(
+            text(), ops.scan(lambda a, b: a + b), ops.map(len)
+        ),
+    }
+
+
+@pytest.mark.parametrize("pipe", piped().values(), ids=piped().keys())
+@pytest.mark.parametrize("opened", [False, True])
+def test_close_from_another_thread_ends_a_loop(
+    client: Client, pipe: Callable[[EventStream], Any], opened: bool
+) -> None:
+    with ScriptedServer(BEGUN) as server:
+        stream = ask(client(server))
+        if opened:
+            assert stream.response.status_code == 200
+        began, ended = threading.Event(), threading.Event()
+
+        def loop() -> None:
+            for _ in pipe(stream):
+                began.set()
+            ended.set()
+
+        threading.Thread(target=loop, daemon=True).start()
+        assert began.wait(BOUND)
+        stream.close()
+        assert server.requests[0].wait_closed()
+        assert ended.wait(BOUND)
+
+
+@pytest.mark.parametrize("pipe", piped().values(), ids=piped().keys())
+def test_close_from_another_task_ends_a_loop(
+    client: Client, pipe: Callable[[EventStream], Any]
+) -> None:
+    async def main(server: ScriptedServer) -> None:
+        stream = await ask_async(client(server))
+        began = asyncio.Event()
+
+        async def loop() -> None:
+            async for _ in pipe(stream):
+                began.set()
+
+        task = asyncio.create_task(loop())
+        await asyncio.wait_for(began.wait(), BOUND)
+        await stream.close()
+        await asyncio.wait_for(task, BOUND)
+        assert await asyncio.to_thread(server.requests[0].wait_closed)
+
+    with ScriptedServer(BEGUN) as server:
+        run(main(server))
+
+
+def test_close_while_the_headers_are_awaited_tells_who_awaits_them(client: Client) -> None:
+    with ScriptedServer([steps.hang()]) as server:
+        stream = ask(client(server))
+        raised: list[BaseException] = []
+
+        def look() -> None:
+            try:
+                stream.response  # noqa: B018  # it raises
+            except RuntimeError as error:
+                raised.append(error)
+
+        thread = threading.Thread(target=look)
+        thread.start()
+        server.wait_for_requests(1)
+        stream.close()
+        thread.join(BOUND)
+        assert "closed before the headers came" in str(raised[0])
+        assert server.requests[0].wait_closed()
+
+
+def test_close_stops_every_reading_and_those_after_a_with_too(client: Client) -> None:
+    with ScriptedServer(lambda _: BEGUN) as server:
+        stream = ask(client(server))
+        with stream:
+            pass
+        first, second = threading.Event(), threading.Event()
+        stream.subscribe(lambda _: first.set())
+        stream.pipe(text()).subscribe(lambda _: second.set())
+        assert first.wait(BOUND)
+        assert second.wait(BOUND)
+        stream.close()
+        assert all(request.wait_closed() for request in server.requests)
+
+
+def test_close_does_nothing_to_what_is_not_open_or_is_over(client: Client) -> None:
+    with ScriptedServer(ANSWER) as server:
+        stream = ask(client(server))
+        stream.close()
+        assert "".join(map(said, stream)) == "Hello"
+        stream.close()
+        stream.close()
+
+    async def main() -> None:
+        await ask_async(client(server)).close()
+
+    run(main())
+
+
+def test_close_within_with_ends_its_run(client: Client) -> None:
+    with ScriptedServer(BEGUN) as server:
+        with ask(client(server)) as stream:
+            next(iter(stream))
+            stream.close()
+            assert server.requests[0].wait_closed()
+            assert list(stream) == []
+        assert len(server.requests) == 1
+
+
+def test_what_is_subscribed_to_an_open_stream_can_be_disposed(client: Client) -> None:
+    with ScriptedServer(BEGUN) as server:
+        stream = ask(client(server))
+        assert stream.response.status_code == 200
+        began = threading.Event()
+        subscription = stream.subscribe(lambda _: began.set())
+        assert began.wait(BOUND)
+        subscription.dispose()
+        assert server.requests[0].wait_closed()
+        assert eventually(lambda: not [t for t in threading.enumerate() if "attached" in t.name])

@@ -1,0 +1,627 @@
+"""Whoever leaves early closes the socket at once: from anywhere, at any phase, plain and TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from faces import BOUND, eventually, run
+from reactivex import operators as ops
+
+from rxmistral import Mistral, StatusError, UserMessage, text
+from rxmistral.answer import EventStream, EventStreamAsync
+from rxmistral.stream import _tracking
+from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
+from rxmistral.wire import blocks
+from rxmistral.wire.blocks import Request
+from rxmistral.wire.connection import _ownership
+
+PHASES: dict[str, Script] = {
+    "before the headers": [steps.hang()],
+    "after the headers": [steps.headers(), steps.hang()],
+    "in the middle": [steps.role(), "Hel", steps.hang()],
+}
+
+
+class Call:
+    """One call to a server that is silent from some phase on."""
+
+    def __init__(self, client: Mistral, server: ScriptedServer, phase: str) -> None:
+        self.client = client
+        self.server = server
+        self.phase = phase
+        self.count = len(server.requests) + 1
+        self.at_phase = threading.Event()
+
+    def ask(self) -> EventStream:
+        return self.client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+
+    def ask_async(self) -> EventStreamAsync:
+        return self.client.chat.stream_async(model="m", messages=[UserMessage(content="Hi")])
+
+    def begun(self, *_: Any) -> None:
+        """For a callback or a body: an item came, and the server is silent from now on."""
+        self.at_phase.set()
+
+    def wait(self) -> ReceivedRequest:
+        """Until the call is at its phase."""
+        request = self.server.wait_for_requests(self.count)[-1]
+        if self.phase == "in the middle":
+            assert self.at_phase.wait(BOUND)
+        return request
+
+    def closed(self) -> bool:
+        return self.server.wait_for_requests(self.count)[self.count - 1].wait_closed(BOUND)
+
+
+def in_background(target: Callable[[], Any]) -> threading.Thread:
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    return thread
+
+
+def joined(thread: threading.Thread) -> bool:
+    thread.join(BOUND)
+    return not thread.is_alive()
+
+
+# --- the ways to leave, each for the phases that it can be used in ---
+
+
+def dispose_from_another_thread(call: Call) -> None:
+    subscription = call.ask().subscribe(call.begun)
+    call.wait()
+    thread = in_background(subscription.dispose)
+    assert joined(thread)
+
+
+def close_from_another_thread(call: Call) -> None:
+    stream = call.ask()
+
+    def loop() -> None:
+        for _ in stream.pipe(text()):
+            call.begun()
+
+    thread = in_background(loop)
+    call.wait()
+    stream.close()
+    assert joined(thread)
+
+
+def leave_with_that_was_subscribed_to(call: Call) -> None:
+    with call.ask() as stream:
+        stream.subscribe(call.begun)
+        call.wait()
+
+
+def close_what_was_opened(call: Call) -> None:
+    stream = call.ask()
+    opening = in_background(lambda: suppressed(lambda: stream.response))
+    if call.phase == "in the middle":
+        assert joined(opening)  # the rest waits in the stream
+        call.begun()
+    call.wait()
+    stream.close()
+    assert joined(opening)
+
+
+def suppressed(work: Callable[[], Any]) -> None:
+    with contextlib.suppress(RuntimeError):  # it was closed before the headers came
+        work()
+
+
+def cancel_a_task(call: Call) -> None:
+    async def read() -> None:
+        async for _ in call.ask_async():
+            call.begun()
+
+    run(cancelling(call, read))
+
+
+def cancel_a_task_in_async_with(call: Call) -> None:
+    async def read() -> None:
+        async with call.ask_async() as stream:
+            async for _ in stream:
+                call.begun()
+
+    run(cancelling(call, read))
+
+
+def cancel_a_task_that_awaits_the_last(call: Call) -> None:
+    async def read() -> None:
+        await call.ask().pipe(ops.do_action(call.begun))
+
+    run(cancelling(call, read))
+
+
+async def cancelling(call: Call, read: Callable[[], Any]) -> None:
+    task = asyncio.create_task(read())
+    await asyncio.to_thread(call.wait)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await asyncio.to_thread(call.closed)
+
+
+def time_out(call: Call) -> None:
+    async def main() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                async for _ in call.ask_async():
+                    call.begun()
+        assert await asyncio.to_thread(call.closed)
+
+    run(main())
+
+
+def dispose_inside_a_callback(call: Call) -> None:
+    subscribed = threading.Event()
+    subscription: Any = None
+
+    def leave(_: Any) -> None:
+        subscribed.wait()
+        subscription.dispose()
+
+    subscription = call.ask().subscribe(leave)
+    subscribed.set()
+
+
+def take_one(call: Call) -> None:
+    assert len(list(call.ask().pipe(ops.take(1)))) == 1
+
+
+def take_one_by_subscribing(call: Call) -> None:
+    ended = threading.Event()
+    call.ask().pipe(ops.take(1)).subscribe(on_completed=ended.set)
+    assert ended.wait(BOUND)
+
+
+def break_out(call: Call) -> None:
+    for _ in call.ask():
+        break
+
+
+def raise_in_the_body(call: Call) -> None:
+    with pytest.raises(ZeroDivisionError):
+        for _ in call.ask():
+            raise ZeroDivisionError
+
+
+def leave_with(call: Call) -> None:
+    with call.ask() as stream:
+        for _ in stream:
+            break
+
+
+def leave_with_by_an_exception(call: Call) -> None:
+    with pytest.raises(ZeroDivisionError), call.ask() as stream:
+        for _ in stream.pipe(text()):
+            raise ZeroDivisionError
+
+
+def drop_the_iterator(call: Call) -> None:
+    iterator = iter(call.ask())
+    next(iterator)
+    del iterator
+
+
+def collect_the_iterator(call: Call) -> None:
+    iterator = iter(call.ask())
+    next(iterator)
+    cycle = [iterator]
+    cycle.append(cycle)  # type: ignore[arg-type]
+    del iterator, cycle
+    gc.collect()
+
+
+def break_out_of_async_for(call: Call) -> None:
+    async def main() -> None:
+        async for _ in call.ask_async():
+            break
+        assert await asyncio.to_thread(call.closed)
+
+    run(main())
+
+
+def leave_async_with(call: Call) -> None:
+    async def main() -> None:
+        async with call.ask_async() as stream:
+            async for _ in stream.pipe(text()):
+                break
+        assert await asyncio.to_thread(call.closed)
+
+    run(main())
+
+
+def drop_the_async_iterator(call: Call) -> None:
+    async def main() -> None:
+        iterator = aiter(call.ask_async())
+        await anext(iterator)
+        del iterator
+        assert await asyncio.to_thread(call.closed)
+
+    run(main())
+
+
+def raise_in_a_callback(call: Call) -> None:
+    ended = threading.Event()
+
+    def fail(_: Any) -> None:
+        raise ZeroDivisionError
+
+    call.ask().subscribe(fail, lambda _: ended.set())
+    assert ended.wait(BOUND)
+
+
+AT_ANY_PHASE = [
+    dispose_from_another_thread,
+    close_from_another_thread,
+    leave_with_that_was_subscribed_to,
+    close_what_was_opened,
+    cancel_a_task,
+    cancel_a_task_in_async_with,
+    cancel_a_task_that_awaits_the_last,
+    time_out,
+]
+WITH_AN_ITEM = [
+    dispose_inside_a_callback,
+    take_one,
+    take_one_by_subscribing,
+    break_out,
+    raise_in_the_body,
+    leave_with,
+    leave_with_by_an_exception,
+    drop_the_iterator,
+    collect_the_iterator,
+    break_out_of_async_for,
+    leave_async_with,
+    drop_the_async_iterator,
+    raise_in_a_callback,
+]
+CELLS = [(phase, leave) for phase in PHASES for leave in AT_ANY_PHASE] + [
+    ("in the middle", leave) for leave in WITH_AN_ITEM
+]
+
+
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "TLS"])
+@pytest.mark.parametrize(
+    ("phase", "leave"), CELLS, ids=[f"{phase}-{leave.__name__}" for phase, leave in CELLS]
+)
+def test_the_server_sees_the_close(
+    phase: str, leave: Callable[[Call], None], tls: bool, server_tls: Any, session: Any
+) -> None:
+    with (
+        ScriptedServer(lambda _: PHASES[phase], tls=server_tls if tls else None) as server,
+        Mistral("key", server_url=server.url, session=session) as client,
+    ):
+        call = Call(client, server, phase)
+        leave(call)
+        assert call.closed()
+        assert len(server.requests) == 1
+
+
+def test_the_server_sees_the_close_while_a_callback_is_running() -> None:
+    began, go_on = threading.Event(), threading.Event()
+
+    def on_next(_: Any) -> None:
+        began.set()
+        go_on.wait()
+
+    with ScriptedServer([steps.raw(b"data: 1\n\n"), steps.hang()]) as server:
+        subscription = blocks(Request("POST", server.url)).subscribe(on_next)
+        assert began.wait(BOUND)
+        subscription.dispose()
+        assert server.requests[0].wait_closed()
+        go_on.set()
+
+
+@pytest.mark.parametrize("lock", [_ownership, _tracking], ids=["ownership", "tracking"])
+def test_what_is_garbage_collected_while_a_lock_is_held_does_not_wait_for_it(lock: Any) -> None:
+    with (
+        ScriptedServer(PHASES["in the middle"]) as server,
+        Mistral(server_url=server.url) as client,
+    ):
+        stream = Call(client, server, "in the middle").ask()
+
+        def collect() -> None:
+            iterator = iter(stream)
+            next(iterator)
+            with lock:
+                del iterator
+                stream.close()
+
+        assert joined(in_background(collect))
+        assert server.requests[0].wait_closed()
+
+
+def test_no_item_comes_after_dispose_returned() -> None:
+    for _ in range(30):
+        with ScriptedServer([steps.text(*"x" * 2000), steps.finish(), steps.done()]) as server:
+            began, disposed, late = threading.Event(), threading.Event(), []
+
+            def on_next(
+                _: Any, began: Any = began, disposed: Any = disposed, late: Any = late
+            ) -> None:
+                began.set()
+                if disposed.is_set():
+                    late.append(1)
+
+            subscription = blocks(Request("POST", server.url)).subscribe(on_next)
+            assert began.wait(BOUND)
+            subscription.dispose()
+            disposed.set()
+            assert server.wait_idle()
+            assert len(late) <= 1  # the one whose callback had been called
+
+
+def test_while_it_connects_the_caller_is_free_at_once_and_the_clock_ends_the_thread() -> None:
+    listener = socket.socket()
+    waiting = []
+    with listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(8):
+            client = socket.socket()
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+            waiting.append(client)
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        ended: list[Any] = []
+        subscription = blocks(Request("POST", url), connect_timeout=1.0).subscribe(
+            on_error=ended.append, on_completed=lambda: ended.append(None)
+        )
+        readers = [t for t in threading.enumerate() if t.name == "rxmistral-reader"]
+        assert len(readers) == 1
+        subscription.dispose()
+        assert readers[0].is_alive()  # it has not waited for the thread
+        assert joined(readers[0])
+        assert ended == []
+        for client in waiting:
+            client.close()
+
+
+# --- nothing is left ---
+
+
+def growth(work: Callable[[], None]) -> tuple[int, int]:
+    """How many threads and descriptors more there are after the work."""
+
+    def count() -> tuple[int, int]:
+        return threading.active_count(), len(os.listdir("/dev/fd"))
+
+    before = count()
+    work()
+    assert eventually(lambda: count() <= before), (before, count())
+    after = count()
+    return after[0] - before[0], after[1] - before[1]
+
+
+def test_500_calls_cancelled_at_any_moment_leave_nothing() -> None:
+    dice = random.Random(7)
+    pause = threading.Event()
+
+    def play(request: ReceivedRequest) -> Script:
+        return PHASES[dice.choice(list(PHASES))]
+
+    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+
+        def work() -> None:
+            for number in range(500):
+                stream = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+                subscription = stream.subscribe()
+                if number % 2:
+                    pause.wait(dice.random() * 0.003)
+                subscription.dispose()
+            assert server.wait_idle(BOUND)
+
+        work()
+        more_threads, more_descriptors = growth(work)
+    assert (more_threads, more_descriptors) <= (0, 0)
+
+
+def test_50_calls_at_once_are_cancelled_at_once() -> None:
+    with (
+        ScriptedServer(lambda _: PHASES["before the headers"]) as server,
+        Mistral(server_url=server.url) as client,
+    ):
+        stream = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+        subscriptions = [stream.subscribe() for _ in range(50)]
+        server.wait_for_requests(50)
+        for subscription in subscriptions:
+            subscription.dispose()
+        assert server.wait_idle(BOUND)
+
+
+def test_50_tasks_at_once_are_cancelled_at_once() -> None:
+    async def main(server: ScriptedServer, client: Mistral) -> None:
+        async def read() -> None:
+            stream = client.chat.stream_async(model="m", messages=[UserMessage(content="Hi")])
+            async with stream:
+                async for _ in stream:
+                    pass
+
+        tasks = [asyncio.create_task(read()) for _ in range(50)]
+        await asyncio.to_thread(server.wait_for_requests, 50)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+        assert await asyncio.to_thread(server.wait_idle, BOUND)
+
+    with (
+        ScriptedServer(lambda _: PHASES["in the middle"]) as server,
+        Mistral(server_url=server.url) as client,
+    ):
+        run(main(server, client))
+
+
+def test_500_refusals_use_one_connection_and_leave_nothing() -> None:
+    refusal = [steps.status(429, body={"message": "slow down"})]
+    with ScriptedServer(lambda _: refusal) as server, Mistral(server_url=server.url) as client:
+
+        def work() -> None:
+            for _ in range(250):
+                stream = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+                with pytest.raises(StatusError):
+                    list(stream)
+
+        work()
+        assert growth(work) <= (0, 0)
+        assert server.connections == 1
+
+
+# --- the end and the cancel at once ---
+
+WHOLE: Script = [steps.role(), *"0123456789", steps.finish(), steps.done()]
+
+
+def test_a_cancel_that_meets_the_natural_end_gives_at_most_one_terminal() -> None:
+    dice = random.Random(11)
+    pause = threading.Event()
+    with ScriptedServer(lambda _: WHOLE) as server, Mistral(server_url=server.url) as client:
+        terminals: list[int] = []
+        for _ in range(300):
+            count: list[Any] = []
+            stream = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+            subscription = stream.subscribe(
+                on_error=count.append, on_completed=lambda count=count: count.append(None)
+            )
+            pause.wait(dice.random() * 0.006)
+            subscription.dispose()
+            terminals.append(len(count))
+            assert [error for error in count if error is not None] == []
+        assert set(terminals) == {0, 1}, "the moments were not spread over the end"
+
+
+def test_a_cancelled_stream_never_breaks_another_one_on_the_same_client() -> None:
+    stop = threading.Event()
+    broken: list[Any] = []
+    whole = 0
+    with ScriptedServer(lambda _: WHOLE) as server, Mistral(server_url=server.url) as client:
+
+        def ask() -> EventStream:
+            return client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+
+        def cancel(seed: int) -> None:
+            dice = random.Random(seed)
+            while not stop.is_set():
+                last, subscription = threading.Event(), None
+                near_the_end = dice.choice("89")
+
+                def on_next(piece: str, last: Any = last, at: str = near_the_end) -> None:
+                    if piece == at:
+                        last.set()
+
+                subscription = ask().pipe(text()).subscribe(on_next)
+                last.wait(BOUND)
+                stop.wait(dice.random() * 0.0005)
+                subscription.dispose()
+
+        def read() -> None:
+            nonlocal whole
+            for _ in range(150):
+                try:
+                    if "".join(ask().pipe(text())) != "0123456789":
+                        broken.append("short")
+                except Exception as error:
+                    broken.append(error)
+                whole += 1
+
+        cancelling = [in_background(lambda seed=seed: cancel(seed)) for seed in range(3)]
+        reading = [in_background(read) for _ in range(2)]
+        assert all(joined(thread) for thread in reading)
+        stop.set()
+        assert all(joined(thread) for thread in cancelling)
+        assert server.connections < len(server.requests), "no connection was used again"
+    assert broken == []
+    assert whole == 300
+
+
+# --- Ctrl-C ---
+
+PROGRAMS = {
+    "for": """
+        for chunk in stream:
+            print("begun", flush=True)
+    """,
+    "for over a pipe in with": """
+        with stream as opened:
+            for piece in opened.pipe(text()):
+                print("begun", flush=True)
+    """,
+    "run": """
+        stream.pipe(ops.do_action(lambda _: print("begun", flush=True))).run()
+    """,
+    "async for": """
+        async def main():
+            async for chunk in stream:
+                print("begun", flush=True)
+        asyncio.run(main())
+    """,
+    "async with": """
+        async def main():
+            async with client.chat.stream_async(model="m", messages=hello) as opened:
+                async for chunk in opened:
+                    print("begun", flush=True)
+        asyncio.run(main())
+    """,
+    "await": """
+        async def main():
+            await stream.pipe(ops.do_action(lambda _: print("begun", flush=True)))
+        asyncio.run(main())
+    """,
+    "subscribe in with, and wait": """
+        with stream as opened:
+            opened.subscribe(lambda _: print("begun", flush=True))
+            threading.Event().wait()
+    """,
+    "response": """
+        assert stream.response
+        print("begun", flush=True)
+        threading.Event().wait()
+    """,
+}
+PREFACE = """
+import asyncio, sys, threading
+from reactivex import operators as ops
+from rxmistral import Mistral, text
+hello = [{"role": "user", "content": "Hi"}]
+client = Mistral(server_url=sys.argv[1])
+stream = client.chat.stream(model="m", messages=hello)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGINT cannot be sent to one process there")
+@pytest.mark.parametrize("phase", ["before the headers", "in the middle"])
+@pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS.keys())
+def test_ctrl_c_ends_the_program_and_closes_the_socket(program: str, phase: str) -> None:
+    if phase == "before the headers" and "response" in program:
+        program = "stream.response"
+    script: Script = [steps.role(), "Hel", steps.hang()]
+    with ScriptedServer(PHASES[phase] if phase == "before the headers" else script) as server:
+        process = subprocess.Popen(
+            [sys.executable, "-c", PREFACE + textwrap.dedent(program), server.url],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        with process:
+            (request,) = server.wait_for_requests(1, timeout=30)
+            if phase == "in the middle":
+                assert process.stdout is not None
+                assert process.stdout.readline() == b"begun\n"
+            process.send_signal(signal.SIGINT)
+            assert request.wait_closed(BOUND)
+            _, error = process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT
+    assert error.strip().endswith(b"KeyboardInterrupt")

@@ -1,0 +1,28 @@
+"""The examples in the docstrings are programs that run."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+
+import pytest
+
+import rxmistral
+
+MODULES = ["rxmistral"] + [
+    module.name for module in pkgutil.walk_packages(rxmistral.__path__, "rxmistral.")
+]
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
+def test_the_examples_of_a_module_give_what_they_show(name: str) -> None:
+    failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+
+
+def test_there_are_examples() -> None:
+    attempted = {name: doctest.testmod(importlib.import_module(name)).attempted for name in
+                 ("rxmistral.wire.lines", "rxmistral.wire.events", "rxmistral.operators.parts",
+                  "rxmistral.operators.decoding", "rxmistral.operators.ending")}  # fmt: skip
+    assert all(attempted.values()), attempted

@@ -1,0 +1,352 @@
+"""The tree of errors, what each says, and the shapes that services word theirs in."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+import traceback
+from typing import Any
+
+import pytest
+from requests.structures import CaseInsensitiveDict
+
+import rxmistral
+from rxmistral import (
+    ChunkError,
+    DroppedStreamError,
+    GuardError,
+    IncompleteStreamError,
+    InvalidAnswerError,
+    MistralError,
+    ProtocolError,
+    ReportedError,
+    RequestError,
+    RequestTimeoutError,
+    StatusError,
+    StreamError,
+    StreamTimeoutError,
+)
+from rxmistral.errors import excerpt, read_report, redacted, reported_error
+
+HEADERS = CaseInsensitiveDict({"Retry-After": "7"})
+
+EACH: list[tuple[MistralError, str]] = [
+    (RequestError("refused"), "no answer came: refused"),
+    (RequestTimeoutError("connect", 10.0), "no answer came: waited 10 s for a connection"),
+    (
+        RequestTimeoutError("headers", 0.25),
+        "no answer came: waited 0.25 s for the headers of the answer",
+    ),
+    (
+        StatusError(429, HEADERS, '{"message": "rate limit", "type": "rate", "code": "1300"}'),
+        "the service refused with status 429 Too Many Requests: rate limit",
+    ),
+    (StatusError(529, HEADERS, ""), "the service refused with status 529: (an empty body)"),
+    (ProtocolError("too large"), "too large"),
+    (
+        ProtocolError("no event stream (text/html)", "<html>\n hi"),
+        "no event stream (text/html): <html> hi",
+    ),
+    (
+        ChunkError("[1]", "Expected `object`"),
+        "an event does not hold a chunk (Expected `object`): [1]",
+    ),
+    (ReportedError("overloaded"), "the service reported an error: overloaded"),
+    (
+        ReportedError("overloaded", "busy", "1300"),
+        "the service reported an error: overloaded (busy, code 1300)",
+    ),
+    (ReportedError("a\nb", None, "7"), "the service reported an error: a b (code 7)"),
+    (
+        InvalidAnswerError("Recipe", "Object missing required field `name`", "{}"),
+        "the answer is not JSON of the type Recipe (Object missing required field `name`): {}",
+    ),
+    (GuardError(4), "the text was stopped before a match at character 4"),
+    (ReportedError(""), "the service reported an error: (without a message)"),
+    (StreamTimeoutError("gap", 60.0), "the gap clock ran out: nothing came for 60 s"),
+    (DroppedStreamError("reset"), "the connection broke in the middle of the answer: reset"),
+    (
+        IncompleteStreamError(),
+        "the answer ended with neither a finish_reason nor [DONE]; it may be cut short "
+        "(accept_clean_end=True takes such an end for an end)",
+    ),
+]
+names = pytest.mark.parametrize(
+    ("error", "text"), EACH, ids=[f"{type(error).__name__}-{at}" for at, (error, _) in enumerate(EACH)]
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "bases"),
+    [
+        (MistralError, [Exception]),
+        (RequestError, [MistralError]),
+        (RequestTimeoutError, [RequestError, TimeoutError]),
+        (StatusError, [MistralError]),
+        (InvalidAnswerError, [MistralError]),
+        (GuardError, [MistralError]),
+        (StreamError, [MistralError]),
+        (ProtocolError, [StreamError]),
+        (ChunkError, [StreamError]),
+        (ReportedError, [StreamError]),
+        (StreamTimeoutError, [StreamError, TimeoutError]),
+        (DroppedStreamError, [StreamError]),
+        (IncompleteStreamError, [StreamError]),
+    ],
+)
+def test_the_tree_is_the_one_that_is_drawn(
+    error: type[Exception], bases: list[type[Exception]]
+) -> None:
+    assert list(error.__bases__) == bases
+
+
+def test_every_error_is_public() -> None:
+    for name in rxmistral.errors.__all__:
+        assert getattr(rxmistral, name) is getattr(rxmistral.errors, name)
+        assert name in rxmistral.__all__
+
+
+def test_each_error_has_a_sample_here() -> None:
+    parents = {MistralError, StreamError}
+    concrete = {getattr(rxmistral.errors, name) for name in rxmistral.errors.__all__} - parents
+    assert {type(error) for error, _ in EACH} == concrete
+
+
+@names
+def test_the_text_says_what_happened_on_one_line(error: MistralError, text: str) -> None:
+    assert str(error) == text
+    assert "\n" not in text
+
+
+@names
+def test_an_error_survives_pickling_and_copying(error: MistralError, text: str) -> None:
+    error.add_note("while asking for a poem")
+    for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
+        assert type(again) is type(error)
+        assert str(again) == text
+        assert again.args == error.args
+        assert vars(again) == vars(error)
+        assert again.__notes__ == error.__notes__
+
+
+def test_a_subclass_with_attributes_of_its_own_pickles_too() -> None:
+    error = MarkedError("reset")
+    error.mark = 7
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), again.reason, again.mark) == (MarkedError, "reset", 7)
+
+
+class MarkedError(DroppedStreamError):
+    mark = 0
+
+
+def test_errors_match_by_their_attributes() -> None:
+    match ReportedError("overloaded", "busy", "1300"):
+        case ReportedError(message, type, code):
+            assert (message, type, code) == ("overloaded", "busy", "1300")
+    match RequestTimeoutError("connect", 10.0):
+        case RequestTimeoutError(clock, seconds):
+            assert (clock, seconds) == ("connect", 10.0)
+
+
+def test_a_timeout_has_no_errno_of_its_words() -> None:
+    assert RequestTimeoutError("connect", 10.0).errno is None
+    assert StreamTimeoutError("gap", 60.0).errno is None
+
+
+# --- how services word their errors ----------------------------------------------
+
+Said = tuple[str | None, str | None, str | None]
+
+SHAPES: dict[str, tuple[Any, Said]] = {
+    "detail": ({"detail": "Unauthorized"}, ("Unauthorized", None, None)),
+    "validation": (
+        {"detail": [{"type": "missing", "loc": ["body", "messages", 0], "msg": "Field required", "input": {}}]},
+        ("body.messages.0: Field required", "missing", None),
+    ),
+    "two problems": (
+        {"detail": [{"loc": ["body", "a"], "msg": "x"}, {"loc": ["body", "b"], "msg": "y"}]},
+        ("body.a: x; body.b: y", None, None),
+    ),
+    "problem without place": ({"detail": [{"msg": "x"}]}, ("x", None, None)),
+    "problems that are strings": ({"detail": ["x", "y"]}, ("x; y", None, None)),
+    "message": ({"message": "Requests rate limit exceeded"}, ("Requests rate limit exceeded", None, None)),
+    "object": (
+        {"object": "error", "message": "Busy", "type": "rate_limit", "param": None, "code": "1300", "raw_status_code": 429},
+        ("Busy", "rate_limit", "1300"),
+    ),
+    "code as int": ({"object": "error", "message": "Busy", "type": "x", "code": 1300}, ("Busy", "x", "1300")),
+    "code null": ({"object": "error", "message": "Busy", "type": "x", "code": None}, ("Busy", "x", None)),
+    "code 0": ({"object": "error", "message": "Busy", "code": 0}, ("Busy", None, "0")),
+    "code an object": ({"message": "Busy", "code": {}}, ("Busy", None, None)),
+    "message an object": (
+        {"object": "error", "message": {"detail": [{"type": "missing", "loc": ["body"], "msg": "No"}]}, "type": "invalid", "code": 7},
+        ("body: No", "missing", "7"),
+    ),
+    "message an object, no inner type": (
+        {"object": "error", "message": {"detail": "No"}, "type": "invalid"}, ("No", "invalid", None)
+    ),
+    "error": ({"error": {"message": "Busy", "type": "x", "code": "7"}}, ("Busy", "x", "7")),
+    "error as text": ({"error": "Busy"}, ("Busy", None, None)),
+    "error as text, with a code": ({"error": "Busy", "code": 7}, ("Busy", None, "7")),
+    "error without message": ({"error": {"type": "x", "code": 7}}, (None, "x", "7")),
+    "a string": ("Busy", ("Busy", None, None)),
+    "surrogates": ({"message": "\ud83d\ude00 \ud83d", "type": "\ud83d", "code": "\ud83d"}, ("😀 \ufffd", "\ufffd", "\ufffd")),
+    "place with a surrogate": ({"detail": [{"loc": ["\ud83d"], "msg": "x"}]}, ("\ufffd: x", None, None)),
+    "empty message": ({"message": ""}, (None, None, None)),
+    "empty object": ({}, (None, None, None)),
+    "number": (7, (None, None, None)),
+    "null": (None, (None, None, None)),
+    "unknown words": ({"oops": "x"}, (None, None, None)),
+    "type that is no word": ({"message": "Busy", "type": 7}, ("Busy", None, None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "said"), SHAPES.values(), ids=SHAPES)
+def test_the_words_are_found_in_every_shape(body: Any, said: Said) -> None:
+    text = json.dumps(body)
+    assert read_report(text) == said
+    error = StatusError(400, {}, text)
+    assert (error.message, error.type, error.code) == (said[0] or text, said[1], said[2])
+    assert (error.status, error.headers, error.body) == (400, {}, text)
+    str(error).encode()  # whatever was said can be printed
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("<html>\n<h1>Bad Gateway</h1></html>", "<html> <h1>Bad Gateway</h1></html>"),
+        ("", ""),
+        ("upstream connect error", "upstream connect error"),
+        ('{"message": "cut', '{"message": "cut'),
+        ('{"message": "a\x01b"}', "a\x01b"),
+        ('{"message": "a", "x": NaN}', "a"),
+    ],
+)
+def test_a_body_that_is_no_json_of_a_known_shape_is_the_message(body: str, message: str) -> None:
+    assert StatusError(502, {}, body).message == message
+
+
+@pytest.mark.parametrize("status", [418, 499, 520, 529, 599, 999])
+def test_a_status_without_a_phrase_is_no_error_of_ours(status: int) -> None:
+    assert f"status {status}" in str(StatusError(status, {}, "x"))
+
+
+def test_headers_are_found_whatever_their_case() -> None:
+    assert StatusError(429, HEADERS, "").headers["retry-after"] == "7"
+
+
+@pytest.mark.parametrize(
+    ("data", "event", "said"),
+    [
+        ('{"object":"error","message":"Busy","type":"x","code":"7"}', "message", ("Busy", "x", "7")),
+        ('{"object":"error"}', "message", ('{"object":"error"}', None, None)),
+        ('{"error":{"message":"Busy"}}', "message", ("Busy", None, None)),
+        ('{"error":"Busy"}', "message", ("Busy", None, None)),
+        ('{"error":true}', "message", ('{"error":true}', None, None)),
+        ('{"error":{"code":7}}', "message", ('{"error":{"code":7}}', None, "7")),
+        ('{"error":"a\x01b"}', "message", ("a\x01b", None, None)),
+        ('{"error":"\\ud83d"}', "message", ("\ufffd", None, None)),
+        ('{"message":"Busy"}', "error", ("Busy", None, None)),
+        ("Busy", "error", ("Busy", None, None)),
+        ("", "error", ("", None, None)),
+    ],
+)  # fmt: skip
+def test_an_event_that_reports_an_error_is_one(data: str, event: str, said: Said) -> None:
+    error = reported_error(data, event)
+    assert error is not None
+    assert (error.message, error.type, error.code) == said
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "",
+        "[DONE]",
+        "error",
+        '"error"',
+        "[]",
+        "null",
+        '{"choices":[]}',
+        '{"error":null}',
+        '{"error":{}}',
+        '{"error":""}',
+        '{"error":false}',
+        '{"message":"hi"}',
+        '{"object":"chat.completion.chunk"}',
+    ],
+)
+def test_an_event_that_reports_none_is_none(data: str) -> None:
+    assert reported_error(data) is None
+
+
+@pytest.mark.parametrize("depth", [100, 400, 900, 100_000])
+@pytest.mark.parametrize(("opening", "closing"), [('{"error":', "}"), ("[", "]"), ('{"x":[', "]}")])
+def test_no_depth_of_nesting_raises_or_takes_long(depth: int, opening: str, closing: str) -> None:
+    text = '{"error":' + opening * depth + '"x"' + closing * depth + "}"
+    read_report(text)  # each part is looked at once, or this never returns
+    StatusError(500, {}, text)
+    reported_error(text)
+
+
+# --- excerpts --------------------------------------------------------------------
+
+
+def test_an_excerpt_is_short_and_on_one_line() -> None:
+    assert excerpt("a\r\n\t b\u2028c ") == "a b c"
+    assert excerpt(500 * "x") == 500 * "x"
+    assert excerpt(501 * "x") == 500 * "x" + "..."
+    assert excerpt(10_000_000 * "x") == 500 * "x" + "..."
+    assert excerpt("a" + 10_000 * " " + "b") == "a..."
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        StatusError(500, {}, 10_000 * "x"),
+        StatusError(500, {}, json.dumps({"message": 10_000 * "x"})),
+        ProtocolError("no event stream", 10_000 * "x"),
+        ChunkError(10_000 * "x", "no"),
+        ReportedError(10_000 * "x"),
+    ],
+)
+def test_a_text_shows_no_more_than_the_beginning_of_what_came(error: MistralError) -> None:
+    assert len(str(error)) < 600
+    assert str(error).endswith("x...")
+
+
+def test_the_attributes_hold_all_of_what_came() -> None:
+    body = json.dumps({"message": 10_000 * "x"})
+    assert StatusError(500, {}, body).body == body
+    assert StatusError(500, {}, body).message == 10_000 * "x"
+    assert ChunkError(body, "no").data == body
+    assert ReportedError(10_000 * "x").message == 10_000 * "x"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RequestError("SECRET is no HTTP"),
+        StatusError(401, {"x-echo": "SECRET"}, '{"message": "bad key SECRET", "type": "SECRET"}'),
+        ProtocolError("no event stream", "<html>SECRET"),
+        ChunkError("SECRET", "malformed"),
+        ReportedError("bad key SECRET", "SECRET", "SECRET"),
+        DroppedStreamError("SECRET"),
+    ],
+)
+def test_a_secret_is_taken_out_of_every_text_of_an_error(error: MistralError) -> None:
+    error.__cause__ = ValueError("SECRET")
+    shown = redacted(error, "SECRET")
+    assert shown is error
+    texts = [str(error), repr(error), *map(str, vars(error).values()), *map(str, error.args)]
+    texts += traceback.format_exception(error)
+    assert not [text for text in texts if "SECRET" in text]
+    assert any("[key]" in text for text in texts)
+
+
+def test_an_error_without_the_secret_keeps_its_cause() -> None:
+    error = DroppedStreamError("reset")
+    error.__cause__ = cause = OSError("reset")
+    assert redacted(error, "SECRET").__cause__ is cause
+    assert redacted(error, "").__cause__ is cause

@@ -1,0 +1,1053 @@
+"""Stream: cold, always a Stream, the same on all faces, bounded, and stopped by leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import inspect
+import itertools
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import reactivex
+from faces import BOUND, Face, eventually, run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from reactivex import Observable
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.internal import SequenceContainsNoElementsError
+from reactivex.scheduler import CurrentThreadScheduler, TimeoutScheduler
+from reactivex.scheduler.eventloop import AsyncIOScheduler
+from reactivex.subject import Subject
+
+from rxmistral.stream import ConnectableStream, Stream
+from rxmistral.testing import ScriptedServer, steps
+from rxmistral.wire import blocks
+from rxmistral.wire.blocks import Request
+
+LIMIT = 512
+"""What a hop holds at most."""
+
+
+class Source:
+    """Emits on a thread of its own, and counts: subscriptions, items, disposals."""
+
+    def __init__(self, items: Any = (), error: Exception | None = None) -> None:
+        self.items = items
+        self.error = error
+        self.subscriptions = 0
+        self.emitted = 0
+        self.disposed = threading.Event()
+        self.ended = threading.Event()
+
+    def stream(self) -> Stream[Any]:
+        def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
+            self.subscriptions += 1
+            disposed = threading.Event()
+
+            def emit() -> None:
+                for item in self.items:
+                    if disposed.is_set():
+                        break
+                    observer.on_next(item)
+                    self.emitted += 1
+                else:
+                    if self.error is None:
+                        observer.on_completed()
+                    else:
+                        observer.on_error(self.error)
+                self.ended.set()
+
+            def dispose() -> None:
+                disposed.set()
+                self.disposed.set()
+
+            threading.Thread(target=emit, name="rxmistral-test-source", daemon=True).start()
+            return Disposable(dispose)
+
+        return Stream(subscribe)
+
+
+def silent() -> tuple[Stream[Any], threading.Event]:
+    """A Stream that never emits, and the event of its disposal."""
+    disposed = threading.Event()
+    observers = []
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
+        observers.append(observer)
+        return Disposable(disposed.set)
+
+    return Stream(subscribe), disposed
+
+
+def first_then_silent() -> tuple[Stream[Any], threading.Event]:
+    disposed = threading.Event()
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
+        threading.Thread(target=observer.on_next, args=("first",), daemon=True).start()
+        return Disposable(disposed.set)
+
+    return Stream(subscribe), disposed
+
+
+# --- cold ---
+
+
+def test_every_face_gives_all_items_in_their_order(read: Face) -> None:
+    assert read(Source(range(2000)).stream())[-2000:] == list(range(2000))
+
+
+def test_every_face_gives_the_error_after_the_items_before_it(read: Face) -> None:
+    error = KeyError("broke")
+    assert read(Source(range(1500), error).stream())[-1501:] == [*range(1500), error]
+
+
+def test_each_reading_is_a_subscription_of_its_own(read: Face) -> None:
+    source = Source("ab")
+    stream = source.stream()
+    assert source.subscriptions == 0
+    read(stream)
+    read(stream)
+    assert source.subscriptions == 2
+
+
+def test_each_subscription_is_one_request(read: Face) -> None:
+    with ScriptedServer(lambda request: [steps.raw(b"data: 1\n\n")]) as server:
+        stream = blocks(Request("POST", server.url))
+        assert server.requests == []
+        assert read(stream)[-1] == b"data: 1\n\n"
+        read(stream.pipe(ops.map(len)))
+        assert len(server.requests) == 2
+        assert server.wait_idle()
+
+
+def test_subscribe_returns_before_the_first_byte() -> None:
+    with ScriptedServer([steps.hang()]) as server:
+        subscription = blocks(Request("POST", server.url)).subscribe()
+        server.wait_for_requests(1)
+        subscription.dispose()
+
+
+def script(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", textwrap.dedent(program), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_script_that_ends_in_subscribe_prints_the_whole_answer() -> None:
+    program = """
+        import sys
+        from rxmistral import Mistral, text
+        client = Mistral(server_url=sys.argv[1])
+        hello = [{"role": "user", "content": "Hi"}]
+        client.chat.stream(model="m", messages=hello).pipe(text()).subscribe(print)
+    """
+    with ScriptedServer(["a", steps.wait(0.2), "b", steps.finish(), steps.done()]) as server:
+        out, err = script(program, server.url).communicate(timeout=30)
+    assert (out.split(), err) == ([b"a", b"b"], b"")
+
+
+def test_a_script_that_subscribes_after_it_looked_at_the_headers_prints_it_too() -> None:
+    program = """
+        import sys
+        from rxmistral import Mistral, text
+        hello = [{"role": "user", "content": "Hi"}]
+        stream = Mistral(server_url=sys.argv[1]).chat.stream(model="m", messages=hello)
+        assert stream.response.status_code == 200
+        stream.pipe(text()).subscribe(print)
+    """
+    answer = ["a", steps.wait(0.2), "b", steps.finish(), steps.done()]
+    with ScriptedServer(answer) as server:
+        out, err = script(program, server.url).communicate(timeout=30)
+    assert (out.split(), err) == ([b"a", b"b"], b"")
+
+
+def test_a_script_that_leaves_a_loop_undone_still_exits() -> None:
+    program = """
+        import itertools, sys, reactivex
+        from rxmistral import Mistral
+        from rxmistral.stream import Stream
+        hello = [{"role": "user", "content": "Hi"}]
+        kept = iter(Mistral(server_url=sys.argv[1]).chat.stream(model="m", messages=hello))
+        next(kept)
+        full = iter(Stream.of(reactivex.from_iterable(itertools.count())))  # its source waits
+        next(full)
+        print("end")
+    """
+    with ScriptedServer(["a", steps.hang()]) as server:
+        out, err = script(program, server.url).communicate(timeout=30)
+    assert (out, err) == (b"end\n", b"")
+
+
+# --- always a Stream ---
+
+
+def numbers() -> Stream[int]:
+    return Stream.of(reactivex.of(1, 2, 3))
+
+
+def of_the_pipe() -> dict[str, Callable[[], Any]]:
+    return {
+        "of": numbers,
+        "pipe of one": lambda: numbers().pipe(ops.map(lambda x: x)),
+        "pipe of many": lambda: numbers().pipe(ops.map(lambda x: x), ops.filter(bool)),
+        "pipe of none": lambda: numbers().pipe(),
+        "slice": lambda: numbers()[0:],
+        "plus": lambda: Stream.of(reactivex.of(1)) + reactivex.of(2, 3),
+        "a plain one in front": lambda: Stream.of(reactivex.of(1)) + Stream.of(reactivex.of(2, 3)),
+        "ref_count": lambda: numbers().pipe(ops.publish(), ops.ref_count()),
+        "auto_connect": lambda: numbers().pipe(ops.publish()).auto_connect(1),
+        "share": lambda: numbers().pipe(ops.share()),
+        "replay": lambda: numbers().pipe(ops.replay(buffer_size=3), ops.ref_count()),
+        "partition": lambda: numbers().pipe(ops.partition(lambda x: True))[0],
+        "publish with a mapper": lambda: numbers().pipe(ops.publish(lambda shared: shared)),
+    }
+
+
+@pytest.mark.parametrize("make", of_the_pipe().values(), ids=of_the_pipe().keys())
+def test_the_result_of_a_pipe_is_a_stream(make: Callable[[], Any], read: Face) -> None:
+    stream = make()
+    assert isinstance(stream, Stream)
+    assert read(stream)[-3:] == [1, 2, 3]
+
+
+def test_plus_in_place_gives_a_stream(read: Face) -> None:
+    stream = Stream.of(reactivex.of(1, 2))
+    stream += reactivex.of(3)
+    assert isinstance(stream, Stream)
+    assert read(stream)[-3:] == [1, 2, 3]
+
+
+def test_what_publish_gives_is_a_stream_that_connects() -> None:
+    published = numbers().pipe(ops.publish())
+    assert isinstance(published, ConnectableStream)
+    came: list[int] = []
+    published.pipe(ops.map(lambda x: x * 10)).subscribe(came.append)
+    assert came == []
+    published.connect()
+    assert came == [10, 20, 30]
+
+
+def test_partition_gives_streams() -> None:
+    for which, expected in enumerate([[1, 3], [2]]):
+        parts = numbers().pipe(ops.partition(lambda x: x % 2 == 1))
+        assert list(parts[which]) == expected
+
+
+def test_what_is_no_observable_passes_a_pipe_as_it_is() -> None:
+    assert numbers().pipe(lambda source: 7) == 7
+    assert numbers().pipe(ops.map(str), lambda source: "text") == "text"
+
+
+FLUENT_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "as_observable": (),
+    "buffer": (reactivex.never(),),
+    "buffer_with_count": (2,),
+    "buffer_with_time": (1.0,),
+    "buffer_with_time_or_count": (1.0, 2),
+    "buffer_toggle": (reactivex.never(), lambda _: reactivex.never()),
+    "buffer_when": (reactivex.never,),
+    "debounce": (1.0,),
+    "delay": (0.0,),
+    "delay_subscription": (0.0,),
+    "delay_with_mapper": (lambda _: reactivex.empty(),),
+    "multicast": (Subject(),),
+    "sample": (1.0,),
+    "throttle_first": (1.0,),
+    "throttle_with_timeout": (1.0,),
+    "timeout": (1.0,),
+    "while_do": (lambda _: False,),
+}
+
+
+def fluent_methods() -> list[str]:
+    """The public methods of an Observable, but for those that are no operators."""
+    others = {"pipe", "run", "subscribe", "to_future", "of"}
+    return [
+        name
+        for name, method in inspect.getmembers(Observable, inspect.isfunction)
+        if not name.startswith("_") and name not in others
+    ]
+
+
+def guesses(name: str) -> Iterator[tuple[Any, ...]]:
+    if name in FLUENT_ARGUMENTS:
+        yield FLUENT_ARGUMENTS[name]
+    function = lambda *_: True  # noqa: E731  # one that any operator takes
+    some: list[Any] = [reactivex.of(1), 1, function]
+    for count in range(4):
+        yield from itertools.product(some, repeat=count)
+
+
+@pytest.mark.parametrize("name", fluent_methods())
+def test_a_fluent_method_gives_a_stream_wherever_it_gives_an_observable(name: str) -> None:
+    given = []
+    for arguments in guesses(name):
+        try:
+            result = getattr(numbers(), name)(*arguments)
+        except Exception:  # not what this one takes
+            continue
+        given.append(result)
+        results = result if isinstance(result, (list, tuple)) else [result]
+        plain = [each for each in results if isinstance(each, Observable)]
+        assert all(isinstance(each, Stream) for each in plain)
+    assert given, "no arguments were found for it"
+
+
+def test_there_are_fluent_methods_or_there_are_none_at_all() -> None:
+    assert len(fluent_methods()) in range(100, 1000) or fluent_methods() == []
+
+
+def test_of_gives_a_stream_back_as_it_is() -> None:
+    stream = numbers()
+    assert Stream.of(stream) is stream
+
+
+@pytest.mark.parametrize("other", [[1, 2], "text", None, 7])
+def test_of_refuses_what_is_no_observable(other: Any) -> None:
+    with pytest.raises(TypeError, match=f"expected an Observable, got {type(other).__name__}"):
+        Stream.of(other)
+
+
+# --- run and await ---
+
+
+def test_run_gives_the_last_item() -> None:
+    assert numbers().run() == 3
+
+
+def test_await_gives_the_last_item() -> None:
+    async def main() -> int:
+        return await numbers()
+
+    assert run(main()) == 3
+
+
+def test_a_none_is_a_last_item() -> None:
+    async def main() -> None:
+        return await Stream.of(reactivex.of(1, None))
+
+    assert Stream.of(reactivex.of(1, None)).run() is None
+    assert run(main()) is None
+
+
+def test_run_and_await_of_nothing_raise_what_reactivex_raises() -> None:
+    async def main() -> None:
+        await Stream.of(reactivex.empty())
+
+    with pytest.raises(SequenceContainsNoElementsError):
+        Stream.of(reactivex.empty()).run()
+    with pytest.raises(SequenceContainsNoElementsError):
+        run(main())
+
+
+def test_the_scheduler_of_run_keeps_the_time_of_the_operators() -> None:
+    stream = numbers().pipe(ops.delay(0.001))
+    assert stream.run(TimeoutScheduler.singleton()) == 3
+
+
+def test_the_scheduler_of_run_is_not_for_the_source() -> None:
+    with ScriptedServer([steps.raw(b"data: 1\n\n")]) as server:
+        stream = blocks(Request("POST", server.url))
+        assert stream.run(CurrentThreadScheduler.singleton()) == b"data: 1\n\n"
+        assert server.wait_idle()
+
+
+def test_a_subscribe_that_raises_raises_from_every_face(read: Face) -> None:
+    def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
+        raise LookupError("cannot subscribe")
+
+    (error,) = [item for item in read(Stream(subscribe)) if item is not None]
+    assert isinstance(error, LookupError)
+
+
+# --- sources without end ---
+
+
+def sources_without_end() -> dict[str, Callable[[], Observable[Any]]]:
+    return {
+        "from_iterable": lambda: reactivex.from_iterable(itertools.count()),
+        "repeat_value": lambda: reactivex.repeat_value(1),
+        "generate": lambda: reactivex.generate(0, lambda _: True, lambda x: x + 1),
+        "concat": lambda: reactivex.concat(reactivex.of(1), reactivex.repeat_value(2)),
+    }
+
+
+@pytest.mark.parametrize("make", sources_without_end().values(), ids=sources_without_end().keys())
+def test_a_for_loop_can_leave_a_source_without_end(make: Callable[[], Observable[Any]]) -> None:
+    for number, _ in enumerate(Stream.of(make())):
+        if number == 3 * LIMIT:
+            break
+    # the fixture sees the thread end
+
+
+def test_what_a_source_emits_that_cannot_be_stopped_is_not_kept() -> None:
+    stop = threading.Event()
+    emitted = itertools.count()
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
+        while not stop.is_set():
+            observer.on_next(bytearray(1000))
+            next(emitted)
+        return Disposable()
+
+    iterator = iter(Stream(subscribe))
+    next(iterator)
+    hop = iterator.gi_frame.f_locals["hop"]  # type: ignore[attr-defined]
+    iterator.close()  # type: ignore[attr-defined]
+    assert eventually(lambda: next(emitted) > 10 * LIMIT)
+    assert len(hop.items) == 0
+    stop.set()
+
+
+# --- bounded ---
+
+
+def open_for(stream: Stream[Any]) -> tuple[Any, Callable[[], None]]:
+    iterator = iter(stream)
+    return next(iterator), iterator.close  # type: ignore[attr-defined]
+
+
+def settled(count: Callable[[], int]) -> int:
+    """A count that has stopped growing: it stands for as long as many items would take."""
+    pause = threading.Event()
+    seen, same = count(), 0
+    deadline = time.monotonic() + BOUND
+    while same < 20 and time.monotonic() < deadline:
+        pause.wait(0.01)
+        now = count()
+        same = same + 1 if now == seen else 0
+        seen = now
+    return seen
+
+
+def test_a_for_loop_that_does_not_read_holds_its_source_back() -> None:
+    source = Source(itertools.count())
+    _, close = open_for(source.stream())
+    assert 0 < settled(lambda: source.emitted) <= LIMIT + 1
+    close()
+    assert source.ended.wait(BOUND)
+
+
+def test_an_async_for_that_does_not_read_holds_its_source_back() -> None:
+    source = Source(itertools.count())
+
+    async def main() -> None:
+        iterator = aiter(source.stream())
+        await anext(iterator)
+        assert 0 < await asyncio.to_thread(settled, lambda: source.emitted) <= LIMIT + 1
+
+    run(main())
+    assert source.ended.wait(BOUND)
+
+
+def test_a_subscriber_that_does_not_return_holds_its_source_back() -> None:
+    source = Source(itertools.count())
+    go_on = threading.Event()
+    subscription = source.stream().subscribe(lambda item: go_on.wait() if item == 10 else None)
+    assert settled(lambda: source.emitted) == 10
+    subscription.dispose()
+    go_on.set()
+    assert source.ended.wait(BOUND)
+
+
+def fill(server: ScriptedServer) -> Any:
+    """The request, when the server cannot send more of its answer."""
+    request = server.wait_for_requests(1)[0]
+    settled(lambda: request.frames)
+    return request
+
+
+PIECE = b"data: " + bytes(60_000).replace(b"\0", b"x") + b"\n\n"
+PIECES = 2000
+"""Far more than a hop and the buffers of two sockets hold."""
+
+
+@pytest.mark.parametrize("face", ["for", "async for", "subscribe"])
+def test_a_slow_reader_slows_the_server_down(face: str) -> None:
+    with ScriptedServer([steps.raw(*[PIECE] * PIECES)]) as server:
+        stream = blocks(Request("POST", server.url))
+        if face == "for":
+            _, close = open_for(stream)
+            assert fill(server).frames < PIECES
+            close()
+        elif face == "async for":
+
+            async def main() -> None:
+                async with stream as opened:
+                    await anext(aiter(opened))
+                    assert (await asyncio.to_thread(fill, server)).frames < PIECES
+
+            run(main())
+        else:
+            go_on = threading.Event()
+            subscription = stream.subscribe(lambda block: go_on.wait())
+            assert fill(server).frames < PIECES
+            subscription.dispose()
+            go_on.set()
+        assert server.requests[0].wait_closed()
+
+
+def emitting_at_once(count: int) -> tuple[Stream[int], list[threading.Thread]]:
+    """A source that breaks the grammar of Rx: its threads do not wait for each other."""
+    threads: list[threading.Thread] = []
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
+        for _ in range(count):
+            thread = threading.Thread(
+                target=lambda: [observer.on_next(n) for n in range(LIMIT)], daemon=True
+            )
+            threads.append(thread)
+            thread.start()
+        return Disposable()
+
+    return Stream(subscribe), threads
+
+
+def all_ended(threads: list[threading.Thread]) -> bool:
+    return eventually(lambda: not any(thread.is_alive() for thread in threads))
+
+
+def test_threads_that_emit_at_once_are_all_released_by_the_reader() -> None:
+    stream, threads = emitting_at_once(4)
+    assert len(list(itertools.islice(stream, 4 * LIMIT - 3))) == 4 * LIMIT - 3
+    assert all_ended(threads)
+
+
+def test_threads_that_wait_are_all_released_by_the_end() -> None:
+    stream, threads = emitting_at_once(4)
+    _, close = open_for(stream)
+    assert settled(lambda: sum(thread.is_alive() for thread in threads)) > 1
+    close()
+    assert all_ended(threads)
+
+
+# --- nothing lost, nothing reordered ---
+
+SIZES = st.one_of(
+    st.integers(0, 5),
+    st.integers(LIMIT // 2 - 2, LIMIT // 2 + 2),
+    st.integers(LIMIT - 2, LIMIT + 2),
+    st.integers(2 * LIMIT - 2, 2 * LIMIT + 2),
+    st.integers(0, 5000),
+)
+PACES = st.sampled_from(["fast", "slow producer", "slow consumer", "both random"])
+
+
+class Pace:
+    """Gives the other thread a chance now and then, as the dice have it."""
+
+    def __init__(self, slow: bool, seed: int) -> None:
+        self._random = random.Random(seed)
+        self._slow = slow
+        self._rest = threading.Event()
+
+    def step(self) -> None:
+        if self._slow and self._random.random() < 0.01:
+            self._rest.wait(0.0002)
+
+
+@settings(max_examples=60, deadline=None)
+@given(size=SIZES, pace=PACES, seed=st.integers(0, 1000), failing=st.booleans())
+def test_a_hop_loses_nothing_and_reorders_nothing(
+    size: int, pace: str, seed: int, failing: bool
+) -> None:
+    producer = Pace(pace in ("slow producer", "both random"), seed)
+    consumer = Pace(pace in ("slow consumer", "both random"), seed + 1)
+
+    def items() -> Iterator[int]:
+        for number in range(size):
+            producer.step()
+            yield number
+
+    error = OSError("at the end") if failing else None
+
+    def with_for() -> list[Any]:
+        came: list[Any] = []
+        try:
+            for item in Source(items(), error).stream():
+                came.append(item)
+                consumer.step()
+        except OSError as raised:
+            came.append(raised)
+        return came
+
+    async def with_async_for() -> list[Any]:
+        came: list[Any] = []
+        try:
+            async for item in Source(items(), error).stream():
+                came.append(item)
+                consumer.step()
+        except OSError as raised:
+            came.append(raised)
+        return came
+
+    expected = [*range(size), *([error] if error else [])]
+    assert with_for() == expected
+    assert run(with_async_for()) == expected
+
+
+def test_many_loops_on_many_threads_and_tasks_each_get_all() -> None:
+    stream = Source(range(3000)).stream()
+    sums: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: sums.append(sum(1 for _ in stream))) for _ in range(6)
+    ]
+
+    async def count() -> int:
+        return len([item async for item in stream])
+
+    async def main() -> list[int]:
+        return await asyncio.gather(*[count() for _ in range(6)])
+
+    for thread in threads:
+        thread.start()
+    assert run(main()) == [3000] * 6
+    for thread in threads:
+        thread.join(BOUND)
+    assert sums == [3000] * 6
+
+
+def test_an_async_for_over_a_fast_source_lets_other_tasks_run() -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def main() -> None:
+        task = asyncio.create_task(other())
+        async for _ in Stream.of(reactivex.range(0, 20 * LIMIT)):
+            pass
+        task.cancel()
+        await asyncio.wait([task])
+
+    run(main())
+    assert turns >= 10
+
+
+# --- event loops ---
+
+
+def test_one_stream_is_read_in_one_event_loop_and_then_in_another() -> None:
+    stream = Source("abc").stream()
+
+    async def main() -> list[Any]:
+        return [item async for item in stream]
+
+    assert run(main()) == run(main()) == ["a", "b", "c"]
+
+
+def test_a_source_that_emits_into_a_closed_event_loop_is_disposed() -> None:
+    subject: Subject[int] = Subject()
+    stream = Stream.of(subject)
+    loop = asyncio.new_event_loop()
+    iterator = aiter(stream)
+
+    async def one() -> Any:
+        return await anext(iterator)
+
+    task = loop.create_task(one())
+    loop.call_soon(subject.on_next, 1)
+    assert loop.run_until_complete(task) == 1
+    waiting = loop.create_task(one())
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    subject.on_next(2)  # does not raise
+    assert not subject.observers
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # nobody can end it any more
+    del waiting
+
+
+def test_a_source_on_the_event_loop_itself_is_read_on_it() -> None:
+    async def main() -> list[Any]:
+        scheduler = AsyncIOScheduler(asyncio.get_running_loop())
+        ticks = reactivex.interval(0.001, scheduler=scheduler).pipe(ops.take(3))
+        return [item async for item in Stream.of(ticks)]
+
+    assert run(main()) == [0, 1, 2]
+
+
+def test_a_loop_within_the_callback_of_a_synchronous_source_runs() -> None:
+    inner: list[Any] = []
+
+    def on_next(_: int) -> None:
+        inner.extend(numbers())
+        inner.append(run(Source("abc").stream()._last()))
+
+    reactivex.of(0, 0).subscribe(on_next)
+    assert inner == [1, 2, 3, "c"] * 2
+
+
+def test_a_stream_is_read_within_a_loop_over_itself() -> None:
+    stream = numbers()
+    assert [(a, b) for a in stream for b in stream] == list(itertools.product([1, 2, 3], repeat=2))
+
+
+def test_a_body_may_emit_what_its_own_loop_reads() -> None:
+    subject: Subject[int] = Subject()
+    iterator = iter(Stream.of(subject))
+    starter = threading.Thread(target=lambda: next(iterator))
+    starter.start()
+    assert eventually(lambda: bool(subject.observers))
+    subject.on_next(0)
+    starter.join(BOUND)
+    reader = threading.Thread(target=lambda: [subject.on_next(n) for n in range(LIMIT - 1)])
+    reader.start()
+    reader.join(BOUND)
+    assert [next(iterator) for _ in range(LIMIT - 1)] == list(range(LIMIT - 1))
+    iterator.close()  # type: ignore[attr-defined]
+
+
+# --- with ---
+
+
+def test_within_with_every_loop_goes_on_with_the_same_run() -> None:
+    source = Source(range(5))
+    with source.stream() as opened:
+        first = list(itertools.islice(opened, 2))
+        for item in opened:
+            first.append(item)
+            break
+        assert [*first, *opened] == [0, 1, 2, 3, 4]
+        assert list(opened) == []
+    assert source.subscriptions == 1
+
+
+def test_within_async_with_every_loop_goes_on_with_the_same_run() -> None:
+    source = Source(range(5))
+
+    async def main() -> None:
+        async with source.stream() as opened:
+            came = [await anext(aiter(opened))]
+            async for item in opened:
+                came.append(item)
+                if item == 2:
+                    break
+            assert await opened == 4
+            assert came == [0, 1, 2]
+
+    run(main())
+    assert source.subscriptions == 1
+
+
+def test_a_stream_that_was_left_is_cold_again() -> None:
+    source = Source(range(3))
+    stream = source.stream()
+    with stream as opened:
+        next(iter(opened))
+    assert list(stream) == [0, 1, 2]
+    with stream as opened:
+        assert list(opened) == [0, 1, 2]
+
+
+def test_a_stream_is_not_opened_twice_at_once() -> None:
+    stream = numbers()
+    with stream, pytest.raises(RuntimeError, match="already open"):
+        stream.__enter__()
+    with stream:
+        pass
+
+
+def test_two_tasks_cannot_wait_for_the_same_run() -> None:
+    stream, _ = silent()
+
+    async def main() -> None:
+        async with stream as opened:
+            first = asyncio.ensure_future(anext(aiter(opened)))
+            await asyncio.sleep(0)
+            with pytest.raises(RuntimeError, match="another task"):
+                await anext(aiter(opened))
+            first.cancel()
+            await asyncio.wait([first])
+
+    run(main())
+
+
+def test_leaving_with_disposes_what_subscribed_within_it() -> None:
+    stream, disposed = silent()
+    with stream as opened:
+        opened.subscribe()
+        assert not disposed.is_set()
+    assert disposed.is_set()
+
+
+def test_what_is_subscribed_in_the_moment_of_leaving_is_disposed() -> None:
+    disposed = threading.Event()
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
+        stream.__exit__(None, None, None)  # as another thread may
+        return Disposable(disposed.set)
+
+    stream: Stream[Any] = Stream(subscribe)
+    stream.__enter__()
+    stream.subscribe()
+    assert disposed.is_set()
+
+
+def test_leaving_with_ends_a_loop_over_a_pipe_of_it_on_another_thread() -> None:
+    stream, disposed = first_then_silent()
+    began, ended = threading.Event(), threading.Event()
+
+    def loop(piped: Stream[Any]) -> None:
+        for _ in piped:
+            began.set()
+        ended.set()
+
+    with stream as opened:
+        piped = opened.pipe(ops.map(str), ops.filter(bool))
+        threading.Thread(target=loop, args=(piped,), daemon=True).start()
+        assert began.wait(BOUND)
+    assert disposed.wait(BOUND)
+    assert ended.wait(BOUND)
+
+
+# --- leaving early ---
+
+
+def test_break_disposes() -> None:
+    stream, disposed = first_then_silent()
+    for _ in stream:
+        break
+    assert disposed.wait(BOUND)
+
+
+def test_an_exception_in_the_body_disposes() -> None:
+    stream, disposed = first_then_silent()
+    with pytest.raises(ZeroDivisionError):
+        for _ in stream:
+            raise ZeroDivisionError
+    assert disposed.wait(BOUND)
+
+
+def test_return_disposes() -> None:
+    stream, disposed = first_then_silent()
+
+    def first() -> Any:
+        for item in stream:
+            return item
+        return None
+
+    assert first() == "first"
+    assert disposed.wait(BOUND)
+
+
+def test_closing_the_iterator_disposes() -> None:
+    stream, disposed = first_then_silent()
+    iterator = iter(stream)
+    next(iterator)
+    iterator.close()  # type: ignore[attr-defined]
+    assert disposed.wait(BOUND)
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_dropping_the_iterator_disposes(started: bool) -> None:
+    stream, disposed = first_then_silent()
+    iterator = iter(stream)
+    if started:
+        next(iterator)
+    del iterator
+    assert disposed.wait(BOUND if started else 0) is started
+
+
+def test_garbage_collection_disposes() -> None:
+    stream, disposed = first_then_silent()
+    iterator = iter(stream)
+    next(iterator)
+    cycle: list[Any] = [iterator]
+    cycle.append(cycle)
+    del cycle, iterator
+    assert not disposed.is_set()
+    gc.collect()
+    assert disposed.wait(BOUND)
+
+
+async def leave_by_break(stream: Stream[Any]) -> None:
+    async for _ in stream:
+        break
+
+
+async def leave_by_exception(stream: Stream[Any]) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async for _ in stream:
+            raise ZeroDivisionError
+
+
+async def leave_by_return(stream: Stream[Any]) -> Any:
+    async for item in stream:
+        return item
+    return None
+
+
+async def leave_by_aclose(stream: Stream[Any]) -> None:
+    iterator = aiter(stream)
+    await anext(iterator)
+    await iterator.aclose()  # type: ignore[attr-defined]
+
+
+async def leave_by_dropping(stream: Stream[Any]) -> None:
+    iterator = aiter(stream)
+    await anext(iterator)
+    del iterator
+
+
+async def leave_by_cancel(stream: Stream[Any]) -> None:
+    began = asyncio.Event()
+
+    async def read() -> None:
+        async for _ in stream:
+            began.set()
+
+    task = asyncio.create_task(read())
+    await began.wait()
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def leave_by_cancel_in_the_body(stream: Stream[Any]) -> None:
+    began = asyncio.Event()
+
+    async def read() -> None:
+        async for _ in stream:
+            began.set()
+            await asyncio.sleep(BOUND)
+
+    task = asyncio.create_task(read())
+    await began.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def leave_by_timeout(stream: Stream[Any]) -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await stream
+
+
+async def leave_by_task_group(stream: Stream[Any]) -> None:
+    began = asyncio.Event()
+
+    async def read() -> None:
+        async for _ in stream:
+            began.set()
+
+    async def fail() -> None:
+        await began.wait()
+        raise ZeroDivisionError
+
+    with pytest.raises(ExceptionGroup):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(read())
+            group.create_task(fail())
+
+
+async def leave_by_async_with(stream: Stream[Any]) -> None:
+    async with stream as opened:
+        async for _ in opened:
+            break
+
+
+LEAVING = [
+    leave_by_break,
+    leave_by_exception,
+    leave_by_return,
+    leave_by_aclose,
+    leave_by_dropping,
+    leave_by_cancel,
+    leave_by_cancel_in_the_body,
+    leave_by_timeout,
+    leave_by_task_group,
+    leave_by_async_with,
+]
+
+
+@pytest.mark.parametrize("leave", LEAVING, ids=lambda leave: leave.__name__)
+def test_leaving_an_async_for_disposes(leave: Callable[[Stream[Any]], Any]) -> None:
+    stream, disposed = first_then_silent()
+
+    async def main() -> None:
+        await leave(stream)
+        assert disposed.wait(BOUND)
+
+    run(main())
+
+
+def test_an_async_loop_that_has_ended_holds_nothing_and_stays_ended() -> None:
+    error = OSError("once")
+
+    async def main() -> None:
+        iterator = aiter(Source([1], error).stream())
+        assert await anext(iterator) == 1
+        with pytest.raises(OSError, match="once"):
+            await anext(iterator)
+        with pytest.raises(StopAsyncIteration):
+            await anext(iterator)
+        await iterator.aclose()  # type: ignore[attr-defined]
+
+    run(main())
+
+
+def test_an_iteration_that_never_began_is_closed_without_a_word() -> None:
+    async def main() -> None:
+        await aiter(numbers()).aclose()  # type: ignore[attr-defined]
+
+    run(main())
+
+
+def test_an_error_that_a_loop_raised_holds_no_frame_in_a_cycle() -> None:
+    class Witness:
+        pass
+
+    def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
+        observer.on_error(KeyError())  # nobody else holds it
+        return Disposable()
+
+    def fail() -> Any:
+        witness = Witness()
+        reference = weakref.ref(witness)
+        try:
+            for _ in Stream(subscribe):
+                pass
+        except KeyError:
+            pass
+        return reference
+
+    async def fail_async() -> Any:
+        witness = Witness()
+        reference = weakref.ref(witness)
+        try:
+            async for _ in Stream(subscribe):
+                pass
+        except KeyError:
+            pass
+        return reference
+
+    gc.disable()
+    try:
+        for reference in (fail(), run(fail_async())):
+            assert eventually(lambda: reference() is None)  # noqa: B023  # called at once
+    finally:
+        gc.enable()
+
+
+def test_operators_of_reactivex_that_end_early_dispose() -> None:
+    stream, disposed = first_then_silent()
+    assert list(stream.pipe(ops.take(1))) == ["first"]
+    assert disposed.wait(BOUND)

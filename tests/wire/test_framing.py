@@ -1,0 +1,80 @@
+"""A chunked body gives its content, and its end, however it is cut."""
+
+from __future__ import annotations
+
+from http.client import HTTPException
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rxmistral.wire.framing import ChunkedDecoder
+
+BODIES: list[tuple[bytes, bytes, bytes]] = [
+    (b"0\r\n\r\n", b"", b""),
+    (b"5\r\nhello\r\n0\r\n\r\n", b"hello", b""),
+    (b"5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n", b"hello world", b""),
+    (b"A\r\n0123456789\r\n00\r\n\r\n", b"0123456789", b""),
+    (b"a\n0123456789\n0\n\n", b"0123456789", b""),
+    (b'3;name=value;q="x\t"\r\nabc\r\n0;last\r\n\r\n', b"abc", b""),
+    (b"3 \r\nabc\r\n0\r\nTrailer: 1\r\nOther: 2\r\n\r\n", b"abc", b""),
+    (b"4\r\n\r\n\r\n\r\n0\r\n\r\n", b"\r\n\r\n", b""),
+    (b"3\r\nabc\r\n0\r\n\r\nHTTP/1.1 200", b"abc", b"HTTP/1.1 200"),
+]
+
+
+def fed(pieces: list[bytes]) -> tuple[bytes, bool, bytes]:
+    decoder = ChunkedDecoder()
+    content = b"".join(decoder.feed(piece) for piece in pieces)
+    return content, decoder.ended, decoder.rest
+
+
+@pytest.mark.parametrize(("body", "content", "rest"), BODIES)
+def test_a_body_gives_its_content_however_it_is_cut(
+    body: bytes, content: bytes, rest: bytes
+) -> None:
+    assert fed([body]) == (content, True, rest)
+    assert fed([body[i : i + 1] for i in range(len(body))]) == (content, True, rest)
+    for cut in range(len(body)):
+        assert fed([body[:cut], b"", body[cut:]]) == (content, True, rest)
+
+
+@pytest.mark.parametrize("body", [body for body, _, rest in BODIES if not rest])
+def test_a_body_that_is_cut_short_has_not_ended(body: bytes) -> None:
+    for cut in range(len(body)):
+        assert not fed([body[:cut]])[1]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\r\n",
+        b"x\r\n",
+        b"-1\r\n",
+        b"0x5\r\nhello",
+        b"1_0\r\n",
+        b"5\r\nhello!\r\n",
+        b"1\r\nab\r\n",
+        b";\r\n",
+    ],
+)
+def test_what_is_no_chunked_body_is_told(body: bytes) -> None:
+    with pytest.raises(HTTPException):
+        fed([body])
+    with pytest.raises(HTTPException):
+        fed([body[i : i + 1] for i in range(len(body))])
+
+
+def test_a_line_that_never_ends_is_not_kept_for_ever() -> None:
+    decoder = ChunkedDecoder()
+    with pytest.raises(HTTPException, match="too long"):
+        for _ in range(100):
+            decoder.feed(b"0" * 1024)
+
+
+@given(chunks=st.lists(st.binary(min_size=1, max_size=40)), data=st.data())
+def test_any_chunks_in_any_pieces(chunks: list[bytes], data: st.DataObject) -> None:
+    body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=8)))
+    pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
+    assert fed(pieces) == (b"".join(chunks), True, b"")
