@@ -13,6 +13,13 @@ import pytest
 import requests
 import trustme
 from faces import FACES, Face, eventually
+from hypothesis import settings
+
+# The same examples at each run, so that a change is what makes one fail; and none fails
+# for taking long on a loaded machine. HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.register_profile("explore", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 def our_threads() -> list[threading.Thread]:

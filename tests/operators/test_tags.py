@@ -84,20 +84,19 @@ def test_only_the_longest_end_that_the_awaited_tag_begins_with_is_held(pieces: l
     for piece in pieces:
         text += piece
         came += splitter.feed(piece)
-        kinds = split(text)
-        tag = "</think>" if text.rfind("<think>") >= 0 and _thinking(text) else "<think>"
-        last = kinds[-1][1] if kinds and (kinds[-1][0] == "thinking") == _thinking(text) else ""
-        held = max((n for n in range(len(tag)) if last.endswith(tag[:n])), default=0)
+        awaited, last = _after_the_last_tag(text)
+        held = max(n for n in range(len(awaited)) if last.endswith(awaited[:n]))
         shown = sum(len(part) for _, part in joined(came))
-        assert sum(len(part) for _, part in kinds) - shown == held
+        assert sum(len(part) for _, part in split(text)) - shown == held
 
 
-def _thinking(text: str) -> bool:
-    thinking, rest = False, text
-    while (tag := "</think>" if thinking else "<think>") in rest:
-        rest = rest.partition(tag)[2]
-        thinking = not thinking
-    return thinking
+def _after_the_last_tag(text: str) -> tuple[str, str]:
+    """The tag that is awaited at the end of a text, and what came since the last one."""
+    awaited, other = "<think>", "</think>"
+    while awaited in text:
+        text = text.partition(awaited)[2]
+        awaited, other = other, awaited
+    return awaited, text
 
 
 def test_a_text_that_begins_in_the_middle_of_thinking() -> None:
