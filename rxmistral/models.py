@@ -15,10 +15,12 @@ them (`UsageInfo`). Unknown kinds of content come as `UnknownContentChunk`, a di
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
+
+from .errors import InvalidAnswerError
 
 __all__ = [
     "APIKeyAuth",
@@ -66,6 +68,8 @@ __all__ = [
     "UsageInfo",
     "UserMessage",
 ]
+
+T = TypeVar("T")
 
 
 def _always(word: str) -> Any:
@@ -226,6 +230,23 @@ class FunctionCall(_Model, gc=False):
 
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
+
+    def arguments_as(self, type: type[T]) -> T:
+        """The arguments as a value of a type that msgspec knows; none are `{}`.
+
+        Raises:
+            InvalidAnswerError: They are not; it says of which function and where.
+
+        >>> FunctionCall(name="add", arguments='{"a": 1}').arguments_as(dict[str, int])
+        {'a': 1}
+        """
+        try:
+            if isinstance(self.arguments, dict):
+                return msgspec.convert(self.arguments, type)
+            return msgspec.json.decode(self.arguments or "{}", type=type)
+        except msgspec.MsgspecError as error:
+            wanted = f"{getattr(type, '__name__', type)}, the arguments of {self.name}"
+            raise InvalidAnswerError(wanted, str(error), str(self.arguments)) from error
 
 
 class ToolCall(_Model, gc=False):

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 import rxmistral
-from rxmistral import models
+from rxmistral import InvalidAnswerError, models
 from rxmistral.models import (
     APIKeyAuth,
     AssistantMessage,
@@ -528,3 +528,35 @@ def test_every_struct_is_public_and_in_the_table_above() -> None:
     assert structs - {"Struct"} == set(NAMES)
     for name in models.__all__:
         assert getattr(rxmistral, name) is getattr(models, name)
+
+
+class Sum(msgspec.Struct):
+    a: int
+    b: int = 0
+
+
+@pytest.mark.parametrize("arguments", ['{"a": 1, "b": 2}', {"a": 1, "b": 2}])
+def test_arguments_become_a_value_of_a_type(arguments: Any) -> None:
+    assert FunctionCall(name="add", arguments=arguments).arguments_as(Sum) == Sum(1, 2)
+
+
+@pytest.mark.parametrize("arguments", ["", None, {}, "{}"])
+def test_no_arguments_are_an_empty_object(arguments: Any) -> None:
+    assert FunctionCall(name="now", arguments=arguments).arguments_as(dict) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ('{"a": "one"}', "Expected `int`, got `str` - at `$.a`"),
+        ({"a": "one"}, "Expected `int`, got `str` - at `$.a`"),
+        ('{"a": 1', "truncated"),
+        ("{}", "missing required field `a`"),
+    ],
+)
+def test_arguments_that_are_no_such_value_say_of_which_call_and_where(
+    arguments: Any, told: str
+) -> None:
+    with pytest.raises(InvalidAnswerError, match="Sum, the arguments of add") as caught:
+        FunctionCall(name="add", arguments=arguments).arguments_as(Sum)
+    assert told in str(caught.value)

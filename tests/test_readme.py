@@ -34,6 +34,12 @@ FIVE: Script = [
 ]
 
 
+CALL: Script = [
+    steps.role(),
+    steps.tool_call(id="call9", name="weather", arguments='{"city": "Par', index=0),
+    steps.tool_call(name="", arguments='is"}', index=0, finish="tool_calls"),
+    steps.done(),
+]
 RECIPE: Script = [
     steps.role(),
     '{"title": "Crê',
@@ -51,6 +57,10 @@ def answer(request: ReceivedRequest) -> Script:
             return [steps.role(), "one, ", "two, ", "three, ", steps.hang()]
         case "Fail.":
             return ["One, two, th", steps.drop()]
+        case "What is the weather in Paris?":
+            return CALL
+        case '{"city": "Paris", "celsius": 21}':
+            return ["It is 21 degrees", " in Paris.", steps.finish(), steps.done()]
         case "Give me a recipe for crêpes.":
             return RECIPE
         case _:
@@ -108,6 +118,7 @@ def test_the_faces_of_the_readme_print_the_same_tokens(
 
 
 EXPECTED = {
+    "call_a_tool": "weather: {'city': 'Paris', 'celsius': 21}\nIt is 21 degrees in Paris.\n",
     "moderate": "One, two, [...], four, five.\n",
     "sentences": "One, two, three, four, five.\n",
     "speak": "One, two, three, four, five. \n",
@@ -134,3 +145,27 @@ def test_the_replay_asks_nobody(
     runpy.run_path(str(ROOT / "examples" / "replay_a_recording.py"), run_name="__main__")
     assert not service.requests
     assert "completion_tokens=4" in capsys.readouterr().out
+
+
+def test_the_tool_s_answer_goes_back_under_the_id_of_its_call(
+    service: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(ROOT / "examples" / "call_a_tool.py"), run_name="__main__")
+    assert service.requests[1].json["messages"][1:] == [
+        {
+            "role": "assistant",
+            "tool_calls": [
+                {
+                    "function": {"name": "weather", "arguments": '{"city": "Paris"}'},
+                    "id": "call9",
+                    "index": 0,
+                }
+            ],
+        },
+        {
+            "role": "tool",
+            "content": '{"city": "Paris", "celsius": 21}',
+            "tool_call_id": "call9",
+            "name": "weather",
+        },
+    ]
