@@ -20,8 +20,9 @@ from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
 
 from .errors import MistralError, redacted
+from .iteration import being_iterated
 from .models import CompletionEvent
-from .stream import Stream, being_iterated
+from .stream import Stream
 from .wire.blocks import Response
 
 __all__ = ["EventStream", "EventStreamAsync", "Gate"]

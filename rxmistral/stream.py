@@ -4,39 +4,30 @@ A Stream is cold: nothing happens until somebody reads, and each reader is a
 subscription of its own. How a Stream is read decides on whose thread the items come:
 
     subscribe(...)   on the thread that emits them, as they come
-    for, run()       on the thread of the loop, over a hop
+    for, run()       on the thread of the loop, over a hop (see `iteration`)
     async for, await on the event loop, over a hop
 
-A hop is a queue of at most `_LIMIT` items between the emitting thread and the reading
-one. Full, it makes the emitting thread wait; for a network source that means that
-nothing more is read from the socket, and TCP slows the server down. Leaving a loop
-early, however it is left, disposes the subscription.
+Leaving a loop early, however it is left, disposes the subscription.
 """
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import suppress
-from contextvars import ContextVar
-from functools import partial, wraps
+from functools import wraps
 from inspect import isfunction
-from queue import Empty, SimpleQueue
-from threading import RLock, Thread, get_ident
+from threading import RLock
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 from weakref import WeakSet
 
 import reactivex
 from reactivex import Observable, abc
-from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
-from reactivex.scheduler import CurrentThreadScheduler
 
-__all__ = ["ConnectableStream", "Stream", "being_iterated", "operator"]
+from .iteration import AsyncIteration, being_iterated, iterate
+
+__all__ = ["ConnectableStream", "Stream", "operator"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -50,16 +41,6 @@ H = TypeVar("H")
 T_out = TypeVar("T_out", covariant=True)
 
 Operator = Callable[[Observable[A]], Observable[B]]
-
-being_iterated: ContextVar[abc.DisposableBase | None] = ContextVar(
-    "rxmistral_being_iterated", default=None
-)
-"""The loop that subscribes now, where it is one that does; disposing it ends the loop.
-
-A source that starts a thread makes it a daemon then: when the loop's own thread is gone
-nobody will take the items, and a thread that waits for that must not keep the
-interpreter from exiting. After a plain `subscribe` the thread is none, so that a script
-which ends in one prints the whole answer."""
 
 
 class Stream(Observable[T_out]):
@@ -186,16 +167,19 @@ class Stream(Observable[T_out]):
 
     def __iter__(self) -> Iterator[T_out]:
         if not self._entered:
-            return _iterate(self)
+            return self._iterate()
         if self._run is None:
-            self._run = _iterate(self)
+            self._run = self._iterate()
         return self._run
+
+    def _iterate(self, scheduler: abc.SchedulerBase | None = None) -> Iterator[T_out]:
+        return iterate(self, self._track_loop, scheduler)
 
     def __aiter__(self) -> AsyncIterator[T_out]:
         if not self._entered:
-            return _AsyncIteration(self)
+            return AsyncIteration(self, self._track_loop)
         if self._async_run is None:
-            self._async_run = _AsyncIteration(self)
+            self._async_run = AsyncIteration(self, self._track_loop)
         return self._async_run
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> T_out:
@@ -208,7 +192,7 @@ class Stream(Observable[T_out]):
             SequenceContainsNoElementsError: It ended without any item.
         """
         last: T_out = _NOTHING
-        for item in _iterate(self, scheduler):
+        for item in self._iterate(scheduler):
             last = item
         return _something(last)
 
@@ -260,6 +244,9 @@ class Stream(Observable[T_out]):
             live, self._live = self._live, None
         for subscription in list(live or ()):
             subscription.dispose()
+
+    def _track_loop(self, loop: abc.DisposableBase) -> None:
+        self._track(loop, self._live)
 
     def _track(
         self, subscription: abc.DisposableBase, live: WeakSet[abc.DisposableBase] | None
@@ -365,248 +352,3 @@ def _something(last: T) -> T:
     if last is _NOTHING:
         raise SequenceContainsNoElementsError
     return last
-
-
-# --- the hop ---------------------------------------------------------------------
-#
-# Emitting thread                 _Hop                       reading thread or loop
-#   on_next ──▶ append ──▶ [ items, at most _LIMIT ] ──▶ popleft ──▶ the loop's body
-#   waits in _pause()  ◀── make_room() when half empty
-#                          wake() when `wanted`     ──▶ waits for its bell
-#
-# An item costs an append and a popleft and two looks at a flag; a lock is taken only
-# by the side that has to wait. Each side raises its flag (`wanted`, `paused`) and then
-# looks again before it sleeps, and the other acts first and then looks at the flag: so
-# at least one of the two sees the other. A bell that rings once too often is harmless,
-# since who wakes looks again.
-
-_LIMIT = 512  # items; enough to let the two threads run in turns, little enough to hold
-
-# Seconds after which who waits for his bell looks up. On Windows Ctrl-C does not
-# interrupt a thread that waits for a lock.
-_PATIENCE = 0.05 if sys.platform == "win32" else None
-
-
-class _Hop(abc.DisposableBase, Generic[T]):
-    """Takes items from the thread that emits them to one that takes them in turn."""
-
-    def __init__(self, wake: Callable[[], object]) -> None:
-        self.items: deque[T] = deque()
-        self.error: Exception | None = None
-        self.ended = False
-        self.wanted = False
-        self.paused = False
-        self._closed = False
-        self._wake = wake
-        self._room: SimpleQueue[None] = SimpleQueue()
-        self._reading_thread = get_ident()
-        self._subscription = SingleAssignmentDisposable()
-
-    def subscribe_to(self, stream: Stream[T], scheduler: abc.SchedulerBase | None = None) -> None:
-        def subscribe(*_: object) -> None:
-            self._subscription.disposable = stream.subscribe(
-                self.on_next, self.on_error, self.on_completed, scheduler=scheduler
-            )
-
-        token = being_iterated.set(self)
-        try:
-            # With the trampoline running, subscribe() gives its Disposable before the
-            # current thread's scheduler emits: a source without end can be stopped.
-            CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
-        except Exception as error:  # a subscribe that raises: the loop raises it
-            self.on_error(error)
-        finally:
-            being_iterated.reset(token)
-
-    # the emitting side
-
-    def on_next(self, item: T) -> None:
-        self.items.append(item)
-        if self.wanted:
-            self._ring()
-        if len(self.items) >= _LIMIT:
-            self._pause()
-
-    def on_error(self, error: Exception) -> None:
-        self.error = error
-        self.on_completed()
-
-    def on_completed(self) -> None:
-        self.ended = True
-        self._ring()
-
-    def _ring(self) -> None:
-        self.wanted = False
-        try:
-            self._wake()
-        except RuntimeError:  # the event loop is closed: nobody will ever take more
-            self.dispose()
-
-    def _pause(self) -> None:
-        if get_ident() == self._reading_thread:
-            return  # it cannot wait for itself: a source that emits where it is read
-        while len(self.items) >= _LIMIT and not self._closed:
-            self.paused = True
-            if len(self.items) >= _LIMIT and not self._closed:
-                self._room.get()
-        self._room.put(None)  # pass it on: more than one thread may emit, and wait
-
-    # the reading side
-
-    def make_room(self) -> None:
-        if len(self.items) <= _LIMIT // 2:
-            self.paused = False
-            self._room.put(None)
-
-    def ending(self) -> Exception:
-        """What to raise at the end. Not kept: it knows the frames that it was raised in."""
-        error = StopAsyncIteration() if self.error is None else self.error
-        self.dispose()
-        return error
-
-    def dispose(self) -> None:
-        """End it for both sides, from any thread: what is still here is dropped, and
-        what a source that cannot be stopped emits from now on."""
-        if not self._closed:
-            self._closed = True
-            self.items.clear()
-            self.items = deque(maxlen=0)
-            self.error = None
-            self.ended = True
-            self._subscription.dispose()
-            self._room.put(None)
-            self._ring()
-
-
-def _iterate(
-    stream: Stream[T], scheduler: abc.SchedulerBase | None = None
-) -> Generator[T, None, None]:
-    """The items of one subscription; closing the generator disposes it.
-
-    It subscribes on a thread of its own: a source that emits while it is subscribed to
-    then fills the hop and waits, where on this thread it would never return.
-    """
-    bell: SimpleQueue[None] = SimpleQueue()
-    hop: _Hop[T] = _Hop(partial(bell.put, None))
-    items = hop.items
-    stream._track(hop, stream._live)
-    try:
-        Thread(
-            target=hop.subscribe_to,
-            args=(stream, scheduler),
-            name="rxmistral-subscribe",
-            daemon=True,
-        ).start()
-        while True:
-            ended = hop.ended  # asked first: what came before the end is in items by now
-            while items:
-                yield items.popleft()
-                if hop.paused:
-                    hop.make_room()
-            if ended:
-                break
-            hop.wanted = True
-            if not items and not hop.ended:
-                with suppress(Empty):
-                    bell.get(timeout=_PATIENCE)
-        if hop.error is not None:
-            raise hop.error
-    finally:
-        hop.dispose()
-
-
-class _AsyncIteration(AsyncIterator[T]):
-    """The items of one subscription, on the event loop that first asks for one.
-
-    A class and not an async generator: `break` leaves an async generator to the
-    loop's garbage collection, this is disposed as soon as nobody holds it.
-    """
-
-    def __init__(self, stream: Stream[T]) -> None:
-        self._stream = stream
-        self._hop: _Hop[T] | None = None
-        self._taken = 0  # since it last had to wait
-        self._waiting = False
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> T:
-        hop = self._hop or self._start()
-        items = hop.items
-        if self._taken >= _LIMIT:
-            self._taken = 0
-            await self._let_others_run()
-        while not items:
-            if self._taken > 1:  # a burst: let it grow, a bell for each few items costs more
-                await self._let_others_run()
-            else:
-                await self._wait(hop)
-            self._taken = 0
-        self._taken += 1
-        item = items.popleft()
-        if hop.paused:
-            hop.make_room()
-        return item
-
-    def _start(self) -> _Hop[T]:
-        self._bell = _LoopBell()
-        self._hop = hop = _Hop[T](self._bell.ring)
-        self._stream._track(hop, self._stream._live)
-        hop.subscribe_to(self._stream)
-        return hop
-
-    async def _wait(self, hop: _Hop[T]) -> None:
-        """Until an item is there; raises where none will come."""
-        ended = hop.ended
-        if hop.items:
-            return
-        if ended:
-            raise hop.ending()
-        if self._waiting:  # its bell would be lost
-            raise RuntimeError("another task is waiting for the next item of this run")
-        self._bell.prepare()
-        hop.wanted = True
-        if not hop.items and not hop.ended:
-            self._waiting = True
-            try:
-                await self._or_dispose(self._bell.rung)
-            finally:
-                self._waiting = False
-
-    async def _let_others_run(self) -> None:
-        """A source as fast as its reader would otherwise keep the loop to itself."""
-        await self._or_dispose(asyncio.sleep(0))
-
-    async def _or_dispose(self, awaitable: Any) -> None:
-        try:
-            await awaitable
-        except BaseException:  # the task was cancelled: let go of the socket now
-            await self.aclose()
-            raise
-
-    async def aclose(self) -> None:
-        if self._hop is not None:
-            self._hop.dispose()
-
-    def __del__(self) -> None:
-        if self._hop is not None:
-            self._hop.dispose()
-
-
-class _LoopBell:
-    """Rung on any thread, heard on the event loop it was made on."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.prepare()
-
-    def prepare(self) -> None:
-        self.rung: asyncio.Future[None] = self._loop.create_future()
-
-    def ring(self) -> None:
-        self._loop.call_soon_threadsafe(self._set)
-
-    def _set(self) -> None:
-        if not self.rung.done():
-            self.rung.set_result(None)

@@ -36,7 +36,8 @@ from ..errors import (
     excerpt,
     redacted,
 )
-from ..stream import Stream, being_iterated
+from ..iteration import being_iterated
+from ..stream import Stream
 from .connection import Cancelled, Hold, watch
 
 __all__ = ["Request", "Response", "Session", "blocks", "open_session", "post"]
