@@ -27,7 +27,7 @@ from reactivex.observable import ConnectableObservable
 
 from .iteration import AsyncIteration, being_iterated, iterate
 
-__all__ = ["ConnectableStream", "Stream", "operator"]
+__all__ = ["ConnectableStream", "Stream"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -286,29 +286,6 @@ class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore
 
     def auto_connect(self, subscriber_count: int = 1) -> Stream[T]:
         return Stream.of(super().auto_connect(subscriber_count))
-
-
-def operator(
-    start: Callable[[abc.ObserverBase[B]], Callable[[A], None]],
-) -> Callable[[Observable[A]], Stream[B]]:
-    """An operator from what it does with each item.
-
-    `start` is called for each subscription, with the observer it emits to, and gives
-    the function that takes the items; its state lives in that function's closure.
-    Errors and completion pass through.
-    """
-
-    def operate(source: Observable[A]) -> Stream[B]:
-        def subscribe(
-            observer: abc.ObserverBase[B], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            return source.subscribe(
-                start(observer), observer.on_error, observer.on_completed, scheduler=scheduler
-            )
-
-        return Stream(subscribe)
-
-    return operate
 
 
 def _giving_streams(method: Callable[..., Any]) -> Callable[..., Any]:

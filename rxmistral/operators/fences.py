@@ -8,8 +8,8 @@ from collections.abc import Callable
 import msgspec
 from reactivex import Observable
 
+from ..machine import Machine, driven_by
 from ..stream import Stream
-from .holding import holding
 from .pieces import LineEnds
 
 __all__ = ["CodeBlock", "FenceReader", "code_blocks"]
@@ -94,7 +94,7 @@ class _ClosingFence:
         return character in " \t" and self.complete
 
 
-class FenceReader:
+class FenceReader(Machine[str, CodeBlock]):
     """Reads text part of a line by part of a line, and gives the code blocks in it.
 
     Outside of a block a line is held until it is complete. In a block it is held while
@@ -213,4 +213,4 @@ def code_blocks(*, streaming: bool = False) -> Callable[[Observable[str]], Strea
     ...     print(block.language, repr(block.content))
     py '1 + 1\n'
     """
-    return holding(lambda: FenceReader(streaming))
+    return driven_by(lambda: FenceReader(streaming))

@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterator
 
 from reactivex import Observable, abc
 
+from ..machine import operator
 from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
-from ..stream import Stream, operator
+from ..stream import Stream
 
 __all__ = ["check_choice", "deltas", "text", "thinking"]
 

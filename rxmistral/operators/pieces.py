@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from reactivex import Observable
 
+from ..machine import Machine, driven_by
 from ..stream import Stream
-from .holding import holding
 
 __all__ = ["LineCutter", "LineEnds", "WhiteSpaceCutter", "paragraphs", "text_lines", "words"]
 
@@ -26,7 +26,7 @@ _split_lines = re.compile(rf"[^\r\n]*{_LINE_END}|[^\r\n]+").findall
 _find_blank_lines = re.compile(rf"{_LINE_END}(?:[^\S\r\n]*{_LINE_END})+").search
 
 
-class WhiteSpaceCutter:
+class WhiteSpaceCutter(Machine[str, str]):
     """Cuts text in some of its runs of white space.
 
     `place` gives the offset in a whole run at which to cut, or None. A run is whole when
@@ -93,7 +93,7 @@ class LineEnds:
         return [rest] if rest else []
 
 
-class LineCutter:
+class LineCutter(Machine[str, str]):
     """Cuts text into lines, with their line ends."""
 
     def __init__(self) -> None:
@@ -139,7 +139,7 @@ def words() -> Callable[[Observable[str]], Stream[str]]:
     >>> list(Stream.of(reactivex.of("Hel", "lo  wor", "ld!")).pipe(words()))
     ['Hello  ', 'world!']
     """
-    return holding(lambda: WhiteSpaceCutter(len))
+    return driven_by(lambda: WhiteSpaceCutter(len))
 
 
 def text_lines() -> Callable[[Observable[str]], Stream[str]]:
@@ -161,7 +161,7 @@ def text_lines() -> Callable[[Observable[str]], Stream[str]]:
     >>> list(Stream.of(reactivex.of("a\r", "\nb", "c\n", "d")).pipe(text_lines()))
     ['a\r\n', 'bc\n', 'd']
     """
-    return holding(LineCutter)
+    return driven_by(LineCutter)
 
 
 def paragraphs() -> Callable[[Observable[str]], Stream[str]]:
@@ -181,4 +181,4 @@ def paragraphs() -> Callable[[Observable[str]], Stream[str]]:
     >>> list(Stream.of(reactivex.of("One\ntwo.\n", "\nThree.")).pipe(paragraphs()))
     ['One\ntwo.\n\n', 'Three.']
     """
-    return holding(lambda: WhiteSpaceCutter(_after_blank_lines))
+    return driven_by(lambda: WhiteSpaceCutter(_after_blank_lines))

@@ -17,9 +17,10 @@ from types import UnionType
 from typing import Any, TypeVar, get_args, overload
 
 import msgspec
-from reactivex import Observable, abc
+from reactivex import Observable
 
 from ..errors import InvalidAnswerError
+from ..machine import Machine, driven_by
 from ..stream import Stream
 from .growing import GrowingValue, MalformedError
 from .shapes import Record, Shape, shape_of, whole_shape
@@ -95,59 +96,6 @@ def _unfenced(text: str) -> str:
     return body[: closing.start()] if closing else body
 
 
-# --- the operator ----------------------------------------------------------------
-
-
-class _Machine:
-    """Takes text, gives values; `error` is set when no value can come any more."""
-
-    error: InvalidAnswerError | None = None
-
-    def feed(self, text: str) -> list[Any]:
-        raise NotImplementedError
-
-    def close(self) -> list[Any]:
-        raise NotImplementedError
-
-    def held(self) -> list[Any]:
-        """What is held back, for the case that no more comes."""
-        return []
-
-
-def _operator(start: Callable[[], _Machine]) -> Callable[[Observable[str]], Stream[Any]]:
-    def operate(source: Observable[str]) -> Stream[Any]:
-        def subscribe(
-            observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            machine = start()
-            feed, emit = machine.feed, observer.on_next
-
-            def on_next(text: str) -> None:
-                for value in feed(text):
-                    emit(value)
-                if machine.error is not None:
-                    observer.on_error(machine.error)
-
-            def on_error(error: Exception) -> None:
-                for value in machine.held():
-                    emit(value)
-                observer.on_error(error)
-
-            def on_completed() -> None:
-                for value in machine.close():
-                    emit(value)
-                if machine.error is None:
-                    observer.on_completed()
-                else:
-                    observer.on_error(machine.error)
-
-            return source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
-
-        return Stream(subscribe)
-
-    return operate
-
-
 # --- parsed ----------------------------------------------------------------------
 
 
@@ -179,10 +127,10 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     Recipe(name='Crêpes', minutes=20)
     """
     shape_of(type, growing_items=False)
-    return _operator(lambda: _Parser(type))
+    return driven_by(lambda: _Parser(type))
 
 
-class _Parser(_Machine):
+class _Parser(Machine[str, Any]):
     def __init__(self, type: Any) -> None:
         self._type = type
         self.decode = msgspec.json.Decoder(type).decode
@@ -275,10 +223,10 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
     Recipe(name='Crêpes', minutes=20)
     """
     shape = shape_of(type, growing_items=growing_items)
-    return _operator(lambda: _Partials(type, shape))
+    return driven_by(lambda: _Partials(type, shape))
 
 
-class _Partials(_Machine):
+class _Partials(Machine[str, Any]):
     def __init__(self, type: Any, shape: Shape) -> None:
         self._answer = _Parser(type)
         self._opening = _Opening()
@@ -322,10 +270,10 @@ class _Partials(_Machine):
         values = self._answer.close()
         self.error = self._answer.error
         if self.error is not None:
-            return self.held()
+            return self.abandon()
         return [] if self._whole else values
 
-    def held(self) -> list[Any]:
+    def abandon(self) -> list[Any]:
         changed, value = self._growing.take(late=True)
         return [value] if changed else []
 
@@ -369,7 +317,7 @@ def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     """
     item = whole_shape(type)
     name = f"list[{_name(type)}]"
-    return _operator(lambda: _Items(name, item))
+    return driven_by(lambda: _Items(name, item))
 
 
 class _FirstArray(Shape):
@@ -420,7 +368,7 @@ class _ArrayOrObject(Shape):
         return self._array.open_array()
 
 
-class _Items(_Machine):
+class _Items(Machine[str, Any]):
     def __init__(self, name: str, item: Shape) -> None:
         self._name = name
         self._array = _FirstArray(item)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 from reactivex import Observable
 
+from ..machine import Machine, driven_by
 from ..models import TextChunk, ThinkChunk
 from ..stream import Stream
-from .holding import check_text, holding
 
 __all__ = ["TagSplitter", "think_tags"]
 
 
-class TagSplitter:
+class TagSplitter(Machine[str, TextChunk | ThinkChunk]):
     """Splits text at the one tag that is awaited: the open tag outside of thinking, the
     close tag in it.
 
@@ -92,6 +92,13 @@ def think_tags(
     >>> [chunk.type for chunk in Stream.of(pieces).pipe(think_tags())]
     ['thinking', 'text', 'text']
     """
-    check_text("open", open)
-    check_text("close", close)
-    return holding(lambda: TagSplitter(open, close, begins_open))
+    _check_tag("open", open)
+    _check_tag("close", close)
+    return driven_by(lambda: TagSplitter(open, close, begins_open))
+
+
+def _check_tag(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a str, got {type(value).__name__}")
+    if not value:
+        raise ValueError(f"{name} must not be empty")

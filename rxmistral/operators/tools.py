@@ -26,8 +26,9 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import msgspec
-from reactivex import Observable, abc
+from reactivex import Observable
 
+from ..machine import Machine, driven_by
 from ..models import CompletionEvent, FunctionCall, ToolCall
 from ..stream import Stream
 from .parts import check_choice
@@ -184,30 +185,26 @@ def tool_calls(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Strea
     """
     check_choice(choice)
 
-    def operate(source: Observable[CompletionEvent]) -> Stream[ToolCall]:
-        def subscribe(
-            observer: abc.ObserverBase[ToolCall], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            gatherer = ToolCallGatherer()
+    return driven_by(lambda: _ToolCalls(choice))
 
-            def emit(calls: list[ToolCall]) -> None:
-                for call in calls:
-                    observer.on_next(call)
 
-            def on_next(event: CompletionEvent) -> None:
-                for each in event.data.choices:
-                    if (each.index or 0) == choice:
-                        if each.delta.tool_calls:
-                            emit(gatherer.feed(each.delta.tool_calls))
-                        if each.finish_reason and each.finish_reason != "error":
-                            emit(gatherer.close())
+class _ToolCalls(Machine[CompletionEvent, ToolCall]):
+    def __init__(self, choice: int) -> None:
+        self._choice = choice
+        self._gatherer = ToolCallGatherer()
 
-            def on_completed() -> None:
-                emit(gatherer.close())
-                observer.on_completed()
+    def feed(self, event: CompletionEvent) -> list[ToolCall]:
+        calls: list[ToolCall] = []
+        for each in event.data.choices:
+            if (each.index or 0) == self._choice:
+                if each.delta.tool_calls:
+                    calls += self._gatherer.feed(each.delta.tool_calls)
+                if each.finish_reason and each.finish_reason != "error":
+                    calls += self._gatherer.close()
+        return calls
 
-            return source.subscribe(on_next, observer.on_error, on_completed, scheduler=scheduler)
+    def close(self) -> list[ToolCall]:
+        return self._gatherer.close()
 
-        return Stream(subscribe)
-
-    return operate
+    def abandon(self) -> list[ToolCall]:
+        return []  # a call that was not complete

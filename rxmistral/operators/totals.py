@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import groupby
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import Any, NamedTuple, cast
 
 from reactivex import Observable, abc
 
+from ..machine import Machine, driven_by, operator
 from ..models import (
     AssistantMessage,
     ChatCompletionChoice,
@@ -28,13 +29,11 @@ from ..models import (
     ToolCall,
     UsageInfo,
 )
-from ..stream import Stream, operator
+from ..stream import Stream
 from .parts import check_choice
 from .tools import ToolCallGatherer
 
 __all__ = ["ResponseBuilder", "finish_reason", "snapshots", "to_response", "usage"]
-
-B = TypeVar("B")
 
 
 class ResponseBuilder:
@@ -252,18 +251,22 @@ def to_response() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompleti
     'Hello'
     """
 
-    def start(
-        observer: abc.ObserverBase[ChatCompletionResponse],
-    ) -> tuple[Callable[[CompletionEvent], None], Callable[[bool], None]]:
-        builder = ResponseBuilder()
+    return driven_by(_WholeResponse)
 
-        def flush(complete: bool) -> None:
-            if builder.began:
-                observer.on_next(builder.response(complete=complete))
 
-        return builder.feed, flush
+class _WholeResponse(Machine[CompletionEvent, ChatCompletionResponse]):
+    def __init__(self) -> None:
+        self._builder = ResponseBuilder()
 
-    return _at_the_end(start)
+    def feed(self, event: CompletionEvent) -> tuple[()]:
+        self._builder.feed(event)
+        return ()
+
+    def close(self) -> list[ChatCompletionResponse]:
+        return [self._builder.response(complete=True)] if self._builder.began else []
+
+    def abandon(self) -> list[ChatCompletionResponse]:
+        return [self._builder.response()] if self._builder.began else []
 
 
 def usage() -> Callable[[Observable[CompletionEvent]], Stream[UsageInfo]]:
@@ -283,22 +286,19 @@ def usage() -> Callable[[Observable[CompletionEvent]], Stream[UsageInfo]]:
     3
     """
 
-    def start(
-        observer: abc.ObserverBase[UsageInfo],
-    ) -> tuple[Callable[[CompletionEvent], None], Callable[[bool], None]]:
-        latest: UsageInfo | None = None
+    return driven_by(_LatestUsage)
 
-        def on_next(event: CompletionEvent) -> None:
-            nonlocal latest
-            latest = event.data.usage or latest
 
-        def flush(_: bool) -> None:
-            if latest is not None:
-                observer.on_next(latest)
+class _LatestUsage(Machine[CompletionEvent, UsageInfo]):
+    def __init__(self) -> None:
+        self._latest: UsageInfo | None = None
 
-        return on_next, flush
+    def feed(self, event: CompletionEvent) -> tuple[()]:
+        self._latest = event.data.usage or self._latest
+        return ()
 
-    return _at_the_end(start)
+    def close(self) -> list[UsageInfo]:
+        return [] if self._latest is None else [self._latest]
 
 
 def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
@@ -330,32 +330,3 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
         return on_next
 
     return operator(start)
-
-
-def _at_the_end(
-    start: Callable[
-        [abc.ObserverBase[B]], tuple[Callable[[CompletionEvent], None], Callable[[bool], None]]
-    ],
-) -> Callable[[Observable[CompletionEvent]], Stream[B]]:
-    """An operator that only takes while items come, and emits at the end; its flush is
-    told whether the source completed."""
-
-    def operate(source: Observable[CompletionEvent]) -> Stream[B]:
-        def subscribe(
-            observer: abc.ObserverBase[B], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            on_next, flush = start(observer)
-
-            def on_error(error: Exception) -> None:
-                flush(False)
-                observer.on_error(error)
-
-            def on_completed() -> None:
-                flush(True)
-                observer.on_completed()
-
-            return source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
-
-        return Stream(subscribe)
-
-    return operate

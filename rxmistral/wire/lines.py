@@ -14,9 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import takewhile
 
-from reactivex import Observable, abc
+from reactivex import Observable
 
 from ..errors import ProtocolError
+from ..machine import Machine, driven_by
 from ..stream import Stream
 
 __all__ = ["MAX_EVENT_BYTES", "LineDecoder", "check_max_bytes", "lines"]
@@ -29,7 +30,7 @@ _BOM = b"\xef\xbb\xbf"
 _CR, _LF = b"\r\n"
 
 
-class LineDecoder:
+class LineDecoder(Machine[bytes, bytes]):
     """Cuts blocks into lines, each without its line end.
 
     A line is given as soon as its end is certain. A CR ends a line at once: should the
@@ -46,7 +47,6 @@ class LineDecoder:
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
-        self.error: ProtocolError | None = None
         self._longest = max_bytes + _FIELD
         self._begun = bytearray()  # a line whose end has not come
         self._after_cr = False
@@ -125,37 +125,7 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
     [b'data: a', b'']
     """
     check_max_bytes(max_bytes)
-
-    def operate(source: Observable[bytes]) -> Stream[bytes]:
-        def subscribe(
-            observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            decoder = LineDecoder(max_bytes)
-            feed, emit = decoder.feed, observer.on_next
-
-            def on_next(block: bytes) -> None:
-                for line in feed(block):
-                    emit(line)
-                if decoder.error is not None:
-                    observer.on_error(decoder.error)
-
-            def on_error(error: Exception) -> None:
-                flush()
-                observer.on_error(error)
-
-            def on_completed() -> None:
-                flush()
-                observer.on_completed()
-
-            def flush() -> None:
-                for line in decoder.close():
-                    emit(line)
-
-            return source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
-
-        return Stream(subscribe)
-
-    return operate
+    return driven_by(lambda: LineDecoder(max_bytes))
 
 
 def check_max_bytes(max_bytes: object) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rxmistral.operators.holding import Machine
+from rxmistral.machine import Machine
 
 
 @st.composite
