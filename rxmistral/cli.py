@@ -124,9 +124,9 @@ class _Screen:
             reconfigure(errors="replace")  # a terminal that knows no emoji is no error
 
     def write(self, piece: str) -> None:
+        self._in_line = not piece.endswith("\n")  # first: Ctrl-C may come in between
         sys.stdout.write(piece)
         sys.stdout.flush()
-        self._in_line = not piece.endswith("\n")
 
     def end_line(self) -> None:
         if self._in_line:
