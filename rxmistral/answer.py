@@ -19,7 +19,7 @@ from weakref import WeakSet
 from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from .errors import MistralError, redacted
+from .errors import redacted
 from .iteration import being_iterated
 from .models import CompletionEvent
 from .stream import Stream
@@ -219,7 +219,7 @@ class Gate(Observer, abc.DisposableBase):
             self._observer.on_next(value)
 
     def on_error(self, error: Exception) -> None:
-        shown = redacted(error, self._secret) if isinstance(error, MistralError) else error
+        shown = redacted(error, self._secret)
         self._fail(shown)
         self._end(lambda observer: observer.on_error(shown))
 

@@ -362,9 +362,10 @@ def redacted(error: E, secret: str) -> E:
     """The same error without a secret in it: services quote the key that they refuse,
     and an error's text ends in a log.
 
-    A cause that shows the secret is cut off; it belongs to others, and is not changed.
+    An error that is not ours stays as it is; where it is the cause of one and shows the
+    secret, it is cut off.
     """
-    if not secret:
+    if not secret or not isinstance(error, MistralError):
         return error
     for name, value in vars(error).items():
         setattr(error, name, _without(secret, value))

@@ -248,8 +248,8 @@ class _Reader(abc.DisposableBase):
         read = _Body(response, self._timeouts).read
         if not 200 <= response.status_code < 300:
             raise _refusal(response, read)
-        if _media_type(response) != "text/event-stream":
-            self._emit(_event_stream_head(response, read))
+        _check_encoding(response)
+        self._emit(_event_stream_head(response, read))
         while True:
             self._hold.check()
             block = read()
@@ -353,18 +353,19 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def _event_stream_head(response: Response, read: Callable[[], bytes]) -> bytes:
-    """The first bytes of a body that is not labelled as an event stream but is one.
+    """The first bytes of a body that is an event stream.
 
     Several servers label theirs text/plain or not at all, and proxies answer 200 with
     a page of their own: the first bytes tell which it is.
     """
+    labelled = _media_type(response) == "text/event-stream"
     head = b""
     while block := read():
         head += block
         if _BOM.startswith(head):
             continue
         begin = head.removeprefix(_BOM).lstrip()
-        if _EVENT_STREAM_HEAD.match(begin):
+        if _EVENT_STREAM_HEAD.match(begin) or (labelled and begin and begin[:1] != b"<"):
             return head
         if begin and not any(field.startswith(begin) for field in _FIELDS):
             break
@@ -373,6 +374,16 @@ def _event_stream_head(response: Response, read: Callable[[], bytes]) -> bytes:
     body = _decoded(_read_up_to(_BODY_BYTES, read, head), response)
     label = response.headers.get("Content-Type", "no content type")
     raise ProtocolError(f"the answer is not an event stream ({label})", body)
+
+
+def _check_encoding(response: Response) -> None:
+    """urllib3 hands on what it cannot decode, and nothing in it would be an event."""
+    encodings = response.headers.get("Content-Encoding", "").lower().split(",")
+    for encoding in map(str.strip, encodings):
+        if encoding not in ("", "identity", *HTTPResponse.CONTENT_DECODERS):
+            raise ProtocolError(
+                f"the answer is compressed with {encoding}, which was not asked for"
+            )
 
 
 def _media_type(response: Response) -> str:

@@ -813,3 +813,20 @@ def test_on_response_sees_the_headers_before_the_first_block() -> None:
         stream.pipe(ops.do_action(seen.append)).run()
     assert seen[0] == "yes"
     assert b"".join(seen[1:]) == b"".join(BODY)
+
+
+def test_a_page_is_shown_even_where_it_is_labelled_as_an_event_stream(
+    session: requests.Session,
+) -> None:
+    page = [steps.header("Content-Type", "text/event-stream"), steps.raw(b"\n<html>login</html>")]
+    with (
+        ScriptedServer(page) as server,
+        pytest.raises(ProtocolError, match="<html>login</html>"),
+    ):
+        list(blocks(requests.Request("POST", server.url), session=session))
+
+
+def test_a_compression_that_nothing_decodes_is_named(session: requests.Session) -> None:
+    script = [steps.header("Content-Encoding", "rot13"), "Hi"]
+    with ScriptedServer(script) as server, pytest.raises(ProtocolError, match="rot13"):
+        list(blocks(requests.Request("POST", server.url), session=session))
