@@ -64,7 +64,7 @@ class EventStream(Stream[CompletionEvent]):
                 raise
         return self._latest.known()
 
-    def close(self) -> Any:
+    def close(self) -> None:
         """Stop every reading of this Stream, from any thread; never blocks. A loop that
         reads it ends."""
         self._stop()
@@ -92,7 +92,8 @@ class EventStream(Stream[CompletionEvent]):
         self, observer: Observer, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         live = self._live
-        gate, self._gate = self._gate, None
+        with self.lock:  # whoever comes first has the gate
+            gate, self._gate = self._gate, None
         if gate is None:
             gate = Gate(self._latest, observer)
             gate.subscribe_to(self._connect(gate), scheduler)
@@ -121,7 +122,7 @@ class EventStreamAsync(EventStream):
         """
         return self._latest.known()
 
-    def close(self) -> Awaitable[None]:
+    def close(self) -> Awaitable[None]:  # type: ignore[override]  # programs await it
         """Stop every reading of this Stream; it has happened when this returns, and may
         be awaited."""
         super().close()

@@ -21,7 +21,6 @@ from .demo import demo_server
 from .errors import MistralError
 from .models import CompletionEvent, UsageInfo
 from .operators import text
-from .stream import Stream
 
 __all__ = ["main"]
 
@@ -32,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 for an error, 2 for a wrong call, and 130
     when interrupted."""
     options = _parser().parse_args(arguments)
+    if sys.stdout is None:  # closed by the shell, as in `>&-`
+        print("rxmistral: there is no stdout to print to", file=sys.stderr)
+        return _MISUSED
     screen = _Screen()
     try:
         with _client(options) as client:
@@ -96,7 +98,7 @@ def _ask(client: Mistral, options: Namespace) -> EventStream:
 
 def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
     figures = _Figures()
-    counted = Stream.of(_ask(client, options).do_action(figures.count))
+    counted = _ask(client, options).do_action(figures.count)
     if options.json:
         for event in counted:
             screen.write(msgspec.json.encode(event.data).decode() + "\n")

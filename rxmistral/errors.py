@@ -46,6 +46,7 @@ __all__ = [
 
 E = TypeVar("E", bound=BaseException)
 
+_SHORTEST_KEY = 8  # characters
 _EXCERPT = 500  # characters of a body or an event that an error's text shows
 
 
@@ -344,8 +345,8 @@ def read_report(text: str) -> Report:
 def reported_error(data: str, event: str = "message") -> ReportedError | None:
     """The error that an event reports, or None where it reports none.
 
-    An error is an event of the type "error", `{"object": "error", ...}`, or anything
-    under a key `error`.
+    An error is an event of the type "error", `{"object": "error", ...}`, anything under
+    a key `error`, or what is no chunk but has a `detail` or a message.
     """
     value = _decoded(data)
     if event != "error" and not _is_error(value):
@@ -355,7 +356,11 @@ def reported_error(data: str, event: str = "message") -> ReportedError | None:
 
 
 def _is_error(value: object) -> bool:
-    return isinstance(value, dict) and (value.get("object") == "error" or bool(value.get("error")))
+    if not isinstance(value, dict):
+        return False
+    if value.get("object") == "error" or value.get("error"):
+        return True
+    return "choices" not in value and ("detail" in value or isinstance(value.get("message"), str))
 
 
 def redacted(error: E, secret: str) -> E:
@@ -363,9 +368,10 @@ def redacted(error: E, secret: str) -> E:
     and an error's text ends in a log.
 
     An error that is not ours stays as it is; where it is the cause of one and shows the
-    secret, it is cut off.
+    secret, it is cut off. What is shorter than a key of any service is none, and would
+    be found in every other word.
     """
-    if not secret or not isinstance(error, MistralError):
+    if len(secret) < _SHORTEST_KEY or not isinstance(error, MistralError):
         return error
     for name, value in vars(error).items():
         setattr(error, name, _without(secret, value))

@@ -14,8 +14,8 @@ them (`UsageInfo`). Unknown kinds of content come as `UnknownContentChunk`, a di
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
@@ -215,13 +215,17 @@ def decode_hook(wanted: type, value: Any) -> Any:
 # --- messages --------------------------------------------------------------------
 
 
-class SystemMessage(_Model):
-    content: str | list[ContentChunk]
+class Message(_Model):
+    """One message of a conversation; each role is a class of its own."""
+
+
+class SystemMessage(Message):
+    content: str | Sequence[ContentChunk]
     role: Literal["system"] = _always("system")
 
 
-class UserMessage(_Model):
-    content: str | list[ContentChunk] | None
+class UserMessage(Message):
+    content: str | Sequence[ContentChunk] | None
     role: Literal["user"] = _always("user")
 
 
@@ -256,23 +260,20 @@ class ToolCall(_Model, gc=False):
     index: int | None = None
 
 
-class AssistantMessage(_Model):
+class AssistantMessage(Message):
     """What the model said, or is to go on from where `prefix` is True."""
 
-    content: str | list[ContentChunk] | UnsetType | None = UNSET
-    tool_calls: list[ToolCall] | UnsetType | None = UNSET
+    content: str | Sequence[ContentChunk] | UnsetType | None = UNSET
+    tool_calls: Sequence[ToolCall] | UnsetType | None = UNSET
     prefix: bool | UnsetType = UNSET
     role: Literal["assistant"] = _always("assistant")
 
 
-class ToolMessage(_Model):
-    content: str | list[ContentChunk] | None
+class ToolMessage(Message):
+    content: str | Sequence[ContentChunk] | None
     tool_call_id: str | UnsetType | None = UNSET
     name: str | UnsetType | None = UNSET
     role: Literal["tool"] = _always("tool")
-
-
-Message: TypeAlias = SystemMessage | UserMessage | AssistantMessage | ToolMessage
 
 
 # --- tools and formats -----------------------------------------------------------
@@ -381,7 +382,7 @@ class UsageInfo(_Model):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     total_tokens: int | None = None
-    prompt_audio_seconds: int | None = None
+    prompt_audio_seconds: int | float | dict[str, Any] | None = None
     service_tier: str | None = None
     additional_properties: dict[str, Any] = field(default_factory=dict)
 

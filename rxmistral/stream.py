@@ -17,7 +17,7 @@ from functools import wraps
 from inspect import isfunction
 from threading import RLock
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from weakref import WeakSet
 
 import reactivex
@@ -154,6 +154,26 @@ class Stream(Observable[T_out]):
         gives Observables (`partition`), so are they; anything else is left as it is.
         """
         return _as_stream(reactivex.pipe(self, *operators))
+
+    if TYPE_CHECKING:
+        # The fluent methods that a loop over the result is likely for, as they are; all
+        # others give Streams as well, but are typed as the base types them.
+        def map(self, mapper: Callable[[T_out], A]) -> Stream[A]: ...
+        def filter(self, predicate: Callable[[T_out], bool]) -> Stream[T_out]: ...
+        def take(self, count: int) -> Stream[T_out]: ...
+        def take_last(self, count: int) -> Stream[T_out]: ...
+        def take_while(
+            self, predicate: Callable[[T_out], bool], inclusive: bool = False
+        ) -> Stream[T_out]: ...
+        def skip(self, count: int) -> Stream[T_out]: ...
+        def skip_while(self, predicate: Callable[[T_out], bool]) -> Stream[T_out]: ...
+        def do_action(
+            self,
+            on_next: Callable[[T_out], None] | None = None,
+            on_error: Callable[[Exception], None] | None = None,
+            on_completed: Callable[[], None] | None = None,
+        ) -> Stream[T_out]: ...
+        def buffer_with_count(self, count: int, skip: int | None = None) -> Stream[list[T_out]]: ...
 
     def __add__(self, other: Observable[T_out]) -> Stream[T_out]:
         return Stream.of(super().__add__(other))

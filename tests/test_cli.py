@@ -179,6 +179,16 @@ def test_a_reader_that_has_enough_ends_it_quietly() -> None:
         server.requests[0].wait_closed()
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+def test_a_closed_stdout_is_one_line_and_code_2() -> None:
+    command = f"{sys.executable} -m rxmistral Hi >&-"
+    done = subprocess.run(
+        ["sh", "-c", command], stderr=subprocess.PIPE, text=True, env=environment(), timeout=60
+    )
+    assert done.returncode == 2
+    assert done.stderr == "rxmistral: there is no stdout to print to\n"
+
+
 def test_main_can_be_called(capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedServer(HELLO) as server:
         assert main(["Hi", "--server-url", server.url]) == 0

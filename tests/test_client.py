@@ -108,6 +108,13 @@ def test_a_netrc_does_not_speak_for_us(monkeypatch: pytest.MonkeyPatch, tmp_path
         assert "Authorization" not in server.requests[1].headers
 
 
+def test_a_key_goes_before_a_header_of_the_session() -> None:
+    with ScriptedServer(HELLO) as server, requests.Session() as session:
+        session.headers["Authorization"] = "Bearer of the session"
+        ask(Mistral("the-key", server_url=server.url, session=session)).run()
+        assert server.requests[0].headers.get_all("Authorization") == ["Bearer the-key"]
+
+
 def test_http_headers_add_and_replace_whatever_their_case() -> None:
     with ScriptedServer(HELLO) as server, Mistral(server_url=server.url) as client:
         ask(

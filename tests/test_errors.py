@@ -273,7 +273,8 @@ def test_an_event_that_reports_an_error_is_one(data: str, event: str, said: Said
         '{"error":{}}',
         '{"error":""}',
         '{"error":false}',
-        '{"message":"hi"}',
+        '{"message":"hi","choices":[]}',
+        '{"message":{"role":"assistant"}}',
         '{"object":"chat.completion.chunk"}',
     ],
 )
@@ -327,26 +328,35 @@ def test_the_attributes_hold_all_of_what_came() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        RequestError("SECRET is no HTTP"),
-        StatusError(401, {"x-echo": "SECRET"}, '{"message": "bad key SECRET", "type": "SECRET"}'),
-        ProtocolError("no event stream", "<html>SECRET"),
-        ChunkError("SECRET", "malformed"),
-        ReportedError("bad key SECRET", "SECRET", "SECRET"),
-        DroppedStreamError("SECRET"),
+        RequestError("SECRET-KEY is no HTTP"),
+        StatusError(
+            401, {"x-echo": "SECRET-KEY"}, '{"message": "bad key SECRET-KEY", "type": "SECRET-KEY"}'
+        ),
+        ProtocolError("no event stream", "<html>SECRET-KEY"),
+        ChunkError("SECRET-KEY", "malformed"),
+        ReportedError("bad key SECRET-KEY", "SECRET-KEY", "SECRET-KEY"),
+        DroppedStreamError("SECRET-KEY"),
     ],
 )
 def test_a_secret_is_taken_out_of_every_text_of_an_error(error: MistralError) -> None:
-    error.__cause__ = ValueError("SECRET")
-    shown = redacted(error, "SECRET")
+    error.__cause__ = ValueError("SECRET-KEY")
+    shown = redacted(error, "SECRET-KEY")
     assert shown is error
     texts = [str(error), repr(error), *map(str, vars(error).values()), *map(str, error.args)]
     texts += traceback.format_exception(error)
-    assert not [text for text in texts if "SECRET" in text]
+    assert not [text for text in texts if "SECRET-KEY" in text]
     assert any("[key]" in text for text in texts)
 
 
 def test_an_error_without_the_secret_keeps_its_cause() -> None:
     error = DroppedStreamError("reset")
     error.__cause__ = cause = OSError("reset")
-    assert redacted(error, "SECRET").__cause__ is cause
+    assert redacted(error, "SECRET-KEY").__cause__ is cause
     assert redacted(error, "").__cause__ is cause
+
+
+@pytest.mark.parametrize("key", ["", "k", "key", "test"])
+def test_what_is_too_short_for_a_key_stays_in_the_text(key: str) -> None:
+    error = StatusError(429, {}, '{"message": "the test key is out of tokens"}')
+    assert redacted(error, key).message == "the test key is out of tokens"
+    assert redacted(error, key).body == '{"message": "the test key is out of tokens"}'

@@ -499,6 +499,7 @@ NAMES = {
     "ResourceChunk": "type uri content",
     "ResourceLinkChunk": "type uri metadata",
     "ResponseFormat": "type json_schema",
+    "Message": "",
     "SystemMessage": "role content",
     "TextChunk": "type text",
     "ThinkChunk": "type thinking signature closed",

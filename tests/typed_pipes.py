@@ -5,9 +5,22 @@ set to complain about one that is not needed.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
+import msgspec
 from reactivex import operators as ops
 
-from rxmistral import DeltaMessage, Mistral, Stream, completions, deltas, text, until_finished
+from rxmistral import (
+    DeltaMessage,
+    Mistral,
+    Stream,
+    SystemMessage,
+    TextChunk,
+    UserMessage,
+    completions,
+    deltas,
+    partials,
+    text,
+    until_finished,
+)
 from rxmistral.wire import events, lines
 
 stream = Mistral("key").chat.stream(model="m", messages=[{"role": "user", "content": "Hi"}])
@@ -20,6 +33,21 @@ for token in tokens:
 for length in lengths:
     length.bit_length()
 last: str = tokens.run()
+for shout in tokens.map(str.upper).filter(str.isalpha).take(3):
+    shout.lower()
+history = [SystemMessage(content="Be brief."), UserMessage(content="Hi")]
+parts_of_one = [TextChunk(text="Hi")]
+again = Mistral("key").chat.stream(
+    model="m", messages=[*history, UserMessage(content=parts_of_one)]
+)
+Mistral("key").chat.stream(model="m", messages=history).close()
+
+
+class Recipe(msgspec.Struct):
+    title: str
+
+
+recipes: Stream[Recipe] = stream.pipe(text(), partials(Recipe))
 reasons = [event.data.choices[0].finish_reason for event in stream]
 
 
@@ -32,6 +60,7 @@ async def pull() -> str:
     return await tokens
 
 
+stream.pipe(partials(Recipe))  # type: ignore[arg-type]
 stream.pipe(text(), deltas())  # type: ignore[misc]
 stream.pipe(deltas(), text())  # type: ignore[misc]
 stream.pipe(completions())  # type: ignore[arg-type]

@@ -64,6 +64,7 @@ _LONE_EMOJI = re.compile(f"[{_EMOJI}]+")
 _REFERENCE = re.compile(r"(?:\[\^?\d{1,3}\])+")
 _WORD = re.compile(rf"(?:[«»“„\"]\s)?+[^\w\s{_STOPS}]{{0,8}}+\w{{0,{_LONG_RUN}}}+(?s:.)")
 _OPENING = re.compile(rf"[^\w\s{_STOPS}]{{0,8}}+(?s:.)")
+_EMPHASIS = re.compile(r"(?<!\w)[*_\[]+(?=\w)")  # **Mr. Fox** is an abbreviation still
 _LETTER = re.compile(r"[^\W\d_]")
 # Dots alone are a pause there, not an end.
 _BETWEEN_CJK = re.compile(f"[{_CJK}](?!…+[^{_STOPS}])[{_STOPS}{_CLOSERS}]+[{_CJK}]")
@@ -435,6 +436,7 @@ class SentenceCutter:
             before = before.replace("/", "x")  # km/h is no initial
         if word[-1] in "'’":
             word = word[:-1] + " "  # It's begins with It
+        before = _EMPHASIS.sub(_blanks, before)
         view = before + _REFERENCE.sub(_blanks, ending) + word
         if "(" in view or "（" in view:
             view = _without_brackets(view, stop - begun)

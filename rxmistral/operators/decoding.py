@@ -70,6 +70,8 @@ class CompletionDecoder:
             return None
         if not chunk.choices:
             _raise_reported(data)
+        elif '"error":' in data:  # as a key; in a text its quotes are escaped
+            self.report = reported_error(data)
         for choice in chunk.choices:
             if choice.finish_reason:
                 self._finish(choice.finish_reason, data)
@@ -77,7 +79,7 @@ class CompletionDecoder:
 
     def _finish(self, reason: str, data: str) -> None:
         self.finished = True
-        if reason == "error":
+        if reason == "error" and self.report is None:
             said = read_report(data)
             self.report = ReportedError(
                 said.message or "finish_reason is error", said.type, said.code
@@ -94,7 +96,8 @@ class CompletionDecoder:
             raise ChunkError(data, str(error)) from error
         try:
             value = self._halves.join(_without_nulls(value))
-            chunk = msgspec.convert(value, CompletionChunk, dec_hook=decode_hook)
+            # Not strict: a number in a string is a number, where one belongs.
+            chunk = msgspec.convert(value, CompletionChunk, strict=False, dec_hook=decode_hook)
         except (msgspec.ValidationError, RecursionError) as error:
             _raise_reported(data)
             raise ChunkError(data, str(error)) from error

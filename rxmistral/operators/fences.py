@@ -39,8 +39,10 @@ class CodeBlock(msgspec.Struct, frozen=True):
 # preceded by up to three spaces of indentation." And: "this is trimmed of leading and
 # trailing spaces or tabs and called the info string. If the info string comes after a
 # backtick fence, it may not contain any backtick characters."
+#
+# In a list item the three spaces count from where its text begins (5.2).
 _match_opening = re.compile(
-    r"(?P<indent> {0,3})(?P<fence>`{3,}|~{3,})(?P<info>[^\r\n]*)[\r\n]*\Z"
+    r"(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<info>[^\r\n]*)[\r\n]*\Z"
 ).match
 
 
@@ -55,11 +57,26 @@ class _Opening:
         self.language = next(iter(self.info.split()), None)
 
 
-def _opening(line: str) -> _Opening | None:
+def _opening(line: str, item: int) -> _Opening | None:
+    """The opening that the line is, in a list item whose text begins at `item`."""
     found = _match_opening(line)
     if found is None or (found["fence"][0] == "`" and "`" in found["info"]):
         return None
+    if len(found["indent"]) > item + 3:
+        return None
     return _Opening(found["indent"], found["fence"], found["info"])
+
+
+_match_list_mark = re.compile(r" *(?:[-*+]|\d{1,9}[.)]) +").match
+
+
+def _item_after(line: str, item: int) -> int:
+    """Where the text of the list item begins that the next line may be in; 0 outside."""
+    mark = _match_list_mark(line)
+    if mark is not None:
+        return mark.end()
+    text = line.lstrip(" ")
+    return item if not text.strip() or len(line) - len(text) >= item else 0
 
 
 class _ClosingFence:
@@ -89,7 +106,7 @@ class _ClosingFence:
             return True
         if character == " " and not self._marks:
             self._indent += 1
-            return self._indent <= 3
+            return self._indent <= self._opening.indent + 3
         self._ended = True
         return character in " \t" and self.complete
 
@@ -107,6 +124,7 @@ class FenceReader(Machine[str, CodeBlock]):
         self._streaming = streaming
         self._ends = LineEnds()
         self._index = -1
+        self._item = 0  # where the text of the list item begins that this is in
         self._opening: _Opening | None = None
         self._closing: _ClosingFence | None = None  # None: this line is none
         self._line: list[str] = []  # held
@@ -175,8 +193,10 @@ class FenceReader(Machine[str, CodeBlock]):
         self._closing = _ClosingFence(self._opening) if self._opening else None
 
     def _open(self, line: str, blocks: list[CodeBlock]) -> None:
-        self._opening = _opening(line)
-        if self._opening is not None:
+        self._opening = _opening(line, self._item)
+        if self._opening is None:
+            self._item = _item_after(line, self._item)
+        else:
             self._index += 1
             if self._streaming:
                 blocks.append(self._block(closed=False))
@@ -204,8 +224,8 @@ def code_blocks(*, streaming: bool = False) -> Callable[[Observable[str]], Strea
         closing fence. A block that is not streamed is held until it is closed.
     Completes: a block that was not closed is emitted then, with `closed=False`.
     Errors: likewise, before the error.
-    Source: CommonMark 0.31, 4.5, without what is around the blocks: a fence in a block
-        quote, behind the mark of a list item or indented by four spaces is none.
+    Source: CommonMark 0.31, 4.5; a fence in a block quote, or right behind the mark of a
+        list item, is none.
 
     >>> import reactivex
     >>> answer = reactivex.of("See:\n``", "`py\n1", " + 1\n", "```\nDone.")

@@ -20,7 +20,7 @@ A piece costs its characters, one decoding for each value that became whole in i
 when the value is given away, one shallow copy of each open container (they share all
 that did not change) and of the open string. Those copies would be quadratic in a list
 of thousands or a string of a book's chapter. So what is heavy is given away when the
-text has grown by a hundredth since: all copies together are then at most some hundred
+text has grown by a 128th since: all copies together are then at most some hundred
 times the whole, in time and in the memory of who keeps them all.
 
 Only as much of the grammar is checked as it takes to find the way. The text as a whole
@@ -129,7 +129,7 @@ class GrowingValue:
         """Whether the value has changed since it was taken last, and the value.
 
         What it gives is never changed afterwards. A heavy value is said not to have
-        changed until the text has grown by a hundredth, or it is getting late.
+        changed until the text has grown by a 128th, or it is getting late.
         """
         if not late and self._is_heavy():
             return False, None

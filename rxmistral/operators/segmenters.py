@@ -92,15 +92,21 @@ _UNFIT = re.compile(r"[^\S ]|[\ud800-\udfff]|…")
 # ordinal numbers of German other than dates.
 _NO_END = {
     "de": re.compile(
-        r"\b(?:Abb|Bd|Fa|Hr|Jh|Jhd|Kap|Str|[Tt]el|[Vv]gl|Hauptstr"
+        r"\b(?:Abb|Bd|Dipl\.-Ing|[Ee]xkl|Fa|Gebr|[Ii]nkl|[Zz]zgl|Hr|Jh|Jhd|Kap|Str|[Tt]el|[Vv]gl|Hauptstr"
         r"|(?:[AaIi]m|[Dd](?:as|e[mnrs]|ie)|[Vv]om|[Zz]u[mr]|[Bb]eim|[Ss]eit|[Aa]b|[Bb]is"
         r"|[Jj]ede[mnrs]?|(?:[Ee]|[MmDdSs]e|[Kk]e)ine?[mnrs]?|[Ii]hre?[mnrs]?)\s\d{1,3})\.\s*\Z"
     ),
     "en": re.compile(r"\b(?:[Aa]pprox|[Dd]ir|[Ee]qs?|[Vv]ols?)\.\s*\Z"),
-    "fr": re.compile(
-        r"\b(?:D[rs]|MM?|Pr|Prof|Mmes?|Mlles?|Mgr|Me|[Cc]f|[Ee]nv|[Ff]ig|[Vv]ol|[Cc]hap)\.\s*\Z"
+    "es": re.compile(
+        r"\b(?:Dña|[Mm]tr[ao]|Pdt[ae]|[Aa]prox|[SD]r[as]?s?|Dr|[Pp]rofa?|Uds?|[Pp]ágs?|[Cc]ap|[Vv]ol)\.\s*\Z"
     ),
-    "it": re.compile(r"\b(?:[Aa]rtt?|[Pp]agg?|[Ff]ig|[Cc]ap|[Vv]ol)\.\s*\Z"),
+    "pt": re.compile(
+        r"\b(?:[SD]ra?s?|[Pp]rofa?|Av|Pe|Gov|Dep|[Pp]ágs?|[Cc]ap|[Tt]el|[Aa]prox|[Vv]ol)\.\s*\Z"
+    ),
+    "fr": re.compile(
+        r"\b(?:Ste?|[Bb]d|Cie|D[rs]|MM?|Pr|Prof|Mmes?|Mlles?|Mgr|Me|[Cc]f|[Ee]nv|[Ff]ig|[Vv]ol|[Cc]hap)\.\s*\Z"
+    ),
+    "it": re.compile(r"\b(?:[Aa]rch|[Aa]rtt?|[Pp]agg?|[Ff]ig|[Cc]ap|[Vv]ol)\.\s*\Z"),
 }
 _LOOK_BACK = 24  # characters that such an end may have
 

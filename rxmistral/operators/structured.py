@@ -201,7 +201,7 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
 
     Holds: the text, and an open number until something follows it. Where the open
         string has more than 4 kB, or the open lists and dicts more than 256 items, a
-        change until the text has grown by a hundredth or has ended, so that the cost
+        change until the text has grown by a 128th or has ended, so that the cost
         stays linear even if all values are kept.
     Emits: after each text that changed the value; no value changes once it was emitted,
         but they share what is the same in them. The last one is what

@@ -7,11 +7,11 @@ So a fragment looks for its call by these rules, the first that applies:
 1. It has an index: it goes on with the latest call of that index. Later fragments may
    carry another id, `"null"` or none, and the name again or an empty one.
 2. It has the id of an earlier call: it goes on with that.
-3. It has neither a name nor an id: it goes on with the last call.
+3. It has no name: it goes on with the last call.
 4. Else it begins a call. Two calls are never one only because both lack an index.
 
 By 1 and 2 nothing goes on with a call whose arguments are a whole JSON object already,
-if it brings a name and arguments of its own: some servers number all their calls alike.
+if it brings arguments or another name: some servers number all their calls alike.
 
 A call is certain to be complete when the answer has its finish_reason, or has ended as
 it should; and before that when a later call has begun and its own arguments are a whole
@@ -23,6 +23,7 @@ order in which they began, so one that is not certain holds back those behind it
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -31,9 +32,14 @@ from reactivex import Observable
 from ..machine import Machine, driven_by
 from ..models import CompletionEvent, FunctionCall, ToolCall
 from ..stream import Stream
+from .growing import GrowingValue
 from .parts import check_choice
+from .shapes import whole_shape
 
 __all__ = ["ToolCallGatherer", "tool_calls"]
+
+
+_CUT = ("length", "model_length")  # the reasons that end an answer in the middle
 
 
 class ToolCallGatherer:
@@ -53,16 +59,19 @@ class ToolCallGatherer:
             self._last = call
         return self._give(self._certain()) if len(self._begun) > 1 else []
 
-    def close(self) -> list[ToolCall]:
-        """The calls that are left when the answer has ended as it should."""
+    def close(self, *, cut: bool = False) -> list[ToolCall]:
+        """The calls that are left when the answer has ended; the last one of them only if
+        it is whole where the answer was `cut` by its length."""
+        if cut and self._begun and self._begun[-1].is_cut():
+            self._begun.pop()
         return self._give(len(self._begun))
 
     def _continued(self, fragment: ToolCall) -> _BegunCall | None:
         call_id = _real_id(fragment)
         if fragment.index is not None:
             call = self._by_index.get(fragment.index)
-        elif call_id is not None:
-            call = self._by_id.get(call_id)
+        elif call_id in self._by_id:
+            call = self._by_id[call_id]
         else:
             return None if fragment.function.name else self._last
         return None if call is None or call.cannot_go_on_with(fragment) else call
@@ -101,7 +110,7 @@ class _BegunCall:
         self._name: str | None = None
         self._object: dict[str, Any] | None = None
         self._text: list[str] = []
-        self._whole_at = -1  # how many pieces there were when they were found whole
+        self._json = GrowingValue(whole_shape(dict))  # reads each piece once
 
     def add(self, fragment: ToolCall) -> None:
         self._id = self._id or _real_id(fragment)
@@ -113,22 +122,22 @@ class _BegunCall:
             self._object = {**(self._object or {}), **arguments}
         elif arguments:
             self._text.append(arguments)
+            with suppress(ValueError, msgspec.MsgspecError, RecursionError):  # no JSON, then
+                self._json.feed(arguments)
 
     def cannot_go_on_with(self, fragment: ToolCall) -> bool:
-        return bool(
-            fragment.function.name and _brings_arguments(fragment.function) and self.is_whole()
-        )
+        if not self.is_whole():
+            return False
+        name = fragment.function.name
+        return bool(name and name != self._name) or _brings_arguments(fragment.function)
 
     def is_whole(self) -> bool:
         """Whether the arguments are a whole JSON object."""
-        if self._object is not None or len(self._text) == self._whole_at:
-            return True
-        if not self._text or not self._text[-1].rstrip().endswith("}"):
-            return False
-        if not _is_object("".join(self._text)):
-            return False
-        self._whole_at = len(self._text)
-        return True
+        return self._object is not None or self._json.closed
+
+    def is_cut(self) -> bool:
+        """Whether the arguments have begun and are not whole."""
+        return bool(self._text) and not self.is_whole()
 
     def tool_call(self) -> ToolCall:
         arguments = "".join(self._text) if self._object is None else self._object
@@ -149,14 +158,6 @@ def _brings_arguments(function: FunctionCall) -> bool:
     return bool(arguments.strip()) if isinstance(arguments, str) else arguments is not None
 
 
-def _is_object(text: str) -> bool:
-    try:
-        msgspec.json.decode(text, type=dict)
-    except (msgspec.MsgspecError, RecursionError):
-        return False
-    return True
-
-
 def tool_calls(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[ToolCall]]:
     """Completions into the complete tool calls of one answer.
 
@@ -169,8 +170,10 @@ def tool_calls(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Strea
     Emits: each call as soon as it is certain to be complete: another one has begun, or
         the finish_reason has come, or the end. Arguments are a string of JSON, or an
         object where the server sent one; an id that never came is None.
-    Holds: the call that is coming.
-    Errors: of the source; a call that was not complete is never emitted.
+    Holds: the call that is coming; and those behind one that has no arguments yet, which
+        may still get some.
+    Errors: of the source; a call that was not complete is never emitted, nor is one that
+        the finish_reason "length" cut.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
@@ -200,7 +203,7 @@ class _ToolCalls(Machine[CompletionEvent, ToolCall]):
                 if each.delta.tool_calls:
                     calls += self._gatherer.feed(each.delta.tool_calls)
                 if each.finish_reason and each.finish_reason != "error":
-                    calls += self._gatherer.close()
+                    calls += self._gatherer.close(cut=each.finish_reason in _CUT)
         return calls
 
     def close(self) -> list[ToolCall]:

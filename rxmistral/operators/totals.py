@@ -9,9 +9,12 @@ ten times ten thousand, and not a hundred times.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple, cast
 
+from msgspec import UNSET
 from reactivex import Observable, abc
 
 from ..machine import Machine, driven_by, operator
@@ -68,8 +71,10 @@ class ResponseBuilder:
 
     def snapshot(self) -> ChatCompletionResponse:
         """The same, with the choices left for who reads them."""
-        marked = [(choice, choice.mark()) for choice in self._growing()]
-        return _Snapshot(**self._head(), marked=marked)
+        response = ChatCompletionResponse(**self._head())
+        _choices.__set__(response, [_Marked(choice, choice.mark()) for choice in self._growing()])
+        response.__class__ = _Unread
+        return response
 
     def _head(self) -> dict[str, Any]:
         return {
@@ -139,21 +144,77 @@ class _GrowingChoice:
         )
 
 
-class _Snapshot(ChatCompletionResponse, kw_only=True):
-    """A response whose choices are put together when they are first read."""
+# --- snapshots that nobody has read ----------------------------------------------
 
-    marked: list[tuple[_GrowingChoice, _Mark]]
-
-    @property  # type: ignore[misc]  # in front of the field, to fill it when it is read
-    def choices(self) -> list[ChatCompletionChoice]:  # type: ignore[override]
-        if self.marked:
-            _choices.__set__(self, [choice.until(mark) for choice, mark in self.marked])
-            self.marked = []
-        read: list[ChatCompletionChoice] = _choices.__get__(self)
-        return read
+_choices: Any = ChatCompletionResponse.choices  # the field, behind the property below
 
 
-_choices: Any = ChatCompletionResponse.choices  # the Struct's own, behind the property
+class _Unread(ChatCompletionResponse):
+    """A response in whose `choices` only the marks stand; the first look puts the choices
+    there, and makes it a response like any other. It has no field of its own."""
+
+    @property  # type: ignore[misc]  # in front of the field
+    def choices(  # pyright: ignore[reportIncompatibleVariableOverride]
+        self,
+    ) -> list[ChatCompletionChoice]:
+        return _read(self).choices
+
+    @choices.setter
+    def choices(self, choices: list[ChatCompletionChoice]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        _read(self).choices = choices
+
+    def __repr__(self) -> str:
+        return repr(_read(self))
+
+    def __eq__(self, other: object) -> bool:
+        return _read(self) == other
+
+    def __reduce__(self) -> Any:
+        return _read(self).__reduce__()
+
+    def __copy__(self) -> Any:
+        return copy(_read(self))
+
+
+def _read(snapshot: _Unread) -> ChatCompletionResponse:
+    # Two threads may read at once; whoever comes second finds some choices there.
+    marked: list[_Marked | ChatCompletionChoice] = _choices.__get__(snapshot)
+    whole = [each.whole() if isinstance(each, _Marked) else each for each in marked]
+    _choices.__set__(snapshot, whole)
+    snapshot.__class__ = ChatCompletionResponse  # type: ignore[assignment]  # the base, again
+    return snapshot
+
+
+@dataclass
+class _Fields:
+    """The fields of a choice, for who encodes one."""
+
+    index: int
+    message: AssistantMessage
+    finish_reason: str
+    logprobs: ChatCompletionResponseChoiceLogprobs
+
+
+class _Marked:
+    """A choice, by what it was at some moment. msgspec takes it for a dataclass, so that
+    a snapshot that nobody has read is encoded as what it stands for."""
+
+    __slots__ = ("_choice", "_mark", "_whole")
+    __dataclass_fields__ = _Fields.__dataclass_fields__
+
+    def __init__(self, choice: _GrowingChoice, mark: _Mark) -> None:
+        self._choice = choice
+        self._mark = mark
+        self._whole: ChatCompletionChoice | None = None
+
+    def whole(self) -> ChatCompletionChoice:
+        if self._whole is None:
+            self._whole = self._choice.until(self._mark)
+        return self._whole
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self.whole(), name)
+        return UNSET if value is None else value
 
 
 def _joined(contents: list[str | list[ContentChunk]]) -> str | list[ContentChunk] | None:

@@ -58,6 +58,8 @@ class ScriptedServer:
     ) -> None:
         self._framing: Framing = framing
         self._model = model
+        if tls is not None and not isinstance(tls, ssl.SSLContext):
+            raise TypeError(f"tls must be an ssl.SSLContext, got {type(tls).__name__}")
         self._tls = tls
         self._scripts = [
             script if callable(script) else self._compose(script, number)

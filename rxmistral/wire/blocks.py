@@ -109,7 +109,7 @@ def post(url: str, headers: dict[str, str], body: bytes, authorization: str | No
 
     def authorize(prepared: PreparedRequest) -> PreparedRequest:
         if authorization is not None:
-            prepared.headers.setdefault("Authorization", authorization)
+            prepared.headers["Authorization"] = authorization
         return prepared
 
     return Request("POST", url, headers=headers, data=body, auth=authorize)
@@ -229,8 +229,10 @@ class _Reader(abc.DisposableBase):
     def _follow(self, session: Session, prepared: PreparedRequest) -> Response:
         """Send, and send again where redirected; each time over a watched connection."""
         for _ in range(session.max_redirects + 1):
+            # requests lets REQUESTS_CA_BUNDLE go before a session's own `verify`.
+            verify = None if session.verify is True else session.verify
             settings: dict[str, Any] = {
-                **session.merge_environment_settings(prepared.url or "", {}, True, None, None)
+                **session.merge_environment_settings(prepared.url or "", {}, True, verify, None)
             }
             _watch(session, prepared, settings)
             self._hold.check()

@@ -89,11 +89,14 @@ class Hold:
 
 def watch(pool: Any) -> None:
     """Make a urllib3 pool use watched connections, those that it has included."""
-    if not issubclass(pool.ConnectionCls, _Watched):
-        pool.ConnectionCls = _watched(pool.ConnectionCls)
-    for idle in list(pool.pool.queue):
-        if idle is not None and not isinstance(idle, _Watched):
-            idle.__class__ = _watched(idle.__class__)
+    # Several threads may do this at once: each looks once, and acts on what it saw.
+    connection_class = pool.ConnectionCls
+    if not issubclass(connection_class, _Watched):
+        pool.ConnectionCls = _watched(connection_class)
+    for idle in list(pool.pool.queue) if pool.pool is not None else ():
+        idle_class = idle.__class__
+        if idle is not None and not issubclass(idle_class, _Watched):
+            idle.__class__ = _watched(idle_class)
 
 
 # --- http.client's answer --------------------------------------------------------

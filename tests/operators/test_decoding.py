@@ -114,6 +114,10 @@ USAGE = '{"choices":[],"usage":{"total_tokens":3}}'
         (those(A, '{"choices":[],"error":"x"}'), ["a", ReportedError]),
         (those(A, '{"error":"x","choices":"none"}'), ["a", ReportedError]),
         (those(A, '{"error":"x","id":7}'), ["a", ReportedError]),
+        (those(A, '{"detail":"x"}'), ["a", ReportedError]),
+        (those(A, '{"message":"x"}'), ["a", ReportedError]),
+        (those(A, delta("b")[:-1] + ',"error":{"message":"x"}}', DONE), ["a", "b", ReportedError]),
+        (those(delta('"error": is a word'), STOP, DONE), ['"error": is a word', "", "end"]),
         (those(A, ServerSentEvent(event="error", data='{"message":"x"}')), ["a", ReportedError]),
         (those(A, ServerSentEvent(event="error", data=A)), ["a", ReportedError]),
         (those(A, ServerSentEvent(event="error")), ["a", ReportedError]),
@@ -123,7 +127,7 @@ USAGE = '{"choices":[],"usage":{"total_tokens":3}}'
         (those(A, "[]"), ["a", ChunkError]),
         (those(A, "null"), ["a", ChunkError]),
         (those(A, '"[DONE]"'), ["a", ChunkError]),
-        (those(A, '{"choices":[{"index":"0"}]}'), ["a", ChunkError]),
+        (those(A, '{"choices":[{"index":"first"}]}'), ["a", ChunkError]),
         # nothing at all
         (those("", " ", "\n", DONE), ["end"]),
     ],
@@ -168,7 +172,7 @@ def test_a_reported_error_carries_the_servers_words(
 
 
 def test_a_chunk_error_names_the_place_and_shows_the_data() -> None:
-    data = '{"choices":[{"index":"0"}]}'
+    data = '{"choices":[{"index":"first"}]}'
     [error] = collect(those(data))
     assert isinstance(error, ChunkError)
     assert error.data == data

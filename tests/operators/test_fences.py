@@ -153,3 +153,19 @@ def test_every_way_of_coming_gives_the_same() -> None:
         assert through(FenceReader(), pieces) == [
             CodeBlock("py", "1\r\n~~~\r\n 2\r\n", closed=True, info="py x")
         ]
+
+
+@pytest.mark.parametrize(
+    ("text", "content"),
+    [
+        ("1. Do:\n\n    ```py\n    a\n    ```\n", "a\n"),
+        ("- x\n  - y\n\n    ```py\n    a\n      b\n    ```\n", "a\n  b\n"),
+        ("10) x\n    ```py\n    a\n    ```\n", "a\n"),
+    ],
+)
+def test_a_fence_in_a_list_item_is_indented_as_the_item_is(text: str, content: str) -> None:
+    assert blocks(text) == [("py", content, True)]
+
+
+def test_a_fence_after_a_list_is_in_none() -> None:
+    assert blocks("- x\n\nDone.\n\n    ```\n    a\n    ```\n") == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import msgspec
@@ -138,6 +139,28 @@ CASES: dict[str, tuple[list[CompletionEvent], list[tuple[Any, ...]]]] = {
         [event(part(name="f", id="x")), event(part("", "g", id="y")), event(finish="tool_calls")],
         [("x", "f", ""), ("y", "g", "")],
     ),
+    "fragments of two calls that a server numbers alike": (
+        [
+            event(part("", "f", 0, id="x")),
+            event(part('{"a":1}', "", 0)),
+            event(part("", "g", 0, id="y")),
+            event(part('{"b":2}', "", 0)),
+            event(finish="tool_calls"),
+        ],
+        [("x", "f", '{"a":1}'), ("y", "g", '{"b":2}')],
+    ),
+    "a last fragment that is empty, with another id": (
+        [event(part('{"a":1}', "f", 0, id="x")), event(part("", "", 0, id="y"), finish="stop")],
+        [("x", "f", '{"a":1}')],
+    ),
+    "fragments without an index, with another id and an empty name": (
+        [event(part('{"a":', "f", id="x")), event(part("1}", "", id="y")), event(finish="stop")],
+        [("x", "f", '{"a":1}')],
+    ),
+    "an answer that its length cut in the middle of a call": (
+        [event(part('{"a":1}', "f", 0), part('{"b":', "g", 1)), event(finish="length")],
+        [(None, "f", '{"a":1}')],
+    ),
     "the end without a finish_reason": (
         [event(part('{"a":1}', "f", 0, id="x"))],
         [("x", "f", '{"a":1}')],
@@ -229,3 +252,20 @@ def test_calls_cut_and_interleaved_anyhow_come_out_as_they_were(
     calls = gathered(*events, event(finish="tool_calls"))
     assert [json.loads(str(call.function.arguments)) for call in calls] == objects
     assert [call.id for call in calls] == [f"id{index}" for index in range(len(objects))]
+
+
+def test_each_piece_of_the_arguments_is_read_once() -> None:
+    """Pieces that end as an object does, and names that come again, do not have the whole
+    read again."""
+    gatherer = ToolCallGatherer()
+    pieces = ['{"a":[', *["{},"] * 3000, "{}]}"]
+    (begin,) = event(part("", "f", 0)).data.choices[0].delta.tool_calls or ()
+    gatherer.feed([begin])
+    (other,) = event(part("{}", "g", 1)).data.choices[0].delta.tool_calls or ()
+    calls = gatherer.feed([other])
+    began = time.thread_time()
+    for piece in pieces:
+        (fragment,) = event(part(piece, "f", 0)).data.choices[0].delta.tool_calls or ()
+        calls += gatherer.feed([fragment])
+    assert [call.function.name for call in calls] == ["f"]
+    assert time.thread_time() - began < 2  # seconds of the processor; read again, it is minutes

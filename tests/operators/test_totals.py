@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
+import pytest
 import reactivex
 from reactivex.subject import Subject
 
@@ -159,6 +163,37 @@ def test_a_snapshot_that_was_read_is_the_response() -> None:
     assert snapshot.choices == builder.response().choices
     assert snapshot.choices is snapshot.choices
     assert isinstance(snapshot.choices[0].message.content[0], ThinkChunk)  # type: ignore[union-attr,index]
+
+
+def unread() -> ChatCompletionResponse:
+    builder = ResponseBuilder()
+    builder.feed(event("Hi", finish="stop"))
+    return builder.snapshot()
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        lambda snapshot: snapshot.choices,
+        repr,
+        msgspec.json.encode,
+        msgspec.to_builtins,
+        lambda snapshot: pickle.loads(pickle.dumps(snapshot)),
+        copy.copy,
+        lambda snapshot: snapshot == response(event("Hi", finish="stop")),
+    ],
+)
+def test_whoever_looks_at_a_snapshot_sees_a_response(look: Callable[[Any], object]) -> None:
+    assert look(unread()) == look(response(event("Hi", finish="stop")))
+
+
+def test_a_snapshot_has_the_fields_of_a_response_and_can_be_changed_as_one() -> None:
+    snapshot = unread()
+    assert isinstance(snapshot, ChatCompletionResponse)
+    assert snapshot.__struct_fields__ == ChatCompletionResponse.__struct_fields__
+    snapshot.choices = []
+    assert snapshot.choices == []
+    assert type(snapshot) is ChatCompletionResponse
 
 
 def test_a_snapshot_joins_no_text_before_it_is_read() -> None:

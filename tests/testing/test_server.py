@@ -1003,3 +1003,8 @@ def test_twenty_thousand_frames_are_sent_quickly(plain: Transport) -> None:
         assert time.monotonic() - began < 3
         assert received.count(b"word ") == 20_000
         assert server.requests[0].frames == 20_002
+
+
+def test_tls_takes_a_context_and_nothing_else() -> None:
+    with pytest.raises(TypeError, match="must be an ssl"):
+        ScriptedServer(tls=True)  # type: ignore[arg-type]

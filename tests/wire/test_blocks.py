@@ -5,12 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import socket
+import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import certifi
 import pytest
 import requests
 from faces import BOUND, Face, by_for, eventually
@@ -830,3 +832,13 @@ def test_a_compression_that_nothing_decodes_is_named(session: requests.Session) 
     script = [steps.header("Content-Encoding", "rot13"), "Hi"]
     with ScriptedServer(script) as server, pytest.raises(ProtocolError, match="rot13"):
         list(blocks(requests.Request("POST", server.url), session=session))
+
+
+def test_a_session_s_own_certificates_go_before_the_environment_s(
+    session: requests.Session, server_tls: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", certifi.where())
+    session.trust_env = True
+    with ScriptedServer(["Hi"], tls=server_tls) as server:
+        request = requests.Request("POST", server.url)
+        assert b"Hi" in b"".join(blocks(request, session=session))
