@@ -75,14 +75,18 @@ class EventStream(Stream[CompletionEvent]):
         self._live = WeakSet()  # of what is subscribed from now on
 
     def _open(self) -> Gate:
-        if self._gate is None:
+        with self.lock:  # others may close the Stream, or read it, meanwhile
+            gate = self._gate
+            if gate is not None:
+                return gate
             self._gate = gate = Gate(self._latest)
-            self._track(gate, self._live)
-            gate.subscribe_to(self._connect(gate))
-        return self._gate
+        self._track(gate, self._live)
+        gate.subscribe_to(self._connect(gate))
+        return gate
 
     def _forget_gate(self) -> None:
-        gate, self._gate = self._gate, None
+        with self.lock:
+            gate, self._gate = self._gate, None
         if gate is not None:
             gate.dispose()
 
@@ -94,12 +98,13 @@ class EventStream(Stream[CompletionEvent]):
         live = self._live
         with self.lock:  # whoever comes first has the gate
             gate, self._gate = self._gate, None
-        if gate is None:
-            gate = Gate(self._latest, observer)
-            gate.subscribe_to(self._connect(gate), scheduler)
-        else:
+        if gate is not None:
+            self._track(gate, live)
             gate.attach(observer)
+            return gate
+        gate = Gate(self._latest, observer)
         self._track(gate, live)
+        gate.subscribe_to(self._connect(gate), scheduler)
         return gate
 
     def __del__(self) -> None:

@@ -583,7 +583,11 @@ PROGRAMS = {
     """,
     "subscribe in with, and wait": """
         with stream as opened:
-            opened.subscribe(lambda _: print("begun", flush=True))
+            begun = threading.Event()
+            opened.subscribe(lambda _: begun.set())
+            print("subscribed", flush=True)
+            begun.wait()
+            print("begun", flush=True)
             threading.Event().wait()
     """,
     "response": """
@@ -617,8 +621,10 @@ def test_ctrl_c_ends_the_program_and_closes_the_socket(program: str, phase: str)
         )
         with process:
             (request,) = server.wait_for_requests(1, timeout=30)
+            assert process.stdout is not None
+            if "subscribed" in program:  # Ctrl-C before it has is another matter
+                assert process.stdout.readline() == b"subscribed\n"
             if phase == "in the middle":
-                assert process.stdout is not None
                 assert process.stdout.readline() == b"begun\n"
             process.send_signal(signal.SIGINT)
             assert request.wait_closed(BOUND)

@@ -90,11 +90,16 @@ def blocks(
         # The scheduler that run() and await hand in is not for a source that blocks: it
         # may be an event loop's.
         reader = _Reader(observer, request, session, timeouts, on_response)
-        Thread(
+        thread = Thread(
             target=reader.read,
             name="rxmistral-reader",
             daemon=None if being_iterated.get() is None else True,
-        ).start()
+        )
+        try:
+            thread.start()
+        except BaseException:  # Ctrl-C, while it waits for the thread to begin
+            reader.dispose()
+            raise
         return reader
 
     return Stream(subscribe)
