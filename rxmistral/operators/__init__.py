@@ -13,11 +13,11 @@ from .decoding import completions
 from .ending import until_finished
 from .fences import CodeBlock, code_blocks
 from .guarding import guarded
+from .json_operators import items, parsed, partials
 from .parts import deltas, text, thinking
 from .pieces import paragraphs, text_lines, words
-from .segmentation import sentences
-from .segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
-from .structured import items, parsed, partials
+from .sentence_operator import sentences
+from .sentence_segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
 from .tags import think_tags
 from .timing import coalesced, paced
 from .tools import tool_calls

@@ -11,7 +11,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from ..errors import GuardError
 from ..stream import Stream
-from .unfinished import unfinished
+from .guarding_patterns import unfinished
 
 __all__ = ["Guard", "guarded"]
 

@@ -32,9 +32,9 @@ from reactivex import Observable
 from ..machine import Machine, driven_by
 from ..models import CompletionEvent, FunctionCall, ToolCall
 from ..stream import Stream
-from .growing import GrowingValue
+from .json_growing import GrowingValue
+from .json_shapes import whole_shape
 from .parts import check_choice
-from .shapes import whole_shape
 
 __all__ = ["ToolCallGatherer", "tool_calls"]
 

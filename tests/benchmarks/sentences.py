@@ -18,9 +18,9 @@ from pathlib import Path
 
 import reactivex
 
-from rxmistral.operators.cutting import SentenceCutter
-from rxmistral.operators.segmentation import sentences
-from rxmistral.operators.segmenters import default_segmenter
+from rxmistral.operators.sentence_cutter import SentenceCutter
+from rxmistral.operators.sentence_operator import sentences
+from rxmistral.operators.sentence_segmenters import default_segmenter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "operators"))
 

@@ -8,8 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.operators import segmenters
-from rxmistral.operators.segmenters import SpanSegmenter, StringSegmenter, default_segmenter
+from rxmistral.operators import sentence_segmenters
+from rxmistral.operators.sentence_segmenters import (
+    SpanSegmenter,
+    StringSegmenter,
+    default_segmenter,
+)
 
 
 def boundaries(text: str, language: str = "en") -> list[int]:
@@ -44,7 +48,7 @@ def test_a_panic_finds_no_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
     def panic(language: str, text: str) -> list[str]:
         raise PanicException
 
-    monkeypatch.setattr(segmenters, "segment", panic)
+    monkeypatch.setattr(sentence_segmenters, "segment", panic)
     assert boundaries("One. Two.") == []
 
 
@@ -52,7 +56,7 @@ def test_what_is_no_panic_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(language: str, text: str) -> list[str]:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(segmenters, "segment", interrupted)
+    monkeypatch.setattr(sentence_segmenters, "segment", interrupted)
     with pytest.raises(KeyboardInterrupt):
         boundaries("One. Two.")
 
@@ -80,7 +84,7 @@ def test_no_sentence_ends_with_what_the_lists_of_sentencex_lack(language: str, t
 
 
 def test_without_sentencex_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(segmenters, "segment", None)
+    monkeypatch.setattr(sentence_segmenters, "segment", None)
     with pytest.raises(
         ModuleNotFoundError, match=r"pip install 'rxmistral\[sentences\]'"
     ) as raised:

@@ -22,8 +22,8 @@ from reactivex import Observable
 from ..errors import InvalidAnswerError
 from ..machine import Machine, driven_by
 from ..stream import Stream
-from .growing import GrowingValue, MalformedError
-from .shapes import Record, Shape, shape_of, whole_shape
+from .json_growing import GrowingValue, MalformedError
+from .json_shapes import Record, Shape, shape_of, whole_shape
 
 __all__ = ["items", "parsed", "partials"]
 

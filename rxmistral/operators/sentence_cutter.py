@@ -2,7 +2,7 @@
 
 A sentence has to be out early, and what is out can never be taken back: while text
 comes in, "He lives in the U.S." may be a sentence or the half of one. An engine that
-knows whole texts (`segmenters`) is therefore asked about the text so far, but
+knows whole texts (`sentence_segmenters`) is therefore asked about the text so far, but
 
 - only at fixed points of the text, never at the end of what happens to have come, so
   that the sentences do not depend on how the text was cut: at the first visible
@@ -31,7 +31,7 @@ import re
 from collections.abc import Generator, Iterable, Sequence
 from typing import Any, TypeAlias
 
-from .segmenters import SentenceSegmenter
+from .sentence_segmenters import SentenceSegmenter
 
 __all__ = ["SentenceCutter"]
 

@@ -11,8 +11,8 @@ from reactivex.disposable import CompositeDisposable, SerialDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..stream import Stream
-from .cutting import SentenceCutter
-from .segmenters import SentenceSegmenter, default_segmenter
+from .sentence_cutter import SentenceCutter
+from .sentence_segmenters import SentenceSegmenter, default_segmenter
 
 __all__ = ["sentences"]
 

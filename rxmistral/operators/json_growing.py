@@ -37,7 +37,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from .shapes import Kinds, Record, Shape
+from .json_shapes import Kinds, Record, Shape
 
 __all__ = ["GrowingValue", "MalformedError"]
 

@@ -19,8 +19,8 @@ from sentence_texts import (
     Case,
 )
 
-from rxmistral.operators.cutting import SentenceCutter
-from rxmistral.operators.segmenters import default_segmenter
+from rxmistral.operators.sentence_cutter import SentenceCutter
+from rxmistral.operators.sentence_segmenters import default_segmenter
 
 ALL = [*ENGLISH, *MARKDOWN, *NEWLINES, *GERMAN, *ROMANCE, *CHINESE_AND_JAPANESE]
 

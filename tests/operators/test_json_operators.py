@@ -24,7 +24,7 @@ from reactivex.testing.subscription import Subscription
 
 from rxmistral.arguments import encode_body
 from rxmistral.errors import InvalidAnswerError
-from rxmistral.operators.structured import items, parsed, partials
+from rxmistral.operators.json_operators import items, parsed, partials
 from rxmistral.stream import Stream
 
 on_next, on_completed, on_error = (

@@ -13,8 +13,8 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
 from rxmistral import Stream
-from rxmistral.operators import segmenters
-from rxmistral.operators.segmentation import sentences
+from rxmistral.operators import sentence_segmenters
+from rxmistral.operators.sentence_operator import sentences
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,
@@ -193,10 +193,10 @@ def test_what_the_segmenter_raises_at_the_end_takes_the_place_of_the_end() -> No
 def test_with_a_segmenter_of_ones_own_sentencex_is_not_needed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(segmenters, "segment", None)
+    monkeypatch.setattr(sentence_segmenters, "segment", None)
     with pytest.raises(ModuleNotFoundError, match="pip install"):
         sentences()
-    own = segmenters.StringSegmenter(lambda text: [text[: text.find(".") + 1]])
+    own = sentence_segmenters.StringSegmenter(lambda text: [text[: text.find(".") + 1]])
     assert list(reactivex.of("One. Two").pipe(sentences(segmenter=own))) == ["One. ", "Two"]
 
 
