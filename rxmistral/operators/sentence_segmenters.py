@@ -104,7 +104,7 @@ _NO_END = {
         r"\b(?:[SD]ra?s?|[Pp]rofa?|Av|Pe|Gov|Dep|[Pp]ágs?|[Cc]ap|[Tt]el|[Aa]prox|[Vv]ol)\.\s*\Z"
     ),
     "fr": re.compile(
-        r"\b(?:Ste?|[Bb]d|Cie|D[rs]|MM?|Pr|Prof|Mmes?|Mlles?|Mgr|Me|[Cc]f|[Ee]nv|[Ff]ig|[Vv]ol|[Cc]hap)\.\s*\Z"
+        r"\b(?:J\.-C|Ste?|[Bb]d|Cie|D[rs]|MM?|Pr|Prof|Mmes?|Mlles?|Mgr|Me|[Cc]f|[Ee]nv|[Ff]ig|[Vv]ol|[Cc]hap)\.\s*\Z"
     ),
     "it": re.compile(r"\b(?:[Aa]rch|[Aa]rtt?|[Pp]agg?|[Ff]ig|[Cc]ap|[Vv]ol)\.\s*\Z"),
 }
