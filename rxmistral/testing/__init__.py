@@ -20,9 +20,9 @@ and when it hung up.
 The words of a script are in `rxmistral.testing.steps`.
 """
 
-from rxmistral.testing import steps
-from rxmistral.testing.received import ReceivedRequest
-from rxmistral.testing.server import ScriptedServer
-from rxmistral.testing.steps import Script, Step
+from . import steps
+from .received import ReceivedRequest
+from .server import ScriptedServer
+from .steps import Script, Step
 
 __all__ = ["ReceivedRequest", "Script", "ScriptedServer", "Step", "steps"]

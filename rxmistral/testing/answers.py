@@ -13,7 +13,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from rxmistral.testing.steps import (
+from .steps import (
     Act,
     Chunks,
     Header,

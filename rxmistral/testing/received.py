@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from rxmistral.testing.connection import Connection
+from .connection import Connection
 
 _HEAD_LIMIT = 1 << 20
 

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable
 from typing import Literal, Self, TypeAlias
 
-from rxmistral.testing.answers import Answer, Framing, compose
-from rxmistral.testing.connection import Bell, Connection, PeerClosedError, StoppedError
-from rxmistral.testing.received import ReceivedRequest, read_request
-from rxmistral.testing.steps import Script, Wait, status
+from .answers import Answer, Framing, compose
+from .connection import Bell, Connection, PeerClosedError, StoppedError
+from .received import ReceivedRequest, read_request
+from .steps import Script, Wait, status
 
 ScriptFunction: TypeAlias = Callable[[ReceivedRequest], Script]
 """Makes the script for a request. Runs on the thread of the connection, so several may run at once."""
