@@ -360,7 +360,9 @@ def _is_error(value: object) -> bool:
         return False
     if value.get("object") == "error" or value.get("error"):
         return True
-    return "choices" not in value and ("detail" in value or isinstance(value.get("message"), str))
+    return "choices" not in value and bool(
+        value.get("detail") or isinstance(value.get("message"), str)
+    )
 
 
 def redacted(error: E, secret: str) -> E:

@@ -37,7 +37,6 @@ D = TypeVar("D")
 E = TypeVar("E")
 F = TypeVar("F")
 G = TypeVar("G")
-H = TypeVar("H")
 T_out = TypeVar("T_out", covariant=True)
 
 Operator = Callable[[Observable[A]], Observable[B]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from typing import Any
 
@@ -165,8 +166,6 @@ async def _use(client: Mistral) -> None:
 
 
 def test_an_async_with_closes_them_too() -> None:
-    import asyncio
-
     with ScriptedServer(HELLO) as server:
         asyncio.run(_use(Mistral(server_url=server.url)))
         assert server.wait_idle()

@@ -275,6 +275,7 @@ def test_an_event_that_reports_an_error_is_one(data: str, event: str, said: Said
         '{"error":false}',
         '{"message":"hi","choices":[]}',
         '{"message":{"role":"assistant"}}',
+        '{"detail":null}',
         '{"object":"chat.completion.chunk"}',
     ],
 )

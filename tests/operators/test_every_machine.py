@@ -1,4 +1,4 @@
-"""What holds for each operator that holds text back, whatever it makes of it."""
+"""What is true of each operator that holds text back, whatever it makes of it."""
 
 from __future__ import annotations
 
