@@ -3,7 +3,8 @@
     request ──▶ block ──▶ line ──▶ event ──▶ completion ──▶ delta ──▶ text ──▶ sentence
     client      wire/                        operators/
 
-`client` asks and composes the way, `answer` is what a call gives, `stream` is what can
+`client` asks, `run` composes the way and walks it as often as the `policies` say,
+`answer` is what a call gives, `stream` is what can
 be subscribed to, looped over and awaited, `wire` is HTTP and Server-Sent Events,
 `models` are Mistral's words, `operators` are what goes into a pipe, `errors` is what
 can go wrong, and `testing` is a server that answers as scripted.
@@ -68,12 +69,14 @@ from .models import (
     ToolConfiguration,
     ToolMessage,
     ToolReferenceChunk,
+    UnfinishedToolCall,
     UnknownContentChunk,
     UsageInfo,
     UserMessage,
 )
 from .operators import (
     CodeBlock,
+    Outcome,
     SentenceSegmenter,
     SpanSegmenter,
     StringSegmenter,
@@ -84,6 +87,7 @@ from .operators import (
     finish_reason,
     guarded,
     items,
+    on_outcome,
     paced,
     paragraphs,
     parsed,
@@ -100,6 +104,7 @@ from .operators import (
     usage,
     words,
 )
+from .policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
 from .stream import Stream
 from .wire import ServerSentEvent
 
@@ -140,6 +145,13 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "JSONSchema",
     "Prediction",
     "GuardrailConfig",
+    # what a call does beside asking once
+    "Timeouts",
+    "Retry",
+    "RetryConfig",
+    "BackoffStrategy",
+    "Resume",
+    "Limit",
     # the stream, and what is in it
     "Stream",
     "EventStream",
@@ -150,6 +162,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "CompletionResponseStreamChoice",
     "DeltaMessage",
     "ToolCall",
+    "UnfinishedToolCall",
     "FunctionCall",
     "UsageInfo",
     "ChatCompletionResponse",
@@ -168,6 +181,8 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "finish_reason",
     "snapshots",
     "to_response",
+    "on_outcome",
+    "Outcome",
     "sentences",
     "SentenceSegmenter",
     "SpanSegmenter",

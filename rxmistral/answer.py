@@ -12,36 +12,35 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from functools import partial
 from threading import Event, Lock, Thread
 from typing import Any, Self
 from weakref import WeakSet
 
 from reactivex import abc
-from reactivex.disposable import SingleAssignmentDisposable
 
-from .errors import redacted
 from .iteration import being_iterated
 from .models import CompletionEvent
+from .operators.outcomes import Outcome, Status, counted
+from .run import Call, Run
 from .stream import Stream
 from .wire.blocks import Response
 
-__all__ = ["EventStream", "EventStreamAsync", "Gate"]
+__all__ = ["EventStream", "EventStreamAsync"]
 
 Observer = abc.ObserverBase[CompletionEvent]
-Connect = Callable[["Gate"], Stream[CompletionEvent]]
 
 
 class EventStream(Stream[CompletionEvent]):
     """An answer of Mistral as a Stream of `CompletionEvent`s.
 
     Args:
-        connect: Composes the way of one answer, and tells the gate what is sent and
-            what comes back.
+        call: What each reader asks for.
     """
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, call: Call) -> None:
         super().__init__()
-        self._connect = connect
+        self._call = call
         self._latest = _Latest()
         self._gate: Gate | None = None
         self._live = WeakSet()
@@ -64,6 +63,11 @@ class EventStream(Stream[CompletionEvent]):
                 raise
         return self._latest.known()
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of the latest request; None as long as that goes on."""
+        return self._latest.outcome()
+
     def close(self) -> None:
         """Stop every reading of this Stream, from any thread; never blocks. A loop that
         reads it ends."""
@@ -81,7 +85,7 @@ class EventStream(Stream[CompletionEvent]):
                 return gate
             self._gate = gate = Gate(self._latest)
         self._track(gate, self._live)
-        gate.subscribe_to(self._connect(gate))
+        gate.start(self._call)
         return gate
 
     def _forget_gate(self) -> None:
@@ -93,7 +97,9 @@ class EventStream(Stream[CompletionEvent]):
     # Not a function that Stream.__init__ is given: the Stream would hold itself through
     # it, and one that was opened and abandoned its connection.
     def _subscribe_core(
-        self, observer: Observer, scheduler: abc.SchedulerBase | None = None
+        self,
+        observer: Observer,
+        scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002  # a source that blocks needs none
     ) -> abc.DisposableBase:
         live = self._live
         with self.lock:  # whoever comes first has the gate
@@ -104,7 +110,7 @@ class EventStream(Stream[CompletionEvent]):
             return gate
         gate = Gate(self._latest, observer)
         self._track(gate, live)
-        gate.subscribe_to(self._connect(gate), scheduler)
+        gate.start(self._call)
         return gate
 
     def __del__(self) -> None:
@@ -156,6 +162,13 @@ class _Latest:
 
     response: Response | None = None
     opened: Future[None] | None = None
+    conclude: Callable[[], Outcome] | None = None
+    concluded: Outcome | None = None
+
+    def outcome(self) -> Outcome | None:
+        if self.concluded is None and self.conclude is not None:
+            self.concluded = self.conclude()
+        return self.concluded
 
     def known(self) -> Response:
         if self.response is None:
@@ -164,38 +177,34 @@ class _Latest:
 
 
 class Gate(Observer, abc.DisposableBase):
-    """Between one answer and who reads it: holds the answer back, from its headers on,
-    until somebody does, and keeps the key out of its error."""
+    """Between one run and who reads it: holds the answer back, from its headers on,
+    until somebody does."""
 
     def __init__(self, latest: _Latest, observer: Observer | None = None) -> None:
         self.opened: Future[None] = Future()
         latest.response, latest.opened = None, self.opened
+        latest.conclude = latest.concluded = None
         self._latest = latest
         self._observer = observer
-        self._secret = ""
         self._attached = Event()
         self._ended = Event()
         self._ending: Callable[[Observer], None] | None = None
         self._lock = Lock()
-        self._subscription = SingleAssignmentDisposable()
+        self._run: Run | None = None
 
-    def subscribe_to(
-        self, source: Stream[CompletionEvent], scheduler: abc.SchedulerBase | None = None
-    ) -> None:
+    def start(self, call: Call) -> None:
         if self._observer is not None:  # nothing to hold back: the items pass it by
-            self._subscription.disposable = source.subscribe(
-                self._observer.on_next, self.on_error, self.on_completed, scheduler=scheduler
-            )
+            self._start(call, self._observer.on_next)
             return
         token = being_iterated.set(self)
         try:
-            self._subscription.disposable = source.subscribe(self)
+            self._start(call, self.on_next)
         finally:
             being_iterated.reset(token)
 
-    def sending(self, authorization: str | None) -> None:
-        """A request is about to be sent, with this Authorization."""
-        self._secret = (authorization or "").rpartition(" ")[2]
+    def _start(self, call: Call, on_next: Callable[[CompletionEvent], None]) -> None:
+        self._run = Run(call, self.answered, on_next, self.on_error, self.on_completed)
+        self._run.start()
 
     def answered(self, response: Response) -> None:
         """Its headers are here."""
@@ -208,6 +217,8 @@ class Gate(Observer, abc.DisposableBase):
             self.opened.set_result(None)
 
     def attach(self, observer: Observer) -> None:
+        if self._run is not None:
+            self._run.tally.report_to(counted.get())
         with self._lock:
             self._observer, ending = observer, self._ending
         self._attached.set()
@@ -225,11 +236,12 @@ class Gate(Observer, abc.DisposableBase):
             self._observer.on_next(value)
 
     def on_error(self, error: Exception) -> None:
-        shown = redacted(error, self._secret)
-        self._fail(shown)
-        self._end(lambda observer: observer.on_error(shown))
+        self._conclude(error)
+        self._fail(error)
+        self._end(lambda observer: observer.on_error(error))
 
     def on_completed(self) -> None:
+        self._conclude(None)
         self._open()
         self._end(lambda observer: observer.on_completed())
 
@@ -247,8 +259,16 @@ class Gate(Observer, abc.DisposableBase):
         finally:
             self._ended.set()
 
+    def _conclude(self, error: BaseException | None, status: Status | None = None) -> None:
+        """Only the first ending counts, and only that of the latest request."""
+        run, latest = self._run, self._latest
+        if run is not None and latest.opened is self.opened and latest.conclude is None:
+            latest.conclude = partial(run.outcome, error, status)
+
     def dispose(self) -> None:
-        self._subscription.dispose()
+        if self._run is not None:
+            self._run.dispose()
+        self._conclude(None, "cancelled")
         self._attached.set()
         self._ended.set()
         self._fail(RuntimeError("the stream was closed before the headers came"))

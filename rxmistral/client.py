@@ -3,6 +3,8 @@
 `chat.stream(...)` is nothing but the way of an answer, composed:
 
     blocks(request).pipe(lines(), events(), completions())
+
+once, or as often as the policies of the call say (see `run`).
 """
 
 from __future__ import annotations
@@ -11,32 +13,27 @@ import math
 import os
 import re
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from dataclasses import replace
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Self, Unpack
+from typing import Self, TypeVar, Unpack
 from urllib.parse import urlsplit
 
-from .answer import EventStream, EventStreamAsync, Gate
+from msgspec import UNSET, UnsetType
+
+from .answer import EventStream, EventStreamAsync
 from .arguments import AnyMessage, ChatArguments, encode_body
-from .models import CompletionEvent
-from .operators import completions
-from .stream import Stream
-from .wire import MAX_EVENT_BYTES, blocks, check_max_bytes, events, lines
-from .wire.blocks import (
-    CONNECT_TIMEOUT,
-    READ_TIMEOUT,
-    Request,
-    Response,
-    Session,
-    open_session,
-    post,
-)
+from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
+from .policies.retry import as_retry
+from .run import Call, Policies
+from .wire import MAX_EVENT_BYTES, check_max_bytes
+from .wire.blocks import Session, open_session
 
 __version__ = "0.1.0"
 __all__ = ["KEY_VARIABLE", "SERVERS", "Chat", "Mistral"]
+
+T = TypeVar("T")
 
 SERVERS = {
     "global": "https://api.mistral.ai",
@@ -73,8 +70,15 @@ class Mistral:
         server: "global", "eu" or "us".
         server_url: Any server that speaks the same; goes before `server`. The path
             `/v1/chat/completions` is added to it. On this machine it needs no key.
-        timeout_ms: How long the server may stay silent, in milliseconds; 60 000 if not
-            given. Connecting may take 10 s.
+        timeout_ms: How long the server may be silent, before anything useful comes and
+            after, in milliseconds: `first` and `gap` of the timeouts.
+        timeouts: How long to wait for what; by default 10 s for a connection, 60 s for
+            the first text, 60 s between two.
+        retry: Whether to ask again where nothing useful came; by default not. The
+            official SDK's `RetryConfig` will do.
+        resume: Whether to go on with an answer that broke; by default not.
+        limit: How many streams at once, and how many requests a minute.
+        retry_config: The official SDK's word for `retry`.
         session: A `requests.Session` of your own, with its proxies, certificates and
             adapters; it is used as it is and never closed.
         accept_clean_end: Take any clean end of an answer for an end, for servers that
@@ -89,6 +93,11 @@ class Mistral:
         server: str | None = None,
         server_url: str | None = None,
         timeout_ms: float | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | RetryConfig | None = None,
+        resume: Resume | None = None,
+        limit: Limit | None = None,
+        retry_config: Retry | RetryConfig | None = None,
         session: Session | None = None,
         accept_clean_end: bool = False,
         max_event_bytes: int = MAX_EVENT_BYTES,
@@ -100,7 +109,12 @@ class Mistral:
         check_max_bytes(max_event_bytes)
         self._api_key = api_key
         self._server_url = _base_url(server_url) if server_url else _server(server)
-        self._timeout = _seconds(timeout_ms)
+        self._policies = Policies(
+            timeouts=_timeouts(timeouts, timeout_ms, Timeouts()),
+            retry=as_retry(_either("retry", retry, "retry_config", retry_config)),
+            resume=_checked("resume", resume, Resume),
+            limit=_checked("limit", limit, Limit),
+        )
         self._own_session = session is None
         self._session = session or open_session()
         self._accept_clean_end = accept_clean_end
@@ -130,25 +144,6 @@ class Mistral:
     ) -> None:
         self.__exit__(kind, error, traceback)
 
-    def _answer(
-        self,
-        timeout: float,
-        make_request: Callable[[], Request],
-        on_response: Callable[[Response], None],
-    ) -> Stream[CompletionEvent]:
-        """The way of an answer."""
-        return blocks(
-            make_request,
-            session=self._session,
-            connect_timeout=CONNECT_TIMEOUT,
-            read_timeout=timeout,
-            on_response=on_response,
-        ).pipe(
-            lines(max_bytes=self._max_event_bytes),
-            events(max_bytes=self._max_event_bytes),
-            completions(accept_clean_end=self._accept_clean_end),
-        )
-
     def _authorize(self, url: str) -> Callable[[], str | None]:
         """A function that gives the Authorization header of a request to this URL."""
         key = self._api_key
@@ -177,6 +172,11 @@ class Chat:
         messages: Iterable[AnyMessage],
         server_url: str | None = None,
         timeout_ms: float | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | RetryConfig | UnsetType | None = UNSET,
+        resume: Resume | UnsetType | None = UNSET,
+        limit: Limit | UnsetType | None = UNSET,
+        retries: Retry | RetryConfig | UnsetType | None = UNSET,
         http_headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, object] | None = None,
         **arguments: Unpack[ChatArguments],
@@ -191,6 +191,9 @@ class Chat:
             messages: The conversation: structs, or mappings with a `role`.
             server_url: For this call, instead of the client's.
             timeout_ms: For this call, instead of the client's; milliseconds.
+            timeouts, retry, resume, limit: For this call, instead of the client's; None
+                turns off what the client has.
+            retries: The official SDK's word for `retry`.
             http_headers: Headers to add or to replace.
             extra_body: Fields of the request that this version does not know.
             **arguments: Everything else that may be asked; see `ChatArguments`.
@@ -199,8 +202,9 @@ class Chat:
             TypeError, ValueError: An argument cannot be sent as it is; or there is no
                 key. Nothing was sent.
         """
+        policies = self._policies(timeout_ms, timeouts, retry, retries, resume, limit)
         return EventStream(
-            self._ask(model, messages, server_url, timeout_ms, http_headers, extra_body, arguments)
+            self._call(model, messages, server_url, policies, http_headers, extra_body, arguments)
         )
 
     def stream_async(
@@ -210,6 +214,11 @@ class Chat:
         messages: Iterable[AnyMessage],
         server_url: str | None = None,
         timeout_ms: float | None = None,
+        timeouts: Timeouts | None = None,
+        retry: Retry | RetryConfig | UnsetType | None = UNSET,
+        resume: Resume | UnsetType | None = UNSET,
+        limit: Limit | UnsetType | None = UNSET,
+        retries: Retry | RetryConfig | UnsetType | None = UNSET,
         http_headers: Mapping[str, str] | None = None,
         extra_body: Mapping[str, object] | None = None,
         **arguments: Unpack[ChatArguments],
@@ -219,41 +228,54 @@ class Chat:
 
         Args: as for `stream`.
         """
+        policies = self._policies(timeout_ms, timeouts, retry, retries, resume, limit)
         return EventStreamAsync(
-            self._ask(model, messages, server_url, timeout_ms, http_headers, extra_body, arguments)
+            self._call(model, messages, server_url, policies, http_headers, extra_body, arguments)
         )
 
-    def _ask(
+    def _call(
         self,
         model: str,
         messages: Iterable[AnyMessage],
         server_url: str | None,
-        timeout_ms: float | None,
+        policies: Policies,
         http_headers: Mapping[str, str] | None,
         extra_body: Mapping[str, object] | None,
         arguments: ChatArguments,
-    ) -> Callable[[Gate], Stream[CompletionEvent]]:
+    ) -> Call:
         client = self._client
         url = (_base_url(server_url) if server_url else client._server_url) + _PATH
-        body = encode_body(model, messages, arguments, extra_body)
         headers = _merged_headers(http_headers)
-        timeout = client._timeout if timeout_ms is None else _seconds(timeout_ms)
         given = next((headers[name] for name in headers if name.lower() == "authorization"), None)
-        authorize = client._authorize(url) if given is None else lambda: given
+        return Call(
+            model=model,
+            url=url,
+            headers=headers,
+            body=encode_body(model, messages, arguments, extra_body),
+            authorize=client._authorize(url) if given is None else lambda: given,
+            session=client._session,
+            accept_clean_end=client._accept_clean_end,
+            max_event_bytes=client._max_event_bytes,
+            policies=policies,
+        )
 
-        def connect(gate: Gate) -> Stream[CompletionEvent]:
-            def make_request() -> Request:
-                authorization = authorize()
-                gate.sending(authorization)
-                return post(url, headers, body, authorization)
-
-            def on_response(response: Response) -> None:
-                _warn_of_deprecation(model, response)
-                gate.answered(response)
-
-            return client._answer(timeout, make_request, on_response)
-
-        return connect
+    def _policies(
+        self,
+        timeout_ms: float | None,
+        timeouts: Timeouts | None,
+        retry: Retry | RetryConfig | UnsetType | None,
+        retries: Retry | RetryConfig | UnsetType | None,
+        resume: Resume | UnsetType | None,
+        limit: Limit | UnsetType | None,
+    ) -> Policies:
+        client = self._client._policies
+        again = _either("retry", retry, "retries", retries)
+        return Policies(
+            timeouts=_timeouts(timeouts, timeout_ms, client.timeouts),
+            retry=client.retry if again is UNSET else as_retry(again),
+            resume=client.resume if resume is UNSET else _checked("resume", resume, Resume),
+            limit=client.limit if limit is UNSET else _checked("limit", limit, Limit),
+        )
 
 
 # --- what a client may be told ---------------------------------------------------
@@ -285,14 +307,31 @@ def _on_this_machine(url: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
-def _seconds(milliseconds: object) -> float:
-    if milliseconds is None:
-        return READ_TIMEOUT
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, (int, float)):
-        raise TypeError(f"timeout_ms must be a number, got {type(milliseconds).__name__}")
-    if not (milliseconds > 0 and math.isfinite(milliseconds)):
-        raise ValueError(f"timeout_ms must be more than 0 milliseconds, got {milliseconds}")
-    return milliseconds / 1000
+def _timeouts(timeouts: object, timeout_ms: object, otherwise: Timeouts) -> Timeouts:
+    if timeout_ms is None:
+        return _checked("timeouts", timeouts, Timeouts) or otherwise
+    if timeouts is not None:
+        raise ValueError("give timeouts or timeout_ms, not both")
+    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
+        raise TypeError(f"timeout_ms must be a number, got {type(timeout_ms).__name__}")
+    if not (timeout_ms > 0 and math.isfinite(timeout_ms)):
+        raise ValueError(f"timeout_ms must be more than 0 milliseconds, got {timeout_ms}")
+    return replace(otherwise, first=timeout_ms / 1000, gap=timeout_ms / 1000)
+
+
+def _checked(name: str, value: object, kind: type[T]) -> T | None:
+    if value is not None and not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
+    return value
+
+
+def _either(name: str, value: T, alias: str, other: T) -> T:
+    """A value that may be given by either of two names."""
+    if other is None or other is UNSET:
+        return value if other is None or value is not UNSET else other
+    if value is not None and value is not UNSET:
+        raise ValueError(f"give {name} or {alias}, not both")
+    return other
 
 
 def _no_key() -> str:
@@ -338,11 +377,3 @@ def _checked_header(name: object, value: object) -> str:
     if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
         raise ValueError(f"no HTTP message can carry the header {name!r} as it is given")
     return value
-
-
-def _warn_of_deprecation(model: str, response: Response) -> None:
-    when = response.headers.get("x-model-deprecation-timestamp")
-    if when is None:
-        return
-    with suppress(DeprecationWarning):  # a warning made an error must not end an answer
-        warnings.warn(f"the model {model} is deprecated and goes at {when}", DeprecationWarning, 2)

@@ -6,7 +6,7 @@
     ├── StatusError               the service refused: .status .headers .body .message .type .code
     ├── InvalidAnswerError        it is whole, but not the value asked for: .type .reason .text
     ├── GuardError                the text matched what it must not: .position
-    └── StreamError               the answer began and then broke; what was emitted stands
+    └── StreamError               the answer began and then broke; what was emitted stands: .partial
         ├── ProtocolError           it is not an event stream, or one event is too large
         ├── ChunkError              an event does not hold a chunk: .data, and msgspec's path
         ├── ReportedError           the service reported an error inside the stream
@@ -26,7 +26,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+if TYPE_CHECKING:  # the type of what a broken answer holds; nothing here makes one
+    from .models import ChatCompletionResponse
 
 __all__ = [
     "ChunkError",
@@ -88,17 +91,17 @@ class RequestError(MistralError):
 
 
 class RequestTimeoutError(RequestError, TimeoutError):
-    """No answer came in time: `clock` is "connect" or "headers", and `seconds` how
-    long it was given.
+    """No answer came in time: `clock` says which clock ran out ("connect", "first" or
+    "total", as in `Timeouts`), and `seconds` how long it was given.
 
-    Not a gap in an answer that had begun: that is `StreamTimeoutError`.
+    Not a silence in an answer that had begun: that is `StreamTimeoutError`.
     """
 
     __match_args__ = ("clock", "seconds")
 
     def __init__(self, clock: str, seconds: float) -> None:
         waited_for = "a connection" if clock == "connect" else "the headers of the answer"
-        super().__init__(f"waited {seconds:g} s for {waited_for}")
+        super().__init__(f"the {clock} clock ran out: waited {seconds:g} s for {waited_for}")
         self.clock = clock
         self.seconds = seconds
 
@@ -201,8 +204,16 @@ class GuardError(MistralError):
 class StreamError(MistralError):
     """The answer began and then broke. What was emitted before stands.
 
-    Not raised itself. Asking again gives another answer, not the rest of this one.
+    Not raised itself. Asking again gives another answer, not the rest of this one;
+    `Resume` asks for the rest.
+
+    Attributes:
+        partial: The response as far as it came: text, thinking, complete tool calls, and
+            `UnfinishedToolCall`s for those that may not be. None where no completion
+            was decoded, as in a pipe of lines or events.
     """
+
+    partial: ChatCompletionResponse | None = None
 
 
 class ProtocolError(StreamError):
@@ -271,10 +282,11 @@ class ReportedError(StreamError):
 
 
 class StreamTimeoutError(StreamError, TimeoutError):
-    """A clock ran out in the middle of an answer.
+    """A clock ran out in the middle of an answer: nothing useful came for too long.
 
-    `clock` names it ("gap": nothing came for `seconds` seconds). The time that a
-    subscriber takes for itself does not count. Give `timeout_ms` for another gap.
+    `clock` names it ("first", "gap", "thinking_gap" or "total", as in `Timeouts`), and
+    `seconds` is how long it was given. Comments and empty deltas are nothing useful,
+    and the time that a subscriber takes for itself does not count.
     """
 
     __match_args__ = ("clock", "seconds")
@@ -285,7 +297,12 @@ class StreamTimeoutError(StreamError, TimeoutError):
         self.seconds = seconds
 
     def __str__(self) -> str:
-        return f"the {self.clock} clock ran out: nothing came for {self.seconds:g} s"
+        waited = (
+            f"the answer took more than {self.seconds:g} s"
+            if self.clock == "total"
+            else f"nothing useful came for {self.seconds:g} s"
+        )
+        return f"the {self.clock} clock ran out: {waited}"
 
 
 class DroppedStreamError(StreamError):

@@ -64,6 +64,7 @@ __all__ = [
     "ToolConfiguration",
     "ToolMessage",
     "ToolReferenceChunk",
+    "UnfinishedToolCall",
     "UnknownContentChunk",
     "UsageInfo",
     "UserMessage",
@@ -258,6 +259,11 @@ class ToolCall(_Model, gc=False):
     id: str | None = None
     type: str | None = None
     index: int | None = None
+
+
+class UnfinishedToolCall(ToolCall, gc=False):
+    """A tool call that may not have been complete when its answer broke: its arguments
+    are as far as they came. Only what tells of a broken answer holds one."""
 
 
 class AssistantMessage(Message):

@@ -33,10 +33,13 @@ HEADERS = CaseInsensitiveDict({"Retry-After": "7"})
 
 EACH: list[tuple[MistralError, str]] = [
     (RequestError("refused"), "no answer came: refused"),
-    (RequestTimeoutError("connect", 10.0), "no answer came: waited 10 s for a connection"),
     (
-        RequestTimeoutError("headers", 0.25),
-        "no answer came: waited 0.25 s for the headers of the answer",
+        RequestTimeoutError("connect", 10.0),
+        "no answer came: the connect clock ran out: waited 10 s for a connection",
+    ),
+    (
+        RequestTimeoutError("first", 0.25),
+        "no answer came: the first clock ran out: waited 0.25 s for the headers of the answer",
     ),
     (
         StatusError(429, HEADERS, '{"message": "rate limit", "type": "rate", "code": "1300"}'),
@@ -64,7 +67,8 @@ EACH: list[tuple[MistralError, str]] = [
     ),
     (GuardError(4), "the text was stopped before a match at character 4"),
     (ReportedError(""), "the service reported an error: (without a message)"),
-    (StreamTimeoutError("gap", 60.0), "the gap clock ran out: nothing came for 60 s"),
+    (StreamTimeoutError("gap", 60.0), "the gap clock ran out: nothing useful came for 60 s"),
+    (StreamTimeoutError("total", 5.0), "the total clock ran out: the answer took more than 5 s"),
     (DroppedStreamError("reset"), "the connection broke in the middle of the answer: reset"),
     (
         IncompleteStreamError(),

@@ -526,7 +526,8 @@ def test_every_struct_is_public_and_in_the_table_above() -> None:
         for name, value in vars(models).items()
         if isinstance(value, type) and issubclass(value, msgspec.Struct) and name[0] != "_"
     }
-    assert structs - {"Struct"} == set(NAMES)
+    ours = {"UnfinishedToolCall"}  # the official SDK has none
+    assert structs - {"Struct"} - ours == set(NAMES)
     for name in models.__all__:
         assert getattr(rxmistral, name) is getattr(models, name)
 

@@ -2,7 +2,7 @@
 
 events ──completions()──▶ completions ──until_finished()──▶ completions
   completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),
-                  snapshots(), to_response()
+                  snapshots(), to_response(), on_outcome()
   text ──▶ sentences(), words(), text_lines(), paragraphs(), code_blocks()    cut
            think_tags(), guarded()                                            sifted
            parsed(), partials(), items()                                      decoded
@@ -14,6 +14,7 @@ from .ending import until_finished
 from .fences import CodeBlock, code_blocks
 from .guarding import guarded
 from .json_operators import items, parsed, partials
+from .outcomes import Outcome, on_outcome
 from .parts import deltas, text, thinking
 from .pieces import paragraphs, text_lines, words
 from .sentence_operator import sentences
@@ -25,6 +26,7 @@ from .totals import finish_reason, snapshots, to_response, usage
 
 __all__ = [
     "CodeBlock",
+    "Outcome",
     "SentenceSegmenter",
     "SpanSegmenter",
     "StringSegmenter",
@@ -35,6 +37,7 @@ __all__ = [
     "finish_reason",
     "guarded",
     "items",
+    "on_outcome",
     "paced",
     "paragraphs",
     "parsed",

@@ -31,8 +31,9 @@ from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
 from ..stream import Stream
 from ..wire import ServerSentEvent
 from .ending import Lingering
+from .totals import ResponseBuilder
 
-__all__ = ["CompletionDecoder", "completions"]
+__all__ = ["CompletionDecoder", "completions", "completions_into"]
 
 _DONE = "[DONE]"
 _AFTER_DONE = 0.25  # seconds that the body may take to end after [DONE]
@@ -41,11 +42,15 @@ _decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
 
 
 class CompletionDecoder:
-    """Decodes the events of one answer, and knows how far the answer is."""
+    """Decodes the events of one answer, and knows how far the answer is.
 
-    def __init__(self) -> None:
+    Args:
+        received: Adds up what is decoded; the answer may be going on with what is in it.
+    """
+
+    def __init__(self, received: ResponseBuilder) -> None:
         self.done = False  # [DONE] has come
-        self.finished = False  # a finish_reason has come
+        self._received = received
         self.report: ReportedError | None = None  # to be raised after the chunk it came in
         self._halves = SurrogateJoiner()
 
@@ -72,18 +77,15 @@ class CompletionDecoder:
             _raise_reported(data)
         elif '"error":' in data:  # as a key; in a text its quotes are escaped
             self.report = reported_error(data)
-        for choice in chunk.choices:
-            if choice.finish_reason:
-                self._finish(choice.finish_reason, data)
+        self._received.feed(chunk)
+        if self._received.finished and self.report is None:
+            self.report = _reported_by_finishing(chunk, data)
         return CompletionEvent(data=chunk)
 
-    def _finish(self, reason: str, data: str) -> None:
-        self.finished = True
-        if reason == "error" and self.report is None:
-            said = read_report(data)
-            self.report = ReportedError(
-                said.message or "finish_reason is error", said.type, said.code
-            )
+    @property
+    def ended(self) -> bool:
+        """Whether the answer may end here."""
+        return self.done or self._received.finished
 
     def _decode_slowly(self, data: str) -> CompletionChunk | None:
         text = data.strip()
@@ -118,6 +120,13 @@ def _keep_details(usage: UsageInfo, came: dict[str, Any]) -> None:
     usage.additional_properties = {
         key: value for key, value in came.items() if key not in usage.__struct_fields__
     }
+
+
+def _reported_by_finishing(chunk: CompletionChunk, data: str) -> ReportedError | None:
+    if all(choice.finish_reason != "error" for choice in chunk.choices):
+        return None
+    said = read_report(data)
+    return ReportedError(said.message or "finish_reason is error", said.type, said.code)
 
 
 def _raise_reported(data: str, event: str = "message") -> None:
@@ -257,7 +266,8 @@ def completions(
     Completes: when the source ends after `[DONE]` or a finish_reason; a quarter of a
         second after `[DONE]` if it does not, as on a connection that is kept open.
     Errors: `ChunkError` for an event without a chunk, `ReportedError` for an error of
-        the service, `IncompleteStreamError` for an end too early.
+        the service, `IncompleteStreamError` for an end too early. Every `StreamError`,
+        the source's too, is given its `partial`.
 
     >>> import reactivex
     >>> from rxmistral.wire import ServerSentEvent
@@ -267,12 +277,21 @@ def completions(
     'Hi'
     """
 
+    return completions_into(lambda: ResponseBuilder(bounded=True), accept_clean_end)
+
+
+def completions_into(
+    make_received: Callable[[], ResponseBuilder], accept_clean_end: bool
+) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
+    """The same, adding up what comes in what is made for each subscription."""
+
     def operate(source: Observable[ServerSentEvent]) -> Stream[CompletionEvent]:
         def subscribe(
             observer: abc.ObserverBase[CompletionEvent],
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
-            decoder = CompletionDecoder()
+            received = make_received()
+            decoder = CompletionDecoder(received)
             feed, emit = decoder.feed, observer.on_next
             lingering = Lingering(observer, _AFTER_DONE, scheduler)
 
@@ -280,12 +299,12 @@ def completions(
                 try:
                     completion = feed(event)
                 except StreamError as error:
-                    observer.on_error(error)
+                    fail(error)
                     return
                 if completion is not None:
                     emit(completion)
                     if decoder.report is not None:
-                        observer.on_error(decoder.report)
+                        fail(decoder.report)
                 elif decoder.done:
                     lingering.begin()
 
@@ -293,13 +312,18 @@ def completions(
                 if decoder.done:
                     lingering.end()
                 else:
-                    observer.on_error(error)
+                    fail(error)
 
             def on_completed() -> None:
-                if decoder.done or decoder.finished or accept_clean_end:
+                if decoder.ended or accept_clean_end:
                     lingering.end()
                 else:
-                    observer.on_error(IncompleteStreamError())
+                    fail(IncompleteStreamError())
+
+            def fail(error: Exception) -> None:
+                if isinstance(error, StreamError):
+                    error.partial = received.response(with_unfinished=True)
+                observer.on_error(error)
 
             return CompositeDisposable(
                 source.subscribe(on_next, on_error, on_completed, scheduler=scheduler), lingering

@@ -27,10 +27,11 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
+from msgspec import structs
 from reactivex import Observable
 
 from ..machine import Machine, driven_by
-from ..models import CompletionEvent, FunctionCall, ToolCall
+from ..models import CompletionEvent, FunctionCall, ToolCall, UnfinishedToolCall
 from ..stream import Stream
 from .json_growing import GrowingValue
 from .json_shapes import whole_shape
@@ -65,6 +66,11 @@ class ToolCallGatherer:
         if cut and self._begun and self._begun[-1].is_cut():
             self._begun.pop()
         return self._give(len(self._begun))
+
+    def unfinished(self) -> list[UnfinishedToolCall]:
+        """The calls that are left when the answer has broken."""
+        calls = self._give(len(self._begun))
+        return [UnfinishedToolCall(**structs.asdict(call)) for call in calls]
 
     def _continued(self, fragment: ToolCall) -> _BegunCall | None:
         call_id = _real_id(fragment)

@@ -8,7 +8,8 @@ ten times ten thousand, and not a hundred times.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from copy import copy
 from dataclasses import dataclass
 from itertools import groupby
@@ -24,9 +25,10 @@ from ..models import (
     ChatCompletionResponse,
     ChatCompletionResponseChoiceLogprobs,
     ChatCompletionResponseTokenLogprobsTopK,
+    CompletionChunk,
     CompletionEvent,
-    CompletionResponseStreamChoice,
     ContentChunk,
+    ReferenceChunk,
     TextChunk,
     ThinkChunk,
     ToolCall,
@@ -38,35 +40,111 @@ from .tools import ToolCallGatherer
 
 __all__ = ["ResponseBuilder", "finish_reason", "snapshots", "to_response", "usage"]
 
+_PIECE = 64  # bytes that a piece of text takes beside its characters
+_JOIN_AT = 256 * 1024  # bytes of pieces that are not joined
+_MOST = 16 * 1024 * 1024  # characters that are kept in case an answer breaks
+
 
 class ResponseBuilder:
-    """Adds up the completions of one answer to the response they stand for."""
+    """Adds up the completions of one answer to the response they stand for.
 
-    def __init__(self) -> None:
+    Args:
+        bounded: For an answer that is kept only in case it breaks. Pieces of text are
+            joined now and then, and what goes beyond 16 MiB, which no model's answer
+            does, is forgotten. Then no snapshots can be taken.
+
+    Attributes:
+        news: What the latest completion that brought anything brought: "text",
+            "thinking", "tool call" or "finish". A role and an empty delta are no news.
+            Whoever waits for some sets it back to "".
+        useful: Whether there ever was news.
+        finished: Whether a finish_reason has come, in any of the `n` answers.
+        overflowed: Whether something was forgotten.
+    """
+
+    def __init__(self, *, bounded: bool = False) -> None:
+        self.news = ""
+        self.useful = False
+        self.finished = False
+        self.overflowed = False
+        self.usage: UsageInfo | None = None
+        self.began = False
         self._id: str | None = None
         self._model: str | None = None
         self._created: int | float | None = None
-        self._usage: UsageInfo | None = None
         self._choices: dict[int, _GrowingChoice] = {}
-        self.began = False
+        self._join_at = _JOIN_AT if bounded else math.inf
 
-    def feed(self, event: CompletionEvent) -> None:
-        chunk = event.data
-        self.began = True
-        self._id = self._id or chunk.id
-        self._model = self._model or chunk.model
-        self._created = self._created or chunk.created
-        self._usage = chunk.usage or self._usage  # where it comes twice the last one counts
+    def feed(self, chunk: CompletionChunk) -> None:
+        # On the path of every token: what is rare is elsewhere.
+        if chunk.usage is not None:  # where it comes twice the last one counts
+            self.usage = chunk.usage
         for choice in chunk.choices:
-            index = choice.index or 0
-            if index not in self._choices:
-                self._choices[index] = _GrowingChoice(index)
-            self._choices[index].add(choice)
+            growing = self._choices.get(choice.index or 0) or self._begin(choice.index or 0)
+            delta = choice.delta
+            content = delta.content
+            if content:
+                growing.contents.append(content)
+                if content.__class__ is str:
+                    self.news = "text"
+                    growing.weight += len(content) + _PIECE
+                    if growing.weight > self._join_at:
+                        self.overflowed |= growing.join()
+                else:
+                    self.news = _news_of(cast("list[ContentChunk]", content)) or self.news
+            elif content is not None:
+                growing.has_content = True
+            if delta.tool_calls:
+                growing.fragments += delta.tool_calls
+                self.news = "tool call"
+            if choice.logprobs is not None:
+                growing.logprobs += choice.logprobs.content or []
+            if choice.finish_reason:
+                growing.finish_reason = choice.finish_reason
+                self.finished = True
+                self.news = "finish"
+        if not self.useful:
+            self._take_head(chunk)
 
-    def response(self, *, complete: bool = False) -> ChatCompletionResponse:
-        """All that came until now; `complete` where the answer has ended as it should."""
+    def _begin(self, index: int) -> _GrowingChoice:
+        growing = self._choices[index] = _GrowingChoice(index)
+        return growing
+
+    def _take_head(self, chunk: CompletionChunk) -> None:
+        # The head is that of the answer which brought something: an attempt that failed
+        # before it did is no part of this answer.
+        self.began = True
+        self._id = chunk.id or self._id
+        self._model = chunk.model or self._model
+        self._created = chunk.created or self._created
+        self.useful = bool(self.news)
+
+    def finish_reason(self, choice: int = 0) -> str | None:
+        growing = self._choices.get(choice)
+        return growing.finish_reason if growing else None
+
+    def text(self, choice: int = 0) -> str:
+        """The text of one answer; what else it has is none."""
+        growing = self._choices.get(choice)
+        return "".join(_texts(growing.contents)) if growing else ""
+
+    def has_tool_calls(self) -> bool:
+        return any(growing.fragments for growing in self._growing())
+
+    def response(
+        self, *, complete: bool = False, with_unfinished: bool = False
+    ) -> ChatCompletionResponse:
+        """All that came until now.
+
+        Args:
+            complete: The answer has ended as it should.
+            with_unfinished: Also the tool calls that may not be complete, as
+                `UnfinishedToolCall`s.
+        """
         response = ChatCompletionResponse(**self._head())
-        response.choices = [choice.until(choice.mark(complete)) for choice in self._growing()]
+        response.choices = [
+            choice.until(choice.mark(complete), with_unfinished) for choice in self._growing()
+        ]
         return response
 
     def snapshot(self) -> ChatCompletionResponse:
@@ -82,17 +160,33 @@ class ResponseBuilder:
             "object": "chat.completion",
             "model": self._model,
             "created": self._created,
-            "usage": self._usage,
+            "usage": self.usage,
         }
 
     def _growing(self) -> list[_GrowingChoice]:
-        return [self._choices[index] for index in sorted(self._choices)]
+        # list() first: a dispose on another thread may ask while something comes.
+        return [self._choices[index] for index in sorted(list(self._choices))]  # noqa: C414  # see above
+
+
+def _news_of(content: list[ContentChunk]) -> str:
+    """What a content list brings: the last of its parts that is not empty counts."""
+    news = ""
+    for part in content:
+        if isinstance(part, ThinkChunk):
+            if any(not isinstance(each, TextChunk) or each.text for each in part.thinking):
+                news = "thinking"
+        elif isinstance(part, TextChunk):
+            news = "text" if part.text else news
+        elif not isinstance(part, ReferenceChunk) or part.reference_ids:
+            news = "text"
+    return news
 
 
 class _Mark(NamedTuple):
     """How long the lists of a choice were at some moment."""
 
     contents: int
+    has_content: bool
     fragments: int
     logprobs: int
     finish_reason: str | None
@@ -100,44 +194,74 @@ class _Mark(NamedTuple):
 
 
 class _GrowingChoice:
-    """One of the `n` answers: lists that only grow."""
+    """One of the `n` answers: lists that only grow.
+
+    `has_content`: an empty one has come, which is not the same as none. `weight` is
+    about what the pieces of text take that were not joined yet, in bytes.
+    """
+
+    __slots__ = (
+        "_index",
+        "_joined",
+        "_joined_weight",
+        "contents",
+        "finish_reason",
+        "fragments",
+        "has_content",
+        "logprobs",
+        "weight",
+    )
 
     def __init__(self, index: int) -> None:
         self._index = index
-        self._contents: list[str | list[ContentChunk]] = []
-        self._fragments: list[ToolCall] = []
-        self._logprobs: list[ChatCompletionResponseTokenLogprobsTopK] = []
-        self._finish_reason: str | None = None
+        self._joined = 0  # of the contents
+        self._joined_weight = 0
+        self.contents: list[str | list[ContentChunk]] = []
+        self.has_content = False
+        self.fragments: list[ToolCall] = []
+        self.logprobs: list[ChatCompletionResponseTokenLogprobsTopK] = []
+        self.finish_reason: str | None = None
+        self.weight = 0
 
-    def add(self, choice: CompletionResponseStreamChoice) -> None:
-        delta = choice.delta
-        if delta.content is not None:
-            self._contents.append(delta.content)
-        if delta.tool_calls:
-            self._fragments += delta.tool_calls
-        if choice.logprobs is not None:
-            self._logprobs += choice.logprobs.content or []
-        self._finish_reason = choice.finish_reason or self._finish_reason
+    def join(self) -> bool:
+        """Make one piece of those that came since the last time; True if there is no
+        more room for it."""
+        fresh = self.contents[self._joined :]
+        del self.contents[self._joined :]
+        self.weight = 0
+        if self._joined_weight > _MOST:
+            return True
+        for kind, group in groupby(fresh, type):
+            run = list(group)
+            self.contents += ["".join(cast("list[str]", run))] if kind is str else run
+        self._joined_weight += sum(map(len, self.contents[self._joined :]))
+        self._joined = len(self.contents)
+        return False
 
     def mark(self, complete: bool = False) -> _Mark:
         return _Mark(
-            len(self._contents),
-            len(self._fragments),
-            len(self._logprobs),
-            self._finish_reason,
-            complete or self._finish_reason not in (None, "error"),
+            len(self.contents),
+            self.has_content,
+            len(self.fragments),
+            len(self.logprobs),
+            self.finish_reason,
+            complete or self.finish_reason not in (None, "error"),
         )
 
-    def until(self, mark: _Mark) -> ChatCompletionChoice:
+    def until(self, mark: _Mark, with_unfinished: bool = False) -> ChatCompletionChoice:
         gatherer = ToolCallGatherer()
-        calls = gatherer.feed(self._fragments[: mark.fragments])
+        calls = gatherer.feed(self.fragments[: mark.fragments])
         if mark.complete:
             calls += gatherer.close()
-        logprobs = self._logprobs[: mark.logprobs]
+        elif with_unfinished:
+            calls += gatherer.unfinished()
+        logprobs = self.logprobs[: mark.logprobs]
+        content = _joined(self.contents[: mark.contents])
         return ChatCompletionChoice(
             index=self._index,
             message=AssistantMessage(
-                content=_joined(self._contents[: mark.contents]), tool_calls=calls or None
+                content="" if content is None and mark.has_content else content,
+                tool_calls=calls or None,
             ),
             finish_reason=mark.finish_reason,
             logprobs=ChatCompletionResponseChoiceLogprobs(content=logprobs) if logprobs else None,
@@ -217,14 +341,22 @@ class _Marked:
         return UNSET if value is None else value
 
 
+def _texts(contents: list[str | list[ContentChunk]]) -> Iterator[str]:
+    for content in contents:
+        if isinstance(content, str):
+            yield content
+        else:
+            yield from (part.text for part in content if isinstance(part, TextChunk))
+
+
 def _joined(contents: list[str | list[ContentChunk]]) -> str | list[ContentChunk] | None:
     """The content of a message: one string where it is all text, else its parts."""
+    if all(isinstance(content, str) for content in contents):
+        return "".join(cast("list[str]", contents)) if contents else None
     parts: list[ContentChunk] = []
     for content in contents:
         parts += [TextChunk(text=content)] if isinstance(content, str) else content
     merged = _merged(parts)
-    if not contents:
-        return None
     if all(isinstance(part, TextChunk) for part in merged):
         return "".join(part.text for part in merged if isinstance(part, TextChunk))
     return [part for part in merged if not (isinstance(part, TextChunk) and not part.text)]
@@ -268,7 +400,7 @@ def snapshots() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompletion
         costs next to nothing.
 
     >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, DeltaMessage
+    >>> from rxmistral.models import CompletionResponseStreamChoice, DeltaMessage
     >>> def event(content):
     ...     choice = CompletionResponseStreamChoice(delta=DeltaMessage(content=content))
     ...     return CompletionEvent(data=CompletionChunk(choices=[choice]))
@@ -283,7 +415,7 @@ def snapshots() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompletion
         builder = ResponseBuilder()
 
         def on_next(event: CompletionEvent) -> None:
-            builder.feed(event)
+            builder.feed(event.data)
             observer.on_next(builder.snapshot())
 
         return on_next
@@ -303,7 +435,7 @@ def to_response() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompleti
     Errors: of the source, after the response as far as it came.
 
     >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, DeltaMessage
+    >>> from rxmistral.models import CompletionResponseStreamChoice, DeltaMessage
     >>> def event(content):
     ...     choice = CompletionResponseStreamChoice(delta=DeltaMessage(content=content))
     ...     return CompletionEvent(data=CompletionChunk(choices=[choice]))
@@ -320,7 +452,7 @@ class _WholeResponse(Machine[CompletionEvent, ChatCompletionResponse]):
         self._builder = ResponseBuilder()
 
     def feed(self, event: CompletionEvent) -> tuple[()]:
-        self._builder.feed(event)
+        self._builder.feed(event.data)
         return ()
 
     def close(self) -> list[ChatCompletionResponse]:
@@ -341,7 +473,6 @@ def usage() -> Callable[[Observable[CompletionEvent]], Stream[UsageInfo]]:
     Errors: of the source, after the usage that came before.
 
     >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk
     >>> event = CompletionEvent(data=CompletionChunk(usage=UsageInfo(total_tokens=3)))
     >>> reactivex.of(event).pipe(usage()).run().total_tokens
     3
@@ -374,7 +505,7 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
     Emits: "stop", "length", "model_length", "tool_calls", "error", or a newer word.
 
     >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk
+    >>> from rxmistral.models import CompletionResponseStreamChoice
     >>> last = CompletionResponseStreamChoice(index=0, finish_reason="length")
     >>> event = CompletionEvent(data=CompletionChunk(choices=[last]))
     >>> reactivex.of(event).pipe(finish_reason()).run()

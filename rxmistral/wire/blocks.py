@@ -16,7 +16,7 @@ import re
 from collections.abc import Callable
 from http.client import BadStatusLine, HTTPException, IncompleteRead
 from threading import Thread, get_ident
-from typing import Any, NamedTuple
+from typing import Any
 
 from reactivex import abc
 from requests import PreparedRequest, Request, Response, Session
@@ -39,6 +39,7 @@ from ..errors import (
 from ..iteration import being_iterated
 from ..stream import Stream
 from .connection import Cancelled, Hold, watch
+from .patience import Patience
 
 __all__ = ["Request", "Response", "Session", "blocks", "open_session", "post"]
 
@@ -48,6 +49,7 @@ if not hasattr(HTTPResponse, "read1"):  # requests itself still accepts urllib3 
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds
 
+_SOON = 0.001  # seconds; what has no time left finds that out for itself
 _BLOCK_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024  # of a refusal, or of what is no event stream
 _POOL_SIZE = 128  # idle connections kept for each host
@@ -59,7 +61,9 @@ def blocks(
     session: Session | None = None,
     connect_timeout: float = CONNECT_TIMEOUT,
     read_timeout: float = READ_TIMEOUT,
+    patience: Patience | None = None,
     on_response: Callable[[Response], None] | None = None,
+    on_release: Callable[[], None] | None = None,
 ) -> Stream[bytes]:
     """A request into the blocks of bytes that its answer's body comes in.
 
@@ -75,21 +79,24 @@ def blocks(
             subscription and closes it at the end.
         connect_timeout: Seconds for the connection, TLS included.
         read_timeout: Seconds that the server may stay silent.
+        patience: Says how long to wait, in place of these two; for one subscription.
         on_response: Called on the reader's thread when the headers are there.
+        on_release: Called on the reader's thread when the connection is given back or
+            closed, whatever the end was, and before that is emitted.
 
     Emits: blocks as the socket gave them, decompressed; never an empty one.
     Errors: `RequestError` and `RequestTimeoutError` before the headers, `StatusError`
         for a status other than 2xx, `ProtocolError` for a body that is no event stream,
         then `StreamTimeoutError` and `DroppedStreamError`.
     """
-    timeouts = _Timeouts(connect_timeout, read_timeout)
 
     def subscribe(
         observer: abc.ObserverBase[bytes], _: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         # The scheduler that run() and await hand in is not for a source that blocks: it
         # may be an event loop's.
-        reader = _Reader(observer, request, session, timeouts, on_response)
+        waits = patience or Patience(connect_timeout, read_timeout)
+        reader = _Reader(observer, request, session, waits, on_response, on_release)
         thread = Thread(
             target=reader.read,
             name="rxmistral-reader",
@@ -142,11 +149,6 @@ class _Adapter(HTTPAdapter):
         super().close()
 
 
-class _Timeouts(NamedTuple):
-    connect: float
-    read: float
-
-
 class _Reader(abc.DisposableBase):
     """Sends one request and reads its answer; also the Disposable of doing so."""
 
@@ -155,15 +157,17 @@ class _Reader(abc.DisposableBase):
         observer: abc.ObserverBase[bytes],
         request: Request | PreparedRequest | Callable[[], Request],
         session: Session | None,
-        timeouts: _Timeouts,
+        patience: Patience,
         on_response: Callable[[Response], None] | None,
+        on_release: Callable[[], None] | None,
     ) -> None:
         self._observer = observer
         self._request = request
         self._session = session
-        self._timeouts = timeouts
+        self._patience = patience
         self._on_response = on_response
-        self._hold = Hold()
+        self._on_release = on_release
+        self._hold = Hold(patience)
         self._secret = ""
         self._thread: int | None = None
 
@@ -206,6 +210,8 @@ class _Reader(abc.DisposableBase):
                 response.close()
             if session is not self._session:
                 session.close()
+            if self._on_release is not None:
+                self._on_release()
         return None
 
     def _send(self, session: Session) -> Response:
@@ -217,19 +223,25 @@ class _Reader(abc.DisposableBase):
                 else session.prepare_request(request)
             )
             self._secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
-            return self._follow(session, prepared)
-        except ConnectTimeout as error:
-            raise RequestTimeoutError("connect", self._timeouts.connect) from error
-        except ReadTimeout as error:
-            if self._hold.connecting:  # in the TLS handshake
-                raise RequestTimeoutError("connect", self._timeouts.connect) from error
-            raise RequestTimeoutError("headers", self._timeouts.read) from error
+            self._patience.begin()
+            response = self._follow(session, prepared)
+            self._patience.end()
+            return response
+        except (ConnectTimeout, ReadTimeout) as error:
+            connecting = isinstance(error, ConnectTimeout) or self._hold.connecting
+            raise self._late(connecting) from error
         except (RequestException, HTTPError, OSError, ValueError) as error:
             self._hold.check()
             if isinstance(error, ValueError) and "header" in str(error).lower():
                 # requests and http.client show the header, which may be the key.
                 raise RequestError("a header of the request cannot be sent as it is") from None
             raise RequestError(_reason(error)) from error
+
+    def _late(self, connecting: bool) -> RequestTimeoutError:
+        patience = self._patience
+        if connecting and patience.left() > 0:
+            return RequestTimeoutError("connect", patience.connect)
+        return RequestTimeoutError(*patience.ran_out())
 
     def _follow(self, session: Session, prepared: PreparedRequest) -> Response:
         """Send, and send again where redirected; each time over a watched connection."""
@@ -242,8 +254,12 @@ class _Reader(abc.DisposableBase):
             _watch(session, prepared, settings)
             self._hold.check()
             with self._hold.on_this_thread():
+                left = max(self._patience.left(), _SOON)
                 response = session.send(
-                    prepared, timeout=self._timeouts, allow_redirects=False, **settings
+                    prepared,
+                    timeout=(min(self._patience.connect, left), left),
+                    allow_redirects=False,
+                    **settings,
                 )
             if response.next is None:
                 return response
@@ -252,7 +268,7 @@ class _Reader(abc.DisposableBase):
         raise TooManyRedirects(f"more than {session.max_redirects} redirects")
 
     def _emit_body(self, response: Response) -> None:
-        read = _Body(response, self._timeouts).read
+        read = _Body(response, self._patience).read
         if not 200 <= response.status_code < 300:
             raise _refusal(response, read)
         _check_encoding(response)
@@ -316,23 +332,25 @@ def _redirected(
 class _Body:
     """Reads the body, block after block, and says what went wrong in our words."""
 
-    def __init__(self, response: Response, timeouts: _Timeouts) -> None:
+    def __init__(self, response: Response, patience: Patience) -> None:
         self._raw: Any = response.raw
         self._compressed = "Content-Encoding" in response.headers
-        self._timeouts = timeouts
+        self._patience = patience
 
     def read(self) -> bytes:
         """What is there, as soon as anything is; b"" at the end of the body."""
+        self._patience.begin()
         try:
             block: bytes = self._raw.read1(_BLOCK_BYTES, decode_content=self._compressed)
         except ReadTimeoutError as error:
-            raise StreamTimeoutError("gap", self._timeouts.read) from error
+            raise StreamTimeoutError(*self._patience.ran_out()) from error
         except DecodeError as error:
             raise ProtocolError(f"the body cannot be decompressed: {error}") from error
         except (HTTPError, HTTPException, OSError, ValueError, AttributeError) as error:
             # ValueError and AttributeError: http.client and ssl, on a socket shut down
             # under them by the one who cancels.
             raise DroppedStreamError(_reason(error)) from error
+        self._patience.end()
         return block
 
 

@@ -16,11 +16,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from http.client import HTTPResponse, IncompleteRead, RemoteDisconnected
-from socket import SHUT_RDWR, socket
+from io import BufferedReader, RawIOBase
+from socket import SHUT_RDWR, SocketIO, socket
 from threading import RLock, local
 from typing import Any
 
 from .framing import ChunkedDecoder
+from .patience import Patience
 
 __all__ = ["Cancelled", "Hold", "watch"]
 
@@ -38,7 +40,8 @@ class Cancelled(Exception):  # noqa: N818  # nothing went wrong
 class Hold:
     """What one reader has of the connection that serves it."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: Patience) -> None:
+        self.patience = patience
         self.cancelled = False
         self.connecting = False
         self._connection: Any = None
@@ -87,6 +90,10 @@ class Hold:
                 connection.hold = None
 
 
+def _hold_here() -> Hold | None:
+    return getattr(_here, "hold", None)
+
+
 def watch(pool: Any) -> None:
     """Make a urllib3 pool use watched connections, those that it has included."""
     # Several threads may do this at once: each looks once, and acts on what it saw.
@@ -101,6 +108,8 @@ def watch(pool: Any) -> None:
 
 # --- http.client's answer --------------------------------------------------------
 
+_TIMEOUT_STEP = 0.01  # seconds; to set the timeout of a socket is a system call
+
 
 class _Answer(HTTPResponse):
     """An answer as it comes: after any interim ones, and many chunks at a time."""
@@ -109,6 +118,9 @@ class _Answer(HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self._socket = sock
         self._chunks = ChunkedDecoder()
+        hold = _hold_here()
+        if hold is not None and isinstance(self.fp.raw, SocketIO):
+            self.fp = BufferedReader(_PatientSocket(self.fp.detach(), sock, hold.patience))
 
     def begin(self) -> None:
         # RFC 9110, 15.2: "A client MUST be able to parse one or more 1xx responses
@@ -156,6 +168,32 @@ class _Answer(HTTPResponse):
         self.close()
 
 
+class _PatientSocket(RawIOBase):
+    """What is read from a socket, by who may not wait for it as long as he likes."""
+
+    def __init__(self, file: RawIOBase, sock: socket, patience: Patience) -> None:
+        self._file = file
+        self._socket = sock
+        self._left = patience.left
+        self._timeout = -1.0  # of the socket, where it is known
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        left = self._left()
+        if left <= 0:
+            raise TimeoutError
+        if not left <= self._timeout <= left + _TIMEOUT_STEP:
+            self._socket.settimeout(left)
+            self._timeout = left
+        return self._socket.recv_into(buffer)
+
+    def close(self) -> None:
+        self._file.close()  # the socket lives until the last of its files is closed
+        super().close()
+
+
 class _Lines:
     """A file that remembers the last line that was read from it."""
 
@@ -183,7 +221,7 @@ class _Watched:
 
     def connect(self) -> None:
         self.spoiled = False
-        hold: Hold | None = getattr(_here, "hold", None)
+        hold = _hold_here()
         if hold is not None:
             hold.connecting = True
         super().connect()  # type: ignore[misc]  # of the class this is mixed into
@@ -192,7 +230,7 @@ class _Watched:
             hold.take(self)
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        hold: Hold | None = getattr(_here, "hold", None)
+        hold = _hold_here()
         if hold is not None:  # a connection from the pool is connected already
             hold.take(self)
         super().request(*args, **kwargs)  # type: ignore[misc]

@@ -32,6 +32,7 @@ from rxmistral import (
     text,
 )
 from rxmistral.operators.decoding import CompletionDecoder
+from rxmistral.operators.totals import ResponseBuilder
 from rxmistral.wire import ServerSentEvent, events, lines
 
 no_deadline = settings(deadline=None)  # a loaded machine is no defect
@@ -360,7 +361,7 @@ def test_a_detail_of_the_usage_may_itself_be_odd(written: str, read: str) -> Non
 )
 def test_no_depth_of_nesting_raises_anything_else(nest: Callable[[int], str], depth: int) -> None:
     with suppress(StreamError):
-        CompletionDecoder().feed(ServerSentEvent(data=nest(depth)))
+        CompletionDecoder(ResponseBuilder()).feed(ServerSentEvent(data=nest(depth)))
 
 
 WORDS = st.sampled_from(
@@ -384,7 +385,7 @@ def in_a_choice(value: object) -> object:
 @example([{"choices": [{"delta": {"tool_calls": [{"index": [1], "function": {"arguments": "\ud83d"}}]}}]}])  # fmt: skip
 @example([{"choices": [{"delta": {"content": "\ud83d"}}]}, {"choices": [{"finish_reason": "x", "delta": []}]}])  # fmt: skip
 def test_no_json_makes_the_decoder_raise_anything_but_its_errors(values: list[object]) -> None:
-    decoder = CompletionDecoder()
+    decoder = CompletionDecoder(ResponseBuilder())
     for value in values:
         try:
             decoder.feed(ServerSentEvent(data=json.dumps(value)))
@@ -444,7 +445,7 @@ def gathered_calls(calls: list[ToolCall] | None) -> str:
 
 def run(*chunks: dict[str, Any]) -> dict[int, str]:
     """All text of an answer, by choice; the chunks come as JSON with escapes."""
-    decoder = CompletionDecoder()
+    decoder = CompletionDecoder(ResponseBuilder())
     got: dict[int, str] = {}
     for chunk in chunks:
         completion = decoder.feed(ServerSentEvent(data=json.dumps(chunk)))
@@ -525,7 +526,7 @@ def test_a_half_in_the_finishing_chunk_is_kept(shape: Callable[[str], dict[str, 
 
 
 def test_a_half_left_at_the_end_leaves_what_else_is_there_alone() -> None:
-    decoder = CompletionDecoder()
+    decoder = CompletionDecoder(ResponseBuilder())
     decoder.feed(ServerSentEvent(data=delta(HIGH)))
     last = decoder.feed(ServerSentEvent(data=delta([{"type": "file", "file_id": "f"}], "stop")))
     assert last is not None

@@ -158,7 +158,7 @@ def test_snapshots_grow_and_stay_as_they_were() -> None:
 def test_a_snapshot_that_was_read_is_the_response() -> None:
     builder = ResponseBuilder()
     for each in (event([thinking("hm")]), event("Hi", finish="stop")):
-        builder.feed(each)
+        builder.feed(each.data)
     snapshot = builder.snapshot()
     assert snapshot.choices == builder.response().choices
     assert snapshot.choices is snapshot.choices
@@ -167,7 +167,7 @@ def test_a_snapshot_that_was_read_is_the_response() -> None:
 
 def unread() -> ChatCompletionResponse:
     builder = ResponseBuilder()
-    builder.feed(event("Hi", finish="stop"))
+    builder.feed(event("Hi", finish="stop").data)
     return builder.snapshot()
 
 
@@ -201,10 +201,10 @@ def test_a_snapshot_joins_no_text_before_it_is_read() -> None:
     builder = ResponseBuilder()
     kept = []
     for _ in range(1000):
-        builder.feed(event("x" * 1000))
+        builder.feed(event("x" * 1000).data)
         kept.append(builder.snapshot())
     (choice,) = builder._choices.values()
-    assert len(choice._contents) == 1000
+    assert len(choice.contents) == 1000
     assert len(kept[0].choices[0].message.content) == 1000  # type: ignore[union-attr,arg-type]
     assert len(kept[-1].choices[0].message.content) == 1_000_000  # type: ignore[union-attr,arg-type]
 

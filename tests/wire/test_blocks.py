@@ -471,7 +471,7 @@ def test_headers_that_do_not_come_run_out_of_time() -> None:
     error = error_of(steps.hang(), read_timeout=0.1)
     assert isinstance(error, RequestTimeoutError)
     assert isinstance(error, TimeoutError)
-    assert (error.clock, error.seconds) == ("headers", 0.1)
+    assert (error.clock, error.seconds) == ("gap", 0.1)
 
 
 @pytest.mark.parametrize("framing", ["chunked", "close", "length", "gzip"])

@@ -1,0 +1,329 @@
+"""What became of an answer, in one object: how it ended, what was received, and when.
+
+An ending is told apart from all others here alone:
+
+    completed  the answer has ended as it should
+    cancelled  whoever read it left before that
+    refused    the service answered with another status
+    timed_out  a clock ran out
+    dropped    the connection broke
+    truncated  the answer ended with neither a finish_reason nor [DONE]
+    reported   the service reported an error inside the answer
+    failed     anything else: no answer came, or a subscriber's own error
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextvars import ContextVar
+from threading import Lock
+from typing import Literal, Protocol, TypeAlias
+
+import msgspec
+from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable, Disposable
+
+from ..errors import (
+    DroppedStreamError,
+    IncompleteStreamError,
+    ReportedError,
+    RequestTimeoutError,
+    StatusError,
+    StreamTimeoutError,
+)
+from ..models import ChatCompletionResponse, CompletionEvent, UsageInfo
+from ..stream import Stream
+from .totals import ResponseBuilder
+
+__all__ = ["Outcome", "Record", "Status", "Tally", "counted", "on_outcome"]
+
+Status: TypeAlias = Literal[
+    "completed",
+    "cancelled",
+    "refused",
+    "timed_out",
+    "dropped",
+    "truncated",
+    "reported",
+    "failed",
+]
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
+    """What became of an answer.
+
+    Attributes:
+        status: How it ended: "completed", "cancelled", "refused", "timed_out",
+            "dropped", "truncated", "reported" or "failed". Only "completed" is whole.
+        response: All that was received: text, thinking, complete tool calls, and
+            `UnfinishedToolCall`s for those that may not be.
+        error: What it ended with, or None.
+        finish_reason: Why the model stopped, or None where it did not say so. "length"
+            is an answer cut short.
+        usage: What it cost, as the service said, or None where it did not; never a guess.
+        usage_is_exact: Whether that is all it cost. It is not where there is none, nor
+            where an answer was continued, since one that breaks does not tell its cost.
+        requests: How many were sent.
+        resumed: How many times the answer was continued.
+        started: When it was begun, in seconds since 1970 (as `time.time()`).
+        seconds_to_headers: From there to the headers of the answer, or None.
+        seconds_to_first_token: To the first text, thinking or tool call, or None.
+        seconds_to_last_token: To the last one, or None.
+        tokens_per_second: `completion_tokens` from the first to the last; None where
+            that is not known exactly, or all came at once.
+        longest_gap: The longest silence between two of them, in seconds, without the
+            time that the subscriber took; None where there were not two.
+    """
+
+    status: Status
+    response: ChatCompletionResponse
+    error: BaseException | None
+    finish_reason: str | None
+    usage: UsageInfo | None
+    usage_is_exact: bool
+    requests: int
+    resumed: int
+    started: float
+    seconds_to_headers: float | None
+    seconds_to_first_token: float | None
+    seconds_to_last_token: float | None
+    tokens_per_second: float | None
+    longest_gap: float | None
+
+
+class Tally:
+    """What a run counts, for itself and for whoever subscribed to it through others."""
+
+    _lock = Lock()
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.resumed = 0
+        self.headers_at: float | None = None
+        self._above: list[Tally] = []
+
+    def report_to(self, above: Tally | None) -> None:
+        """Have somebody else count as well, what was counted already included."""
+        if above is None:
+            return
+        with self._lock:
+            self._above.append(above)
+            above._add(self.requests, self.resumed, self.headers_at)
+
+    def request(self) -> None:
+        with self._lock:
+            self._add(1, 0, None)
+
+    def resume(self) -> None:
+        with self._lock:
+            self._add(0, 1, None)
+
+    def headers(self, now: float) -> None:
+        with self._lock:
+            self._add(0, 0, now)
+
+    def _add(self, requests: int, resumed: int, headers_at: float | None) -> None:
+        self.requests += requests
+        self.resumed += resumed
+        self.headers_at = headers_at or self.headers_at
+        for above in self._above:
+            above._add(requests, resumed, headers_at)
+
+
+counted: ContextVar[Tally | None] = ContextVar("rxmistral_counted", default=None)
+"""Who counts what is subscribed to now."""
+
+
+class Progress(Protocol):
+    """When what came; moments are those of `time.monotonic()`."""
+
+    first_at: float | None
+    last_at: float | None
+    longest_gap: float | None
+
+
+class Record:
+    """What is known of an answer from its beginning on; at the end, its outcome."""
+
+    def __init__(self, received: ResponseBuilder, progress: Progress) -> None:
+        self.tally = Tally()
+        self.began_at = time.monotonic()
+        self._started = time.time()
+        self._received = received
+        self._progress = progress
+
+    def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
+        """The outcome; `status` where neither the error nor its lack says it."""
+        received, progress, tally = self._received, self._progress, self.tally
+        usage = received.usage
+        exact = usage is not None and not tally.resumed
+        return Outcome(
+            status=status or status_of(error),
+            response=received.response(
+                complete=error is None and status is None, with_unfinished=True
+            ),
+            error=error,
+            finish_reason=received.finish_reason(),
+            usage=usage,
+            usage_is_exact=exact,
+            requests=tally.requests,
+            resumed=tally.resumed,
+            started=self._started,
+            seconds_to_headers=self._since(tally.headers_at),
+            seconds_to_first_token=self._since(progress.first_at),
+            seconds_to_last_token=self._since(progress.last_at),
+            tokens_per_second=_rate(usage, progress) if exact else None,
+            longest_gap=progress.longest_gap,
+        )
+
+    def _since(self, moment: float | None) -> float | None:
+        return None if moment is None else max(0.0, moment - self.began_at)
+
+
+def status_of(error: BaseException | None) -> Status:
+    if error is None:
+        return "completed"
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            return status
+    return "failed"
+
+
+_STATUSES: dict[type[Exception], Status] = {
+    StatusError: "refused",
+    RequestTimeoutError: "timed_out",
+    StreamTimeoutError: "timed_out",
+    DroppedStreamError: "dropped",
+    IncompleteStreamError: "truncated",
+    ReportedError: "reported",
+}
+
+
+def _rate(usage: UsageInfo | None, progress: Progress) -> float | None:
+    tokens = usage.completion_tokens if usage else None
+    first, last = progress.first_at, progress.last_at
+    if not tokens or first is None or last is None or last <= first:
+        return None
+    return tokens / (last - first)
+
+
+# --- the operator ----------------------------------------------------------------
+
+
+class Recorder:
+    """Records the completions that pass by, and says once what became of them."""
+
+    def __init__(
+        self, callback: Callable[[Outcome], object], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.first_at: float | None = None
+        self.last_at: float | None = None
+        self.longest_gap: float | None = None
+        self._callback = callback
+        self._now = now
+        self._received = ResponseBuilder(bounded=True)
+        self._record = Record(self._received, self)
+        self.tally = self._record.tally
+        self._idle_since = self._record.began_at
+        self._silent = 0.0  # since the latest news, but for the subscriber's own time
+        self._ended = Lock()  # taken once, by whoever comes first
+
+    def came(self, event: CompletionEvent) -> None:
+        received, now = self._received, self._now()
+        received.feed(event.data)
+        self._silent += now - self._idle_since
+        if received.news:
+            if received.news != "finish":
+                self._note(now)
+            received.news = ""
+            self._silent = 0.0
+
+    def _note(self, now: float) -> None:
+        if self.first_at is None:
+            self.first_at = now
+        else:
+            self.longest_gap = max(self.longest_gap or 0.0, self._silent)
+        self.last_at = now
+
+    def taken(self) -> None:
+        """The subscriber has taken it."""
+        self._idle_since = self._now()
+
+    def end(self, error: BaseException | None, status: Status | None = None) -> None:
+        if self._ended.acquire(blocking=False):
+            self._callback(self._record.outcome(error, status))
+
+
+def on_outcome(
+    callback: Callable[[Outcome], object],
+) -> Callable[[Observable[CompletionEvent]], Stream[CompletionEvent]]:
+    """Completions as they are; their outcome goes to a callback, once, whatever it is.
+
+        --a--b--c-|->
+        --a--b--c-|->
+                  callback(Outcome(status="completed", ...))
+
+    Args:
+        callback: Called with the `Outcome`: before the completion or the error is
+            emitted, on the thread of that; or by dispose(), on the thread of that. What
+            it raises at a completion or an error is the error of the stream.
+
+    >>> import reactivex
+    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
+    >>> from rxmistral.models import DeltaMessage
+    >>> choice = CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))
+    >>> source = reactivex.of(CompletionEvent(data=CompletionChunk(choices=[choice])))
+    >>> _ = source.pipe(on_outcome(lambda outcome: print(outcome.status))).run()
+    completed
+    """
+    if not callable(callback):
+        raise TypeError(f"callback must be callable, got {type(callback).__name__}")
+
+    def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
+        def subscribe(
+            observer: abc.ObserverBase[CompletionEvent],
+            scheduler: abc.SchedulerBase | None = None,
+        ) -> abc.DisposableBase:
+            recorder = Recorder(callback)
+            came, emit, taken = recorder.came, observer.on_next, recorder.taken
+
+            def on_next(event: CompletionEvent) -> None:
+                came(event)
+                try:
+                    emit(event)
+                except Exception as error:  # the subscriber's own
+                    recorder.end(error)
+                    raise
+                taken()
+
+            def on_error(error: Exception) -> None:
+                try:
+                    recorder.end(error)
+                except Exception as raised:
+                    error = raised
+                observer.on_error(error)
+
+            def on_completed() -> None:
+                try:
+                    recorder.end(None)
+                except Exception as raised:
+                    observer.on_error(raised)
+                    return
+                observer.on_completed()
+
+            recorder.tally.report_to(counted.get())
+            token = counted.set(recorder.tally)
+            try:
+                subscription = source.subscribe(
+                    on_next, on_error, on_completed, scheduler=scheduler
+                )
+            finally:
+                counted.reset(token)
+            return CompositeDisposable(
+                subscription, Disposable(lambda: recorder.end(None, "cancelled"))
+            )
+
+        return Stream(subscribe)
+
+    return operate

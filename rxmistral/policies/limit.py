@@ -1,0 +1,163 @@
+"""How many streams at once, and how many requests a minute.
+
+    run ──▶ enter: a slot, for the whole run ──▶ pass_by: leave to send, for each request
+              waiting, FIFO                        queue, FIFO
+
+Who has to wait does so on the thread of its own reader. A slot is handed by the one who
+leaves to the one who has waited longest, so nobody slips in between; and of those who
+wait for the leave to send only the foremost looks at the clock.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from threading import Event, Lock
+
+from ..wire.connection import Cancelled
+
+__all__ = ["Limit", "Waiter"]
+
+_MINUTE = 60.0  # seconds
+
+
+class Waiter:
+    """Somebody who waits on his own thread, and can be called off from any other."""
+
+    def __init__(self) -> None:
+        self._called = Event()
+        self._called_off = False
+
+    def wait(self, seconds: float | None) -> None:
+        """Until it is called, or the time is over.
+
+        Raises:
+            Cancelled: It was called off.
+        """
+        self._called.wait(seconds)
+        self._called.clear()
+        if self._called_off:
+            raise Cancelled
+
+    def sleep(self, seconds: float) -> None:
+        """The same, but for all of the time."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.wait(left)
+
+    def call(self) -> None:
+        self._called.set()
+
+    def call_off(self) -> None:
+        self._called_off = True
+        self._called.set()
+
+
+class Limit:
+    """Shared by the clients or streams that are given the same one.
+
+    A stream has its slot from before its first request until it has ended and its
+    connection is free; who waits for one is served in the order of coming, and can be
+    disposed at any time. Where the service says to one of them how long to wait
+    (`Retry-After`), all of them wait.
+
+    Args:
+        concurrent: Streams at once; None sets no limit.
+        per_minute: Requests within any 60 seconds, repeated ones included; None sets no
+            limit.
+    """
+
+    def __init__(
+        self,
+        concurrent: int | None = None,
+        per_minute: int | None = None,
+        *,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        _check("concurrent", concurrent)
+        _check("per_minute", per_minute)
+        if concurrent is None and per_minute is None:
+            raise ValueError("a Limit limits something: give concurrent or per_minute")
+        self._free = concurrent
+        self._per_minute = per_minute
+        self._now = now
+        self._lock = Lock()
+        self._waiting: deque[Waiter] = deque()  # for a slot
+        self._queue: deque[Waiter] = deque()  # for the leave to send
+        self._sent: deque[float] = deque(maxlen=per_minute)
+        self._closed_until = 0.0
+
+    def enter(self, waiter: Waiter) -> None:
+        """Wait for a slot."""
+        if self._free is None:
+            return
+        with self._lock:
+            if self._free > 0:
+                self._free -= 1
+                return
+            self._waiting.append(waiter)
+        try:
+            while waiter in self._waiting:
+                waiter.wait(None)
+        except Cancelled:
+            self._give_up(waiter)
+            raise
+
+    def _give_up(self, waiter: Waiter) -> None:
+        with self._lock:
+            waits = waiter in self._waiting
+            if waits:
+                self._waiting.remove(waiter)
+        if not waits:  # it was handed the slot at the same moment
+            self.leave()
+
+    def leave(self) -> None:
+        """Give the slot to the next."""
+        if self._free is None:
+            return
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().call()
+            else:
+                self._free += 1
+
+    def pass_by(self, waiter: Waiter) -> None:
+        """Wait for the leave to send one request."""
+        with self._lock:
+            self._queue.append(waiter)
+        try:
+            while (left := self._left(waiter)) is None or left > 0:
+                waiter.wait(left)
+        finally:
+            with self._lock:
+                self._queue.remove(waiter)
+                if self._queue:
+                    self._queue[0].call()
+
+    def _left(self, waiter: Waiter) -> float | None:
+        """Seconds that it has to wait; None as long as there are others before it."""
+        with self._lock:
+            if self._queue[0] is not waiter:
+                return None
+            now = self._now()
+            opens = self._closed_until
+            if self._per_minute is not None and len(self._sent) == self._per_minute:
+                opens = max(opens, self._sent[0] + _MINUTE)
+            if opens <= now:
+                self._sent.append(now)
+            return opens - now
+
+    def close_for(self, seconds: float) -> None:
+        """The service asked for a pause: nobody sends before it is over."""
+        with self._lock:
+            self._closed_until = max(self._closed_until, self._now() + seconds)
+
+
+def _check(name: str, value: object) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
+    if value < 1:
+        raise ValueError(f"{name} must be 1 or more, got {value}")

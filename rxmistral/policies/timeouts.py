@@ -1,0 +1,145 @@
+"""Four clocks, on meaning: how long a call may wait for what.
+
+    connect   ├──────┤ a connection, TLS included
+    first     ├────────────────────┤ something useful: text, thinking, a tool call
+    gap                            ├─────────┤ more of it (thinking_gap while it thinks)
+    total     ├──────────────────────────────────────────────────┤ the end
+
+Bytes are not meaning: comments, roles and empty deltas feed no clock. And the server's
+time is not the subscriber's: what counts is the time that the reader waits for the
+network, so a slow subscriber rings none of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+
+from ..operators.timing import check_seconds
+from ..operators.totals import ResponseBuilder
+from ..wire.patience import Patience
+
+__all__ = ["Clocks", "Timeouts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a call may wait, in seconds.
+
+    What runs out is named by the `clock` of a `RequestTimeoutError`, where no answer had
+    begun, or of a `StreamTimeoutError`, which has the response so far.
+
+    Args:
+        connect: For a connection, TLS included.
+        first: From the request until the first text, thinking or tool call.
+        gap: From there on, between two of them, and until the end.
+        thinking_gap: The same while the model thinks; as `gap` where it is None.
+        total: For all of it, further attempts included; None sets no limit.
+    """
+
+    connect: float = 10.0
+    first: float = 60.0
+    gap: float = 60.0
+    thinking_gap: float | None = None
+    total: float | None = None
+
+    def __post_init__(self) -> None:
+        check_seconds("connect", self.connect)
+        check_seconds("first", self.first)
+        check_seconds("gap", self.gap)
+        if self.thinking_gap is not None:
+            check_seconds("thinking_gap", self.thinking_gap)
+        if self.total is not None:
+            check_seconds("total", self.total)
+
+
+class Clocks(Patience):
+    """The clocks of one run, and when what came.
+
+    Args:
+        timeouts: What they are set to.
+        received: Where the answer is added up; its `news` feed them.
+        now: Tells the time, in seconds.
+
+    Attributes:
+        first_at: When the first useful bytes came, by `now`; None as long as they have not.
+        last_at: When the latest did.
+        longest_gap: The longest silence of the server between two of them, in seconds.
+    """
+
+    def __init__(
+        self, timeouts: Timeouts, received: ResponseBuilder, now: Callable[[], float] = monotonic
+    ) -> None:
+        super().__init__(timeouts.connect, timeouts.first, now)
+        self.first_at: float | None = None
+        self.last_at: float | None = None
+        self.longest_gap: float | None = None
+        self._timeouts = timeouts
+        self._received = received
+        self._came_at = 0.0
+        self._silent = 0.0  # waited since the latest news
+        self._total = 0.0  # waited in all
+        self._clock, self._limit = "first", timeouts.first
+
+    @property
+    def heard(self) -> bool:
+        """Whether the latest request brought anything useful."""
+        return self._clock != "first"
+
+    def restart(self) -> None:
+        """Another request begins."""
+        self.hear()
+        self._silent = 0.0
+        self._clock, self._limit = "first", self._timeouts.first
+
+    def begin(self) -> None:
+        self.hear()
+        super().begin()
+
+    def end(self) -> None:
+        waited = self.waited()
+        self._came_at = self._began + waited
+        self._silent += waited
+        self._total += waited
+
+    def spend(self, seconds: float) -> None:
+        """It waited for something else than the network, by its own will."""
+        self._total += seconds
+
+    def hear(self) -> None:
+        """Look whether what came last was news."""
+        news = self._received.news
+        if not news:
+            return
+        self._received.news = ""
+        if news != "finish":
+            self._note()
+        self._silent = 0.0
+        timeouts = self._timeouts
+        if news == "thinking" and timeouts.thinking_gap is not None:
+            self._clock, self._limit = "thinking_gap", timeouts.thinking_gap
+        else:
+            self._clock, self._limit = "gap", timeouts.gap
+
+    def _note(self) -> None:
+        if self.first_at is None:
+            self.first_at = self._came_at
+        else:
+            self.longest_gap = max(self.longest_gap or 0.0, self._silent)
+        self.last_at = self._came_at
+
+    def left(self) -> float:
+        waited = self.waited()
+        return min(self._limit - self._silent, self.total_left()) - waited
+
+    def total_left(self) -> float:
+        total = self._timeouts.total
+        return math.inf if total is None else total - self._total
+
+    def ran_out(self) -> tuple[str, float]:
+        total = self._timeouts.total
+        if total is not None and self.total_left() < self._limit - self._silent:
+            return "total", total
+        return self._clock, self._limit

@@ -1,0 +1,329 @@
+"""One answer, asked for as often as that takes.
+
+    attempt ──▶ blocks ──▶ lines ──▶ events ──▶ completions ──▶ subscriber
+       ▲                                            │ an error, and the connection is free
+       │   nothing useful had come: Retry           │
+       ├────────────────────────────────────────────┤
+       │   text had come: Resume, with that text    │
+       └────────────────────────────────────────────┘──▶ the end
+
+Each attempt has a reader thread of its own, which waits first, if there is something to
+wait for: the pause before a repeated request, a slot of a `Limit`. The next attempt
+begins when the one before has given its connection back, so there is one connection at a
+time; and all that is decided is decided on the thread of the attempt that ended.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+
+from msgspec import structs
+from reactivex import abc
+from reactivex.disposable import SerialDisposable
+
+from .errors import MistralError, StreamError, redacted
+from .models import CompletionEvent, UsageInfo
+from .operators.decoding import completions_into
+from .operators.outcomes import Outcome, Record, Status, counted
+from .operators.totals import ResponseBuilder
+from .policies.limit import Limit, Waiter
+from .policies.resume import EchoFilter, Resume, can_be_continued, continued, is_break
+from .policies.retry import Retry, may_be_repeated, retry_after
+from .policies.timeouts import Clocks, Timeouts
+from .wire import blocks, events, lines
+from .wire.blocks import Request, Response, Session, post
+
+__all__ = ["Call", "Policies", "Run"]
+
+_LONGEST_PAUSE = 60.0  # seconds that a service can make all others wait
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """What is done beside asking once."""
+
+    timeouts: Timeouts
+    retry: Retry | None
+    resume: Resume | None
+    limit: Limit | None
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What is asked of whom, and how."""
+
+    model: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    authorize: Callable[[], str | None]
+    session: Session
+    accept_clean_end: bool
+    max_event_bytes: int
+    policies: Policies
+
+
+class Run(abc.DisposableBase):
+    """One run, its Disposable, and what is known of it.
+
+    Args:
+        call: What to ask for.
+        answered: Told of the headers of each answer.
+        on_next, on_error, on_completed: As of any observer.
+    """
+
+    def __init__(
+        self,
+        call: Call,
+        answered: Callable[[Response], None],
+        on_next: Callable[[CompletionEvent], None],
+        on_error: Callable[[Exception], None],
+        on_completed: Callable[[], None],
+    ) -> None:
+        self._call = call
+        self._answered = answered
+        self._emit = on_next
+        self._fail = on_error
+        self._complete = on_completed
+        self._context = copy_context()  # of who subscribed, for the attempts to come
+        self._received = ResponseBuilder(bounded=True)
+        self._clocks = Clocks(call.policies.timeouts, self._received)
+        self._record = Record(self._received, self._clocks)
+        self.tally = self._record.tally
+        self.tally.report_to(counted.get())
+
+        self._attempt = SerialDisposable()
+        self._secret = ""
+        self._error: Exception | None = None
+        self._released = True
+        self._over = False
+        self._turn = _Turn(call.policies.limit)
+
+        self._failures = 0  # requests in a row that brought nothing
+        self._pause = 0.0  # seconds before the next request
+
+        self._body = call.body
+        self._broken: StreamError | None = None  # what the answer is continued after
+        self._text = ""  # that it goes on from, and that may come back as an echo
+        self._echo: EchoFilter | None = None
+        self._spent: UsageInfo | None = None
+
+    def start(self) -> None:
+        self._released, self._error = False, None
+        self._echo = EchoFilter(self._text) if self._broken is not None else None
+        call = self._call
+        received = self._received if self._echo is None else ResponseBuilder(bounded=True)
+        attempt = blocks(
+            self._make_request,
+            session=call.session,
+            patience=self._clocks,
+            on_response=self._on_response,
+            on_release=self._on_release,
+        ).pipe(
+            lines(max_bytes=call.max_event_bytes),
+            events(max_bytes=call.max_event_bytes),
+            completions_into(lambda: received, call.accept_clean_end),
+        )
+        on_next = self._emit if self._echo is None else self._on_next
+        self._attempt.disposable = self._context.copy().run(
+            attempt.subscribe, on_next, self._on_error, self._on_completed
+        )
+
+    def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
+        self._clocks.hear()
+        return self._record.outcome(error, status)
+
+    # --- on the reader's thread: before the request ---
+
+    def _make_request(self) -> Request:
+        if self._pause:
+            self._turn.waiter.sleep(self._pause)
+            self._clocks.spend(self._pause)
+        self._turn.wait()
+        authorization = self._call.authorize()
+        self._secret = (authorization or "").rpartition(" ")[2]
+        self._clocks.restart()
+        self.tally.request()
+        return post(self._call.url, self._call.headers, self._body, authorization)
+
+    def _on_response(self, response: Response) -> None:
+        if self.tally.headers_at is None:
+            self.tally.headers(monotonic())
+        _warn_of_deprecation(self._call.model, response)
+        self._answered(response)
+
+    # --- what comes, where the answer is continued ---
+
+    def _on_next(self, event: CompletionEvent) -> None:
+        assert self._echo is not None
+        for each in self._echo.feed(event):
+            self._go_on_with(each)
+
+    def _go_on_with(self, event: CompletionEvent) -> None:
+        usage = event.data.usage
+        if usage is not None and self._spent is not None:
+            data = structs.replace(event.data, usage=_sum(self._spent, usage))
+            event = structs.replace(event, data=data)
+        self._received.feed(event.data)
+        self._emit(event)
+
+    # --- how it ends ---
+
+    def _on_completed(self) -> None:
+        if self._echo is not None:
+            for each in self._echo.close():
+                self._go_on_with(each)
+        self._end(None)
+
+    def _on_error(self, error: Exception) -> None:
+        self._error = redacted(error, self._secret)
+        if self._released:
+            self._decide(self._error)
+
+    def _on_release(self) -> None:
+        self._released = True
+        if self._over:
+            self._turn.leave()
+        elif self._error is not None:
+            self._decide(self._error)
+
+    def _decide(self, error: Exception) -> None:
+        """The attempt has failed, and its connection is free."""
+        try:
+            if isinstance(error, MistralError):
+                if self._goes_on(error):
+                    self.start()
+                    return
+                error = self._final(error)
+        except Exception as raised:  # by a callback of the policies
+            error = raised
+        self._end(error)
+
+    def _goes_on(self, error: MistralError) -> bool:
+        self._clocks.hear()
+        if self._call.policies.limit is not None and (pause := retry_after(error)) is not None:
+            self._call.policies.limit.close_for(min(pause, _LONGEST_PAUSE))
+        if self._over or self._received.finished:
+            return False
+        if self._clocks.heard:
+            self._failures = 0
+            return self._resumes(error)
+        self._failures += 1
+        return self._retries(error) or self._resumes(error)
+
+    def _retries(self, error: MistralError) -> bool:
+        retry = self._call.policies.retry
+        if retry is None:
+            return False
+        elapsed = monotonic() - self._record.began_at
+        wait = retry.wait_after(error, self._failures, elapsed)
+        if wait is None or wait > self._clocks.total_left():
+            return False
+        if retry.on_retry is not None:
+            retry.on_retry(error, self._failures, wait)
+        self._pause = wait
+        return True
+
+    def _resumes(self, error: MistralError) -> bool:
+        resume, broken = self._call.policies.resume, self._broken or error
+        if resume is None or self.tally.resumed >= resume.attempts:
+            return False
+        if not isinstance(broken, StreamError) or not self._can_go_on_after(error, resume):
+            return False
+        if resume.on_resume is not None:
+            resume.on_resume(broken, self.tally.resumed + 1)
+        self.tally.resume()
+        received = self._received
+        self._spent, received.usage = received.usage, None
+        self._body, self._text = continued(self._call.body, received.text())
+        self._broken = broken
+        self._failures, self._pause = 0, 0.0
+        return True
+
+    def _can_go_on_after(self, error: MistralError, resume: Resume) -> bool:
+        received = self._received
+        failed = may_be_repeated(error) if self._broken is not None else is_break(error)
+        return (
+            failed
+            and not received.overflowed
+            and not received.has_tool_calls()
+            and received.text() != ""
+            and can_be_continued(self._call.body, resume.structured)
+        )
+
+    def _final(self, error: MistralError) -> MistralError:
+        """What to say in the end: where the rest of an answer was refused, that it had
+        broken."""
+        if self._broken is None:
+            return error
+        if not isinstance(error, StreamError):
+            self._broken.add_note(f"what was to continue it failed: {error}")
+            error = self._broken
+        error.partial = self._received.response(with_unfinished=True)
+        return error
+
+    def _end(self, error: Exception | None) -> None:
+        self._over = True
+        if self._released:
+            self._turn.leave()
+        if error is None:
+            self._complete()
+        else:
+            self._fail(error)
+
+    def dispose(self) -> None:
+        self._over = True
+        self._turn.waiter.call_off()
+        self._attempt.dispose()
+        if self._released:
+            self._turn.leave()
+
+
+class _Turn:
+    """A run's place in what is limited, and what its reader waits with."""
+
+    def __init__(self, limit: Limit | None) -> None:
+        self.waiter = Waiter()
+        self._limit = limit
+        self._inside = False
+        self._lock = Lock()
+
+    def wait(self) -> None:
+        """For a slot, if it has none, and for the leave to send."""
+        if self._limit is None:
+            return
+        if not self._inside:
+            self._limit.enter(self.waiter)
+            self._inside = True
+        self._limit.pass_by(self.waiter)
+
+    def leave(self) -> None:
+        with self._lock:
+            inside, self._inside = self._inside, False
+        if inside and self._limit is not None:
+            self._limit.leave()
+
+
+def _sum(one: UsageInfo, other: UsageInfo) -> UsageInfo:
+    """What both cost; what only the later one says is kept as it is."""
+    sums = {
+        name: mine + yours
+        for name in ("prompt_tokens", "completion_tokens", "total_tokens")
+        if isinstance(mine := getattr(one, name), int)
+        and isinstance(yours := getattr(other, name), int)
+    }
+    return structs.replace(other, **sums)
+
+
+def _warn_of_deprecation(model: str, response: Response) -> None:
+    when = response.headers.get("x-model-deprecation-timestamp")
+    if when is None:
+        return
+    with suppress(DeprecationWarning):  # a warning made an error must not end an answer
+        warnings.warn(f"the model {model} is deprecated and goes at {when}", DeprecationWarning, 2)

@@ -1,0 +1,48 @@
+"""How long a reader may wait.
+
+What is measured is waiting: from `begin` to `end`, while the reader asks the network for
+something. The time in between is its subscriber's, and is no silence of the server. So
+there is no timer: who waits is told, before each wait on a socket, how long that may be.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+
+__all__ = ["Patience"]
+
+
+class Patience:
+    """The same for every wait.
+
+    Args:
+        connect: Seconds for a connection, TLS included.
+        read: Seconds for anything else.
+        now: Tells the time, in seconds.
+    """
+
+    def __init__(self, connect: float, read: float, now: Callable[[], float] = monotonic) -> None:
+        self.connect = connect
+        self._read = read
+        self._now = now
+        self._began = 0.0
+
+    def begin(self) -> None:
+        """The reader begins to wait."""
+        self._began = self._now()
+
+    def end(self) -> None:
+        """The reader has what it waited for."""
+
+    def waited(self) -> float:
+        """Seconds since it began to wait."""
+        return self._now() - self._began
+
+    def left(self) -> float:
+        """Seconds that it may still wait; 0 or less if it has waited long enough."""
+        return self._read - self.waited()
+
+    def ran_out(self) -> tuple[str, float]:
+        """The name of the clock that ran out, and how many seconds it gave."""
+        return "gap", self._read
