@@ -77,10 +77,39 @@ def test_any_text_has_its_end_as_last_boundary(text: str, language: str) -> None
         ("fr", "Avec M. Dupont."),
         ("it", "Vedi pag. Tre."),
         ("en", "Approx. 40 came."),
+        ("en", "On Fri. Nov. the third."),
+        ("en", "At 3 p.m. Eastern time."),
+        ("en", "Add 1 tsp. baking soda."),
+        ("en", "Ask Dr. Who."),
+        ("en", "J.-P. Sartre wrote."),
+        ("it", "Nel sec. XIX era."),
     ],
 )
 def test_no_sentence_ends_with_what_the_lists_of_sentencex_lack(language: str, text: str) -> None:
     assert boundaries(text, language) == [len(text)]
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("en", "No. I won't."),
+        ("en", "Bob told me. Tom knew."),
+        ("en", "In 5 sec. Enjoy!"),
+        ("en", "Run main.rs. Wait."),
+        ("en", "It does 9 km/h. Wow."),
+        ("de", "Es dauert 2 Std. Dann ist es gut."),
+        ("fr", "Des fruits, etc. Tout est bon."),
+        ("es", "Todo está bien. Juan también."),
+        ("it", "Ho un PC. Il mio."),
+    ],
+)
+def test_a_sentence_ends_with_what_is_no_abbreviation_there(language: str, text: str) -> None:
+    assert boundaries(text, language) == [text.index(". ") + 2, len(text)]
+
+
+@pytest.mark.parametrize("text", ["On Fri. N", "At 3 p.m. E", "Nel sec. X"])
+def test_one_letter_of_a_word_that_may_join_ends_nothing(text: str) -> None:
+    assert boundaries(text, "it" if "Nel" in text else "en") == [len(text)]
 
 
 def test_without_sentencex_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
