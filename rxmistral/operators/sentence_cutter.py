@@ -11,7 +11,9 @@ knows whole texts (`sentence_segmenters`) is therefore asked about the text so f
 - with a view of the text that does not mislead it: a bounded number of characters, no
   emoji, no half of a pair of quotation marks;
 - not at all about what is no prose: a newline ends a unit, a fenced code block is one,
-  and so is the row of a table.
+  and so is the row of a table;
+- nor where a stop stands in something that goes on: a list mark, a code span, brackets,
+  a title, speech before the one who says it.
 
 The reading is written as one plan, a generator that stops wherever it needs a character
 which has not come, and says which one that is; text without it is put aside after a
@@ -42,6 +44,7 @@ _STOPS = ".!?…։؝؞؟۔܀܁܂।॥၊။።፧፨᙮᠃᠉។៕‼‽⁇⁈
 _NEED_SPACE = ".!?…"  # stops that end nothing without white space after them
 _CLOSERS = "\"'“”’»«›‹*_~`)\\]}」』）】》〉］｝"  # directly after a stop
 _EMOJI = "\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\u200d\ufe0f\u20e3\U000e0020-\U000e007f"
+_BULLETS = "•◦‣▪▫●○■□"
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f"  # written without white space
 
 # What the plan waits for.
@@ -54,35 +57,68 @@ _NO_BLANK = re.compile(r"[^ \t\r]")
 _STOP_OR_NEWLINE = re.compile(f"[\n{_STOPS}]")
 _AFTER_STOP = re.compile(f"[^{_STOPS}{_CLOSERS}]")
 _AFTER_EMOJI = re.compile(f"[^{_EMOJI}]")
-_AFTER_REFERENCE = re.compile(r"[^\[\]\d^]")
 _AFTER_MARK = {mark: re.compile(f"[^{mark}]") for mark in "`~"}
 # An info string after backticks has none itself: ```this``` is code within a line.
 _END_OF_INFO = {"`": re.compile("[\n`]"), "~": _NEWLINE}
 
-# What it recognises.
-_LONE_EMOJI = re.compile(f"[{_EMOJI}]+")
-_REFERENCE = re.compile(r"(?:\[\^?\d{1,3}\])+")
-_WORD = re.compile(rf"(?:[«»“„\"]\s)?+[^\w\s{_STOPS}]{{0,8}}+\w{{0,{_LONG_RUN}}}+(?s:.)")
-_OPENING = re.compile(rf"[^\w\s{_STOPS}]{{0,8}}+(?s:.)")
-_EMPHASIS = re.compile(r"(?<!\w)[*_\[]+(?=\w)")  # **Mr. Fox** is an abbreviation still
+# How far it looks before it asks once more.
+_WORD = re.compile(rf"(?:[«»“„\"—–]\s)?+[^\w\s{_STOPS}]{{0,8}}+\w{{0,{_LONG_RUN}}}+(?s:.)")
+_OPENING = re.compile(rf"(?:[—–]\s)?+[^\w\s{_STOPS}]{{0,8}}+(?s:.)")
+
+# Letters and marks.
 _LETTER = re.compile(r"[^\W\d_]")
-# Dots alone are a pause there, not an end.
-_BETWEEN_CJK = re.compile(f"[{_CJK}](?!…+[^{_STOPS}])[{_STOPS}{_CLOSERS}]+[{_CJK}]")
+_LIKE_CAPITAL = re.compile("`|[a-z][A-Z]")  # `rm` deletes it. iOS does not.
 _A_CJK = re.compile(f"[{_CJK}]")
 _DOTTED = re.compile(r"[\d.]")  # "3", "U.S", "example.com"
-_QUOTED_ON = re.compile("[」』）][とってのはがをもでに]")  # "...", he said, in Japanese
+_LONE_EMOJI = re.compile(f"[{_EMOJI}]+")
+_NO_WORD = re.compile(f"[*_~{_EMOJI}]")
+_EMPHASIS = re.compile(r"(?<!\w)[*_\[]+(?=\w)")  # **Mr. Fox** is an abbreviation still
 _EITHER_WAY = re.compile(r"(([\"'“*_~`])\2*)[\"'“*_~`]*\Z")  # marks that open as well as close
-_LIST_MARK = re.compile(
-    r"(?!\s*[-*_]{3})[\s>*_]*"
-    r"(?:(?:[-+•–]|#{1,6}|\(?(?:\d{1,3}|[A-Za-z]|[ivxIVX]{1,5})[.)])(?:[\s*_]+|\Z)){0,2}"
-)
-_LONGEST_LIST_MARK = 24
 _CLOSING_BRACKET = re.compile("[)）]")
 _QUOTES = re.compile('["“”„«»‹›「」『』]')
 _OPENER = {
     "”": "“", "“": "„", "»": "«", "«": "»", "›": "‹", "‹": "›", "」": "「", "』": "『",
 }  # fmt: skip
+_OPENING_QUOTES = '"“„«»「『'
 _CLOSED_ONLY = "”」』"
+
+# References such as [1] and [^note]; some are as good as any number.
+_REFERENCE = re.compile(r"(?:\[(?:\d{1,3}|\^[\w-]{1,30})\])+")
+_AFTER_REFERENCE = re.compile(r"(?:\[(?:\^[\w-]{0,30}|\d{0,3})\]?){0,8}+(?s:.)")
+
+# What stands before a text, and is none.
+_LIST_MARK = re.compile(
+    r"(?!\s*[-*_]{3})[\s>*_]*"
+    rf"(?:(?:[-+–{_BULLETS}]|#{{1,6}}"
+    r"|\(?(?:\d{1,3}(?:\.\d{1,3})*|[A-Za-z]|[ivxIVX]{1,5})[.)．])(?:[\s*_]+|\Z)){0,2}"
+)
+_LONGEST_LIST_MARK = 24
+_LABEL = re.compile(  # Chapter 1. The sea
+    r"(?i:[\s>#*_]{0,9}(?:Chapter|Part|Section|Act|Scene|Step|Stage|Phase|Rule|Lesson|Exercise"
+    r"|Example|Question|Q|Figure|Table|Kapitel|Teil|Abschnitt|Schritt|Abbildung|Tabelle|Chapitre"
+    r"|Partie|Étape|Capítulo|Parte|Paso|Passo|Capitolo|Fase)\s?(?:\d{1,3}|[IVX]{1,5})\.\s)"
+)
+_LONGEST_LABEL = 30
+
+# What a stop may stand in without ending anything.
+_CODE_SPAN = re.compile(r"(?<!`)(`+)(?!`).*?(?<!`)\1(?!`)", re.DOTALL)  # CommonMark 6.1
+_DECIMAL = re.compile(r"\d．\d")
+# Dots alone are a pause there, not an end.
+_BETWEEN_CJK = re.compile(f"[{_CJK}](?!…+[^{_STOPS}])[{_STOPS}{_CLOSERS}]+[{_CJK}]")
+_QUOTED_ON = re.compile("[」』）][とってのはがをもでになか]")  # "...", he said, in Japanese
+
+# “Where?” Elena asked. Most languages turn that round, and write a small letter.
+_NAME = (
+    r"(?!(?:The|He|She|It|They|We|You|This|That|There|Then|When|But|And|So|No|His|Her|My"
+    r"|Nobody|Everyone|Someone)\s)[A-Z][\w.'’-]{0,20}\s"
+)
+_TAG = re.compile(
+    rf"(?:{_NAME}){{1,3}}(?:said|asked|replied|answered|shouted|whispered|cried|yelled|called"
+    r"|added|explained|muttered|murmured|exclaimed|screamed|wondered|demanded|insisted|roared"
+    r"|gasped|pleaded|inquired|repeated|says|asks|replies)\b"
+    r"|[\u4e00-\u9fff]{0,7}[说說问問道喊叫答][。，：]"
+)
+_MAY_BE_TAG = re.compile(rf"(?:[{_CJK}]{{1,8}}+|(?:{_NAME}){{0,3}}+[\w.'’-]{{0,21}}+)(?s:.)")
 
 Reading: TypeAlias = Generator[re.Pattern[str], None, Any]
 
@@ -248,7 +284,7 @@ class SentenceCutter:
         if not (yield from self._until(_VISIBLE)):
             return False
         self._at = self._text.rfind("\n", 0, self._at) + 1
-        if not self._is_list_mark(line_end):
+        if self._text.count("\n", line_end, self._at) > 1 or not self._is_list_mark(line_end):
             self._cut(self._at)
             self._quote = ""
         return True
@@ -295,7 +331,7 @@ class SentenceCutter:
             return
         right = self._at
         if right == end:  # no white space
-            if self._text[stop] in _NEED_SPACE and not _BETWEEN_CJK.match(self._text, stop - 1):
+            if self._is_within_word(stop):
                 return
             right = self._first_opener(stop, end)
         if (yield from self._ends(stop, right)):
@@ -315,8 +351,10 @@ class SentenceCutter:
         """Go past emoji, or references such as [1], that white space follows."""
         begun = self._at
         if after == "[":
-            following = yield from self._until(_AFTER_REFERENCE)
-            alone = _REFERENCE.fullmatch(self._text, begun, self._at) is not None
+            sight = yield from self._upto(_AFTER_REFERENCE)
+            found = _REFERENCE.match(self._text, begun, sight)
+            self._at = found.end() if found else begun
+            following, alone = self._text[self._at : self._at + 1], found is not None
         elif _LONE_EMOJI.match(after) and not self._begins_with_emoji(stop):
             following = yield from self._until(_AFTER_EMOJI)
             alone = True
@@ -330,6 +368,10 @@ class SentenceCutter:
     def _ends(self, stop: int, right: int) -> Reading:
         """Whether a sentence ends with this stop, what follows being at `right`."""
         after = self._at
+        if self._may_be_said(stop, right):
+            sight = yield from self._upto(_MAY_BE_TAG)
+            if _TAG.match(self._text, after, sight):
+                return False
         clear, may_be_dot = self._is_clear(stop, after), self._text[stop] in _NEED_SPACE
         if clear and self._is_end(stop, right, after + 1):
             return True
@@ -349,28 +391,28 @@ class SentenceCutter:
     # --- what is asked about a stop ---
 
     def _is_end(self, stop: int, right: int, sight: int) -> bool:
-        if self._goes_on(stop, right, sight) or self._is_list_mark(right):
+        if self._is_in_something(stop, right) or self._goes_on(stop, right, sight):
             return False
         begun, view = self._view(stop, right, sight)
         return any(stop - begun < end < len(view) for end in self._segmenter.boundaries(view))
 
     def _goes_on(self, stop: int, right: int, sight: int) -> bool:
-        """Whether there is no need to ask."""
-        text, begun = self._text, self._window(stop)
-        if text.count("`", begun, right) % 2 or _QUOTED_ON.match(text, right - 1):
-            return True
-        letter = _LETTER.search(text, right, sight)
+        """Whether a small letter that follows tells enough."""
+        letter = _LETTER.search(self._text, right, sight)
         if letter is None or not letter[0].islower():
             return False
-        run = text[stop:right]
-        return ")" in run or "…" in run or (run[0] == "." and self._may_be_short_for(stop))
+        if _LIKE_CAPITAL.match(self._text, right, sight):
+            return False
+        run = self._text[stop:right]
+        return ")" in run or "…" in run or self._writes_small(stop)
 
-    def _may_be_short_for(self, stop: int) -> bool:
-        """Whether the word may be an abbreviation, in a text that writes capitals."""
-        if not self._begins_with_capital(stop):
+    def _writes_small(self, stop: int) -> bool:
+        """Whether a small letter after the stop means that the sentence goes on: in a text
+        that writes capitals, but for a dot after what is no abbreviation."""
+        if not self._begins_with_capital(stop) or self._text[stop] not in ".!?":
             return False
         token = self._token(stop)
-        return len(token) <= 4 or _DOTTED.search(token) is not None
+        return self._text[stop] != "." or len(token) <= 4 or _DOTTED.search(token) is not None
 
     def _is_clear(self, stop: int, after: int) -> bool:
         """Whether the first character after a stop is enough to judge it by."""
@@ -384,11 +426,6 @@ class SentenceCutter:
         words = self._text[max(self._window(stop), stop - _LONG_RUN) : stop].split()
         return words[-1].strip("\"'“”‘’«»*_~`()[]") if words else ""
 
-    def _is_list_mark(self, end: int) -> bool:
-        if end - self._unit > _LONGEST_LIST_MARK:
-            return False
-        return _LIST_MARK.fullmatch(self._text[max(self._unit, 0) : end]) is not None
-
     def _begins_with_capital(self, upto: int) -> bool:
         if self._capital is None:
             first = _LETTER.search(self._text, max(self._unit, 0), upto)
@@ -396,8 +433,12 @@ class SentenceCutter:
         return bool(self._capital)
 
     def _begins_with_emoji(self, stop: int) -> bool:
-        first = _VISIBLE.search(self._text, self._window(stop))
-        return first is not None and _LONE_EMOJI.match(first[0]) is not None
+        return _LONE_EMOJI.match(self._text, self._begins(stop)) is not None
+
+    def _begins(self, stop: int) -> int:
+        """Where the words of this sentence begin, after a list mark."""
+        mark = _LIST_MARK.match(self._text, self._window(stop), stop)
+        return mark.end() if mark else self._window(stop)
 
     def _window(self, stop: int) -> int:
         return max(self._unit, stop - _WINDOW)
@@ -421,6 +462,60 @@ class SentenceCutter:
             return end
         return end if self._is_open(stop, marks[1], marks.start()) else marks.start()
 
+    # --- what a stop may stand in ---
+
+    def _is_in_something(self, stop: int, right: int) -> bool:
+        if self._is_list_mark(right) or self._is_label(right):
+            return True
+        run = self._text[stop:right]
+        last = stop + max(at for at, mark in enumerate(run) if mark in _STOPS)
+        return (
+            self._is_in_code(last) or self._is_in_brackets(last) or self._is_in_quoted(last, right)
+        )
+
+    def _is_list_mark(self, end: int) -> bool:
+        if end - self._unit > _LONGEST_LIST_MARK:
+            return False
+        return _LIST_MARK.fullmatch(self._text[max(self._unit, 0) : end]) is not None
+
+    def _is_label(self, end: int) -> bool:
+        if end - self._unit > _LONGEST_LABEL:
+            return False
+        return _LABEL.fullmatch(self._text, max(self._unit, 0), end) is not None
+
+    def _is_in_code(self, stop: int) -> bool:
+        before = self._text[self._window(stop) : stop]
+        return "`" in before and "`" in _CODE_SPAN.sub("", before)
+
+    def _is_in_brackets(self, stop: int) -> bool:
+        """Whether brackets are open that do not hold the whole sentence."""
+        text, begins = self._text, self._begins(stop)
+        for opening, closing in ("()", "（）"):
+            opened = text.rfind(opening, begins + 1, stop)
+            if opened > text.rfind(closing, begins, stop) and not text[opened + 1].isspace():
+                return True
+        return False
+
+    def _is_in_quoted(self, stop: int, right: int) -> bool:
+        """Whether a title ends here, or speech after which the sentence goes on."""
+        closers = self._text[stop:right]
+        if "》" in closers or _QUOTED_ON.match(self._text, right - 1):
+            return True
+        return self._text[right] in "—–" and _QUOTES.search(closers) is not None
+
+    def _is_within_word(self, stop: int) -> bool:
+        """Whether this stop, no white space being after it, is none."""
+        if self._text[stop] in _NEED_SPACE:
+            return _BETWEEN_CJK.match(self._text, stop - 1) is None
+        return _DECIMAL.match(self._text, stop - 1) is not None
+
+    def _may_be_said(self, stop: int, right: int) -> bool:
+        """Whether it is speech that is closed here, so that who said it may follow."""
+        text, run = self._text, self._text[stop:right]
+        if run[0] == "." or not _QUOTES.search(run):
+            return False
+        return bool(self._quote) or text[self._begins(stop)] in _OPENING_QUOTES
+
     # --- what the engine sees ---
 
     def _view(self, stop: int, right: int, sight: int) -> tuple[int, str]:
@@ -428,15 +523,12 @@ class SentenceCutter:
         text, begun = self._text, self._window(stop)
         if begun > self._unit:
             begun = text.find(" ", begun, stop) + 1 or begun
-        ending = text[stop : min(right, stop + _LONG_RUN)]
-        if not ending.isascii():
-            ending = _LONE_EMOJI.sub(_blanks, ending)
-        before, word = text[begun:stop], text[right:sight]
-        if "/" in self._token(stop):
-            before = before.replace("/", "x")  # km/h is no initial
-        if word[-1] in "'’":
+        ending = _NO_WORD.sub(" ", text[stop : min(right, stop + _LONG_RUN)])
+        before, word = text[begun:stop], text[right:sight].replace("(", " ")
+        if word[-2:-1].isalnum() and not (word[-1].isalnum() or word[-1] == "."):
             word = word[:-1] + " "  # It's begins with It
-        before = _EMPHASIS.sub(_blanks, before)
+        mark = self._begins(stop) - begun
+        before = " " * mark + _EMPHASIS.sub(_blanks, before[mark:])
         view = before + _REFERENCE.sub(_blanks, ending) + word
         if "(" in view or "（" in view:
             view = _without_brackets(view, stop - begun)

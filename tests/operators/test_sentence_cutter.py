@@ -128,6 +128,12 @@ def lateness(case: Case) -> Iterator[int]:
         "It does 9 km/h. ¦That is slow.",
         "He (Mr. Fox) left.",
         "A cow, a pig (etc.), and so on.",
+        "Use `e.g.` and `a?` and ``b. `C`` and `.`. ¦Then",
+        "It is one (it was. It is two!) of them. ¦(It was. ¦It is.) ¦Then",
+        "“What?” Tom Fox asked. ¦“What?” ¦Tom went. ¦He said, “What?” ¦Tom asked.",
+        "“你好！”他说。¦“你好！”¦他走了。¦看《谁？》了。¦３．５和（好。）你",
+        "Step 1. One. ¦**Step 2.** ¦Two. ¦1.2. Three. ¦• Four. ¦Five",
+        "“So.” — Fox\n¦¿Y tú? —dijo ella. ¦Oh! no. ¦So [^note] it is.[^note] ¦Yes",
         # casual
         "it was late. ¦i went home. ¦lol",
         # written without white space
@@ -167,8 +173,9 @@ def test_an_abbreviation_at_the_end_is_judged_by_all_that_came() -> None:
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=60)
 MARKS = ".!?…\"'“”„«»()[]*_`~|#-\n\r\t \u00a0。！「」『』（）1aBé你は😀\u200d\ud83d\ude00"
 TOKENS = ["```", "\n```\n", "~~~", "e.g. ", "Mr. ", "p.m. ", "3.5", "[1]", "\n1. ", "The ", "is "]
+SPOKEN = ["?” ", "Dr. ", "Tom ", "asked ", "？”", "她说", "《", "》", "`?` ", "[^a", "Step 1. "]
 RUNS = ["one. ", "Two. ", " " * 50, "word " * 30, "a" * 90, "." * 60]
-WHAT_HURTS = st.lists(st.sampled_from([*MARKS, *TOKENS, *RUNS]), max_size=40).map("".join)
+WHAT_HURTS = st.lists(st.sampled_from([*MARKS, *TOKENS, *SPOKEN, *RUNS]), max_size=40).map("".join)
 TEXTS = ANYTHING | WHAT_HURTS
 LANGUAGES = st.sampled_from(["en", "de", "fr", "zh", "xx"])
 LIMITS = st.none() | st.integers(1, 120)
@@ -313,7 +320,7 @@ def test_it_is_not_asked_in_code_tables_words_and_numbers() -> None:
 
 def test_it_sees_no_half_of_a_pair_of_quotation_marks() -> None:
     assert asked('He: "Go. Now it') == ["He:  Go. N", "He:  Go. Now "]
-    assert asked("He (a. Fox ran") == ["He  a. Fox "]
+    assert asked("(He, a. Fox ran") == [" He, a. Fox "]
 
 
 def asked_when_it_agrees(text: str) -> list[str]:
