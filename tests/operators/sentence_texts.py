@@ -1,7 +1,8 @@
 """Texts, with the cuts that a careful reader makes in them: a ¦ each.
 
-Every second one was unknown to the rules while they were made. Some ask for more than
-the rules can know; what must hold is a share.
+Every second one was unknown to the rules while they were made, but for the last of each
+group: these are of the kinds that answers are full of, and were written with the rules.
+Some ask for more than the rules can know; what must hold is a share.
 """
 
 from __future__ import annotations
@@ -152,6 +153,30 @@ St. Patrick's Day is in March. ¦People wear green.
 As of v3.11, it's faster. ¦Upgrade now.
 It's 5 o'clock. ¦I'm going home. ¦Bye!
 I met J. Smith. ¦He is nice.
+No. ¦I don't think so.
+Ok. ¦Done.
+I asked him twice. ¦He said no. ¦We left anyway.
+Tell me. ¦Bob told me. ¦Alice told me, too.
+Mix 2 tbsp. honey and 1 tsp. salt. ¦Stir well.
+Bake for 20 min. ¦Serve warm.
+Dogs, cats, etc. are pets. ¦Lions, tigers, etc. ¦Nobody owns those.
+We met on Tues. Jan. 5 in Bonn. ¦It rained.
+It runs from 9 a.m. to 5 p.m. Monday to Friday. ¦It is closed on Sunday.
+The show starts at 3 p.m. EST. ¦Tickets cost $5.
+“Stop!” Marcus shouted. ¦The car skidded.
+"Are you sure?" Dr. Patel asked. ¦"Yes," said Ben.
+“Really?” I asked. ¦“Yes,” he said.
+“Really?” ¦Sarah's eyes widened. ¦“Yes.”
+“Know thyself.” — Socrates
+*Where am I?* she thought. ¦Nobody was there.
+He came (it was late. Very late.) and left again. ¦Nobody minded.
+The tool is fast (written in Rust!). ¦Use it.
+The code is in src/main.rs. ¦Run it with cargo.
+Open README.md. ¦Read it first.
+I bought an iPhone. ¦It is new. ¦eBay sells it, too.
+This was shown before.[12] ¦It was not.[^note] ¦Really?[15] ¦Yes.
+He joined the U.S. Army in 1990. ¦He left in 1995.
+J.-P. Sartre wrote it. ¦George W. Bush read it.
 """,
 )
 
@@ -203,6 +228,16 @@ Use `git commit -m "Fix. Done."` now. ¦Push it.
 [Link](http://a.b/c.d). ¦Next one.
 1. First:\n¦   - sub a\n¦   - sub b\n¦2. Second.
 Final answer: **yes**. ¦Done.
+The `?` makes it optional. ¦The `!` negates it.
+It returns `null`. ¦`undefined` is different.
+• One thing. ¦It is big.\n¦◦ Another thing. ¦It is small.
+1.1. First part. ¦It is easy.\n¦1.2. Second part.
+## 2. Setup\n\n¦Install it.\n\n¦### 2.1. Linux\n\n¦Use apt.
+## Step 1. Install it\n\n¦Run it. ¦Wait.
+**Answer: B.** ¦It is right.
+(1) Open it. ¦(2) Close it.
+- ✅ Fast. ¦Cheap.\n¦- ❌ Ugly.
+A term.[^1] ¦More text.\n\n¦[^1]: The note. ¦It is long.
 """,
 )
 
@@ -240,6 +275,10 @@ a: b;\n¦c, d\n
 (See above.)\n¦Go on.
 end.\n
 One. ¦Two.\n¦Three. ¦Four.
+I.\n\n¦The sea is blue.\n\n¦II.\n\n¦The sky is red.
+INT./EXT. CAR - DAY\n\n¦INT. KITCHEN - NIGHT\n\n¦Rosa waits. ¦It rains.
+Mon.–Fri. 9 a.m. to 6 p.m.\n¦Sat. 10 a.m. to 4 p.m.\n¦Tel. 555-0199
+Scene ends.\n\n¦*\n\n¦Next scene.
 """,
 )
 
@@ -287,6 +326,12 @@ Ludwig XIV. war König. ¦Er lebte in Versailles.
 Man nennt es u. a. Magie. ¦Ich nicht.
 Es waren 20 Grad. ¦Die Sonne schien. ¦Ängste verschwanden.
 Der Film dauert 2 Std. und 5 Min. ¦Er ist gut.
+Äpfel, Birnen usw. ¦Das ist Obst.
+Bspw. Hunde bellen. ¦Ich helfe dir. ¦Max hilft mir.
+Versand zzgl. MwSt. und Porto. ¦Preise inkl. Steuern.
+„Halt!“ ¦Niemand hielt an. ¦„Halt!“, rief er.
+Das ist Plan B. ¦Er ist gut. ¦Herr K. Müller kommt.
+Am Mo., 3. Mai, ist frei. ¦Danach nicht.
 """,
 )
 
@@ -315,6 +360,11 @@ Il y a 3,5 millions d'habitants. ¦C'est beaucoup.
 Voir la fig. 2 ci-dessous. ¦Elle montre tout.
 Elle dit : « Non. » ¦Il partit.
 C.-à-d. que c'est faux. ¦Point final.
+Pommes, poires, etc. ¦Tout est bon.
+Rome fut fondée en 753 av. J.-C. ¦Elle grandit vite.
+J.-J. Rousseau est né à Genève. ¦Il aimait la nature.
+Ah ! que c'est beau. ¦Regarde !
+Un livre de J. Verne est ici. ¦Prends le plan B. ¦C'est mieux.
 """,
     ),
     *_cases(
@@ -334,6 +384,10 @@ Ana preguntó: «¿Vienes?» ¦Él dijo que no.
 El Dr. García llegó a las 5 p. m. y comió. ¦Luego durmió.
 ¿Cómo estás? ¦¿Y tu familia?
 Compré pan, leche, etc. en la tienda. ¦Volví a casa.
+Todo está bien. ¦Compré un auto. ¦Juan también.
+No. ¦Eso es falso.
+El presidente G. W. Bush habló. ¦Es el plan B. ¦Es bueno.
+—¿Y tú? —preguntó ella. ¦Nadie respondió.
 """,
     ),
     *_cases(
@@ -352,6 +406,18 @@ Certo! ¦Ecco la risposta.
 Il prof. Verdi insegna qui. ¦È bravo.
 «Vado via.» ¦Poi uscì.
 Vedi pag. 3 del libro. ¦È tutto lì.
+Ho comprato un PC. ¦Il mio PC è nuovo.
+Ha detto di no. ¦Mele, pere, ecc. ¦Tutto è buono.
+Nel sec. XIX era così. ¦Dura 5 sec. ¦Poi finisce.
+""",
+    ),
+    *_cases(
+        "pt",
+        r"""
+O Sr. Silva chegou. ¦A Sra. Lima não veio.
+Veja a pág. 5 e o cap. 2. ¦Obrigado.
+O séc. XIX foi longo. ¦O séc. XX também.
+— Vens? — perguntou ele. ¦Ninguém respondeu.
 """,
     ),
 ]
@@ -364,7 +430,7 @@ CHINESE_AND_JAPANESE = [
 这是什么？¦我不知道。¦你呢？
 价格是3.5元。¦很便宜。
 他说：“你好。”¦然后走了。
-“你去哪里？”¦她问。¦“回家。”
+“你去哪里？”她问。¦“回家。”
 我用Python 3.11写代码。¦它很快。
 真的吗？！¦太好了！！¦谢谢。
 请访问www.example.com。¦那里有答案。
@@ -384,6 +450,11 @@ CHINESE_AND_JAPANESE = [
 你确定吗？¦当然。
 好……¦再见。
 今天是2024年5月1日。¦放假。
+“真的？”小明问道。¦“真的。”她说。
+（注意：重要。）¦请先保存文件（这一步不能省略！），再退出。
+《谁动了我的奶酪？》是一本书。¦很有名。
+１．打开。\n¦２．价格是１２．５元。¦很便宜。
+他想了想……最后走了。¦没回头。
 """,
     ),
     *_cases(
@@ -404,6 +475,9 @@ Pythonは楽しい。¦簡単です。
 円周率は約3.14です。¦無理数です。
 え？！¦本当に？
 それは…難しいですね。¦頑張ります。
+「えっ…。」と声が出た。¦驚いた。
+彼は「好き！」なんて言わない。¦私も。
+Node.jsを使います。¦速いです。
 """,
     ),
     *_cases(
