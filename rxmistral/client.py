@@ -111,7 +111,7 @@ class Mistral:
         self._server_url = _base_url(server_url) if server_url else _server(server)
         self._policies = Policies(
             timeouts=_timeouts(timeouts, timeout_ms, Timeouts()),
-            retry=as_retry(_either("retry", retry, "retry_config", retry_config)),
+            retry=as_retry(_either("retry", retry, "retry_config", retry_config, None)),
             resume=_checked("resume", resume, Resume),
             limit=_checked("limit", limit, Limit),
         )
@@ -269,7 +269,7 @@ class Chat:
         limit: Limit | UnsetType | None,
     ) -> Policies:
         client = self._client._policies
-        again = _either("retry", retry, "retries", retries)
+        again = _either("retry", retry, "retries", retries, UNSET)
         return Policies(
             timeouts=_timeouts(timeouts, timeout_ms, client.timeouts),
             retry=client.retry if again is UNSET else as_retry(again),
@@ -325,11 +325,11 @@ def _checked(name: str, value: object, kind: type[T]) -> T | None:
     return value
 
 
-def _either(name: str, value: T, alias: str, other: T) -> T:
+def _either(name: str, value: T, alias: str, other: T, absent: object) -> T:
     """A value that may be given by either of two names."""
-    if other is None or other is UNSET:
-        return value if other is None or value is not UNSET else other
-    if value is not None and value is not UNSET:
+    if other is absent:
+        return value
+    if value is not absent:
         raise ValueError(f"give {name} or {alias}, not both")
     return other
 

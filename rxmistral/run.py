@@ -153,7 +153,7 @@ class Run(abc.DisposableBase):
         return post(self._call.url, self._call.headers, self._body, authorization)
 
     def _on_response(self, response: Response) -> None:
-        if self.tally.headers_at is None:
+        if self.tally.headers_at is None and response.ok:
             self.tally.headers(monotonic())
         _warn_of_deprecation(self._call.model, response)
         self._answered(response)

@@ -55,8 +55,8 @@ class ResponseBuilder:
 
     Attributes:
         news: What the latest completion that brought anything brought: "text",
-            "thinking", "tool call" or "finish". A role and an empty delta are no news.
-            Whoever waits for some sets it back to "".
+            "thinking", "tool call", or "finish" where it brought nothing else. A role and
+            an empty delta are no news. Whoever waits for some sets it back to "".
         useful: Whether there ever was news.
         finished: Whether a finish_reason has come, in any of the `n` answers.
         overflowed: Whether something was forgotten.
@@ -102,7 +102,7 @@ class ResponseBuilder:
             if choice.finish_reason:
                 growing.finish_reason = choice.finish_reason
                 self.finished = True
-                self.news = "finish"
+                self.news = self.news or "finish"
         if not self.useful:
             self._take_head(chunk)
 

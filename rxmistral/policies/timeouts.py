@@ -79,7 +79,8 @@ class Clocks(Patience):
         self._timeouts = timeouts
         self._received = received
         self._came_at = 0.0
-        self._silent = 0.0  # waited since the latest news
+        self._silent = 0.0  # waited since the latest news, or the request
+        self._gap = 0.0  # waited since the latest news
         self._total = 0.0  # waited in all
         self._clock, self._limit = "first", timeouts.first
 
@@ -102,10 +103,12 @@ class Clocks(Patience):
         waited = self.waited()
         self._came_at = self._began + waited
         self._silent += waited
+        self._gap += waited
         self._total += waited
 
     def spend(self, seconds: float) -> None:
         """It waited for something else than the network, by its own will."""
+        self._gap += seconds
         self._total += seconds
 
     def hear(self) -> None:
@@ -116,7 +119,7 @@ class Clocks(Patience):
         self._received.news = ""
         if news != "finish":
             self._note()
-        self._silent = 0.0
+        self._silent = self._gap = 0.0
         timeouts = self._timeouts
         if news == "thinking" and timeouts.thinking_gap is not None:
             self._clock, self._limit = "thinking_gap", timeouts.thinking_gap
@@ -127,7 +130,7 @@ class Clocks(Patience):
         if self.first_at is None:
             self.first_at = self._came_at
         else:
-            self.longest_gap = max(self.longest_gap or 0.0, self._silent)
+            self.longest_gap = max(self.longest_gap or 0.0, self._gap)
         self.last_at = self._came_at
 
     def left(self) -> float:

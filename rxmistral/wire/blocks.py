@@ -182,7 +182,7 @@ class _Reader(abc.DisposableBase):
             return
         except BaseException as death:  # sys.exit() in a callback; nobody must wait for ever
             if not self._hold.cancelled:
-                self._observer.on_error(DroppedStreamError(repr(death)))
+                self._observer.on_error(RuntimeError(f"a callback ended the reader: {death!r}"))
             raise
         if not self._hold.cancelled:
             if error is None:
@@ -224,9 +224,7 @@ class _Reader(abc.DisposableBase):
             )
             self._secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
             self._patience.begin()
-            response = self._follow(session, prepared)
-            self._patience.end()
-            return response
+            return self._follow(session, prepared)
         except (ConnectTimeout, ReadTimeout) as error:
             connecting = isinstance(error, ConnectTimeout) or self._hold.connecting
             raise self._late(connecting) from error
@@ -236,6 +234,8 @@ class _Reader(abc.DisposableBase):
                 # requests and http.client show the header, which may be the key.
                 raise RequestError("a header of the request cannot be sent as it is") from None
             raise RequestError(_reason(error)) from error
+        finally:
+            self._patience.end()
 
     def _late(self, connecting: bool) -> RequestTimeoutError:
         patience = self._patience
@@ -350,7 +350,8 @@ class _Body:
             # ValueError and AttributeError: http.client and ssl, on a socket shut down
             # under them by the one who cancels.
             raise DroppedStreamError(_reason(error)) from error
-        self._patience.end()
+        finally:
+            self._patience.end()
         return block
 
 

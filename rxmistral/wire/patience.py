@@ -33,7 +33,7 @@ class Patience:
         self._began = self._now()
 
     def end(self) -> None:
-        """The reader has what it waited for."""
+        """The reader has what it waited for, or has waited in vain."""
 
     def waited(self) -> float:
         """Seconds since it began to wait."""

@@ -793,7 +793,7 @@ def test_a_callback_that_ends_its_thread_leaves_no_loop_waiting(
         ending = Ending()
         threading.Thread(target=lambda: ending.items.extend(by_for(stream)), daemon=True).start()
         assert eventually(lambda: bool(ending.items))
-        assert isinstance(ending.items[0], DroppedStreamError)
+        assert isinstance(ending.items[0], RuntimeError)
         assert "SystemExit" in str(ending.items[0])
         assert server.requests[0].wait_closed()
 

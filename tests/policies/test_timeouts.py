@@ -1,0 +1,262 @@
+"""The four clocks, by a time of our own, and over a real socket."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from typing import Any
+
+import msgspec
+import pytest
+from faces import BOUND, Face
+
+from rxmistral import (
+    ChatCompletionResponse,
+    Mistral,
+    RequestTimeoutError,
+    StreamTimeoutError,
+    TextChunk,
+    Timeouts,
+)
+from rxmistral.models import CompletionChunk, decode_hook
+from rxmistral.operators.totals import ResponseBuilder
+from rxmistral.policies.timeouts import Clocks
+from rxmistral.testing import Script, ScriptedServer, steps
+
+decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
+
+TEXT: dict[str, Any] = {"content": "Hi"}
+THOUGHT: dict[str, Any] = {
+    "content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm"}]}]
+}
+CALL: dict[str, Any] = {"tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]}
+NOTHING: list[dict[str, Any]] = [
+    {"role": "assistant", "content": ""},
+    {"content": None},
+    {"content": []},
+    {"content": [{"type": "reference", "reference_ids": []}]},
+    {"content": [{"type": "thinking", "thinking": [{"type": "text", "text": ""}]}]},
+    {"content": [{"type": "text", "text": ""}]},
+]
+
+
+class Wait:
+    """A reader that waits for what comes, in a time that runs only when it says so."""
+
+    def __init__(self, **timeouts: float) -> None:
+        self.now = 100.0
+        self.received = ResponseBuilder()
+        self.clocks = Clocks(Timeouts(**timeouts), self.received, lambda: self.now)
+        self.clocks.restart()
+
+    def comes(self, delta: dict[str, Any] | None, after: float, taken_in: float = 0.0) -> None:
+        self.clocks.begin()
+        self.now += after
+        self.clocks.end()
+        if delta is not None:
+            self.received.feed(decode(json.dumps({"choices": [{"delta": delta}]})))
+        self.now += taken_in
+
+    def left(self) -> float:
+        self.clocks.begin()
+        return self.clocks.left()
+
+    def ran_out(self) -> tuple[str, float]:
+        return self.clocks.ran_out()
+
+
+def test_the_first_clock_runs_until_something_useful_comes() -> None:
+    wait = Wait(first=10, gap=3)
+    assert wait.left() == 10
+    wait.comes(None, after=4)
+    assert wait.left() == 6
+    wait.comes(TEXT, after=4)
+    assert wait.left() == 3
+
+
+@pytest.mark.parametrize("delta", [TEXT, THOUGHT, CALL])
+def test_text_thinking_and_tool_calls_are_useful(delta: dict[str, Any]) -> None:
+    wait = Wait(first=10, gap=3)
+    wait.comes(delta, after=1)
+    assert wait.left() == 3
+    assert wait.ran_out() == ("gap", 3)
+
+
+@pytest.mark.parametrize("delta", NOTHING)
+def test_what_says_nothing_feeds_neither_the_first_clock_nor_the_gap(
+    delta: dict[str, Any],
+) -> None:
+    wait = Wait(first=10, gap=3)
+    wait.comes(delta, after=1)
+    assert wait.left() == 9
+    assert wait.ran_out() == ("first", 10)
+    wait.comes(TEXT, after=1)
+    wait.comes(delta, after=1)
+    assert wait.left() == 2
+    assert wait.ran_out() == ("gap", 3)
+
+
+def test_the_time_that_a_subscriber_takes_rings_no_clock() -> None:
+    wait = Wait(first=10, gap=3, total=20)
+    wait.comes(TEXT, after=1, taken_in=1000)
+    assert wait.left() == 3
+    wait.comes(TEXT, after=1, taken_in=1000)
+    assert wait.left() == 3
+    assert wait.clocks.total_left() == 18
+
+
+def test_thinking_has_a_gap_of_its_own_where_one_is_given() -> None:
+    wait = Wait(gap=3, thinking_gap=30)
+    wait.comes(THOUGHT, after=1)
+    assert wait.left() == 30
+    assert wait.ran_out() == ("thinking_gap", 30)
+    wait.comes(TEXT, after=20)
+    assert wait.left() == 3
+    plain = Wait(gap=3)
+    plain.comes(THOUGHT, after=1)
+    assert plain.left() == 3
+
+
+def test_the_total_counts_all_waiting_and_further_requests() -> None:
+    wait = Wait(first=10, gap=3, total=12)
+    wait.comes(TEXT, after=9)
+    wait.comes(TEXT, after=2)
+    assert wait.left() == 1
+    assert wait.ran_out() == ("total", 12)
+    wait.clocks.restart()
+    assert wait.left() == 1
+    wait.clocks.spend(0.5)
+    assert wait.left() == 0.5
+
+
+def test_each_request_has_the_first_clock_for_itself() -> None:
+    wait = Wait(first=10, gap=3)
+    wait.comes(None, after=9)
+    wait.clocks.restart()
+    assert wait.left() == 10
+
+
+def test_the_longest_gap_is_the_servers_alone() -> None:
+    wait = Wait(gap=60)
+    wait.comes(TEXT, after=5, taken_in=100)
+    assert wait.clocks.longest_gap is None
+    wait.comes(NOTHING[0], after=2, taken_in=100)
+    wait.comes(TEXT, after=2, taken_in=100)
+    wait.comes(TEXT, after=1)
+    wait.clocks.hear()
+    assert wait.clocks.longest_gap == 4
+    assert wait.clocks.first_at == 105
+    assert wait.clocks.last_at == 410
+
+
+def test_the_defaults_are_finite_and_those_of_the_readme() -> None:
+    assert Timeouts() == Timeouts(connect=10, first=60, gap=60, thinking_gap=None, total=None)
+
+
+@pytest.mark.parametrize("name", ["connect", "first", "gap", "thinking_gap", "total"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "1", True])
+def test_what_is_no_time_is_refused(name: str, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError), match=name):
+        Timeouts(**{name: value})
+
+
+# --- over a socket ---------------------------------------------------------------
+
+BUSY = [steps.comment(), steps.empty(), steps.role(), steps.wait(0.02)] * 200
+"""Four seconds of bytes without meaning."""
+
+
+def said(response: ChatCompletionResponse) -> str:
+    """The text of a response; thoughts are none."""
+    content = response.choices[0].message.content if response.choices else None  # type: ignore[union-attr]
+    if isinstance(content, str):
+        return content
+    return "".join(part.text for part in content or () if isinstance(part, TextChunk))
+
+
+def ending(read: Face, script: Script, **timeouts: float) -> list[Any]:
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(
+            model="m",
+            messages=[{"role": "user", "content": "?"}],
+            timeouts=Timeouts(**timeouts),
+        )
+        return read(stream)
+
+
+@pytest.mark.parametrize(
+    ("script", "clock", "text"),
+    [
+        ([*BUSY, "late"], "first", ""),
+        ([steps.headers(), steps.hang()], "first", ""),
+        (["Hi", *BUSY, "late"], "gap", "Hi"),
+        (["Hi", steps.hang()], "gap", "Hi"),
+        (["Hi", steps.thinking("Hm"), *BUSY], "thinking_gap", "Hi"),
+        (["Hi", *([steps.thinking("Hm"), steps.wait(0.05)] * 80)], "total", "Hi"),
+    ],
+)
+def test_a_clock_that_runs_out_is_named_and_keeps_what_came(
+    read: Face, script: Script, clock: str, text: str
+) -> None:
+    seconds = {"first": 0.2, "gap": 0.2, "thinking_gap": 0.1, "total": 0.3}
+    if clock != "total":
+        del seconds["total"]
+    *_, error = ending(read, script, **seconds)
+    assert isinstance(error, StreamTimeoutError)
+    assert isinstance(error, TimeoutError)
+    assert (error.clock, error.seconds) == (clock, seconds[clock])
+    assert error.partial is not None
+    assert said(error.partial) == text
+
+
+def test_no_headers_run_out_of_the_first_clock(read: Face) -> None:
+    (error,) = ending(read, [steps.hang()], first=0.1)
+    assert isinstance(error, RequestTimeoutError)
+    assert (error.clock, error.seconds) == ("first", 0.1)
+
+
+def test_headers_that_trickle_do_not_stop_the_first_clock(read: Face) -> None:
+    """Each byte of them would start a socket's own timeout anew."""
+
+    def drip(listener: Any) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.recv(65536)
+            try:
+                connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+                while not stop.wait(0.02):
+                    connection.sendall(b"x")
+            except OSError:
+                pass
+
+    stop = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=drip, args=(listener,))
+        thread.start()
+        with Mistral(server_url=f"http://127.0.0.1:{listener.getsockname()[1]}") as client:
+            stream = client.chat.stream(
+                model="m",
+                messages=[{"role": "user", "content": "?"}],
+                timeouts=Timeouts(first=0.3),
+            )
+            (error,) = read(stream)
+        stop.set()
+        thread.join(BOUND)
+    assert isinstance(error, RequestTimeoutError)
+    assert error.clock == "first"
+
+
+def test_a_slow_subscriber_rings_no_clock() -> None:
+    with ScriptedServer(["a", "b", "c", steps.done()]) as server:
+        with Mistral(server_url=server.url) as client:
+            stream = client.chat.stream(
+                model="m",
+                messages=[{"role": "user", "content": "?"}],
+                timeouts=Timeouts(first=0.2, gap=0.05, total=0.2),
+            )
+            slow = threading.Event()
+            for _ in stream:
+                slow.wait(0.1)  # it takes its time; nothing is waited for
+            assert stream.outcome is not None
+            assert stream.outcome.status == "completed"
