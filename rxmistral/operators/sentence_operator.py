@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import isfinite
-from threading import RLock
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, SerialDisposable
+from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..stream import Stream
+from .alarm import Alarm, in_turn
 from .sentence_cutter import SentenceCutter
 from .sentence_segmenters import SentenceSegmenter, default_segmenter
 
@@ -68,13 +68,10 @@ def sentences(
                     emitter.on_next, emitter.on_error, emitter.on_completed, scheduler=injected
                 )
             clock = scheduler or injected or TimeoutScheduler.singleton()
-            watch = _Watch(max_wait, clock, emitter.flush)
+            watch = _Watch(emitter, max_wait, clock)
             return CompositeDisposable(
                 source.subscribe(
-                    watch.over(emitter.on_next),
-                    watch.to_the_end(emitter.on_error),
-                    watch.to_the_end(emitter.on_completed),
-                    scheduler=injected,
+                    watch.on_next, watch.on_error, watch.on_completed, scheduler=injected
                 ),
                 watch,
             )
@@ -144,68 +141,38 @@ class _Emitter:
         return failed
 
 
-class _Watch(abc.DisposableBase):
-    """Calls `idle` when nothing came for `seconds`, and never while something comes.
+class _Watch(Alarm):
+    """Has what is pending emitted when nothing came for `seconds`.
 
-    There is one timer at a time. It is not moved when something comes: when it is due
-    it looks at the time of that, and is set again for what is left. The time counts
-    from when an item had been taken, not from when it came: a slow observer is no
-    silence of the source.
+    The timer is not moved when something comes: when it is due it looks at the time of
+    that, and is set again for what is left. The time counts from when an item had been
+    taken, not from when it came: a slow observer is no silence of the source.
     """
 
-    def __init__(
-        self, seconds: float, scheduler: abc.SchedulerBase, idle: Callable[[], None]
-    ) -> None:
+    def __init__(self, emitter: _Emitter, seconds: float, scheduler: abc.SchedulerBase) -> None:
+        super().__init__(scheduler)
+        self._emitter = emitter
         self._seconds = seconds
-        self._scheduler = scheduler
-        self._idle = idle
-        self._taken = scheduler.now
-        self._armed = False
-        self._ended = False
-        self._timer = SerialDisposable()
-        # Reentrant, for a source that emits while it is emitted to.
-        self._emitting = RLock()
+        self._taken = 0.0
 
-    def over(self, on_next: Callable[[str], None]) -> Callable[[str], None]:
-        def watched(text: str) -> None:
-            with self._emitting:
-                on_next(text)
-                self._taken = self._scheduler.now
-                if not self._armed:
-                    self._arm(self._seconds)
+    @in_turn
+    def on_next(self, text: str) -> None:
+        self._emitter.on_next(text)
+        self._taken = self.now()
+        if not self.armed:
+            self.arm(self._seconds)
 
-        return watched
+    @in_turn
+    def on_error(self, error: Exception) -> None:
+        self._emitter.on_error(error)
 
-    def to_the_end(self, terminal: Callable[..., None]) -> Callable[..., None]:
-        def watched(*error: Exception) -> None:
-            with self._emitting:
-                self._ended = True
-                terminal(*error)
+    @in_turn
+    def on_completed(self) -> None:
+        self._emitter.on_completed()
 
-        return watched
-
-    def _arm(self, seconds: float) -> None:
-        self._armed = True
-        self._timer.disposable = self._scheduler.schedule_relative(seconds, self._due)
-
-    def _due(self, *_: object) -> None:
-        if not self._emitting.acquire(blocking=False):
-            self._arm(self._seconds)  # something is just coming
-            return
-        try:
-            if not self._ended:
-                self._idle_or_again()
-        finally:
-            self._emitting.release()
-
-    def _idle_or_again(self) -> None:
-        left = self._seconds - (self._scheduler.now - self._taken).total_seconds()
+    def due(self) -> None:
+        left = self._seconds - (self.now() - self._taken)
         if left > _TICK:
-            self._arm(left)
+            self.arm(left)
         else:
-            self._armed = False
-            self._idle()
-
-    def dispose(self) -> None:
-        self._ended = True
-        self._timer.dispose()
+            self._emitter.flush()

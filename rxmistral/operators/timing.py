@@ -1,34 +1,30 @@
 """Text in the time it takes to be read: bursts to an even flow.
 
-    source's thread                                    timer's thread
-      on_next ──▶ [ held ] ◀──────────────────────────── tick
-                     └──▶ whoever has the turn emits ◀──┘
+    source's thread                              timer's thread
+      on_next ──▶ [ held ] ◀────────────────────── due
+                     └──▶ whoever has the turn ◀──┘
+                                  └──▶ observer
 
-One thread at a time has the turn and emits; who finds it taken leaves his work to the
-one who has it, and that one looks again after giving it back. No lock is held that a
-callback could wait for: one that disposes, or emits into its own source, is none the
-wiser. The end is waited for, and so is the turn where too much is held, so that a slow
-observer slows the source down; but never on the thread that has the turn, nor on an
-event loop.
+While a timer runs, or an observer is at work, an item costs an append: who has the turn
+(see `alarm`) looks at what is held after that. Where nothing is held and nothing was
+emitted for an interval there is no timer, and an item costs a look at the clock.
 
-While a timer runs, an item costs an append. Where nothing is held and nothing was
-emitted for an interval, there is no timer, and an item costs a look at the clock.
+The end is waited for, and so is the turn where too much is held, so that a slow observer
+slows the source down.
 """
 
 from __future__ import annotations
 
 import math
-from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable
-from functools import partial
-from threading import Lock, get_ident
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, SerialDisposable
+from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..stream import Stream
+from .alarm import Alarm, in_turn
 
 __all__ = ["Coalescer", "Flow", "Pacer", "coalesced", "paced"]
 
@@ -102,7 +98,7 @@ class Pacer(Coalescer):
         return super()._take(number)
 
 
-class Flow:
+class Flow(Alarm):
     """Emits what a Coalescer holds, an interval apart."""
 
     def __init__(
@@ -112,98 +108,58 @@ class Flow:
         interval: float,
         scheduler: abc.SchedulerBase,
     ) -> None:
+        super().__init__(scheduler)
         self._observer = observer
         self._coalescer = coalescer
         self._held, self._feed = coalescer.held, coalescer.feed
         self._interval = interval
-        self._scheduler = scheduler
-        self.timer = SerialDisposable()
-        self._armed = False  # there is a timer that has not fired
+        self._emitting = False
         self._emitted = _NEVER  # when
-        self._end: Callable[[], None] | None = None
-        self._turn = Lock()
-        self._turn_of = 0  # the thread that has it
-
-    # the source's side
 
     def on_next(self, piece: str) -> None:
         if piece:
             self._feed(piece)
-            if not self._armed:
-                self.take_turns(wait=len(self._held) >= _LIMIT)
+            if not self.armed and (not self._emitting or len(self._held) >= _LIMIT):
+                self._look()
 
+    # Waited for: the timer's thread is a daemon, and the interpreter that exits when the
+    # source's thread has ended would not wait for what is left to it.
+
+    @in_turn
     def on_error(self, error: Exception) -> None:
-        self._finish(partial(self._observer.on_error, error))
+        self._emit(self._coalescer.close())
+        self._observer.on_error(error)
 
+    @in_turn
     def on_completed(self) -> None:
-        self._finish(self._observer.on_completed)
+        self._emit(self._coalescer.close())
+        self._observer.on_completed()
 
-    def _finish(self, end: Callable[[], None]) -> None:
-        # Waited for: the timer's thread is a daemon, and the interpreter that exits when
-        # the source's thread has ended would not wait for what is left to it.
-        self._end = end
-        self.take_turns(wait=True)
-
-    # the timer's side
-
-    def _tick(self, *_: object) -> None:
+    def due(self) -> None:
         self._emitted = _NEVER  # by this timer's word: the clock may be a little behind
-        self._armed = False
-        self.take_turns(wait=False)
+        self._look()
 
-    # whoever has the turn
-
-    def take_turns(self, wait: bool) -> None:
-        while self._has_work():
-            if not self._turn.acquire(blocking=wait and self._may_wait()):
-                return  # who has it looks again after giving it back
-            self._turn_of = get_ident()
-            try:
-                if self._has_work():
-                    self._work()
-            finally:
-                self._turn_of = 0
-                self._turn.release()
-
-    def _may_wait(self) -> bool:
-        return self._turn_of != get_ident() and not _on_an_event_loop()
-
-    def _has_work(self) -> bool:
-        return self._end is not None or (bool(self._held) and not self._armed)
-
-    def _work(self) -> None:
-        end = self._end
-        if end is not None:
-            self._end = None
-            self._emit(self._coalescer.close())
-            end()
-        else:
-            self._emit_or_wait(self._scheduler.to_seconds(self._scheduler.now))
-
-    def _emit_or_wait(self, now: float) -> None:
-        wait = self._emitted + self._interval - now
-        if wait > 0:
-            self._coalescer.look(now)
-            self._armed = True
-            self.timer.disposable = self._scheduler.schedule_relative(
-                min(wait, self._interval),  # a clock may be set back
-                self._tick,
-            )
-        else:
-            self._emitted = now
-            self._emit(self._coalescer.release(now))
+    @in_turn
+    def _look(self) -> None:
+        if self._held and not self.armed:
+            now = self.now()
+            wait = self._emitted + self._interval - now
+            if wait > 0:
+                self._coalescer.look(now)
+                self.arm(min(wait, self._interval))  # a clock may be set back
+            else:
+                self._emitted = now
+                self._emit(self._coalescer.release(now))
 
     def _emit(self, text: str) -> None:
-        if text:
-            self._observer.on_next(text)
-
-
-def _on_an_event_loop() -> bool:
-    try:
-        get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+        self._emitting = True
+        try:
+            if text:
+                self._observer.on_next(text)
+        finally:
+            self._emitting = False
+            if self._held:
+                self._look()  # when the turn is given back: the source may wait for it
 
 
 def _flowing(
@@ -221,7 +177,7 @@ def _flowing(
                 source.subscribe(
                     flow.on_next, flow.on_error, flow.on_completed, scheduler=scheduler
                 ),
-                flow.timer,
+                flow,
             )
 
         return Stream(subscribe)

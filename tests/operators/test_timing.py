@@ -17,13 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import Observable, Subject
 from reactivex.disposable import BooleanDisposable, Disposable
-from reactivex.observer import Observer
 from reactivex.scheduler import VirtualTimeScheduler
 from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
 from rxmistral import Stream
-from rxmistral.operators.timing import Coalescer, Flow, Pacer, coalesced, paced
+from rxmistral.operators.timing import Pacer, coalesced, paced
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,
@@ -584,28 +583,3 @@ def test_an_observer_that_raises_on_a_timers_thread_stops_nothing(operator: Oper
     source.on_next("c")
     scheduler.actions.pop()(scheduler, None)
     assert got == ["a", "b", "c"]
-
-
-def test_a_turn_that_came_late_finds_the_work_done() -> None:
-    """There is never a second timer."""
-    scheduler = ByHand()
-    flow = Flow(Observer(), Coalescer(), 1, scheduler)
-
-    class TakenInBetween:
-        """A lock that another thread had after the work was seen and before it was free."""
-
-        first = True
-
-        def acquire(self, blocking: bool) -> bool:
-            if self.first:
-                self.first = False
-                flow.take_turns(wait=False)
-            return True
-
-        def release(self) -> None:
-            pass
-
-    flow.on_next("a")
-    flow._turn = TakenInBetween()  # type: ignore[assignment]
-    flow.on_next("b")
-    assert len(scheduler.actions) == 1
