@@ -25,7 +25,7 @@ from time import monotonic
 
 from msgspec import structs
 from reactivex import abc
-from reactivex.disposable import SerialDisposable
+from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from .errors import MistralError, StreamError, redacted
 from .models import CompletionEvent, UsageInfo
@@ -131,7 +131,11 @@ class Run(abc.DisposableBase):
             completions_into(lambda: received, call.accept_clean_end),
         )
         on_next = self._emit if self._echo is None else self._on_next
-        self._attempt.disposable = self._context.copy().run(
+        # In its place before it begins: it may have ended, and another have begun, on
+        # other threads before subscribe() returns here.
+        subscription = SingleAssignmentDisposable()
+        self._attempt.disposable = subscription
+        subscription.disposable = self._context.copy().run(
             attempt.subscribe, on_next, self._on_error, self._on_completed
         )
 

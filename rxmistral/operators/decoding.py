@@ -78,7 +78,7 @@ class CompletionDecoder:
         elif '"error":' in data:  # as a key; in a text its quotes are escaped
             self.report = reported_error(data)
         self._received.feed(chunk)
-        if self._received.finished and self.report is None:
+        if self._received.failed and self.report is None:
             self.report = _reported_by_finishing(chunk, data)
         return CompletionEvent(data=chunk)
 

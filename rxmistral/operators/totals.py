@@ -59,6 +59,7 @@ class ResponseBuilder:
             an empty delta are no news. Whoever waits for some sets it back to "".
         useful: Whether there ever was news.
         finished: Whether a finish_reason has come, in any of the `n` answers.
+        failed: Whether the finish_reason "error" has, which finishes nothing.
         overflowed: Whether something was forgotten.
     """
 
@@ -66,6 +67,7 @@ class ResponseBuilder:
         self.news = ""
         self.useful = False
         self.finished = False
+        self.failed = False
         self.overflowed = False
         self.usage: UsageInfo | None = None
         self.began = False
@@ -101,10 +103,16 @@ class ResponseBuilder:
                 growing.logprobs += choice.logprobs.content or []
             if choice.finish_reason:
                 growing.finish_reason = choice.finish_reason
-                self.finished = True
-                self.news = self.news or "finish"
+                self._finish(choice.finish_reason)
         if not self.useful:
             self._take_head(chunk)
+
+    def _finish(self, reason: str) -> None:
+        if reason == "error":
+            self.failed = True
+        else:
+            self.finished = True
+            self.news = self.news or "finish"
 
     def _begin(self, index: int) -> _GrowingChoice:
         growing = self._choices[index] = _GrowingChoice(index)

@@ -248,15 +248,15 @@ def test_headers_that_trickle_do_not_stop_the_first_clock(read: Face) -> None:
 
 
 def test_a_slow_subscriber_rings_no_clock() -> None:
-    with ScriptedServer(["a", "b", "c", steps.done()]) as server:
-        with Mistral(server_url=server.url) as client:
-            stream = client.chat.stream(
-                model="m",
-                messages=[{"role": "user", "content": "?"}],
-                timeouts=Timeouts(first=0.2, gap=0.05, total=0.2),
-            )
-            slow = threading.Event()
-            for _ in stream:
-                slow.wait(0.1)  # it takes its time; nothing is waited for
-            assert stream.outcome is not None
-            assert stream.outcome.status == "completed"
+    script: Script = ["a", "b", "c", steps.done()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(
+            model="m",
+            messages=[{"role": "user", "content": "?"}],
+            timeouts=Timeouts(first=0.2, gap=0.05, total=0.2),
+        )
+        slow = threading.Event()
+        for _ in stream:
+            slow.wait(0.1)  # it takes its time; nothing is waited for
+        assert stream.outcome is not None
+        assert stream.outcome.status == "completed"

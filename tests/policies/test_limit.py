@@ -1,0 +1,250 @@
+"""How many at once, how many a minute, and who is next."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from faces import BOUND, Face, eventually
+
+from rxmistral import DroppedStreamError, Limit, Mistral, Retry, StatusError, text
+from rxmistral.policies.limit import Waiter
+from rxmistral.testing import Script, ScriptedServer, steps
+from rxmistral.wire.connection import Cancelled
+
+MESSAGES = [{"role": "user", "content": "?"}]
+
+
+class Run:
+    """Somebody on a thread of his own who goes through a limit."""
+
+    def __init__(self, work: Callable[[Waiter], None]) -> None:
+        self.waiter = Waiter()
+        self.ended = threading.Event()
+        self.cancelled = False
+        self._work = work
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            self._work(self.waiter)
+        except Cancelled:
+            self.cancelled = True
+        self.ended.set()
+
+    def join(self) -> None:
+        self._thread.join(BOUND)
+        assert not self._thread.is_alive()
+
+
+def test_a_slot_goes_to_who_has_waited_longest() -> None:
+    limit = Limit(concurrent=1)
+    limit.enter(Waiter())
+    order: list[int] = []
+    runs: list[Run] = []
+    for number in range(5):
+
+        def work(waiter: Waiter, number: int = number) -> None:
+            limit.enter(waiter)
+            order.append(number)
+            limit.leave()
+
+        runs.append(Run(work))
+        assert eventually(lambda: len(limit._waiting) == len(runs))
+    limit.leave()
+    for run in runs:
+        run.join()
+    assert order == [0, 1, 2, 3, 4]
+
+
+def test_who_is_called_off_leaves_the_queue_and_takes_no_slot() -> None:
+    limit = Limit(concurrent=1)
+    limit.enter(Waiter())
+    first, second = Run(limit.enter), Run(limit.enter)
+    assert eventually(lambda: len(limit._waiting) == 2)
+    first.waiter.call_off()
+    first.join()
+    assert first.cancelled
+    limit.leave()
+    second.join()
+    assert not second.cancelled
+    third = Run(limit.enter)
+    assert eventually(lambda: len(limit._waiting) == 1)
+    limit.leave()
+    third.join()
+
+
+def test_a_slot_that_is_handed_to_who_is_called_off_goes_on_to_the_next() -> None:
+    """Both at the same moment, in whichever order they come."""
+    for _ in range(200):
+        limit = Limit(concurrent=1)
+        limit.enter(Waiter())
+        first = Run(limit.enter)
+        assert eventually(lambda limit=limit: len(limit._waiting) == 1)
+        both = [threading.Thread(target=act) for act in (limit.leave, first.waiter.call_off)]
+        for thread in both:
+            thread.start()
+        for thread in both:
+            thread.join(BOUND)
+        first.join()
+        if not first.cancelled:
+            limit.leave()
+        last = Run(limit.enter)
+        last.join()
+
+
+class Minute:
+    def __init__(self, limit: int) -> None:
+        self.now = 0.0
+        self.limit = Limit(per_minute=limit, now=lambda: self.now)
+
+    def left(self, waiter: Waiter) -> float | None:
+        self.limit._queue.append(waiter)
+        try:
+            return self.limit._left(waiter)
+        finally:
+            self.limit._queue.remove(waiter)
+
+
+def test_so_many_requests_in_any_sixty_seconds() -> None:
+    minute = Minute(2)
+    assert minute.left(Waiter()) <= 0  # type: ignore[operator]
+    minute.now = 10
+    assert minute.left(Waiter()) <= 0  # type: ignore[operator]
+    minute.now = 30
+    assert minute.left(Waiter()) == 30
+    minute.now = 60
+    assert minute.left(Waiter()) <= 0  # type: ignore[operator]
+    assert minute.left(Waiter()) == 10
+
+
+def test_a_pause_that_the_service_asks_for_holds_everybody() -> None:
+    minute = Minute(100)
+    minute.limit.close_for(5)
+    minute.limit.close_for(3)
+    assert minute.left(Waiter()) == 5
+    minute.now = 5
+    assert minute.left(Waiter()) <= 0  # type: ignore[operator]
+
+
+def test_the_foremost_looks_at_the_clock_and_the_others_wait_for_him() -> None:
+    minute = Minute(1)
+    foremost, next_one = Waiter(), Waiter()
+    minute.limit._queue.append(foremost)
+    assert minute.left(next_one) is None
+
+
+def test_sleeping_takes_no_call_for_the_end_of_it() -> None:
+    run = Run(lambda waiter: waiter.sleep(60))
+    run.waiter.call()
+    assert not run.ended.wait(0.05)  # it would have ended at once
+    run.waiter.call_off()
+    run.join()
+    assert run.cancelled
+
+
+@pytest.mark.parametrize("wrong", [{"concurrent": 0}, {"per_minute": 1.5}, {"concurrent": True}])
+def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises((TypeError, ValueError), match=next(iter(wrong))):
+        Limit(**wrong)
+
+
+def test_a_limit_that_limits_nothing_is_refused() -> None:
+    with pytest.raises(ValueError, match="concurrent or per_minute"):
+        Limit()
+
+
+# --- on the way ------------------------------------------------------------------
+
+
+def test_no_more_streams_at_once_than_allowed() -> None:
+    most = open_now = 0
+    lock = threading.Lock()
+
+    def count(change: int) -> None:
+        nonlocal most, open_now
+        with lock:
+            open_now += change
+            most = max(most, open_now)
+
+    def answer(_: object) -> Script:
+        count(1)
+        return ["a", steps.wait(0.01), "b", steps.done()]
+
+    with ScriptedServer(answer) as server:
+        limit = Limit(concurrent=3)
+        with (
+            Mistral(server_url=server.url, limit=limit) as one,
+            Mistral(server_url=server.url, limit=limit) as other,
+        ):
+            ended: list[threading.Event] = []
+            for number in range(24):
+                client = (one, other)[number % 2]
+                event = threading.Event()
+                ended.append(event)
+                client.chat.stream(model="m", messages=MESSAGES).subscribe(
+                    on_completed=lambda event=event: (count(-1), event.set()),
+                    on_error=lambda _: None,
+                )
+            assert all(event.wait(BOUND) for event in ended)
+        assert len(server.requests) == 24
+    assert most <= 3 + 1  # the slot is free just before the completion is emitted
+
+
+@pytest.mark.parametrize("how", ["completes", "fails", "is left", "is disposed"])
+def test_a_slot_is_free_after_every_ending(how: str) -> None:
+    last = {"completes": steps.done(), "fails": steps.drop()}.get(how, steps.hang())
+    client_of = partial(Mistral, limit=Limit(concurrent=1))
+    scripts: list[Script] = [["a", last], ["b", steps.done()]]
+    with ScriptedServer(*scripts) as server, client_of(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        if how == "is disposed":
+            came = threading.Event()
+            subscription = stream.subscribe(lambda _: came.set(), lambda _: None)
+            assert came.wait(BOUND)
+            subscription.dispose()
+        elif how == "fails":
+            with pytest.raises(DroppedStreamError):
+                stream.run()
+        else:
+            for _ in stream:
+                if how == "is left":
+                    break
+        again = client.chat.stream(model="m", messages=MESSAGES)
+        assert list(again.pipe(text())) == ["b"]
+
+
+def test_waiting_for_a_slot_can_be_disposed() -> None:
+    with ScriptedServer(["a", steps.hang()]) as server:
+        with Mistral(server_url=server.url, limit=Limit(concurrent=1)) as client:
+            came = threading.Event()
+            first = client.chat.stream(model="m", messages=MESSAGES).subscribe(lambda _: came.set())
+            assert came.wait(BOUND)
+            second = client.chat.stream(model="m", messages=MESSAGES).subscribe()
+            second.dispose()
+            first.dispose()
+        assert len(server.requests) == 1
+
+
+def test_a_slot_is_kept_over_a_retry(read: Face) -> None:
+    scripts: list[Script] = [[steps.status(503, body={})], ["a", steps.done()]]
+    with ScriptedServer(*scripts) as server:
+        limit, retry = Limit(concurrent=1), Retry(initial=0.001)
+        with Mistral(server_url=server.url, limit=limit, retry=retry) as client:
+            assert read(client.chat.stream(model="m", messages=MESSAGES).pipe(text())) == ["a"]
+        assert limit._free == 1
+
+
+def test_one_pause_holds_all_of_a_client() -> None:
+    refused: Script = [steps.status(429, headers={"retry-after-ms": "200"}, body={})]
+    with ScriptedServer(refused, ["a", steps.done()]) as server:
+        with Mistral(server_url=server.url, limit=Limit(concurrent=5)) as client:
+            with pytest.raises(StatusError):
+                client.chat.stream(model="m", messages=MESSAGES).run()
+            client.chat.stream(model="m", messages=MESSAGES).run()
+        first, second = server.requests
+        assert second.received - first.received >= 0.19
