@@ -1,0 +1,444 @@
+"""A run: attempt after attempt, to one ending and one outcome."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import msgspec
+import pytest
+import reactivex
+from faces import BOUND, Face, eventually, run
+
+from rxmistral import (
+    CompletionEvent,
+    DroppedStreamError,
+    Limit,
+    Mistral,
+    Outcome,
+    Resume,
+    Retry,
+    StatusError,
+    Timeouts,
+    UnfinishedToolCall,
+    on_outcome,
+    text,
+    until_finished,
+)
+from rxmistral.testing import Script, ScriptedServer, steps
+
+MESSAGES = [{"role": "user", "content": "?"}]
+ANSWER: Script = [
+    steps.role(),
+    "Hel",
+    "lo",
+    steps.finish(),
+    steps.usage(3, 2),
+    steps.done(),
+]
+
+
+def outcomes_of(read: Face, script: Script, **options: Any) -> tuple[Outcome, Outcome]:
+    """What `on_outcome` said, and what the stream says."""
+    seen: list[Outcome] = []
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES, **options)
+        read(stream.pipe(on_outcome(seen.append)))
+        assert eventually(lambda: len(seen) == 1)
+        assert stream.outcome is not None
+        return seen[0], stream.outcome
+
+
+@pytest.mark.parametrize(
+    ("script", "status"),
+    [
+        (ANSWER, "completed"),
+        (["Hel", "lo", steps.finish("length")], "completed"),
+        ([steps.status(503, body={})], "refused"),
+        (["Hel", "lo", steps.hang()], "timed_out"),
+        ([steps.hang()], "timed_out"),
+        (["Hel", "lo", steps.drop()], "dropped"),
+        (["Hel", "lo"], "truncated"),
+        (["Hel", "lo", steps.error("busy")], "reported"),
+        (["Hel", "lo", steps.finish("error")], "reported"),
+        ([steps.drop()], "failed"),
+        (["Hel", "lo", steps.raw(b"data: {\n\n")], "failed"),
+    ],
+)
+def test_every_ending_has_its_status(read: Face, script: Script, status: str) -> None:
+    for outcome in outcomes_of(read, script, timeouts=Timeouts(first=0.3, gap=0.1)):
+        assert outcome.status == status
+        assert outcome.requests == 1
+        assert (outcome.error is None) == (status == "completed")
+        content = [choice.message.content for choice in outcome.response.choices]  # type: ignore[union-attr]
+        assert content in (["Hello"], [])
+        assert outcome.started <= time.time()
+
+
+def test_a_completed_answer_is_whole(read: Face) -> None:
+    for outcome in outcomes_of(read, ANSWER):
+        assert outcome.finish_reason == "stop"
+        assert outcome.usage is not None
+        assert outcome.usage.completion_tokens == 2
+        assert outcome.usage_is_exact
+        assert outcome.seconds_to_headers is not None
+        assert outcome.seconds_to_first_token is not None
+        assert outcome.seconds_to_last_token is not None
+        assert 0 <= outcome.seconds_to_first_token <= outcome.seconds_to_last_token
+
+
+def test_a_length_is_visible(read: Face) -> None:
+    for outcome in outcomes_of(read, ["Hel", steps.finish("length"), steps.done()]):
+        assert (outcome.status, outcome.finish_reason) == ("completed", "length")
+
+
+def test_no_usage_is_none_and_not_exact(read: Face) -> None:
+    for outcome in outcomes_of(read, ["Hel", steps.done()]):
+        assert (outcome.usage, outcome.usage_is_exact) == (None, False)
+        assert outcome.tokens_per_second is None
+
+
+def test_times_are_those_of_the_wire(read: Face) -> None:
+    script: Script = [
+        steps.headers(),
+        steps.wait(0.05),
+        "a",
+        steps.wait(0.1),
+        "b",
+        steps.wait(0.02),
+        "c",
+        steps.finish(),
+        steps.usage(1, 3),
+        steps.done(),
+    ]
+    for outcome in outcomes_of(read, script):
+        assert outcome.longest_gap is not None
+        assert outcome.longest_gap >= 0.09  # the wait, less what the wire takes
+        assert outcome.seconds_to_first_token is not None
+        assert outcome.seconds_to_first_token >= 0.05
+        assert outcome.seconds_to_last_token is not None
+        assert outcome.seconds_to_last_token >= outcome.seconds_to_first_token + 0.1
+        assert outcome.tokens_per_second == pytest.approx(
+            3 / (outcome.seconds_to_last_token - outcome.seconds_to_first_token)
+        )
+
+
+def test_half_a_tool_call_is_marked_and_a_whole_one_is_not() -> None:
+    script: Script = [
+        steps.tool_call(index=0, id="a", name="f", arguments='{"x":1}'),
+        steps.tool_call(index=1, id="b", name="g", arguments='{"y":'),
+        steps.drop(),
+    ]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        with pytest.raises(DroppedStreamError) as raised:
+            stream.run()
+        assert stream.outcome is not None
+        for response in (raised.value.partial, stream.outcome.response):
+            assert response is not None
+            message = response.choices[0].message
+            assert message is not None
+            whole, half = message.tool_calls or ()
+            assert (whole.id, isinstance(whole, UnfinishedToolCall)) == ("a", False)
+            assert (half.id, isinstance(half, UnfinishedToolCall)) == ("b", True)
+            assert half.function.arguments == '{"y":'
+            assert msgspec.json.encode(response)
+
+
+# --- cancelled -------------------------------------------------------------------
+
+
+def test_leaving_early_is_no_completion() -> None:
+    seen: list[Outcome] = []
+    script: Script = ["Hel", steps.hang()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        for _ in stream.pipe(on_outcome(seen.append)):
+            break
+        assert eventually(lambda: len(seen) == 1)
+        assert stream.outcome is not None
+        for outcome in (seen[0], stream.outcome):
+            assert (outcome.status, outcome.error) == ("cancelled", None)
+            assert outcome.response.choices[0].message.content == "Hel"  # type: ignore[union-attr]
+
+
+def test_dispose_tells_the_outcome_before_it_returns() -> None:
+    seen: list[Outcome] = []
+    with ScriptedServer([steps.hang()]) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        subscription = stream.pipe(on_outcome(seen.append)).subscribe()
+        assert stream.outcome is None
+        subscription.dispose()
+        assert [outcome.status for outcome in seen] == ["cancelled"]
+        subscription.dispose()
+        assert len(seen) == 1
+
+
+def test_a_with_block_has_an_outcome_afterwards_and_none_while_it_runs() -> None:
+    with ScriptedServer(ANSWER) as server, Mistral(server_url=server.url) as client:
+        with client.chat.stream(model="m", messages=MESSAGES) as stream:
+            first = next(iter(stream))
+            assert isinstance(first, CompletionEvent)
+            assert stream.outcome is None
+        assert stream.outcome is not None
+        assert stream.outcome.status == "cancelled"
+
+
+def test_an_async_with_block_has_one_too() -> None:
+    async def main() -> None:
+        with ScriptedServer(ANSWER) as server:
+            async with Mistral(server_url=server.url) as client:
+                stream = client.chat.stream_async(model="m", messages=MESSAGES)
+                async with stream:
+                    assert stream.outcome is None
+                    assert [token async for token in stream.pipe(text())] == ["Hel", "lo"]
+                assert stream.outcome is not None
+                assert stream.outcome.status == "completed"
+                assert stream.outcome.response.choices[0].message.content == "Hello"  # type: ignore[union-attr]
+
+    run(main())
+
+
+def test_until_finished_completes() -> None:
+    seen: list[Outcome] = []
+    with ScriptedServer(ANSWER) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        list(stream.pipe(on_outcome(seen.append), until_finished()))
+        assert [outcome.status for outcome in seen] == ["completed"]
+
+
+def test_a_subscribers_own_error_is_a_failure() -> None:
+    seen: list[Outcome] = []
+
+    def fail(_: object) -> None:
+        raise TimeoutError("the subscriber's own")
+
+    with ScriptedServer(ANSWER) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        errors: list[Exception] = []
+        stream.pipe(on_outcome(seen.append)).subscribe(fail, errors.append)
+        assert eventually(lambda: len(errors) == 1)
+        assert stream.outcome is not None
+        for outcome in (seen[0], stream.outcome):
+            assert outcome.status == "failed"
+            assert isinstance(outcome.error, TimeoutError)
+    assert len(seen) == 1
+
+
+def test_each_reading_has_an_outcome_of_its_own() -> None:
+    seen: list[Outcome] = []
+    failing: Script = ["Hel", steps.drop()]
+    with ScriptedServer(ANSWER, failing) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        told = stream.pipe(on_outcome(seen.append))
+        told.run()
+        with pytest.raises(DroppedStreamError):
+            told.run()
+        assert [outcome.status for outcome in seen] == ["completed", "dropped"]
+        assert stream.outcome is not None
+        assert stream.outcome.status == "dropped"
+
+
+def test_requests_are_counted_through_whatever_lies_between() -> None:
+    seen: list[Outcome] = []
+    busy: Script = [steps.status(503, body={})]
+    scripts: list[Script] = [busy, ["Hel", steps.drop()], ["lo", steps.done()]]
+    with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(
+            model="m", messages=MESSAGES, retry=Retry(initial=0.001), resume=Resume()
+        )
+        tokens = stream.filter(lambda _: True).pipe(on_outcome(seen.append), text())
+        assert list(tokens) == ["Hel", "lo"]
+    (outcome,) = seen
+    assert (outcome.requests, outcome.resumed) == (3, 1)
+
+
+def test_an_outcome_of_what_was_opened_before_counts_its_requests() -> None:
+    seen: list[Outcome] = []
+
+    async def main() -> None:
+        with ScriptedServer([steps.status(503, body={})], ANSWER) as server:
+            async with Mistral(server_url=server.url, retry=Retry(initial=0.001)) as client:
+                stream = await client.chat.stream_async(model="m", messages=MESSAGES)
+                assert [_ async for _ in stream.pipe(on_outcome(seen.append))]
+
+    run(main())
+    assert [outcome.requests for outcome in seen] == [2]
+
+
+def test_of_a_recording_there_are_no_requests() -> None:
+    seen: list[Outcome] = []
+    reactivex.from_iterable(()).pipe(on_outcome(seen.append)).subscribe()
+    (outcome,) = seen
+    assert (outcome.status, outcome.requests, outcome.seconds_to_headers) == ("completed", 0, None)
+
+
+@pytest.mark.parametrize("ends", [steps.done(), steps.drop()])
+def test_a_callback_that_raises_is_the_error_of_the_stream(read: Face, ends: Any) -> None:
+    def fail(_: Outcome) -> None:
+        raise ZeroDivisionError
+
+    with ScriptedServer(["Hel", ends]) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        assert isinstance(read(stream.pipe(on_outcome(fail)))[-1], ZeroDivisionError)
+
+
+def test_the_memory_of_a_stream_is_bounded() -> None:
+    """What is kept in case an answer breaks: its text, joined, and at most 16 MiB."""
+    piece = "x" * 100_000
+    script: Script = [*[piece] * 300, steps.drop()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        came = 0
+        with pytest.raises(DroppedStreamError) as raised:
+            for token in client.chat.stream(model="m", messages=MESSAGES).pipe(text()):
+                came += len(token)
+    assert came == 30_000_000
+    assert raised.value.partial is not None
+    kept = raised.value.partial.choices[0].message.content  # type: ignore[union-attr]
+    assert isinstance(kept, str)
+    assert 16 * 1024 * 1024 <= len(kept) <= 17 * 1024 * 1024
+
+
+# --- threads ---------------------------------------------------------------------
+
+
+def test_attempts_may_overtake_the_subscription_to_the_first(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All of them are over before `subscribe` has its Disposable."""
+
+    class Overtaking(threading.Thread):
+        def start(self) -> None:
+            super().start()
+            self.join(BOUND)
+
+    monkeypatch.setattr(sys.modules["rxmistral.wire.blocks"], "Thread", Overtaking)
+    busy: Script = [steps.status(503, body={})]
+    retry = Retry(initial=0.001)
+    with (
+        ScriptedServer(busy, busy, ANSWER) as server,
+        Mistral(server_url=server.url, retry=retry) as client,
+    ):
+        came: list[Any] = []
+        client.chat.stream(model="m", messages=MESSAGES).pipe(text()).subscribe(
+            came.append, came.append, lambda: came.append("end")
+        )
+        assert came == ["Hel", "lo", "end"]
+
+
+def test_the_wait_before_a_retry_can_be_disposed() -> None:
+    waiting = threading.Event()
+    retry = Retry(initial=60, on_retry=lambda *_: waiting.set())
+    with ScriptedServer([steps.status(503, body={})]) as server:
+        with Mistral(server_url=server.url, retry=retry) as client:
+            subscription = client.chat.stream(model="m", messages=MESSAGES).subscribe()
+            assert waiting.wait(BOUND)
+            subscription.dispose()  # the reader's thread ends: the fixture looks
+        assert len(server.requests) == 1
+
+
+def test_a_task_that_is_cancelled_before_a_retry_leaves_nothing() -> None:
+    waiting = threading.Event()
+    retry = Retry(initial=60, on_retry=lambda *_: waiting.set())
+
+    async def main() -> None:
+        with ScriptedServer([steps.status(503, body={})]) as server:
+            async with Mistral(server_url=server.url, retry=retry) as client:
+
+                async def read() -> None:
+                    async for _ in client.chat.stream_async(model="m", messages=MESSAGES):
+                        pass
+
+                task = asyncio.create_task(read())
+                await asyncio.to_thread(waiting.wait, BOUND)
+                task.cancel()
+                with pytest.raises(asyncio.CancelledError):
+                    await task
+
+    run(main())
+
+
+def test_one_connection_at_a_time(read: Face) -> None:
+    """Also where the error came in the middle of a body, which is not read to its end."""
+    broken: Script = [steps.role(), steps.error("busy"), steps.hang()]
+    opened: list[int] = []
+
+    def answer(request: Any) -> Script:
+        opened.append(server.open_connections)
+        return broken if request.number < 2 else ANSWER
+
+    with ScriptedServer(answer) as server:
+        retry = Retry(initial=0)
+        with Mistral(server_url=server.url, retry=retry) as client:
+            assert read(client.chat.stream(model="m", messages=MESSAGES).pipe(text()))[-1] == "lo"
+    assert len(opened) == 3
+    assert max(opened) <= 2  # the server may see the old one's end a moment later
+
+
+def test_a_script_that_ends_while_it_waits_prints_the_whole_answer() -> None:
+    with ScriptedServer([steps.status(503, body={})], ANSWER) as server:
+        code = f"""
+from rxmistral import Mistral, Retry, text
+client = Mistral(server_url={server.url!r}, retry=Retry(initial=0.2, jitter=0))
+client.chat.stream(model="m", messages={MESSAGES!r}).pipe(text()).subscribe(print)
+"""
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+        )
+    assert done.stdout == "Hel\nlo\n"
+
+
+def test_no_key_is_shown_to_who_observes_the_retries() -> None:
+    key = "secret-key-0123456789"
+    seen: list[str] = []
+    retry = Retry(
+        initial=0.001, on_retry=lambda error, *_: seen.append(f"{error} {vars(error)} {error!r}")
+    )
+    quoting: Script = [steps.status(503, body={"message": f"busy, {key}"})]
+    framed: Script = [steps.error(f"bad key {key}")]
+    with (
+        ScriptedServer(quoting, framed, ANSWER) as server,
+        Mistral(key, server_url=server.url, retry=retry) as client,
+    ):
+        client.chat.stream(model="m", messages=MESSAGES).run()
+    assert len(seen) == 2
+    assert not any(key in text for text in seen)
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("retry", 3),
+        ("resume", True),
+        ("limit", 5),
+        ("timeouts", 10),
+    ],
+)
+def test_wrong_policies_are_refused_at_the_call(name: str, wrong: Any) -> None:
+    with pytest.raises(TypeError, match=name):
+        Mistral(**{name: wrong})
+    with pytest.raises(TypeError, match=name):
+        Mistral("k").chat.stream(model="m", messages=MESSAGES, **{name: wrong})
+
+
+def test_timeouts_and_timeout_ms_do_not_go_together() -> None:
+    with pytest.raises(ValueError, match="not both"):
+        Mistral(timeouts=Timeouts(), timeout_ms=10)
+
+
+def test_what_the_client_has_can_be_turned_off_for_a_call(read: Face) -> None:
+    options: dict[str, Any] = {"retry": Retry(), "resume": Resume(), "limit": Limit(1)}
+    scripts: list[Script] = [[steps.status(503, body={})], ["a", steps.drop()]]
+    with (
+        ScriptedServer(*scripts) as server,
+        Mistral(server_url=server.url, **options) as client,
+    ):
+        off = dict.fromkeys(options)
+        (error,) = read(client.chat.stream(model="m", messages=MESSAGES, **off))
+        assert isinstance(error, StatusError)
+        *_, error = read(client.chat.stream(model="m", messages=MESSAGES, **off))
+        assert isinstance(error, DroppedStreamError)
