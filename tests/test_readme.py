@@ -57,6 +57,8 @@ def answer(request: ReceivedRequest) -> Script:
             return [steps.role(), "one, ", "two, ", "three, ", steps.hang()]
         case "Fail.":
             return ["One, two, th", steps.drop()]
+        case "One, two, th":
+            return ["One, two, th", "ree, four, five.", steps.finish(), steps.done()]
         case "What is the weather in Paris?":
             return CALL
         case '{"city": "Paris", "celsius": 21}':
@@ -120,6 +122,11 @@ def test_the_faces_of_the_readme_print_the_same_tokens(
 EXPECTED = {
     "call_a_tool": "weather: {'city': 'Paris', 'celsius': 21}\nIt is 21 degrees in Paris.\n",
     "moderate": "One, two, [...], four, five.\n",
+    "retry_and_resume": (
+        "again in 0.1 s, after: the service refused with status 503 Service Unavailable: busy\n"
+        "One, two, [the connection broke]three, four, five.\n"
+        "completed: 3 requests, 1 of them to go on\n"
+    ),
     "sentences": "One, two, three, four, five.\n",
     "speak": "One, two, three, four, five. \n",
     "structured": "Crê []\nCrêpes ['flour']\nCrêpes ['flour', 'milk']\n",

@@ -1,0 +1,47 @@
+"""Ask again where nothing had come, and go on where an answer broke: one seamless text."""
+
+from rxmistral import (
+    DroppedStreamError,
+    Mistral,
+    MistralError,
+    Resume,
+    Retry,
+    StreamError,
+    UserMessage,
+    text,
+)
+from rxmistral.testing import Script, ScriptedServer, steps
+
+# A service on a bad day: busy at first, then cut off in the middle, then well.
+BUSY: Script = [steps.status(503, body={"message": "busy"})]
+CUT_OFF: Script = [steps.role(), "One, ", "two, ", steps.drop()]
+WELL: Script = [steps.role(), "One, two, ", "three, ", "four, five.", steps.finish(), steps.done()]
+
+
+def on_retry(error: MistralError, attempt: int, wait: float) -> None:
+    print(f"again in {wait:.1f} s, after: {error}")
+
+
+def on_resume(error: StreamError, number: int) -> None:
+    broke = "the connection broke" if isinstance(error, DroppedStreamError) else "it broke"
+    print(f"[{broke}]", end="")
+
+
+with (
+    ScriptedServer(BUSY, CUT_OFF, WELL) as service,
+    Mistral(
+        server_url=service.url,
+        retry=Retry(initial=0.1, jitter=0, on_retry=on_retry),
+        resume=Resume(on_resume=on_resume),
+    ) as client,
+):
+    answer = client.chat.stream(
+        model="mistral-small-latest", messages=[UserMessage(content="Count to five.")]
+    )
+    for token in answer.pipe(text()):
+        print(token, end="", flush=True)
+    print()
+
+    outcome = answer.outcome
+    assert outcome is not None
+    print(f"{outcome.status}: {outcome.requests} requests, {outcome.resumed} of them to go on")
