@@ -13,6 +13,7 @@ can go wrong, and `testing` is a server that answers as scripted.
 from .answer import EventStream, EventStreamAsync
 from .client import Chat, Mistral, __version__
 from .errors import (
+    AllFailedError,
     ChunkError,
     DroppedStreamError,
     GuardError,
@@ -84,8 +85,10 @@ from .operators import (
     code_blocks,
     completions,
     deltas,
+    fallback,
     finish_reason,
     guarded,
+    hedge,
     items,
     on_outcome,
     paced,
@@ -183,6 +186,8 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "to_response",
     "on_outcome",
     "Outcome",
+    "fallback",
+    "hedge",
     "sentences",
     "SentenceSegmenter",
     "SpanSegmenter",
@@ -204,6 +209,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "RequestError",
     "RequestTimeoutError",
     "StatusError",
+    "AllFailedError",
     "InvalidAnswerError",
     "GuardError",
     "StreamError",

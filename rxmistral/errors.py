@@ -4,6 +4,7 @@
     ├── RequestError              no answer came; nothing was emitted; may be repeated
     │   └── RequestTimeoutError     ... in time; also a builtin TimeoutError
     ├── StatusError               the service refused: .status .headers .body .message .type .code
+    ├── AllFailedError            of several streams none brought an answer: .errors
     ├── InvalidAnswerError        it is whole, but not the value asked for: .type .reason .text
     ├── GuardError                the text matched what it must not: .position
     └── StreamError               the answer began and then broke; what was emitted stands: .partial
@@ -32,6 +33,7 @@ if TYPE_CHECKING:  # the type of what a broken answer holds; nothing here makes 
     from .models import ChatCompletionResponse
 
 __all__ = [
+    "AllFailedError",
     "ChunkError",
     "DroppedStreamError",
     "GuardError",
@@ -140,6 +142,35 @@ class StatusError(MistralError):
     def __str__(self) -> str:
         said = excerpt(self.message) or "(an empty body)"
         return f"the service refused with status {_status_line(self.status)}: {said}"
+
+
+# --- several refusals ------------------------------------------------------------
+
+
+class AllFailedError(MistralError):
+    """Of the streams given to `fallback` or `hedge` none brought an answer.
+
+    Nothing was emitted. Whether asking again may help is said by each of the errors.
+
+    Not an `ExceptionGroup`: it is one failure that has several reasons. `except
+    MistralError` has to catch it, as it would what each of the streams fails with, and
+    `on_error` takes one error; of a group, an `except*` that handles one of the reasons
+    would raise the others again.
+
+    Attributes:
+        errors: What each of them failed with, in the order of the streams.
+    """
+
+    __match_args__ = ("errors",)
+
+    def __init__(self, errors: Iterable[Exception]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(self.errors)
+
+    def __str__(self) -> str:
+        said = (excerpt(str(error)) or type(error).__name__ for error in self.errors)
+        listed = "; ".join(f"({number}) {each}" for number, each in enumerate(said, 1))
+        return f"no stream brought an answer: {listed}"
 
 
 # --- another answer --------------------------------------------------------------

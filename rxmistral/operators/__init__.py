@@ -3,12 +3,14 @@
 events ──completions()──▶ completions ──until_finished()──▶ completions
   completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),
                   snapshots(), to_response(), on_outcome()
+  several streams of completions ──▶ fallback(), hedge()                      one of them
   text ──▶ sentences(), words(), text_lines(), paragraphs(), code_blocks()    cut
            think_tags(), guarded()                                            sifted
            parsed(), partials(), items()                                      decoded
            paced(), coalesced()                                               in time
 """
 
+from .alternatives import fallback, hedge
 from .decoding import completions
 from .ending import until_finished
 from .fences import CodeBlock, code_blocks
@@ -34,8 +36,10 @@ __all__ = [
     "code_blocks",
     "completions",
     "deltas",
+    "fallback",
     "finish_reason",
     "guarded",
+    "hedge",
     "items",
     "on_outcome",
     "paced",
