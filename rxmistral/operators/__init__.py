@@ -4,6 +4,7 @@ events ──completions()──▶ completions ──until_finished()──▶ 
   completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),
                   snapshots(), to_response(), on_outcome()
   several streams of completions ──▶ fallback(), hedge()                      one of them
+  prompts ──▶ answered()                                                      their answers
   text ──▶ sentences(), words(), text_lines(), paragraphs(), code_blocks()    cut
            think_tags(), guarded()                                            sifted
            parsed(), partials(), items()                                      decoded
@@ -19,6 +20,7 @@ from .json_operators import items, parsed, partials
 from .outcomes import Outcome, on_outcome
 from .parts import deltas, text, thinking
 from .pieces import paragraphs, text_lines, words
+from .prompts import answered
 from .sentence_operator import sentences
 from .sentence_segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
 from .tags import think_tags
@@ -32,6 +34,7 @@ __all__ = [
     "SentenceSegmenter",
     "SpanSegmenter",
     "StringSegmenter",
+    "answered",
     "coalesced",
     "code_blocks",
     "completions",
