@@ -121,7 +121,13 @@ def test_the_faces_of_the_readme_print_the_same_tokens(
 
 EXPECTED = {
     "call_a_tool": "weather: {'city': 'Paris', 'celsius': 21}\nIt is 21 degrees in Paris.\n",
+    "fallback": (
+        "The second one says this.\n"
+        "because of the first: the service reported an error: overloaded (server_error)\n"
+    ),
+    "latest_prompt_wins": "Rome was not built ... enough!\nParis is well worth a mass.\n",
     "moderate": "One, two, [...], four, five.\n",
+    "race_two_models": "I am small and quick.\nthe large one was cancelled\n",
     "retry_and_resume": (
         "again in 0.1 s, after: the service refused with status 503 Service Unavailable: busy\n"
         "One, two, [the connection broke]three, four, five.\n"
