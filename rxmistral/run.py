@@ -29,14 +29,15 @@ from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
 from .errors import MistralError, StreamError, redacted
 from .models import CompletionEvent, UsageInfo
-from .operators.decoding import completions_into
+from .operators.decoding import CompletionDecoder
 from .operators.outcomes import Outcome, Record, Status, counted
+from .operators.shortcut import completions_of_blocks
 from .operators.totals import ResponseBuilder
 from .policies.limit import Limit, Waiter
 from .policies.resume import EchoFilter, Resume, can_be_continued, continued, is_break
 from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import Clocks, Timeouts
-from .wire import blocks, events, lines
+from .wire import blocks
 from .wire.blocks import Request, Response, Session, post
 
 __all__ = ["Call", "Policies", "Run"]
@@ -126,9 +127,11 @@ class Run(abc.DisposableBase):
             on_response=self._on_response,
             on_release=self._on_release,
         ).pipe(
-            lines(max_bytes=call.max_event_bytes),
-            events(max_bytes=call.max_event_bytes),
-            completions_into(lambda: received, call.accept_clean_end),
+            completions_of_blocks(
+                lambda: CompletionDecoder(received),
+                max_bytes=call.max_event_bytes,
+                accept_clean_end=call.accept_clean_end,
+            )
         )
         on_next = self._emit if self._echo is None else self._on_next
         # In its place before it begins: it may have ended, and another have begun, on

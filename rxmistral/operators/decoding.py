@@ -50,14 +50,29 @@ class CompletionDecoder:
 
     def __init__(self, received: ResponseBuilder) -> None:
         self.done = False  # [DONE] has come
-        self._received = received
+        self.closed = False  # nothing that comes now is part of the answer
+        self.received = received
         self.report: ReportedError | None = None  # to be raised after the chunk it came in
         self._halves = SurrogateJoiner()
+
+    def take(self, data: bytes) -> CompletionEvent | None:
+        """The completion that the data of an event holds, in which there is no "error";
+        None if it needs the closer look that `feed` takes."""
+        if self.closed or self._halves.waiting:
+            return None
+        try:
+            chunk = _decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        if chunk.usage is not None or not chunk.choices:
+            return None
+        self.received.feed(chunk)
+        return CompletionEvent(data=chunk)
 
     def feed(self, event: ServerSentEvent) -> CompletionEvent | None:
         """The completion that the event holds; None for `[DONE]`, for what comes after it
         and for blank data."""
-        if self.done:
+        if self.closed:
             return None
         data = event.data
         if event.event == "error":
@@ -77,20 +92,20 @@ class CompletionDecoder:
             _raise_reported(data)
         elif '"error":' in data:  # as a key; in a text its quotes are escaped
             self.report = reported_error(data)
-        self._received.feed(chunk)
-        if self._received.failed and self.report is None:
+        self.received.feed(chunk)
+        if self.received.failed and self.report is None:
             self.report = _reported_by_finishing(chunk, data)
         return CompletionEvent(data=chunk)
 
     @property
     def ended(self) -> bool:
         """Whether the answer may end here."""
-        return self.done or self._received.finished
+        return self.done or self.received.finished
 
     def _decode_slowly(self, data: str) -> CompletionChunk | None:
         text = data.strip()
         if not text or text == _DONE:
-            self.done = self.done or text == _DONE
+            self.done = self.closed = text == _DONE
             return None
         try:
             value = json.loads(data, strict=False)
@@ -277,21 +292,22 @@ def completions(
     'Hi'
     """
 
-    return completions_into(lambda: ResponseBuilder(bounded=True), accept_clean_end)
+    return completions_into(
+        lambda: CompletionDecoder(ResponseBuilder(bounded=True)), accept_clean_end
+    )
 
 
 def completions_into(
-    make_received: Callable[[], ResponseBuilder], accept_clean_end: bool
+    make_decoder: Callable[[], CompletionDecoder], accept_clean_end: bool
 ) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
-    """The same, adding up what comes in what is made for each subscription."""
+    """The same, with a decoder that is made for each subscription."""
 
     def operate(source: Observable[ServerSentEvent]) -> Stream[CompletionEvent]:
         def subscribe(
             observer: abc.ObserverBase[CompletionEvent],
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
-            received = make_received()
-            decoder = CompletionDecoder(received)
+            decoder = make_decoder()
             feed, emit = decoder.feed, observer.on_next
             lingering = Lingering(observer, _AFTER_DONE, scheduler)
 
@@ -321,8 +337,9 @@ def completions_into(
                     fail(IncompleteStreamError())
 
             def fail(error: Exception) -> None:
+                decoder.closed = True
                 if isinstance(error, StreamError):
-                    error.partial = received.response(with_unfinished=True)
+                    error.partial = decoder.received.response(with_unfinished=True)
                 observer.on_error(error)
 
             return CompositeDisposable(

@@ -1,0 +1,152 @@
+"""The shortcut gives what the whole way gives, whatever the body and its cuts."""
+
+from __future__ import annotations
+
+import json
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import reactivex
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex import Subject
+
+from rxmistral import CompletionEvent, StreamError
+from rxmistral.operators.decoding import CompletionDecoder, completions_into
+from rxmistral.operators.shortcut import completions_of_blocks
+from rxmistral.operators.totals import ResponseBuilder
+from rxmistral.stream import Stream
+from rxmistral.wire import events, lines
+
+MAX = 3000
+
+
+def chunk(content: Any, **more: Any) -> str:
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": None}
+    return json.dumps({"id": "a1", "choices": [choice], **more})
+
+
+PIECES: list[bytes] = [
+    *[b"data: " + chunk(word).encode() + b"\n\n" for word in ("Hi", "", "é\u2028", '"error"')],
+    b"data: " + chunk("x", usage={"total_tokens": 3, "new": 1}).encode() + b"\n\n",
+    b"data:" + chunk("no space").encode() + b"\n\n",
+    b"data: " + chunk("crlf").encode() + b"\r\n\r\n",
+    b"data: " + chunk("cr").encode() + b"\r\r",
+    b"data: " + chunk("z" * 200).encode() + b"\n\n",
+    b"data: " + chunk("\ud83d").encode() + b"\n\n",
+    b"data: " + chunk("\ude00").encode() + b"\n\n",
+    b'data: {"choices": [{"delta": {"content": "\xff"}}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": "a"}}],\ndata: "id": "b"}\n\n',
+    b'data: {"choices": [{"delta": {"content": "a"}}],\n"id": "b"}\n\n',
+    b'data: {"choices": []}\n\n',
+    b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": "e"}, "finish_reason": "error"}]}\n\n',
+    b'data: {"choices": [{"delta": {"content": "a"}}], "error": "busy"}\n\n',
+    b'data: {"error": {"message": "busy"}}\n\n',
+    b"data: [DONE]\n\n",
+    b"data: {\n\n",
+    b"data: \n\n",
+    b"data\n\n",
+    b": keep-alive\n\n",
+    b": keep-alive\n",
+    b"\n",
+    b"id: 3\n",
+    b"event: error\n",
+    b"retry: 10\n\n",
+    b'{"error": "bare"}\n',
+    b"\xef\xbb\xbf",
+    b"data: ",
+    b"data: " + b"y" * MAX + b"\n\n",
+]
+
+
+def way(shortcut: bool, blocks: list[bytes], ending: Any) -> tuple[list[Any], Any]:
+    """What comes, and what was added up in the end."""
+    received = ResponseBuilder()
+    source: Subject[bytes] = Subject()
+    if shortcut:
+        completions = Stream.of(source).pipe(
+            completions_of_blocks(
+                lambda: CompletionDecoder(received), max_bytes=MAX, accept_clean_end=False
+            )
+        )
+    else:
+        completions = Stream.of(source).pipe(
+            lines(max_bytes=MAX),
+            events(max_bytes=MAX),
+            completions_into(lambda: CompletionDecoder(received), False),
+        )
+    came: list[Any] = []
+
+    def fail(error: Exception) -> None:
+        partial = error.partial if isinstance(error, StreamError) else None
+        came.append((repr(error), partial))
+
+    subscription = completions.subscribe(came.append, fail, lambda: came.append("completed"))
+    for block in blocks:
+        source.on_next(block)
+        came.append("block")  # what has come must have come by now
+    if ending is None:
+        source.on_completed()
+    else:
+        source.on_error(ending)
+    subscription.dispose()
+    return came, received.response(with_unfinished=True)
+
+
+def cut(body: bytes, places: set[int]) -> list[bytes]:
+    inner = sorted(place for place in places if 0 < place < len(body))
+    return [body[a:b] for a, b in pairwise([0, *inner, len(body)])]
+
+
+bodies = st.lists(st.sampled_from(PIECES) | st.just(PIECES[0]), max_size=12).map(b"".join)
+endings = st.sampled_from([None, ConnectionError("reset")])
+
+
+@given(bodies, st.sets(st.integers(0, 2000), max_size=8), endings)
+def test_it_is_the_whole_way(body: bytes, places: set[int], ending: Any) -> None:
+    blocks = cut(body, places)
+    assert settled(way(True, blocks, ending)) == settled(way(False, blocks, ending))
+
+
+@given(bodies)
+def test_byte_by_byte(body: bytes) -> None:
+    blocks = [body[place : place + 1] for place in range(len(body))]
+    assert settled(way(True, blocks, None)) == settled(way(False, blocks, None))
+
+
+def settled(found: tuple[list[Any], Any]) -> tuple[list[Any], Any]:
+    """What a subscriber can tell: completions a block earlier or later are the same, but
+    an error is as early as on the whole way."""
+    came, response = found
+    return [each for each in came if each != "block"], response
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("before", [b"", PIECES[0], PIECES[0] + PIECES[0]])
+def test_nothing_waits_longer_than_on_the_whole_way(piece: bytes, before: bytes) -> None:
+    for size in (1, 7, 1000):
+        body = before + piece
+        blocks = [body[place : place + size] for place in range(0, len(body), size)]
+        assert way(True, blocks, None)[0] == way(False, blocks, None)[0]
+
+
+def test_it_is_short_where_the_blocks_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first event and the last go the whole way; a thousand between them do not."""
+    looked: list[object] = []
+    feed = CompletionDecoder.feed
+
+    def counting(self: CompletionDecoder, event: Any) -> CompletionEvent | None:
+        looked.append(event)
+        return feed(self, event)
+
+    monkeypatch.setattr(CompletionDecoder, "feed", counting)
+    body = PIECES[0] * 1000 + b"data: [DONE]\n\n"
+    blocks = cut(body, set(range(0, len(body), 997)))
+    decoder = CompletionDecoder(ResponseBuilder())
+    stream = Stream.of(reactivex.from_iterable(blocks)).pipe(
+        completions_of_blocks(lambda: decoder, max_bytes=MAX, accept_clean_end=False)
+    )
+    assert len(list(stream)) == 1000
+    assert len(looked) < 30
