@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import copy_context
 from threading import RLock, Thread, current_thread
 
@@ -150,10 +151,14 @@ class Contest(abc.DisposableBase):
     def _start_on_fitting_thread(self, number: int) -> None:
         """A timer's thread is a daemon, and so would be the reader that it starts: a
         script that ends in a plain `subscribe` would exit in the middle of the answer."""
-        if self._daemon or not current_thread().daemon:
-            self._start(number)
-        else:
-            Thread(target=self._start, args=(number,), name="rxmistral-start", daemon=False).start()
+        if not self._daemon and current_thread().daemon:
+            starter = Thread(
+                target=self._start, args=(number,), name="rxmistral-start", daemon=False
+            )
+            with suppress(RuntimeError):  # there are too many; a reader will say so
+                starter.start()
+                return
+        self._start(number)
 
     def _look(self) -> None:
         """Whether it is time for the next, or for the end."""
