@@ -9,6 +9,7 @@ from typing import Literal
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
+from ..checks import check_whole
 from ..errors import GuardError
 from ..stream import Stream
 from .guarding_patterns import unfinished
@@ -146,7 +147,7 @@ def guarded(
     '911.'
     """
     compiled = _compiled(pattern)
-    _check_max_length(max_length)
+    check_whole("max_length", max_length)
     _check_match(compiled, max_length)
     if on_match not in ("redact", "stop"):
         raise ValueError(f'on_match must be "redact" or "stop", got {on_match!r}')
@@ -193,13 +194,6 @@ def _compiled(pattern: object) -> re.Pattern[str]:
         return re.compile(pattern)  # type: ignore[call-overload, no-any-return]
     except re.error as error:
         raise ValueError(f"pattern is no regular expression: {error}") from error
-
-
-def _check_max_length(value: object) -> None:
-    if not isinstance(value, int) or isinstance(value, bool):
-        raise TypeError(f"max_length must be an int, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"max_length must be at least 1, got {value}")
 
 
 def _check_match(pattern: re.Pattern[str], max_length: int) -> None:

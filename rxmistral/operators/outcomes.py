@@ -24,6 +24,7 @@ import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
+from ..checks import check_callable
 from ..errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -277,8 +278,7 @@ def on_outcome(
     >>> _ = source.pipe(on_outcome(lambda outcome: print(outcome.status))).run()
     completed
     """
-    if not callable(callback):
-        raise TypeError(f"callback must be callable, got {type(callback).__name__}")
+    check_callable("callback", callback)
 
     def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
         def subscribe(

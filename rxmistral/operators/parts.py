@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 
 from reactivex import Observable, abc
 
+from ..checks import check_whole
 from ..machine import operator
 from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
 from ..stream import Stream
@@ -130,7 +131,4 @@ def _thoughts(content: list[ContentChunk]) -> Iterator[str]:
 
 def check_choice(choice: object) -> None:
     """Raise for what cannot be the index of an answer."""
-    if not isinstance(choice, int) or isinstance(choice, bool):
-        raise TypeError(f"choice must be an int, got {type(choice).__name__}")
-    if choice < 0:
-        raise ValueError(f"choice counts from 0, got {choice}")
+    check_whole("choice", choice, least=0)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import isfinite
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
+from ..checks import check_seconds, check_whole
 from ..stream import Stream
 from .alarm import Alarm, in_turn
 from .sentence_cutter import SentenceCutter
@@ -87,15 +87,9 @@ def _check(language: object, max_wait: object, segmenter: object, max_chars: obj
     if segmenter is not None and not callable(getattr(segmenter, "boundaries", None)):
         raise TypeError(f"segmenter must have boundaries(text), got {type(segmenter).__name__}")
     if max_wait is not None:
-        if not isinstance(max_wait, (int, float)) or isinstance(max_wait, bool):
-            raise TypeError(f"max_wait must be seconds, got {type(max_wait).__name__}")
-        if not (isfinite(max_wait) and max_wait > 0):
-            raise ValueError(f"max_wait must be positive, got {max_wait}")
+        check_seconds("max_wait", max_wait)
     if max_chars is not None:
-        if not isinstance(max_chars, int) or isinstance(max_chars, bool):
-            raise TypeError(f"max_chars must be an int, got {type(max_chars).__name__}")
-        if max_chars < 1:
-            raise ValueError(f"max_chars must be positive, got {max_chars}")
+        check_whole("max_chars", max_chars)
 
 
 class _Emitter:

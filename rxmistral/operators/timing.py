@@ -23,6 +23,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
+from ..checks import check_seconds
 from ..stream import Stream
 from .alarm import Alarm, in_turn
 
@@ -256,13 +257,3 @@ def coalesced(
     """
     check_seconds("interval", interval)
     return _flowing(Coalescer, interval, scheduler)
-
-
-def check_seconds(name: str, value: object) -> None:
-    """Raise for what is no length of time."""
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
-        raise TypeError(f"{name} must be a number of seconds, got {type(value).__name__}")
-    if not value > 0:
-        raise ValueError(f"{name} must be more than 0 seconds, got {value:g}")
-    if value == math.inf:
-        raise ValueError(f"{name} must be less than for ever")

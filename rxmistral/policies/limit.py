@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from threading import Event, Lock
 
+from ..checks import check_whole
 from ..wire.connection import Cancelled
 
 __all__ = ["Limit", "Waiter"]
@@ -75,8 +76,10 @@ class Limit:
         *,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
-        _check("concurrent", concurrent)
-        _check("per_minute", per_minute)
+        if concurrent is not None:
+            check_whole("concurrent", concurrent)
+        if per_minute is not None:
+            check_whole("per_minute", per_minute)
         if concurrent is None and per_minute is None:
             raise ValueError("a Limit limits something: give concurrent or per_minute")
         self._free = concurrent
@@ -152,12 +155,3 @@ class Limit:
         """The service asked for a pause: nobody sends before it is over."""
         with self._lock:
             self._closed_until = max(self._closed_until, self._now() + seconds)
-
-
-def _check(name: str, value: object) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be 1 or more, got {value}")

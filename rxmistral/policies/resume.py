@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
+from ..checks import check_callable, check_whole
 from ..errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -55,12 +56,9 @@ class Resume:
     on_resume: OnResume | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
-            raise TypeError(f"attempts must be an int, got {type(self.attempts).__name__}")
-        if self.attempts < 1:
-            raise ValueError(f"attempts must be 1 or more, got {self.attempts}")
-        if self.on_resume is not None and not callable(self.on_resume):
-            raise TypeError(f"on_resume must be callable, got {type(self.on_resume).__name__}")
+        check_whole("attempts", self.attempts)
+        if self.on_resume is not None:
+            check_callable("on_resume", self.on_resume)
 
 
 def is_break(error: MistralError) -> bool:

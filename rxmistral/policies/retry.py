@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
+from ..checks import check_callable, check_number, check_whole
 from ..errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -70,17 +71,17 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.attempts is not None:
-            _check_whole("attempts", self.attempts)
-        _check_number("initial", self.initial, 0)
-        _check_number("maximum", self.maximum, 0)
-        _check_number("multiplier", self.multiplier, 1)
-        _check_number("jitter", self.jitter, 0, 1)
+            check_whole("attempts", self.attempts)
+        check_number("initial", self.initial, 0)
+        check_number("maximum", self.maximum, 0)
+        check_number("multiplier", self.multiplier, 1)
+        check_number("jitter", self.jitter, 0, 1)
         if self.max_elapsed is not None:
-            _check_number("max_elapsed", self.max_elapsed, 0)
+            check_number("max_elapsed", self.max_elapsed, 0)
         if self.attempts is None and self.max_elapsed is None:
             raise ValueError("a Retry needs an end: give attempts or max_elapsed")
-        if self.on_retry is not None and not callable(self.on_retry):
-            raise TypeError(f"on_retry must be callable, got {type(self.on_retry).__name__}")
+        if self.on_retry is not None:
+            check_callable("on_retry", self.on_retry)
 
     def wait_after(self, error: MistralError, attempt: int, elapsed: float) -> float | None:
         """Seconds to wait before the next request, or None if there should be none.
@@ -203,18 +204,3 @@ def as_retry(given: object) -> Retry | None:
         max_elapsed=backoff.max_elapsed_time / 1000,
         connection_errors=bool(getattr(given, "retry_connection_errors", True)),
     )
-
-
-def _check_whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name} must be 1 or more, got {value}")
-
-
-def _check_number(name: str, value: object, least: float, most: float = math.inf) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not (math.isfinite(value) and least <= value <= most):
-        bound = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
-        raise ValueError(f"{name} must be {bound}, got {value}")

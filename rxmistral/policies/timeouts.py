@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from time import monotonic
 
-from ..operators.timing import check_seconds
+from ..checks import check_seconds
 from ..operators.totals import ResponseBuilder
 from ..wire.patience import Patience
 

@@ -16,6 +16,7 @@ from itertools import takewhile
 
 from reactivex import Observable
 
+from ..checks import check_whole
 from ..errors import ProtocolError
 from ..machine import Machine, driven_by
 from ..stream import Stream
@@ -130,7 +131,4 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
 
 def check_max_bytes(max_bytes: object) -> None:
     """Raise for what cannot be a number of bytes."""
-    if not isinstance(max_bytes, int) or isinstance(max_bytes, bool):
-        raise TypeError(f"max_bytes must be an int, got {type(max_bytes).__name__}")
-    if max_bytes < 1:
-        raise ValueError(f"max_bytes must be at least 1, got {max_bytes}")
+    check_whole("max_bytes", max_bytes)

@@ -119,7 +119,7 @@ def test_a_stream_may_mix_strings_and_lists() -> None:
 @pytest.mark.parametrize(
     ("choice", "error", "says"),
     [
-        (-1, ValueError, "choice counts from 0, got -1"),
+        (-1, ValueError, "choice must be 0 or more, got -1"),
         ("0", TypeError, "choice must be an int, got str"),
         (0.0, TypeError, "choice must be an int, got float"),
         (True, TypeError, "choice must be an int, got bool"),

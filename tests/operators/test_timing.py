@@ -241,10 +241,10 @@ def test_any_pipe_gives_a_stream(operator: Operator) -> None:
 @pytest.mark.parametrize(
     ("interval", "error", "says"),
     [
-        (0, ValueError, "interval must be more than 0 seconds, got 0"),
-        (-1.5, ValueError, "interval must be more than 0 seconds, got -1.5"),
-        (math.nan, ValueError, "interval must be more than 0 seconds, got nan"),
-        (math.inf, ValueError, "interval must be less than for ever"),
+        (0, ValueError, "interval must be more than 0 seconds, and finite, got 0"),
+        (-1.5, ValueError, "interval must be more than 0 seconds, and finite, got -1.5"),
+        (math.nan, ValueError, "interval must be more than 0 seconds, and finite, got nan"),
+        (math.inf, ValueError, "interval must be more than 0 seconds, and finite, got inf"),
         ("1", TypeError, "interval must be a number of seconds, got str"),
         (True, TypeError, "interval must be a number of seconds, got bool"),
     ],
@@ -388,7 +388,7 @@ def test_a_clock_that_is_set_back_holds_nothing_longer_than_an_interval() -> Non
     ("max_lag", "error", "says"),
     [
         (0.5, ValueError, "max_lag must not be less than the interval, got 0.5 < 1"),
-        (0, ValueError, "max_lag must be more than 0 seconds, got 0"),
+        (0, ValueError, "max_lag must be more than 0 seconds, and finite, got 0"),
         ("2", TypeError, "max_lag must be a number of seconds, got str"),
     ],
 )
