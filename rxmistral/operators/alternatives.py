@@ -18,7 +18,6 @@ Whoever starts a stream also starts the next one, where the first has failed bef
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
@@ -29,6 +28,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import TimeoutScheduler
 
+from ..checks import check_number
 from ..errors import AllFailedError
 from ..models import CompletionChunk, CompletionEvent
 from ..stream import Stream
@@ -329,7 +329,7 @@ def hedge(
     >>> [event.data.choices[0].delta.content for event in hedge(silent, quick, delay=0.01)]
     ['Hi']
     """
-    _check_delay(delay)
+    check_number("delay", delay, 0)
     return _contest(_checked("hedge", streams), _brings_something, delay, scheduler)
 
 
@@ -340,10 +340,3 @@ def _checked(name: str, streams: tuple[object, ...]) -> tuple[Completions, ...]:
         if not isinstance(stream, Observable):
             raise TypeError(f"{name} takes Observables, got {type(stream).__name__}")
     return streams  # type: ignore[return-value]  # as checked
-
-
-def _check_delay(delay: object) -> None:
-    if not isinstance(delay, (int, float)) or isinstance(delay, bool):
-        raise TypeError(f"delay must be a number of seconds, got {type(delay).__name__}")
-    if not 0 <= delay < math.inf:
-        raise ValueError(f"delay must be 0 seconds or more, and not for ever, got {delay:g}")

@@ -35,6 +35,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar, get_args
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
+from ..checks import check_callable
 from ..stream import Stream
 
 __all__ = ["answered"]
@@ -272,8 +273,7 @@ def answered(
     >>> list(prompts.pipe(answered(lambda prompt: reactivex.of(prompt, prompt.upper()), "queue")))
     ['a', 'A', 'b', 'B']
     """
-    if not callable(ask):
-        raise TypeError(f"ask must be callable, got {type(ask).__name__}")
+    check_callable("ask", ask)
     if busy not in get_args(Busy):
         raise ValueError(f'busy must be "switch", "queue" or "ignore", got {busy!r}')
 

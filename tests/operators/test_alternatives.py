@@ -381,11 +381,11 @@ def test_the_sources_get_the_scheduler_of_the_subscription(combine: Any) -> None
         (lambda: hedge(delay=1), ValueError, "hedge needs a stream at least"),
         (lambda: fallback([Stream()]), TypeError, "fallback takes Observables, got list"),  # type: ignore[arg-type]
         (lambda: hedge(Stream(), "b", delay=1), TypeError, "hedge takes Observables, got str"),  # type: ignore[arg-type]
-        (lambda: hedge(Stream(), delay="1"), TypeError, "delay must be a number of seconds, got str"),  # type: ignore[arg-type]
-        (lambda: hedge(Stream(), delay=True), TypeError, "delay must be a number of seconds, got bool"),
-        (lambda: hedge(Stream(), delay=-1), ValueError, "delay must be 0 seconds or more"),
-        (lambda: hedge(Stream(), delay=float("nan")), ValueError, "delay must be 0 seconds or more"),
-        (lambda: hedge(Stream(), delay=float("inf")), ValueError, "delay must be 0 seconds or more"),
+        (lambda: hedge(Stream(), delay="1"), TypeError, "delay must be a number, got str"),  # type: ignore[arg-type]
+        (lambda: hedge(Stream(), delay=True), TypeError, "delay must be a number, got bool"),
+        (lambda: hedge(Stream(), delay=-1), ValueError, "delay must be 0 or more, and finite"),
+        (lambda: hedge(Stream(), delay=float("nan")), ValueError, "delay must be 0 or more, and finite"),
+        (lambda: hedge(Stream(), delay=float("inf")), ValueError, "delay must be 0 or more, and finite"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense_is_refused_at_the_call(
