@@ -1,7 +1,8 @@
 """Ask again where nothing had come, and go on where an answer broke: one seamless text."""
 
+import sys
+
 from rxmistral import (
-    DroppedStreamError,
     Mistral,
     MistralError,
     Resume,
@@ -19,12 +20,11 @@ WELL: Script = [steps.role(), "One, two, ", "three, ", "four, five.", steps.fini
 
 
 def on_retry(error: MistralError, attempt: int, wait: float) -> None:
-    print(f"again in {wait:.1f} s, after: {error}")
+    print(f"request {attempt}: {error}; again in {wait:.1f} s", file=sys.stderr)
 
 
 def on_resume(error: StreamError, number: int) -> None:
-    broke = "the connection broke" if isinstance(error, DroppedStreamError) else "it broke"
-    print(f"[{broke}]", end="")
+    print(f"{error}; going on, for time {number}", file=sys.stderr)
 
 
 with (

@@ -262,8 +262,9 @@ class Gate(Observer, abc.DisposableBase):
     def _conclude(self, error: BaseException | None, status: Status | None = None) -> None:
         """Only the first ending counts, and only that of the latest request."""
         run, latest = self._run, self._latest
-        if run is not None and latest.opened is self.opened and latest.conclude is None:
-            latest.conclude = partial(run.outcome, error, status)
+        with self._lock:
+            if run is not None and latest.opened is self.opened and latest.conclude is None:
+                latest.conclude = partial(run.outcome, error, status)
 
     def dispose(self) -> None:
         if self._run is not None:

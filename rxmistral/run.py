@@ -39,6 +39,7 @@ from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import Clocks, Timeouts
 from .wire import blocks
 from .wire.blocks import Request, Response, Session, post
+from .wire.connection import Cancelled
 
 __all__ = ["Call", "Policies", "Run"]
 
@@ -102,6 +103,7 @@ class Run(abc.DisposableBase):
         self._attempt = SerialDisposable()
         self._secret = ""
         self._error: Exception | None = None
+        self._raised: Exception | None = None  # by the subscriber
         self._released = True
         self._over = False
         self._turn = _Turn(call.policies.limit)
@@ -144,6 +146,8 @@ class Run(abc.DisposableBase):
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
         self._clocks.hear()
+        if error is not None and error is self._raised:
+            status = "failed"
         return self._record.outcome(error, status)
 
     # --- on the reader's thread: before the request ---
@@ -153,6 +157,8 @@ class Run(abc.DisposableBase):
             self._turn.waiter.sleep(self._pause)
             self._clocks.spend(self._pause)
         self._turn.wait()
+        if self._over:  # left between two attempts: no request more
+            raise Cancelled
         authorization = self._call.authorize()
         self._secret = (authorization or "").rpartition(" ")[2]
         self._clocks.restart()
@@ -160,8 +166,8 @@ class Run(abc.DisposableBase):
         return post(self._call.url, self._call.headers, self._body, authorization)
 
     def _on_response(self, response: Response) -> None:
-        if self.tally.headers_at is None and response.ok:
-            self.tally.headers(monotonic())
+        if response.ok:
+            self.tally.answer(monotonic())
         _warn_of_deprecation(self._call.model, response)
         self._answered(response)
 
@@ -183,18 +189,22 @@ class Run(abc.DisposableBase):
     # --- how it ends ---
 
     def _on_completed(self) -> None:
-        if self._echo is not None:
-            for each in self._echo.close():
+        try:
+            for each in self._echo.close() if self._echo is not None else ():
                 self._go_on_with(each)
-        self._end(None)
+        except Exception as raised:  # by the subscriber
+            self._raised = raised
+            self._end(raised)
+        else:
+            self._end(None)
 
     def _on_error(self, error: Exception) -> None:
         self._error = redacted(error, self._secret)
         if self._released:
             self._decide(self._error)
 
-    def _on_release(self) -> None:
-        self._released = True
+    def _on_release(self, raised: Exception | None) -> None:
+        self._released, self._raised = True, raised
         if self._over:
             self._turn.leave()
         elif self._error is not None:
@@ -203,7 +213,8 @@ class Run(abc.DisposableBase):
     def _decide(self, error: Exception) -> None:
         """The attempt has failed, and its connection is free."""
         try:
-            if isinstance(error, MistralError):
+            if isinstance(error, MistralError) and error is not self._raised:
+                self._amend(error)
                 if self._goes_on(error):
                     self.start()
                     return
@@ -235,19 +246,22 @@ class Run(abc.DisposableBase):
         if retry.on_retry is not None:
             retry.on_retry(error, self._failures, wait)
         self._pause = wait
+        self._received.begin_again()
         return True
 
     def _resumes(self, error: MistralError) -> bool:
-        resume, broken = self._call.policies.resume, self._broken or error
+        resume = self._call.policies.resume
+        broken = error if isinstance(error, StreamError) else self._broken
         if resume is None or self.tally.resumed >= resume.attempts:
             return False
-        if not isinstance(broken, StreamError) or not self._can_go_on_after(error, resume):
+        if broken is None or not self._can_go_on_after(error, resume):
             return False
         if resume.on_resume is not None:
             resume.on_resume(broken, self.tally.resumed + 1)
         self.tally.resume()
         received = self._received
-        self._spent, received.usage = received.usage, None
+        received.begin_again()
+        self._spent = received.usage
         self._body, self._text = continued(self._call.body, received.text())
         self._broken = broken
         self._failures, self._pause = 0, 0.0
@@ -267,13 +281,15 @@ class Run(abc.DisposableBase):
     def _final(self, error: MistralError) -> MistralError:
         """What to say in the end: where the rest of an answer was refused, that it had
         broken."""
-        if self._broken is None:
+        if self._broken is None or isinstance(error, StreamError):
             return error
-        if not isinstance(error, StreamError):
-            self._broken.add_note(f"what was to continue it failed: {error}")
-            error = self._broken
-        error.partial = self._received.response(with_unfinished=True)
-        return error
+        self._broken.add_note(f"what was to continue it failed: {error}")
+        return self._broken
+
+    def _amend(self, error: MistralError) -> None:
+        """What a continuation knows of is its own part of the answer."""
+        if self._broken is not None and isinstance(error, StreamError):
+            error.partial = self._received.response(with_unfinished=True)
 
     def _end(self, error: Exception | None) -> None:
         self._over = True

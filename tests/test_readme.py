@@ -129,9 +129,7 @@ EXPECTED = {
     "moderate": "One, two, [...], four, five.\n",
     "race_two_models": "I am small and quick.\nthe large one was cancelled\n",
     "retry_and_resume": (
-        "again in 0.1 s, after: the service refused with status 503 Service Unavailable: busy\n"
-        "One, two, [the connection broke]three, four, five.\n"
-        "completed: 3 requests, 1 of them to go on\n"
+        "One, two, three, four, five.\ncompleted: 3 requests, 1 of them to go on\n"
     ),
     "sentences": "One, two, three, four, five.\n",
     "speak": "One, two, three, four, five. \n",

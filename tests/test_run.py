@@ -70,7 +70,7 @@ def outcomes_of(read: Face, script: Script, **options: Any) -> tuple[Outcome, Ou
     ],
 )
 def test_every_ending_has_its_status(read: Face, script: Script, status: str) -> None:
-    for outcome in outcomes_of(read, script, timeouts=Timeouts(first=0.3, gap=0.1)):
+    for outcome in outcomes_of(read, script, timeouts=Timeouts(first=1, gap=0.1)):
         assert outcome.status == status
         assert outcome.requests == 1
         assert (outcome.error is None) == (status == "completed")

@@ -64,7 +64,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
             is an answer cut short.
         usage: What it cost, as the service said, or None where it did not; never a guess.
         usage_is_exact: Whether that is all it cost. It is not where there is none, nor
-            where an answer was continued, since one that breaks does not tell its cost.
+            where more than one request was answered: an answer that breaks, or loses a
+            race, does not tell its cost.
         requests: How many were sent.
         resumed: How many times the answer was continued.
         started: When it was begun, in seconds since 1970 (as `time.time()`).
@@ -100,6 +101,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.requests = 0
+        self.answers = 0
         self.resumed = 0
         self.headers_at: float | None = None
         self._above: list[Tally] = []
@@ -110,26 +112,37 @@ class Tally:
             return
         with self._lock:
             self._above.append(above)
-            above._add(self.requests, self.resumed, self.headers_at)
+            above._add(self.requests, self.answers, self.resumed, self.headers_at)
 
     def request(self) -> None:
+        """One more is sent."""
         with self._lock:
-            self._add(1, 0, None)
+            self._add(requests=1)
+
+    def answer(self, now: float) -> None:
+        """The headers of an answer that is none of a refusal are here."""
+        with self._lock:
+            self._add(answers=1, headers_at=now)
 
     def resume(self) -> None:
+        """An answer is continued."""
         with self._lock:
-            self._add(0, 1, None)
+            self._add(resumed=1)
 
-    def headers(self, now: float) -> None:
-        with self._lock:
-            self._add(0, 0, now)
-
-    def _add(self, requests: int, resumed: int, headers_at: float | None) -> None:
+    def _add(
+        self,
+        requests: int = 0,
+        answers: int = 0,
+        resumed: int = 0,
+        headers_at: float | None = None,
+    ) -> None:
         self.requests += requests
+        self.answers += answers
         self.resumed += resumed
-        self.headers_at = headers_at or self.headers_at
+        if self.headers_at is None:
+            self.headers_at = headers_at
         for above in self._above:
-            above._add(requests, resumed, headers_at)
+            above._add(requests, answers, resumed, headers_at)
 
 
 counted: ContextVar[Tally | None] = ContextVar("rxmistral_counted", default=None)
@@ -158,7 +171,7 @@ class Record:
         """The outcome; `status` where neither the error nor its lack says it."""
         received, progress, tally = self._received, self._progress, self.tally
         usage = received.usage
-        exact = usage is not None and not tally.resumed
+        exact = usage is not None and tally.answers <= 1
         return Outcome(
             status=status or status_of(error),
             response=received.response(
@@ -253,6 +266,8 @@ class Recorder:
 
     def end(self, error: BaseException | None, status: Status | None = None) -> None:
         if self._ended.acquire(blocking=False):
+            if error is None and status is None:  # an attempt had failed that went on
+                self._received.begin_again()
             self._callback(self._record.outcome(error, status))
 
 
@@ -293,7 +308,7 @@ def on_outcome(
                 try:
                     emit(event)
                 except Exception as error:  # the subscriber's own
-                    recorder.end(error)
+                    recorder.end(error, "failed")
                     raise
                 taken()
 

@@ -51,6 +51,7 @@ class ToolCallGatherer:
         self._by_index: dict[int, _BegunCall] = {}
         self._by_id: dict[str, _BegunCall] = {}
         self._last: _BegunCall | None = None
+        self._cut: list[_BegunCall] = []
 
     def feed(self, fragments: Iterable[ToolCall]) -> list[ToolCall]:
         """The calls that are certain to be complete now that these fragments came."""
@@ -60,16 +61,16 @@ class ToolCallGatherer:
             self._last = call
         return self._give(self._certain()) if len(self._begun) > 1 else []
 
-    def close(self, *, cut: bool = False) -> list[ToolCall]:
+    def close(self, finish_reason: str | None = None) -> list[ToolCall]:
         """The calls that are left when the answer has ended; the last one of them only if
-        it is whole where the answer was `cut` by its length."""
-        if cut and self._begun and self._begun[-1].is_cut():
-            self._begun.pop()
+        it is whole, where the answer was cut by its length."""
+        if finish_reason in _CUT and self._begun and self._begun[-1].is_cut():
+            self._cut.append(self._begun.pop())
         return self._give(len(self._begun))
 
     def unfinished(self) -> list[UnfinishedToolCall]:
-        """The calls that are left when the answer has broken."""
-        calls = self._give(len(self._begun))
+        """The calls that are left when the answer has broken, or was cut."""
+        calls = [*self._give(len(self._begun)), *(call.tool_call() for call in self._cut)]
         return [UnfinishedToolCall(**structs.asdict(call)) for call in calls]
 
     def _continued(self, fragment: ToolCall) -> _BegunCall | None:
@@ -209,7 +210,7 @@ class _ToolCalls(Machine[CompletionEvent, ToolCall]):
                 if each.delta.tool_calls:
                     calls += self._gatherer.feed(each.delta.tool_calls)
                 if each.finish_reason and each.finish_reason != "error":
-                    calls += self._gatherer.close(cut=each.finish_reason in _CUT)
+                    calls += self._gatherer.close(each.finish_reason)
         return calls
 
     def close(self) -> list[ToolCall]:

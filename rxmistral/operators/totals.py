@@ -107,6 +107,15 @@ class ResponseBuilder:
         if not self.useful:
             self._take_head(chunk)
 
+    def begin_again(self) -> None:
+        """Another answer is to follow: that the last one failed, and what it cost where it
+        brought nothing, is no part of that."""
+        self.failed = False
+        self.usage = self.usage if self.useful else None
+        for growing in self._choices.values():
+            if growing.finish_reason == "error":
+                growing.finish_reason = None
+
     def _finish(self, reason: str) -> None:
         if reason == "error":
             self.failed = True
@@ -260,8 +269,8 @@ class _GrowingChoice:
         gatherer = ToolCallGatherer()
         calls = gatherer.feed(self.fragments[: mark.fragments])
         if mark.complete:
-            calls += gatherer.close()
-        elif with_unfinished:
+            calls += gatherer.close(mark.finish_reason)
+        if mark.complete or with_unfinished:
             calls += gatherer.unfinished()
         logprobs = self.logprobs[: mark.logprobs]
         content = _joined(self.contents[: mark.contents])

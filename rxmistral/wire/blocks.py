@@ -63,7 +63,7 @@ def blocks(
     read_timeout: float = READ_TIMEOUT,
     patience: Patience | None = None,
     on_response: Callable[[Response], None] | None = None,
-    on_release: Callable[[], None] | None = None,
+    on_release: Callable[[Exception | None], None] | None = None,
 ) -> Stream[bytes]:
     """A request into the blocks of bytes that its answer's body comes in.
 
@@ -82,7 +82,8 @@ def blocks(
         patience: Says how long to wait, in place of these two; for one subscription.
         on_response: Called on the reader's thread when the headers are there.
         on_release: Called on the reader's thread when the connection is given back or
-            closed, whatever the end was, and before that is emitted.
+            closed, whatever the end was, and before that is emitted; with what a
+            subscriber's callback raised, or None.
 
     Emits: blocks as the socket gave them, decompressed; never an empty one.
     Errors: `RequestError` and `RequestTimeoutError` before the headers, `StatusError`
@@ -159,7 +160,7 @@ class _Reader(abc.DisposableBase):
         session: Session | None,
         patience: Patience,
         on_response: Callable[[Response], None] | None,
-        on_release: Callable[[], None] | None,
+        on_release: Callable[[Exception | None], None] | None,
     ) -> None:
         self._observer = observer
         self._request = request
@@ -193,6 +194,7 @@ class _Reader(abc.DisposableBase):
     def _read_and_release(self) -> Exception | None:
         session = self._session or open_session()
         response: Response | None = None
+        raised: Exception | None = None
         try:
             response = self._send(session)
             if self._on_response is not None:
@@ -200,10 +202,13 @@ class _Reader(abc.DisposableBase):
             self._emit_body(response)
         except Cancelled:
             raise
+        except _Raised as error:
+            raised = error.error
+            if self._hold.cancelled:  # no on_error after dispose: the thread's excepthook
+                raise raised from None
+            return raised
         except Exception as error:
-            if self._hold.cancelled and isinstance(error, _Raised):
-                raise error.error from None  # no on_error after dispose: the thread's excepthook
-            return error.error if isinstance(error, _Raised) else redacted(error, self._secret)
+            return redacted(error, self._secret)
         finally:
             self._hold.let_go()  # first: nobody must shut down what is being closed
             if response is not None:
@@ -211,7 +216,7 @@ class _Reader(abc.DisposableBase):
             if session is not self._session:
                 session.close()
             if self._on_release is not None:
-                self._on_release()
+                self._on_release(raised)
         return None
 
     def _send(self, session: Session) -> Response:

@@ -216,7 +216,7 @@ def ask(read: Face, *scripts: Script, requests: int, **options: Any) -> Any:
     ],
 )
 def test_a_request_that_brought_nothing_is_repeated(read: Face, failure: Script) -> None:
-    came = ask(read, failure, ANSWER, requests=2, retry=SOON, timeouts=Timeouts(first=0.2, gap=5))
+    came = ask(read, failure, ANSWER, requests=2, retry=SOON, timeouts=Timeouts(first=0.4, gap=5))
     assert came in (["Hel", "lo"], ["lo"])
 
 
