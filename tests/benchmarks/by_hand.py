@@ -1,0 +1,124 @@
+"""Answers read without any of them: what rxmistral is to be held against.
+
+The loop is the one that a good programmer writes in a quarter of an hour, with requests
+and msgspec; it knows no errors, no endings and no second thread. The sockets are the
+limit: one thread that waits for many of them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+from collections.abc import Callable
+from functools import partial
+from selectors import EVENT_READ, DefaultSelector
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+import requests
+from ways import MODEL, PATH, PROMPT, Take, Way
+
+from rxmistral.models import CompletionChunk, decode_hook
+
+BODY: Any = {"model": MODEL, "messages": [{"role": "user", "content": PROMPT}], "stream": True}
+
+
+class Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class Choice(msgspec.Struct):
+    delta: Delta
+
+
+class Chunk(msgspec.Struct):
+    choices: list[Choice]
+
+
+Decode = Callable[[bytes], Any]
+
+decode_all: Decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
+decode_content: Decode = msgspec.json.Decoder(Chunk).decode
+
+# --- requests --------------------------------------------------------------------
+
+
+class Client(NamedTuple):
+    session: requests.Session
+    url: str
+
+
+def open_client(url: str) -> Client:
+    return Client(requests.Session(), url + PATH)
+
+
+def loop(decode: Decode, client: Client, take: Take) -> None:
+    answer = client.session.post(client.url, json=BODY, stream=True)
+    rest = b""
+    for block in answer.iter_content(None):
+        *events, rest = (rest + block).split(b"\n\n")
+        for event in events:
+            data = event[6:]
+            if data != b"[DONE]":
+                for choice in decode(data).choices:
+                    if choice.delta.content:
+                        take(choice.delta.content)
+
+
+# --- sockets ---------------------------------------------------------------------
+
+_FRAMING = re.compile(rb"\r\n[0-9a-f]+\r\n")
+
+
+class Endpoint:
+    """A server, and a connection to it."""
+
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url + PATH)
+        body = json.dumps(BODY).encode()
+        head = f"POST {parts.path} HTTP/1.1\r\nHost: {parts.netloc}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self._address = (parts.hostname, parts.port)
+        self._request = head.encode() + body
+        self.socket = self.connect()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(self._address)
+
+    def ask(self, by: socket.socket) -> None:
+        by.sendall(self._request)
+
+
+def read_socket(endpoint: Endpoint, take: Take) -> None:
+    """Takes the first content alone: who reads like this wants to know when it is there."""
+    endpoint.ask(endpoint.socket)
+    received, taken = b"", False
+    while not received.endswith(b"\r\n0\r\n\r\n"):
+        received += endpoint.socket.recv(65536)
+        if not taken and b'"content":"' in received:
+            taken = True
+            take(received)
+
+
+def read_sockets(endpoint: Endpoint, count: int, take: Take) -> None:
+    """Many streams on one thread. A packet is a chunk here, as the server sends them."""
+    selector = DefaultSelector()
+    for _ in range(count):
+        each = endpoint.connect()
+        endpoint.ask(each)
+        selector.register(each, EVENT_READ, each.recv)
+    while True:
+        for key, _ in selector.select():
+            for event in _FRAMING.sub(b"", key.data(65536)).split(b"\n\n"):
+                at = event.find(b"data: ")
+                if at >= 0:
+                    take(decode_content(event[at + 6 :]).choices[0].delta.content)
+
+
+WAYS = {
+    "loop": Way(open_client, partial(loop, decode_all)),
+    "loop, content only": Way(open_client, partial(loop, decode_content)),
+    "socket": Way(Endpoint, read_socket, read_sockets),
+}

@@ -1,0 +1,87 @@
+"""Answers read with rxmistral: each face, and pipes of different lengths."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from threading import Event
+from typing import Any
+
+from reactivex import operators as ops
+from ways import MODEL, PROMPT, Take, Way
+
+from rxmistral import Mistral, Stream, UserMessage, sentences, text
+
+PAUSE = 0.001  # seconds, of the loop that sleeps
+
+
+def choices_of(event: Any) -> Any:
+    return event.data.choices
+
+
+def content_of(choices: Any) -> Any:
+    return choices[0].delta.content
+
+
+PIPES: dict[str, tuple[Callable[[Any], Any], ...]] = {
+    "completions": (),
+    "text": (text(),),
+    "sentences": (text(), sentences(language="en")),
+    "5 operators": (
+        ops.map(choices_of),
+        ops.filter(bool),
+        ops.map(content_of),
+        ops.filter(bool),
+        ops.map(str.upper),
+    ),
+}
+
+
+def open_client(url: str) -> Mistral:
+    return Mistral(server_url=url)
+
+
+def ask(pipe: str, client: Mistral) -> Stream[Any]:
+    answer = client.chat.stream(model=MODEL, messages=[UserMessage(content=PROMPT)])
+    stream: Stream[Any] = answer.pipe(*PIPES[pipe])
+    return stream
+
+
+def subscribe(pipe: str, client: Mistral, take: Take) -> None:
+    subscribe_many(pipe, client, 1, take)
+
+
+def subscribe_many(pipe: str, client: Mistral, count: int, take: Take) -> None:
+    ended = [Event() for _ in range(count)]
+    for each in ended:
+        ask(pipe, client).subscribe(take, print, each.set)
+    for each in ended:
+        each.wait()
+
+
+def loop(pipe: str, client: Mistral, take: Take) -> None:
+    for item in ask(pipe, client):
+        take(item)
+
+
+async def async_loop(pipe: str, client: Mistral, take: Take) -> None:
+    async for item in ask(pipe, client):
+        take(item)
+
+
+async def sleeping_loop(client: Mistral, take: Take) -> None:
+    async for item in ask("text", client):
+        take(item)
+        await asyncio.sleep(PAUSE)
+
+
+WAYS = {"async for, sleeping": Way(open_client, sleeping_loop)}
+for _pipe in PIPES:
+    WAYS |= {
+        f"subscribe, {_pipe}": Way(
+            open_client, partial(subscribe, _pipe), partial(subscribe_many, _pipe)
+        ),
+        f"for, {_pipe}": Way(open_client, partial(loop, _pipe)),
+        f"async for, {_pipe}": Way(open_client, partial(async_loop, _pipe)),
+    }

@@ -1,0 +1,178 @@
+"""What it takes to begin: from the start of the process to the first token, and imports."""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from parent import ENVIRONMENT, Reader
+
+DEPENDENCIES = ("reactivex", "requests", "msgspec")
+
+# Each ends with the first token; nothing else is imported than what its user would.
+ASK = 'model="mistral-small-latest", messages=[{"role": "user", "content": "Hi."}]'
+SCRIPTS = {
+    Reader("hand", "socket"): """
+import socket
+s = socket.create_connection(("127.0.0.1", PORT))
+s.sendall(b"POST PATH/v1/chat/completions HTTP/1.1\\r\\nContent-Length: 2\\r\\n\\r\\n{}")
+received = b""
+while b'"content":"' not in received:
+    received += s.recv(65536)
+""",
+    Reader("rxmistral", "for"): f"""
+from rxmistral import Mistral, text
+for token in Mistral(server_url="URL").chat.stream({ASK}).pipe(text()):
+    break
+""",
+    Reader("mistralai", "for"): f"""
+from mistralai.client import Mistral
+for event in Mistral(api_key="key", server_url="URL").chat.stream({ASK}):
+    token = event.data.choices[0].delta.content
+    break
+""",
+    Reader("openai", "for"): f"""
+from openai import OpenAI
+for chunk in OpenAI(api_key="key", base_url="URL/v1").chat.completions.create({ASK}, stream=True):
+    token = chunk.choices[0].delta.content
+    break
+""",
+}
+TELL = "\nimport os, time\nprint(time.monotonic_ns(), flush=True)\nos._exit(0)\n"
+
+
+def to_first_token(url: str, runs: int) -> dict[str, dict[str, Any]]:
+    """Milliseconds; in turns, so that all see the same machine."""
+    here = [reader for reader in SCRIPTS if reader.installed]
+    times: dict[Reader, list[float]] = {reader: [] for reader in here}
+    for _ in range(runs + 1):
+        for reader in here:
+            times[reader].append(_once(_filled(SCRIPTS[reader], url)))
+    return {
+        str(reader): {"best ms": min(each[1:]), "median ms": statistics.median(each[1:])}
+        for reader, each in times.items()  # the first of each may have compiled what it imports
+    }
+
+
+def _filled(script: str, url: str) -> str:
+    parts = urlsplit(url)
+    return script.replace("URL", url).replace("PORT", str(parts.port)).replace("PATH", parts.path)
+
+
+def _once(script: str) -> float:
+    begin = time.monotonic_ns()
+    return (int(_output(script + TELL)) - begin) / 1e6
+
+
+def _output(script: str, *options: str) -> str:
+    command = [sys.executable, *options, "-c", script]
+    return subprocess.run(
+        command, env=ENVIRONMENT, check=True, stdout=subprocess.PIPE, text=True
+    ).stdout
+
+
+# --- imports ---------------------------------------------------------------------
+
+IMPORT_EACH = """
+import sys, time
+spent = []
+for name in NAMES:
+    modules, begin = len(sys.modules), time.perf_counter()
+    __import__(name)
+    spent.append((name, (time.perf_counter() - begin) * 1e3, len(sys.modules) - modules))
+import json
+print(json.dumps(spent))
+"""
+
+
+def imports(runs: int) -> dict[str, dict[str, Any]]:
+    """Milliseconds for each dependency, and for rxmistral when they are there."""
+    names = (*DEPENDENCIES, "rxmistral")
+    script = IMPORT_EACH.replace("NAMES", repr(names))
+    spent = [json.loads(_output(script)) for _ in range(runs)]
+    return {
+        f"import {name}": {
+            "best ms": min(run[at][1] for run in spent),
+            "median ms": statistics.median(run[at][1] for run in spent),
+            "modules": spent[0][at][2],
+        }
+        for at, name in enumerate(names)
+    }
+
+
+# Which modules have a function that runs between the import and the first token. What a
+# module has of types and constants cannot be seen, and of an extension in C not all.
+WATCH = """
+import sys
+given = set(sys.modules)
+import reactivex, requests, msgspec
+below = set(sys.modules)
+import rxmistral
+loaded, ran = set(sys.modules), set()
+def note(frame, event, argument):
+    if event == "c_call":
+        owner = getattr(argument, "__self__", None)
+        name = argument.__module__ or type(owner).__module__
+        ran.add(owner.__name__ if type(owner) is type(sys) else name)
+    else:
+        ran.add(frame.f_globals.get("__name__"))
+import threading
+threading.setprofile(note)
+sys.setprofile(note)
+from rxmistral import Mistral, text
+for token in Mistral(server_url="URL").chat.stream(ASK).pipe(text()):
+    break
+sys.setprofile(None)
+threading.setprofile(None)
+late = set(sys.modules) - loaded
+import json
+print(json.dumps([sorted(each) for each in (below - given, loaded - below, ran, late)]))
+"""
+
+
+def unused(url: str) -> dict[str, dict[str, Any]]:
+    """Modules of which no function runs until the first token; with the milliseconds that
+    they take by themselves, the longest first."""
+    script = _filled(WATCH.replace("ASK", ASK), url)
+    below, ours, ran, late = json.loads(_output(script))
+    spent = _import_times()
+    return {
+        "of rxmistral": _idle((name for name in ours if _is_ours(name)), ran, spent),
+        "loaded by rxmistral alone": _idle(
+            (name for name in ours if not _is_ours(name)), ran, spent
+        ),
+        "loaded by its dependencies": _idle(below, ran, spent),
+        "loaded by the first request": {name: spent.get(name, 0.0) for name in late},
+    }
+
+
+def _is_ours(name: str) -> bool:
+    return name.partition(".")[0] == "rxmistral"
+
+
+def _idle(names: Iterable[str], ran: list[str], spent: dict[str, float]) -> dict[str, float]:
+    idle = {name: spent.get(name, 0.0) for name in names if name not in ran}
+    return dict(sorted(idle.items(), key=lambda item: -item[1]))
+
+
+def _import_times(runs: int = 3) -> dict[str, float]:
+    """Milliseconds that a module takes by itself, as `python -X importtime` tells; the
+    least of several."""
+    script = "import " + ", ".join(DEPENDENCIES) + "; import rxmistral"
+    command = [sys.executable, "-X", "importtime", "-c", script]
+    least: dict[str, float] = {}
+    for _ in range(runs):
+        told = subprocess.run(
+            command, env=ENVIRONMENT, check=True, stderr=subprocess.PIPE, text=True
+        ).stderr
+        for line in told.splitlines()[1:]:
+            own, _, name = line.removeprefix("import time:").split("|")
+            spent = int(own) / 1e3 if own.strip().isdigit() else 0.0
+            least[name.strip()] = min(spent, least.get(name.strip(), spent))
+    return least

@@ -1,0 +1,107 @@
+"""The processes that a benchmark consists of: one server, and clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+HERE = Path(__file__).parent
+ENVIRONMENT = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+
+
+class Reader(NamedTuple):
+    """A way of a library."""
+
+    library: str
+    way: str
+
+    def __str__(self) -> str:
+        return f"{self.library.replace('_', ' ')}: {self.way}"
+
+    @property
+    def installed(self) -> bool:
+        return self.library == "hand" or find_spec(self.library) is not None
+
+
+class Child:
+    """A Python process that is told to end when its stdin is closed."""
+
+    def __init__(self, *arguments: str) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, *arguments],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=ENVIRONMENT,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        with self._process:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+
+    def line(self) -> str:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"a child process ended with {self._process.wait()}")
+        return line
+
+    def write(self, line: str) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write(line + "\n")
+        self._process.stdin.flush()
+
+    def cpu(self) -> float:
+        """Seconds that it has computed, by now."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Client(Child):
+    """Reads in one way, and measures itself; see `client.py`."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(str(HERE / "client.py"), *reader)
+
+    def measure(self, what: str, **arguments: Any) -> dict[str, Any]:
+        self.write(json.dumps([what, arguments]))
+        found: dict[str, Any] = json.loads(self.line())
+        return found
+
+
+class Server(Child):
+    def __init__(self) -> None:
+        super().__init__(str(HERE / "server.py"))
+        self._url = f"http://127.0.0.1:{int(self.line())}"
+        self.paced = f"{self._url}/paced"
+
+    def burst(self, count: int, size: int = 0) -> str:
+        return f"{self._url}/burst/{count}/{size}"
+
+
+@contextmanager
+def clients(readers: list[Reader]) -> Iterator[dict[Reader, Client]]:
+    """A client for each, as far as they are installed; they rest while others work."""
+    here = {reader: Client(reader) for reader in readers if reader.installed}
+    try:
+        yield here
+    finally:
+        for client in here.values():
+            client.__exit__(None, None, None)

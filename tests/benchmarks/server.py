@@ -1,0 +1,243 @@
+"""The server that the benchmarks of streams read from.
+
+    python tests/benchmarks/server.py    prints its port, serves until its stdin ends
+
+It must not be what is measured: one process, one thread, all answers made in advance.
+The path before `/v1/chat/completions` says what the answer is:
+
+    /burst/COUNT/BYTES   COUNT chunks, events of BYTES each (0: as recorded), and the end,
+                         as fast as they are taken
+    /paced               50 chunks a second without end. Each is one packet, and its
+                         content is the time.monotonic_ns() at which it was sent, which
+                         all processes of a Linux share; that of the first is 0
+
+Each event is one chunk of HTTP. The paced streams tick one after the other, spread over
+the fiftieth of a second, and not all at once.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import resource
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
+from itertools import cycle, islice, repeat
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
+from typing import Any
+
+RATE = 50  # chunks a second of a paced stream
+SLOTS = 100  # of a period; the streams of a slot are sent to in one go
+SLOT_NS = 1_000_000_000 // RATE // SLOTS
+APART = 61  # slots between a stream and the next; without a common divisor with SLOTS
+
+# --- what is sent ----------------------------------------------------------------
+
+HEAD = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+PROSE = (
+    "The train was late. We waited in the hall, and it rained; Mr. Fox had left. "
+    "Nobody knew when the next one would come, if there was to be a next one at all! "
+)
+PADDING = "abcdefghijklmnopqrstuvwxyz0123456789"
+STAMP_DIGITS = 19
+USAGE = {"prompt_tokens": 19, "completion_tokens": 2, "total_tokens": 21}
+
+
+def chunk(content: str, finish_reason: str | None = None, **more: Any) -> str:
+    choice = {"index": 0, "delta": {"content": content}, "finish_reason": finish_reason}
+    body = {
+        "id": "d1d2d3d4d5d6d7d8d9d0d1d2d3d4d5d6",
+        "object": "chat.completion.chunk",
+        "created": 1787865810,
+        "model": "mistral-small-latest",
+        "choices": [choice],
+    }
+    return json.dumps(body | more, separators=(",", ":"))
+
+
+def framed(data: str) -> bytes:
+    """One event, as one chunk of HTTP."""
+    event = f"data: {data}\n\n".encode()
+    return b"%x\r\n%s\r\n" % (len(event), event)
+
+
+LAST = framed(chunk("", "stop", usage=USAGE, p="abcdef")) + framed("[DONE]") + b"0\r\n\r\n"
+
+
+@cache
+def recorded() -> list[bytes]:
+    """Chunks of 3 to 6 characters, with as much padding as the service puts there."""
+    packets, start = [], 0
+    while start < len(PROSE):
+        end = start + 3 + start % 4
+        packets.append(framed(chunk(PROSE[start:end], p=PADDING[: start % 37])))
+        start = end
+    return packets
+
+
+BARE = '{"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}'
+
+
+@cache
+def sized(size: int) -> list[bytes]:
+    """One chunk, with nothing beside its choice, whose event has that many bytes."""
+    room = size - len(f"data: {BARE % ''}\n\n")
+    if room < 1:
+        raise ValueError(f"an event with a chunk does not fit in {size} bytes")
+    return [framed(BARE % (PROSE * (room // len(PROSE) + 1))[:room])]
+
+
+@cache
+def block_of(size: int, count: int) -> bytes:
+    return b"".join(islice(cycle(sized(size) if size else recorded()), count))
+
+
+def burst(count: int, size: int) -> Iterator[bytes]:
+    """The answer, in blocks of about 256 kB."""
+    each = max(1, 2**18 // (size or 250))
+    yield HEAD + block_of(size, count % each)
+    yield from repeat(block_of(size, each), count // each)
+    yield LAST
+
+
+STAMP = "0" * STAMP_DIGITS
+packet = bytearray(framed(chunk(STAMP, p=PADDING[:18])))
+STAMP_AT = packet.index(STAMP.encode())
+STAMP_END = STAMP_AT + STAMP_DIGITS
+
+# --- how it is sent --------------------------------------------------------------
+
+
+class Connection:
+    """One client's, for one request after the other."""
+
+    def __init__(self, server: Server, connected: socket.socket) -> None:
+        self.socket = connected
+        self._server = server
+        self._received = b""
+        self._blocks: Iterator[bytes] = iter(())
+        self._unsent = memoryview(b"")
+        self._slot: list[Connection] | None = None
+
+    def ready(self, events: int) -> None:
+        try:
+            if events & EVENT_READ:
+                self._read()
+            self._write()
+        except OSError:
+            self.close()
+
+    def _read(self) -> None:
+        received = self.socket.recv(65536)
+        if not received:
+            raise ConnectionResetError
+        self._received += received
+        head, blank, body = self._received.partition(b"\r\n\r\n")
+        length = re.search(rb"(?i)\r\ncontent-length: *(\d+)", head)
+        if blank and len(body) >= int(length[1] if length else 0):
+            self._received = b""
+            self._answer(head.split(b" ", 2)[1].decode())
+
+    def _answer(self, path: str) -> None:
+        kind, *numbers = path.removesuffix("/v1/chat/completions").strip("/").split("/")
+        if kind == "burst":
+            count, size = map(int, numbers)
+            self._blocks = burst(count, size)
+        elif kind == "paced":
+            self.socket.sendall(HEAD + framed(chunk(STAMP)))
+            self._slot = self._server.tick_with(self)
+        else:
+            self.socket.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+    def _write(self) -> None:
+        try:
+            while self._unsent or self._next_block():
+                self._unsent = self._unsent[self.socket.send(self._unsent) :]
+            self._server.selector.modify(self.socket, EVENT_READ, self.ready)
+        except BlockingIOError:
+            self._server.selector.modify(self.socket, EVENT_READ | EVENT_WRITE, self.ready)
+
+    def _next_block(self) -> bool:
+        self._unsent = memoryview(next(self._blocks, b""))
+        return len(self._unsent) > 0
+
+    def tick(self) -> None:
+        packet[STAMP_AT:STAMP_END] = b"%019d" % time.monotonic_ns()
+        try:
+            whole = self.socket.send(packet) == len(packet)
+        except OSError:
+            whole = False
+        if not whole:  # it left, or lies seconds behind
+            self.close()
+
+    def close(self) -> None:
+        if self._slot is not None:
+            self._slot.remove(self)
+        self._server.selector.unregister(self.socket)
+        self.socket.close()
+
+
+class Server:
+    def __init__(self) -> None:
+        self.selector = DefaultSelector()
+        self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.port: int = self._listener.getsockname()[1]
+        self._slots: list[list[Connection]] = [[] for _ in range(SLOTS)]
+        self._ticking = 0  # streams, ever
+        self._next = 0  # the slot that is due next, counted from the epoch of the clock
+
+    def tick_with(self, connection: Connection) -> list[Connection]:
+        """The slot that has it."""
+        slot = self._slots[self._ticking * APART % SLOTS]
+        self._ticking += 1
+        slot.append(connection)
+        return slot
+
+    def serve(self) -> None:
+        self.selector.register(self._listener, EVENT_READ, self._accept)
+        self.selector.register(sys.stdin, EVENT_READ, lambda _: sys.exit())
+        while True:
+            # A selector counts in milliseconds: too coarse to wait for a slot with.
+            ticking = any(self._slots)
+            for key, events in self.selector.select(0 if ticking else None):
+                key.data(events)
+            if ticking:
+                self._tick()
+            else:
+                self._next = time.monotonic_ns() // SLOT_NS
+
+    def _tick(self) -> None:
+        """Send what is due, and sleep until more is."""
+        while self._next * SLOT_NS <= time.monotonic_ns():
+            for connection in self._slots[self._next % SLOTS][:]:
+                connection.tick()
+            self._next += 1
+        time.sleep(max(0, self._next * SLOT_NS - time.monotonic_ns()) / 1e9)
+
+    def _accept(self, _: int) -> None:
+        connected, _address = self._listener.accept()
+        connected.setblocking(False)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(self, connected)
+        self.selector.register(connected, EVENT_READ, connection.ready)
+
+
+def allow_many_files() -> None:
+    """As many as may be: a stream is one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
+if __name__ == "__main__":
+    allow_many_files()
+    server = Server()
+    print(server.port, flush=True)
+    with suppress(KeyboardInterrupt):
+        server.serve()

@@ -1,0 +1,421 @@
+"""Measure streams, beside the loop that one writes by hand and beside other libraries.
+
+    python tests/benchmarks/streams.py [PART ...] [--quick] [--json FILE]
+
+    burst    20 000 chunks as fast as they come: microseconds for each
+    growth   the same for 1 k, 10 k and 100 k chunks, and for events of 100 B to 1 MB
+    first    from asking to the first token, on a client that has asked before
+    paced    20, 300 and 1000 streams of 50 chunks a second: CPU, latency, memory, threads
+    memory   an hour of tokens in one stream; 100 MB that are taken slowly
+    cold     from the start of a process to the first token; what importing costs
+
+Each part prints a table, and in the end come the bars that rxmistral is to keep, with
+what was measured. Times are the best of several, since the machine is never quite
+quiet; ratios hold within one run. `mistralai` and `openai` take part where they are
+installed. All that reads is a process of its own, `client.py`, and so is the server.
+Linux only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import coldstart
+from parent import Client, Reader, Server, clients
+
+Rows = dict[str, dict[str, Any]]
+
+FACES = ("subscribe", "for", "async for")
+HAND = Reader("hand", "loop")
+SOCKET = Reader("hand", "socket")
+PEERS = [Reader(name, way) for name in ("mistralai", "openai") for way in ("for", "async for")]
+
+
+def ours(*pipes: str) -> list[Reader]:
+    return [Reader("rxmistral", f"{face}, {pipe}") for pipe in pipes for face in FACES]
+
+
+class Size(NamedTuple):
+    """How much is measured."""
+
+    chunks: int
+    rounds: int
+    seconds: float  # that paced streams are watched
+    megabytes: int  # for a slow consumer
+    tokens: int
+
+
+FULL = Size(chunks=20_000, rounds=7, seconds=5.0, megabytes=100, tokens=180_000)
+QUICK = Size(chunks=5_000, rounds=3, seconds=2.0, megabytes=20, tokens=20_000)
+
+# --- burst and growth ------------------------------------------------------------
+
+_LONG = 1.0  # seconds; what takes longer is measured in two rounds only
+
+
+def best_bursts(readers: list[Reader], urls: list[str], rounds: int) -> dict[Reader, list[float]]:
+    """Seconds for the answer of each URL; all take turns."""
+    best: dict[Reader, list[float]] = {}
+    with clients(readers) as here:
+        for number in range(rounds + 1):
+            for reader, client in here.items():
+                if number < 2 or max(best[reader]) < _LONG:
+                    each = [client.measure("burst", url=url)["seconds"] for url in urls]
+                    # In the first round connections are made, and what is lazy wakes up.
+                    so_far = best.get(reader, each) if number > 1 else each
+                    best[reader] = list(map(min, each, so_far))
+    return best
+
+
+def burst(server: Server, size: Size) -> Rows:
+    pipes = ("completions", "text", "sentences", "5 operators")
+    readers = [HAND, Reader("hand", "loop, content only"), *ours(*pipes), *PEERS]
+    best = best_bursts(readers, [server.burst(size.chunks)], size.rounds)
+    us = {reader: seconds[0] / size.chunks * 1e6 for reader, seconds in best.items()}
+    return {str(reader): {"us/chunk": us[reader]} | _ratios(reader, us) for reader in us}
+
+
+def _ratios(reader: Reader, us: dict[Reader, float]) -> dict[str, float]:
+    """How often as long as by hand; how often a peer's own loop of that kind takes as long."""
+    way = "async for" if reader.way.startswith("async for") else "for"
+    peers = {f"{name}'s": Reader(name, way) for name in ("mistralai", "openai")}
+    by_peers = {title: us[peer] / us[reader] for title, peer in peers.items() if peer in us}
+    return {"of by hand": us[reader] / us[HAND]} | by_peers
+
+
+def growth(server: Server, size: Size) -> Rows:
+    """Microseconds for each chunk more than one."""
+    readers = [HAND, *ours("text")]
+    counts = [each * size.chunks // FULL.chunks for each in (1_000, 10_000, 100_000)]
+    sizes = [10**each for each in range(2, 7)]
+    sized = [(max(20, min(20_000_000 // each, size.chunks)), each) for each in sizes]
+    urls = [server.burst(1), *map(server.burst, counts)]
+    urls += [server.burst(count, each) for count, each in sized]
+    numbers = counts + [count for count, _ in sized]
+    titles = [f"{count / 1000:g} k" for count in counts] + [f"{each} B" for each in sizes]
+    rows = {}
+    for reader, (one, *more) in best_bursts(readers, urls, size.rounds).items():
+        us = [(took - one) / (number - 1) * 1e6 for took, number in zip(more, numbers, strict=True)]
+        rows[str(reader)] = dict(zip(titles, us, strict=True))
+    return rows
+
+
+# --- first -----------------------------------------------------------------------
+
+_TIMES = 200
+
+
+def first(server: Server, size: Size) -> Rows:
+    """Milliseconds to the first token, and how many more than over a socket."""
+    readers = [SOCKET, HAND, *ours("text"), *PEERS]
+    times: dict[Reader, list[float]] = {}
+    with clients(readers) as here:
+        for number in range(size.rounds + 1):
+            for reader, client in here.items():
+                each = client.measure("first", url=server.burst(20), times=_TIMES // size.rounds)
+                if number:
+                    times.setdefault(reader, []).extend(each["seconds"])
+    median = {reader: statistics.median(each) * 1e3 for reader, each in times.items()}
+    return {
+        str(reader): {"median ms": median[reader], "over a socket's": median[reader] - median[SOCKET]}
+        for reader in times
+    }  # fmt: skip
+
+
+# --- paced -----------------------------------------------------------------------
+
+STREAMS = (20, 300, 1000)
+_SETTLE = 1.0  # seconds after the last stream has begun
+PACED = [
+    *[(SOCKET, count) for count in STREAMS],
+    *[(Reader("rxmistral", f"{face}, text"), count) for face in ("async for", "subscribe") for count in STREAMS],
+    *[(Reader(name, "async for"), 20) for name in ("mistralai", "openai")],
+    (Reader("mistralai", "async for"), 50),
+    (Reader("openai", "async for"), 150),
+]  # fmt: skip
+
+
+def paced(server: Server, size: Size) -> Rows:
+    """Of several runs, the one with the lowest 99th percentile."""
+    wanted = [each for each in PACED if each[0].installed]
+    runs = [
+        {each: _watched(server, *each, size.seconds) for each in wanted}
+        for _ in range(1 + size.rounds // 3)
+    ]
+    return {
+        f"{reader}, {count} streams": min((run[reader, count] for run in runs), key=_p99)
+        for reader, count in wanted
+    }
+
+
+def _p99(row: dict[str, Any]) -> float:
+    return float(row["p99 ms"])
+
+
+def _watched(server: Server, reader: Reader, count: int, seconds: float) -> dict[str, Any]:
+    began, cpu = time.monotonic(), server.cpu()
+    with Client(reader) as client:
+        found = client.measure(
+            "paced",
+            warm=server.burst(20),
+            url=server.paced,
+            streams=count,
+            settle=_SETTLE,
+            seconds=seconds,
+        )
+    return {
+        "CPU us/chunk": found["cpu_us"],
+        "cores": found["cores"],
+        "carried": found["carried"],
+        **{f"{name} ms": each for name, each in found["latency_ms"].items()},
+        "kB/stream": found["memory"] / 1000,
+        "threads": found["threads"],
+        "server's cores": (server.cpu() - cpu) / (time.monotonic() - began),
+    }
+
+
+# --- memory ----------------------------------------------------------------------
+
+_PAUSE = 0.0001  # seconds, for 2 kB
+_SMALL, _LARGE = 2_000, 50_000  # bytes of an event
+
+
+def memory(server: Server, size: Size) -> Rows:
+    return _hours(server, size) | _slow(server, size)
+
+
+def _hours(server: Server, size: Size) -> Rows:
+    rows: Rows = {}
+    for reader in ours("text", "completions"):
+        with Client(reader) as client:
+            url = server.burst(size.tokens)
+            client.measure("burst", url=url)
+            sizes = client.measure("tokens", url=url, count=size.tokens)["resident"]
+        rows[f"{reader}, {size.tokens} chunks"] = {
+            "MB": sizes[0] / 1e6,
+            "growth MB": (max(sizes) - sizes[0]) / 1e6,
+        }
+    return rows
+
+
+def _slow(server: Server, size: Size) -> Rows:
+    readers = [*ours("text"), Reader("rxmistral", "async for, sleeping")]
+    rows = {}
+    for event in (_SMALL, _LARGE):
+        for reader in readers:
+            with Client(reader) as client:
+                found = client.measure(
+                    "slow",
+                    warm=server.burst(1000),
+                    url=server.burst(size.megabytes * 10**6 // event, event),
+                    pause=_PAUSE * event / _SMALL,
+                )
+            rows[f"{reader}, {size.megabytes} MB in events of {event // 1000} kB"] = {
+                "growth MB": found["growth"] / 1e6,
+                "seconds": found["seconds"],
+            }
+    return rows
+
+
+# --- cold ------------------------------------------------------------------------
+
+
+def cold(server: Server, size: Size) -> Rows:
+    runs = 10 * size.rounds // FULL.rounds
+    url = server.burst(20)
+    return coldstart.to_first_token(url, runs) | coldstart.imports(runs) | _unused(url)
+
+
+def _unused(url: str) -> Rows:
+    return {
+        f"unused, {title}": {
+            "best ms": sum(names.values()),
+            "modules": len(names),
+            "names": [f"{name} {spent:.1f}" for name, spent in names.items()],
+        }
+        for title, names in coldstart.unused(url).items()
+    }
+
+
+# --- the bars --------------------------------------------------------------------
+
+
+class Bar(NamedTuple):
+    name: str
+    measured: float
+    most: float  # where at_least, the least
+    at_least: bool = False
+
+    @property
+    def kept(self) -> bool:
+        return self.measured >= self.most if self.at_least else self.measured <= self.most
+
+
+def burst_bars(rows: Rows) -> list[Bar]:
+    bars = []
+    for face, official, openai, hand in (
+        ("subscribe", 100, 25, 1.4),
+        ("for", 100, 25, 1.4),
+        ("async for", 80, None, 2.0),
+    ):
+        row, name = rows[f"rxmistral: {face}, text"], f"burst, {face}"
+        bars.append(Bar(f"{name}: times by hand", row["of by hand"], hand))
+        if "mistralai's" in row:
+            bars.append(
+                Bar(f"{name}: times faster than mistralai", row["mistralai's"], official, True)
+            )
+        if openai and "openai's" in row:
+            bars.append(Bar(f"{name}: times faster than openai", row["openai's"], openai, True))
+    return bars  # fmt: skip
+
+
+def growth_bars(rows: Rows) -> list[Bar]:
+    bars = []
+    for face in FACES:
+        costs = list(rows[f"rxmistral: {face}, text"].values())[:3]
+        bars.append(
+            Bar(f"growth, {face}: of the longest answer to the shortest", costs[2] / costs[0], 1.2)
+        )
+    return bars  # fmt: skip
+
+
+def paced_bars(rows: Rows) -> list[Bar]:
+    bars = []
+    for face in ("async for", "subscribe"):
+        few, many = (rows[f"rxmistral: {face}, text, {count} streams"] for count in (20, 1000))
+        for peer, times in (("mistralai", 12), ("openai", 5)):
+            theirs = rows.get(f"{peer}: async for, 20 streams")
+            if theirs:
+                less = theirs["CPU us/chunk"] / few["CPU us/chunk"]
+                bars.append(
+                    Bar(f"paced, {face}, 20 streams: times less CPU than {peer}", less, times, True)
+                )
+        bars.append(Bar(f"paced, {face}, 1000 streams: p99 ms", many["p99 ms"], 25))
+        bars.append(Bar(f"paced, {face}, 1000 streams: kB of each", many["kB/stream"], 60))
+    return bars  # fmt: skip
+
+
+def memory_bars(rows: Rows) -> list[Bar]:
+    return [
+        Bar(f"memory, {name.removeprefix('rxmistral: ')}: growth MB", row["growth MB"], 10)
+        for name, row in rows.items()
+    ]
+
+
+def cold_bars(rows: Rows) -> list[Bar]:
+    theirs = rows.get("mistralai: for")
+    if theirs is None:
+        return []
+    ours = rows["rxmistral: for"]
+    return [Bar("cold start: of mistralai's", ours["best ms"] / theirs["best ms"], 0.5)]
+
+
+class Part(NamedTuple):
+    measure: Callable[[Server, Size], Rows]
+    bars: Callable[[Rows], list[Bar]]
+
+
+PARTS = {
+    "burst": Part(burst, burst_bars),
+    "growth": Part(growth, growth_bars),
+    "first": Part(first, lambda _: []),
+    "paced": Part(paced, paced_bars),
+    "memory": Part(memory, memory_bars),
+    "cold": Part(cold, cold_bars),
+}
+
+# --- what is shown ---------------------------------------------------------------
+
+
+def show(name: str, rows: Rows) -> None:
+    titles = list(dict.fromkeys(title for row in rows.values() for title in row))
+    wide = max(map(len, rows)) + 1
+    columns = [title for title in titles if title != "names"]
+    print(f"\n{name:{wide}}", *(f"{title:>{_width(title)}}" for title in columns))
+    for row_name, row in rows.items():
+        cells = (f"{_cell(row.get(title)):>{_width(title)}}" for title in columns)
+        print(f"{row_name:{wide}}", *cells, flush=True)
+    for row_name, row in rows.items():
+        if row.get("names"):
+            print(f"{row_name}:", ", ".join(row["names"]))
+
+
+def _width(title: str) -> int:
+    return max(9, len(title) + 1)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    return "" if value is None else str(value)
+
+
+def show_bars(bars: list[Bar]) -> None:
+    print(f"\n{'bars':75} {'measured':>9} {'wanted':>9}")
+    for bar in bars:
+        wanted = f"{'>=' if bar.at_least else '<='} {bar.most:g}"
+        kept = "" if bar.kept else "   NOT KEPT"
+        print(f"{bar.name:75} {_cell(bar.measured):>9} {wanted:>9}{kept}")
+
+
+def machine() -> dict[str, Any]:
+    names = ("rxmistral", "reactivex", "requests", "urllib3", "msgspec", "mistralai", "openai")
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "cores": os.cpu_count(),
+        "load": os.getloadavg(),
+        "versions": {name: _version(name) for name in names},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
+    parser.add_argument("--quick", action="store_true", help="less of everything")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    chosen = parser.parse_args()
+    unknown = set(chosen.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    return chosen
+
+
+def main() -> None:
+    chosen = options()
+    results: dict[str, Any] = {"machine": machine()}
+    print(json.dumps(results["machine"]))
+    bars: list[Bar] = []
+    with Server() as server:
+        for name in chosen.parts or PARTS:
+            rows = PARTS[name].measure(server, QUICK if chosen.quick else FULL)
+            show(name, rows)
+            bars += PARTS[name].bars(rows)
+            results[name] = rows
+    show_bars(bars)
+    results["bars"] = [bar._asdict() | {"kept": bar.kept} for bar in bars]
+    results["load at the end"] = os.getloadavg()
+    if chosen.json:
+        chosen.json.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
