@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from threading import Event, Lock, Thread
 from typing import Any, Self
@@ -22,6 +23,7 @@ from reactivex import abc
 from .iteration import being_iterated
 from .models import CompletionEvent
 from .operators.outcomes import Outcome, Status, counted
+from .policies.resume import can_be_continued, continued
 from .run import Call, Run
 from .stream import Stream
 from .wire.blocks import Response
@@ -67,6 +69,15 @@ class EventStream(Stream[CompletionEvent]):
     def outcome(self) -> Outcome | None:
         """What became of the latest request; None as long as that goes on."""
         return self._latest.outcome()
+
+    def continued(self, text: str) -> EventStream | None:
+        """The rest of an answer that began with this text, as this Stream's request would
+        give it; None where it cannot: it asks for JSON, or for more than one answer."""
+        call = self._call
+        if not can_be_continued(call.body, structured=False):
+            return None
+        body, echo = continued(call.body, text)
+        return EventStream(replace(call, body=body, echo=echo))
 
     def close(self) -> None:
         """Stop every reading of this Stream, from any thread; never blocks. A loop that

@@ -252,6 +252,7 @@ class Chat:
             url=url,
             headers=headers,
             body=encode_body(model, messages, arguments, extra_body),
+            echo="",
             authorize=client._authorize(url) if given is None else lambda: given,
             session=client._session,
             accept_clean_end=client._accept_clean_end,

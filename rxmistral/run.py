@@ -64,6 +64,7 @@ class Call:
     url: str
     headers: dict[str, str]
     body: bytes
+    echo: str  # the text that the body ends in, and that may come back
     authorize: Callable[[], str | None]
     session: Session
     accept_clean_end: bool
@@ -113,13 +114,13 @@ class Run(abc.DisposableBase):
 
         self._body = call.body
         self._broken: StreamError | None = None  # what the answer is continued after
-        self._text = ""  # that it goes on from, and that may come back as an echo
+        self._text = call.echo  # that it goes on from, and that may come back
         self._echo: EchoFilter | None = None
         self._spent: UsageInfo | None = None
 
     def start(self) -> None:
         self._released, self._error = False, None
-        self._echo = EchoFilter(self._text) if self._broken is not None else None
+        self._echo = EchoFilter(self._text) if self._text else None
         call = self._call
         received = self._received if self._echo is None else ResponseBuilder(bounded=True)
         attempt = blocks(

@@ -12,6 +12,9 @@ nothing, once that is decided. So each stream has a candidate, which holds what 
 until some of it is useful, and then asks whether it is the first; that takes a lock, once.
 From then on it alone emits, and an item costs a look at a flag that is its own.
 
+Where a winner breaks after text, and that is wanted, a stream behind it is asked for the
+rest: it begins as the winner.
+
 Whoever starts a stream also starts the next one, where the first has failed before its
 `subscribe` came back: streams that fail at once, one after the other, need no deep stack.
 """
@@ -23,34 +26,35 @@ from contextlib import suppress
 from contextvars import copy_context
 from threading import RLock, Thread, current_thread
 
-from msgspec import structs
-from reactivex import Observable, abc
+from reactivex import Observable, Observer, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_number
-from ..errors import AllFailedError
+from ..errors import AllFailedError, MistralError, StreamError
 from ..models import CompletionChunk, CompletionEvent
 from ..stream import Stream
+from .outcomes import counted
 from .totals import ResponseBuilder
 
 __all__ = ["fallback", "hedge"]
 
 Completions = Observable[CompletionEvent]
-Observer = abc.ObserverBase[CompletionEvent]
+Events = abc.ObserverBase[CompletionEvent]
 
 
-class Candidate(Observer):
+class Candidate(Events):
     """One of the streams; holds its events until it is certain that they are the answer."""
 
-    def __init__(self, contest: Contest) -> None:
+    def __init__(self, contest: Contest, number: int, *, wins: bool = False) -> None:
+        self.number = number
         self.subscription = SingleAssignmentDisposable()
         self.error: Exception | None = None
         self._contest = contest
         self._emit = contest.observer.on_next
         self._held: list[CompletionEvent] = []
-        self._wins = False
-        self._passes = False  # it has won, and nothing is held
+        self._wins = wins
+        self._passes = wins  # it has won, and nothing is held
 
     def on_next(self, value: CompletionEvent) -> None:
         if self._passes:
@@ -72,7 +76,7 @@ class Candidate(Observer):
 
     def on_error(self, error: Exception) -> None:
         if self._wins:
-            self._contest.observer.on_error(error)
+            self._contest.broke(self, error)
         else:
             self._contest.ended(self, error)
 
@@ -99,7 +103,7 @@ class Contest(abc.DisposableBase):
     def __init__(
         self,
         streams: tuple[Completions, ...],
-        observer: Observer,
+        observer: Events,
         scheduler: abc.SchedulerBase | None,
         decides: Callable[[CompletionChunk], bool],
         delay: float | None,
@@ -121,6 +125,7 @@ class Contest(abc.DisposableBase):
         self._starting = 0  # are in the middle of their `subscribe`
         self._empty: Candidate | None = None  # the first that ended as it should, with nothing
         self._decided = False  # it is won, or lost by all, or disposed
+        self._over = False  # it is disposed
 
     def begin(self) -> None:
         for number in range(len(self._streams) if self._delay == 0 else 1):
@@ -131,7 +136,7 @@ class Contest(abc.DisposableBase):
         with self._lock:
             if self._decided or number != len(self._candidates):
                 return
-            candidate = Candidate(self)
+            candidate = Candidate(self, number)
             self._candidates.append(candidate)
             self._running += 1
             self._starting += 1
@@ -202,6 +207,10 @@ class Contest(abc.DisposableBase):
             return
         self.observer.on_completed()
 
+    def broke(self, candidate: Candidate, error: Exception) -> None:  # noqa: ARG002  # a relay asks
+        """The winner has failed."""
+        self.observer.on_error(error)
+
     def won_by(self, candidate: Candidate) -> bool:
         """Whether it is the first; then it is the only one, from now on."""
         with self._lock:
@@ -216,11 +225,74 @@ class Contest(abc.DisposableBase):
 
     def dispose(self) -> None:
         with self._lock:
-            self._decided = True
+            self._decided = self._over = True
             candidates = list(self._candidates)
         self._timer.dispose()
         for candidate in candidates:
             candidate.subscription.dispose()
+
+
+class Relay(Contest):
+    """A contest without a clock, in which the rest of an answer that broke is another
+    stream's to bring."""
+
+    def __init__(
+        self,
+        streams: tuple[Completions, ...],
+        observer: Events,
+        scheduler: abc.SchedulerBase | None,
+        decides: Callable[[CompletionChunk], bool],
+        delay: float | None,
+        clock: abc.SchedulerBase,
+    ) -> None:
+        super().__init__(streams, observer, scheduler, decides, delay, clock)
+        self._received = ResponseBuilder(bounded=True)
+        self._broken: StreamError | None = None
+        emit = observer.on_next
+
+        def on_next(event: CompletionEvent) -> None:
+            self._received.feed(event.data)
+            emit(event)
+
+        self.observer = Observer(on_next, observer.on_error, observer.on_completed)
+
+    def broke(self, candidate: Candidate, error: Exception) -> None:
+        if isinstance(error, StreamError):
+            self._broken = error
+            error.partial = self._received.response(with_unfinished=True)
+        for number in range(candidate.number + 1, len(self._streams)):
+            rest = self._rest_of(self._streams[number])
+            if rest is not None and isinstance(error, MistralError):
+                self._go_on(rest, number)
+                return
+        if self._broken is not None and error is not self._broken:
+            self._broken.add_note(f"what was to continue it failed: {error}")
+            error = self._broken
+        self.observer.on_error(error)
+
+    def _rest_of(self, stream: Completions) -> Completions | None:
+        received = self._received
+        text = received.text()
+        continued = getattr(stream, "continued", None)
+        if continued is None or self._broken is None or not text:
+            return None
+        if received.finished or received.overflowed or received.has_tool_calls():
+            return None
+        rest: Completions | None = continued(text)
+        return rest
+
+    def _go_on(self, rest: Completions, number: int) -> None:
+        candidate = Candidate(self, number, wins=True)
+        with self._lock:
+            if self._over:
+                return
+            self._candidates.append(candidate)
+        tally = self._context.get(counted)
+        if tally is not None:
+            tally.resume()
+        candidate.subscription.disposable = self._context.copy().run(
+            rest.subscribe, candidate, scheduler=self._scheduler
+        )
 
 
 def _contest(
@@ -228,14 +300,15 @@ def _contest(
     decides: Callable[[CompletionChunk], bool],
     delay: float | None,
     scheduler: abc.SchedulerBase | None,
+    kind: type[Contest] = Contest,
 ) -> Stream[CompletionEvent]:
     given = scheduler
 
     def subscribe(
-        observer: Observer, scheduler: abc.SchedulerBase | None = None
+        observer: Events, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         clock = given or scheduler or TimeoutScheduler.singleton()
-        contest = Contest(streams, observer, scheduler, decides, delay, clock)
+        contest = kind(streams, observer, scheduler, decides, delay, clock)
         contest.begin()
         return contest
 
@@ -244,20 +317,25 @@ def _contest(
 
 def _brings_something(chunk: CompletionChunk) -> bool:
     """Text, thinking or a tool call."""
-    choices = [structs.replace(choice, finish_reason=None) for choice in chunk.choices]
-    return _brings_something_or_ends(structs.replace(chunk, choices=choices))
+    return _news_in(chunk) not in ("", "finish")
 
 
 def _brings_something_or_ends(chunk: CompletionChunk) -> bool:
+    return _news_in(chunk) != ""
+
+
+def _news_in(chunk: CompletionChunk) -> str:
     builder = ResponseBuilder()
     builder.feed(chunk)
-    return builder.useful
+    return builder.news
 
 
 # --- the combinators -------------------------------------------------------------
 
 
-def fallback(*streams: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
+def fallback(
+    *streams: Observable[CompletionEvent], resume: bool = False
+) -> Stream[CompletionEvent]:
     """Streams of completions into one: the next where one fails before it brings anything.
 
         a  --role--✗
@@ -271,6 +349,8 @@ def fallback(*streams: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
 
     Args:
         streams: To be tried in this order; any Observables of completions.
+        resume: Where a stream breaks after text, ask the next for the rest of the answer,
+            as `Resume` asks the same one; those that `chat.stream` gives can be asked.
 
     Emits: the events of one stream, and nothing of those that failed before.
     Holds: the events of a stream until one is useful: a role, empty deltas.
@@ -286,7 +366,8 @@ def fallback(*streams: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
     >>> [event.data.choices[0].delta.content for event in fallback(fails, works)]
     ['Hi']
     """
-    return _contest(_checked("fallback", streams), _brings_something_or_ends, None, None)
+    kind = Relay if resume else Contest
+    return _contest(_checked("fallback", streams), _brings_something_or_ends, None, None, kind)
 
 
 def hedge(

@@ -266,8 +266,6 @@ class Recorder:
 
     def end(self, error: BaseException | None, status: Status | None = None) -> None:
         if self._ended.acquire(blocking=False):
-            if error is None and status is None:  # an attempt had failed that went on
-                self._received.begin_again()
             self._callback(self._record.outcome(error, status))
 
 

@@ -102,8 +102,7 @@ class ResponseBuilder:
             if choice.logprobs is not None:
                 growing.logprobs += choice.logprobs.content or []
             if choice.finish_reason:
-                growing.finish_reason = choice.finish_reason
-                self._finish(choice.finish_reason)
+                self._finish(growing, choice.finish_reason)
         if not self.useful:
             self._take_head(chunk)
 
@@ -112,14 +111,12 @@ class ResponseBuilder:
         brought nothing, is no part of that."""
         self.failed = False
         self.usage = self.usage if self.useful else None
-        for growing in self._choices.values():
-            if growing.finish_reason == "error":
-                growing.finish_reason = None
 
-    def _finish(self, reason: str) -> None:
-        if reason == "error":
+    def _finish(self, growing: _GrowingChoice, reason: str) -> None:
+        if reason == "error":  # a failure, and no reason why the model stopped
             self.failed = True
         else:
+            growing.finish_reason = reason
             self.finished = True
             self.news = self.news or "finish"
 
@@ -262,7 +259,7 @@ class _GrowingChoice:
             len(self.fragments),
             len(self.logprobs),
             self.finish_reason,
-            complete or self.finish_reason not in (None, "error"),
+            complete or self.finish_reason is not None,
         )
 
     def until(self, mark: _Mark, with_unfinished: bool = False) -> ChatCompletionChoice:

@@ -29,6 +29,7 @@ from rxmistral import (
     CompletionEvent,
     CompletionResponseStreamChoice,
     DeltaMessage,
+    DroppedStreamError,
     FunctionCall,
     Mistral,
     Outcome,
@@ -976,3 +977,94 @@ def test_500_hedges_of_two_servers_that_are_equally_fast() -> None:
             for request in server.requests:
                 assert request.wait_answered(BOUND)
     assert eventually(lambda: threading.active_count() <= before)
+
+
+# --- going on with another model -------------------------------------------------
+
+
+def relayed(read: Face, *scripts: Script, **more: Any) -> tuple[list[Any], list[Any], Outcome]:
+    """What is read, what the servers were asked, and the outcome."""
+    seen: list[Outcome] = []
+    with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
+        streams = [
+            client.chat.stream(model=name, messages=[UserMessage(content="?")], **more)
+            for name in "abc"
+        ]
+        came = read(fallback(*streams, resume=True).pipe(on_outcome(seen.append), text()))
+        asked = [(each.json["model"], each.json["messages"][1:]) for each in server.requests]
+    return came, asked, seen[0]
+
+
+def prefix(text: str) -> list[dict[str, Any]]:
+    return [{"role": "assistant", "content": text, "prefix": True}]
+
+
+END: Script = [steps.finish(), steps.done()]
+
+
+def test_the_next_model_may_be_asked_for_the_rest(read: Face) -> None:
+    came, asked, outcome = relayed(
+        read, ["The ", "sky ", steps.drop()], ["The sky ", "is ", "blue.", *END]
+    )
+    assert "".join(came) in ("The sky is blue.", "blue.")
+    assert asked == [("a", []), ("b", prefix("The sky "))]
+    assert (outcome.status, outcome.requests, outcome.resumed) == ("completed", 2, 1)
+    assert outcome.response.choices[0].message.content == "The sky is blue."  # type: ignore[union-attr]
+
+
+def test_what_refuses_to_go_on_is_passed_over(read: Face) -> None:
+    came, asked, _ = relayed(
+        read,
+        ["The ", steps.drop()],
+        [steps.status(400, body={"message": "no prefix"})],
+        ["sky", *END],
+    )
+    assert came[-1] == "sky"
+    assert asked == [("a", []), ("b", prefix("The ")), ("c", prefix("The "))]
+
+
+def test_where_nobody_goes_on_the_break_is_the_error(read: Face) -> None:
+    refusal: Script = [steps.status(400, body={"message": "no prefix"})]
+    (*_, error), asked, outcome = relayed(read, ["The ", steps.drop()], refusal, refusal)
+    assert isinstance(error, DroppedStreamError)
+    assert "no prefix" in error.__notes__[0]
+    assert error.partial is not None
+    assert error.partial.choices[0].message.content == "The "  # type: ignore[union-attr]
+    assert (len(asked), outcome.status) == (3, "dropped")
+
+
+@pytest.mark.parametrize(
+    ("script", "more"),
+    [
+        (["a", steps.finish(), steps.drop()], {}),
+        (["a", steps.tool_call(name="f", arguments="{"), steps.drop()], {}),
+        ([steps.thinking("Hm"), steps.drop()], {}),
+        (["a", steps.drop()], {"response_format": {"type": "json_object"}}),
+    ],
+)
+def test_when_nobody_is_asked_for_the_rest(
+    read: Face, script: Script, more: dict[str, Any]
+) -> None:
+    (*_, error), asked, _ = relayed(read, script, **more)
+    assert isinstance(error, StreamError)
+    assert len(asked) == 1
+
+
+def test_other_observables_cannot_be_asked_for_the_rest() -> None:
+    error = DroppedStreamError("cut")
+    broken = reactivex.concat(reactivex.of(A), reactivex.throw(error))
+    came: list[Any] = []
+    fallback(broken, reactivex.of(B), resume=True).subscribe(came.append, came.append)
+    assert came == [A, error]
+
+
+def test_dispose_ends_the_one_that_goes_on() -> None:
+    scripts: list[Script] = [["a", steps.drop()], ["b", steps.hang()]]
+    with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
+        streams = [
+            client.chat.stream(model="m", messages=[UserMessage(content="?")]) for _ in range(2)
+        ]
+        for token in fallback(*streams, resume=True).pipe(text()):
+            if token == "b":
+                break
+        assert server.requests[1].wait_closed()
