@@ -136,7 +136,7 @@ class Paced:
         else:
             self.began.append(sent)
 
-    def wait_for_all(self, patience: float = 60.0) -> None:
+    def wait_for_all(self, patience: float = 30.0) -> None:
         until = time.monotonic() + patience
         while len(self.began) < self._streams and time.monotonic() < until:
             time.sleep(0.01)

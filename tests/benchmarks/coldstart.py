@@ -157,7 +157,11 @@ def _is_ours(name: str) -> bool:
 
 
 def _idle(names: Iterable[str], ran: list[str], spent: dict[str, float]) -> dict[str, float]:
-    idle = {name: spent.get(name, 0.0) for name in names if name not in ran}
+    idle = {
+        name: spent.get(name, 0.0)
+        for name in names
+        if name not in ran and not name.startswith("requests.packages.")  # second names
+    }
     return dict(sorted(idle.items(), key=lambda item: -item[1]))
 
 

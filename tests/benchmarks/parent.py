@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -72,6 +73,31 @@ class Child:
         """Seconds that it has computed, by now."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+class Clock:
+    """What others have of the machine meanwhile: the more, the less a time is worth."""
+
+    def __init__(self, server: Child) -> None:
+        self._server = server
+        self._began = time.monotonic()
+        self._busy, self._own = busy(), self._own_cpu()
+
+    def others(self) -> float:
+        """Cores, on average. Clients that have not ended yet count as others."""
+        theirs = busy() - self._busy - (self._own_cpu() - self._own)
+        return max(0.0, theirs / (time.monotonic() - self._began))
+
+    def _own_cpu(self) -> float:
+        return sum(os.times()[:4]) + self._server.cpu()
+
+
+def busy() -> float:
+    """Seconds that all cores have computed, or were taken from this machine."""
+    fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
+    user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
+    ticks = user + nice + system + irq + softirq + steal
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Client(Child):

@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import coldstart
-from parent import Client, Reader, Server, clients
+from parent import Client, Clock, Reader, Server, clients
 
 Rows = dict[str, dict[str, Any]]
 
@@ -95,7 +95,7 @@ def _ratios(reader: Reader, us: dict[Reader, float]) -> dict[str, float]:
 def growth(server: Server, size: Size) -> Rows:
     """Microseconds for each chunk more than one."""
     readers = [HAND, *ours("text")]
-    counts = [each * size.chunks // FULL.chunks for each in (1_000, 10_000, 100_000)]
+    counts = [1_000, 10_000, 100_000]
     sizes = [10**each for each in range(2, 7)]
     sized = [(max(20, min(20_000_000 // each, size.chunks)), each) for each in sizes]
     urls = [server.burst(1), *map(server.burst, counts)]
@@ -103,7 +103,7 @@ def growth(server: Server, size: Size) -> Rows:
     numbers = counts + [count for count, _ in sized]
     titles = [f"{count / 1000:g} k" for count in counts] + [f"{each} B" for each in sizes]
     rows = {}
-    for reader, (one, *more) in best_bursts(readers, urls, size.rounds).items():
+    for reader, (one, *more) in best_bursts(readers, urls, 2 * size.rounds).items():
         us = [(took - one) / (number - 1) * 1e6 for took, number in zip(more, numbers, strict=True)]
         rows[str(reader)] = dict(zip(titles, us, strict=True))
     return rows
@@ -162,7 +162,7 @@ def _p99(row: dict[str, Any]) -> float:
 
 
 def _watched(server: Server, reader: Reader, count: int, seconds: float) -> dict[str, Any]:
-    began, cpu = time.monotonic(), server.cpu()
+    clock, began, cpu = Clock(server), time.monotonic(), server.cpu()
     with Client(reader) as client:
         found = client.measure(
             "paced",
@@ -180,6 +180,7 @@ def _watched(server: Server, reader: Reader, count: int, seconds: float) -> dict
         "kB/stream": found["memory"] / 1000,
         "threads": found["threads"],
         "server's cores": (server.cpu() - cpu) / (time.monotonic() - began),
+        "others'": clock.others(),
     }
 
 
@@ -336,6 +337,9 @@ PARTS = {
 # --- what is shown ---------------------------------------------------------------
 
 
+_NAMES = 24  # of modules; all are in the JSON
+
+
 def show(name: str, rows: Rows) -> None:
     titles = list(dict.fromkeys(title for row in rows.values() for title in row))
     wide = max(map(len, rows)) + 1
@@ -346,7 +350,7 @@ def show(name: str, rows: Rows) -> None:
         print(f"{row_name:{wide}}", *cells, flush=True)
     for row_name, row in rows.items():
         if row.get("names"):
-            print(f"{row_name}:", ", ".join(row["names"]))
+            print(f"{row_name}:", ", ".join(row["names"][:_NAMES]), "...")
 
 
 def _width(title: str) -> int:
@@ -401,18 +405,21 @@ def options() -> argparse.Namespace:
 
 def main() -> None:
     chosen = options()
-    results: dict[str, Any] = {"machine": machine()}
+    others: dict[str, float] = {}
+    results: dict[str, Any] = {"machine": machine(), "cores that others had": others}
     print(json.dumps(results["machine"]))
     bars: list[Bar] = []
     with Server() as server:
         for name in chosen.parts or PARTS:
+            clock = Clock(server)
             rows = PARTS[name].measure(server, QUICK if chosen.quick else FULL)
             show(name, rows)
+            others[name] = clock.others()
+            print(f"meanwhile others had {others[name]:.2f} of {os.cpu_count()} cores")
             bars += PARTS[name].bars(rows)
             results[name] = rows
     show_bars(bars)
     results["bars"] = [bar._asdict() | {"kept": bar.kept} for bar in bars]
-    results["load at the end"] = os.getloadavg()
     if chosen.json:
         chosen.json.write_text(json.dumps(results, indent=2) + "\n")
 
