@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from functools import partial
-from threading import Event
+from queue import SimpleQueue
 from typing import Any
 
 from reactivex import operators as ops
@@ -53,11 +53,13 @@ def subscribe(pipe: str, client: Mistral, take: Take) -> None:
 
 
 def subscribe_many(pipe: str, client: Mistral, count: int, take: Take) -> None:
-    ended = [Event() for _ in range(count)]
-    for each in ended:
-        ask(pipe, client).subscribe(take, print, each.set)
-    for each in ended:
-        each.wait()
+    ended: SimpleQueue[Exception | None] = SimpleQueue()
+    for _ in range(count):
+        ask(pipe, client).subscribe(take, ended.put, lambda: ended.put(None))
+    for _ in range(count):
+        error = ended.get()
+        if error is not None:
+            raise error
 
 
 def loop(pipe: str, client: Mistral, take: Take) -> None:
