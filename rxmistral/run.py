@@ -205,7 +205,8 @@ class Run(abc.DisposableBase):
             self._decide(self._error)
 
     def _on_release(self, raised: Exception | None) -> None:
-        self._released, self._raised = True, raised
+        self._released = True
+        self._raised = raised or self._raised
         if self._over:
             self._turn.leave()
         elif self._error is not None:

@@ -59,17 +59,23 @@ QUICK = Size(chunks=5_000, rounds=3, seconds=2.0, megabytes=20, tokens=20_000)
 
 # --- burst and growth ------------------------------------------------------------
 
-_LONG = 1.0  # seconds; what takes longer is measured in two rounds only
+_LONG = 1.0  # seconds; what takes longer is measured in fewer rounds
+_SHORT = 20  # times that a short answer is read in each round
 
 
-def best_bursts(readers: list[Reader], urls: list[str], rounds: int) -> dict[Reader, list[float]]:
-    """Seconds for the answer of each URL; all take turns."""
+def best_bursts(
+    readers: list[Reader], counts: list[tuple[str, int]], rounds: int
+) -> dict[Reader, list[float]]:
+    """Seconds for the answer of each URL, which has so many chunks; all take turns."""
     best: dict[Reader, list[float]] = {}
     with clients(readers) as here:
         for number in range(rounds + 1):
             for reader, client in here.items():
-                if number < 2 or max(best[reader]) < _LONG:
-                    each = [client.measure("burst", url=url)["seconds"] for url in urls]
+                if number <= rounds // 2 or max(best[reader]) < _LONG:
+                    each = [
+                        client.measure("burst", url=url, times=max(1, _SHORT * 1000 // count))["seconds"]
+                        for url, count in counts
+                    ]  # fmt: skip
                     # In the first round connections are made, and what is lazy wakes up.
                     so_far = best.get(reader, each) if number > 1 else each
                     best[reader] = list(map(min, each, so_far))
@@ -79,7 +85,7 @@ def best_bursts(readers: list[Reader], urls: list[str], rounds: int) -> dict[Rea
 def burst(server: Server, size: Size) -> Rows:
     pipes = ("completions", "text", "sentences", "5 operators")
     readers = [HAND, Reader("hand", "loop, content only"), *ours(*pipes), *PEERS]
-    best = best_bursts(readers, [server.burst(size.chunks)], size.rounds)
+    best = best_bursts(readers, [(server.burst(size.chunks), size.chunks)], size.rounds)
     us = {reader: seconds[0] / size.chunks * 1e6 for reader, seconds in best.items()}
     return {str(reader): {"us/chunk": us[reader]} | _ratios(reader, us) for reader in us}
 
@@ -94,19 +100,20 @@ def _ratios(reader: Reader, us: dict[Reader, float]) -> dict[str, float]:
 
 def growth(server: Server, size: Size) -> Rows:
     """Microseconds for each chunk more than one."""
-    readers = [HAND, *ours("text")]
     counts = [1_000, 10_000, 100_000]
     sizes = [10**each for each in range(2, 7)]
     sized = [(max(20, min(20_000_000 // each, size.chunks)), each) for each in sizes]
-    urls = [server.burst(1), *map(server.burst, counts)]
-    urls += [server.burst(count, each) for count, each in sized]
-    numbers = counts + [count for count, _ in sized]
-    titles = [f"{count / 1000:g} k" for count in counts] + [f"{each} B" for each in sizes]
-    rows = {}
-    for reader, (one, *more) in best_bursts(readers, urls, 2 * size.rounds).items():
-        us = [(took - one) / (number - 1) * 1e6 for took, number in zip(more, numbers, strict=True)]
-        rows[str(reader)] = dict(zip(titles, us, strict=True))
-    return rows
+    answers = [(server.burst(count), count) for count in counts]
+    answers += [(server.burst(count, each), count) for count, each in sized]
+    titles = [f"{count // 1000} k" for count in counts] + [f"{each} B" for each in sizes]
+    best = best_bursts([HAND, *ours("text")], [(server.burst(1), 1000), *answers], size.rounds)
+    return {
+        str(reader): {
+            title: (took - one) / (count - 1) * 1e6
+            for title, took, (_, count) in zip(titles, seconds, answers, strict=True)
+        }
+        for reader, (one, *seconds) in best.items()
+    }
 
 
 # --- first -----------------------------------------------------------------------

@@ -934,7 +934,7 @@ def test_a_script_that_ends_while_an_answer_comes_prints_all_of_it() -> None:
     assert done.stdout == "Hello"
 
 
-def test_500_hedges_of_two_servers_that_are_equally_fast() -> None:
+def test_200_hedges_of_two_servers_that_are_equally_fast() -> None:
     """One winner each, its text whole and no one else's, and nothing is left."""
     dice = random.Random(3)
 
@@ -950,7 +950,7 @@ def test_500_hedges_of_two_servers_that_are_equally_fast() -> None:
         Mistral(server_url=one.url) as first,
         Mistral(server_url=other.url) as second,
     ):
-        for each in range(25):
+        for each in range(10):
             ended = [threading.Event() for _ in range(20)]
             texts: list[list[str]] = [[] for _ in range(20)]
             terminals: list[list[Any]] = [[] for _ in range(20)]
@@ -969,10 +969,10 @@ def test_500_hedges_of_two_servers_that_are_equally_fast() -> None:
                 assert terminal == [None]
                 assert came == 20 * [came[0]]
                 wins[came[0]] += 1
-        assert sum(wins.values()) == 500
+        assert sum(wins.values()) == 200
         assert all(wins.values())
         requests = len(one.requests) + len(other.requests)
-        assert 500 <= requests <= 1000
+        assert 200 <= requests <= 400
         for server in (one, other):
             for request in server.requests:
                 assert request.wait_answered(BOUND)
