@@ -18,7 +18,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 from threading import Lock
 from time import monotonic
@@ -297,17 +297,28 @@ class Run(abc.DisposableBase):
         self._over = True
         if self._released:
             self._turn.leave()
+        complete, fail = self._complete, self._fail
+        self._let_go()
         if error is None:
-            self._complete()
+            complete()
         else:
-            self._fail(error)
+            fail(error)
 
     def dispose(self) -> None:
         self._over = True
         self._turn.waiter.call_off()
-        self._attempt.dispose()
+        self._let_go()
         if self._released:
             self._turn.leave()
+
+    def _let_go(self) -> None:
+        """What is over holds nothing but what came: all else would hold it in turn, and
+        the text of an answer would wait for the garbage collection."""
+        self._attempt.dispose()
+        self._answered = self._emit = self._fail = _nothing
+        self._complete = _done
+        self._context = Context()
+        self._error = None
 
 
 class _Turn:
@@ -333,6 +344,14 @@ class _Turn:
             inside, self._inside = self._inside, False
         if inside and self._limit is not None:
             self._limit.leave()
+
+
+def _nothing(_: object) -> None:
+    pass
+
+
+def _done() -> None:
+    pass
 
 
 def _sum(one: UsageInfo, other: UsageInfo) -> UsageInfo:

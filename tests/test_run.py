@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import subprocess
 import sys
 import threading
 import time
+import weakref
 from typing import Any
 
 import msgspec
@@ -29,6 +31,7 @@ from rxmistral import (
     text,
     until_finished,
 )
+from rxmistral.operators.totals import ResponseBuilder
 from rxmistral.testing import Script, ScriptedServer, steps
 
 MESSAGES = [{"role": "user", "content": "?"}]
@@ -442,3 +445,26 @@ def test_what_the_client_has_can_be_turned_off_for_a_call(read: Face) -> None:
         assert isinstance(error, StatusError)
         *_, error = read(client.chat.stream(model="m", messages=MESSAGES, **off))
         assert isinstance(error, DroppedStreamError)
+
+
+def test_the_text_of_an_answer_goes_with_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the garbage collection comes by: answers are large, and come by the thousand."""
+    built: list[weakref.ref[ResponseBuilder]] = []
+    build = ResponseBuilder.__init__
+
+    def remember(self: ResponseBuilder, **options: Any) -> None:
+        build(self, **options)
+        built.append(weakref.ref(self))
+
+    monkeypatch.setattr(ResponseBuilder, "__init__", remember)
+    with ScriptedServer(ANSWER) as server, Mistral(server_url=server.url) as client:
+        gc.collect()
+        gc.disable()
+        try:
+            stream = client.chat.stream(model="m", messages=MESSAGES)
+            assert list(stream.pipe(text())) == ["Hel", "lo"]
+            assert stream.outcome is not None
+            del stream
+            assert eventually(lambda: built[0]() is None)
+        finally:
+            gc.enable()

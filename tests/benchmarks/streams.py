@@ -60,33 +60,42 @@ QUICK = Size(chunks=5_000, rounds=3, seconds=2.0, megabytes=20, tokens=20_000)
 # --- burst and growth ------------------------------------------------------------
 
 _LONG = 1.0  # seconds; what takes longer is measured in fewer rounds
-_SHORT = 20  # times that a short answer is read in each round
+
+
+class Answer(NamedTuple):
+    """What is read, and how often in each round."""
+
+    url: str
+    chunks: int
+    times: int = 1
 
 
 def best_bursts(
-    readers: list[Reader], counts: list[tuple[str, int]], rounds: int
+    readers: list[Reader], answers: list[Answer], rounds: int
 ) -> dict[Reader, list[float]]:
-    """Seconds for the answer of each URL, which has so many chunks; all take turns."""
+    """Seconds for each answer; all readers take turns."""
     best: dict[Reader, list[float]] = {}
     with clients(readers) as here:
         for number in range(rounds + 1):
             for reader, client in here.items():
                 if number <= rounds // 2 or max(best[reader]) < _LONG:
-                    each = [
-                        client.measure("burst", url=url, times=max(1, _SHORT * 1000 // count))["seconds"]
-                        for url, count in counts
-                    ]  # fmt: skip
+                    each = [seconds(client, answer) for answer in answers]
                     # In the first round connections are made, and what is lazy wakes up.
                     so_far = best.get(reader, each) if number > 1 else each
                     best[reader] = list(map(min, each, so_far))
     return best
 
 
+def seconds(client: Client, answer: Answer) -> float:
+    return float(client.measure("burst", url=answer.url, times=answer.times)["seconds"])
+
+
 def burst(server: Server, size: Size) -> Rows:
     pipes = ("completions", "text", "sentences", "5 operators")
     readers = [HAND, Reader("hand", "loop, content only"), *ours(*pipes), *PEERS]
-    best = best_bursts(readers, [(server.burst(size.chunks), size.chunks)], size.rounds)
-    us = {reader: seconds[0] / size.chunks * 1e6 for reader, seconds in best.items()}
+    answer = Answer(server.burst(size.chunks), size.chunks)
+    best = best_bursts(readers, [answer], size.rounds)
+    us = {reader: each[0] / size.chunks * 1e6 for reader, each in best.items()}
     return {str(reader): {"us/chunk": us[reader]} | _ratios(reader, us) for reader in us}
 
 
@@ -98,21 +107,26 @@ def _ratios(reader: Reader, us: dict[Reader, float]) -> dict[str, float]:
     return {"of by hand": us[reader] / us[HAND]} | by_peers
 
 
+_MB = 10**6
+
+
 def growth(server: Server, size: Size) -> Rows:
     """Microseconds for each chunk more than one."""
-    counts = [1_000, 10_000, 100_000]
-    sizes = [10**each for each in range(2, 7)]
-    sized = [(max(20, min(20_000_000 // each, size.chunks)), each) for each in sizes]
-    answers = [(server.burst(count), count) for count in counts]
-    answers += [(server.burst(count, each), count) for count, each in sized]
-    titles = [f"{count // 1000} k" for count in counts] + [f"{each} B" for each in sizes]
-    best = best_bursts([HAND, *ours("text")], [(server.burst(1), 1000), *answers], size.rounds)
+    answers = {
+        f"{count // 1000} k": Answer(server.burst(count), count, 20_000 // count or 1)
+        for count in (1_000, 10_000, 100_000)
+    }
+    for event in (100, 1_000, 10_000, 100_000, _MB):
+        count = min(size.chunks, 20 * _MB // event)
+        answers[f"{event} B"] = Answer(server.burst(count, event), count)
+    empty = Answer(server.burst(1), 1, 20)
+    best = best_bursts([HAND, *ours("text")], [empty, *answers.values()], size.rounds)
     return {
         str(reader): {
-            title: (took - one) / (count - 1) * 1e6
-            for title, took, (_, count) in zip(titles, seconds, answers, strict=True)
+            title: (took - one) / (answer.chunks - 1) * 1e6
+            for (title, answer), took in zip(answers.items(), each, strict=True)
         }
-        for reader, (one, *seconds) in best.items()
+        for reader, (one, *each) in best.items()
     }
 
 
@@ -209,8 +223,8 @@ def _hours(server: Server, size: Size) -> Rows:
             client.measure("burst", url=url)
             sizes = client.measure("tokens", url=url, count=size.tokens)["resident"]
         rows[f"{reader}, {size.tokens} chunks"] = {
-            "MB": sizes[0] / 1e6,
-            "growth MB": (max(sizes) - sizes[0]) / 1e6,
+            "MB": sizes[0] / _MB,
+            "growth MB": (max(sizes) - sizes[0]) / _MB,
         }
     return rows
 
@@ -224,11 +238,11 @@ def _slow(server: Server, size: Size) -> Rows:
                 found = client.measure(
                     "slow",
                     warm=server.burst(1000),
-                    url=server.burst(size.megabytes * 10**6 // event, event),
+                    url=server.burst(size.megabytes * _MB // event, event),
                     pause=_PAUSE * event / _SMALL,
                 )
             rows[f"{reader}, {size.megabytes} MB in events of {event // 1000} kB"] = {
-                "growth MB": found["growth"] / 1e6,
+                "growth MB": found["growth"] / _MB,
                 "seconds": found["seconds"],
             }
     return rows
