@@ -327,8 +327,13 @@ def paced_bars(rows: Rows) -> list[Bar]:
 
 
 def memory_bars(rows: Rows) -> list[Bar]:
+    """A slow consumer holds 16 MiB of the answer, and a loop 512 items beside."""
     return [
-        Bar(f"memory, {name.removeprefix('rxmistral: ')}: growth MB", row["growth MB"], 10)
+        Bar(
+            f"memory, {name.removeprefix('rxmistral: ')}: growth MB",
+            row["growth MB"],
+            64 if "seconds" in row else 4,
+        )
         for name, row in rows.items()
     ]
 
