@@ -27,7 +27,13 @@ from msgspec import structs
 from reactivex import abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
-from .errors import MistralError, StreamError, redacted
+from .errors import (
+    MistralError,
+    RequestTimeoutError,
+    StreamError,
+    StreamTimeoutError,
+    redacted,
+)
 from .models import CompletionEvent, UsageInfo
 from .operators.decoding import CompletionDecoder
 from .operators.outcomes import Outcome, Record, Status, counted
@@ -42,8 +48,6 @@ from .wire.blocks import Request, Response, Session, post
 from .wire.connection import Cancelled
 
 __all__ = ["Call", "Policies", "Run"]
-
-_LONGEST_PAUSE = 60.0  # seconds that a service can make all others wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +112,7 @@ class Run(abc.DisposableBase):
         self._released = True
         self._over = False
         self._turn = _Turn(call.policies.limit)
+        self._may_go_on = call.policies.retry is not None or call.policies.resume is not None
 
         self._failures = 0  # requests in a row that brought nothing
         self._pause = 0.0  # seconds before the next request
@@ -131,7 +136,7 @@ class Run(abc.DisposableBase):
             on_release=self._on_release,
         ).pipe(
             completions_of_blocks(
-                lambda: CompletionDecoder(received),
+                lambda: CompletionDecoder(received, hides_failure=self._may_go_on),
                 max_bytes=call.max_event_bytes,
                 accept_clean_end=call.accept_clean_end,
             )
@@ -154,10 +159,7 @@ class Run(abc.DisposableBase):
     # --- on the reader's thread: before the request ---
 
     def _make_request(self) -> Request:
-        if self._pause:
-            self._turn.waiter.sleep(self._pause)
-            self._clocks.spend(self._pause)
-        self._turn.wait()
+        self._wait_for_turn()
         if self._over:  # left between two attempts: no request more
             raise Cancelled
         authorization = self._call.authorize()
@@ -165,6 +167,17 @@ class Run(abc.DisposableBase):
         self._clocks.restart()
         self.tally.request()
         return post(self._call.url, self._call.headers, self._body, authorization)
+
+    def _wait_for_turn(self) -> None:
+        waiter, began = self._turn.waiter, monotonic()
+        waiter.patience = self._clocks.total_left()
+        try:
+            waiter.sleep(self._pause)
+            self._turn.wait()
+        except TimeoutError:
+            raise RequestTimeoutError("total", self._call.policies.timeouts.total or 0.0) from None
+        finally:
+            self._clocks.spend(monotonic() - began)
 
     def _on_response(self, response: Response) -> None:
         if response.ok:
@@ -227,8 +240,7 @@ class Run(abc.DisposableBase):
 
     def _goes_on(self, error: MistralError) -> bool:
         self._clocks.hear()
-        if self._call.policies.limit is not None and (pause := retry_after(error)) is not None:
-            self._call.policies.limit.close_for(min(pause, _LONGEST_PAUSE))
+        self._pause_others(error)
         if self._over or self._received.finished:
             return False
         if self._clocks.heard:
@@ -236,6 +248,12 @@ class Run(abc.DisposableBase):
             return self._resumes(error)
         self._failures += 1
         return self._retries(error) or self._resumes(error)
+
+    def _pause_others(self, error: MistralError) -> None:
+        limit, longest = self._call.policies.limit, (self._call.policies.retry or Retry()).maximum
+        pause = retry_after(error)
+        if limit is not None and pause is not None:
+            limit.close_for(min(pause, longest))
 
     def _retries(self, error: MistralError) -> bool:
         retry = self._call.policies.retry
@@ -285,6 +303,11 @@ class Run(abc.DisposableBase):
         broken."""
         if self._broken is None or isinstance(error, StreamError):
             return error
+        if isinstance(error, RequestTimeoutError) and error.clock == "total":
+            late = StreamTimeoutError(error.clock, error.seconds)
+            late.__cause__ = self._broken
+            self._amend(late)
+            return late
         self._broken.add_note(f"what was to continue it failed: {error}")
         return self._broken
 

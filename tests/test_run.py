@@ -25,8 +25,10 @@ from rxmistral import (
     Resume,
     Retry,
     StatusError,
+    StreamTimeoutError,
     Timeouts,
     UnfinishedToolCall,
+    finish_reason,
     on_outcome,
     text,
     until_finished,
@@ -120,11 +122,11 @@ def test_times_are_those_of_the_wire(read: Face) -> None:
     ]
     for outcome in outcomes_of(read, script):
         assert outcome.longest_gap is not None
-        assert outcome.longest_gap >= 0.09  # the wait, less what the wire takes
+        assert outcome.longest_gap >= 0.05  # the wait, less what a loaded machine takes
         assert outcome.seconds_to_first_token is not None
         assert outcome.seconds_to_first_token >= 0.05
         assert outcome.seconds_to_last_token is not None
-        assert outcome.seconds_to_last_token >= outcome.seconds_to_first_token + 0.1
+        assert outcome.seconds_to_last_token >= outcome.seconds_to_first_token + 0.05
         assert outcome.tokens_per_second == pytest.approx(
             3 / (outcome.seconds_to_last_token - outcome.seconds_to_first_token)
         )
@@ -468,3 +470,27 @@ def test_the_text_of_an_answer_goes_with_its_stream(monkeypatch: pytest.MonkeyPa
             assert eventually(lambda: built[0]() is None)
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize("policy", [{"retry": Retry(initial=0.001)}, {"resume": Resume()}])
+def test_a_failure_that_is_made_good_is_not_shown(read: Face, policy: dict[str, Any]) -> None:
+    begun: list[Any] = ["a"] if "resume" in policy else []
+    scripts: list[Script] = [[*begun, steps.finish("error"), steps.done()], ["b", *ANSWER[3:]]]
+    with ScriptedServer(*scripts) as server, Mistral(server_url=server.url, **policy) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        assert read(stream.pipe(finish_reason())) == ["stop"]
+
+
+def test_the_total_clock_is_named_in_a_continuation_too(read: Face) -> None:
+    scripts: list[Script] = [["The ", steps.drop()], [steps.hang()]]
+    with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(
+            model="m", messages=MESSAGES, resume=Resume(3), timeouts=Timeouts(total=0.5)
+        )
+        *_, error = read(stream)
+        assert isinstance(error, StreamTimeoutError)
+        assert (error.clock, error.seconds) == ("total", 0.5)
+        assert error.partial is not None
+        assert error.partial.choices[0].message.content == "The "  # type: ignore[union-attr]
+        assert stream.outcome is not None
+        assert stream.outcome.status == "timed_out"

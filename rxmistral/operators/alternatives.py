@@ -34,6 +34,7 @@ from ..checks import check_number
 from ..errors import AllFailedError, MistralError, StreamError
 from ..models import CompletionChunk, CompletionEvent
 from ..stream import Stream
+from .decoding import without_failure
 from .outcomes import counted
 from .totals import ResponseBuilder
 
@@ -252,7 +253,9 @@ class Relay(Contest):
 
         def on_next(event: CompletionEvent) -> None:
             self._received.feed(event.data)
-            emit(event)
+            shown = without_failure(event) if self._received.failed else event
+            if shown is not None:
+                emit(shown)
 
         self.observer = Observer(on_next, observer.on_error, observer.on_completed)
 
@@ -282,6 +285,7 @@ class Relay(Contest):
         return rest
 
     def _go_on(self, rest: Completions, number: int) -> None:
+        self._received.begin_again()
         candidate = Candidate(self, number, wins=True)
         with self._lock:
             if self._over:

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import msgspec
+from msgspec import structs
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
@@ -46,12 +47,15 @@ class CompletionDecoder:
 
     Args:
         received: Adds up what is decoded; the answer may be going on with what is in it.
+        hides_failure: The finish_reason "error" is not shown, since another answer may
+            follow; its `ReportedError` says the same.
     """
 
-    def __init__(self, received: ResponseBuilder) -> None:
+    def __init__(self, received: ResponseBuilder, *, hides_failure: bool = False) -> None:
         self.done = False  # [DONE] has come
         self.closed = False  # nothing that comes now is part of the answer
         self.received = received
+        self._hides_failure = hides_failure
         self.report: ReportedError | None = None  # to be raised after the chunk it came in
         self._halves = SurrogateJoiner()
 
@@ -95,6 +99,8 @@ class CompletionDecoder:
         self.received.feed(chunk)
         if self.received.failed and self.report is None:
             self.report = _reported_by_finishing(chunk, data)
+            if self._hides_failure and self.report is not None:
+                return without_failure(CompletionEvent(data=chunk))
         return CompletionEvent(data=chunk)
 
     @property
@@ -142,6 +148,19 @@ def _reported_by_finishing(chunk: CompletionChunk, data: str) -> ReportedError |
         return None
     said = read_report(data)
     return ReportedError(said.message or "finish_reason is error", said.type, said.code)
+
+
+def without_failure(event: CompletionEvent) -> CompletionEvent | None:
+    """The completion without the finish_reason "error"; None if that was all of it."""
+    choices = [
+        structs.replace(each, finish_reason=None) if each.finish_reason == "error" else each
+        for each in event.data.choices
+    ]
+    if not any(
+        each.finish_reason or each.delta.content or each.delta.tool_calls for each in choices
+    ):
+        return None
+    return structs.replace(event, data=structs.replace(event.data, choices=choices))
 
 
 def _raise_reported(data: str, event: str = "message") -> None:
@@ -319,8 +338,8 @@ def completions_into(
                     return
                 if completion is not None:
                     emit(completion)
-                    if decoder.report is not None:
-                        fail(decoder.report)
+                if decoder.report is not None:
+                    fail(decoder.report)
                 elif decoder.done:
                     lingering.begin()
 

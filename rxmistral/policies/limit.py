@@ -10,6 +10,7 @@ wait for the leave to send only the foremost looks at the clock.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -24,9 +25,14 @@ _MINUTE = 60.0  # seconds
 
 
 class Waiter:
-    """Somebody who waits on his own thread, and can be called off from any other."""
+    """Somebody who waits on his own thread, and can be called off from any other.
+
+    Attributes:
+        patience: Seconds that he waits in all; each wait takes its part of it.
+    """
 
     def __init__(self) -> None:
+        self.patience = math.inf
         self._called = Event()
         self._called_off = False
 
@@ -35,11 +41,17 @@ class Waiter:
 
         Raises:
             Cancelled: It was called off.
+            TimeoutError: It has no patience left.
         """
-        self._called.wait(seconds)
+        longest = self.patience if seconds is None else min(seconds, self.patience)
+        began = time.monotonic()
+        self._called.wait(None if longest == math.inf else longest)
         self._called.clear()
+        self.patience -= time.monotonic() - began
         if self._called_off:
             raise Cancelled
+        if self.patience <= 0:
+            raise TimeoutError
 
     def sleep(self, seconds: float) -> None:
         """The same, but for all of the time."""
@@ -67,6 +79,7 @@ class Limit:
         concurrent: Streams at once; None sets no limit.
         per_minute: Requests within any 60 seconds, repeated ones included; None sets no
             limit.
+        now: Tells the time, in seconds.
     """
 
     def __init__(
@@ -103,7 +116,7 @@ class Limit:
         try:
             while waiter in self._waiting:
                 waiter.wait(None)
-        except Cancelled:
+        except BaseException:
             self._give_up(waiter)
             raise
 

@@ -108,8 +108,8 @@ class EchoFilter:
     """Takes the echo of a text out of the answer that goes on with it.
 
     What could be the echo is held until it is certain: it is one when all of the text
-    has come, or all but the white space at its end. White space at the seam comes once,
-    whoever has trimmed it.
+    has come, or all but the white space at its end, which may then come with the rest
+    and is hidden there.
     """
 
     def __init__(self, text: str) -> None:
@@ -138,8 +138,12 @@ class EchoFilter:
         return [] if self._decided else self._decide(self._text[: self._same])
 
     def _decide(self, came: str) -> list[CompletionEvent]:
-        echo = self._trimmed if came.startswith(self._trimmed) else ""
-        return self._release(len(echo) + self._seam(came[len(echo) :]))
+        if came.startswith(self._text):
+            return self._release(len(self._text))
+        if not self._trimmed or not came.startswith(self._trimmed):
+            return self._release(0)
+        length = len(self._trimmed)
+        return self._release(length + self._seam(came[length:]))
 
     def _seam(self, rest: str) -> int:
         """How much of the white space that begins the rest was emitted already."""

@@ -36,7 +36,8 @@ class Timeouts:
         first: From the request until the first text, thinking or tool call.
         gap: From there on, between two of them, and until the end.
         thinking_gap: The same while the model thinks; as `gap` where it is None.
-        total: For all of it, further attempts included; None sets no limit.
+        total: For all of it, further attempts and the waits before them included; None
+            sets no limit.
     """
 
     connect: float = 10.0

@@ -10,7 +10,16 @@ from typing import Any
 import pytest
 from faces import BOUND, Face, eventually
 
-from rxmistral import DroppedStreamError, Limit, Mistral, Retry, StatusError, text
+from rxmistral import (
+    DroppedStreamError,
+    Limit,
+    Mistral,
+    RequestTimeoutError,
+    Retry,
+    StatusError,
+    Timeouts,
+    text,
+)
 from rxmistral.policies.limit import Waiter
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire.connection import Cancelled
@@ -248,3 +257,25 @@ def test_one_pause_holds_all_of_a_client() -> None:
             client.chat.stream(model="m", messages=MESSAGES).run()
         first, second = server.requests
         assert second.received - first.received >= 0.19
+
+
+def test_the_total_clock_runs_while_a_slot_is_waited_for(read: Face) -> None:
+    limit = Limit(concurrent=1)
+    limit.enter(Waiter())
+    with ScriptedServer() as server, Mistral(server_url=server.url, limit=limit) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES, timeouts=Timeouts(total=0.1))
+        (error,) = read(stream)
+        assert isinstance(error, RequestTimeoutError)
+        assert (error.clock, error.seconds) == ("total", 0.1)
+    assert not limit._waiting
+
+
+def test_a_pause_is_no_longer_than_the_longest_wait() -> None:
+    refused: Script = [steps.status(429, headers={"Retry-After": "3600"}, body={})]
+    scripts: list[Script] = [refused, ["a", steps.done()], ["b", steps.done()]]
+    with (
+        ScriptedServer(*scripts) as server,
+        Mistral(server_url=server.url, limit=Limit(5), retry=Retry(maximum=0.05)) as client,
+    ):
+        for _ in range(2):
+            client.chat.stream(model="m", messages=MESSAGES).run()

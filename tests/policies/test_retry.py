@@ -7,7 +7,7 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
-from faces import Face
+from faces import Face, by_for
 from requests.structures import CaseInsensitiveDict
 
 from rxmistral import (
@@ -211,13 +211,24 @@ def ask(read: Face, *scripts: Script, requests: int, **options: Any) -> Any:
         [steps.role(), steps.error("busy")],
         [steps.finish("error")],
         [steps.raw(b'{"error": "busy"}\n')],
-        [steps.comment(), steps.empty(), steps.hang()],
-        [steps.hang()],
     ],
 )
 def test_a_request_that_brought_nothing_is_repeated(read: Face, failure: Script) -> None:
-    came = ask(read, failure, ANSWER, requests=2, retry=SOON, timeouts=Timeouts(first=0.4, gap=5))
+    came = ask(read, failure, ANSWER, requests=2, retry=SOON)
     assert came in (["Hel", "lo"], ["lo"])
+
+
+@pytest.mark.parametrize("silence", [[steps.comment(), steps.empty()], []])
+def test_so_is_one_that_was_silent_for_too_long(silence: list[Any]) -> None:
+    came = ask(
+        by_for,
+        [*silence, steps.hang()],
+        ANSWER,
+        requests=2,
+        retry=SOON,
+        timeouts=Timeouts(first=1),
+    )
+    assert came == ["Hel", "lo"]
 
 
 @pytest.mark.parametrize(
