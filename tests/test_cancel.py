@@ -631,3 +631,18 @@ def test_ctrl_c_ends_the_program_and_closes_the_socket(program: str, phase: str)
             _, error = process.communicate(timeout=30)
     assert process.returncode == -signal.SIGINT
     assert error.strip().endswith(b"KeyboardInterrupt")
+
+
+def test_a_handshake_that_does_not_come_is_left_at_once() -> None:
+    """The server has accepted, and says nothing to the beginning of TLS."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        with Mistral("k" * 20, server_url=url) as client:
+            stream = client.chat.stream(model="m", messages=[{"role": "user", "content": "?"}])
+            subscription = stream.subscribe()
+            peer, _ = listener.accept()
+            with peer:
+                peer.settimeout(BOUND)
+                assert peer.recv(65536)  # its hello
+                subscription.dispose()
+                assert peer.recv(65536) == b""

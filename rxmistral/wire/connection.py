@@ -46,6 +46,7 @@ class Hold:
         self.connecting = False
         self._connection: Any = None
         self._socket: Any = None
+        self._handshake: socket | None = None  # the socket, once more, during that of TLS
 
     @contextmanager
     def on_this_thread(self) -> Iterator[None]:
@@ -65,6 +66,8 @@ class Hold:
         """From any thread, at any time; `wake` the reader if it is not the one who asks."""
         with _ownership:
             self.cancelled = True
+            if wake and self._handshake is not None:
+                _shut_down(self._handshake)
             connection = self._connection
             if wake and connection is not None and connection.hold is self:
                 connection.spoiled = True
@@ -81,6 +84,19 @@ class Hold:
             self._connection = connection
             self._socket = connection.sock
         self.check()
+
+    def begin_handshake(self, sock: socket) -> None:
+        """A socket is connected, and goes into the hands of TLS, which gives it back in
+        another object when the handshake is over: this one would be of no use."""
+        with _ownership:
+            self._handshake = sock.dup()
+        self.check()
+
+    def end_handshake(self) -> None:
+        with _ownership:
+            sock, self._handshake = self._handshake, None
+        if sock is not None:
+            sock.close()
 
     def let_go(self) -> None:
         with _ownership:
@@ -222,12 +238,28 @@ class _Watched:
     def connect(self) -> None:
         self.spoiled = False
         hold = _hold_here()
+        if hold is None:
+            super().connect()  # type: ignore[misc]  # of the class this is mixed into
+            return
+        hold.connecting = True
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            hold.end_handshake()
+        hold.connecting = False
+        hold.take(self)
+
+    def _new_conn(self) -> socket:
+        """urllib3's, for its subclasses: where the socket is made that `connect` wraps."""
+        sock: socket = super()._new_conn()  # type: ignore[misc]
+        hold = _hold_here()
         if hold is not None:
-            hold.connecting = True
-        super().connect()  # type: ignore[misc]  # of the class this is mixed into
-        if hold is not None:
-            hold.connecting = False
-            hold.take(self)
+            try:
+                hold.begin_handshake(sock)
+            except Cancelled:
+                sock.close()
+                raise
+        return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         hold = _hold_here()
