@@ -38,7 +38,7 @@ from .policies.resume import EchoFilter, Resume, can_be_continued, continued, is
 from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import Clocks, Timeouts
 from .wire import blocks
-from .wire.blocks import Request, Response, Session, post
+from .wire.blocks import Reader, Request, Response, Session, post
 
 __all__ = ["Call", "Policies", "Run"]
 
@@ -67,6 +67,7 @@ class Call:
     session: Session
     accept_clean_end: bool
     max_event_bytes: int
+    reader: Reader | None
     policies: Policies
 
 
@@ -126,6 +127,7 @@ class Run(abc.DisposableBase):
             patience=self._clocks,
             on_response=self._on_response,
             on_release=self._on_release,
+            reader=call.reader,
         ).pipe(
             completions_of_blocks(
                 lambda: CompletionDecoder(received),
