@@ -25,7 +25,7 @@ settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
-# Who reads what is not asked for otherwise.
+# Who reads where neither the test nor its module says so.
 READER = os.environ.get("RXMISTRAL_TEST_READER", "thread")
 assert READER in READERS
 
