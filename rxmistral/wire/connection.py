@@ -223,6 +223,8 @@ class Rest:
     """What is left of a body, taken from its socket without waiting."""
 
     def __init__(self, answer: _Answer, decoder: Decoder) -> None:
+        # Nothing is left in its buffer, which holds less than one read may take: it can go.
+        answer.fp = answer.fp.detach()  # type: ignore[assignment]  # it is only closed
         self._answer = answer
         self._decoder = decoder
         self.socket: Any = answer.socket
@@ -264,7 +266,6 @@ def rest_of(raw: Any) -> Rest | None:
     answer = getattr(raw, "_original_response", None)
     if not isinstance(answer, _Answer) or type(answer.socket) not in (socket, SSLSocket):
         return None
-    # Nothing is left in its buffer: it holds less than what one read of it may take.
     decoder = answer.decoder()
     return None if answer.fp is None or decoder.ended else Rest(answer, decoder)
 
