@@ -127,7 +127,7 @@ class Mistral:
         self._session = session or open_session()
         self._accept_clean_end = accept_clean_end
         self._max_event_bytes = max_event_bytes
-        self._reader = reader
+        self._reader: Reader | None = reader
         self.chat = Chat(self)
 
     def __enter__(self) -> Self:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Generator
+from contextlib import suppress
 from http.client import BadStatusLine, HTTPException, IncompleteRead
 from threading import Thread, get_ident
 from typing import Any, Literal, TypeAlias, get_args
@@ -66,7 +67,7 @@ CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds
 
 Reader: TypeAlias = Literal["thread", "shared"]
-READERS = get_args(Reader)
+READERS: tuple[Reader, ...] = get_args(Reader)
 DEFAULT_READER: Reader = "thread"
 
 _SOON = 0.001  # seconds; what has no time left finds that out for itself
@@ -223,8 +224,10 @@ class _Reader(abc.DisposableBase):
             assert self._pump is not None
             try:
                 self._pump.schedule(self)
-            except RuntimeError as error:  # no thread can be started
-                self._work.throw(error)
+            except (RuntimeError, OSError) as error:  # no thread, or no descriptor, is to be had
+                self._thread = get_ident()
+                with suppress(StopIteration):
+                    self._work.throw(error)
 
     def step(self) -> bool:
         """As far as it goes without waiting; whether there is more to come."""

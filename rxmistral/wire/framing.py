@@ -27,9 +27,11 @@ class Decoder(Protocol):
     @property
     def rest(self) -> bytes:
         """What came after the end: it is not of this body."""
+        ...
 
     def feed(self, data: bytes) -> bytes:
         """The content in this piece of the body."""
+        ...
 
     def close(self) -> None:
         """The connection was closed: the end, or an IncompleteRead."""

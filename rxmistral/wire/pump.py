@@ -23,6 +23,8 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
+from contextlib import suppress
+from contextvars import Context
 from selectors import EVENT_READ, DefaultSelector
 from socket import socketpair
 from threading import Event, RLock, Thread
@@ -46,12 +48,15 @@ class Flow(Pausable, Protocol):
 
     def fileno(self) -> int:
         """Of its socket."""
+        ...
 
     def step(self) -> bool:
         """Go on as far as it goes without waiting; whether there is more to come."""
+        ...
 
     def left(self) -> float:
         """Seconds that it may still be silent; 0 or less if it has been so for too long."""
+        ...
 
 
 class Pump:
@@ -74,14 +79,28 @@ class Pump:
         self._loops: dict[Flow, _Loop] = {}
 
     def schedule(self, flow: Flow) -> None:
-        """Have it stepped soon; from any thread. It is this pump's from the first time on."""
+        """Have it stepped soon; from any thread. It is this pump's from the first time on.
+
+        Raises:
+            RuntimeError: No thread can be started; it is not this pump's.
+        """
         with self.lock:
-            loop = self._loops.get(flow)
-            if loop is None:
-                if self._loop is None:
-                    self._loop = _Loop.started(self)
-                self._loops[flow] = loop = self._loop
-            loop.call(flow)
+            loop = self._take(flow)
+        try:
+            loop.start()
+        except RuntimeError:
+            self.forget(flow)
+            if self.retire(loop):
+                loop.close()
+            raise
+
+    def _take(self, flow: Flow) -> _Loop:
+        loop = self._loops.get(flow)
+        if loop is None:
+            self._loop = self._loop or _Loop(self)
+            self._loops[flow] = loop = self._loop
+        loop.call(flow)
+        return loop
 
     def unwatch(self, flow: Flow) -> None:
         """Before its socket is closed or serves another; on the thread that steps it."""
@@ -108,31 +127,24 @@ class Pump:
             stuck = loop.stepping
             if stuck is None or loop.steps != step or self._loop is not loop:
                 return
-            self._loop = None
             others, loop.flows = loop.flows - {stuck}, {stuck}
+            self._loop = successor = _Loop(self) if others else None
             for flow in others:
                 del self._loops[flow]
-                self.schedule(flow)
+                self._take(flow)
+        if successor is not None:
+            successor.start()
 
 
 class _Loop:
     """One thread of a pump."""
-
-    @staticmethod
-    def started(pump: Pump) -> _Loop:
-        loop = _Loop(pump)
-        try:
-            Thread(target=loop.run, name="rxmistral-pump", daemon=pump.daemon).start()
-        except BaseException:
-            loop.close()
-            raise
-        return loop
 
     def __init__(self, pump: Pump) -> None:
         self.flows: set[Flow] = set()
         self.stepping: Flow | None = None
         self.steps = 0
         self._pump = pump
+        self._thread: Thread | None = None
         self._watched: dict[Flow, int] = {}  # and the descriptors of their sockets
         self._scheduled: deque[Flow] = deque()
         self._look_at = monotonic() + _LONG  # when to look at the clocks, by monotonic()
@@ -141,6 +153,22 @@ class _Loop:
         self._bell, self._button = socketpair()
         self._rung = False
         self._selector.register(self._bell, EVENT_READ)
+
+    def start(self) -> None:
+        """If it has no thread yet. Not under the lock: who starts a thread waits for it, and
+        that may have garbage to collect first, which wants the lock."""
+        with self._pump.lock:
+            if self._thread is not None:
+                return
+            self._thread = thread = Thread(
+                target=self.run, name="rxmistral-pump", daemon=self._pump.daemon
+            )
+        try:
+            # Where threads inherit the context: it serves others than who starts it.
+            Context().run(thread.start)
+        except BaseException:
+            self._thread = None
+            raise
 
     def call(self, flow: Flow) -> None:
         """Under the pump's lock."""
@@ -151,15 +179,16 @@ class _Loop:
             self._button.send(b"!")
 
     def run(self) -> None:
-        Thread(target=self._guard, name="rxmistral-guard", daemon=True).start()
+        with suppress(RuntimeError):  # no thread can be started: it goes without
+            Thread(target=self._guard, name="rxmistral-guard", daemon=True).start()
         try:
             while not self._pump.retire(self):
                 self._wait_and_step()
         finally:
-            self._retired.set()
             self.close()
 
     def close(self) -> None:
+        self._retired.set()
         self._selector.close()
         self._bell.close()
         self._button.close()

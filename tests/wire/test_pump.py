@@ -22,6 +22,7 @@ from rxmistral.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.blocks import Request
+from rxmistral.wire.pump import Pump
 
 pytestmark = pytest.mark.parametrize("reader", ["shared"], indirect=True)
 
@@ -168,6 +169,20 @@ def test_what_a_callback_raises_at_the_end_is_shown_and_ends_nobody_else() -> No
         ask(server, "/long").subscribe(on_completed=ended.set)
         ask(server, "/bad").subscribe(on_completed=fail)
         assert ended.wait(BOUND)
+
+
+def test_where_no_thread_can_be_started_the_error_says_so(
+    monkeypatch: pytest.MonkeyPatch, read: Face
+) -> None:
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    module = sys.modules[Pump.__module__]
+    monkeypatch.setattr(module, "Thread", type("Thread", (threading.Thread,), {"start": refuse}))
+    with ScriptedServer(IN_PIECES) as server:
+        came = read(ask(server))
+        assert isinstance(came[-1], RuntimeError)
+        assert server.wait_idle()
 
 
 # --- backpressure ---
