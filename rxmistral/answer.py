@@ -2,13 +2,14 @@
 
 Beside being a Stream it can be opened before it is read: then the request is sent, the
 headers of the answer are here, and the first who subscribes reads that answer instead
-of asking for another. In between, the reader's thread waits at a gate, and TCP makes
-the server wait.
+of asking for another. In between, the reader waits at a gate, or is paused there if it
+may not wait, and TCP makes the server wait.
 """
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -20,6 +21,7 @@ from weakref import WeakSet
 
 from reactivex import abc
 
+from .backpressure import Pausable, emitting
 from .iteration import being_iterated
 from .models import CompletionEvent
 from .operators.outcomes import Outcome, Status, counted
@@ -200,6 +202,8 @@ class Gate(Observer, abc.DisposableBase):
         self._attached = Event()
         self._ended = Event()
         self._ending: Callable[[Observer], None] | None = None
+        self._held: deque[CompletionEvent] = deque()  # what came although it was paused
+        self._paused: Pausable | None = None
         self._lock = Lock()
         self._run: Run | None = None
 
@@ -233,7 +237,10 @@ class Gate(Observer, abc.DisposableBase):
         with self._lock:
             self._observer, ending = observer, self._ending
         self._attached.set()
+        if self._paused is not None and ending is None:
+            self._paused.resume()
         if ending is not None:
+            self._let_through()
             ending(observer)
         elif being_iterated.get() is None:
             # The reader is a daemon, since nobody might have come. Now somebody has who
@@ -241,10 +248,26 @@ class Gate(Observer, abc.DisposableBase):
             Thread(target=self._ended.wait, name="rxmistral-attached").start()
 
     def on_next(self, value: CompletionEvent) -> None:
+        if self._observer is None and emitting.source is not None:
+            self._hold_back(value, emitting.source)
+            return
         if self._observer is None:
             self._attached.wait()
         if self._observer is not None:
+            self._let_through()
             self._observer.on_next(value)
+
+    def _hold_back(self, value: CompletionEvent, source: Pausable) -> None:
+        source.pause(self._let_through)
+        self._held.append(value)
+        self._paused = source
+        if self._attached.is_set():  # in this moment, or it was closed
+            source.resume()
+
+    def _let_through(self) -> None:
+        observer = self._observer
+        while observer is not None and self._held:
+            observer.on_next(self._held.popleft())
 
     def on_error(self, error: Exception) -> None:
         self._conclude(error)
@@ -266,6 +289,7 @@ class Gate(Observer, abc.DisposableBase):
             observer = self._observer
         try:
             if observer is not None:
+                self._let_through()
                 ending(observer)
         finally:
             self._ended.set()

@@ -28,7 +28,7 @@ from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
 from .policies.retry import as_retry
 from .run import Call, Policies
 from .wire import MAX_EVENT_BYTES, check_max_bytes
-from .wire.blocks import Session, open_session
+from .wire.blocks import READERS, Reader, Session, open_session
 
 __version__ = "0.1.0"
 __all__ = ["KEY_VARIABLE", "SERVERS", "Chat", "Mistral"]
@@ -84,6 +84,11 @@ class Mistral:
         accept_clean_end: Take any clean end of an answer for an end, for servers that
             send neither a finish_reason nor `[DONE]`.
         max_event_bytes: The largest event allowed, in bytes.
+        reader: Who reads the answers, once they have begun. "thread": each a thread of its
+            own, on which the callbacks and operators of its pipe run. "shared": one thread
+            for all of them, and theirs run on it, so they should return soon. A callback
+            that does not holds the others up for a tenth of a second at most, and has its
+            stream's thread to itself from then on. Made for hundreds of streams at once.
     """
 
     def __init__(
@@ -101,12 +106,15 @@ class Mistral:
         session: Session | None = None,
         accept_clean_end: bool = False,
         max_event_bytes: int = MAX_EVENT_BYTES,
+        reader: Reader | None = None,
     ) -> None:
         if api_key is not None and not callable(api_key):
             _authorization(api_key)
         if session is not None and not isinstance(session, Session):
             raise TypeError(f"session must be a requests.Session, got {type(session).__name__}")
         check_max_bytes(max_event_bytes)
+        if reader is not None and reader not in READERS:
+            raise ValueError(f"reader must be one of {', '.join(READERS)}, got {reader!r}")
         self._api_key = api_key
         self._server_url = _base_url(server_url) if server_url else _server(server)
         self._policies = Policies(
@@ -119,6 +127,7 @@ class Mistral:
         self._session = session or open_session()
         self._accept_clean_end = accept_clean_end
         self._max_event_bytes = max_event_bytes
+        self._reader: Reader | None = reader
         self.chat = Chat(self)
 
     def __enter__(self) -> Self:
@@ -257,6 +266,7 @@ class Chat:
             session=client._session,
             accept_clean_end=client._accept_clean_end,
             max_event_bytes=client._max_event_bytes,
+            reader=client._reader,
             policies=policies,
         )
 

@@ -12,7 +12,8 @@ at least one of the two sees the other. A bell that rings once too often is harm
 since who wakes looks again.
 
 A full hop makes the emitting thread wait; for a network source that means that nothing
-more is read from the socket, and TCP slows the server down.
+more is read from the socket, and TCP slows the server down. Where that thread may not
+wait, since it emits for others too, the hop pauses the source instead.
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
+from .backpressure import Pausable, emitting
+
 __all__ = ["AsyncIteration", "being_iterated", "iterate"]
 
 T = TypeVar("T")
@@ -47,6 +50,10 @@ interpreter from exiting. After a plain `subscribe` the thread is none, so that 
 which ends in one prints the whole answer."""
 
 _LIMIT = 512  # items; enough to let the two threads run in turns, little enough to hold
+
+# Items at which it makes wait who may not: one block has not so many, so they come from a
+# source that cannot be paused, which a callback has subscribed to.
+_OVERFULL = 16 * _LIMIT
 
 # Seconds after which who waits for his bell looks up. On Windows Ctrl-C does not
 # interrupt a thread that waits for a lock.
@@ -65,6 +72,7 @@ class Hop(abc.DisposableBase, Generic[T]):
         self._closed = False
         self._wake = wake
         self._room: SimpleQueue[None] = SimpleQueue()
+        self._sources: set[Pausable] = set()  # that are paused until there is room
         self._reading_thread = get_ident()
         self._subscription = SingleAssignmentDisposable()
 
@@ -111,6 +119,9 @@ class Hop(abc.DisposableBase, Generic[T]):
             self.dispose()
 
     def _pause(self) -> None:
+        if emitting.source is not None and len(self.items) < _OVERFULL:
+            self._pause_source(emitting.source)
+            return
         if get_ident() == self._reading_thread:
             return  # it cannot wait for itself: a source that emits where it is read
         while len(self.items) >= _LIMIT and not self._closed:
@@ -119,12 +130,25 @@ class Hop(abc.DisposableBase, Generic[T]):
                 self._room.get()
         self._room.put(None)  # pass it on: more than one thread may emit, and wait
 
+    def _pause_source(self, source: Pausable) -> None:
+        source.pause()
+        self._sources.add(source)
+        self.paused = True
+        if len(self.items) < _LIMIT or self._closed:
+            self._resume_sources()
+
+    def _resume_sources(self) -> None:
+        with suppress(KeyError):  # empty: two threads may do this at once
+            while True:
+                self._sources.pop().resume()
+
     # the reading side
 
     def make_room(self) -> None:
         if len(self.items) <= _LIMIT // 2:
             self.paused = False
             self._room.put(None)
+            self._resume_sources()
 
     def ending(self) -> Exception:
         """What to raise at the end. Not kept: it knows the frames that it was raised in."""
@@ -143,6 +167,7 @@ class Hop(abc.DisposableBase, Generic[T]):
             self.ended = True
             self._subscription.dispose()
             self._room.put(None)
+            self._resume_sources()
             self._ring()
 
 

@@ -44,7 +44,7 @@ from .policies.resume import EchoFilter, Resume, can_be_continued, continued, is
 from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import Clocks, Timeouts
 from .wire import blocks
-from .wire.blocks import Request, Response, Session, post
+from .wire.blocks import Reader, Request, Response, Session, post
 from .wire.connection import Cancelled
 
 __all__ = ["Call", "Policies", "Run"]
@@ -73,6 +73,7 @@ class Call:
     session: Session
     accept_clean_end: bool
     max_event_bytes: int
+    reader: Reader | None
     policies: Policies
 
 
@@ -134,6 +135,7 @@ class Run(abc.DisposableBase):
             patience=self._clocks,
             on_response=self._on_response,
             on_release=self._on_release,
+            reader=call.reader,
         ).pipe(
             completions_of_blocks(
                 lambda: CompletionDecoder(received, hides_failure=self._may_go_on),

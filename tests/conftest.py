@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import ssl
+import sys
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -15,11 +16,18 @@ import trustme
 from faces import FACES, Face, eventually
 from hypothesis import settings
 
+from rxmistral.wire.blocks import READERS, post
+
 # The same examples at each run, so that a change is what makes one fail; and none fails
 # for taking long on a loaded machine. HYPOTHESIS_PROFILE=explore looks for new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.register_profile("explore", deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+# Who reads where neither the test nor its module says so.
+READER = os.environ.get("RXMISTRAL_TEST_READER", "thread")
+assert READER in READERS
 
 
 def our_threads() -> list[threading.Thread]:
@@ -53,6 +61,15 @@ def nothing_is_left_behind() -> Iterator[None]:
     yield
     assert eventually(lambda: set(our_threads()) <= before_threads), our_threads()
     assert eventually(gone), sockets() - before_sockets
+
+
+@pytest.fixture(autouse=True)
+def reader(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
+    """Who reads the answers in this test; a module parametrizes it to have it run over both."""
+    name: str = getattr(request, "param", READER)
+    module = sys.modules[post.__module__]  # its function of that name hides it
+    monkeypatch.setattr(module, "DEFAULT_READER", name)
+    return name
 
 
 @pytest.fixture(scope="session")

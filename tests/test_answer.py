@@ -15,6 +15,9 @@ from reactivex import operators as ops
 from rxmistral import Mistral, RequestError, StatusError, UserMessage, text
 from rxmistral.answer import EventStream, EventStreamAsync
 from rxmistral.testing import Script, ScriptedServer, steps
+from rxmistral.wire.blocks import READERS
+
+pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 
 ANSWER: Script = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
 SILENT: Script = [steps.headers(), steps.hang()]

@@ -25,8 +25,10 @@ from rxmistral.answer import EventStream, EventStreamAsync
 from rxmistral.stream import _tracking
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.blocks import Request
+from rxmistral.wire.blocks import READERS, Request
 from rxmistral.wire.connection import _ownership
+
+pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 
 PHASES: dict[str, Script] = {
     "before the headers": [steps.hang()],

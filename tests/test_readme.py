@@ -83,10 +83,10 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 
 def wait_for_readers() -> None:
-    """As the interpreter does before it exits."""
-    for thread in threading.enumerate():
-        if thread.name == "rxmistral-reader" and not thread.daemon:
-            thread.join(timeout=10)
+    """As the interpreter does before it exits; one may leave the rest to another."""
+    names = ("rxmistral-reader", "rxmistral-pump")
+    while threads := [t for t in threading.enumerate() if t.name in names and not t.daemon]:
+        threads[0].join(timeout=10)
 
 
 @pytest.mark.parametrize(

@@ -311,6 +311,7 @@ def test_the_memory_of_a_stream_is_bounded() -> None:
 # --- threads ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("reader", ["thread"], indirect=True)  # none may outlive the Thread
 def test_attempts_may_overtake_the_subscription_to_the_first(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -8,15 +8,21 @@ One subscription is one request on one thread of its own, the reader:
 
 It can be stopped at any moment from any thread while it is blocked in a system call;
 how is told in `connection`.
+
+Or the thread ends with the first block, and the rest is read by one thread for all
+answers; which is told in `pump`. The work is the same: a generator, which yields where it
+would have to wait. On a thread of its own it waits, and never yields.
 """
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from http.client import BadStatusLine, HTTPException, IncompleteRead
 from threading import Thread, get_ident
-from typing import Any
+from typing import Any, Literal, TypeAlias, get_args
 
 from reactivex import abc
 from requests import PreparedRequest, Request, Response, Session
@@ -25,6 +31,7 @@ from requests.exceptions import ConnectTimeout, ReadTimeout, RequestException, T
 from urllib3 import HTTPResponse
 from urllib3.exceptions import DecodeError, HTTPError, ReadTimeoutError
 
+from ..backpressure import emitting
 from ..errors import (
     DroppedStreamError,
     MistralError,
@@ -38,10 +45,20 @@ from ..errors import (
 )
 from ..iteration import being_iterated
 from ..stream import Stream
-from .connection import Cancelled, Hold, watch
+from .connection import Cancelled, Hold, Rest, rest_of, watch
 from .patience import Patience
+from .pump import Pump
 
-__all__ = ["Request", "Response", "Session", "blocks", "open_session", "post"]
+__all__ = [
+    "READERS",
+    "Reader",
+    "Request",
+    "Response",
+    "Session",
+    "blocks",
+    "open_session",
+    "post",
+]
 
 if not hasattr(HTTPResponse, "read1"):  # requests itself still accepts urllib3 1.26
     raise ImportError("rxmistral reads with urllib3 2.2 or newer: pip install -U urllib3")
@@ -49,10 +66,20 @@ if not hasattr(HTTPResponse, "read1"):  # requests itself still accepts urllib3 
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds
 
+Reader: TypeAlias = Literal["thread", "shared"]
+READERS: tuple[Reader, ...] = get_args(Reader)
+DEFAULT_READER: Reader = "thread"
+
 _SOON = 0.001  # seconds; what has no time left finds that out for itself
 _BLOCK_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024  # of a refusal, or of what is no event stream
 _POOL_SIZE = 128  # idle connections kept for each host
+
+# A thread that a loop reads from is a daemon, see `being_iterated`; so there are two.
+_OF_LOOPS, _OF_SUBSCRIPTIONS = Pump(daemon=True), Pump(daemon=False)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_OF_LOOPS.abandon)
+    os.register_at_fork(after_in_child=_OF_SUBSCRIPTIONS.abandon)
 
 
 def blocks(
@@ -64,11 +91,12 @@ def blocks(
     patience: Patience | None = None,
     on_response: Callable[[Response], None] | None = None,
     on_release: Callable[[Exception | None], None] | None = None,
+    reader: Reader | None = None,
 ) -> Stream[bytes]:
     """A request into the blocks of bytes that its answer's body comes in.
 
     Cold: each subscription sends the request and reads the answer on a thread of its
-    own. Disposing is safe from any thread and never blocks: it shuts the socket down,
+    own, or from the first block on on a shared one. Disposing is safe from any thread and never blocks: it shuts the socket down,
     before the headers and after. When the body was read to its end the connection goes
     back to the session, before completion or error is emitted.
 
@@ -84,6 +112,9 @@ def blocks(
         on_release: Called on the reader's thread when the connection is given back or
             closed, whatever the end was, and before that is emitted; with what a
             subscriber's callback raised, or None.
+        reader: "thread" reads the body on the thread that sent the request, "shared" on
+            one with all others that are "shared", where that can be: a compressed body,
+            or one of a custom adapter, is read on its own thread. None: "thread".
 
     Emits: blocks as the socket gave them, decompressed; never an empty one.
     Errors: `RequestError` and `RequestTimeoutError` before the headers, `StatusError`
@@ -97,18 +128,26 @@ def blocks(
         # The scheduler that run() and await hand in is not for a source that blocks: it
         # may be an event loop's.
         waits = patience or Patience(connect_timeout, read_timeout)
-        reader = _Reader(observer, request, session, waits, on_response, on_release)
+        iterated = being_iterated.get() is not None
+        pump = _OF_LOOPS if iterated else _OF_SUBSCRIPTIONS
+        reading = _Reader(
+            observer,
+            request,
+            session,
+            waits,
+            on_response,
+            on_release,
+            pump if (reader or DEFAULT_READER) == "shared" else None,
+        )
         thread = Thread(
-            target=reader.read,
-            name="rxmistral-reader",
-            daemon=None if being_iterated.get() is None else True,
+            target=reading.run, name="rxmistral-reader", daemon=True if iterated else None
         )
         try:
             thread.start()
         except BaseException:  # Ctrl-C, while it waits for the thread to begin
-            reader.dispose()
+            reading.dispose()
             raise
-        return reader
+        return reading
 
     return Stream(subscribe)
 
@@ -161,6 +200,7 @@ class _Reader(abc.DisposableBase):
         patience: Patience,
         on_response: Callable[[Response], None] | None,
         on_release: Callable[[Exception | None], None] | None,
+        pump: Pump | None,
     ) -> None:
         self._observer = observer
         self._request = request
@@ -170,28 +210,76 @@ class _Reader(abc.DisposableBase):
         self._on_release = on_release
         self._hold = Hold(patience)
         self._secret = ""
-        self._thread: int | None = None
+        self._thread: int | None = None  # that works on it now
+        self._work = self._read()
+        self._pump = pump
+        self._rest: Rest | None = None
+        self.paused = False
+        self._then: Callable[[], None] | None = None
 
-    # --- the thread ---
+    # --- on whose thread ---
 
-    def read(self) -> None:
-        """The reader's thread: exactly one terminal, after the connection is released."""
+    def run(self) -> None:
+        """The reader's thread: to the end, or until what is left is for the pump."""
+        if self.step():
+            assert self._pump is not None
+            try:
+                self._pump.schedule(self)
+            except (RuntimeError, OSError) as error:  # no thread, or no descriptor, is to be had
+                self._thread = get_ident()
+                with suppress(StopIteration):
+                    self._work.throw(error)
+
+    def step(self) -> bool:
+        """As far as it goes without waiting; whether there is more to come."""
         self._thread = get_ident()
+        more = next(self._work, _ENDED) is not _ENDED
+        self._thread = None
+        return more
+
+    def fileno(self) -> int:
+        assert self._rest is not None
+        descriptor: int = self._rest.socket.fileno()
+        return descriptor
+
+    def left(self) -> float:
+        return self._patience.left()
+
+    def pause(self, then: Callable[[], None] | None = None) -> None:
+        self._then = then
+        self.paused = True
+
+    def resume(self) -> None:
+        if self.paused:
+            self.paused = False
+            assert self._pump is not None
+            self._pump.schedule(self)
+
+    def dispose(self) -> None:
+        # On its own thread the reader is awake, and looks.
+        self._hold.cancel(wake=get_ident() != self._thread)
+        self.resume()
+
+    # --- the work ---
+
+    def _read(self) -> Generator[None, None, None]:
+        """All of it: exactly one terminal, after the connection is released."""
         try:
-            error = self._read_and_release()
-        except Cancelled:
+            error = yield from self._read_and_release()
+        except (Cancelled, GeneratorExit):
             return
         except BaseException as death:  # sys.exit() in a callback; nobody must wait for ever
             if not self._hold.cancelled:
                 self._observer.on_error(RuntimeError(f"a callback ended the reader: {death!r}"))
             raise
+        emitting.source = None  # there is nothing that could be paused
         if not self._hold.cancelled:
             if error is None:
                 self._observer.on_completed()
             else:
                 self._observer.on_error(error)
 
-    def _read_and_release(self) -> Exception | None:
+    def _read_and_release(self) -> Generator[None, None, Exception | None]:
         session = self._session or open_session()
         response: Response | None = None
         raised: Exception | None = None
@@ -199,7 +287,7 @@ class _Reader(abc.DisposableBase):
             response = self._send(session)
             if self._on_response is not None:
                 self._on_response(response)
-            self._emit_body(response)
+            yield from self._emit_body(response)
         except Cancelled:
             raise
         except _Raised as error:
@@ -212,12 +300,18 @@ class _Reader(abc.DisposableBase):
         finally:
             self._hold.let_go()  # first: nobody must shut down what is being closed
             if response is not None:
+                self._give_back(response)
                 response.close()
             if session is not self._session:
                 session.close()
             if self._on_release is not None:
                 self._on_release(raised)
         return None
+
+    def _give_back(self, response: Response) -> None:
+        if self._pump is not None and self._rest is not None:
+            self._pump.unwatch(self)
+            self._rest.give_back(response.raw)
 
     def _send(self, session: Session) -> Response:
         request = self._request() if callable(self._request) else self._request
@@ -272,18 +366,51 @@ class _Reader(abc.DisposableBase):
             prepared = _redirected(session, prepared, response.next)
         raise TooManyRedirects(f"more than {session.max_redirects} redirects")
 
-    def _emit_body(self, response: Response) -> None:
+    def _emit_body(self, response: Response) -> Generator[None, None, None]:
         read = _Body(response, self._patience).read
         if not 200 <= response.status_code < 300:
             raise _refusal(response, read)
         _check_encoding(response)
         self._emit(_event_stream_head(response, read))
+        if self._pump is not None and _is_plain(response):
+            self._rest = rest_of(response.raw)
+        if self._rest is not None:
+            yield from self._emit_rest(self._rest)
+        else:
+            self._emit_all(read)
+
+    def _emit_all(self, read: Callable[[], bytes]) -> None:
         while True:
             self._hold.check()
             block = read()
             if not block:
                 break
             self._emit(block)
+
+    def _emit_rest(self, rest: Rest) -> Generator[None, None, None]:
+        """The same, without waiting."""
+        while not rest.ended:
+            self._hold.check()
+            block = yield from self._wait_for_block(rest)
+            self._emit(block)
+            while self.paused:
+                self._hold.check()
+                yield
+            self._go_on()
+
+    def _wait_for_block(self, rest: Rest) -> Generator[None, None, bytes]:
+        patience = self._patience
+        patience.begin()
+        try:
+            yield
+            while (block := _read_now(rest)) is None:
+                self._hold.check()
+                if patience.left() <= 0:
+                    raise StreamTimeoutError(*patience.ran_out())
+                yield
+        finally:
+            patience.end()
+        return block
 
     def _emit(self, block: bytes) -> None:
         self._hold.check()
@@ -293,9 +420,17 @@ class _Reader(abc.DisposableBase):
         except Exception as error:
             raise _Raised(error) from error
 
-    def dispose(self) -> None:
-        # On its own thread the reader is awake, and looks.
-        self._hold.cancel(wake=get_ident() != self._thread)
+    def _go_on(self) -> None:
+        """After a pause, what who asked for it has kept comes first."""
+        then, self._then = self._then, None
+        try:
+            if then is not None:
+                then()
+        except Exception as error:
+            raise _Raised(error) from error
+
+
+_ENDED = object()
 
 
 class _Raised(Exception):  # noqa: N818  # it carries the error
@@ -360,6 +495,13 @@ class _Body:
         return block
 
 
+def _read_now(rest: Rest) -> bytes | None:
+    try:
+        return rest.read(_BLOCK_BYTES)
+    except (HTTPException, OSError, ValueError) as error:
+        raise DroppedStreamError(_reason(error)) from error
+
+
 def _refusal(response: Response, read: Callable[[], bytes]) -> StatusError:
     body = _read_up_to(_BODY_BYTES, read)
     return StatusError(response.status_code, response.headers, _decoded(body, response))
@@ -405,6 +547,11 @@ def _event_stream_head(response: Response, read: Callable[[], bytes]) -> bytes:
     body = _decoded(_read_up_to(_BODY_BYTES, read, head), response)
     label = response.headers.get("Content-Type", "no content type")
     raise ProtocolError(f"the answer is not an event stream ({label})", body)
+
+
+def _is_plain(response: Response) -> bool:
+    """Whether what its socket gives is its body, but for the framing."""
+    return "Content-Encoding" not in response.headers and type(response.raw) is HTTPResponse
 
 
 def _check_encoding(response: Response) -> None:

@@ -12,19 +12,20 @@ which reader it serves now, and nobody shuts down a socket that serves another.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from http.client import HTTPResponse, IncompleteRead, RemoteDisconnected
 from io import BufferedReader, RawIOBase
 from socket import SHUT_RDWR, SocketIO, socket
+from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 from threading import RLock, local
 from typing import Any
 
-from .framing import ChunkedDecoder
+from .framing import ChunkedDecoder, Decoder, LengthDecoder, UntilCloseDecoder
 from .patience import Patience
 
-__all__ = ["Cancelled", "Hold", "watch"]
+__all__ = ["Cancelled", "Hold", "Rest", "rest_of", "watch"]
 
 _here = local()  # .hold: of the reader that works on this thread
 
@@ -132,7 +133,7 @@ class _Answer(HTTPResponse):
 
     def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
-        self._socket = sock
+        self.socket = sock
         self._chunks = ChunkedDecoder()
         hold = _hold_here()
         if hold is not None and isinstance(self.fp.raw, SocketIO):
@@ -160,6 +161,12 @@ class _Answer(HTTPResponse):
         if not lines.last:
             raise RemoteDisconnected("it closed in the middle of the headers")
 
+    def decoder(self) -> Decoder:
+        """Of what is left of the body."""
+        if self.chunked:
+            return self._chunks
+        return UntilCloseDecoder() if self.length is None else LengthDecoder(self.length)
+
     def read1(self, n: int = -1) -> bytes:
         """What is there, as soon as anything is."""
         if not self.chunked or self.fp is None:
@@ -167,7 +174,7 @@ class _Answer(HTTPResponse):
         while True:
             content = self._chunks.feed(self._received(n))
             if self._chunks.ended:
-                self._end()
+                self.end(self._chunks.rest)
             if content or self._chunks.ended:
                 return content
 
@@ -178,9 +185,9 @@ class _Answer(HTTPResponse):
             raise IncompleteRead(b"")
         return received
 
-    def _end(self) -> None:
-        if self._chunks.rest:
-            _shut_down(self._socket)  # what follows would be taken for the next answer
+    def end(self, rest: bytes) -> None:
+        if rest:
+            _shut_down(self.socket)  # what follows would be taken for the next answer
         self.close()
 
 
@@ -223,6 +230,60 @@ class _Lines:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.file, name)
+
+
+# --- the same, for who may not wait ----------------------------------------------
+
+
+class Rest:
+    """What is left of a body, taken from its socket without waiting."""
+
+    def __init__(self, answer: _Answer, decoder: Decoder) -> None:
+        # Nothing is left in its buffer, which holds less than one read may take: it can go.
+        answer.fp = answer.fp.detach()  # type: ignore[assignment]  # it is only closed
+        self._answer = answer
+        self._decoder = decoder
+        self.socket: Any = answer.socket
+        self._pending: Callable[[], int] | None = getattr(self.socket, "pending", None)
+        self._timeout = self.socket.gettimeout()
+        self.socket.setblocking(False)
+
+    @property
+    def ended(self) -> bool:
+        return self._decoder.ended
+
+    def read(self, size: int) -> bytes | None:
+        """The content of what is there, which may be b""; None where nothing is."""
+        try:
+            received = self.socket.recv(size)
+            # Nobody is told of what is decrypted already: the descriptor is not readable.
+            while self._pending is not None and (pending := self._pending()):
+                received += self.socket.recv(pending)
+        except (BlockingIOError, SSLWantReadError, SSLWantWriteError):
+            return None
+        if received:
+            return self._decoder.feed(received)
+        self._decoder.close()
+        return b""
+
+    def give_back(self, raw: Any) -> None:
+        """The socket, as it was; and, if the body came whole, the connection to its pool."""
+        with suppress(OSError):  # it was shut down
+            self.socket.settimeout(self._timeout)
+        if self.ended:
+            self._answer.end(self._decoder.rest)
+            raw.release_conn()
+
+
+def rest_of(raw: Any) -> Rest | None:
+    """What is left of the body of a urllib3 response, of which nothing is compressed; None
+    where that has ended, or its socket is out of reach: a custom adapter's, TLS in TLS."""
+    # Private, but requests itself takes the cookies from it.
+    answer = getattr(raw, "_original_response", None)
+    if not isinstance(answer, _Answer) or type(answer.socket) not in (socket, SSLSocket):
+        return None
+    decoder = answer.decoder()
+    return None if answer.fp is None or decoder.ended else Rest(answer, decoder)
 
 
 # --- urllib3's connection --------------------------------------------------------

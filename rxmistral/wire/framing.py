@@ -1,6 +1,7 @@
-"""Chunked bodies: where one ends, and what is in it.
+"""Bodies: where one ends, and what is in it.
 
-RFC 9112, 7.1 "Chunked Transfer Coding": https://www.rfc-editor.org/rfc/rfc9112#section-7.1
+RFC 9112, 6.3 "Message Body Length": https://www.rfc-editor.org/rfc/rfc9112#section-6.3
+and 7.1 "Chunked Transfer Coding": https://www.rfc-editor.org/rfc/rfc9112#section-7.1
 
 http.client decodes one chunk at a call, and servers send one token a chunk. This takes
 what the socket gave, however many chunks that is, and gives their content at once.
@@ -9,12 +10,31 @@ what the socket gave, however many chunks that is, and gives their content at on
 from __future__ import annotations
 
 import re
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
+from typing import Protocol
 
-__all__ = ["ChunkedDecoder"]
+__all__ = ["ChunkedDecoder", "Decoder", "LengthDecoder", "UntilCloseDecoder"]
 
 _PLAIN_SIZE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n").match
 _LONGEST_LINE = 65536  # bytes of a size with its extensions, or of a trailer, as http.client has it
+
+
+class Decoder(Protocol):
+    """Takes a body in any pieces and gives its content."""
+
+    @property
+    def ended(self) -> bool: ...
+    @property
+    def rest(self) -> bytes:
+        """What came after the end: it is not of this body."""
+        ...
+
+    def feed(self, data: bytes) -> bytes:
+        """The content in this piece of the body."""
+        ...
+
+    def close(self) -> None:
+        """The connection was closed: the end, or an IncompleteRead."""
 
 
 class ChunkedDecoder:
@@ -57,6 +77,11 @@ class ChunkedDecoder:
             self.rest += data[at:]
         return content[0] if len(content) == 1 else b"".join(content)
 
+    def close(self) -> None:
+        """8: "a message body [...] is incomplete if the zero-sized chunk that terminates the
+        encoding has not been received"."""
+        raise IncompleteRead(b"")
+
     def _take_whole_chunks(self, data: bytes, at: int, content: list[bytes]) -> int:
         """Nearly all chunks come whole and plain: take them without a look at each line."""
         while (plain := _PLAIN_SIZE(data, at)) is not None:
@@ -98,3 +123,41 @@ class ChunkedDecoder:
         self._left = int(size, 16)
         self._in_chunk = self._left > 0
         self._in_trailers = self._left == 0
+
+
+class LengthDecoder:
+    """Of a body after a Content-Length."""
+
+    def __init__(self, length: int) -> None:
+        self.rest = b""
+        self._left = length  # bytes
+
+    @property
+    def ended(self) -> bool:
+        return self._left <= 0
+
+    def feed(self, data: bytes) -> bytes:
+        content = data[: self._left]
+        self.rest += data[self._left :]
+        self._left -= len(content)
+        return content
+
+    def close(self) -> None:
+        """8: "a response [...] is incomplete if the number of bytes received is less than
+        the value given"."""
+        raise IncompleteRead(b"", self._left)
+
+
+class UntilCloseDecoder:
+    """Of a body that nothing ends but the connection; 6.3: "there is no way to distinguish
+    a successfully completed [one] from a partially received [one]"."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self.rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        return data
+
+    def close(self) -> None:
+        self.ended = True

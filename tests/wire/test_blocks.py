@@ -32,7 +32,9 @@ from rxmistral.errors import (
 from rxmistral.stream import Stream
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.blocks import Request, open_session, post
+from rxmistral.wire.blocks import READERS, Request, open_session, post
+
+pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 
 BODY = [b"data: one\n\n", b"data: two\n\n"]
 ANSWER: Script = [steps.raw(*BODY)]

@@ -1,14 +1,14 @@
-"""A chunked body gives its content, and its end, however it is cut."""
+"""A body gives its content, and its end, however it is cut."""
 
 from __future__ import annotations
 
-from http.client import HTTPException
+from http.client import HTTPException, IncompleteRead
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.wire.framing import ChunkedDecoder
+from rxmistral.wire.framing import ChunkedDecoder, LengthDecoder, UntilCloseDecoder
 
 BODIES: list[tuple[bytes, bytes, bytes]] = [
     (b"0\r\n\r\n", b"", b""),
@@ -78,3 +78,35 @@ def test_any_chunks_in_any_pieces(chunks: list[bytes], data: st.DataObject) -> N
     cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=8)))
     pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
     assert fed(pieces) == (b"".join(chunks), True, b"")
+
+
+def test_a_chunked_body_that_is_cut_off_is_incomplete() -> None:
+    decoder = ChunkedDecoder()
+    decoder.feed(b"5\r\nhello\r\n")
+    with pytest.raises(IncompleteRead):
+        decoder.close()
+
+
+@given(st.binary(max_size=20), st.binary(max_size=5), st.integers(0, 25))
+def test_a_length_gives_so_many_bytes(body: bytes, rest: bytes, cut: int) -> None:
+    decoder = LengthDecoder(len(body))
+    whole = body + rest
+    assert decoder.feed(whole[:cut]) + decoder.feed(whole[cut:]) == body
+    assert decoder.ended
+    assert decoder.rest == rest
+
+
+def test_a_length_that_is_not_reached_is_incomplete() -> None:
+    decoder = LengthDecoder(3)
+    assert decoder.feed(b"ab") == b"ab"
+    assert not decoder.ended
+    with pytest.raises(IncompleteRead):
+        decoder.close()
+
+
+def test_where_nothing_says_how_long_it_is_the_end_is_where_it_closes() -> None:
+    decoder = UntilCloseDecoder()
+    assert decoder.feed(b"ab") == b"ab"
+    assert not decoder.ended
+    decoder.close()
+    assert decoder.ended
