@@ -820,4 +820,5 @@ def test_an_outcome_counts_the_requests_of_all_prompts(operator: Operator) -> No
 
 
 def readers() -> list[threading.Thread]:
-    return [each for each in threading.enumerate() if each.name == "rxmistral-reader"]
+    names = ("rxmistral-reader", "rxmistral-pump")
+    return [each for each in threading.enumerate() if each.name in names]
