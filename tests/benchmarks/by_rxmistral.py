@@ -42,6 +42,10 @@ def open_client(url: str) -> Mistral:
     return Mistral(server_url=url)
 
 
+def open_sharing_client(url: str) -> Mistral:
+    return Mistral(server_url=url, reader="shared")
+
+
 def ask(pipe: str, client: Mistral) -> Stream[Any]:
     answer = client.chat.stream(model=MODEL, messages=[UserMessage(content=PROMPT)])
     stream: Stream[Any] = answer.pipe(*PIPES[pipe])
@@ -78,12 +82,16 @@ async def sleeping_loop(client: Mistral, take: Take) -> None:
         await asyncio.sleep(PAUSE)
 
 
+def ways(pipe: str, open_client: Callable[[str], Mistral]) -> dict[str, Way]:
+    many = partial(subscribe_many, pipe)
+    return {
+        f"subscribe, {pipe}": Way(open_client, partial(subscribe, pipe), many),
+        f"for, {pipe}": Way(open_client, partial(loop, pipe)),
+        f"async for, {pipe}": Way(open_client, partial(async_loop, pipe)),
+    }
+
+
 WAYS = {"async for, sleeping": Way(open_client, sleeping_loop)}
 for _pipe in PIPES:
-    WAYS |= {
-        f"subscribe, {_pipe}": Way(
-            open_client, partial(subscribe, _pipe), partial(subscribe_many, _pipe)
-        ),
-        f"for, {_pipe}": Way(open_client, partial(loop, _pipe)),
-        f"async for, {_pipe}": Way(open_client, partial(async_loop, _pipe)),
-    }
+    WAYS |= ways(_pipe, open_client)
+    WAYS |= {f"{name}, shared": way for name, way in ways(_pipe, open_sharing_client).items()}

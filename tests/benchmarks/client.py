@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import resource
 import sys
 import time
@@ -113,12 +114,12 @@ class Measure:
         streams never end, and go with the process."""
         self._read(warm, drop)
         paced = Paced(streams)
-        before = proportional()
+        before = anonymous()
         client = self._way.open(url)
         Thread(target=read_many, args=(self._way, client, streams, paced.take)).start()
         paced.wait_for_all()
         time.sleep(settle)
-        memory = proportional() - before - paced.latencies.itemsize * len(paced.latencies)
+        memory = anonymous() - before - paced.latencies.itemsize * len(paced.latencies)
         return {
             **paced.watch(seconds),
             "memory": memory / streams,
@@ -176,10 +177,10 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def proportional() -> int:
-    """Bytes; what is shared with other processes counts in part."""
+def anonymous() -> int:
+    """Bytes that are of no file: what other processes do changes nothing about them."""
     rollup = Path("/proc/self/smaps_rollup").read_text()
-    return next(int(line.split()[1]) for line in rollup.splitlines() if line[:4] == "Pss:") * 1024
+    return int(re.findall(r"\nAnonymous: *(\d+) kB", rollup)[0]) * 1024
 
 
 def status(name: str) -> str:

@@ -24,14 +24,16 @@ import math
 import os
 import platform
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple
 
 import coldstart
-from parent import Client, Clock, Reader, Server, clients
+from parent import HERE, Client, Clock, Reader, Server, clients
 
 Rows = dict[str, dict[str, Any]]
 
@@ -157,9 +159,12 @@ def first(server: Server, size: Size) -> Rows:
 
 STREAMS = (20, 300, 1000)
 _SETTLE = 1.0  # seconds after the last stream has begun
+PACED_WAYS = [
+    f"{face}, text{reader}" for reader in ("", ", shared") for face in ("async for", "subscribe")
+]
 PACED = [
     *[(SOCKET, count) for count in STREAMS],
-    *[(Reader("rxmistral", f"{face}, text"), count) for face in ("async for", "subscribe") for count in STREAMS],
+    *[(Reader("rxmistral", way), count) for way in PACED_WAYS for count in STREAMS],
     *[(Reader(name, "async for"), 20) for name in ("mistralai", "openai")],
     (Reader("mistralai", "async for"), 50),
     (Reader("openai", "async for"), 150),
@@ -319,8 +324,8 @@ def growth_bars(rows: Rows) -> list[Bar]:
 
 def paced_bars(rows: Rows) -> list[Bar]:
     bars = []
-    for face in ("async for", "subscribe"):
-        name, row = f"paced, {face}", f"rxmistral: {face}, text"
+    for way in PACED_WAYS:
+        name, row = f"paced, {way}", f"rxmistral: {way}"
         for peer, times in (("mistralai", 12), ("openai", 5)):
             if f"{peer}: async for, 20 streams" in rows:
                 theirs = _carried(rows, f"{peer}: async for, 20 streams", "CPU us/chunk")
@@ -419,8 +424,20 @@ def machine() -> dict[str, Any]:
         "system": platform.platform(),
         "cores": os.cpu_count(),
         "load": os.getloadavg(),
+        "revision": _revision(),
         "versions": {name: _version(name) for name in names},
     }
+
+
+def _revision() -> str | None:
+    """With "+" where the tree has changes: it is the tree that is measured."""
+    command = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+"]
+    try:
+        return subprocess.run(
+            command, check=True, stdout=PIPE, stderr=DEVNULL, text=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None  # no clone
 
 
 def _version(name: str) -> str | None:
