@@ -7,13 +7,20 @@
     ├── AllFailedError            of several streams none brought an answer: .errors
     ├── InvalidAnswerError        it is whole, but not the value asked for: .type .reason .text
     ├── GuardError                the text matched what it must not: .position
+    ├── LogError                  a log of answers does not do what it should
+    │   ├── LogUnavailableError     its broker is away: .seconds
+    │   ├── UnknownRunError         it has no such run: .run_id
+    │   └── FencedError             another producer writes this run: .run_id
     └── StreamError               the answer began and then broke; what was emitted stands: .partial
         ├── ProtocolError           it is not an event stream, or one event is too large
         ├── ChunkError              an event does not hold a chunk: .data, and msgspec's path
         ├── ReportedError           the service reported an error inside the stream
         ├── StreamTimeoutError      a clock ran out: .clock .seconds; also a TimeoutError
         ├── DroppedStreamError      the connection broke
-        └── IncompleteStreamError   it ended with neither a finish_reason nor [DONE]
+        ├── IncompleteStreamError   it ended with neither a finish_reason nor [DONE]
+        ├── StoppedError            it was stopped, for all who read it
+        ├── LaggedError             this reader was too slow, or came too late: .missed
+        └── LostProducerError       who wrote it died without a word: .run_id .seconds
 
 The upper split answers the two questions of whoever catches one: may I ask again,
 and is what I have still good?  Calling the library wrongly raises a builtin
@@ -36,17 +43,24 @@ __all__ = [
     "AllFailedError",
     "ChunkError",
     "DroppedStreamError",
+    "FencedError",
     "GuardError",
     "IncompleteStreamError",
     "InvalidAnswerError",
+    "LaggedError",
+    "LogError",
+    "LogUnavailableError",
+    "LostProducerError",
     "MistralError",
     "ProtocolError",
     "ReportedError",
     "RequestError",
     "RequestTimeoutError",
     "StatusError",
+    "StoppedError",
     "StreamError",
     "StreamTimeoutError",
+    "UnknownRunError",
 ]
 
 E = TypeVar("E", bound=BaseException)
@@ -229,6 +243,83 @@ class GuardError(MistralError):
         return f"the text was stopped before a match at character {self.position}"
 
 
+# --- a log that fails -------------------------------------------------------------
+
+
+class LogError(MistralError):
+    """A log of answers does not do what it should: what `to_log` writes cannot be kept,
+    or what `from_log` reads cannot be had.
+
+    Raised itself where the broker refuses: `reason` is what it said. The answer is not
+    hurt by it: who runs it receives all of it, and this in place of the completion.
+    """
+
+    __match_args__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the log failed: {self.reason}"
+
+
+class LogUnavailableError(LogError):
+    """The broker of a log was away for longer than it may be.
+
+    What was written before is there when it comes back.
+
+    Attributes:
+        reason: What the last try met.
+        seconds: How long it was waited for.
+    """
+
+    __match_args__ = ("reason", "seconds")
+
+    def __init__(self, reason: str, seconds: float) -> None:
+        super().__init__(reason)
+        self.args = (reason, seconds)
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return f"the log was away for {self.seconds:g} s: {self.reason}"
+
+
+class UnknownRunError(LogError):
+    """The log has no run with this id: nobody has begun it yet, or it has expired.
+
+    Attributes:
+        run_id: The id.
+    """
+
+    __match_args__ = ("run_id",)
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return f"the log has no run {self.run_id!r}"
+
+
+class FencedError(LogError):
+    """Another producer writes the run with this id, or has ended it: this one is fenced
+    out, and nothing that it wrote from then on is in the log.
+
+    Attributes:
+        run_id: The id.
+    """
+
+    __match_args__ = ("run_id",)
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+    def __str__(self) -> str:
+        return f"another producer has the run {self.run_id!r}"
+
+
 # --- a broken answer -------------------------------------------------------------
 
 
@@ -363,6 +454,59 @@ class IncompleteStreamError(StreamError):
         return (
             "the answer ended with neither a finish_reason nor [DONE]; it may be cut short "
             "(accept_clean_end=True takes such an end for an end)"
+        )
+
+
+class StoppedError(StreamError):
+    """The answer was stopped for all who read it: by `stop()`, or because nobody had
+    watched it for as long as its `linger` says.
+
+    Not who leaves alone, by `dispose()` or `break`: he is told nothing.
+    """
+
+    def __str__(self) -> str:
+        return "the answer was stopped, for all who read it"
+
+
+class LaggedError(StreamError):
+    """This reader was too slow, or came too late: what it would have to take next is no
+    longer kept. The answer goes on, and its other readers with it.
+
+    Give more `max_items`, or say what is to be done with who is slow.
+
+    Attributes:
+        missed: How many items are gone.
+    """
+
+    __match_args__ = ("missed",)
+
+    def __init__(self, missed: int) -> None:
+        super().__init__(missed)
+        self.missed = missed
+
+    def __str__(self) -> str:
+        return f"this reader is too far behind: {self.missed} items are no longer kept"
+
+
+class LostProducerError(StreamError):
+    """Who wrote this run into its log died without a word: no sign of life came for as
+    long as its lease says. What was written stands; nobody will write more.
+
+    Attributes:
+        run_id: The run.
+        seconds: How long the lease was.
+    """
+
+    __match_args__ = ("run_id", "seconds")
+
+    def __init__(self, run_id: str, seconds: float) -> None:
+        super().__init__(run_id, seconds)
+        self.run_id = run_id
+        self.seconds = seconds
+
+    def __str__(self) -> str:
+        return (
+            f"the producer of the run {self.run_id!r} gave no sign of life for {self.seconds:g} s"
         )
 
 

@@ -16,17 +16,24 @@ from rxmistral import (
     AllFailedError,
     ChunkError,
     DroppedStreamError,
+    FencedError,
     GuardError,
     IncompleteStreamError,
     InvalidAnswerError,
+    LaggedError,
+    LogError,
+    LogUnavailableError,
+    LostProducerError,
     MistralError,
     ProtocolError,
     ReportedError,
     RequestError,
     RequestTimeoutError,
     StatusError,
+    StoppedError,
     StreamError,
     StreamTimeoutError,
+    UnknownRunError,
 )
 from rxmistral.errors import excerpt, read_report, redacted, reported_error
 
@@ -80,6 +87,16 @@ EACH: list[tuple[MistralError, str]] = [
         "the answer ended with neither a finish_reason nor [DONE]; it may be cut short "
         "(accept_clean_end=True takes such an end for an end)",
     ),
+    (LogError("READONLY"), "the log failed: READONLY"),
+    (LogUnavailableError("refused", 2.5), "the log was away for 2.5 s: refused"),
+    (UnknownRunError("r1"), "the log has no run 'r1'"),
+    (FencedError("r1"), "another producer has the run 'r1'"),
+    (StoppedError(), "the answer was stopped, for all who read it"),
+    (LaggedError(3), "this reader is too far behind: 3 items are no longer kept"),
+    (
+        LostProducerError("r1", 10.0),
+        "the producer of the run 'r1' gave no sign of life for 10 s",
+    ),
 ]
 names = pytest.mark.parametrize(
     ("error", "text"), EACH, ids=[f"{type(error).__name__}-{at}" for at, (error, _) in enumerate(EACH)]
@@ -103,6 +120,13 @@ names = pytest.mark.parametrize(
         (StreamTimeoutError, [StreamError, TimeoutError]),
         (DroppedStreamError, [StreamError]),
         (IncompleteStreamError, [StreamError]),
+        (LogError, [MistralError]),
+        (LogUnavailableError, [LogError]),
+        (UnknownRunError, [LogError]),
+        (FencedError, [LogError]),
+        (StoppedError, [StreamError]),
+        (LaggedError, [StreamError]),
+        (LostProducerError, [StreamError]),
     ],
 )
 def test_the_tree_is_the_one_that_is_drawn(

@@ -31,6 +31,7 @@ from ..errors import (
     ReportedError,
     RequestTimeoutError,
     StatusError,
+    StoppedError,
     StreamTimeoutError,
 )
 from ..models import ChatCompletionResponse, CompletionEvent, UsageInfo
@@ -211,6 +212,7 @@ _STATUSES: dict[type[Exception], Status] = {
     DroppedStreamError: "dropped",
     IncompleteStreamError: "truncated",
     ReportedError: "reported",
+    StoppedError: "cancelled",
 }
 
 
