@@ -6,16 +6,16 @@ last he saw, and gets what came after it, once and in order.
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 import msgspec
 
-from .stream import Stream
+if TYPE_CHECKING:  # stream itself makes what can be read again
+    from .stream import Stream
 
 __all__ = ["Entry", "Resumable"]
 
 T = TypeVar("T")
-T_co = TypeVar("T_co", covariant=True)
 
 
 class Entry(msgspec.Struct, Generic[T], frozen=True):
@@ -31,10 +31,10 @@ class Entry(msgspec.Struct, Generic[T], frozen=True):
     item: T
 
 
-class Resumable(Protocol[T_co]):
+class Resumable(Protocol[T]):
     """A run that can be read from any of its items on."""
 
-    def entries(self, after: int = 0) -> Stream[Entry[T_co]]:
+    def entries(self, after: int = 0) -> Stream[Entry[T]]:
         """All items after the one with this id, and their ids: what there is at once, and
         then what comes; after the end, too.
 
