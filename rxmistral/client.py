@@ -84,11 +84,12 @@ class Mistral:
         accept_clean_end: Take any clean end of an answer for an end, for servers that
             send neither a finish_reason nor `[DONE]`.
         max_event_bytes: The largest event allowed, in bytes.
-        reader: Who reads the answers, once they have begun. "thread": each a thread of its
-            own, on which the callbacks and operators of its pipe run. "shared": one thread
-            for all of them, and theirs run on it, so they should return soon. A callback
-            that does not holds the others up for a tenth of a second at most, and has its
-            stream's thread to itself from then on. Made for hundreds of streams at once.
+        reader: Who reads the answers, once they have begun, and runs the operators and
+            callbacks of their pipes. "shared": one thread for all of them; who is slow in
+            a callback, or stuck, holds the others up once, for a tenth of a second at
+            most, and has a thread of his own from then on. "thread": each a thread of its
+            own from the beginning, which costs twice the CPU and memory. None: "shared",
+            but on Windows "thread".
     """
 
     def __init__(

@@ -16,7 +16,7 @@ import trustme
 from faces import FACES, Face, eventually
 from hypothesis import settings
 
-from rxmistral.wire.blocks import READERS, post
+from rxmistral.wire.blocks import DEFAULT_READER, READERS, post
 
 # The same examples at each run, so that a change is what makes one fail; and none fails
 # for taking long on a loaded machine. HYPOTHESIS_PROFILE=explore looks for new ones.
@@ -26,7 +26,7 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 # Who reads where neither the test nor its module says so.
-READER = os.environ.get("RXMISTRAL_TEST_READER", "thread")
+READER = os.environ.get("RXMISTRAL_TEST_READER", DEFAULT_READER)
 assert READER in READERS
 
 

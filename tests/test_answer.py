@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from faces import BOUND, eventually, run
+from faces import BOUND, Face, eventually, run
 from reactivex import operators as ops
 
-from rxmistral import Mistral, RequestError, StatusError, UserMessage, text
+from rxmistral import Mistral, ReportedError, RequestError, StatusError, UserMessage, text
 from rxmistral.answer import EventStream, EventStreamAsync
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire.blocks import READERS
@@ -451,3 +451,37 @@ def test_what_is_subscribed_to_an_open_stream_can_be_disposed(client: Client) ->
         subscription.dispose()
         assert server.requests[0].wait_closed()
         assert eventually(lambda: not [t for t in threading.enumerate() if "attached" in t.name])
+
+
+# --- the connection that an answer leaves ---
+
+ENDINGS: dict[str, Script] = {
+    "completed": ANSWER,
+    "no [DONE]": ANSWER[:-1],
+    "reported": ["Hel", steps.error("overloaded"), steps.done()],
+    "reported at once": [steps.error("overloaded")],
+    "reported by finishing": ["Hel", steps.finish("error"), steps.done()],
+    "truncated": ["Hel"],
+    "refused": [steps.status(429, body={"message": "slow down"})],
+    "no event stream": [steps.status(200, body="<html>")],
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_the_next_answer_comes_over_the_same_connection(
+    client: Client, read: Face, ending: str
+) -> None:
+    with ScriptedServer(lambda _: ENDINGS[ending]) as server:
+        asking = client(server)
+        for _ in range(3):
+            read(ask(asking))
+        assert (len(server.requests), server.connections) == (3, 1)
+
+
+def test_an_error_that_is_reported_does_not_wait_for_a_body_without_an_end(
+    client: Client, read: Face
+) -> None:
+    script = ["Hel", steps.error("overloaded"), steps.hang()]
+    with ScriptedServer(script) as server:
+        assert isinstance(read(ask(client(server)))[-1], ReportedError)
+        assert server.wait_idle(BOUND)

@@ -37,7 +37,7 @@ from .totals import ResponseBuilder
 __all__ = ["CompletionDecoder", "completions", "completions_into"]
 
 _DONE = "[DONE]"
-_AFTER_DONE = 0.25  # seconds that the body may take to end after [DONE]
+_AFTER_DONE = 0.25  # seconds that the body may take to end after [DONE], or a reported error
 
 _decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
 
@@ -300,7 +300,8 @@ def completions(
     Completes: when the source ends after `[DONE]` or a finish_reason; a quarter of a
         second after `[DONE]` if it does not, as on a connection that is kept open.
     Errors: `ChunkError` for an event without a chunk, `ReportedError` for an error of
-        the service, `IncompleteStreamError` for an end too early. Every `StreamError`,
+        the service (when the source ends, or a quarter of a second later), and
+        `IncompleteStreamError` for an end too early. Every `StreamError`,
         the source's too, is given its `partial`.
 
     >>> import reactivex
@@ -333,33 +334,36 @@ def completions_into(
             def on_next(event: ServerSentEvent) -> None:
                 try:
                     completion = feed(event)
+                except ReportedError as report:
+                    lingering.begin(closing(report))
+                    return
                 except StreamError as error:
-                    fail(error)
+                    observer.on_error(closing(error))
                     return
                 if completion is not None:
                     emit(completion)
                 if decoder.report is not None:
-                    fail(decoder.report)
+                    lingering.begin(closing(decoder.report))
                 elif decoder.done:
                     lingering.begin()
 
             def on_error(error: Exception) -> None:
-                if decoder.done:
+                if lingering.begun:
                     lingering.end()
                 else:
-                    fail(error)
+                    observer.on_error(closing(error))
 
             def on_completed() -> None:
-                if decoder.ended or accept_clean_end:
+                if lingering.begun or decoder.ended or accept_clean_end:
                     lingering.end()
                 else:
-                    fail(IncompleteStreamError())
+                    observer.on_error(closing(IncompleteStreamError()))
 
-            def fail(error: Exception) -> None:
+            def closing(error: Exception) -> Exception:
                 decoder.closed = True
                 if isinstance(error, StreamError):
                     error.partial = decoder.received.response(with_unfinished=True)
-                observer.on_error(error)
+                return error
 
             return CompositeDisposable(
                 source.subscribe(on_next, on_error, on_completed, scheduler=scheduler), lingering

@@ -20,11 +20,11 @@ _AFTER_FINISH = 1.0  # seconds that the body may take to end after the finish_re
 
 
 class Lingering(abc.DisposableBase):
-    """Completes an observer that has all it wants, but not before its source has ended.
+    """Ends an observer that has all it wants, but not before its source has ended.
 
     A body that was read to its end leaves a connection that the next request can use,
-    and completing only then makes sure that it does. In nearly every answer the rest
-    is there already; where it does not come within `seconds`, completion does.
+    and ending only then makes sure that it does. In nearly every answer the rest is
+    there already; where it does not come within `seconds`, the end does.
     """
 
     def __init__(
@@ -36,15 +36,17 @@ class Lingering(abc.DisposableBase):
         self._observer = observer
         self._seconds = seconds
         self._scheduler = scheduler or TimeoutScheduler.singleton()
-        self._begun = False
+        self.begun = False
+        self._error: Exception | None = None
         self._timer = SingleAssignmentDisposable()
         self._ended = Lock()  # taken once, by the source's end or by the timer
 
-    def begin(self) -> None:
-        """The observer has all it wants."""
-        if self._begun:
+    def begin(self, error: Exception | None = None) -> None:
+        """The observer has all it wants; it is to complete, or to end with this error."""
+        if self.begun:
             return
-        self._begun = True
+        self.begun = True
+        self._error = error
         self._timer.disposable = self._scheduler.schedule_relative(
             self._seconds, lambda *_: self.end()
         )
@@ -53,7 +55,10 @@ class Lingering(abc.DisposableBase):
         """The source has ended, or the time is up."""
         if self._ended.acquire(blocking=False):
             self._timer.dispose()
-            self._observer.on_completed()
+            if self._error is None:
+                self._observer.on_completed()
+            else:
+                self._observer.on_error(self._error)
 
     def dispose(self) -> None:
         self._timer.dispose()

@@ -1,6 +1,6 @@
 """Request to blocks: the only I/O, and the only module that knows requests.
 
-One subscription is one request on one thread of its own, the reader:
+One subscription is one request, sent on a thread of its own, the reader:
 
     send ──▶ follow redirects ──▶ judge the answer ──▶ read block after block ──▶ end
                                      │ status not 200: StatusError
@@ -9,15 +9,16 @@ One subscription is one request on one thread of its own, the reader:
 It can be stopped at any moment from any thread while it is blocked in a system call;
 how is told in `connection`.
 
-Or the thread ends with the first block, and the rest is read by one thread for all
-answers; which is told in `pump`. The work is the same: a generator, which yields where it
-would have to wait. On a thread of its own it waits, and never yields.
+The thread ends with the first block, and the rest is read by one thread for all answers,
+which is told in `pump`; or it reads to the end. The work is the same: a generator, which
+yields where it would have to wait. On a thread of its own it waits, and never yields.
 """
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from http.client import BadStatusLine, HTTPException, IncompleteRead
@@ -68,7 +69,8 @@ READ_TIMEOUT = 60.0  # seconds
 
 Reader: TypeAlias = Literal["thread", "shared"]
 READERS: tuple[Reader, ...] = get_args(Reader)
-DEFAULT_READER: Reader = "thread"
+# Windows waits for 512 sockets at once and no more.
+DEFAULT_READER: Reader = "thread" if sys.platform == "win32" else "shared"
 
 _SOON = 0.001  # seconds; what has no time left finds that out for itself
 _BLOCK_BYTES = 64 * 1024
@@ -95,9 +97,8 @@ def blocks(
 ) -> Stream[bytes]:
     """A request into the blocks of bytes that its answer's body comes in.
 
-    Cold: each subscription sends the request and reads the answer on a thread of its
-    own, or from the first block on on a shared one. Disposing is safe from any thread and never blocks: it shuts the socket down,
-    before the headers and after. When the body was read to its end the connection goes
+    Cold: each subscription sends the request on a thread of its own. Disposing is safe
+    from any thread and never blocks: it shuts the socket down, before the headers and after. When the body was read to its end the connection goes
     back to the session, before completion or error is emitted.
 
     Args:
@@ -114,7 +115,8 @@ def blocks(
             subscriber's callback raised, or None.
         reader: "thread" reads the body on the thread that sent the request, "shared" on
             one with all others that are "shared", where that can be: a compressed body,
-            or one of a custom adapter, is read on its own thread. None: "thread".
+            or one of a custom adapter, is read on its own thread. None: "shared", but on
+            Windows "thread".
 
     Emits: blocks as the socket gave them, decompressed; never an empty one.
     Errors: `RequestError` and `RequestTimeoutError` before the headers, `StatusError`
@@ -389,28 +391,28 @@ class _Reader(abc.DisposableBase):
 
     def _emit_rest(self, rest: Rest) -> Generator[None, None, None]:
         """The same, without waiting."""
+        patience = self._patience
         while not rest.ended:
             self._hold.check()
-            block = yield from self._wait_for_block(rest)
+            patience.begin()
+            try:
+                yield
+                while (block := _read_now(rest)) is None:
+                    self._hold.check()
+                    if patience.left() <= 0:
+                        raise StreamTimeoutError(*patience.ran_out())
+                    yield
+            finally:
+                patience.end()
             self._emit(block)
-            while self.paused:
-                self._hold.check()
-                yield
-            self._go_on()
+            if self.paused or self._then is not None:
+                yield from self._stay_paused()
 
-    def _wait_for_block(self, rest: Rest) -> Generator[None, None, bytes]:
-        patience = self._patience
-        patience.begin()
-        try:
+    def _stay_paused(self) -> Generator[None, None, None]:
+        while self.paused:
+            self._hold.check()
             yield
-            while (block := _read_now(rest)) is None:
-                self._hold.check()
-                if patience.left() <= 0:
-                    raise StreamTimeoutError(*patience.ran_out())
-                yield
-        finally:
-            patience.end()
-        return block
+        self._go_on()
 
     def _emit(self, block: bytes) -> None:
         self._hold.check()

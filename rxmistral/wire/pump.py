@@ -9,10 +9,15 @@ when its time has run out, or when somebody schedules it. Who is stepped for not
 and waits again, so it does no harm to step too often.
 
 What is emitted runs the subscriber's callbacks, and all flows wait for them. One that
-returns soon is no matter; for the others there is a guard. It finds a step that lasts
-longer than _STALL, and lets another loop on another thread take over all flows but that
-one. So the thread that is held up is left alone with the flow that holds it up, as if that
-had had a thread of its own from the beginning, and the others go on.
+returns soon is no matter; the others get a thread of their own, as if they had had it from
+the beginning:
+
+    slow    two steps in a row took longer than _SLOW: another loop takes that flow over
+    stuck   a step lasts longer than _STALL, which a guard finds: another loop takes over
+            all flows but that one
+
+Whoever waits on another thread for what is emitted is woken when all flows that were ready
+have been stepped: the two threads would fight for the interpreter in between.
 
 A selector is touched by the thread of its loop only; `flows` and what is scheduled, by any,
 under the pump's lock. A thread lives as long as it has flows.
@@ -23,6 +28,7 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 from selectors import EVENT_READ, DefaultSelector
@@ -38,6 +44,7 @@ __all__ = ["Flow", "Pump"]
 _TICK = 0.05  # seconds between two looks at the clocks of all flows, at least
 _LONG = 60.0  # seconds between two, at most
 _STALL = 0.05  # seconds between two looks of the guard: who is in one step at both is stuck
+_SLOW = 0.005  # seconds of a step; as long as a thread may keep the interpreter to itself
 
 
 class Flow(Pausable, Protocol):
@@ -121,13 +128,39 @@ class Pump:
                 self._loop = None
             return True
 
+    def leads(self, loop: _Loop) -> bool:
+        """Whether it is the one that serves all but the slow and the stuck."""
+        return self._loop is loop
+
+    def isolate(self, flow: Flow, loop: _Loop) -> None:
+        """Have a loop of its own take over a flow that this one steps; on its thread."""
+        with self.lock:
+            if not self.leads(loop) or len(loop.flows) == 1:
+                return
+            own = self._hand_over(flow, loop, _Loop(self))
+        loop.unwatch(flow)
+        try:
+            own.start()
+        except RuntimeError:  # no thread can be started: it stays
+            with self.lock:
+                self._hand_over(flow, own, loop)
+            own.close()
+
+    def _hand_over(self, flow: Flow, giver: _Loop, taker: _Loop) -> _Loop:
+        giver.flows.discard(flow)
+        self._loops[flow] = taker
+        taker.call(flow)
+        return taker
+
     def displace(self, loop: _Loop, step: int) -> None:
         """Have another loop take over what a loop that is stuck in this step has beside it."""
+        loop.ring_bells()
         with self.lock:
             stuck = loop.stepping
-            if stuck is None or loop.steps != step or self._loop is not loop:
+            if stuck is None or loop.steps != step or not self.leads(loop):
                 return
             others, loop.flows = loop.flows - {stuck}, {stuck}
+            loop.lost = bool(others)
             self._loop = successor = _Loop(self) if others else None
             for flow in others:
                 del self._loops[flow]
@@ -143,6 +176,7 @@ class _Loop:
         self.flows: set[Flow] = set()
         self.stepping: Flow | None = None
         self.steps = 0
+        self.lost = False  # flows, to another loop, that are watched here
         self._pump = pump
         self._thread: Thread | None = None
         self._watched: dict[Flow, int] = {}  # and the descriptors of their sockets
@@ -152,6 +186,8 @@ class _Loop:
         self._selector = DefaultSelector()
         self._bell, self._button = socketpair()
         self._rung = False
+        self._slow: set[Flow] = set()  # whose latest step was
+        self._bells: deque[Callable[[], object]] = deque()
         self._selector.register(self._bell, EVENT_READ)
 
     def start(self) -> None:
@@ -179,8 +215,9 @@ class _Loop:
             self._button.send(b"!")
 
     def run(self) -> None:
-        with suppress(RuntimeError):  # no thread can be started: it goes without
-            Thread(target=self._guard, name="rxmistral-guard", daemon=True).start()
+        if self._pump.leads(self):
+            with suppress(RuntimeError):  # no thread can be started: it goes without
+                Thread(target=self._guard, name="rxmistral-guard", daemon=True).start()
         try:
             while not self._pump.retire(self):
                 self._wait_and_step()
@@ -194,16 +231,25 @@ class _Loop:
         self._button.close()
 
     def _wait_and_step(self) -> None:
-        for key, _ in self._selector.select(max(0.0, self._look_at - monotonic())):
+        ready = self._selector.select(max(0.0, self._look_at - monotonic()))
+        emitting.bells = self._bells if len(self.flows) > 1 else None
+        for key, _ in ready:
             if key.data is not None:
                 self._step(key.data)
             else:
                 self._hear()
         while self._scheduled:
             self._step(self._scheduled.popleft())
-        if len(self._watched) > len(self.flows):
-            self._unwatch_displaced()
         self._look_at_clocks()
+        self.ring_bells()
+        if self.lost:
+            self._unwatch_lost()
+
+    def ring_bells(self) -> None:
+        """Wake who waits for what was emitted; from any thread."""
+        with suppress(IndexError):  # empty: two threads may do this at once
+            while True:
+                self._bells.popleft()()
 
     def _hear(self) -> None:
         with self._pump.lock:
@@ -217,6 +263,7 @@ class _Loop:
         self.steps += 1
         self.stepping = flow
         emitting.source = flow
+        began = monotonic()
         try:
             more = flow.step()
         except BaseException:  # of a callback: it ends what it was called for, not the others
@@ -228,11 +275,24 @@ class _Loop:
             with self._pump.lock:  # not while another loop takes over what is not stepping
                 self.stepping = None
         if not more:
+            self._slow.discard(flow)
             self._pump.forget(flow)
-        elif flow.paused:
+            return
+        if flow.paused:
             self.unwatch(flow)
         elif flow not in self._watched:
             self._watch(flow)
+        if monotonic() - began > _SLOW:
+            self._note_slow(flow)
+        elif self._slow:
+            self._slow.discard(flow)
+
+    def _note_slow(self, flow: Flow) -> None:
+        if flow in self._slow:
+            self._slow.discard(flow)
+            self._pump.isolate(flow, self)
+        else:
+            self._slow.add(flow)
 
     def _watch(self, flow: Flow) -> None:
         self._watched[flow] = descriptor = flow.fileno()
@@ -243,7 +303,8 @@ class _Loop:
         if descriptor is not None:
             self._selector.unregister(descriptor)
 
-    def _unwatch_displaced(self) -> None:
+    def _unwatch_lost(self) -> None:
+        self.lost = False
         for flow in self._watched.keys() - self.flows:
             self.unwatch(flow)
 
@@ -267,7 +328,7 @@ class _Loop:
 
     def _guard(self) -> None:
         seen = 0
-        while not self._retired.wait(_STALL):
+        while not self._retired.wait(_STALL) and self._pump.leads(self):
             step = self.steps
             if step == seen and self.stepping is not None:
                 self._pump.displace(self, step)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -135,6 +136,17 @@ def test_a_callback_that_blocks_holds_up_nobody_else() -> None:
         go_on.set()
         assert ended.wait(BOUND)
         assert b"".join(came) == BODY
+
+
+def test_a_callback_that_is_slow_each_time_gets_a_thread_of_its_own() -> None:
+    pieces: Script = [each for _ in range(4) for each in (steps.raw(b": \n\n"), steps.wait(0.01))]
+    with ScriptedServer(by_path(slow=[*pieces, steps.hang()], other=SILENT)) as server:
+        other = ask(server, "/other").subscribe()
+        slow = ask(server, "/slow").subscribe(lambda _: time.sleep(0.02))
+        assert eventually(lambda: len(named("rxmistral-pump")) == 2)
+        assert len(named("rxmistral-guard")) == 1
+        slow.dispose()
+        other.dispose()
 
 
 def test_many_that_block_each_have_a_thread_in_the_end() -> None:
