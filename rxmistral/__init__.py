@@ -10,6 +10,9 @@ be subscribed to, looped over and awaited, `wire` is HTTP and Server-Sent Events
 can go wrong, and `testing` is a server that answers as scripted.
 """
 
+from typing import TYPE_CHECKING
+
+from . import operators
 from .answer import EventStream, EventStreamAsync
 from .client import Chat, Mistral, __version__
 from .errors import (
@@ -82,42 +85,44 @@ from .models import (
     UsageInfo,
     UserMessage,
 )
-from .operators import (
-    CodeBlock,
-    Outcome,
-    SentenceSegmenter,
-    SpanSegmenter,
-    StringSegmenter,
-    answered,
-    coalesced,
-    code_blocks,
-    completions,
-    deltas,
-    fallback,
-    finish_reason,
-    guarded,
-    hedge,
-    items,
-    on_outcome,
-    paced,
-    paragraphs,
-    parsed,
-    partials,
-    sentences,
-    snapshots,
-    text,
-    text_lines,
-    think_tags,
-    thinking,
-    to_response,
-    tool_calls,
-    until_finished,
-    usage,
-    words,
-)
 from .policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
 from .stream import Stream
 from .wire import ServerSentEvent
+
+if TYPE_CHECKING:
+    from .operators import (
+        CodeBlock,
+        Outcome,
+        SentenceSegmenter,
+        SpanSegmenter,
+        StringSegmenter,
+        answered,
+        coalesced,
+        code_blocks,
+        completions,
+        deltas,
+        fallback,
+        finish_reason,
+        guarded,
+        hedge,
+        items,
+        on_outcome,
+        paced,
+        paragraphs,
+        parsed,
+        partials,
+        sentences,
+        snapshots,
+        text,
+        text_lines,
+        think_tags,
+        thinking,
+        to_response,
+        tool_calls,
+        until_finished,
+        usage,
+        words,
+    )
 
 __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "Mistral",
@@ -237,3 +242,14 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "LostProducerError",
     "__version__",
 ]
+
+if not TYPE_CHECKING:  # operators are loaded when they are asked for
+
+    def __getattr__(name: str) -> object:
+        if name not in operators.__all__:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(operators, name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

@@ -5,8 +5,11 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import requires
 from pathlib import Path
+
+import pytest
 
 import rxmistral
 
@@ -106,6 +109,31 @@ def test_the_types_are_shipped() -> None:
     assert (PACKAGE / "py.typed").exists()
 
 
-def test_importing_it_does_not_load_the_test_kit() -> None:
-    code = "import sys, rxmistral; sys.exit('rxmistral.testing' in sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+def test_importing_it_loads_nothing_that_the_first_request_does_not_need() -> None:
+    code = "import sys, rxmistral; print(*(name for name in sys.modules if 'rxmistral.' in name))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=30, capture_output=True, text=True
+    ).stdout.split()
+    operators = {name.split(".")[2] for name in loaded if name.startswith("rxmistral.operators.")}
+    needed = {"decoding", "ending", "outcomes", "parts", "shortcut", "totals"}
+    of_totals = {"tools", "json_growing", "json_shapes"}
+    assert operators == needed | of_totals
+    rooms = {name.split(".")[1] for name in loaded}
+    assert not rooms & {"testing", "demo", "cli", "relay", "logs"}
+
+
+def test_every_operator_is_found_where_it_is_said_to_be() -> None:
+    operators = rxmistral.operators
+    assert set(operators._ROOM_OF) == set(operators.__all__)
+    for name, room in operators._ROOM_OF.items():
+        module = import_module(f"rxmistral.operators.{room}")
+        assert name in module.__all__
+        assert getattr(rxmistral, name) is getattr(module, name)
+        assert name in dir(operators)
+        assert name in dir(rxmistral)
+
+
+def test_what_is_not_there_is_missed_as_anywhere() -> None:
+    for module in (rxmistral, rxmistral.operators):
+        with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute"):
+            module.sentense  # noqa: B018

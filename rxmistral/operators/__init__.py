@@ -9,24 +9,31 @@ events ──completions()──▶ completions ──until_finished()──▶ 
            think_tags(), guarded()                                            sifted
            parsed(), partials(), items()                                      decoded
            paced(), coalesced()                                               in time
+
+An operator's module is loaded when the operator is first asked for: whoever prints tokens
+needs no grammar of sentences.
 """
 
-from .alternatives import fallback, hedge
-from .decoding import completions
-from .ending import until_finished
-from .fences import CodeBlock, code_blocks
-from .guarding import guarded
-from .json_operators import items, parsed, partials
-from .outcomes import Outcome, on_outcome
-from .parts import deltas, text, thinking
-from .pieces import paragraphs, text_lines, words
-from .prompts import answered
-from .sentence_operator import sentences
-from .sentence_segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
-from .tags import think_tags
-from .timing import coalesced, paced
-from .tools import tool_calls
-from .totals import finish_reason, snapshots, to_response, usage
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from .alternatives import fallback, hedge
+    from .decoding import completions
+    from .ending import until_finished
+    from .fences import CodeBlock, code_blocks
+    from .guarding import guarded
+    from .json_operators import items, parsed, partials
+    from .outcomes import Outcome, on_outcome
+    from .parts import deltas, text, thinking
+    from .pieces import paragraphs, text_lines, words
+    from .prompts import answered
+    from .sentence_operator import sentences
+    from .sentence_segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
+    from .tags import think_tags
+    from .timing import coalesced, paced
+    from .tools import tool_calls
+    from .totals import finish_reason, snapshots, to_response, usage
 
 __all__ = [
     "CodeBlock",
@@ -61,3 +68,34 @@ __all__ = [
     "usage",
     "words",
 ]
+
+_ROOMS = {
+    "alternatives": ("fallback", "hedge"),
+    "decoding": ("completions",),
+    "ending": ("until_finished",),
+    "fences": ("CodeBlock", "code_blocks"),
+    "guarding": ("guarded",),
+    "json_operators": ("items", "parsed", "partials"),
+    "outcomes": ("Outcome", "on_outcome"),
+    "parts": ("deltas", "text", "thinking"),
+    "pieces": ("paragraphs", "text_lines", "words"),
+    "prompts": ("answered",),
+    "sentence_operator": ("sentences",),
+    "sentence_segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),
+    "tags": ("think_tags",),
+    "timing": ("coalesced", "paced"),
+    "tools": ("tool_calls",),
+    "totals": ("finish_reason", "snapshots", "to_response", "usage"),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+if not TYPE_CHECKING:  # to a type checker any name would be here
+
+    def __getattr__(name: str) -> object:
+        if name not in _ROOM_OF:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = globals()[name] = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})
