@@ -13,7 +13,6 @@ must have room for it.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from threading import local
 from typing import Protocol
@@ -34,14 +33,7 @@ class Pausable(Protocol):
 
 class _Emitting(local):
     source: Pausable | None = None
-    bells: deque[Callable[[], object]] | None = None
 
 
 emitting = _Emitting()
-"""What this thread does:
-
-`.source`: whose items it emits, where it may not wait; else None.
-`.bells`: who is to be woken when it has emitted what it has of all its sources, where it
-    will do so; else None. To wake a thread in between is to fight with it for the
-    interpreter.
-"""
+"""`.source`: whose items this thread emits, where it may not wait; else None."""

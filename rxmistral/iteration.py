@@ -114,12 +114,6 @@ class Hop(abc.DisposableBase, Generic[T]):
 
     def _ring(self) -> None:
         self.wanted = False
-        if emitting.bells is None:
-            self._ring_now()
-        else:
-            emitting.bells.append(self._ring_now)
-
-    def _ring_now(self) -> None:
         try:
             self._wake()
         except RuntimeError:  # the event loop is closed: nobody will ever take more

@@ -16,9 +16,6 @@ the beginning:
     stuck   a step lasts longer than _STALL, which a guard finds: another loop takes over
             all flows but that one
 
-Whoever waits on another thread for what is emitted is woken when all flows that were ready
-have been stepped: the two threads would fight for the interpreter in between.
-
 A selector is touched by the thread of its loop only; `flows` and what is scheduled, by any,
 under the pump's lock. A thread lives as long as it has flows.
 """
@@ -28,7 +25,6 @@ from __future__ import annotations
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 from selectors import EVENT_READ, DefaultSelector
@@ -154,7 +150,6 @@ class Pump:
 
     def displace(self, loop: _Loop, step: int) -> None:
         """Have another loop take over what a loop that is stuck in this step has beside it."""
-        loop.ring_bells()
         with self.lock:
             stuck = loop.stepping
             if stuck is None or loop.steps != step or not self.leads(loop):
@@ -187,7 +182,6 @@ class _Loop:
         self._bell, self._button = socketpair()
         self._rung = False
         self._slow: set[Flow] = set()  # whose latest step was
-        self._bells: deque[Callable[[], object]] = deque()
         self._selector.register(self._bell, EVENT_READ)
 
     def start(self) -> None:
@@ -231,9 +225,7 @@ class _Loop:
         self._button.close()
 
     def _wait_and_step(self) -> None:
-        ready = self._selector.select(max(0.0, self._look_at - monotonic()))
-        emitting.bells = self._bells if len(self.flows) > 1 else None
-        for key, _ in ready:
+        for key, _ in self._selector.select(max(0.0, self._look_at - monotonic())):
             if key.data is not None:
                 self._step(key.data)
             else:
@@ -241,15 +233,8 @@ class _Loop:
         while self._scheduled:
             self._step(self._scheduled.popleft())
         self._look_at_clocks()
-        self.ring_bells()
         if self.lost:
             self._unwatch_lost()
-
-    def ring_bells(self) -> None:
-        """Wake who waits for what was emitted; from any thread."""
-        with suppress(IndexError):  # empty: two threads may do this at once
-            while True:
-                self._bells.popleft()()
 
     def _hear(self) -> None:
         with self._pump.lock:
