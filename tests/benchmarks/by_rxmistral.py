@@ -42,8 +42,8 @@ def open_client(url: str) -> Mistral:
     return Mistral(server_url=url)
 
 
-def open_sharing_client(url: str) -> Mistral:
-    return Mistral(server_url=url, reader="shared")
+def open_threaded_client(url: str) -> Mistral:
+    return Mistral(server_url=url, reader="thread")
 
 
 def ask(pipe: str, client: Mistral) -> Stream[Any]:
@@ -94,4 +94,4 @@ def ways(pipe: str, open_client: Callable[[str], Mistral]) -> dict[str, Way]:
 WAYS = {"async for, sleeping": Way(open_client, sleeping_loop)}
 for _pipe in PIPES:
     WAYS |= ways(_pipe, open_client)
-    WAYS |= {f"{name}, shared": way for name, way in ways(_pipe, open_sharing_client).items()}
+    WAYS |= {f"{name}, threads": way for name, way in ways(_pipe, open_threaded_client).items()}

@@ -159,12 +159,11 @@ def first(server: Server, size: Size) -> Rows:
 
 STREAMS = (20, 300, 1000)
 _SETTLE = 1.0  # seconds after the last stream has begun
-PACED_WAYS = [
-    f"{face}, text{reader}" for reader in ("", ", shared") for face in ("async for", "subscribe")
-]
+PACED_WAYS = ["async for, text", "subscribe, text"]
+WITH_THREADS = [f"{way}, threads" for way in PACED_WAYS]  # one each, for comparison
 PACED = [
     *[(SOCKET, count) for count in STREAMS],
-    *[(Reader("rxmistral", way), count) for way in PACED_WAYS for count in STREAMS],
+    *[(Reader("rxmistral", way), count) for way in PACED_WAYS + WITH_THREADS for count in STREAMS],
     *[(Reader(name, "async for"), 20) for name in ("mistralai", "openai")],
     (Reader("mistralai", "async for"), 50),
     (Reader("openai", "async for"), 150),
