@@ -11,6 +11,7 @@ can go wrong, and `testing` is a server that answers as scripted.
 """
 
 from .answer import EventStream, EventStreamAsync
+from .async_source import from_async_iterable
 from .client import Chat, Mistral, __version__
 from .errors import (
     AllFailedError,
@@ -167,6 +168,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "Stream",
     "EventStream",
     "EventStreamAsync",
+    "from_async_iterable",
     "ServerSentEvent",
     "CompletionEvent",
     "CompletionChunk",
