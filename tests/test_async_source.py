@@ -19,6 +19,7 @@ from faces import BOUND, Face, by_for, by_subscribing, eventually, run
 from reactivex import operators as ops
 
 from rxmistral import StoppedError, Stream, from_async_iterable
+from rxmistral.backpressure import emitting
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.blocks import Request
@@ -173,6 +174,15 @@ def test_made_on_one_loop_it_is_read_on_another() -> None:
         stream = home.do(lambda: from_async_iterable(counter))
         assert run(read(stream)) == list(range(2000))
         assert counter.thread == home.thread.ident
+
+
+def test_made_where_no_loop_runs_it_is_read_by_for_on_the_thread_of_one_too() -> None:
+    stream = from_async_iterable(Counter(3))
+
+    async def main() -> list[int]:
+        return list(stream)
+
+    assert run(main()) == [0, 1, 2]
 
 
 def test_made_where_no_loop_runs_it_runs_on_that_of_its_reader() -> None:
@@ -330,6 +340,23 @@ def test_an_iterable_that_never_waits_is_held_back_too() -> None:
         return [item async for item in from_async_iterable(numbers)]
 
     assert run(main()) == list(range(20 * LIMIT))
+
+
+def test_what_who_pauses_it_has_kept_comes_before_the_next_item() -> None:
+    came: list[Any] = []
+    ended = threading.Event()
+
+    def on_next(number: int) -> None:
+        came.append(number)
+        if number == 1:
+            source = emitting.source
+            assert source is not None
+            source.pause(lambda: came.append("kept"))
+            threading.Thread(target=source.resume).start()
+
+    from_async_iterable(Counter(3)).subscribe(on_next, on_completed=ended.set)
+    assert ended.wait(BOUND)
+    assert came == [0, 1, "kept", 2]
 
 
 # --- leaving ---
