@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from . import operators
 from .answer import EventStream, EventStreamAsync
+from .async_source import from_async_iterable
 from .client import Chat, Mistral, __version__
 from .errors import (
     AllFailedError,
@@ -172,6 +173,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "Stream",
     "EventStream",
     "EventStreamAsync",
+    "from_async_iterable",
     "ServerSentEvent",
     "CompletionEvent",
     "CompletionChunk",

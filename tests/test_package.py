@@ -19,6 +19,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 # Each may import from itself and from what stands before it.
 FLOORS = [
     {"checks", "errors", "backpressure", "iteration", "stream", "machine", "resumable"},
+    {"async_source"},
     {"wire"},
     {"models"},
     {"operators"},

@@ -15,7 +15,9 @@ from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+# Those that need more than a service have a test of their own.
+ELSEWHERE = {"tk_chat": "test_tk_chat.py"}
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in ELSEWHERE)
 
 BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.M | re.S
@@ -148,6 +150,12 @@ def test_each_example_runs(
     runpy.run_path(str(path), run_name="__main__")
     wait_for_readers()
     assert EXPECTED[path.stem] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_each_other_example_is_run_by_a_test_of_its_own(name: str) -> None:
+    assert (ROOT / "examples" / f"{name}.py").exists()
+    assert f"{name}.py" in (ROOT / "tests" / ELSEWHERE[name]).read_text(encoding="utf-8")
 
 
 def test_the_replay_asks_nobody(

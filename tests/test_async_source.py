@@ -1,0 +1,582 @@
+"""from_async_iterable: on the right loop, held back, stopped by leaving, one terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import itertools
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
+from functools import partial
+from typing import Any
+
+import pytest
+from faces import BOUND, Face, by_for, by_subscribing, eventually, run
+from reactivex import operators as ops
+
+from rxmistral import StoppedError, Stream, from_async_iterable
+from rxmistral.backpressure import emitting
+from rxmistral.testing import ScriptedServer, steps
+from rxmistral.wire import blocks
+from rxmistral.wire.blocks import Request
+
+LIMIT = 512
+"""What a hop holds at most."""
+
+
+class Counter:
+    """An async iterable of numbers that says where it is read, and when it is closed."""
+
+    def __init__(self, stop: int | None = None, error: Exception | None = None) -> None:
+        self.stop = stop
+        self.error = error
+        self.given = 0
+        self.iterated = 0
+        self.cancelled = False
+        self.closed = threading.Event()
+        self.closed_on: asyncio.AbstractEventLoop | None = None
+        self.thread: int | None = None
+
+    async def __aiter__(self) -> AsyncIterator[int]:
+        self.iterated += 1
+        self.thread = threading.get_ident()
+        try:
+            for number in itertools.count():
+                if number == self.stop:
+                    break
+                await asyncio.sleep(0)
+                self.given = number + 1
+                yield number
+            if self.error is not None:
+                raise self.error
+        except asyncio.CancelledError:
+            self.cancelled = True
+            raise
+        finally:
+            await asyncio.sleep(0.001)  # what is closed may take its time
+            self.closed_on = asyncio.get_running_loop()
+            self.closed.set()
+
+
+class Silent:
+    """An async iterable that gives one item, and then waits."""
+
+    def __init__(self) -> None:
+        self.waiting = threading.Event()
+        self.cancelled = threading.Event()
+
+    async def __aiter__(self) -> AsyncIterator[str]:
+        yield "first"
+        try:
+            self.waiting.set()
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+
+class LoopInAThread:
+    """An event loop that runs on a thread of its own."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.new_event_loop()
+        self.thread = threading.Thread(target=self.loop.run_forever)
+
+    def do(self, work: Callable[[], Any]) -> Any:
+        async def call() -> Any:
+            return work()
+
+        return asyncio.run_coroutine_threadsafe(call(), self.loop).result(BOUND)
+
+    def __enter__(self) -> LoopInAThread:
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(BOUND)
+        self.loop.close()
+
+
+# --- every face ---
+
+
+def test_every_face_gives_all_items_in_their_order(read: Face) -> None:
+    assert read(from_async_iterable(Counter(1500)))[-1500:] == list(range(1500))
+
+
+def test_every_face_gives_the_error_after_the_items_before_it(read: Face) -> None:
+    error = KeyError("broke")
+    assert read(from_async_iterable(Counter(3, error)))[-4:] == [0, 1, 2, error]
+
+
+def test_each_subscription_iterates_anew(read: Face) -> None:
+    counter = Counter(3)
+    stream = from_async_iterable(counter).pipe(ops.map(str))
+    assert counter.iterated == 0
+    assert read(stream)[-3:] == read(stream)[-3:] == ["0", "1", "2"]
+    assert counter.iterated == 2
+
+
+def test_a_function_is_called_for_each_subscription(read: Face) -> None:
+    async def letters() -> AsyncIterator[str]:
+        for letter in "abc":
+            yield letter
+
+    stream = from_async_iterable(letters)
+    assert read(stream)[-3:] == read(stream)[-3:] == ["a", "b", "c"]
+
+
+def test_an_iterator_is_read_once_and_the_second_reader_is_told(read: Face) -> None:
+    async def letters() -> AsyncIterator[str]:
+        yield "a"
+
+    stream = from_async_iterable(letters())
+    assert read(stream)[-1] == "a"
+    error = read(stream)[-1]
+    assert isinstance(error, RuntimeError)
+    assert "this async_generator was read before" in str(error)
+
+
+@pytest.mark.parametrize("other", [[1, 2], "text", None, iter(())])
+def test_what_is_not_async_is_refused_at_the_call(other: Any) -> None:
+    with pytest.raises(TypeError, match=f"got {type(other).__name__}"):
+        from_async_iterable(other)
+
+
+def test_a_function_that_gives_something_else_is_an_error() -> None:
+    (error,) = by_for(from_async_iterable(lambda: [1]))  # type: ignore[arg-type, return-value]
+    assert isinstance(error, TypeError)
+
+
+# --- where it runs ---
+
+
+def test_made_on_a_loop_it_runs_there_also_for_a_reader_on_another_thread() -> None:
+    counter = Counter(3)
+    with LoopInAThread() as home:
+        stream = home.do(lambda: from_async_iterable(counter))
+        assert list(stream) == [0, 1, 2]
+        assert counter.thread == home.thread.ident
+        assert counter.closed_on is home.loop
+
+
+def test_made_on_one_loop_it_is_read_on_another() -> None:
+    counter = Counter(2000)
+
+    async def read(stream: Stream[int]) -> list[int]:
+        return [item async for item in stream]
+
+    with LoopInAThread() as home:
+        stream = home.do(lambda: from_async_iterable(counter))
+        assert run(read(stream)) == list(range(2000))
+        assert counter.thread == home.thread.ident
+
+
+def test_made_where_no_loop_runs_it_is_read_by_for_on_the_thread_of_one_too() -> None:
+    stream = from_async_iterable(Counter(3))
+
+    async def main() -> list[int]:
+        return list(stream)
+
+    assert run(main()) == [0, 1, 2]
+
+
+def test_made_where_no_loop_runs_it_runs_on_that_of_its_reader() -> None:
+    counter = Counter(3)
+    stream = from_async_iterable(counter)
+
+    async def main() -> None:
+        assert [item async for item in stream] == [0, 1, 2]
+        assert counter.closed_on is asyncio.get_running_loop()
+
+    run(main())
+    assert counter.thread == threading.get_ident()
+
+
+def test_made_on_a_loop_that_has_ended_it_runs_on_that_of_its_reader() -> None:
+    counter = Counter(3)
+
+    async def make() -> Stream[int]:
+        return from_async_iterable(counter)
+
+    async def last(stream: Stream[int]) -> int:
+        return await stream
+
+    stream = run(make())
+    assert run(last(stream)) == 2
+    assert stream.run() == 2
+
+
+def test_without_any_loop_it_runs_on_a_thread_of_its_own() -> None:
+    counter = Counter(3)
+    assert list(from_async_iterable(counter)) == [0, 1, 2]
+    assert counter.thread != threading.get_ident()
+
+
+def test_the_context_is_that_of_who_subscribes() -> None:
+    user: ContextVar[str] = ContextVar("user", default="nobody")
+
+    async def whose() -> AsyncIterator[str]:
+        yield user.get()
+
+    def subscribe() -> list[Any]:
+        user.set("Ada")
+        return by_subscribing(from_async_iterable(whose))
+
+    async def main() -> str:
+        user.set("Bob")
+        return await from_async_iterable(whose)
+
+    assert threading_context(subscribe) == ["Ada"]
+    assert run(main()) == "Bob"
+
+
+def threading_context(work: Callable[[], Any]) -> Any:
+    result: list[Any] = []
+    thread = threading.Thread(target=lambda: result.append(work()))
+    thread.start()
+    thread.join(BOUND)
+    return result[0]
+
+
+def test_nothing_is_emitted_before_subscribe_has_returned() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        if sys.version_info >= (3, 12):
+            loop.set_task_factory(asyncio.eager_task_factory)
+        came: list[int] = []
+        ended = asyncio.Event()
+        from_async_iterable(Counter(2)).subscribe(came.append, on_completed=ended.set)
+        assert came == []
+        await ended.wait()
+        assert came == [0, 1]
+
+    asyncio.run(main())
+
+
+def test_a_script_that_ends_in_subscribe_prints_all_of_it() -> None:
+    program = """
+        import asyncio
+        from rxmistral import from_async_iterable
+
+        async def letters():
+            for letter in "ab":
+                await asyncio.sleep(0.05)
+                yield letter
+
+        from_async_iterable(letters).subscribe(print)
+    """
+    assert output_of(program) == (b"a\nb\n", b"")
+
+
+def test_a_script_that_leaves_a_loop_undone_still_exits() -> None:
+    program = """
+        import asyncio
+        from rxmistral import from_async_iterable
+
+        async def letters():
+            yield "a"
+            await asyncio.Event().wait()
+
+        kept = iter(from_async_iterable(letters))
+        print(next(kept))
+    """
+    assert output_of(program) == (b"a\n", b"")
+
+
+def output_of(program: str) -> tuple[bytes, bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-X", "dev", "-c", textwrap.dedent(program)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    return process.communicate(timeout=60)
+
+
+# --- held back ---
+
+
+def test_a_for_loop_that_does_not_read_holds_it_back() -> None:
+    counter = Counter()
+    iterator = iter(from_async_iterable(counter))
+    next(iterator)
+    assert eventually(lambda: counter.given >= LIMIT)
+    assert not counter.closed.wait(0.05)
+    assert counter.given <= LIMIT + 1
+    for _ in range(3 * LIMIT):
+        next(iterator)
+    assert counter.given >= 3 * LIMIT
+    iterator.close()  # type: ignore[attr-defined]
+    assert counter.closed.wait(BOUND)
+
+
+def test_on_its_own_loop_a_task_that_does_not_read_holds_it_back() -> None:
+    counter = Counter()
+
+    async def main() -> None:
+        iterator = aiter(from_async_iterable(counter))
+        await anext(iterator)
+        for _ in range(4 * LIMIT):
+            await asyncio.sleep(0)  # other tasks run, and it does too
+        assert LIMIT <= counter.given <= LIMIT + 1
+        for _ in range(3 * LIMIT):
+            await anext(iterator)
+        await iterator.aclose()  # type: ignore[attr-defined]
+        assert await asyncio.to_thread(counter.closed.wait, BOUND)
+
+    asyncio.run(main())
+
+
+def test_an_iterable_that_never_waits_is_held_back_too() -> None:
+    async def numbers() -> AsyncIterator[int]:
+        for number in range(20 * LIMIT):
+            yield number
+
+    async def main() -> list[int]:
+        return [item async for item in from_async_iterable(numbers)]
+
+    assert run(main()) == list(range(20 * LIMIT))
+
+
+def test_what_who_pauses_it_has_kept_comes_before_the_next_item() -> None:
+    came: list[Any] = []
+    ended = threading.Event()
+
+    def on_next(number: int) -> None:
+        came.append(number)
+        if number == 1:
+            source = emitting.source
+            assert source is not None
+            source.pause(lambda: came.append("kept"))
+            threading.Thread(target=source.resume).start()
+
+    from_async_iterable(Counter(3)).subscribe(on_next, on_completed=ended.set)
+    assert ended.wait(BOUND)
+    assert came == [0, 1, "kept", 2]
+
+
+# --- leaving ---
+
+
+def leave_by_break(stream: Stream[Any], silent: Silent) -> None:
+    for _ in stream:
+        assert silent.waiting.wait(BOUND)
+        break
+
+
+def leave_by_dispose(stream: Stream[Any], silent: Silent) -> None:
+    subscription = stream.subscribe()
+    assert silent.waiting.wait(BOUND)
+    subscription.dispose()
+
+
+def leave_by_with(stream: Stream[Any], silent: Silent) -> None:
+    with stream as opened:
+        opened.subscribe()
+        assert silent.waiting.wait(BOUND)
+
+
+@pytest.mark.parametrize("home", ["loop in a thread", "none"])
+@pytest.mark.parametrize("leave", [leave_by_break, leave_by_dispose, leave_by_with])
+def test_leaving_cancels_what_it_waits_for(
+    leave: Callable[[Stream[Any], Silent], None], home: str
+) -> None:
+    silent = Silent()
+    if home == "none":
+        leave(from_async_iterable(silent), silent)
+        assert silent.cancelled.wait(BOUND)
+    else:
+        with LoopInAThread() as loop:
+            leave(loop.do(lambda: from_async_iterable(silent)), silent)
+            assert silent.cancelled.wait(BOUND)
+            assert eventually(lambda: not loop.do(lambda: asyncio.all_tasks() - {current()}))
+
+
+def current() -> Any:
+    return asyncio.current_task()
+
+
+def test_leaving_on_its_own_loop_cancels_it() -> None:
+    silent = Silent()
+
+    async def main() -> None:
+        async for _ in from_async_iterable(silent):
+            break
+        assert await asyncio.to_thread(silent.cancelled.wait, BOUND)
+
+    asyncio.run(main())
+
+
+def test_leaving_in_a_callback_pulls_nothing_more_and_closes_without_a_cancel() -> None:
+    counter = Counter()
+
+    async def main() -> None:
+        assert await from_async_iterable(counter).pipe(ops.take(3)) == 2
+        assert await asyncio.to_thread(counter.closed.wait, BOUND)
+
+    asyncio.run(main())
+    assert counter.given == 3
+    assert not counter.cancelled
+
+
+def test_what_is_disposed_before_it_began_is_not_iterated() -> None:
+    counter = Counter()
+
+    async def main() -> None:
+        from_async_iterable(counter).subscribe().dispose()
+        await asyncio.sleep(0.01)
+
+    run(main())
+    for _ in range(50):
+        from_async_iterable(counter).subscribe().dispose()
+    assert counter.iterated <= 50
+
+
+def test_disposing_at_any_moment_leaves_nothing_and_gives_at_most_one_terminal() -> None:
+    pause = threading.Event()
+    terminals: list[list[Any]] = []
+    for number in range(200):
+        mine: list[Any] = []
+        terminals.append(mine)
+        subscription = from_async_iterable(Counter(30)).subscribe(
+            on_error=mine.append, on_completed=partial(mine.append, None)
+        )
+        pause.wait(number * 0.00003)
+        subscription.dispose()
+    assert eventually(lambda: not ours())
+    assert max(map(len, terminals)) <= 1
+    assert {error for mine in terminals for error in mine} <= {None}
+
+
+def ours() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "rxmistral-async"]
+
+
+def test_an_async_generator_that_was_left_makes_no_noise_when_its_loop_ends() -> None:
+    program = """
+        import asyncio
+        from rxmistral import from_async_iterable
+
+        async def letters():
+            try:
+                yield "a"
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0)
+                print("closed")
+
+        async def main():
+            async for letter in from_async_iterable(letters):
+                break
+
+        asyncio.run(main(), debug=True)
+    """
+    assert output_of(program) == (b"closed\n", b"")
+
+
+# --- one terminal ---
+
+
+def test_a_loop_that_ends_stops_its_readers_on_other_threads() -> None:
+    silent = Silent()
+    came: list[Any] = []
+    readers: list[threading.Thread] = []
+
+    async def main() -> None:
+        stream = from_async_iterable(silent)
+        readers.append(threading.Thread(target=lambda: came.extend(by_for(stream))))
+        readers[0].start()
+        assert await asyncio.to_thread(silent.waiting.wait, BOUND)
+
+    asyncio.run(main())
+    readers[0].join(BOUND)
+    assert came[0] == "first"
+    assert isinstance(came[1], StoppedError)
+    assert silent.cancelled.is_set()
+
+
+def test_an_iterable_that_cancels_itself_is_an_error(read: Face) -> None:
+    async def cancelling() -> AsyncIterator[int]:
+        yield 1
+        raise asyncio.CancelledError
+
+    assert isinstance(read(from_async_iterable(cancelling))[-1], StoppedError)
+
+
+def test_what_a_callback_raises_ends_it_and_goes_to_on_error() -> None:
+    counter = Counter()
+    ended = threading.Event()
+    errors: list[Exception] = []
+
+    def fail(_: int) -> None:
+        raise ZeroDivisionError
+
+    def take(error: Exception) -> None:
+        assert counter.closed.is_set()
+        errors.append(error)
+        ended.set()
+
+    from_async_iterable(counter).subscribe(fail, take)
+    assert ended.wait(BOUND)
+    assert [type(error) for error in errors] == [ZeroDivisionError]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_callback_that_exits_leaves_nobody_waiting() -> None:
+    stream = from_async_iterable(Counter()).pipe(ops.do_action(lambda _: sys.exit()))
+    (error,) = by_for(stream)
+    assert "a callback ended the event loop: SystemExit()" in str(error)
+
+
+def test_an_error_of_the_closing_is_the_loop_s_when_nobody_reads_any_more() -> None:
+    async def failing() -> AsyncIterator[int]:
+        try:
+            yield 1
+            await asyncio.Event().wait()
+        finally:
+            raise LookupError("while it was closed")
+
+    async def main() -> list[Any]:
+        told: list[Any] = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        async for _ in from_async_iterable(failing):
+            break
+        for _ in range(10):
+            await asyncio.sleep(0)
+            gc.collect()
+        return told
+
+    (error,) = run(main())
+    assert isinstance(error, LookupError)
+
+
+# --- with the rest ---
+
+
+def test_an_answer_goes_through_an_async_generator_and_comes_back_as_a_stream() -> None:
+    with ScriptedServer(lambda _: [steps.raw(b"data: 1\n\n"), steps.hang()]) as server:
+        source = blocks(Request("POST", server.url))
+
+        async def shouted() -> AsyncIterator[bytes]:
+            async for block in source:
+                yield block.upper()
+
+        assert list(from_async_iterable(shouted).pipe(ops.take(1))) == [b"DATA: 1\n\n"]
+        assert server.requests[0].wait_closed()
+
+
+def test_what_the_iterable_subscribes_to_is_not_part_of_the_loop_that_reads_it() -> None:
+    inner = Stream.of(from_async_iterable(Counter(1)))
+
+    async def opening() -> AsyncIterator[int]:
+        with inner as opened:
+            opened.subscribe()
+            yield 1
+        yield 2  # leaving the block has not ended the loop out there
+
+    assert list(from_async_iterable(opening)) == [1, 2]
