@@ -18,14 +18,14 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from threading import Lock, Thread
+from threading import Lock, Thread, get_ident
 from typing import Generic, TypeVar
 
 from reactivex import abc
 
 from .backpressure import emitting
 from .errors import StoppedError
-from .iteration import being_iterated
+from .iteration import Hop, being_iterated
 from .stream import Stream
 
 __all__ = ["from_async_iterable"]
@@ -57,7 +57,8 @@ def from_async_iterable(
     Completes: when the iterable has ended.
     Errors: as the iterable does; `StoppedError`, where its task is cancelled by somebody
         else, as all are when `asyncio.run` ends; `RuntimeError`, where an iterator is
-        subscribed to for the second time.
+        subscribed to for the second time, and in a `for` loop or `run()` on the thread of
+        the event loop that would have to run meanwhile.
 
     >>> async def count():
     ...     for number in range(3):
@@ -68,12 +69,15 @@ def from_async_iterable(
     _check(iterable)
     origin = _Origin(iterable)
     home = _running_loop()
+    home_thread = get_ident()
 
     def subscribe(
         observer: abc.ObserverBase[T], _: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         # The scheduler is for operators that keep time; this keeps none.
         loop = home if home is not None and home.is_running() else _running_loop()
+        if loop is home is not None:
+            _check_that_it_can_run(home_thread)
         if loop is not None:
             pulling = _Pulling(origin, observer, loop)
             pulling.begin()
@@ -89,6 +93,15 @@ def _check(iterable: object) -> None:
     if not isinstance(iterable, AsyncIterable) and not callable(iterable):
         kind = type(iterable).__name__
         raise TypeError(f"expected an async iterable, or a function that gives one, got {kind}")
+
+
+def _check_that_it_can_run(thread: int) -> None:
+    reader = being_iterated.get()
+    if isinstance(reader, Hop) and reader.waiting_thread == thread:
+        raise RuntimeError(
+            "this loop waits on the thread of the event loop that has to bring its items,"
+            " and which cannot run meanwhile: use async for, or await"
+        )
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

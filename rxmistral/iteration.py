@@ -74,6 +74,7 @@ class Hop(abc.DisposableBase, Generic[T]):
         self._wake = wake
         self._room: SimpleQueue[None] = SimpleQueue()
         self._sources: set[Pausable] = set()  # that are paused until there is room
+        self.waiting_thread: int | None = None  # that does nothing else while it is empty
         self._reading_thread = get_ident()
         self._subscription = SingleAssignmentDisposable()
 
@@ -186,6 +187,7 @@ def iterate(
     """
     bell: SimpleQueue[None] = SimpleQueue()
     hop: Hop[T] = Hop(partial(bell.put, None))
+    hop.waiting_thread = get_ident()
     items = hop.items
     track(hop)
     try:
@@ -226,6 +228,7 @@ class AsyncIteration(AsyncIterator[T]):
         self._hop: Hop[T] | None = None
         self._taken = 0  # since it last had to wait
         self._waiting = False
+        self._cancelled = False
 
     def __aiter__(self) -> Self:
         return self
@@ -260,6 +263,8 @@ class AsyncIteration(AsyncIterator[T]):
         ended = hop.ended
         if hop.items:
             return
+        if self._cancelled:  # to end as if that were all would be a lie
+            raise RuntimeError("this run is over: waiting for its next item was cancelled")
         if ended:
             raise hop.ending()
         if self._waiting:  # its bell would be lost
@@ -281,6 +286,7 @@ class AsyncIteration(AsyncIterator[T]):
         try:
             await awaitable
         except BaseException:  # the task was cancelled: let go of the socket now
+            self._cancelled = True
             await self.aclose()
             raise
 

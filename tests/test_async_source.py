@@ -176,6 +176,18 @@ def test_made_on_one_loop_it_is_read_on_another() -> None:
         assert counter.thread == home.thread.ident
 
 
+def test_a_for_loop_that_would_keep_its_own_event_loop_from_running_is_refused() -> None:
+    async def main() -> None:
+        stream = from_async_iterable(Counter(3))
+        for wait in (stream.run, lambda: list(stream.pipe(ops.map(str)))):
+            with pytest.raises(RuntimeError, match="use async for"):
+                wait()
+        assert await stream == 2
+        assert await asyncio.to_thread(list, stream) == [0, 1, 2]
+
+    run(main())
+
+
 def test_made_where_no_loop_runs_it_is_read_by_for_on_the_thread_of_one_too() -> None:
     stream = from_async_iterable(Counter(3))
 

@@ -494,3 +494,17 @@ def test_asyncio_run_ends_with_unfinished_streams_without_a_word(program: str) -
         )
         assert server.requests[0].wait_closed(BOUND)
     assert (process.returncode, process.stdout, process.stderr) == (0, b"", b"")
+
+
+def test_a_run_whose_wait_was_cancelled_does_not_end_as_if_it_were_whole() -> None:
+    with ScriptedServer(["Hel", steps.hang()]) as server, Mistral(server_url=server.url) as client:
+
+        async def main() -> None:
+            tokens = aiter(ask(client, "hi").pipe(text()))
+            assert await anext(tokens) == "Hel"
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(tokens), 0.01)
+            with pytest.raises(RuntimeError, match="cancelled"):
+                await anext(tokens)
+
+        run(main())
