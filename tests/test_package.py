@@ -19,7 +19,7 @@ FLOORS = [
     {"wire"},
     {"models"},
     {"operators"},
-    {"policies"},
+    {"policies", "relay"},
     {"run"},
     {"answer", "arguments"},
     {"client"},
