@@ -79,7 +79,8 @@ class ToolCallGatherer:
 
     def unfinished(self) -> list[UnfinishedToolCall]:
         """The calls that are left when the answer has broken, or was cut."""
-        calls = [*self._give(len(self._begun)), *(call.tool_call() for call in self._cut)]
+        cut, self._cut = self._cut, []
+        calls = [*self._give(len(self._begun)), *(call.tool_call() for call in cut)]
         return [UnfinishedToolCall(**structs.asdict(call)) for call in calls]
 
     def _continued(self, fragment: ToolCall) -> BegunCall | None:
