@@ -7,14 +7,21 @@
 An item costs a look at the clock, and takes no lock (see `alarm`); a timer that rings
 looks how long it was silent, and is set for the rest. Who has the turn emits, so a
 comment never stands in the middle of what the source emits.
+
+Who subscribes on an event loop has his timer there: a thousand connections are then a
+thousand entries in its heap, where elsewhere they are a thousand threads that wait.
 """
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop, get_running_loop
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import TypeVarTuple
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable
+from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds
@@ -22,6 +29,8 @@ from ..operators.alarm import Alarm, in_turn
 from ..stream import Stream
 
 __all__ = ["HEARTBEAT", "with_heartbeats"]
+
+Args = TypeVarTuple("Args")
 
 HEARTBEAT = b": heartbeat\n\n"
 """A comment, which every reader of Server-Sent Events skips (WHATWG HTML 9.2.6)."""
@@ -64,6 +73,28 @@ class Heart(Alarm):
         self.arm(min(wait, self._interval))  # a clock may be set back
 
 
+class LoopHeart(Heart):
+    """The same, with its timer on an event loop; it may be set from any thread."""
+
+    def __init__(
+        self, observer: abc.ObserverBase[bytes], interval: float, loop: AbstractEventLoop
+    ) -> None:
+        self._loop = loop
+        super().__init__(observer, interval, TimeoutScheduler.singleton())
+
+    def arm(self, seconds: float) -> None:
+        self._on_loop(self._set_timer, seconds)
+
+    def _set_timer(self, seconds: float) -> None:
+        if not self._timer.is_disposed:
+            handle = self._loop.call_later(seconds, self._fire)
+            self._timer.disposable = Disposable(partial(self._on_loop, handle.cancel))
+
+    def _on_loop(self, work: Callable[[*Args], object], *args: *Args) -> None:
+        with suppress(RuntimeError):  # it is closed, and rings for nobody
+            self._loop.call_soon_threadsafe(work, *args)
+
+
 def with_heartbeats(
     interval: float | None, scheduler: abc.SchedulerBase | None = None
 ) -> Callable[[Observable[bytes]], Stream[bytes]]:
@@ -78,8 +109,7 @@ def with_heartbeats(
         def subscribe(
             observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            clock = given or scheduler or TimeoutScheduler.singleton()
-            heart = Heart(observer, seconds, clock)
+            heart = _heart(observer, seconds, given or scheduler)
             return CompositeDisposable(
                 source.subscribe(
                     heart.on_next, heart.on_error, heart.on_completed, scheduler=scheduler
@@ -90,3 +120,14 @@ def with_heartbeats(
         return Stream(subscribe)
 
     return operate
+
+
+def _heart(
+    observer: abc.ObserverBase[bytes], interval: float, scheduler: abc.SchedulerBase | None
+) -> Heart:
+    if scheduler is not None:
+        return Heart(observer, interval, scheduler)
+    try:
+        return LoopHeart(observer, interval, get_running_loop())
+    except RuntimeError:  # there is none
+        return Heart(observer, interval, TimeoutScheduler.singleton())

@@ -122,7 +122,8 @@ def server_sent_events(
             open, and finds out that the client has gone; None for none.
         describe: Gives the message of an error; by default `described`.
         scheduler: Keeps the time of the heartbeats; by default the one of the
-            subscription, or else a `TimeoutScheduler`, which is a thread for each silence.
+            subscription, or else the event loop that reads, or else a `TimeoutScheduler`,
+            which has a thread for each response.
 
     Emits: bytes, each of them whole events, or a comment.
     Completes: after an event of the type `end`, with the id of the last item, and JSON

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from typing import Any
 
 import msgspec
 import pytest
 import reactivex
-from faces import BOUND, Face
+from faces import BOUND, Face, eventually, run
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import Subject
@@ -155,6 +156,42 @@ def test_a_heartbeat_never_comes_while_an_item_is_taken_and_none_is_lost() -> No
     assert overlaps == []
     assert [item for _, item in items(decoded(chunks))] == list(range(200))
     assert chunks.count(HEARTBEAT) > 1
+
+
+def test_on_an_event_loop_heartbeats_need_no_thread_and_end_with_the_reading() -> None:
+    source: Subject[str] = Subject()
+
+    async def main() -> None:
+        before = threading.active_count()
+        async with server_sent_events(source, heartbeat=0.001) as body:
+            first = [await anext(aiter(body)) for _ in range(5)]
+            assert threading.active_count() == before
+            assert first == [HEARTBEAT] * 5
+            await asyncio.to_thread(source.on_next, "Hi")  # from a thread of its own
+            while await anext(aiter(body)) == HEARTBEAT:
+                pass
+        assert await asyncio.to_thread(eventually, lambda: not source.observers)
+        await asyncio.sleep(0)
+        assert not timers()
+
+    def timers() -> list[Any]:
+        loop: Any = asyncio.get_running_loop()
+        return [each for each in loop._scheduled if not each.cancelled()]
+
+    run(main())
+
+
+def test_a_loop_that_is_closed_while_the_source_goes_on_is_no_error() -> None:
+    source: Subject[str] = Subject()
+    came: list[bytes] = []
+
+    async def main() -> None:
+        server_sent_events(source, heartbeat=60).subscribe(came.append)
+
+    run(main())
+    source.on_next("Hi")
+    source.on_completed()
+    assert ending(decoded(came)) == {"status": "completed"}
 
 
 # --- how it ended ----------------------------------------------------------------
