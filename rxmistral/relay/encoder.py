@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
-from reactivex.disposable import SingleAssignmentDisposable
 
 from ..errors import MistralError
 from ..models import CompletionEvent
@@ -53,19 +52,17 @@ def encoded_by(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[A]], S
         ) -> abc.DisposableBase:
             encoder = make()
             encode, emit = encoder.encode, observer.on_next
-            subscription = SingleAssignmentDisposable()
 
             def on_next(item: A) -> None:
                 try:
                     encoded = encode(item)
                 except Exception as error:
-                    subscription.dispose()
-                    on_error(error)
+                    end(error)
                     return
                 if encoded:
                     emit(encoded)
 
-            def on_error(error: Exception | None) -> None:
+            def end(error: Exception | None) -> None:
                 try:
                     last = encoder.end(error)
                 except Exception as raised:  # by who was to describe the error
@@ -79,10 +76,7 @@ def encoded_by(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[A]], S
 
             if first := encoder.begin():
                 emit(first)
-            subscription.disposable = source.subscribe(
-                on_next, on_error, lambda: on_error(None), scheduler=scheduler
-            )
-            return subscription
+            return source.subscribe(on_next, end, lambda: end(None), scheduler=scheduler)
 
         return Stream(subscribe)
 

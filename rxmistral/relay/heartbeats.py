@@ -56,12 +56,10 @@ class Heart(Alarm):
 
     @in_turn
     def on_error(self, error: Exception) -> None:
-        self.dispose()
         self._observer.on_error(error)
 
     @in_turn
     def on_completed(self) -> None:
-        self.dispose()
         self._observer.on_completed()
 
     def due(self) -> None:

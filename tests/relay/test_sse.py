@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
+import weakref
 from typing import Any
 
 import msgspec
 import pytest
 import reactivex
-from faces import BOUND, Face, eventually, run
+from faces import BOUND, Face, run
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import Subject
@@ -158,25 +160,36 @@ def test_a_heartbeat_never_comes_while_an_item_is_taken_and_none_is_lost() -> No
     assert chunks.count(HEARTBEAT) > 1
 
 
-def test_on_an_event_loop_heartbeats_need_no_thread_and_end_with_the_reading() -> None:
+def test_on_an_event_loop_heartbeats_need_no_thread() -> None:
     source: Subject[str] = Subject()
 
     async def main() -> None:
-        before = threading.active_count()
-        async with server_sent_events(source, heartbeat=0.001) as body:
-            first = [await anext(aiter(body)) for _ in range(5)]
-            assert threading.active_count() == before
-            assert first == [HEARTBEAT] * 5
-            await asyncio.to_thread(source.on_next, "Hi")  # from a thread of its own
-            while await anext(aiter(body)) == HEARTBEAT:
-                pass
-        assert await asyncio.to_thread(eventually, lambda: not source.observers)
-        await asyncio.sleep(0)
-        assert not timers()
+        before = set(threading.enumerate())
+        body = aiter(server_sent_events(source, heartbeat=0.001))
+        assert [await anext(body) for _ in range(5)] == [HEARTBEAT] * 5
+        assert set(threading.enumerate()) <= before
+        await asyncio.to_thread(source.on_next, "Hi")  # from a thread of its own
+        while await anext(body) == HEARTBEAT:
+            pass
 
-    def timers() -> list[Any]:
-        loop: Any = asyncio.get_running_loop()
-        return [each for each in loop._scheduled if not each.cancelled()]
+    run(main())
+
+
+def test_a_response_that_is_left_is_not_held_by_its_timer() -> None:
+    source: Subject[str] = Subject()
+    left: list[weakref.ref[Any]] = []
+
+    async def main() -> None:
+        def take(chunk: bytes) -> None: ...
+
+        left.append(weakref.ref(take))
+        subscription = server_sent_events(source, heartbeat=3600).subscribe(take)
+        await asyncio.sleep(0)  # the timer is set
+        subscription.dispose()
+        del take, subscription
+        await asyncio.sleep(0)
+        gc.collect()
+        assert left[0]() is None
 
     run(main())
 
@@ -254,12 +267,15 @@ def test_what_is_said_of_an_error_can_be_said_otherwise() -> None:
     assert ending(events)["message"] == "Sorry: DroppedStreamError"
 
 
-def test_who_cannot_say_it_ends_the_stream_all_the_same(read: Face) -> None:
+def test_who_cannot_say_it_ends_the_stream_all_the_same() -> None:
     def describe(error: Exception) -> str:
         raise LookupError("no words")
 
-    came = read(server_sent_events(reactivex.throw(StoppedError()), describe=describe))
-    assert isinstance(came[-1], LookupError)
+    source: Subject[str] = Subject()
+    errors: list[Exception] = []
+    server_sent_events(source, describe=describe).subscribe(on_error=errors.append)
+    source.on_error(StoppedError())
+    assert [str(error) for error in errors] == ["no words"]
 
 
 def test_leaving_leaves_the_source() -> None:

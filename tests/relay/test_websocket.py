@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -195,7 +196,7 @@ def test_a_client_that_cancels_stops_the_generation_and_is_told(
     service, answer = hanging
     with serve(lambda *ways: relay_websocket(answer, *ways)) as served, client_of(served) as client:
         assert [received(client)["item"] for _ in range(2)] == ["Hel", "lo"]
-        for noise in ('{"type":"hello"}', "[1", "null", '"cancel"'):
+        for noise in ('{"type":"hello"}', '{"type"', "Hi", "null", '"cancel"'):
             client.send(noise)
         client.send(CANCEL)
         assert received(client) == {"type": "end", "id": 2, "status": "cancelled"}
@@ -310,6 +311,24 @@ def test_what_the_connection_raises_is_raised_and_the_source_is_left(whose: str)
         assert not source.observers
 
     run(main())
+
+
+def test_where_both_ways_break_one_is_raised_and_none_is_said_to_be_lost() -> None:
+    lost: list[Any] = []
+
+    async def broken(*_: str) -> str:
+        await asyncio.sleep(0)
+        raise ConnectionResetError
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+        source = reactivex.concat(reactivex.of("Hel"), reactivex.never())
+        with pytest.raises(ConnectionResetError):
+            await relay_websocket(source, broken, broken)
+        gc.collect()
+
+    run(main())
+    assert lost == []
 
 
 def test_a_fault_of_the_program_is_raised_when_the_client_was_told() -> None:
