@@ -23,7 +23,7 @@ with demo_server() as service, Mistral(server_url=service.url) as client:  # in 
         tokens = client.chat.stream(
             model="mistral-small-latest", messages=[UserMessage(content=request.args["prompt"])]
         ).pipe(text())
-        # A client that has gone is missed when something is sent: a heartbeat at the latest.
+        # That a client has gone is seen when something is sent to it, as a heartbeat is.
         return Response(server_sent_events(tokens, heartbeat=5), headers=SSE_HEADERS)
 
     app.run(port=int(os.environ.get("PORT", "8000")))

@@ -108,12 +108,14 @@ def with_heartbeats(
             observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             heart = _heart(observer, seconds, given or scheduler)
-            return CompositeDisposable(
-                source.subscribe(
+            try:
+                subscription = source.subscribe(
                     heart.on_next, heart.on_error, heart.on_completed, scheduler=scheduler
-                ),
-                heart,
-            )
+                )
+            except BaseException:  # by the observer of a source that emits at once
+                heart.dispose()
+                raise
+            return CompositeDisposable(subscription, heart)
 
         return Stream(subscribe)
 

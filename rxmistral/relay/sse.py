@@ -90,14 +90,17 @@ def server_sent_events(
         --"Hel"--"lo"-----------|->
         --id: 1--id: 2--: ------event: end|->
 
-    With Flask, Django and any WSGI, where the client's going is seen when something is
-    sent, a heartbeat at the latest:
+    With Starlette, FastAPI and Quart:
+
+        return StreamingResponse(server_sent_events(answer), headers=SSE_HEADERS)
+
+    With Flask, and with `StreamingHttpResponse` Django; in its async views give it
+    `aiter(server_sent_events(answer))`, or it would wait for the whole answer:
 
         return Response(server_sent_events(answer), headers=SSE_HEADERS)
 
-    With Starlette, FastAPI and Quart, which see it at once:
-
-        return StreamingResponse(server_sent_events(answer), headers=SSE_HEADERS)
+    A client that has gone is missed at once by servers of the first kind, and by WSGI
+    servers when something is sent: at the second heartbeat at the latest.
 
     And in the page:
 

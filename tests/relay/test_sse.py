@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import reactivex
-from faces import BOUND, Face, run
+from faces import BOUND, Face, eventually, run
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import Subject
@@ -192,6 +192,17 @@ def test_a_response_that_is_left_is_not_held_by_its_timer() -> None:
         assert left[0]() is None
 
     run(main())
+
+
+def test_an_observer_that_raises_at_once_leaves_no_timer() -> None:
+    before = set(threading.enumerate())
+
+    def take(chunk: bytes) -> None:
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        server_sent_events(reactivex.of("Hi"), heartbeat=3600).subscribe(take)
+    assert eventually(lambda: set(threading.enumerate()) <= before)
 
 
 def test_a_loop_that_is_closed_while_the_source_goes_on_is_no_error() -> None:
