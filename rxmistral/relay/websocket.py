@@ -58,11 +58,11 @@ class MessageEncoder(Encoder[Entry[T], str]):
         describe: As of `relay_websocket`.
 
     Attributes:
-        ended: Whether the source has.
+        ending: The message that says how the source ended, or None.
     """
 
     def __init__(self, after: int, describe: Describe) -> None:
-        self.ended = False
+        self.ending: str | None = None
         self._last_id = after
         self._describe = describe
 
@@ -75,8 +75,8 @@ class MessageEncoder(Encoder[Entry[T], str]):
         return message
 
     def end(self, error: Exception | None) -> str:
-        self.ended = True
-        return self._end(ending_of(error, self._describe))
+        self.ending = self._end(ending_of(error, self._describe))
+        return self.ending
 
     def left(self) -> str:
         """The end for a client that wished to leave; the run may go on."""
@@ -98,6 +98,7 @@ class _Conversation:
         stop: Callable[[], object] | None,
     ) -> None:
         self.left = False
+        self.sent = ""  # the last one
         self._messages = AsyncIteration(messages, _untracked)
         self._send = send
         self._receive = receive
@@ -109,6 +110,7 @@ class _Conversation:
         try:
             async for message in self._messages:
                 await self._send(message)
+                self.sent = message
         finally:
             await self._messages.aclose()
             listening.cancel()
@@ -211,7 +213,9 @@ async def relay_websocket(
     messages = encoded_by(lambda: encoder)(numbered(source, after))
     conversation = _Conversation(messages, send, receive, stop)
     listening = await conversation.go_on()
+    if conversation.sent is encoder.ending:
+        return
     if conversation.left:
         await send(encoder.left())
-    elif not encoder.ended:
+    else:
         listening.result()  # raises what ended it

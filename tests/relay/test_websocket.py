@@ -343,6 +343,23 @@ def test_a_fault_of_the_program_is_raised_when_the_client_was_told() -> None:
     run(main())
 
 
+def test_a_client_that_cancels_while_the_end_is_sent_is_told_one_end() -> None:
+    async def main() -> None:
+        client = Client()
+
+        async def send(message: str) -> None:
+            if '"end"' in message:
+                client.says.put_nowait(CANCEL)
+                await asyncio.sleep(0.01)  # it is heard meanwhile
+            await client.send(message)
+
+        await relay_websocket(reactivex.of("Hel"), send, client.receive)
+        assert client.says.empty()
+        assert [each.get("status") for each in client.got] == [None, "completed"]
+
+    run(main())
+
+
 def test_what_stop_raises_is_raised() -> None:
     def stop() -> None:
         raise LookupError("no such run")
