@@ -1,7 +1,9 @@
 // Reads UI message streams with the real `ai` package; prints what it made of them as JSON.
 //
 //   node read_ui_messages.mjs parts          the bytes come on stdin
-//   node read_ui_messages.mjs chat URL [-]   a chat that asks there; with "-" it stops at the first text
+//   node read_ui_messages.mjs chat URL       a chat that asks there
+//   node read_ui_messages.mjs stop URL       the same, and stops at the first text
+//   node read_ui_messages.mjs resume URL     a page that was loaded again, and resumes there
 
 import { Readable } from "node:stream";
 
@@ -49,23 +51,31 @@ class State {
   snapshot = (value) => structuredClone(value);
 }
 
-async function chat(api, stopAtFirstText) {
+async function chat(api, mode) {
   const state = new State();
   const finishes = [];
   const chat = new (class extends AbstractChat {})({
     state,
-    transport: new DefaultChatTransport({ api }),
+    transport: new DefaultChatTransport({
+      api,
+      prepareReconnectToStreamRequest: () => ({ api }),
+    }),
     onFinish: ({ isAbort, isError, isDisconnect, finishReason }) =>
       finishes.push({ isAbort, isError, isDisconnect, finishReason }),
   });
-  if (stopAtFirstText) {
+  if (mode === "stop") {
     const replace = state.replaceMessage;
     state.replaceMessage = (index, message) => {
       replace(index, message);
       if (message.parts.some((part) => part.text)) chat.stop();
     };
   }
-  await chat.sendMessage({ text: "Hi" });
+  if (mode === "resume") {
+    chat.messages = [{ id: "1", role: "user", parts: [{ type: "text", text: "Hi" }] }];
+    await chat.resumeStream();
+  } else {
+    await chat.sendMessage({ text: "Hi" });
+  }
   const [finish] = finishes;
   return {
     message: chat.messages[1] ?? null,
@@ -75,6 +85,6 @@ async function chat(api, stopAtFirstText) {
   };
 }
 
-const [mode, url, stop] = process.argv.slice(2);
-const result = mode === "chat" ? await chat(url, stop === "-") : await readParts();
+const [mode, url] = process.argv.slice(2);
+const result = await (mode === "parts" ? readParts() : chat(url, mode));
 console.log(JSON.stringify(result));

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import reactivex
 from faces import BOUND
-from runs import call, completion
+from runs import Recorded, call, completion
 from servers import serving_with
 
 from rxmistral import (
@@ -155,12 +155,12 @@ def chat(request: pytest.FixtureRequest) -> Chat:
     """What the state of a chat is when it has asked a framework that asks a service."""
     serve = serving_with(request.param, UI_MESSAGE_HEADERS)
 
-    def ask(script: Script, *arguments: str) -> tuple[ScriptedServer, dict[str, Any]]:
+    def ask(script: Script, mode: str = "chat") -> tuple[ScriptedServer, dict[str, Any]]:
         with ScriptedServer(script) as service, Mistral(server_url=service.url) as client:
             messages = [{"role": "user", "content": "Hi"}]
             answer = client.chat.stream(model="m", messages=messages)
             with serve(lambda _: ui_message_stream(answer, heartbeat=0.02)) as port:
-                state = node("chat", f"http://127.0.0.1:{port}/", *arguments)
+                state = node(mode, f"http://127.0.0.1:{port}/")
                 assert service.requests[0].wait_answered(BOUND)
             return service, state
 
@@ -203,7 +203,7 @@ def test_a_chat_shows_an_error_before_the_first_token(chat: Chat) -> None:
 
 
 def test_a_chat_that_is_stopped_stops_the_generation(chat: Chat) -> None:
-    service, state = chat([steps.role(), "Hel", steps.hang()], "-")
+    service, state = chat([steps.role(), "Hel", steps.hang()], "stop")
     assert service.requests[0].cut
     assert state["status"] == "ready"
     assert state["finish"]["isAbort"]
@@ -221,3 +221,13 @@ def test_an_answer_that_was_stopped_for_all_leaves_the_chat_ready() -> None:
     assert state["status"] == "ready"
     assert state["error"] is None
     assert parts(state) == [text("Hel")]
+
+
+def test_a_page_that_resumes_shows_the_whole_answer() -> None:
+    run = Recorded(reactivex.of(completion("Hel"), completion("lo", finish="stop")))
+    whole = run.entries().map(lambda entry: entry.item)
+    serve = serving_with("starlette", UI_MESSAGE_HEADERS)
+    with serve(lambda _: ui_message_stream(whole)) as port:
+        state = node("resume", f"http://127.0.0.1:{port}/")
+    assert state["status"] == "ready"
+    assert parts(state) == [text("Hello")]
