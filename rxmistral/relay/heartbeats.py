@@ -47,7 +47,10 @@ class Heart(Alarm):
         self._emit = observer.on_next
         self._interval = interval
         self._silent_since = self.now()
-        self.arm(interval)
+
+    @in_turn  # or a timer that rings at once would set the next before this one is kept
+    def start(self) -> None:
+        self.arm(self._interval)
 
     @in_turn
     def on_next(self, encoded: bytes) -> None:
@@ -77,8 +80,8 @@ class LoopHeart(Heart):
     def __init__(
         self, observer: abc.ObserverBase[bytes], interval: float, loop: AbstractEventLoop
     ) -> None:
-        self._loop = loop
         super().__init__(observer, interval, TimeoutScheduler.singleton())
+        self._loop = loop
 
     def arm(self, seconds: float) -> None:
         self._on_loop(self._set_timer, seconds)
@@ -108,6 +111,7 @@ def with_heartbeats(
             observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             heart = _heart(observer, seconds, given or scheduler)
+            heart.start()
             try:
                 subscription = source.subscribe(
                     heart.on_next, heart.on_error, heart.on_completed, scheduler=scheduler

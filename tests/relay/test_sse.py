@@ -16,6 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reactivex import Subject
 from reactivex import operators as ops
+from reactivex.disposable import Disposable
+from reactivex.scheduler import NewThreadScheduler, TimeoutScheduler
 from reactivex.testing import ReactiveTest, TestScheduler
 from runs import Recorded, completion
 
@@ -192,6 +194,30 @@ def test_a_response_that_is_left_is_not_held_by_its_timer() -> None:
         assert left[0]() is None
 
     run(main())
+
+
+class HastyScheduler(NewThreadScheduler):
+    """Its first timer rings before it is known to who set it."""
+
+    rang = False
+
+    def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> Any:
+        if self.rang:
+            return TimeoutScheduler.singleton().schedule_relative(duetime, action, state)
+        self.rang = True
+        ringing = threading.Thread(target=action, args=(self, state))
+        ringing.start()
+        ringing.join()
+        return Disposable()
+
+
+def test_a_timer_that_rings_while_it_is_set_is_not_the_last() -> None:
+    source: Subject[str] = Subject()
+    beats = threading.Semaphore(0)
+    body = server_sent_events(source, heartbeat=0.01, scheduler=HastyScheduler())
+    with body.subscribe(lambda chunk: beats.release()):
+        for _ in range(3):
+            assert beats.acquire(timeout=BOUND)
 
 
 def test_an_observer_that_raises_at_once_leaves_no_timer() -> None:
