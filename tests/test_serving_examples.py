@@ -39,7 +39,7 @@ def listens(port: int) -> bool:
 def serving(name: str) -> Iterator[str]:
     """Where an example serves, in a process of its own."""
     port = free_port()
-    command = [sys.executable, str(EXAMPLES / f"{name}.py")]
+    command = [sys.executable, str(EXAMPLES / name)]
     environment = {**os.environ, "PORT": str(port)}
     with subprocess.Popen(command, env=environment) as process:
         try:
@@ -61,7 +61,10 @@ def demo_answer() -> str:
 
 def test_the_flask_example_answers_as_its_docstring_says() -> None:
     query = urlencode({"prompt": "Why is the sky blue?"})
-    with serving("relay_flask") as url, urlopen(f"{url}/answer?{query}", timeout=BOUND) as response:
+    with (
+        serving("relay_flask.py") as url,
+        urlopen(f"{url}/answer?{query}", timeout=BOUND) as response,
+    ):
         assert dict(response.headers).items() >= SSE_HEADERS.items()
         *tokens, end = decode_events([response.read()])
     assert "".join(msgspec.json.decode(event.data) for event in tokens) == demo_answer()
