@@ -23,7 +23,7 @@ FLOORS = [
     {"wire"},
     {"models"},
     {"operators"},
-    {"policies"},
+    {"policies", "relay"},
     {"run"},
     {"answer", "arguments"},
     {"client"},

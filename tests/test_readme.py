@@ -16,7 +16,7 @@ from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Those that need more than a service have a test of their own.
-ELSEWHERE = {"tk_chat": "test_tk_chat.py"}
+ELSEWHERE = {"relay_flask": "test_serving_examples.py", "tk_chat": "test_tk_chat.py"}
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in ELSEWHERE)
 
 BLOCK = re.compile(
