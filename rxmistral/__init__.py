@@ -104,6 +104,7 @@ from .operators import (
     parsed,
     partials,
     sentences,
+    shared,
     snapshots,
     text,
     text_lines,
@@ -116,7 +117,7 @@ from .operators import (
     words,
 )
 from .policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
-from .stream import Stream
+from .stream import SharedStream, Stream
 from .wire import ServerSentEvent
 
 __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
@@ -165,6 +166,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "Limit",
     # the stream, and what is in it
     "Stream",
+    "SharedStream",
     "EventStream",
     "EventStreamAsync",
     "ServerSentEvent",
@@ -213,6 +215,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "items",
     "paced",
     "coalesced",
+    "shared",
     # what can go wrong
     "MistralError",
     "RequestError",

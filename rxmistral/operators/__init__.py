@@ -9,6 +9,7 @@ events ──completions()──▶ completions ──until_finished()──▶ 
            think_tags(), guarded()                                            sifted
            parsed(), partials(), items()                                      decoded
            paced(), coalesced()                                               in time
+  anything ──▶ shared()                                                       for many
 """
 
 from .alternatives import fallback, hedge
@@ -23,6 +24,7 @@ from .pieces import paragraphs, text_lines, words
 from .prompts import answered
 from .sentence_operator import sentences
 from .sentence_segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
+from .sharing import shared
 from .tags import think_tags
 from .timing import coalesced, paced
 from .tools import tool_calls
@@ -50,6 +52,7 @@ __all__ = [
     "parsed",
     "partials",
     "sentences",
+    "shared",
     "snapshots",
     "text",
     "text_lines",
