@@ -242,7 +242,8 @@ class _Carrier:
     # --- who is slow ---
 
     def _charge(self, viewer: Viewer, seconds: float) -> None:
-        viewer.debt = max(0.0, viewer.debt + seconds - _QUICK)
+        over = min(seconds, _CREDIT) - _QUICK  # once is no matter: it may be the machine's
+        viewer.debt = max(0.0, viewer.debt + over)
         if viewer.debt > _CREDIT:
             self._part_with(viewer)
 
