@@ -33,6 +33,7 @@ from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, Audience, lock
 from .errors import LaggedError, StoppedError
 from .iteration import being_iterated
 from .resumable import Entry
+from .tally import Tally, counted
 
 __all__ = [
     "History",
@@ -321,6 +322,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         self._watching = 0  # viewers
         self._visits = 0  # viewers that ever came
         self._timer = SerialDisposable()
+        self._tally = Tally()  # of requests, for whoever watches
         self._waited_for: set[WaitedFor] = set()
         self._room = Condition(lock)
         self._paused: set[Pausable] = set()  # sources, until there is room
@@ -347,7 +349,6 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
                 self._waited_for.add(viewer)
             self._watching += 1
             self._visits += 1
-            source, self._source = self._source, None
         self._timer.disposable = Disposable()
         try:
             (OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS).add(
@@ -356,7 +357,10 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         except BaseException:
             viewer.dispose()
             raise
-        if source is not None and not self.history.ended:
+        self._tally.report_to(counted.get())
+        with lock:  # whoever comes first
+            source, self._source = self._source, None
+        if source is not None:
             self._begin(source)
         return viewer
 
@@ -386,7 +390,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
     def _lapse(self, visits: int) -> None:
         """Nobody watches; unless somebody came meanwhile it is over."""
         with lock:
-            if self._watching or visits != self._visits:
+            if self._watching or visits != self._visits or self.history.ended:
                 return
             self._note_end(StoppedError())
         self._let_go()
@@ -401,7 +405,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
 
         # What closes the source ends this as it would end a loop: nobody must wait for ever.
         # And its thread is a daemon: who is to be waited for is a viewer, and has its own.
-        token = being_iterated.set(self)
+        iterated, tallied = being_iterated.set(self), counted.set(self._tally)
         try:
             # As a loop does: a source without end can be stopped.
             CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
@@ -411,7 +415,8 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
             self.stop()
             raise
         finally:
-            being_iterated.reset(token)
+            counted.reset(tallied)
+            being_iterated.reset(iterated)
 
     def on_next(self, value: T) -> None:
         with lock:
