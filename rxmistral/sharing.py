@@ -350,6 +350,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
             self._watching += 1
             self._visits += 1
         self._timer.disposable = Disposable()
+        self._tally.report_to(counted.get())  # first: it may see the end at once
         try:
             (OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS).add(
                 viewer, self._audience
@@ -357,7 +358,6 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         except BaseException:
             viewer.dispose()
             raise
-        self._tally.report_to(counted.get())
         with lock:  # whoever comes first
             source, self._source = self._source, None
         if source is not None:

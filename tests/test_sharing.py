@@ -637,7 +637,7 @@ def test_a_source_waits_for_a_view_that_wants_it() -> None:
         target=lambda: seen.append(Seen(waited_for, lambda _: go_on.acquire(timeout=BOUND)))
     )
     subscriber.start()
-    assert eventually(lambda: history.last == 4)  # one is in the callback
+    assert eventually(lambda: history.last >= 3)
     assert not eventually(lambda: history.last > 4, 0.05)
     for _ in range(100):
         go_on.release()
