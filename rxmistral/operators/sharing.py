@@ -25,6 +25,8 @@ def shared(
                  abc----d--|->       one that comes late, or after the end
 
     It shares what stands before it in the pipe; what stands after it is each viewer's own.
+    At the end of a Stream's pipe the method says the same, and the type checkers know
+    then that the result can be stopped: `answer.pipe(text()).shared()`.
 
     Args:
         linger: Seconds after which a run that nobody watches any more is stopped; 0 stops
