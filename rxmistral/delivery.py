@@ -87,7 +87,9 @@ class Circle:
 
     def _serve(self) -> None:
         self._rung = False
-        self.carrier.go_round(self, tuple(self.viewers))
+        with lock:
+            viewers = tuple(self.viewers)
+        self.carrier.go_round(self, viewers)
 
 
 class Delivery:
@@ -261,7 +263,7 @@ class _Carrier:
 
     def _watch(self) -> None:
         seen = 0
-        while not self._retired.wait(_STALL):
+        while not self._retired.wait(_STALL) and self._delivery.common is self:
             steps = self._steps
             if steps == seen and self._stepping is not None:
                 self._free_others(steps)
@@ -271,9 +273,7 @@ class _Carrier:
         """Have another take over all but the one that this is stuck in, in this step."""
         with lock:
             stuck = self._stepping
-            if stuck is None or self._steps != steps or self._delivery.common is not self:
-                return
-            others = self._others(stuck)
+            others = [] if stuck is None or self._steps != steps else self._others(stuck)
             if not others:
                 return
             self._delivery.common = successor = _Carrier(self._delivery)

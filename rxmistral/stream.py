@@ -351,7 +351,12 @@ class SharedStream(Stream[T]):
 
     A viewer's callbacks run on a thread that all viewers share; one that is slow, or
     blocks, gets a thread of its own. The interpreter waits, when it exits, for the end of
-    a run that somebody has subscribed to, as it does for any Stream.
+    a run that somebody subscribes to, whatever its source is, and not for one that is
+    only looped over, or not watched.
+
+    A `with` block leaves with its viewers, and stops nothing. As any Stream this can be
+    open in one block at a time; where there are many of them, each opens a view or a
+    pipe of its own.
     """
 
     def __init__(
