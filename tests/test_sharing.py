@@ -858,6 +858,32 @@ def test_a_child_process_can_view_what_has_ended() -> None:
     assert script(code) == "1\n2\n"
 
 
+def test_many_who_come_and_go_while_it_runs_see_all_in_order() -> None:
+    source = Source()
+    texts: SharedStream[str] = source.stream.shared()
+    stays = Seen(texts)
+    sent = [f"{number} " for number in range(1, 3001)]
+    seen: list[tuple[str, Seen]] = []
+
+    def come_and_go() -> None:
+        for name, view in VIEWS.items():
+            Seen(view(texts)).subscription.dispose()
+            seen.append((name, Seen(view(texts))))
+
+    comers = [threading.Thread(target=come_and_go) for _ in range(8)]
+    emitting_thread = threading.Thread(target=source.emit, args=sent)
+    for thread in (emitting_thread, *comers):
+        thread.start()
+    for thread in (emitting_thread, *comers):
+        thread.join(BOUND)
+    source.subject.on_completed()
+    assert stays.all() == sent
+    assert len(seen) == 8 * len(VIEWS)
+    for name, each in seen:
+        assert each.ended.wait(BOUND)
+        check(name, each, sent, None)
+
+
 # --- all of it, in any order ---
 
 VIEWS: dict[str, Callable[[SharedStream[str]], Stream[Any]]] = {
