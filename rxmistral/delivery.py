@@ -107,16 +107,12 @@ class Delivery:
         """Have it stepped from now on, whenever its audience is rung, and once at once.
 
         Raises:
-            RuntimeError: No thread can be started; it is not served.
+            RuntimeError: No thread can be started; remove it again.
         """
         with lock:
             carrier = self.common = self.common or _Carrier(self)
             carrier.take(viewer, audience)
-        try:
-            carrier.start()
-        except RuntimeError:
-            remove(viewer)
-            raise
+        carrier.start()
 
 
 def _nothing() -> None:

@@ -204,7 +204,7 @@ class Viewer(delivery.Viewer, abc.DisposableBase):
     # --- on its carrier's thread ---
 
     def step(self) -> bool:
-        if self._paused or self._left:
+        if self._paused:
             return False
         history = self._history
         ended = history.ended  # asked first: what came before the end is there by now
@@ -227,7 +227,7 @@ class Viewer(delivery.Viewer, abc.DisposableBase):
         for number, item in enumerate(items, first):
             self.place = number
             emit(item)
-            if self._paused or self._left:
+            if self._paused:
                 return False
         return self.place < history.last or history.ended
 

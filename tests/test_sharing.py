@@ -477,6 +477,66 @@ def test_who_is_slow_again_and_again_gets_a_thread_for_good() -> None:
     source.subject.on_completed()
 
 
+class Stepped(delivery_module.Viewer):
+    """A viewer that notes the threads which step it, and may hold one up."""
+
+    def __init__(self, go_on: threading.Event | None = None) -> None:
+        self.stepped_by: list[int] = []
+        self._go_on = go_on
+
+    def step(self) -> bool:
+        self.stepped_by.append(threading.get_ident())
+        if self._go_on is not None:
+            self._go_on.wait(BOUND)
+        return False
+
+
+def test_who_was_taken_over_is_not_stepped_by_both() -> None:
+    audience, go_on = delivery_module.Audience(), threading.Event()
+    delivery = delivery_module.Delivery(daemon=False)
+    stuck = Stepped()
+    delivery.add(stuck, audience)
+    others = [Stepped() for _ in range(5)]
+    for each in others:
+        delivery.add(each, audience)
+    assert eventually(lambda: all(len(each.stepped_by) == 1 for each in (stuck, *others)))
+    stuck._go_on = go_on
+    audience.ring()  # the one that gets stuck stands first in this round
+    assert eventually(lambda: all(len(each.stepped_by) == 2 for each in others))
+    go_on.set()
+    audience.ring()
+    assert eventually(lambda: len(stuck.stepped_by) == 3)
+    assert eventually(lambda: all(len(each.stepped_by) == 3 for each in others))
+    assert {*stuck.stepped_by[1:]}.isdisjoint(*(each.stepped_by[1:] for each in others))
+    for each in (stuck, *others):
+        delivery_module.remove(each)
+
+
+def test_who_is_paused_gets_nothing_until_it_is_resumed() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    paused: list[Any] = []
+    kept: list[str] = []
+
+    def pause(number: int) -> None:
+        if number == 2:
+            assert emitting.source is not None
+            emitting.source.pause(lambda: kept.append("first"))
+            paused.append(emitting.source)
+
+    ahead = Seen(numbers)
+    source.emit(1, 2, 3)
+    seen = Seen(numbers, pause)
+    assert eventually(lambda: paused != [])
+    source.emit(4)
+    source.subject.on_completed()
+    assert ahead.all() == [1, 2, 3, 4]
+    assert not eventually(lambda: seen.items != [1, 2] or kept != [], 0.05)
+    paused[0].resume()
+    assert seen.all() == [1, 2, 3, 4]
+    assert kept == ["first"]
+
+
 def test_many_quick_viewers_have_one_thread() -> None:
     source = Source()
     numbers = source.stream.shared()
