@@ -24,7 +24,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
-from reactivex.scheduler import CurrentThreadScheduler, TimeoutScheduler
+from reactivex.scheduler import TimeoutScheduler
 
 from . import delivery
 from .backpressure import Pausable, emitting, on_an_event_loop
@@ -390,7 +390,9 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
     def _lapse(self, visits: int) -> None:
         """Nobody watches; unless somebody came meanwhile it is over."""
         with lock:
-            if self._watching or visits != self._visits or self.history.ended:
+            unwatched = not self._watching and visits == self._visits
+            runs = self._source is None and not self.history.ended
+            if not (unwatched and runs):
                 return
             self._note_end(StoppedError())
         self._let_go()
@@ -398,20 +400,14 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
     # --- the source ---
 
     def _begin(self, source: Observable[T]) -> None:
-        def subscribe(*_: object) -> None:
-            self._subscription.disposable = source.subscribe(
-                self.on_next, self.on_error, self.on_completed
-            )
-
         # What closes the source ends this as it would end a loop: nobody must wait for ever.
         # And its thread is a daemon: who is to be waited for is a viewer, and has its own.
         iterated, tallied = being_iterated.set(self), counted.set(self._tally)
         try:
-            # As a loop does: a source without end can be stopped.
-            CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
-        except Exception as error:  # a subscribe that raises
-            self.on_error(error)
-        except BaseException:
+            self._subscription.disposable = source.subscribe(
+                self.on_next, self.on_error, self.on_completed
+            )
+        except BaseException:  # Ctrl-C
             self.stop()
             raise
         finally:

@@ -150,6 +150,13 @@ def test_what_is_given_to_who_is_behind() -> None:
     assert raised.value.missed == 2
 
 
+def test_the_latest_is_there_whatever_is_gone() -> None:
+    history: History[int] = History(max_items=1)
+    for item in (1, 2, 3):
+        history.append(item)
+    assert taking("latest", 5)[0](history, 0, 0) == (3, [3])
+
+
 def test_what_is_no_text_cannot_be_merged() -> None:
     assert Seen(Stream.of(reactivex.of("a", 1)).shared().view("merge")).all()[-1] is TypeError
 
@@ -356,6 +363,38 @@ def test_who_comes_in_time_keeps_it_alive() -> None:
     assert seen.all() == [1]
 
 
+def timers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+
+
+def test_no_timer_is_left_when_somebody_comes_or_it_is_over() -> None:
+    numbers = Source().stream.shared(linger=60)
+    Seen(numbers).subscription.dispose()
+    assert eventually(lambda: len(timers()) == 1)
+    seen = Seen(numbers)
+    assert eventually(lambda: not timers())
+    seen.subscription.dispose()
+    assert eventually(lambda: len(timers()) == 1)
+    numbers.stop()
+    assert eventually(lambda: not timers())
+
+
+def test_a_timer_that_is_late_stops_nothing() -> None:
+    """It may have fired in the moment in which somebody came."""
+    run = Source().stream.shared(linger=60)._shared_run
+    viewer = run.join(Subject(), one_by_one)
+    run._lapse(1)
+    assert not run.history.ended
+    other = run.join(Subject(), one_by_one)
+    viewer.dispose()
+    other.dispose()
+    run._lapse(1)
+    assert not run.history.ended
+    run._lapse(2)
+    assert run.history.ended
+    assert eventually(lambda: not timers())
+
+
 def test_a_run_that_has_ended_does_not_linger() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
@@ -393,6 +432,26 @@ def test_stopping_after_the_end_does_nothing() -> None:
     assert numbers.run() == 1
     numbers.stop()
     assert Seen(numbers).all() == [1]
+
+
+def test_what_comes_when_it_is_over_is_dropped() -> None:
+    run = Source().stream.shared()._shared_run
+    run.on_next(1)
+    run.stop()
+    run.on_next(2)
+    run.on_completed()
+    assert run.history.after(0) == [1]
+    assert isinstance(run.history.error, StoppedError)
+
+
+def test_an_interrupt_while_it_begins_stops_it() -> None:
+    def subscribe(*_: Any) -> Any:
+        raise KeyboardInterrupt
+
+    numbers: SharedStream[Any] = Stream(subscribe).shared()
+    with pytest.raises(KeyboardInterrupt):
+        Seen(numbers)
+    assert Seen(numbers).all() == [StoppedError]
 
 
 def test_a_viewer_may_stop_it() -> None:
@@ -599,6 +658,22 @@ def test_leaving_the_interpreter_from_a_callback_ends_that_viewer(reported: list
     source.subject.on_completed()
     assert other.all() == [1]
     assert eventually(lambda: reported == [SystemExit])
+
+
+def test_nobody_pauses_a_viewer_that_has_seen_the_end() -> None:
+    sources: list[Any] = []
+    ended = threading.Event()
+
+    def end() -> None:
+        sources.append(emitting.source)
+        ended.set()
+
+    Stream.of(reactivex.of(1)).shared().subscribe(
+        lambda _: sources.append(emitting.source), on_completed=end
+    )
+    assert ended.wait(BOUND)
+    assert sources[0] is not None
+    assert sources[1] is None
 
 
 def test_no_item_comes_after_leaving_in_a_callback() -> None:
@@ -819,7 +894,7 @@ def test_an_opened_stream_can_be_shared() -> None:
 
 def test_where_no_thread_can_be_started_the_viewer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source()
-    numbers = source.stream.shared()
+    numbers = source.stream.shared(linger=0)
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -830,8 +905,9 @@ def test_where_no_thread_can_be_started_the_viewer_is_told(monkeypatch: pytest.M
     assert source.subscriptions == 0
     seen = Seen(numbers)
     source.emit(1)
-    source.subject.on_completed()
-    assert seen.all() == [1]
+    assert seen.has(1)
+    seen.subscription.dispose()
+    assert source.disposed.is_set()  # nobody else is taken for a viewer
 
 
 def test_where_no_thread_can_be_started_who_is_slow_is_borne_with(
