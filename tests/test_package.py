@@ -18,7 +18,18 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import from itself and from what stands before it.
 FLOORS = [
-    {"checks", "errors", "backpressure", "iteration", "stream", "machine", "resumable"},
+    {
+        "checks",
+        "errors",
+        "backpressure",
+        "iteration",
+        "stream",
+        "tally",
+        "delivery",
+        "sharing",
+        "machine",
+        "resumable",
+    },
     {"async_source"},
     {"wire"},
     {"models"},

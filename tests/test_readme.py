@@ -134,6 +134,9 @@ EXPECTED = {
         "One, two, three, four, five.\ncompleted: 3 requests, 1 of them to go on\n"
     ),
     "sentences": "One, two, three, four, five.\n",
+    "share_one_answer": (
+        "Cleo read One, two, three, four, five.\nDan goes on with  three,  four,  five.\n"
+    ),
     "speak": "One, two, three, four, five. \n",
     "structured": "Crê []\nCrêpes ['flour']\nCrêpes ['flour', 'milk']\n",
     "print_tokens": "One, two, three, four, five.\n",

@@ -6,11 +6,13 @@ set to complain about one that is not needed.
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
 import msgspec
+import reactivex
 from reactivex import operators as ops
 
 from rxmistral import (
     DeltaMessage,
     Mistral,
+    SharedStream,
     Stream,
     SystemMessage,
     TextChunk,
@@ -18,6 +20,7 @@ from rxmistral import (
     completions,
     deltas,
     partials,
+    shared,
     text,
     until_finished,
 )
@@ -49,6 +52,13 @@ class Recipe(msgspec.Struct):
 
 recipes: Stream[Recipe] = stream.pipe(text(), partials(Recipe))
 reasons = [event.data.choices[0].finish_reason for event in stream]
+many: SharedStream[str] = tokens.shared(linger=1)
+viewed: Stream[str] = stream.pipe(text(), shared())
+of_any: SharedStream[int] = reactivex.of(1, 2).pipe(shared())
+for merged in many.view("merge"):
+    merged.upper()
+for entry in stream.shared().entries(after=3):
+    print(entry.id, entry.item.data.id)
 
 
 async def pull() -> str:
@@ -60,6 +70,7 @@ async def pull() -> str:
     return await tokens
 
 
+many.view("drop")  # type: ignore[arg-type]
 stream.pipe(partials(Recipe))  # type: ignore[arg-type]
 stream.pipe(text(), deltas())  # type: ignore[misc]
 stream.pipe(deltas(), text())  # type: ignore[misc]

@@ -372,7 +372,7 @@ def plans(made: str) -> Iterator[tuple[int, ...]]:
 
 @pytest.fixture(params=[True, False], ids=["may wait", "on an event loop"])
 def may_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alarm, "_on_an_event_loop", lambda: not request.param)
+    monkeypatch.setattr(alarm, "on_an_event_loop", lambda: not request.param)
 
 
 @pytest.mark.parametrize("made", MADE)
