@@ -35,6 +35,7 @@ from .errors import (
     StreamTimeoutError,
     UnknownRunError,
 )
+from .logs import LoggedStream, MemoryLog, RunLog, from_log, to_log
 from .models import (
     APIKeyAuth,
     AssistantMessage,
@@ -213,6 +214,12 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "items",
     "paced",
     "coalesced",
+    # runs that outlive their process
+    "to_log",
+    "from_log",
+    "LoggedStream",
+    "RunLog",
+    "MemoryLog",
     # what can go wrong
     "MistralError",
     "RequestError",

@@ -19,6 +19,7 @@ FLOORS = [
     {"wire"},
     {"models"},
     {"operators"},
+    {"logs"},
     {"policies"},
     {"run"},
     {"answer", "arguments"},
