@@ -148,6 +148,7 @@ class NatsLog:
         self._name = name
         self._ttl = ttl
         self._max_items = max_items
+        self._closed = False
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._calls: set[asyncio.Task[Any]] = set()
@@ -346,6 +347,8 @@ class NatsLog:
 
     def _call(self, work: Callable[[Client], Awaitable[T]]) -> T:
         """Do what needs a connection, on the loop's thread."""
+        if self._closed:
+            raise LogError("it is closed")
         try:
             return asyncio.run_coroutine_threadsafe(self._work(work), self._loop).result()
         except CancelledError:
@@ -408,7 +411,8 @@ class NatsLog:
                 call.cancel()
 
     def close(self) -> None:
-        if self._thread.is_alive():
+        if not self._closed:
+            self._closed = True
             asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join()
@@ -418,6 +422,7 @@ class NatsLog:
         async with self._connecting:
             if self._client is not None:
                 await self._client.close()
+        await asyncio.gather(*self._calls, return_exceptions=True)
 
     def __enter__(self) -> Self:
         return self

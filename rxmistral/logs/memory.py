@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from threading import Condition
 
-from ..errors import FencedError, StoppedError, UnknownRunError
+from ..errors import FencedError, LogError, StoppedError, UnknownRunError
 from .encoding import STOPPED
 from .run_log import Page, check_bounds, check_run_id
 
@@ -47,6 +47,8 @@ class _Run:
         self.signs += 1
 
     def append(self, first: int, items: Sequence[bytes]) -> None:
+        if first > self.last + 1:
+            raise LogError(f"item {first} cannot come after item {self.last}")
         new = items[self.last + 1 - first :]
         self.items.extend(new)
         self.last += len(new)
@@ -116,6 +118,8 @@ class MemoryLog:
     ) -> None:
         with self._changed:
             run = self._checked(run_id, token)
+            if run.ender is not None:
+                return
             run.append(first, items)
             if ending is not None:
                 run.end(token, ending)

@@ -104,8 +104,10 @@ return 'ok'
 _STOP = """
 local ending, ttl = unpack(ARGV)
 if not owner then return 'unknown' end
-if not ender then finish('stop', ending) end
-retain(ttl)
+if not ender then
+    finish('stop', ending)
+    retain(ttl)
+end
 return 'ok'
 """
 
@@ -145,6 +147,7 @@ class RedisLog:
         self.outage = outage
         self._name = name
         self._max_items = max_items
+        self._closed = False
         self._lease, self._ttl = (str(int(seconds * 1000)) for seconds in (lease, ttl))
         # Any: what redis-py says of its results is every type that they ever had.
         self._redis: Any = redis.Redis.from_url(
@@ -193,7 +196,7 @@ class RedisLog:
         )
 
     def _page_without_items(self, run_id: str, state: str, after: int) -> Page:
-        with _our_errors():
+        with self._talking():
             signs, last, ending = self._redis.hmget(state, "signs", "last", "ending")
         if signs is None:
             raise UnknownRunError(run_id)
@@ -205,6 +208,7 @@ class RedisLog:
         self._run(self._stop, run_id, STOPPED, self._ttl)
 
     def close(self) -> None:
+        self._closed = True
         self._redis.close()
         self._redis.connection_pool.disconnect()
 
@@ -225,7 +229,7 @@ class RedisLog:
 
     def _run(self, script: Callable[..., Any], run_id: str, *args: str | bytes | int) -> None:
         keys = self._keys(run_id)
-        with _our_errors():
+        with self._talking():
             result = script(keys=keys, args=args)
         match result:
             case b"fenced":
@@ -242,17 +246,21 @@ class RedisLog:
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
         """The entries of a stream after this one."""
         block = max(1, int(min(wait, _WAIT) * 1000))
-        with _our_errors():
+        with self._talking():
             found = self._redis.xread({stream: f"{after}-0"}, count=_PAGE, block=block)
         entries: list[tuple[bytes, dict[bytes, bytes]]] = found[0][1] if found else []
         return entries
 
-
-@contextmanager
-def _our_errors() -> Iterator[None]:
-    try:
-        yield
-    except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError) as error:
-        raise LogUnavailableError(str(error), 0.0) from error
-    except redis.RedisError as error:
-        raise LogError(str(error)) from error
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        if self._closed:
+            raise LogError("it is closed")
+        try:
+            yield
+        except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError) as error:
+            raise LogUnavailableError(str(error), 0.0) from error
+        except redis.RedisError as error:
+            raise LogError(str(error)) from error
+        finally:
+            if self._closed:  # meanwhile: a connection may have been made since
+                self._redis.connection_pool.disconnect()

@@ -94,6 +94,7 @@ class RunLog(Protocol):
         a sign of life, too.
 
         Raises:
+            LogError: The item before the first is missing.
             FencedError: The run belongs to another producer by now.
             StoppedError: It was stopped.
             UnknownRunError: It has expired.

@@ -166,6 +166,7 @@ class _Writing(Alarm, Generic[T]):
         self._held = _Held()
         self._source = SingleAssignmentDisposable()
         self._daemon = being_iterated.get() is not None
+        self._unsubscribed = False
         self._deciding = Lock()
         self._ended = False  # nothing more will be held
         self._error: Exception | None = None  # what it ended with
@@ -177,7 +178,11 @@ class _Writing(Alarm, Generic[T]):
     def on_next(self, item: T) -> None:
         if self._log_error is None and not self._ended:
             self._hold(item)
-        self._observer.on_next(item)
+        try:
+            self._observer.on_next(item)
+        except Exception:  # the subscriber's own: he takes no more
+            self.dispose()
+            raise
         self._held.wait_for_room()
 
     def _hold(self, item: T) -> None:
@@ -205,6 +210,10 @@ class _Writing(Alarm, Generic[T]):
     def dispose(self) -> None:
         """Who runs the answer leaves: that is its end, for all who read it."""
         super().dispose()
+        self._unsubscribed = True
+        self._leave_source()
+
+    def _leave_source(self) -> None:
         self._end(StoppedError())
         self._source.dispose()
         self._held.let_go()
@@ -296,12 +305,13 @@ class _Writing(Alarm, Generic[T]):
     def _cut(self, error: Exception) -> None:
         """Somebody has ended it: the answer, too."""
         self._run.insist.call_off()
-        self.dispose()
+        self._leave_source()
         self._emit_end(error)
 
     def _emit_end(self, error: Exception | None) -> None:
-        observer = self._observer
-        self._leave(partial(observer.on_error, error) if error else observer.on_completed)
+        if not self._unsubscribed:
+            observer = self._observer
+            self._leave(partial(observer.on_error, error) if error else observer.on_completed)
 
 
 def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[T]], Stream[T]]:

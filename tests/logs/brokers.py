@@ -57,6 +57,15 @@ class Broker:
             self._process.wait()
             self._process = None
 
+    def pause(self) -> None:
+        """It takes what is sent to it, and does nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
     def restart(self) -> None:
         self.kill()
         self.start()
