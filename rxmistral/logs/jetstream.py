@@ -379,6 +379,8 @@ class NatsLog:
             await client.connect(
                 self._url,
                 allow_reconnect=False,
+                max_reconnect_attempts=1,  # of the first connection
+                reconnect_time_wait=0,
                 connect_timeout=int(_ANSWER),
                 ping_interval=_PING,
                 error_cb=_say_nothing,

@@ -209,8 +209,11 @@ class RedisLog:
 
     def close(self) -> None:
         self._closed = True
-        self._redis.close()
-        self._redis.connection_pool.disconnect()
+        self._close_idle_connections()
+
+    def _close_idle_connections(self) -> None:
+        """Not those that somebody waits at: he does it when he has waited."""
+        self._redis.connection_pool.disconnect(inuse_connections=False)
 
     def __enter__(self) -> Self:
         return self
@@ -262,5 +265,5 @@ class RedisLog:
         except redis.RedisError as error:
             raise LogError(str(error)) from error
         finally:
-            if self._closed:  # meanwhile: a connection may have been made since
-                self._redis.connection_pool.disconnect()
+            if self._closed:  # meanwhile
+                self._close_idle_connections()
