@@ -110,3 +110,8 @@ def test_the_types_are_shipped() -> None:
 def test_importing_it_does_not_load_the_test_kit() -> None:
     code = "import sys, rxmistral; sys.exit('rxmistral.testing' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
+
+
+def test_importing_it_does_not_load_a_broker_s_client() -> None:
+    code = "import sys, rxmistral; sys.exit(not {'redis', 'nats'}.isdisjoint(sys.modules))"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)

@@ -84,7 +84,9 @@ def decode_ending(encoded: bytes) -> Exception | None:
     """The error that a run ended with, or None."""
     try:
         described = _decode(encoded)["end"]
-        return None if described is None else _made(described)
+        if described is None:
+            return None
+        return _error_from(described["error"], described["fields"])
     except (KeyError, TypeError, ValueError) as error:
         raise LogError(f"it holds what this version cannot read: {error!r}") from error
 
@@ -113,13 +115,18 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _made(described: Any) -> Any:
+def _field_from(plain: Any) -> Any:
     """The reverse of `_plain`."""
-    if isinstance(described, list):
-        return [_made(each) for each in described]
-    if not isinstance(described, dict) or described.keys() != {"error", "fields"}:
-        return described
-    return _ERRORS[described["error"]](*map(_made, described["fields"]))
+    if isinstance(plain, list):
+        return [_field_from(each) for each in plain]
+    if isinstance(plain, dict) and plain.keys() == {"error", "fields"}:
+        return _error_from(plain["error"], plain["fields"])
+    return plain
+
+
+def _error_from(name: str, fields: list[Any]) -> MistralError:
+    error: MistralError = _ERRORS[name](*map(_field_from, fields))
+    return error
 
 
 STOPPED = encode_ending(StoppedError())

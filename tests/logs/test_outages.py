@@ -19,6 +19,7 @@ from faces import BOUND, by_for, eventually
 from reactivex import Subject
 
 from rxmistral import (
+    LogError,
     LogUnavailableError,
     LostProducerError,
     StoppedError,
@@ -243,3 +244,27 @@ def test_a_stop_is_heard_after_an_outage(broker: Broker, log_at: OpenLog) -> Non
     assert eventually(lambda: len(came) == 2, 30)
     assert isinstance(came[1], StoppedError)
     assert not source.observers
+
+
+def test_an_item_that_the_broker_refuses_is_an_error_for_both_sides(
+    broker_kind: str, broker: Broker, log_at: OpenLog
+) -> None:
+    if broker_kind == "redis":
+        pytest.skip("Redis takes items of 512 MB")
+    log = log_at(broker)
+    source = Stream.of(reactivex.of("a", "x" * 2_000_000, "c"))
+    *items, error = by_for(source.pipe(to_log(log, "run")))
+    assert items == ["a", "x" * 2_000_000, "c"]
+    assert isinstance(error, LogError)
+    item, same = by_for(from_log(log, "run"))
+    assert item == "a"
+    assert str(same) == str(error)
+
+
+def test_a_closed_log_says_so(broker: Broker, log_at: OpenLog) -> None:
+    log = log_at(broker)
+    log.begin("run", "one")
+    log.close()
+    log.close()
+    with pytest.raises(LogError, match="closed"):
+        log.append("run", "one", 1, [])
