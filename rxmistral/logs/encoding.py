@@ -59,7 +59,7 @@ def encode_item(item: object) -> bytes:
             _decoder(name)  # what is only ever sent has none
         elif not isinstance(item, str) and decode_item(encoded) != item:
             raise TypeError("it would be read as something else")
-    except (TypeError, ValueError, RecursionError) as error:
+    except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise LogError(f"an item of the type {type(item).__name__}: {error}") from error
     return encoded
 
@@ -68,7 +68,7 @@ def decode_item(encoded: bytes) -> Any:
     try:
         ((name, value),) = _decode_tagged(encoded).items()
         return _decode(value) if name == "value" else _decoder(name)(value)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, msgspec.MsgspecError) as error:
         raise LogError(f"it holds what this version cannot read: {error!r}") from error
 
 
@@ -87,7 +87,7 @@ def decode_ending(encoded: bytes) -> Exception | None:
         if described is None:
             return None
         return _error_from(described["error"], described["fields"])
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
         raise LogError(f"it holds what this version cannot read: {error!r}") from error
 
 

@@ -254,10 +254,13 @@ class RedisLog:
         entries: list[tuple[bytes, dict[bytes, bytes]]] = found[0][1] if found else []
         return entries
 
-    @contextmanager
-    def _talking(self) -> Iterator[None]:
+    def _check_open(self) -> None:
         if self._closed:
             raise LogError("it is closed")
+
+    @contextmanager
+    def _talking(self) -> Iterator[None]:
+        self._check_open()
         try:
             yield
         except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError) as error:

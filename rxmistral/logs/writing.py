@@ -114,7 +114,10 @@ class _Held:
         """Until something is put or it is rung for."""
         self._wanted = True
         if not self._items and not ended():
-            self._bell.get()
+            self.wait_for_ring()
+
+    def wait_for_ring(self) -> None:
+        self._bell.get()
 
     def _make_room(self) -> None:
         if self._unbounded or len(self._items) <= _HELD // 2:
@@ -254,7 +257,7 @@ class _Writing(Alarm, Generic[T]):
             self._give_up(error)
         self._run.insist.call_off()
         while not self._ended:
-            self._held.wait_unless(self._has_ended)
+            self._held.wait_for_ring()
         self._emit_end(self._error or self._log_error)
 
     def _begin(self, subscribe: Callable[[], None]) -> None:

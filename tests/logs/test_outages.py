@@ -16,7 +16,7 @@ import pytest
 import reactivex
 from brokers import Broker
 from faces import BOUND, by_for, eventually
-from reactivex import Subject
+from reactivex import Subject, operators
 
 from rxmistral import (
     LogError,
@@ -152,7 +152,9 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     ended = [threading.Event(), threading.Event()]
     run = source.pipe(to_log(log_at(broker), "run"))
     for number, stream in enumerate((run, from_log(log_at(broker), "run"))):
-        stream.subscribe(came[number].append, came[number].append, ended[number].set)
+        stream.pipe(operators.finally_action(ended[number].set)).subscribe(
+            came[number].append, came[number].append
+        )
     assert eventually(lambda: bool(source.observers))
 
     def restart() -> None:

@@ -378,9 +378,9 @@ def test_without_a_sign_of_life_the_producer_is_lost(open_log: OpenLog, read: Fa
 
 
 def test_a_silent_producer_that_lives_is_not_lost(open_log: OpenLog) -> None:
-    local, reader = Local(open_log(lease=2), "run"), Reader(open_log(lease=2), "run")
+    local, reader = Local(open_log(lease=1.5), "run"), Reader(open_log(lease=1.5), "run")
     source = local.begin()
-    assert not reader.ended.wait(5)
+    assert not reader.ended.wait(3)
     source.on_next("a")
     source.on_completed()
     assert reader.end() == ["a"]
