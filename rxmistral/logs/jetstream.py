@@ -41,6 +41,7 @@ from nats.aio.subscription import Subscription
 
 from ..errors import FencedError, LogError, LogUnavailableError, StoppedError, UnknownRunError
 from .encoding import STOPPED
+from .insisting import Insistence
 from .run_log import Page, check_bounds, check_name, check_run_id, name_of
 
 __all__ = ["NatsLog"]
@@ -247,7 +248,8 @@ class NatsLog:
 
     def stop(self, run_id: str) -> None:
         check_run_id(run_id)
-        self._write_down(lambda client: self._stop(client, run_id))
+        insist = Insistence(self.outage)
+        insist(lambda: self._write_down(lambda client: self._stop(client, run_id)))
 
     async def _stop(self, client: Client, run_id: str) -> None:
         state = await self._last(client, run_id, "log")

@@ -24,6 +24,7 @@ from redis.retry import Retry
 
 from ..errors import FencedError, LogError, LogUnavailableError, StoppedError, UnknownRunError
 from .encoding import STOPPED
+from .insisting import Insistence
 from .run_log import Page, check_bounds, check_name, check_run_id, name_of
 
 __all__ = ["RedisLog"]
@@ -205,7 +206,8 @@ class RedisLog:
         return Page(after + 1, (), ending, int(signs))
 
     def stop(self, run_id: str) -> None:
-        self._run(self._stop, run_id, STOPPED, self._ttl)
+        insist = Insistence(self.outage)
+        insist(lambda: self._run(self._stop, run_id, STOPPED, self._ttl))
 
     def close(self) -> None:
         self._closed = True

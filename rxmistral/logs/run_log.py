@@ -60,7 +60,8 @@ class RunLog(Protocol):
 
     All methods block, and may be called from any thread. They raise `LogUnavailableError`
     where the broker does not answer, without trying again: `to_log` and `from_log` do
-    that for as long as `outage` says. They raise `LogError` where it refuses.
+    that for as long as `outage` says. Only `stop`, which users call themselves, does it
+    itself. They raise `LogError` where it refuses.
 
     Attributes:
         lease: Seconds without a sign of life after which a producer counts as dead.

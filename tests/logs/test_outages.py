@@ -234,15 +234,20 @@ def test_what_was_written_but_not_answered_is_there_once(
     assert by_for(from_log(log, "run")) == ["a", "b"]
 
 
-def test_a_stop_is_heard_after_an_outage(broker: Broker, log_at: OpenLog) -> None:
+def test_a_stop_waits_for_the_broker_and_is_heard_after_the_outage(
+    broker: Broker, log_at: OpenLog
+) -> None:
     source: Subject[str] = Subject()
     came: list[Any] = []
     source.pipe(to_log(log_at(broker, lease=3.0), "run")).subscribe(came.append, came.append)
     assert eventually(lambda: bool(source.observers))
     source.on_next("a")
     assert from_log(log_at(broker), "run").take(1).run() == "a"
-    broker.restart()
-    log_at(broker).stop("run")
+    broker.kill()
+    stopping = threading.Thread(target=log_at(broker).stop, args=("run",))
+    stopping.start()
+    broker.start()
+    stopping.join(30)
     assert eventually(lambda: len(came) == 2, 30)
     assert isinstance(came[1], StoppedError)
     assert not source.observers
