@@ -81,18 +81,29 @@ class Source:
     def __init__(self) -> None:
         self.subject: Subject[Any] = Subject()
         self.subscriptions = 0
+        self.began = threading.Event()
         self.disposed = threading.Event()
         self.stream = Stream(self._subscribe)
 
     def _subscribe(self, observer: Any, scheduler: Any = None) -> abc.DisposableBase:
         self.subscriptions += 1
         subscription = self.subject.subscribe(observer)
+        self.began.set()
 
         def dispose() -> None:
             subscription.dispose()
             self.disposed.set()
 
         return Disposable(dispose)
+
+    def emit_when_begun(self, *items: Any) -> None:
+        """On another thread: a loop begins with its first item."""
+
+        def emit() -> None:
+            assert self.began.wait(BOUND)
+            self.emit(*items)
+
+        threading.Thread(target=emit).start()
 
     async def begun(self) -> None:
         while not self.subscriptions:  # noqa: ASYNC110  # by a task of the same loop
@@ -287,7 +298,7 @@ def test_the_run_goes_on_when_nobody_watches() -> None:
 def test_breaking_a_loop_leaves_it(read: Face) -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
-    threading.Timer(0.01, source.emit, [1]).start()
+    source.emit_when_begun(1)
     for number in numbers:
         assert number == 1
         break
@@ -331,8 +342,7 @@ def test_an_abandoned_loop_leaves_it() -> None:
     numbers = source.stream.shared(linger=0)
 
     async def main() -> None:
-        source_emits = threading.Timer(0.01, source.emit, [1])
-        source_emits.start()
+        source.emit_when_begun(1)
         loop = aiter(numbers)
         assert await anext(loop) == 1
         del loop
@@ -856,7 +866,7 @@ def test_a_loop_that_is_not_read_pauses_its_viewer_and_no_other() -> None:
     source = Source()
     numbers = source.stream.shared()
     lazy = iter(numbers)
-    threading.Timer(0.01, source.emit, [0]).start()
+    source.emit_when_begun(0)
     assert next(lazy) == 0
     quick = Seen(numbers)
     source.emit(*range(1, 5000))
@@ -931,7 +941,7 @@ def test_loops_are_served_by_a_daemon_and_subscriptions_by_none() -> None:
     source = Source()
     numbers = source.stream.shared()
     loop = iter(numbers)
-    threading.Timer(0.01, source.emit, [1]).start()
+    source.emit_when_begun(1)
     assert next(loop) == 1
     assert [thread.daemon for thread in threads()] == [True]
     seen = Seen(numbers)
