@@ -86,7 +86,7 @@ from .models import (
     UserMessage,
 )
 from .policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
-from .stream import Stream
+from .stream import SharedStream, Stream
 from .wire import ServerSentEvent
 
 if TYPE_CHECKING:
@@ -112,6 +112,7 @@ if TYPE_CHECKING:
         parsed,
         partials,
         sentences,
+        shared,
         snapshots,
         text,
         text_lines,
@@ -170,6 +171,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "Limit",
     # the stream, and what is in it
     "Stream",
+    "SharedStream",
     "EventStream",
     "EventStreamAsync",
     "ServerSentEvent",
@@ -218,6 +220,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "items",
     "paced",
     "coalesced",
+    "shared",
     # what can go wrong
     "MistralError",
     "RequestError",

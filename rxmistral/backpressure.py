@@ -13,11 +13,12 @@ must have room for it.
 
 from __future__ import annotations
 
+from asyncio import get_running_loop
 from collections.abc import Callable
 from threading import local
 from typing import Protocol
 
-__all__ = ["Pausable", "emitting"]
+__all__ = ["Pausable", "emitting", "on_an_event_loop"]
 
 
 class Pausable(Protocol):
@@ -37,3 +38,12 @@ class _Emitting(local):
 
 emitting = _Emitting()
 """`.source`: whose items this thread emits, where it may not wait; else None."""
+
+
+def on_an_event_loop() -> bool:
+    """Whether this thread runs one, and so must not wait."""
+    try:
+        get_running_loop()
+    except RuntimeError:
+        return False
+    return True

@@ -25,9 +25,12 @@ from reactivex import Observable, abc
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
 
+from .checks import check_whole
 from .iteration import AsyncIteration, being_iterated, iterate
+from .resumable import Entry
+from .sharing import SharedRun, Take, WhenBehind, check_shared, numbered, one_by_one, taking
 
-__all__ = ["ConnectableStream", "Stream"]
+__all__ = ["ConnectableStream", "SharedStream", "Stream"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -182,6 +185,42 @@ class Stream(Observable[T_out]):
     def __getitem__(self, key: slice | int) -> Stream[T_out]:
         return Stream.of(super().__getitem__(key))
 
+    # --- many viewers ---
+
+    def shared(
+        self, linger: float | None = None, max_items: int | None = None
+    ) -> SharedStream[T_out]:
+        """One run of this Stream, for any number of viewers.
+
+            --a--b-----c----d--|->       the one subscription to this Stream
+              a--b-----c----d--|->       the first viewer begins it
+                     abc----d--|->       one that comes late, or after the end
+
+        Cold until the first viewer comes; then there is exactly one subscription, and one
+        request, however many come. Each is given all items from the first one on, those
+        that are there at once, and then what comes; also after the end. None of them
+        delays another, or the source (see `SharedStream.view`), and what the callback of
+        one raises goes to its own `on_error`.
+
+        Leaving is not stopping: the run goes on when nobody watches, and `stop()` ends it.
+
+        Args:
+            linger: Seconds after which a run that nobody watches any more is stopped; 0
+                stops it when the last viewer leaves. None lets it go on to its end.
+            max_items: How many items are kept that are no text, so that a run without end
+                has bounded memory; who comes too late, or is too slow, for one that is
+                gone gets `LaggedError`. Text is always kept. None keeps all.
+
+        Holds: each item once, as long as the result is kept; a viewer is a place in that.
+        Errors: as the source does; and `StoppedError` where it was stopped.
+
+        >>> import reactivex
+        >>> numbers = Stream.of(reactivex.of(1, 2, 3)).shared()
+        >>> numbers.run(), list(numbers)
+        (3, [1, 2, 3])
+        """
+        return SharedStream(self, linger, max_items)
+
     # --- pull ---
 
     def __iter__(self) -> Iterator[T_out]:
@@ -305,6 +344,94 @@ class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore
 
     def auto_connect(self, subscriber_count: int = 1) -> Stream[T]:
         return Stream.of(super().auto_connect(subscriber_count))
+
+
+class SharedStream(Stream[T]):
+    """One run and its viewers, see `Stream.shared`: each who subscribes is a viewer.
+
+    A viewer's callbacks run on a thread that all viewers share; one that is slow, or
+    blocks, gets a thread of its own. The interpreter waits, when it exits, for the end of
+    a run that somebody has subscribed to, as it does for any Stream.
+    """
+
+    def __init__(
+        self, source: Observable[T], linger: float | None = None, max_items: int | None = None
+    ) -> None:
+        check_shared(linger, max_items)
+        self._shared_run = run = SharedRun[T](source, linger, max_items)
+        super().__init__(lambda observer, _: run.join(observer, one_by_one))
+
+    def stop(self) -> None:
+        """Cancel the run for all; from any thread, and never blocks.
+
+        Viewers, those who are there and those who come later, are given what came, and
+        then `StoppedError`. After the end it does nothing. One that is stopped before it
+        began sends no request.
+        """
+        self._shared_run.stop()
+
+    def view(self, when_behind: WhenBehind, max_items: int | None = None) -> Stream[T]:
+        """The same run, for viewers who must not get far behind.
+
+            --a--b--c--d--e--f--|->      what comes while a viewer is busy with a
+              a-------------bcdef|->     "merge"
+              a-------------f-----|->    "latest"
+              a-------------X            "fail"
+
+        Without a view a viewer gets every item as it came, however late, and nobody
+        waits for it.
+
+        Args:
+            when_behind: What to do when it is more than `max_items` behind:
+                "wait": the source waits for it, and so do all others. What was there
+                when it joined does not count. A source that emits on an event loop
+                cannot wait.
+                "merge": give it all that it lacks as one `str`.
+                "latest": give it the latest item only, and none that came before;
+                for items that each replace the one before, such as snapshots.
+                "fail": end it with `LaggedError`. What was there when it joined does not
+                count.
+            max_items: By default 1 for "merge" and "latest", which then give one item
+                whenever there is more than one; and 512 for "wait" and "fail".
+
+        Errors: as the run does; `LaggedError` for "fail"; `TypeError` for "merge" of what
+            is no text.
+
+        >>> import reactivex
+        >>> words = Stream.of(reactivex.of("All ", "at ", "once.")).shared()
+        >>> words.run()
+        'once.'
+        >>> list(words.view("merge"))
+        ['All at once.']
+        >>> list(words.view("latest"))
+        ['once.']
+        """
+        return self._joined(*taking(when_behind, max_items))
+
+    def entries(self, after: int = 0) -> Stream[Entry[T]]:
+        """All items after the one with this id, each with its own: from 1, in order.
+
+        Raises:
+            ValueError: `after` is less than 0.
+
+        >>> import reactivex
+        >>> words = Stream.of(reactivex.of("All ", "at ", "once.")).shared()
+        >>> list(words.entries(after=1))
+        [Entry(id=2, item='at '), Entry(id=3, item='once.')]
+        """
+        check_whole("after", after, 0)
+        return self._joined(numbered, None, after)
+
+    def _joined(self, take: Take, leeway: int | None, after: int = 0) -> Stream[Any]:
+        def subscribe(
+            observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None
+        ) -> abc.DisposableBase:
+            live = self._live
+            viewer = self._shared_run.join(observer, take, after, leeway)
+            self._track(viewer, live)
+            return viewer
+
+        return Stream(subscribe)
 
 
 def _giving_streams(method: Callable[..., Any]) -> Callable[..., Any]:

@@ -18,7 +18,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import from itself and from what stands before it.
 FLOORS = [
-    {"checks", "errors", "backpressure", "iteration", "stream", "machine", "resumable"},
+    {"checks", "errors", "backpressure", "iteration", "stream", "delivery", "sharing", "machine", "resumable"},
     {"wire"},
     {"models"},
     {"operators"},

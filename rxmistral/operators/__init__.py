@@ -9,6 +9,7 @@ events ──completions()──▶ completions ──until_finished()──▶ 
            think_tags(), guarded()                                            sifted
            parsed(), partials(), items()                                      decoded
            paced(), coalesced()                                               in time
+  anything ──▶ shared()                                                       for many
 
 An operator's module is loaded when the operator is first asked for: whoever prints tokens
 needs no grammar of sentences.
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from .prompts import answered
     from .sentence_operator import sentences
     from .sentence_segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
+    from .sharing import shared
     from .tags import think_tags
     from .timing import coalesced, paced
     from .tools import tool_calls
@@ -57,6 +59,7 @@ __all__ = [
     "parsed",
     "partials",
     "sentences",
+    "shared",
     "snapshots",
     "text",
     "text_lines",
@@ -82,6 +85,7 @@ _ROOMS = {
     "prompts": ("answered",),
     "sentence_operator": ("sentences",),
     "sentence_segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),
+    "sharing": ("shared",),
     "tags": ("think_tags",),
     "timing": ("coalesced", "paced"),
     "tools": ("tool_calls",),

@@ -35,7 +35,6 @@ that the source emits on one thread at a time, as Rx has it.
 from __future__ import annotations
 
 import time
-from asyncio import get_running_loop
 from collections import deque
 from collections.abc import Callable
 from functools import partial, wraps
@@ -45,6 +44,8 @@ from typing import TypeVar, TypeVarTuple
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
 from reactivex.scheduler.scheduler import Scheduler
+
+from ..backpressure import on_an_event_loop
 
 __all__ = ["Alarm", "in_turn"]
 
@@ -120,7 +121,7 @@ class Alarm(abc.DisposableBase):
     def _source_gets_turn(self) -> bool:
         """The short way, where it met the long one; it may have to wait."""
         with self._meeting:
-            if not _on_an_event_loop():
+            if not on_an_event_loop():
                 self._source_waits = True
                 self._meeting.wait_for(lambda: not self._holder)
                 self._source_waits = False
@@ -162,11 +163,3 @@ def _clock(scheduler: abc.SchedulerBase) -> Callable[[], float]:
     if isinstance(scheduler, Scheduler) and type(scheduler).now is Scheduler.now:
         return time.monotonic
     return lambda: scheduler.to_seconds(scheduler.now)
-
-
-def _on_an_event_loop() -> bool:
-    try:
-        get_running_loop()
-    except RuntimeError:
-        return False
-    return True

@@ -1,0 +1,492 @@
+"""One run, many viewers: what came is kept once, and each viewer is a place in it.
+
+    source ──▶ SharedRun ──▶ [ history: item 1, item 2, ... item n ]
+                                  ▲             ▲          ▲
+                                late          slow       quick       viewers
+                                  └──────┬──────┴──────────┘
+                                     delivery, a thread that goes round
+
+The source appends, and rings. It waits for nobody, but for those viewers who want it to
+(`when_behind="wait"`). Who joins begins at the first item, whenever that is; what it lacks
+comes to it in batches, on a thread of the `delivery`. What is to be done with who is
+behind is a function of the history and of two places in it, a `Take`.
+
+History, end and who watches are touched under the lock of the delivery: one for all, since
+garbage collection may let a viewer leave while any lock is held.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from threading import Condition
+from typing import Any, Generic, Literal, TypeAlias, TypeVar
+
+from reactivex import Observable, abc
+from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
+from reactivex.scheduler import CurrentThreadScheduler, TimeoutScheduler
+
+from . import delivery
+from .backpressure import Pausable, emitting, on_an_event_loop
+from .checks import check_number, check_whole
+from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, Audience, lock
+from .errors import LaggedError, StoppedError
+from .iteration import being_iterated
+from .resumable import Entry
+
+__all__ = [
+    "History",
+    "SharedRun",
+    "Take",
+    "Viewer",
+    "WhenBehind",
+    "check_shared",
+    "numbered",
+    "one_by_one",
+    "taking",
+]
+
+T = TypeVar("T")
+
+WhenBehind: TypeAlias = Literal["wait", "merge", "latest", "fail"]
+
+_BATCH = 256  # items in one step, so that who has many to catch up with takes turns
+
+# Items that a viewer may be behind where its view does not say: none, where it is no loss
+# to be given the sum of them, or the last; else so many as a loop holds.
+_LEEWAY = {"wait": 512, "merge": 1, "latest": 1, "fail": 512}
+
+
+# --- what came -------------------------------------------------------------------
+
+
+class History(Generic[T]):
+    """The items of a run, numbered from 1, and how it ended.
+
+    Args:
+        max_items: How many items are kept that are no text; None keeps all.
+    """
+
+    def __init__(self, max_items: int | None = None) -> None:
+        self.last = 0  # the id of the latest item
+        self.gone = 0  # that of the latest which is not kept
+        self.ended = False
+        self.error: Exception | None = None
+        self._items: list[T] = []
+        self._others = 0  # of them that are no text
+        self._max_items = max_items
+
+    def append(self, item: T) -> None:
+        self._items.append(item)
+        self.last += 1
+        if self._max_items is not None and not isinstance(item, str):
+            self._others += 1
+            if self._others > self._max_items:
+                self._drop()
+
+    def _drop(self) -> None:
+        """The oldest item that is no text; and the text before it, which nobody can get any
+        more, since whoever lacks that lacks the item too."""
+        kept = self._items
+        count = 1 + next(at for at, item in enumerate(kept) if not isinstance(item, str))
+        del kept[:count]
+        self.gone += count
+        self._others -= 1
+
+    def end(self, error: Exception | None) -> None:
+        self.ended, self.error = True, error
+
+    def after(self, place: int, most: int | None = None) -> list[T]:
+        """The items after this one.
+
+        Raises:
+            LaggedError: Not all of them are kept.
+        """
+        begin = place - self.gone
+        if begin < 0:
+            raise LaggedError(-begin)
+        return self._items[begin : None if most is None else begin + most]
+
+
+# --- what is given to who is behind ----------------------------------------------
+
+Take: TypeAlias = Callable[[History[Any], int, int], tuple[int, Sequence[Any]]]
+"""What comes next for a viewer: of a history, the id of the item that it had last, and that
+of the latest item when it joined. Gives the id of the first item that comes, and the items;
+what stands for several has the id of the last of them."""
+
+
+def one_by_one(history: History[T], place: int, _: int) -> tuple[int, Sequence[T]]:
+    """All of it, as it came."""
+    return place + 1, history.after(place, _BATCH)
+
+
+def numbered(history: History[T], place: int, _: int) -> tuple[int, Sequence[Entry[T]]]:
+    """The same, with the ids."""
+    items = history.after(place, _BATCH)
+    return place + 1, [Entry(number, item) for number, item in enumerate(items, place + 1)]
+
+
+def _merging(max_items: int) -> Take:
+    def take(history: History[str], place: int, _: int) -> tuple[int, Sequence[str]]:
+        items = history.after(place)
+        for item in items:
+            if not isinstance(item, str):
+                raise TypeError(f"only text can be merged, got {type(item).__name__}")
+        if len(items) <= max_items:
+            return place + 1, items
+        return history.last, ["".join(items)]
+
+    return take
+
+
+def _latest(max_items: int) -> Take:
+    def take(history: History[T], place: int, _: int) -> tuple[int, Sequence[T]]:
+        if history.last - place > max_items or place < history.gone:
+            place = history.last - 1
+        return place + 1, history.after(place, _BATCH)
+
+    return take
+
+
+def _failing(max_items: int) -> Take:
+    def take(history: History[T], place: int, joined: int) -> tuple[int, Sequence[T]]:
+        behind = history.last - max(place, joined)
+        if behind > max_items:
+            raise LaggedError(behind - max_items)
+        return one_by_one(history, place, joined)
+
+    return take
+
+
+_TAKES: dict[str, Callable[[int], Take]] = {
+    "wait": lambda _: one_by_one,
+    "merge": _merging,
+    "latest": _latest,
+    "fail": _failing,
+}
+
+
+def taking(when_behind: WhenBehind, max_items: int | None) -> tuple[Take, int | None]:
+    """A policy; and how far behind it the source may get, or None where it waits for none."""
+    if when_behind not in _TAKES:
+        raise ValueError(f"when_behind must be one of {', '.join(_TAKES)}, got {when_behind!r}")
+    if max_items is None:
+        max_items = _LEEWAY[when_behind]
+    check_whole("max_items", max_items)
+    return _TAKES[when_behind](max_items), max_items if when_behind == "wait" else None
+
+
+# --- who watches -----------------------------------------------------------------
+
+
+class Viewer(delivery.Viewer, abc.DisposableBase):
+    """A place in a history, and the observer that goes on from there; also its Disposable."""
+
+    def __init__(
+        self, run: SharedRun[Any], observer: abc.ObserverBase[Any], take: Take, place: int
+    ) -> None:
+        self.run = run
+        self.place = place  # the id of the item that it had last
+        self.joined = run.history.last
+        self._history = run.history
+        self._observer = observer
+        self._take = take
+        self._left = False
+        self._paused = False
+        self._then: Callable[[], None] | None = None
+
+    def behind(self) -> int:
+        """How many items it lacks, of those that came since it joined."""
+        return self._history.last - max(self.place, self.joined)
+
+    # --- on its carrier's thread ---
+
+    def step(self) -> bool:
+        if self._paused or self._left:
+            return False
+        history = self._history
+        ended = history.ended  # asked first: what came before the end is there by now
+        if self.place < history.last or self._then is not None:
+            try:
+                return self._give()
+            except BaseException as error:
+                self._fail(error)
+        elif ended:
+            self._finish(_own(history.error))
+        return False
+
+    def _give(self) -> bool:
+        if self._then is not None:  # what who paused it has kept comes first
+            then, self._then = self._then, None
+            then()
+        history, emit = self._history, self._observer.on_next
+        with lock:
+            first, items = self._take(history, self.place, self.joined)
+        for number, item in enumerate(items, first):
+            self.place = number
+            emit(item)
+            if self._paused or self._left:
+                return False
+        return self.place < history.last or history.ended
+
+    def _fail(self, error: BaseException) -> None:
+        """It is too far behind, or a callback has raised."""
+        if self._left:
+            raise error
+        if not isinstance(error, Exception):
+            self._finish(RuntimeError(f"a callback ended the delivery: {error!r}"))
+            raise error
+        self._finish(error)
+
+    def _finish(self, error: Exception | None) -> None:
+        emitting.source = None  # there is nothing that could be paused
+        try:
+            if error is None:
+                self._observer.on_completed()
+            else:
+                self._observer.on_error(error)
+        finally:
+            self.dispose()
+
+    def pause(self, then: Callable[[], None] | None = None) -> None:
+        self._then = then
+        self._paused = True
+
+    # --- from any thread ---
+
+    def resume(self) -> None:
+        if self._paused:
+            self._paused = False
+            circle = self.circle
+            if circle is not None:
+                circle.ring_for(self)
+
+    def dispose(self) -> None:
+        with lock:
+            left, self._left = self._left, True
+        if not left:
+            self.run.leave(self)
+
+
+class WaitedFor(Viewer):
+    """The source waits for it, where it is further behind than this."""
+
+    leeway = 0
+
+    def is_full(self) -> bool:
+        return self.behind() >= self.leeway
+
+    def step(self) -> bool:
+        try:
+            return super().step()
+        finally:
+            self.run.make_room()
+
+
+def _own(error: Exception | None) -> Exception | None:
+    """A viewer's own copy of what the run ended with. What is raised knows the frames that
+    it was raised in; so the run would keep those of all its viewers."""
+    if error is None:
+        return None
+    try:
+        own = copy.copy(error)
+    except Exception:  # it cannot be made again of its arguments
+        return error
+    if type(own) is not type(error):
+        return error
+    own.__cause__, own.__context__ = error.__cause__, error.__context__
+    own.__suppress_context__ = error.__suppress_context__
+    return own.with_traceback(error.__traceback__)
+
+
+# --- the run ---------------------------------------------------------------------
+
+
+class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
+    """The one subscription to a source, and what came of it, for many viewers.
+
+    Args:
+        source: Subscribed to when the first viewer joins.
+        linger: Seconds after which it is cancelled when nobody watches; None for never.
+        max_items: How many items are kept that are no text; None keeps all.
+    """
+
+    def __init__(self, source: Observable[T], linger: float | None, max_items: int | None) -> None:
+        self.history: History[T] = History(max_items)
+        self._source: Observable[T] | None = source  # until it is subscribed to
+        self._linger = linger
+        self._subscription = SingleAssignmentDisposable()
+        self._audience = Audience()
+        self._watching = 0  # viewers
+        self._visits = 0  # viewers that ever came
+        self._timer = SerialDisposable()
+        self._waited_for: set[WaitedFor] = set()
+        self._room = Condition(lock)
+        self._paused: set[Pausable] = set()  # sources, until there is room
+
+    # --- who comes and goes ---
+
+    def join(
+        self,
+        observer: abc.ObserverBase[Any],
+        take: Take,
+        after: int = 0,
+        leeway: int | None = None,
+    ) -> Viewer:
+        """A viewer that goes on after this item.
+
+        Args:
+            leeway: How many items the source may be ahead of it; None for any number.
+        """
+        kind = Viewer if leeway is None else WaitedFor
+        with lock:
+            viewer = kind(self, observer, take, after)
+            if isinstance(viewer, WaitedFor):
+                viewer.leeway = leeway or 0
+                self._waited_for.add(viewer)
+            self._watching += 1
+            self._visits += 1
+            source, self._source = self._source, None
+        self._timer.disposable = Disposable()
+        try:
+            (OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS).add(
+                viewer, self._audience
+            )
+        except BaseException:
+            viewer.dispose()
+            raise
+        if source is not None and not self.history.ended:
+            self._begin(source)
+        return viewer
+
+    def leave(self, viewer: Viewer) -> None:
+        with lock:
+            self._waited_for.discard(viewer)
+            self._watching -= 1
+            unwatched = not self._watching
+        delivery.remove(viewer, self._arm)
+        self.make_room()
+        if unwatched and self._linger == 0:
+            self._lapse(self._visits)
+
+    def _arm(self) -> None:
+        """On a carrier's thread: who leaves, which may be by garbage collection, starts none."""
+        with lock:
+            visits, watched = self._visits, self._watching
+        if watched or self.history.ended or not self._linger:
+            return
+        try:
+            self._timer.disposable = TimeoutScheduler.singleton().schedule_relative(
+                self._linger, lambda *_: self._lapse(visits)
+            )
+        except RuntimeError:  # no thread can be started
+            self._lapse(visits)
+
+    def _lapse(self, visits: int) -> None:
+        """Nobody watches; unless somebody came meanwhile it is over."""
+        with lock:
+            if self._watching or visits != self._visits:
+                return
+            self._note_end(StoppedError())
+        self._let_go()
+
+    # --- the source ---
+
+    def _begin(self, source: Observable[T]) -> None:
+        def subscribe(*_: object) -> None:
+            self._subscription.disposable = source.subscribe(
+                self.on_next, self.on_error, self.on_completed
+            )
+
+        # What closes the source ends this as it would end a loop: nobody must wait for ever.
+        # And its thread is a daemon: who is to be waited for is a viewer, and has its own.
+        token = being_iterated.set(self)
+        try:
+            # As a loop does: a source without end can be stopped.
+            CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
+        except Exception as error:  # a subscribe that raises
+            self.on_error(error)
+        except BaseException:
+            self.stop()
+            raise
+        finally:
+            being_iterated.reset(token)
+
+    def on_next(self, value: T) -> None:
+        with lock:
+            if self.history.ended:
+                return
+            self.history.append(value)
+        self._audience.ring()
+        if self._waited_for:
+            self._wait_for_viewers()
+
+    def on_error(self, error: Exception) -> None:
+        self._end(error)
+
+    def on_completed(self) -> None:
+        self._end(None)
+
+    def stop(self) -> None:
+        """For all; from any thread, and never blocks."""
+        self._end(StoppedError())
+
+    dispose = stop
+
+    def _end(self, error: Exception | None) -> None:
+        with lock:
+            if self.history.ended:
+                return
+            self._note_end(error)
+        self._let_go()
+
+    def _note_end(self, error: Exception | None) -> None:
+        self.history.end(error)
+        self._source = None
+
+    def _let_go(self) -> None:
+        self._audience.ring()
+        self.make_room()
+        self._timer.dispose()
+        self._subscription.dispose()
+
+    # --- viewers that the source waits for ---
+
+    def _is_full(self) -> bool:
+        """Under the lock."""
+        return not self.history.ended and any(each.is_full() for each in self._waited_for)
+
+    def _wait_for_viewers(self) -> None:
+        source = emitting.source
+        if source is not None:
+            self._pause(source)
+        elif not on_an_event_loop():
+            with self._room:
+                self._room.wait_for(lambda: not self._is_full())
+
+    def _pause(self, source: Pausable) -> None:
+        if isinstance(source, Viewer) and source.run is self:
+            return  # it feeds what it views, and would wait for itself
+        with lock:
+            if self._is_full():
+                source.pause()
+                self._paused.add(source)
+
+    def make_room(self) -> None:
+        """If there is any now, for who waits for it."""
+        with self._room:
+            if self._is_full():
+                return
+            sources, self._paused = self._paused, set()
+            self._room.notify_all()
+        for source in sources:
+            source.resume()
+
+
+def check_shared(linger: float | None, max_items: int | None) -> None:
+    """Raise for arguments of `shared` that are none."""
+    if linger is not None:
+        check_number("linger", linger, 0)
+    if max_items is not None:
+        check_whole("max_items", max_items)

@@ -1,0 +1,950 @@
+"""One run, many viewers: one request, everything for everybody, and nobody waits for another."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import reactivex
+from faces import BOUND, FACES, Face, by_for, by_subscribing, eventually, run
+from hypothesis import given
+from hypothesis import strategies as st
+from reactivex import Observable, Subject, abc
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
+
+from rxmistral import (
+    DroppedStreamError,
+    LaggedError,
+    Mistral,
+    Outcome,
+    SharedStream,
+    StoppedError,
+    Stream,
+    UserMessage,
+    on_outcome,
+    shared,
+    text,
+)
+from rxmistral import delivery as delivery_module
+from rxmistral.answer import EventStream
+from rxmistral.backpressure import emitting
+from rxmistral.resumable import Entry
+from rxmistral.sharing import History, numbered, one_by_one, taking
+from rxmistral.testing import Script, ScriptedServer, steps
+
+ANSWER: Script = [steps.role(), "One,", " two,", " three.", steps.finish(), steps.done()]
+SILENT: Script = [steps.role(), "One,", steps.hang()]
+
+
+def ask(server: ScriptedServer) -> EventStream:
+    client = Mistral("key", server_url=server.url)
+    return client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+
+
+class Seen:
+    """An observer that keeps what comes."""
+
+    def __init__(self, stream: Observable[Any], on_next: Callable[[Any], object] = id) -> None:
+        self.items: list[Any] = []
+        self.error: Exception | None = None
+        self.ended = threading.Event()
+        self._also = on_next
+        self.subscription = stream.subscribe(self._take, self._fail, self.ended.set)
+
+    def _take(self, item: Any) -> None:
+        self.items.append(item)
+        self._also(item)
+
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self.ended.set()
+
+    def all(self) -> list[Any]:
+        assert self.ended.wait(BOUND)
+        return self.items if self.error is None else [*self.items, type(self.error)]
+
+    def has(self, *items: Any) -> bool:
+        return eventually(lambda: self.items == [*items])
+
+
+class Source:
+    """A subject that knows whether it is subscribed to."""
+
+    def __init__(self) -> None:
+        self.subject: Subject[Any] = Subject()
+        self.subscriptions = 0
+        self.disposed = threading.Event()
+        self.stream = Stream(self._subscribe)
+
+    def _subscribe(self, observer: Any, scheduler: Any = None) -> abc.DisposableBase:
+        self.subscriptions += 1
+        subscription = self.subject.subscribe(observer)
+
+        def dispose() -> None:
+            subscription.dispose()
+            self.disposed.set()
+
+        return Disposable(dispose)
+
+    async def begun(self) -> None:
+        while not self.subscriptions:  # noqa: ASYNC110  # by a task of the same loop
+            await asyncio.sleep(0)
+
+    def emit(self, *items: Any) -> None:
+        for item in items:
+            self.subject.on_next(item)
+
+
+# --- the history, by hand ---
+
+
+@given(
+    st.lists(st.one_of(st.integers(), st.text(max_size=2))),
+    st.one_of(st.none(), st.integers(1, 5)),
+    st.integers(0, 40),
+)
+def test_a_history_gives_exactly_what_came_after_or_says_what_is_gone(
+    items: list[Any], max_items: int | None, place: int
+) -> None:
+    history: History[Any] = History(max_items)
+    for item in items:
+        history.append(item)
+    others = [at for at, item in enumerate(items) if not isinstance(item, str)]
+    gone = 0 if max_items is None or len(others) <= max_items else others[-max_items - 1] + 1
+    assert history.last == len(items)
+    if place < gone:
+        with pytest.raises(LaggedError) as raised:
+            history.after(place)
+        assert raised.value.missed == gone - place
+    else:
+        assert history.after(place) == items[place:]
+
+
+def of_items(*items: Any) -> History[Any]:
+    history: History[Any] = History()
+    for item in items:
+        history.append(item)
+    return history
+
+
+def test_what_is_given_to_who_is_behind() -> None:
+    history = of_items("a", "b", "c")
+    assert one_by_one(history, 1, 0) == (2, ["b", "c"])
+    assert numbered(history, 1, 0) == (2, [Entry(2, "b"), Entry(3, "c")])
+    assert taking("merge", None)[0](history, 1, 0) == (3, ["bc"])
+    assert taking("merge", 2)[0](history, 1, 0) == (2, ["b", "c"])
+    assert taking("latest", None)[0](history, 0, 0) == (3, ["c"])
+    assert taking("latest", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
+    assert taking("fail", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
+    assert taking("fail", 1)[0](history, 0, 3) == (1, ["a", "b", "c"])
+    with pytest.raises(LaggedError) as raised:
+        taking("fail", 1)[0](history, 0, 0)
+    assert raised.value.missed == 2
+
+
+def test_what_is_no_text_cannot_be_merged() -> None:
+    assert Seen(Stream.of(reactivex.of("a", 1)).shared().view("merge")).all()[-1] is TypeError
+
+
+def test_wrong_arguments_raise_at_the_call() -> None:
+    stream = Stream.of(reactivex.of(1))
+    for make in (stream.shared, shared):
+        with pytest.raises(ValueError, match="linger"):
+            make(linger=-1)
+        with pytest.raises(TypeError, match="linger"):
+            make(linger="1")  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="max_items"):
+            make(max_items=0)
+    with pytest.raises(ValueError, match="after"):
+        stream.shared().entries(-1)
+    with pytest.raises(ValueError, match="when_behind"):
+        stream.shared().view("drop")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_items"):
+        stream.shared().view("latest", max_items=0)
+
+
+# --- one run ---
+
+
+def test_nothing_is_sent_before_somebody_watches_and_then_once(read: Face) -> None:
+    with ScriptedServer(ANSWER) as server:
+        answer = ask(server).shared()
+        tokens = answer.pipe(text())
+        assert server.requests == []
+        for _ in range(3):
+            assert read(tokens)[-3:] == ["One,", " two,", " three."]
+        assert len(server.requests) == 1
+
+
+def test_viewers_on_threads_and_loops_see_the_same() -> None:
+    with ScriptedServer([*ANSWER[:2], steps.wait(0.05), *ANSWER[2:]]) as server:
+        events = ask(server).shared()
+        seen: list[list[Any]] = []
+        threads = [
+            threading.Thread(target=lambda face=face: seen.append(face(events.pipe(text()))[-3:]))  # type: ignore[misc]
+            for face in FACES.values()
+            for _ in range(3)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(BOUND)
+        assert seen == [["One,", " two,", " three."]] * len(threads)
+        assert len(server.requests) == 1
+
+
+def test_the_operator_shares_any_observable(read: Face) -> None:
+    source = Source()
+    numbers = reactivex.defer(lambda _: source.stream).pipe(shared())
+    assert isinstance(numbers, SharedStream)
+    early = Seen(numbers)
+    source.emit(1, 2)
+    source.subject.on_completed()
+    assert read(numbers)[-2:] == early.all() == [1, 2]
+    assert source.subscriptions == 1
+
+
+def test_who_comes_late_gets_everything_and_then_lives() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    first = Seen(numbers)
+    source.emit(1, 2)
+    late = Seen(numbers)
+    assert late.has(1, 2)
+    source.emit(3)
+    source.subject.on_completed()
+    assert first.all() == late.all() == Seen(numbers).all() == [1, 2, 3]
+
+
+def test_an_error_is_the_same_for_all_and_a_copy_for_each(read: Face) -> None:
+    with ScriptedServer(["One,", steps.drop()]) as server:
+        tokens = ask(server).pipe(text()).shared()
+        one, other = read(tokens)[-1], read(tokens)[-1]
+        assert isinstance(one, DroppedStreamError)
+        assert (type(one), str(one), one.partial) == (type(other), str(other), other.partial)
+        assert one.__cause__ is other.__cause__ is not None
+        assert one is not other
+        assert len(server.requests) == 1
+
+
+def test_an_error_that_cannot_be_copied_is_given_as_it_is() -> None:
+    class OddError(Exception):
+        def __init__(self, *, reason: str) -> None:
+            super().__init__(f"because of {reason}")
+
+    error = OddError(reason="it")
+    numbers = Stream.of(reactivex.throw(error)).shared()
+    seen = Seen(numbers)
+    assert seen.all() == [OddError]
+    assert str(seen.error) == "because of it"
+
+
+def test_a_source_that_cannot_be_subscribed_to_is_an_error_for_all() -> None:
+    def subscribe(*_: Any) -> Any:
+        raise OSError("no")
+
+    numbers: SharedStream[Any] = Stream(subscribe).shared()
+    assert Seen(numbers).all() == Seen(numbers).all() == [OSError]
+
+
+def test_more_items_than_a_batch_come_in_order(read: Face) -> None:
+    numbers = Stream.of(reactivex.range(0, 3000)).shared()
+    assert read(numbers)[-3000:] == read(numbers)[-3000:] == [*range(3000)]
+
+
+# --- leaving is not stopping ---
+
+
+def test_the_run_goes_on_when_nobody_watches() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    seen = Seen(numbers)
+    source.emit(1)
+    assert seen.has(1)
+    seen.subscription.dispose()
+    source.emit(2)
+    assert not source.disposed.is_set()
+    source.subject.on_completed()
+    assert Seen(numbers).all() == [1, 2]
+    assert seen.items == [1]
+
+
+def test_breaking_a_loop_leaves_it(read: Face) -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=0)
+    threading.Timer(0.01, source.emit, [1]).start()
+    for number in numbers:
+        assert number == 1
+        break
+    assert source.disposed.wait(BOUND)
+    assert read(numbers)[-2:][0] == 1
+    assert isinstance(read(numbers)[-1], StoppedError)
+
+
+def test_a_cancelled_task_leaves_it() -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=0)
+
+    async def main() -> None:
+        async def watch() -> None:
+            async for _ in numbers:
+                pass
+
+        task = asyncio.create_task(watch())
+        await source.begun()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert source.disposed.is_set()
+
+    run(main())
+
+
+def test_a_with_block_leaves_it_and_views_with_it() -> None:
+    source = Source()
+    with source.stream.shared(linger=0) as numbers:
+        Seen(numbers)
+        Seen(numbers.view("fail"))
+        Seen(numbers.entries())
+        Seen(numbers.pipe(ops.map(str)))
+        assert not source.disposed.is_set()
+    assert source.disposed.is_set()
+
+
+def test_an_abandoned_loop_leaves_it() -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=0)
+
+    async def main() -> None:
+        source_emits = threading.Timer(0.01, source.emit, [1])
+        source_emits.start()
+        loop = aiter(numbers)
+        assert await anext(loop) == 1
+        del loop
+
+    run(main())
+    assert source.disposed.wait(BOUND)
+
+
+def test_an_unwatched_run_is_stopped_after_its_linger() -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=0.05)
+    seen = Seen(numbers)
+    source.emit(1)
+    assert seen.has(1)
+    seen.subscription.dispose()
+    assert source.disposed.wait(BOUND)
+    assert Seen(numbers).all() == [1, StoppedError]
+
+
+def test_who_comes_in_time_keeps_it_alive() -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=0.2)
+    Seen(numbers).subscription.dispose()
+    seen = Seen(numbers)
+    assert not source.disposed.wait(0.5)
+    source.emit(1)
+    source.subject.on_completed()
+    assert seen.all() == [1]
+
+
+def test_a_run_that_has_ended_does_not_linger() -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=0)
+    seen = Seen(numbers)
+    source.subject.on_completed()
+    assert seen.all() == []
+    seen.subscription.dispose()
+    assert Seen(numbers).all() == []
+
+
+# --- stopping ---
+
+
+def test_stopping_is_an_error_for_all_and_closes_the_connection(read: Face) -> None:
+    with ScriptedServer(SILENT) as server:
+        tokens = ask(server).pipe(text()).shared()
+        early = Seen(tokens)
+        assert early.has("One,")
+        tokens.stop()
+        tokens.stop()
+        assert early.all() == ["One,", StoppedError]
+        assert eventually(lambda: server.open_connections == 0)
+        assert isinstance(read(tokens)[-1], StoppedError)
+        assert len(server.requests) == 1
+
+
+def test_one_that_is_stopped_before_it_began_sends_nothing(read: Face) -> None:
+    with ScriptedServer() as server:
+        events = ask(server).shared()
+        events.stop()
+        assert isinstance(read(events)[-1], StoppedError)
+        assert server.requests == []
+
+
+def test_stopping_after_the_end_does_nothing() -> None:
+    numbers = Stream.of(reactivex.of(1)).shared()
+    assert numbers.run() == 1
+    numbers.stop()
+    assert Seen(numbers).all() == [1]
+
+
+def test_a_viewer_may_stop_it() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    stopping = Seen(numbers, lambda _: numbers.stop())
+    other = Seen(numbers)
+    source.emit(1)
+    assert stopping.all() == other.all() == [1, StoppedError]
+
+
+def test_a_source_without_end_can_be_stopped() -> None:
+    numbers = Stream.of(reactivex.repeat_value(1)).shared(max_items=10)
+    loop = iter(numbers.view("latest"))
+    assert next(loop) == 1
+    numbers.stop()
+    with pytest.raises(StoppedError):
+        for _ in loop:
+            pass
+
+
+def test_closing_the_source_stops_it() -> None:
+    with ScriptedServer(SILENT) as server:
+        events = ask(server)
+        tokens = events.pipe(text()).shared()
+        seen = Seen(tokens)
+        assert seen.has("One,")
+        events.close()
+        assert seen.all() == ["One,", StoppedError]
+
+
+# --- nobody waits for another ---
+
+
+def test_who_blocks_delays_nobody() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    go_on = threading.Event()
+    blocked = [Seen(numbers, lambda _: go_on.wait(BOUND)) for _ in range(3)]
+    quick = [Seen(numbers) for _ in range(20)]
+    source.emit(1, 2)
+    for seen in quick:
+        assert seen.has(1, 2)
+    assert [seen.items for seen in blocked] == [[1]] * 3
+    late = Seen(numbers)
+    source.subject.on_completed()
+    for seen in (*quick, late):
+        assert seen.all() == [1, 2]
+    go_on.set()
+    for seen in blocked:
+        assert seen.all() == [1, 2]
+
+
+def threads(name: str = "rxmistral-delivery") -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
+def test_who_is_slow_again_and_again_gets_a_thread_for_good() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    on: dict[str, set[int]] = {"slow": set(), "quick": set()}
+    pause = threading.Event()
+
+    def slowly(number: int) -> None:
+        if number < 20:
+            pause.wait(0.01)
+        on["slow"].add(threading.get_ident())
+
+    slow = Seen(numbers, slowly)
+    quick = Seen(numbers, lambda _: on["quick"].add(threading.get_ident()))
+    source.emit(*range(20))
+    assert slow.has(*range(20))
+    assert len(threads()) == 2
+    for seen in on.values():
+        seen.clear()
+    source.emit(20, 21)
+    assert slow.has(*range(22))
+    assert quick.has(*range(22))
+    assert len(on["slow"]) == len(on["quick"]) == 1
+    assert on["slow"] != on["quick"]
+    source.subject.on_completed()
+
+
+def test_many_quick_viewers_have_one_thread() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    viewers = [Seen(numbers) for _ in range(100)]
+    source.emit(*range(100))
+    for seen in viewers:
+        assert seen.has(*range(100))
+    assert len(threads()) == 1
+    for seen in viewers:
+        seen.subscription.dispose()
+    assert eventually(lambda: not threads())
+
+
+def test_who_raises_hurts_nobody_else() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+
+    def fail(_: Any) -> None:
+        raise ZeroDivisionError
+
+    raising, other = Seen(numbers, fail), Seen(numbers)
+    source.emit(1, 2)
+    source.subject.on_completed()
+    assert raising.all() == [1, ZeroDivisionError]
+    assert other.all() == [1, 2]
+
+
+@pytest.fixture
+def reported(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What went to the excepthook of threads."""
+    errors: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: errors.append(args.exc_type))
+    return errors
+
+
+def test_what_nobody_is_told_of_goes_to_the_excepthook(reported: list[Any]) -> None:
+    source = Source()
+    numbers = source.stream.shared()
+
+    def fail(error: Any) -> None:
+        raise ZeroDivisionError
+
+    numbers.subscribe(fail)  # and no on_error
+    numbers.subscribe(lambda _: None, on_completed=lambda: fail(None))
+    other = Seen(numbers)
+    source.emit(1)
+    assert eventually(lambda: reported == [ZeroDivisionError])
+    source.subject.on_completed()
+    assert other.all() == [1]
+    assert eventually(lambda: reported == [ZeroDivisionError] * 2)
+
+
+def test_leaving_the_interpreter_from_a_callback_ends_that_viewer(reported: list[Any]) -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    leaving, other = Seen(numbers, sys.exit), Seen(numbers)
+    source.emit(1)
+    assert leaving.all() == [1, RuntimeError]
+    source.subject.on_completed()
+    assert other.all() == [1]
+    assert eventually(lambda: reported == [SystemExit])
+
+
+def test_no_item_comes_after_leaving_in_a_callback() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    seen = Seen(numbers, lambda number: number == 2 and seen.subscription.dispose())
+    source.emit(1)
+    assert seen.has(1)
+    source.emit(2, 3)
+    source.subject.on_completed()
+    assert Seen(numbers).all() == [1, 2, 3]
+    assert seen.items == [1, 2]
+
+
+# --- views ---
+
+
+def test_a_slow_view_that_merges_gets_all_text_in_one_item() -> None:
+    source = Source()
+    texts = source.stream.shared()
+    go_on = threading.Event()
+    seen = Seen(texts.view("merge"), lambda _: go_on.wait(BOUND))
+    source.emit("a")
+    assert seen.has("a")
+    source.emit("b", "c", "d")
+    source.subject.on_completed()
+    go_on.set()
+    assert seen.all() == ["a", "bcd"]
+
+
+def test_a_slow_view_of_the_latest_jumps_to_it() -> None:
+    source = Source()
+    numbers = source.stream.shared(max_items=1)
+    go_on = threading.Event()
+    seen = Seen(numbers.view("latest"), lambda _: go_on.wait(BOUND))
+    source.emit(1)
+    assert seen.has(1)
+    source.emit(2, 3, 4)
+    source.subject.on_completed()
+    go_on.set()
+    assert seen.all() == [1, 4]
+
+
+def test_a_view_that_fails_does_so_when_it_is_too_far_behind() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    go_on = threading.Event()
+    source_is_ahead = Seen(numbers)
+    source.emit(1, 2, 3)
+    assert source_is_ahead.has(1, 2, 3)
+    seen = Seen(numbers.view("fail", max_items=2), lambda n: n == 4 and go_on.wait(BOUND))
+    assert seen.has(1, 2, 3)  # what was there does not count
+    source.emit(4)
+    assert seen.has(1, 2, 3, 4)
+    source.emit(5, 6, 7, 8, 9)
+    go_on.set()
+    assert seen.all() == [1, 2, 3, 4, LaggedError]
+    assert isinstance(seen.error, LaggedError)
+    assert seen.error.missed == 3
+    numbers.stop()
+
+
+def test_who_needs_what_is_not_kept_is_told_how_much_is_gone() -> None:
+    source = Source()
+    numbers = source.stream.shared(max_items=2)
+    first = Seen(numbers)
+    source.emit(1, 2, 3, 4)
+    source.subject.on_completed()
+    assert first.ended.wait(BOUND)
+    late = Seen(numbers)
+    assert late.all() == [LaggedError]
+    assert isinstance(late.error, LaggedError)
+    assert late.error.missed == 2
+    assert Seen(numbers.entries(after=2)).all() == [Entry(3, 3), Entry(4, 4)]
+
+
+def test_text_is_always_kept() -> None:
+    texts = Stream.of(reactivex.of(*"abcdef")).shared(max_items=1)
+    assert Seen(texts).all() == Seen(texts).all() == [*"abcdef"]
+
+
+def test_entries_go_on_after_any_id() -> None:
+    texts = Stream.of(reactivex.of(*"abc")).shared()
+    for after in range(4):
+        assert Seen(texts.entries(after)).all() == [
+            Entry(number, letter) for number, letter in enumerate("abc", 1) if number > after
+        ]
+    assert Seen(texts.entries(after=9)).all() == []
+
+
+def test_a_source_waits_for_a_view_that_wants_it() -> None:
+    numbers: SharedStream[int] = Stream.of(reactivex.range(0, 100)).shared()
+    go_on = threading.Semaphore(0)
+    history = numbers._shared_run.history
+    waited_for = numbers.view("wait", max_items=3)
+    seen: list[Seen] = []
+    subscriber = threading.Thread(
+        target=lambda: seen.append(Seen(waited_for, lambda _: go_on.acquire(timeout=BOUND)))
+    )
+    subscriber.start()
+    assert eventually(lambda: history.last == 3)
+    assert not eventually(lambda: history.last > 3 + 3, 0.1)
+    for _ in range(100):
+        go_on.release()
+    subscriber.join(BOUND)
+    assert seen[0].all() == [*range(100)]
+
+
+@pytest.mark.parametrize("leave", ["dispose", "stop"])
+def test_a_source_waits_no_more_for_who_has_left(leave: str) -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    go_on = threading.Event()
+    seen = Seen(numbers.view("wait", max_items=1), lambda _: go_on.wait(BOUND))
+    emitting_thread = threading.Thread(target=source.emit, args=range(10))
+    emitting_thread.start()
+    assert seen.has(0)
+    assert emitting_thread.is_alive()
+    seen.subscription.dispose() if leave == "dispose" else numbers.stop()
+    emitting_thread.join(BOUND)
+    assert not emitting_thread.is_alive()
+    go_on.set()
+    numbers.stop()
+
+
+class Pump:
+    """A source on a thread that may not wait."""
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.resumed = threading.Event()
+
+    def pause(self, then: Any = None) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+        self.resumed.set()
+
+
+def test_a_source_that_may_not_wait_is_paused() -> None:
+    source, pump = Source(), Pump()
+    numbers = source.stream.shared()
+    go_on = threading.Event()
+    seen = Seen(numbers.view("wait", max_items=2), lambda _: go_on.wait(BOUND))
+    emitting.source = pump
+    try:
+        source.emit(1)
+        assert seen.has(1)
+        assert not pump.paused
+        source.emit(2)
+        assert pump.paused
+    finally:
+        emitting.source = None
+    go_on.set()
+    assert pump.resumed.wait(BOUND)
+    source.subject.on_completed()
+    assert seen.all() == [1, 2]
+
+
+def test_a_source_on_an_event_loop_is_not_made_to_wait() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+
+    async def main() -> list[int]:
+        task = asyncio.create_task(collect())
+        await source.begun()
+        source.emit(*range(2000))
+        source.subject.on_completed()
+        return await task
+
+    async def collect() -> list[int]:
+        return [number async for number in numbers.view("wait", max_items=1)]
+
+    assert run(main()) == [*range(2000)]
+
+
+def test_a_loop_that_is_not_read_pauses_its_viewer_and_no_other() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    lazy = iter(numbers)
+    threading.Timer(0.01, source.emit, [0]).start()
+    assert next(lazy) == 0
+    quick = Seen(numbers)
+    source.emit(*range(1, 5000))
+    source.subject.on_completed()
+    assert quick.all() == [*range(5000)]
+    assert [*lazy] == [*range(1, 5000)]
+
+
+# --- with the rest of the library ---
+
+
+def test_each_viewer_has_an_outcome_of_its_own() -> None:
+    with ScriptedServer(ANSWER) as server:
+        events = ask(server).shared()
+        outcomes: list[Outcome] = []
+        for _ in range(2):
+            by_for(events.pipe(on_outcome(outcomes.append)))
+        assert [(each.status, each.requests) for each in outcomes] == [("completed", 1)] * 2
+        assert outcomes[0].response == outcomes[1].response
+
+
+def test_an_opened_stream_can_be_shared() -> None:
+    with ScriptedServer(ANSWER) as server:
+        stream = ask(server)
+        assert stream.response.status_code == 200
+        tokens = stream.shared().pipe(text())
+        assert by_subscribing(tokens) == by_for(tokens) == ["One,", " two,", " three."]
+        assert len(server.requests) == 1
+        assert stream.outcome is not None
+        assert stream.outcome.status == "completed"
+
+
+# --- threads ---
+
+
+def test_where_no_thread_can_be_started_the_viewer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    source = Source()
+    numbers = source.stream.shared()
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(delivery_module.Thread, "start", start)
+        assert Seen(numbers).all() == [RuntimeError]
+    assert source.subscriptions == 0
+    seen = Seen(numbers)
+    source.emit(1)
+    source.subject.on_completed()
+    assert seen.all() == [1]
+
+
+def test_where_no_thread_can_be_started_who_is_slow_is_borne_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    pause = threading.Event()
+    slow, other = Seen(numbers, lambda _: pause.wait(0.05)), Seen(numbers)
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(delivery_module.Thread, "start", start)
+    source.emit(*range(5))
+    source.subject.on_completed()
+    assert slow.all() == other.all() == [0, 1, 2, 3, 4]
+
+
+def test_loops_are_served_by_a_daemon_and_subscriptions_by_none() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    loop = iter(numbers)
+    threading.Timer(0.01, source.emit, [1]).start()
+    assert next(loop) == 1
+    assert [thread.daemon for thread in threads()] == [True]
+    seen = Seen(numbers)
+    assert sorted(thread.daemon for thread in threads()) == [False, True]
+    seen.subscription.dispose()
+    loop.close()  # type: ignore[attr-defined]
+    assert eventually(lambda: not threads())
+
+
+def script(code: str, *arguments: str) -> str:
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert result.stderr == ""
+    return result.stdout
+
+
+READ = """
+    import sys
+    from rxmistral import Mistral, text
+    with_key = Mistral("key", server_url=sys.argv[1])
+    tokens = with_key.chat.stream(model="m", messages=[]).pipe(text()).shared()
+"""
+
+
+def test_a_script_that_ends_in_subscribing_prints_the_whole_answer() -> None:
+    answer: Script = [steps.role(), "One,", steps.wait(0.2), " two.", steps.finish(), steps.done()]
+    with ScriptedServer(answer) as server:
+        code = READ + "    next(iter(tokens))\n    tokens.subscribe(print)\n"
+        assert script(code, server.url) == "One,\n two.\n"
+
+
+def test_a_script_that_ends_in_a_loop_it_left_does_not_wait() -> None:
+    with ScriptedServer(SILENT) as server:
+        code = READ + "    print(next(iter(tokens)))\n    sys.exit()\n"
+        assert script(code, server.url) == "One,\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_process_can_view_what_has_ended() -> None:
+    code = """
+        import os, sys, threading, warnings
+        import reactivex
+        from rxmistral import Stream
+        warnings.simplefilter("ignore")
+        live = Stream.of(reactivex.never()).shared()
+        live.subscribe(print)  # the parent has a thread
+        numbers = Stream.of(reactivex.of(1, 2)).shared()
+        numbers.run()
+        if os.fork() == 0:
+            for number in numbers:
+                print(number, flush=True)
+            os._exit(0)
+        os.wait()
+        live.subscribe(print, lambda error: print("stopped", flush=True))
+        os._exit(0)
+    """
+    assert script(code) == "1\n2\n"
+
+
+# --- all of it, in any order ---
+
+VIEWS: dict[str, Callable[[SharedStream[str]], Stream[Any]]] = {
+    "all": lambda texts: texts,
+    "wait": lambda texts: texts.view("wait"),
+    "merge": lambda texts: texts.view("merge"),
+    "merge 2": lambda texts: texts.view("merge", 2),
+    "latest": lambda texts: texts.view("latest"),
+    "latest 3": lambda texts: texts.view("latest", 3),
+    "fail": lambda texts: texts.view("fail", 2),
+    "entries": lambda texts: texts.entries(),
+    "entries 3": lambda texts: texts.entries(3),
+}
+
+DOINGS = st.lists(
+    st.one_of(
+        st.just("emit"),
+        st.just("emit"),
+        st.sampled_from(["complete", "fail", "stop", "leave", "settle"]),
+        st.sampled_from([*VIEWS]).map(lambda name: f"join {name}"),
+    ),
+    max_size=40,
+)
+
+
+def check(name: str, seen: Seen, sent: list[str], ending: type[Exception] | None) -> None:
+    """A viewer to the end has seen what its view promises."""
+    got = seen.items
+    error = None if seen.error is None else type(seen.error)
+    kind, _, number = name.partition(" ")
+    if kind == "fail" and error is LaggedError:
+        assert got == sent[: len(got)]
+        assert len(got) < len(sent)
+        return
+    assert error is ending
+    if kind in ("all", "wait", "fail"):
+        assert got == sent
+    elif kind == "merge":
+        assert "".join(got) == "".join(sent)
+    elif kind == "latest":
+        numbers = [int(each) for each in got]
+        assert numbers == sorted(set(numbers))
+        assert got[-1:] == sent[-1:]
+    else:
+        after = int(number or 0)
+        assert got == [Entry(at, each) for at, each in enumerate(sent, 1) if at > after]
+
+
+@given(DOINGS)
+def test_whatever_happens_in_whatever_order_each_viewer_sees_what_it_was_promised(
+    doings: list[str],
+) -> None:
+    source = Source()
+    texts: SharedStream[str] = source.stream.shared()
+    sent: list[str] = []
+    viewers: list[tuple[str, Seen]] = []
+    left: list[Seen] = []
+    ending: Any = "none"
+    for number, doing in enumerate(doings):
+        if doing.startswith("join "):
+            viewers.append((doing[5:], Seen(VIEWS[doing[5:]](texts))))
+        elif doing == "leave" and viewers:
+            left.append(viewers.pop(number % len(viewers))[1])
+            left[-1].subscription.dispose()
+        elif doing == "settle" and viewers:
+            eventually(lambda: viewers[0][1].items != [], 0.005)
+        elif doing == "stop" and ending == "none":
+            ending = StoppedError
+            texts.stop()
+        elif source.subscriptions and ending == "none":
+            if doing == "emit":
+                sent.append(f"{len(sent) + 1} ")
+                source.emit(sent[-1])
+            elif doing == "complete":
+                ending = None
+                source.subject.on_completed()
+            elif doing == "fail":
+                ending = OSError
+                source.subject.on_error(OSError())
+    before = [[*seen.items] for seen in left if seen.ended.is_set()]
+    if ending == "none":
+        ending = StoppedError
+        texts.stop()
+    viewers.extend((name, Seen(view(texts))) for name, view in VIEWS.items())
+    for name, seen in viewers:
+        assert seen.ended.wait(BOUND)
+        check(name, seen, sent, ending)
+    assert before == [[*seen.items] for seen in left if seen.ended.is_set()]
+    assert source.subscriptions <= 1
