@@ -6,7 +6,7 @@ last he saw, and gets what came after it, once and in order.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -31,6 +31,7 @@ class Entry(msgspec.Struct, Generic[T], frozen=True):
     item: T
 
 
+@runtime_checkable
 class Resumable(Protocol[T]):
     """A run that can be read from any of its items on."""
 

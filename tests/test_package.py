@@ -22,7 +22,7 @@ FLOORS = [
     {"wire"},
     {"models"},
     {"operators"},
-    {"policies"},
+    {"policies", "relay"},
     {"run"},
     {"answer", "arguments"},
     {"client"},

@@ -37,7 +37,7 @@ from .json_growing import GrowingValue
 from .json_shapes import whole_shape
 from .parts import check_choice
 
-__all__ = ["ToolCallGatherer", "tool_calls"]
+__all__ = ["BegunCall", "ToolCallGatherer", "tool_calls"]
 
 
 _CUT = ("length", "model_length")  # the reasons that end an answer in the middle
@@ -47,18 +47,27 @@ class ToolCallGatherer:
     """Puts the tool calls of one answer together."""
 
     def __init__(self) -> None:
-        self._begun: list[_BegunCall] = []  # and not given yet, in the order they began
-        self._by_index: dict[int, _BegunCall] = {}
-        self._by_id: dict[str, _BegunCall] = {}
-        self._last: _BegunCall | None = None
-        self._cut: list[_BegunCall] = []
+        self._begun: list[BegunCall] = []  # and not given yet, in the order they began
+        self._by_index: dict[int, BegunCall] = {}
+        self._by_id: dict[str, BegunCall] = {}
+        self._last: BegunCall | None = None
+        self._cut: list[BegunCall] = []
 
     def feed(self, fragments: Iterable[ToolCall]) -> list[ToolCall]:
         """The calls that are certain to be complete now that these fragments came."""
         for fragment in fragments:
-            call = self._continued(fragment) or self._begin(fragment)
-            call.add(fragment)
-            self._last = call
+            self.add(fragment)
+        return self.take_certain()
+
+    def add(self, fragment: ToolCall) -> BegunCall:
+        """The call that this fragment goes on with, or begins, as far as that has come."""
+        call = self._continued(fragment) or self._begin(fragment)
+        call.add(fragment)
+        self._last = call
+        return call
+
+    def take_certain(self) -> list[ToolCall]:
+        """The calls that are certain to be complete and were not given yet."""
         return self._give(self._certain()) if len(self._begun) > 1 else []
 
     def close(self, finish_reason: str | None = None) -> list[ToolCall]:
@@ -70,10 +79,11 @@ class ToolCallGatherer:
 
     def unfinished(self) -> list[UnfinishedToolCall]:
         """The calls that are left when the answer has broken, or was cut."""
-        calls = [*self._give(len(self._begun)), *(call.tool_call() for call in self._cut)]
+        cut, self._cut = self._cut, []
+        calls = [*self._give(len(self._begun)), *(call.tool_call() for call in cut)]
         return [UnfinishedToolCall(**structs.asdict(call)) for call in calls]
 
-    def _continued(self, fragment: ToolCall) -> _BegunCall | None:
+    def _continued(self, fragment: ToolCall) -> BegunCall | None:
         call_id = _real_id(fragment)
         if fragment.index is not None:
             call = self._by_index.get(fragment.index)
@@ -83,8 +93,8 @@ class ToolCallGatherer:
             return None if fragment.function.name else self._last
         return None if call is None or call.cannot_go_on_with(fragment) else call
 
-    def _begin(self, fragment: ToolCall) -> _BegunCall:
-        call = _BegunCall()
+    def _begin(self, fragment: ToolCall) -> BegunCall:
+        call = BegunCall()
         self._begun.append(call)
         call_id = _real_id(fragment)
         if fragment.index is not None:
@@ -107,28 +117,28 @@ class ToolCallGatherer:
         return [call.tool_call() for call in given]
 
 
-class _BegunCall:
-    """One call, as far as it came."""
+class BegunCall:
+    """One call, as far as it came; `pieces` are those of its arguments that are text."""
 
     def __init__(self) -> None:
-        self._id: str | None = None
+        self.id: str | None = None
+        self.name: str | None = None
+        self.pieces: list[str] = []
         self._type: str | None = None
         self._index: int | None = None
-        self._name: str | None = None
         self._object: dict[str, Any] | None = None
-        self._text: list[str] = []
         self._json = GrowingValue(whole_shape(dict))  # reads each piece once
 
     def add(self, fragment: ToolCall) -> None:
-        self._id = self._id or _real_id(fragment)
+        self.id = self.id or _real_id(fragment)
         self._type = self._type or fragment.type
         self._index = fragment.index if self._index is None else self._index
-        self._name = self._name or fragment.function.name
+        self.name = self.name or fragment.function.name
         arguments = fragment.function.arguments
         if isinstance(arguments, dict):
             self._object = {**(self._object or {}), **arguments}
         elif arguments:
-            self._text.append(arguments)
+            self.pieces.append(arguments)
             with suppress(ValueError, msgspec.MsgspecError, RecursionError):  # no JSON, then
                 self._json.feed(arguments)
 
@@ -136,7 +146,7 @@ class _BegunCall:
         if not self.is_whole():
             return False
         name = fragment.function.name
-        return bool(name and name != self._name) or _brings_arguments(fragment.function)
+        return bool(name and name != self.name) or _brings_arguments(fragment.function)
 
     def is_whole(self) -> bool:
         """Whether the arguments are a whole JSON object."""
@@ -144,15 +154,15 @@ class _BegunCall:
 
     def is_cut(self) -> bool:
         """Whether the arguments have begun and are not whole."""
-        return bool(self._text) and not self.is_whole()
+        return bool(self.pieces) and not self.is_whole()
 
     def tool_call(self) -> ToolCall:
-        arguments = "".join(self._text) if self._object is None else self._object
+        arguments = "".join(self.pieces) if self._object is None else self._object
         return ToolCall(
-            id=self._id,
+            id=self.id,
             type=self._type,
             index=self._index,
-            function=FunctionCall(name=self._name, arguments=arguments),
+            function=FunctionCall(name=self.name, arguments=arguments),
         )
 
 

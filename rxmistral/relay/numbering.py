@@ -1,0 +1,52 @@
+"""Where a page is in a run: each item has an id, and a page that comes back says the last
+one it saw."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import TypeVar
+
+from reactivex import Observable, abc
+
+from ..machine import operator
+from ..resumable import Entry, Resumable
+
+__all__ = ["numbered", "position"]
+
+T = TypeVar("T")
+
+_DIGITS = 18  # a number with more is no id of ours, and too large for a broker
+
+
+def position(source: object, last_event_id: str | None) -> int:
+    """The id of the item after which to begin; 0 is the start.
+
+    What the page says is not ours, and no reason to raise: what is no id of ours stands
+    for none.
+    """
+    if last_event_id is not None and not isinstance(last_event_id, str):
+        raise TypeError(f"last_event_id must be a str or None, got {type(last_event_id).__name__}")
+    if not last_event_id:
+        return 0
+    if not isinstance(source, Resumable):
+        raise ValueError(
+            "last_event_id was given, but this source cannot be read again from there: "
+            "only a stream that is shared or read from a log can"
+        )
+    is_number = last_event_id.isascii() and last_event_id.isdigit()
+    return int(last_event_id) if is_number and len(last_event_id) <= _DIGITS else 0
+
+
+def numbered(source: Observable[T] | Resumable[T], after: int) -> Observable[Entry[T]]:
+    """The items with their ids; where the source has none they count from 1."""
+    if isinstance(source, Resumable):
+        return source.entries(after)
+    if not isinstance(source, Observable):
+        raise TypeError(f"expected a Stream or a Resumable, got {type(source).__name__}")
+
+    def start(observer: abc.ObserverBase[Entry[T]]) -> Callable[[T], None]:
+        emit, ids = observer.on_next, count(1)
+        return lambda item: emit(Entry(next(ids), item))
+
+    return operator(start)(source)

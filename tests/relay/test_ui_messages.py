@@ -1,0 +1,281 @@
+"""The UI message stream, part by part; what the real `ai` makes of it is in test_ai_sdk."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+import reactivex
+from faces import Face
+from reactivex import Observable, Subject
+from runs import call, completion
+
+from rxmistral import (
+    DroppedStreamError,
+    ReferenceChunk,
+    StoppedError,
+    Stream,
+    TextChunk,
+    ThinkChunk,
+    think_tags,
+)
+from rxmistral.relay import UI_MESSAGE_HEADERS, ui_message_stream
+from rxmistral.relay.heartbeats import HEARTBEAT
+from rxmistral.wire import decode_events
+
+BEGIN = [{"type": "start"}, {"type": "start-step"}]
+END = [{"type": "finish-step"}, {"type": "finish"}]
+
+
+def parts_of(body: list[bytes]) -> list[dict[str, Any]]:
+    *events, done = decode_events(body)
+    assert done.data == "[DONE]"
+    return [msgspec.json.decode(event.data) for event in events]
+
+
+def parts(*items: Any, **arguments: Any) -> list[dict[str, Any]]:
+    return parts_of(list(ui_message_stream(reactivex.of(*items), **arguments)))
+
+
+def kinds(parts: list[dict[str, Any]]) -> list[str]:
+    return [part["type"] for part in parts]
+
+
+def finish(*items: Any) -> dict[str, Any]:
+    return parts(*items)[-1]
+
+
+def text(number: int, *deltas: str, kind: str = "text") -> list[dict[str, Any]]:
+    return [
+        {"type": f"{kind}-start", "id": str(number)},
+        *({"type": f"{kind}-delta", "id": str(number), "delta": each} for each in deltas),
+        {"type": f"{kind}-end", "id": str(number)},
+    ]
+
+
+def reasoning(number: int, *deltas: str) -> list[dict[str, Any]]:
+    return text(number, *deltas, kind="reasoning")
+
+
+def thought(content: str) -> ThinkChunk:
+    return ThinkChunk(thinking=[TextChunk(text=content)])
+
+
+# --- text and thinking -----------------------------------------------------------
+
+
+def test_text_is_one_block() -> None:
+    assert parts(completion("Hel"), completion(""), completion("lo", finish="stop")) == [
+        *BEGIN,
+        *text(1, "Hel", "lo"),
+        {"type": "finish-step"},
+        {"type": "finish", "finishReason": "stop"},
+    ]
+
+
+def test_thinking_and_text_are_blocks_in_the_order_in_which_they_came() -> None:
+    assert parts(
+        completion([thought("Let me")]),
+        completion([thought(" see"), TextChunk(text="Four")]),
+        completion("."),
+        completion([thought("Sure?")]),
+    ) == [
+        *BEGIN,
+        *reasoning(1, "Let me", " see"),
+        *text(2, "Four", "."),
+        *reasoning(3, "Sure?"),
+        *END,
+    ]
+
+
+def test_text_and_what_think_tags_gives_are_taken_as_they_are() -> None:
+    pieces = Stream.of(reactivex.of("<think>Hm", "</think>Yes"))
+    assert parts_of(list(ui_message_stream(pieces.pipe(think_tags())))) == [
+        *BEGIN,
+        *reasoning(1, "Hm"),
+        *text(2, "Yes"),
+        *END,
+    ]
+    assert parts("Hel", "lo") == [*BEGIN, *text(1, "Hel", "lo"), *END]
+
+
+def test_kinds_of_content_that_a_page_would_not_show_are_left_out() -> None:
+    assert parts(completion([ReferenceChunk(reference_ids=[1])])) == [*BEGIN, *END]
+
+
+def test_the_first_answer_is_relayed_and_no_other() -> None:
+    both = parts(completion("one"), completion("other", finish="length", choice=1))
+    assert both == [*BEGIN, *text(1, "one"), *END]
+    assert parts(completion("one", choice=None))[2:5] == text(1, "one")
+
+
+@pytest.mark.parametrize(
+    ("reason", "word"),
+    [
+        ("stop", "stop"),
+        ("length", "length"),
+        ("model_length", "length"),
+        ("tool_calls", "tool-calls"),
+        ("content_filter", "content-filter"),
+        ("brand_new", "other"),
+    ],
+)
+def test_the_finish_reason_is_said_in_the_words_of_the_protocol(reason: str, word: str) -> None:
+    assert finish(completion("x", finish=reason)) == {"type": "finish", "finishReason": word}
+
+
+def test_the_message_has_an_id_where_one_is_given() -> None:
+    assert parts(message_id="m1")[0] == {"type": "start", "messageId": "m1"}
+
+
+def test_the_start_is_sent_before_anything_comes() -> None:
+    source: Subject[str] = Subject()
+    first = next(iter(ui_message_stream(source)))
+    assert first == b'data: {"type":"start"}\n\ndata: {"type":"start-step"}\n\n'
+
+
+# --- tool calls ------------------------------------------------------------------
+
+
+def calls(*items: Any) -> list[dict[str, Any]]:
+    return [part for part in parts(*items) if part["type"].startswith("tool-")]
+
+
+def test_a_tool_call_in_fragments_is_shown_as_it_comes() -> None:
+    assert calls(
+        completion(None, call('{"city": "Par', "weather", "call9")),
+        completion(None, call('is"}', "", "null")),
+        completion(finish="tool_calls"),
+    ) == [
+        {"type": "tool-input-start", "toolCallId": "call9", "toolName": "weather"},
+        {"type": "tool-input-delta", "toolCallId": "call9", "inputTextDelta": '{"city": "Par'},
+        {"type": "tool-input-delta", "toolCallId": "call9", "inputTextDelta": 'is"}'},
+        {
+            "type": "tool-input-available",
+            "toolCallId": "call9",
+            "toolName": "weather",
+            "input": {"city": "Paris"},
+        },
+    ]
+
+
+def test_whole_calls_are_available_at_the_finish_reason_whatever_shape_they_have() -> None:
+    shown = calls(
+        completion(
+            None,
+            call({"a": 1}, "add", "call1", None),
+            call('{"b": 2}', "add", "call2", None),
+            call(None, "now", "call3", None),
+            finish="tool_calls",
+        )
+    )
+    available = [part for part in shown if part["type"] == "tool-input-available"]
+    assert [(part["toolCallId"], part["input"]) for part in available] == [
+        ("call1", {"a": 1}),
+        ("call2", {"b": 2}),
+        ("call3", {}),
+    ]
+
+
+def test_a_call_is_not_begun_before_it_has_a_name() -> None:
+    shown = calls(completion(None, call('{"a"', None, "call1")), completion(None, call(":1}", "f")))
+    assert [part["type"] for part in shown] == [
+        "tool-input-start",
+        "tool-input-delta",
+        "tool-input-available",
+    ]
+    assert shown[1]["inputTextDelta"] == '{"a":1}'
+
+
+def test_calls_that_came_without_an_id_or_with_the_same_have_one_each_that_stays() -> None:
+    source = (
+        completion(None, call('{"a":1}', "f", None, 0), call('{"b":1}', "g", None, 1)),
+        completion(None, call('{"c":1}', "h", "same", 2), call('{"d":1}', "i", "same", 3)),
+    )
+    ids = {part["toolName"]: part["toolCallId"] for part in calls(*source) if "toolName" in part}
+    assert len(set(ids.values())) == 4
+    assert ids["h"] == "same"
+    assert all(len(ids[name]) == 9 and ids[name].isalnum() for name in "fgi")
+    assert calls(*source) == calls(*source)  # for all who read the run
+
+
+def test_arguments_that_are_no_json_are_an_error_of_the_call() -> None:
+    *_, error = calls(completion(None, call("Paris, please", "weather", "call9"), finish="stop"))
+    assert error["type"] == "tool-input-error"
+    assert error["input"] == "Paris, please"
+    assert "the arguments of weather" in error["errorText"]
+
+
+def test_a_call_that_was_cut_is_an_error_once_and_those_before_it_are_not() -> None:
+    shown = calls(
+        completion(None, call('{"a":1}', "f", "call1", 0), call('{"b', "g", "call2", 1)),
+        completion(finish="length"),
+    )
+    ends = [part for part in shown if part["type"] in ("tool-input-available", "tool-input-error")]
+    assert [(part["type"], part["toolCallId"]) for part in ends] == [
+        ("tool-input-available", "call1"),
+        ("tool-input-error", "call2"),
+    ]
+
+
+def test_a_call_stands_between_the_text_before_and_after_it() -> None:
+    shown = kinds(parts(completion("a"), completion(None, call("{}", "f", "c1")), completion("b")))
+    begins = [kind for kind in shown if kind.endswith(("-start", "-end"))]
+    assert begins == ["text-start", "text-end", "tool-input-start", "text-start", "text-end"]
+
+
+# --- how it ended ----------------------------------------------------------------
+
+
+def broken(error: Exception, *items: Any) -> Observable[Any]:
+    return reactivex.concat(reactivex.of(*items), reactivex.throw(error))
+
+
+def test_an_error_is_a_part_after_the_block_was_closed(read: Face) -> None:
+    stream = ui_message_stream(broken(DroppedStreamError("reset"), completion("Hi")))
+    body = [chunk for chunk in read(stream) if chunk is not None]
+    said = "the connection broke in the middle of the answer: reset"
+    assert parts_of(body) == [*BEGIN, *text(1, "Hi"), {"type": "error", "errorText": said}]
+
+
+def test_a_call_that_was_not_complete_when_the_answer_broke_is_never_available() -> None:
+    source = broken(DroppedStreamError("reset"), completion(None, call('{"a":1}', "f", "call1")))
+    shown = kinds(parts_of(list(ui_message_stream(source))))
+    assert "tool-input-start" in shown
+    assert "tool-input-available" not in shown
+
+
+def test_an_answer_that_was_stopped_is_aborted() -> None:
+    body = list(ui_message_stream(broken(StoppedError(), "Hi"), describe=lambda _: "enough"))
+    assert parts_of(body) == [*BEGIN, *text(1, "Hi"), {"type": "abort", "reason": "enough"}]
+
+
+def test_a_fault_of_the_program_is_raised_when_the_page_was_told() -> None:
+    came: list[bytes] = []
+    errors: list[Exception] = []
+    ui_message_stream(reactivex.of(1)).subscribe(came.append, errors.append)  # type: ignore[arg-type]
+    assert [str(error) for error in errors] == ["no part of a UI message: int"]
+    said = {"type": "error", "errorText": "the program that answers has a fault"}
+    assert parts_of(came) == [*BEGIN, said]
+
+
+def test_heartbeats_fill_the_silence() -> None:
+    source: Subject[str] = Subject()
+    body = iter(ui_message_stream(source, heartbeat=0.001))
+    next(body)
+    assert next(body) == HEARTBEAT
+    source.on_next("Hi")
+    while next(body) == HEARTBEAT:
+        pass
+
+
+def test_the_headers_name_the_protocol() -> None:
+    assert UI_MESSAGE_HEADERS["x-vercel-ai-ui-message-stream"] == "v1"
+    assert UI_MESSAGE_HEADERS["Content-Type"] == "text/event-stream"
+
+
+@pytest.mark.parametrize("arguments", [{"message_id": 1}, {"describe": None}, {"heartbeat": "1"}])
+def test_bad_arguments_are_refused_at_the_call(arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        ui_message_stream(reactivex.of("x"), **arguments)
