@@ -36,10 +36,10 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def serving(name: str) -> Iterator[str]:
+def serving(name: str, *arguments: str) -> Iterator[str]:
     """Where an example serves, in a process of its own."""
     port = free_port()
-    command = [sys.executable, str(EXAMPLES / f"{name}.py")]
+    command = [sys.executable, str(EXAMPLES / f"{name}.py"), *arguments]
     environment = {**os.environ, "PORT": str(port)}
     with subprocess.Popen(command, env=environment) as process:
         try:
