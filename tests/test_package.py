@@ -18,7 +18,17 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Each may import from itself and from what stands before it.
 FLOORS = [
-    {"checks", "errors", "backpressure", "iteration", "stream", "delivery", "sharing", "machine", "resumable"},
+    {
+        "checks",
+        "errors",
+        "backpressure",
+        "iteration",
+        "stream",
+        "delivery",
+        "sharing",
+        "machine",
+        "resumable",
+    },
     {"wire"},
     {"models"},
     {"operators"},

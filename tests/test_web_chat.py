@@ -23,10 +23,15 @@ BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
 if BROWSER is None:
     pytest.skip("there is no browser: apt-get install chromium", allow_module_level=True)
 
-SWITCHES = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
+SWITCHES = [
+    "--no-sandbox",  # which root has to do without
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 expect.set_options(timeout=BOUND * 1000)
 
@@ -297,15 +302,11 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     keys.press("Enter")
     expect(text(page)).to_have_text("It is here. And so is")
     expect(page.get_by_label("Your question")).to_have_value("")
-    order = [focused(page)]
-    for _ in range(2):
-        keys.press("Tab")
-        order.append(focused(page))
-    assert order == ["prompt", "stop", "send"]
-    for _ in range(4):
+    backwards = [focused(page)]
+    for _ in range(3):
         keys.press("Shift+Tab")
-        order.append(focused(page))
-    assert order[3:] == ["stop", "prompt", "link", "summary"]
+        backwards.append(focused(page))
+    assert backwards == ["prompt", "stop", "link", "summary"]
     keys.press("Enter")
     expect(page.get_by_text("Let me see.")).to_be_visible()
     keys.press("Escape")
@@ -350,13 +351,13 @@ def test_everything_has_a_role_and_a_name(page: Page) -> None:
             - paragraph:
               - text: It is here.
               - mark: And so is
-          - status: Answering …
-          - link "Watch in another tab"
           - log "The answer, sentence by sentence":
             - paragraph: It is here.
+        - status: Answering …
+        - link "Watch in another tab"
+        - button "Stop"
         - text: Your question Enter sends it, Escape stops the answer.
         - textbox "Your question"
-        - button "Stop"
         - button "Send"
     """)
     prompt = page.get_by_label("Your question")

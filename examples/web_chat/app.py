@@ -24,6 +24,7 @@ import reactivex
 import uvicorn
 from reactivex import Observable
 from reactivex import operators as ops
+from reactivex.scheduler import ImmediateScheduler
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -56,11 +57,14 @@ class Piece(msgspec.Struct):
 
 
 def pieces(answer: Observable[CompletionEvent]) -> Observable[Piece]:
-    return reactivex.merge(
+    """One answer in three forms."""
+    forms = (
         answer.pipe(thinking()).map(lambda thought: Piece("thinking", thought)),
         answer.pipe(text()).map(lambda token: Piece("text", token)),
         answer.pipe(text(), sentences()).map(lambda sentence: Piece("sentence", sentence)),
     )
+    # At once: `reactivex.merge` may begin with them after the answer has.
+    return reactivex.from_iterable(forms, ImmediateScheduler.singleton()).pipe(ops.merge_all())
 
 
 def chat(client: Mistral, model: str) -> Starlette:
@@ -69,7 +73,7 @@ def chat(client: Mistral, model: str) -> Starlette:
 
     def ask(prompt: str) -> SharedStream[Piece]:
         answer = client.chat.stream(model=model, messages=[UserMessage(content=prompt)])
-        # One request, in three forms; it is sent when the first tab reads.
+        # One request, which is sent when the first tab reads.
         return answer.pipe(ops.publish(pieces), ops.start_with(Piece("prompt", prompt))).shared(
             linger=LINGER
         )
@@ -89,7 +93,7 @@ def chat(client: Mistral, model: str) -> Starlette:
             raise HTTPException(415)
         try:
             question = msgspec.json.decode(await request.body(), type=Question)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HTTPException(400, str(error)) from error
         run_id = secrets.token_urlsafe(12)  # who knows it can read the answer, and stop it
         runs[run_id] = ask(question.prompt)
