@@ -440,8 +440,17 @@ def test_a_long_answer_is_followed_to_its_end_on_a_narrow_phone(open_page: Open)
     page = open_page(viewport=PHONE)
     ask(page, "Be long")
     expect(status(page)).to_have_text("Complete.")
-    expect(status(page)).to_be_in_viewport()
+    assert page.evaluate("scrollY") > 100
+    assert page.evaluate("innerHeight + scrollY >= document.documentElement.scrollHeight - 1")
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+def test_who_comes_late_begins_at_the_top(page: Page, open_page: Open) -> None:
+    ask(page, "Be long")
+    expect(status(page)).to_have_text("Complete.")
+    late = open_page(page.url.rpartition("/")[2], viewport=PHONE)
+    expect(status(late)).to_have_text("Complete.")
+    expect(late.get_by_role("heading", name="Be long")).to_be_in_viewport()
 
 
 def test_who_scrolls_up_stays_there(open_page: Open) -> None:
