@@ -39,9 +39,9 @@ from rxmistral.relay import SSE_HEADERS, server_sent_events
 from rxmistral.stream import SharedStream
 
 PAGE = Path(__file__).with_name("index.html")
-KEPT = 100  # runs; the oldest of more is forgotten
-# Seconds that a run goes on unwatched: a reload and a train's tunnel are shorter. When all
-# tabs are closed nobody will read what you would pay for.
+KEPT = 100  # runs; the oldest of more is stopped and forgotten
+# Seconds that a run goes on when no tab watches: a reload, or a tunnel, is shorter; and when
+# all tabs are closed, nobody will read what you would pay for.
 LINGER = 30
 
 
@@ -67,28 +67,31 @@ def pieces(answer: Observable[CompletionEvent]) -> Observable[Piece]:
     return reactivex.from_iterable(forms, ImmediateScheduler.singleton()).pipe(ops.merge_all())
 
 
-def chat(client: Mistral, model: str) -> Starlette:
-    """The application, with its runs in memory."""
-    runs: dict[str, SharedStream[Piece]] = {}
+class Chat:
+    """The runs, in memory, and what the page asks of them."""
 
-    def ask(prompt: str) -> SharedStream[Piece]:
-        answer = client.chat.stream(model=model, messages=[UserMessage(content=prompt)])
-        # One request, which is sent when the first tab reads.
-        return answer.pipe(ops.publish(pieces), ops.start_with(Piece("prompt", prompt))).shared(
-            linger=LINGER
+    def __init__(self, client: Mistral, model: str) -> None:
+        self._client = client
+        self._model = model
+        self._runs: dict[str, SharedStream[Piece]] = {}
+
+    def app(self) -> Starlette:
+        return Starlette(
+            routes=[
+                Route("/", self.page),
+                Route("/runs", self.start, methods=["POST"]),
+                Route("/runs/{id}/events", self.events),
+                Route("/runs/{id}", self.stop, methods=["DELETE"]),
+            ],
+            # Another site may give its name to this machine; that makes it none of ours.
+            middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost"])],
         )
 
-    def run_of(request: Request) -> SharedStream[Piece]:
-        try:
-            return runs[request.path_params["id"]]
-        except KeyError:
-            raise HTTPException(404) from None
-
-    async def page(_: Request) -> Response:
+    async def page(self, _: Request) -> Response:
         return FileResponse(PAGE)
 
-    async def start(request: Request) -> Response:
-        # No page of another site may send this type without asking us, and we allow none.
+    async def start(self, request: Request) -> Response:
+        # A page of another site may not send this type unless we allow it, which we do not.
         if request.headers.get("Content-Type") != "application/json":
             raise HTTPException(415)
         try:
@@ -96,31 +99,33 @@ def chat(client: Mistral, model: str) -> Starlette:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HTTPException(400, str(error)) from error
         run_id = secrets.token_urlsafe(12)  # who knows it can read the answer, and stop it
-        runs[run_id] = ask(question.prompt)
-        if len(runs) > KEPT:
-            runs.pop(next(iter(runs))).stop()
+        self._runs[run_id] = self._ask(question.prompt)
+        if len(self._runs) > KEPT:
+            self._runs.pop(next(iter(self._runs))).stop()
         return JSONResponse({"id": run_id}, status_code=201)
 
-    async def events(request: Request) -> Response:
-        run: Stream[Piece] = run_of(request)
+    async def events(self, request: Request) -> Response:
+        run: Stream[Piece] = self._run(request)
         last_event_id = request.headers.get("Last-Event-ID")
         body = server_sent_events(run, last_event_id=last_event_id)
         return StreamingResponse(body, headers=SSE_HEADERS)
 
-    async def stop(request: Request) -> Response:
-        run_of(request).stop()
+    async def stop(self, request: Request) -> Response:
+        self._run(request).stop()
         return Response(status_code=204)
 
-    return Starlette(
-        routes=[
-            Route("/", page),
-            Route("/runs", start, methods=["POST"]),
-            Route("/runs/{id}/events", events),
-            Route("/runs/{id}", stop, methods=["DELETE"]),
-        ],
-        # A name of another site that leads to this machine does not make it the same site.
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=["127.0.0.1", "localhost"])],
-    )
+    def _ask(self, prompt: str) -> SharedStream[Piece]:
+        """A run; its one request is sent when the first tab reads."""
+        message = UserMessage(content=prompt)
+        answer = self._client.chat.stream(model=self._model, messages=[message])
+        told = answer.pipe(ops.publish(pieces), ops.start_with(Piece("prompt", prompt)))
+        return told.shared(linger=LINGER)
+
+    def _run(self, request: Request) -> SharedStream[Piece]:
+        run = self._runs.get(request.path_params["id"])
+        if run is None:
+            raise HTTPException(404)
+        return run
 
 
 def options() -> Namespace:
@@ -147,7 +152,7 @@ def main() -> None:
     with service(chosen.server_url) as client:
         print(f"http://127.0.0.1:{chosen.port}", flush=True)
         uvicorn.run(
-            chat(client, chosen.model),
+            Chat(client, chosen.model).app(),
             port=chosen.port,
             log_level="warning",
             timeout_graceful_shutdown=1,  # seconds; an open tab would never go by itself
