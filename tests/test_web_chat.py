@@ -115,7 +115,9 @@ def open_page(browser: Browser, url: str) -> Iterator[Open]:
 
 @pytest.fixture
 def page(open_page: Open) -> Page:
-    return open_page()
+    page = open_page()
+    expect(page.get_by_label("Your question")).to_be_focused()
+    return page
 
 
 def ask(page: Page, prompt: str) -> None:
