@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import os
+import runpy
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import urlencode
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import msgspec
+import pytest
 from faces import BOUND, eventually
+from reactivex import operators
+from reactivex.disposable import Disposable
 
+from rxmistral import (
+    CompletionChunk,
+    CompletionEvent,
+    CompletionResponseStreamChoice,
+    DeltaMessage,
+    Stream,
+)
 from rxmistral.demo import demo_server
 from rxmistral.relay import SSE_HEADERS
+from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import decode_events
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -36,10 +51,10 @@ def listens(port: int) -> bool:
 
 
 @contextmanager
-def serving(name: str) -> Iterator[str]:
+def serving(name: str, *arguments: str) -> Iterator[str]:
     """Where an example serves, in a process of its own."""
     port = free_port()
-    command = [sys.executable, str(EXAMPLES / name)]
+    command = [sys.executable, str(EXAMPLES / name), *arguments]
     environment = {**os.environ, "PORT": str(port)}
     with subprocess.Popen(command, env=environment) as process:
         try:
@@ -47,7 +62,8 @@ def serving(name: str) -> Iterator[str]:
             assert process.poll() is None
             yield f"http://127.0.0.1:{port}"
         finally:
-            process.terminate()
+            process.send_signal(signal.SIGINT)
+            process.wait(3 * BOUND)
 
 
 def demo_answer() -> str:
@@ -69,3 +85,107 @@ def test_the_flask_example_answers_as_its_docstring_says() -> None:
         *tokens, end = decode_events([response.read()])
     assert "".join(msgspec.json.decode(event.data) for event in tokens) == demo_answer()
     assert end.data == '{"status":"completed"}'
+
+
+# --- the chat page, but for what needs a browser: see test_web_chat -------------
+
+
+@contextmanager
+def asking(url: str, method: str, body: bytes | None = None, **headers: str) -> Iterator[Any]:
+    """A response, as far as it has come."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    request = Request(url, body, {"Content-Type": "application/json", **names}, method=method)
+    with urlopen(request, timeout=BOUND) as response:
+        yield response
+
+
+def start(url: str, prompt: str = "Hi") -> str:
+    """A run; where it is."""
+    with asking(f"{url}/runs", "POST", msgspec.json.encode({"prompt": prompt})) as response:
+        return f"{url}/runs/{msgspec.json.decode(response.read())['id']}"
+
+
+def refusal(url: str, method: str, body: bytes | None = None, **headers: str) -> int:
+    with pytest.raises(HTTPError) as caught, asking(url, method, body, **headers):
+        pass
+    with caught.value as response:
+        return response.code
+
+
+def test_the_chat_answers_without_a_key() -> None:
+    with serving("web_chat/app.py") as url, asking(f"{start(url)}/events", "GET") as response:
+        *events, end = decode_events([response.read()])
+    pieces = [msgspec.json.decode(event.data) for event in events]
+    told = {
+        kind: "".join(piece["text"] for piece in pieces if piece["kind"] == kind)
+        for kind in ("prompt", "text", "sentence")
+    }
+    assert told == {"prompt": "Hi", "text": demo_answer(), "sentence": demo_answer()}
+    assert end.data == '{"status":"completed"}'
+
+
+def test_the_chat_sends_what_comes_after_the_last_event_that_was_seen() -> None:
+    with serving("web_chat/app.py") as url:
+        run = start(url)
+        with asking(f"{run}/events", "GET") as response:
+            whole = response.read()
+        with asking(f"{run}/events", "GET", Last_Event_ID="50") as response:
+            rest = response.read()
+    cut = whole.index(b"id: 51\n")
+    assert rest.removeprefix(b": heartbeat\n\n") == whole[cut:]
+
+
+def test_a_chat_that_was_stopped_says_so_to_whoever_comes() -> None:
+    with serving("web_chat/app.py") as url:
+        run = start(url)
+        with asking(run, "DELETE") as response:
+            assert response.status == 204
+        with asking(f"{run}/events", "GET") as response:
+            (end,) = decode_events([response.read()])
+    assert msgspec.json.decode(end.data)["status"] == "cancelled"
+
+
+def test_the_chat_is_for_its_own_page_alone() -> None:
+    question = b'{"prompt":"Hi"}'
+    with serving("web_chat/app.py") as url:
+        assert refusal(f"{url}/runs", "POST", question, Content_Type="text/plain") == 415
+        assert refusal(f"{url}/runs", "POST", question, Host="rebound.example") == 400
+        assert refusal(f"{url}/runs", "OPTIONS", Origin="http://other.example") == 405
+
+
+def test_the_chat_refuses_what_is_no_question() -> None:
+    with serving("web_chat/app.py") as url:
+        for body in (b"", b"[]", b'{"prompt":""}', b'{"prompt":1}', b'{"prompt":"\xff"}'):
+            assert refusal(f"{url}/runs", "POST", body) == 400
+        assert refusal(f"{url}/runs/unknown/events", "GET") == 404
+        assert refusal(f"{url}/runs/unknown", "DELETE") == 404
+
+
+def test_the_chat_keeps_a_hundred_runs() -> None:
+    with serving("web_chat/app.py") as url:
+        first, second, *_ = [start(url) for _ in range(101)]
+        assert refusal(first, "DELETE") == 404
+        with asking(second, "DELETE") as response:
+            assert response.status == 204
+
+
+def test_the_chat_ends_when_it_is_interrupted_though_somebody_watches() -> None:
+    with ScriptedServer([steps.role(), "Hi", steps.hang()]) as service, ExitStack() as afterwards:
+        with serving("web_chat/app.py", "--server-url", service.url) as url:
+            response = afterwards.enter_context(asking(f"{start(url)}/events", "GET"))
+            assert any(b'"Hi"' in line for line in response)
+        assert service.requests[0].wait_closed(BOUND)
+
+
+def test_the_chat_tells_all_of_an_answer_that_comes_at_once() -> None:
+    pieces = runpy.run_path(str(EXAMPLES / "web_chat" / "app.py"))["pieces"]
+    choice = CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi."))
+    event = CompletionEvent(data=CompletionChunk(choices=[choice]))
+
+    def subscribe(observer: Any, _: Any = None) -> Disposable:
+        observer.on_next(event)
+        observer.on_completed()
+        return Disposable()
+
+    told = Stream(subscribe).pipe(operators.publish(pieces))
+    assert [(piece.kind, piece.text) for piece in told] == [("text", "Hi."), ("sentence", "Hi.")]

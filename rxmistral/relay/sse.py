@@ -78,7 +78,7 @@ class EventEncoder(Encoder[Entry[T], bytes]):
 
 
 def server_sent_events(
-    source: Observable[T] | Resumable[T],
+    source: Observable[Any] | Resumable[Any],
     *,
     last_event_id: str | None = None,
     heartbeat: float | None = 15.0,

@@ -147,7 +147,7 @@ def _untracked(_: abc.DisposableBase) -> None:
 
 
 async def relay_websocket(
-    source: Observable[T] | Resumable[T],
+    source: Observable[Any] | Resumable[Any],
     send: Callable[[str], Awaitable[object]],
     receive: Callable[[], Awaitable[str | bytes]],
     *,
