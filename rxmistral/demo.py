@@ -9,6 +9,9 @@ from .testing import ReceivedRequest, Script, ScriptedServer, steps
 __all__ = ["demo_server"]
 
 _SECONDS_A_TOKEN = 0.02
+_THOUGHT = """\
+Nobody gave me a key. Well: short waves, long waves, and first of all who I am.\
+"""
 _ANSWER = """\
 I am the demo server inside rxmistral, so I cannot know; but I can show you how an answer \
 arrives. Each of these words left a local server as a Server-Sent Event, crossed a socket, \
@@ -28,9 +31,14 @@ def demo_server() -> ScriptedServer:
 
 
 def _answer(request: ReceivedRequest) -> Script:
-    tokens = re.findall(r"\s*\S+\s*?(?=\s|$)|\s+", _ANSWER)
-    script: list[steps.Step | str] = [steps.role()]
+    tokens = [*map(steps.thinking, _words(_THOUGHT)), *map(steps.text, _words(_ANSWER))]
+    script: list[steps.Step] = [steps.role()]
     for token in tokens:
         script += (steps.wait(_SECONDS_A_TOKEN), token)
     usage = (len(request.body) // 4, len(tokens))
     return [*script, steps.finish(usage=usage), steps.done()]
+
+
+def _words(text: str) -> list[str]:
+    """With the white space before them."""
+    return re.findall(r"\s*\S+\s*?(?=\s|$)|\s+", text)

@@ -58,6 +58,8 @@ def answer(request: ReceivedRequest) -> Script:
     match request.json["messages"][-1]["content"]:
         case "Count for ever.":
             return [steps.role(), "one, ", "two, ", "three, ", steps.hang()]
+        case "Say hello.":
+            return [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
         case "Fail.":
             return ["One, two, th", steps.drop()]
         case "One, two, th":
@@ -105,7 +107,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 def wait_for_readers() -> None:
     """As the interpreter does before it exits; one may leave the rest to another."""
-    names = ("rxmistral-reader", "rxmistral-pump", "rxmistral-log-")
+    names = ("rxmistral-reader", "rxmistral-pump", "rxmistral-delivery", "rxmistral-log-")
     while threads := [
         t for t in threading.enumerate() if t.name.startswith(names) and not t.daemon
     ]:

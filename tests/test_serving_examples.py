@@ -72,7 +72,8 @@ def demo_answer() -> str:
         with urlopen(f"{service.url}/v1/chat/completions", request, timeout=BOUND) as response:
             events = [event.data for event in decode_events([response.read()])]
     deltas = [msgspec.json.decode(data)["choices"][0]["delta"] for data in events[:-1]]
-    return "".join(delta.get("content", "") for delta in deltas)
+    contents = [delta.get("content", "") for delta in deltas]
+    return "".join(content for content in contents if isinstance(content, str))
 
 
 def test_the_flask_example_answers_as_its_docstring_says() -> None:
@@ -118,8 +119,9 @@ def test_the_chat_answers_without_a_key() -> None:
     pieces = [msgspec.json.decode(event.data) for event in events]
     told = {
         kind: "".join(piece["text"] for piece in pieces if piece["kind"] == kind)
-        for kind in ("prompt", "text", "sentence")
+        for kind in ("prompt", "thinking", "text", "sentence")
     }
+    assert told.pop("thinking").startswith("Nobody gave me a key.")
     assert told == {"prompt": "Hi", "text": demo_answer(), "sentence": demo_answer()}
     assert end.data == '{"status":"completed"}'
 

@@ -33,10 +33,17 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from rxmistral import CompletionEvent, Mistral, Stream, UserMessage, sentences, text, thinking
+from rxmistral import (
+    CompletionEvent,
+    Mistral,
+    SharedStream,
+    UserMessage,
+    sentences,
+    text,
+    thinking,
+)
 from rxmistral.demo import demo_server
 from rxmistral.relay import SSE_HEADERS, server_sent_events
-from rxmistral.stream import SharedStream
 
 PAGE = Path(__file__).with_name("index.html")
 KEPT = 100  # runs; the oldest of more is stopped and forgotten
@@ -105,9 +112,8 @@ class Chat:
         return JSONResponse({"id": run_id}, status_code=201)
 
     async def events(self, request: Request) -> Response:
-        run: Stream[Piece] = self._run(request)
         last_event_id = request.headers.get("Last-Event-ID")
-        body = server_sent_events(run, last_event_id=last_event_id)
+        body = server_sent_events(self._run(request), last_event_id=last_event_id)
         return StreamingResponse(body, headers=SSE_HEADERS)
 
     async def stop(self, request: Request) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
@@ -38,7 +38,7 @@ def position(source: object, last_event_id: str | None) -> int:
     return int(last_event_id) if is_number and len(last_event_id) <= _DIGITS else 0
 
 
-def numbered(source: Observable[T] | Resumable[T], after: int) -> Observable[Entry[T]]:
+def numbered(source: Observable[Any] | Resumable[Any], after: int) -> Observable[Entry[Any]]:
     """The items with their ids; where the source has none they count from 1."""
     if isinstance(source, Resumable):
         return source.entries(after)

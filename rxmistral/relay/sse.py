@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import msgspec
 from reactivex import Observable, abc
@@ -38,8 +38,6 @@ from .numbering import numbered, position
 
 __all__ = ["SSE_HEADERS", "EventEncoder", "server_sent_events"]
 
-T = TypeVar("T")
-
 SSE_HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "text/event-stream",
     "Cache-Control": "no-cache, no-transform",  # compression would hold events back
@@ -52,7 +50,7 @@ _A_DAY = 24 * 60 * 60 * 1000  # milliseconds
 _json = msgspec.json.Encoder().encode
 
 
-class EventEncoder(Encoder[Entry[T], bytes]):
+class EventEncoder(Encoder[Entry[Any], bytes]):
     """Encodes items, each as one event.
 
     Args:
@@ -67,7 +65,7 @@ class EventEncoder(Encoder[Entry[T], bytes]):
     def begin(self) -> bytes:
         return HEARTBEAT  # headers leave many servers with the first byte of the body only
 
-    def encode(self, entry: Entry[T]) -> bytes:
+    def encode(self, entry: Entry[Any]) -> bytes:
         data = _json(payload(entry.item))
         self._last_id = entry.id
         return b"id: %d\ndata: %b\n\n" % (entry.id, data)
@@ -156,5 +154,5 @@ def server_sent_events(
     """
     check_callable("describe", describe)
     after = position(source, last_event_id)
-    encoded = encoded_by(partial(EventEncoder[T], after, describe))
+    encoded = encoded_by(partial(EventEncoder, after, describe))
     return Stream.of(numbered(source, after)).pipe(encoded, with_heartbeats(heartbeat, scheduler))

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import msgspec
 from reactivex import Observable, abc
@@ -26,8 +26,6 @@ from .endings import Describe, Ending, described, ending_of
 from .numbering import numbered, position
 
 __all__ = ["MessageEncoder", "relay_websocket"]
-
-T = TypeVar("T")
 
 
 class _Item(msgspec.Struct, tag="item"):
@@ -50,7 +48,7 @@ _json = msgspec.json.Encoder().encode
 _decode_cancel = msgspec.json.Decoder(_Cancel).decode
 
 
-class MessageEncoder(Encoder[Entry[T], str]):
+class MessageEncoder(Encoder[Entry[Any], str]):
     """Encodes items, each as one message.
 
     Args:
@@ -69,7 +67,7 @@ class MessageEncoder(Encoder[Entry[T], str]):
     def begin(self) -> str:
         return ""
 
-    def encode(self, entry: Entry[T]) -> str:
+    def encode(self, entry: Entry[Any]) -> str:
         message = _json(_Item(entry.id, payload(entry.item))).decode()
         self._last_id = entry.id
         return message
@@ -209,7 +207,7 @@ async def relay_websocket(
     if stop is not None:
         check_callable("stop", stop)
     after = position(source, last_event_id)
-    encoder = MessageEncoder[T](after, describe)
+    encoder = MessageEncoder(after, describe)
     messages = encoded_by(lambda: encoder)(numbered(source, after))
     conversation = _Conversation(messages, send, receive, stop)
     listening = await conversation.go_on()
