@@ -6,7 +6,6 @@ import gc
 import os
 import ssl
 import sys
-import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ import requests
 import trustme
 from faces import FACES, Face, eventually
 from hypothesis import settings
+from leftovers import our_threads, sockets
 
 from rxmistral.wire.blocks import DEFAULT_READER, READERS, post
 
@@ -28,23 +28,6 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 # Who reads where neither the test nor its module says so.
 READER = os.environ.get("RXMISTRAL_TEST_READER", DEFAULT_READER)
 assert READER in READERS
-
-
-def our_threads() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name.startswith("rxmistral-")]
-
-
-def sockets() -> set[str]:
-    """The sockets of this process, by inode: a number that is not given twice in a while."""
-    found = set()
-    for descriptor in os.listdir("/dev/fd"):
-        try:
-            name = os.readlink(f"/dev/fd/{descriptor}")
-        except OSError:  # closed since, or the one that listed them
-            continue
-        if name.startswith("socket:"):
-            found.add(name)
-    return found
 
 
 @pytest.fixture(autouse=True)

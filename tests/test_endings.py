@@ -25,10 +25,10 @@ from functools import partial
 from typing import Any
 
 import pytest
-from conftest import our_threads
 from faces import BOUND, FACES, eventually, run
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
+from leftovers import our_threads
 from reactivex import operators as ops
 
 from rxmistral import (

@@ -115,7 +115,9 @@ def _simple(block: bytes) -> tuple[list[bytes], bytes] | None:
     not all simple."""
     end = block.rfind(b"\n\n")
     rest = block[end + 2 :]
-    if end < 6 or block[:6] != b"data: " or b'"error"' in block or not _may_be_simple(rest):
+    if end < 6 or block[:6] != b"data: " or b'"error"' in block:
+        return None
+    if rest and not _may_be_simple(rest):
         return None
     data = block[6:end].split(b"\n\ndata: ")
     # An event of two lines, or a comment between two events, has more line ends.

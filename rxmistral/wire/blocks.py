@@ -391,14 +391,16 @@ class _Reader(abc.DisposableBase):
 
     def _emit_rest(self, rest: Rest) -> Generator[None, None, None]:
         """The same, without waiting."""
-        patience = self._patience
+        # On the path of every block: no call that can be spared.
+        hold, patience = self._hold, self._patience
         while not rest.ended:
-            self._hold.check()
+            if hold.cancelled:
+                raise Cancelled
             patience.begin()
             try:
                 yield
                 while (block := _read_now(rest)) is None:
-                    self._hold.check()
+                    hold.check()
                     if patience.left() <= 0:
                         raise StreamTimeoutError(*patience.ran_out())
                     yield
@@ -415,7 +417,8 @@ class _Reader(abc.DisposableBase):
         self._go_on()
 
     def _emit(self, block: bytes) -> None:
-        self._hold.check()
+        if self._hold.cancelled:
+            raise Cancelled
         try:
             if block:
                 self._observer.on_next(block)

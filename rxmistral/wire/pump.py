@@ -181,6 +181,7 @@ class _Loop:
         self._selector = DefaultSelector()
         self._bell, self._button = socketpair()
         self._rung = False
+        self._stepped_at = 0.0  # the end of the latest step, or of the wait
         self._slow: set[Flow] = set()  # whose latest step was
         self._selector.register(self._bell, EVENT_READ)
 
@@ -225,7 +226,9 @@ class _Loop:
         self._button.close()
 
     def _wait_and_step(self) -> None:
-        for key, _ in self._selector.select(max(0.0, self._look_at - monotonic())):
+        ready = self._selector.select(max(0.0, self._look_at - monotonic()))
+        self._stepped_at = monotonic()
+        for key, _ in ready:
             if key.data is not None:
                 self._step(key.data)
             else:
@@ -248,7 +251,6 @@ class _Loop:
         self.steps += 1
         self.stepping = flow
         emitting.source = flow
-        began = monotonic()
         try:
             more = flow.step()
         except BaseException:  # of a callback: it ends what it was called for, not the others
@@ -267,7 +269,8 @@ class _Loop:
             self.unwatch(flow)
         elif flow not in self._watched:
             self._watch(flow)
-        if monotonic() - began > _SLOW:
+        began, self._stepped_at = self._stepped_at, monotonic()
+        if self._stepped_at - began > _SLOW:
             self._note_slow(flow)
         elif self._slow:
             self._slow.discard(flow)
