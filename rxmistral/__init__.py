@@ -4,10 +4,16 @@
     client      wire/                        operators/
 
 `client` asks, `run` composes the way and walks it as often as the `policies` say,
-`answer` is what a call gives, `stream` is what can
-be subscribed to, looped over and awaited, `wire` is HTTP and Server-Sent Events,
-`models` are Mistral's words, `operators` are what goes into a pipe, `errors` is what
-can go wrong, and `testing` is a server that answers as scripted.
+`answer` is what a call gives, `stream` is what can be subscribed to, looped over and
+awaited, `wire` is HTTP and Server-Sent Events, `models` are Mistral's words, `operators`
+are what goes into a pipe, `errors` is what can go wrong, and `testing` is a server that
+answers as scripted.
+
+    async_source ──▶ stream ──▶ sharing ──▶ many viewers, whom `delivery` serves
+                                   ├──────▶ relay/ ──▶ browsers
+                                   └──────▶ logs/ ──▶ brokers ──▶ any process
+
+What is shared or logged is `resumable`: it can be read again from any of its items on.
 """
 
 from importlib import import_module
