@@ -113,9 +113,13 @@ def completions_of_blocks(
 def _simple(block: bytes) -> tuple[list[bytes], bytes] | None:
     """The data of the events of a block, and the beginning of one more; None if they are
     not all simple."""
+    if block[:6] != b"data: " or b'"error"' in block:
+        return None
+    if block[-2:] == b"\n\n" and block.count(b"\n") == 2:  # one: so a token comes
+        return [block[6:-2]], b""
     end = block.rfind(b"\n\n")
     rest = block[end + 2 :]
-    if end < 6 or block[:6] != b"data: " or b'"error"' in block:
+    if end < 6:
         return None
     if rest and not _may_be_simple(rest):
         return None
