@@ -27,8 +27,7 @@ from contextvars import ContextVar
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread, get_ident
-from typing import Any, ClassVar, Generic, Self, TypeVar
-from weakref import WeakValueDictionary
+from typing import Any, Generic, Self, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
@@ -303,54 +302,15 @@ class _LoopBell:
     """Rung on any thread, heard on the event loop it was made on."""
 
     def __init__(self) -> None:
-        self._door = _Door.of(asyncio.get_running_loop())
+        self._loop = asyncio.get_running_loop()
         self.prepare()
 
     def prepare(self) -> None:
-        self.rung: asyncio.Future[None] = self._door.loop.create_future()
+        self.rung: asyncio.Future[None] = self._loop.create_future()
 
     def ring(self) -> None:
-        self._door.knock(self.rung)
+        self._loop.call_soon_threadsafe(self._set)
 
-
-class _Door:
-    """Where all bells of an event loop are heard: the first that is rung wakes it, and
-    those that are rung until it is awake do not, which costs more than many items do."""
-
-    # By the id of the loop, which lives as long as its door.
-    _doors: ClassVar[WeakValueDictionary[int, _Door]] = WeakValueDictionary()
-
-    @classmethod
-    def of(cls, loop: asyncio.AbstractEventLoop) -> _Door:
-        """On the loop's thread."""
-        door = cls._doors.get(id(loop))
-        if door is None:
-            door = cls._doors[id(loop)] = cls(loop)
-        return door
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self._rung: deque[asyncio.Future[None]] = deque()
-        self._woken = False
-
-    def knock(self, bell: asyncio.Future[None]) -> None:
-        # The one side adds and then looks, the other looks and then takes.
-        self._rung.append(bell)
-        if not self._woken or self.loop.is_closed():
-            self._woken = True
-            self._wake()
-
-    def _wake(self) -> None:
-        try:
-            self.loop.call_soon_threadsafe(self._open)
-        except RuntimeError:  # it is closed
-            self._woken = False
-            self._rung.clear()
-            raise
-
-    def _open(self) -> None:
-        self._woken = False
-        while self._rung:
-            bell = self._rung.popleft()
-            if not bell.done():
-                bell.set_result(None)
+    def _set(self) -> None:
+        if not self.rung.done():
+            self.rung.set_result(None)
