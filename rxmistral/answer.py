@@ -9,7 +9,6 @@ may not wait, and TCP makes the server wait.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
@@ -202,7 +201,7 @@ class Gate(Observer, abc.DisposableBase):
         self._attached = Event()
         self._ended = Event()
         self._ending: Callable[[Observer], None] | None = None
-        self._held: deque[CompletionEvent] = deque()  # what came although it was paused
+        self._held: list[CompletionEvent] = []  # what came although it was paused: of one block
         self._paused: Pausable | None = None
         self._lock = Lock()
         self._run: Run | None = None
@@ -267,7 +266,7 @@ class Gate(Observer, abc.DisposableBase):
     def _let_through(self) -> None:
         observer = self._observer
         while observer is not None and self._held:
-            observer.on_next(self._held.popleft())
+            observer.on_next(self._held.pop(0))
 
     def on_error(self, error: Exception) -> None:
         self._conclude(error)
