@@ -125,6 +125,9 @@ def watch(pool: Any) -> None:
 
 # --- http.client's answer --------------------------------------------------------
 
+# For the headers; less than one read of the body takes, which so leaves nothing behind. By
+# default it is more, from Python 3.14 on.
+_BUFFER_BYTES = 8 * 1024
 _TIMEOUT_STEP = 0.01  # seconds; to set the timeout of a socket is a system call
 
 
@@ -137,7 +140,8 @@ class _Answer(HTTPResponse):
         self._chunks = ChunkedDecoder()
         hold = _hold_here()
         if hold is not None and isinstance(self.fp.raw, SocketIO):
-            self.fp = BufferedReader(_PatientSocket(self.fp.detach(), sock, hold.patience))
+            patient = _PatientSocket(self.fp.detach(), sock, hold.patience)
+            self.fp = BufferedReader(patient, _BUFFER_BYTES)
 
     def begin(self) -> None:
         # RFC 9110, 15.2: "A client MUST be able to parse one or more 1xx responses
