@@ -158,11 +158,17 @@ async def cancelling(call: Call, read: Callable[[], Any]) -> None:
 
 
 def time_out(call: Call) -> None:
+    async def expire(clock: asyncio.Timeout) -> None:
+        await asyncio.to_thread(call.wait)
+        clock.reschedule(asyncio.get_running_loop().time())
+
     async def main() -> None:
         with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.05):
+            async with asyncio.timeout(None) as clock:
+                expiring = asyncio.create_task(expire(clock))
                 async for _ in call.ask_async():
                     call.begun()
+        await expiring
         assert await asyncio.to_thread(call.closed)
 
     run(main())
