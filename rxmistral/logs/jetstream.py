@@ -33,6 +33,7 @@ from functools import partial
 from threading import Thread
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
@@ -141,6 +142,7 @@ class NatsLog:
         lease: float = 10.0,
         outage: float = 30.0,
     ) -> None:
+        _check_url(url)
         check_name(name)
         check_bounds(ttl, max_items, lease, outage)
         self.lease = lease
@@ -441,6 +443,19 @@ class NatsLog:
 
 
 # --- NATS in a few words ---------------------------------------------------------
+
+
+def _check_url(url: object) -> None:
+    """Raise for what says of no server where it is; not with the URL, which may hold a key."""
+    if not isinstance(url, str):
+        raise TypeError(f"url must be a str, got {type(url).__name__}")
+    try:
+        where = urlsplit(url if "://" in url else f"//{url}")
+        complete = bool(where.hostname) and where.port != 0
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError("url must have a host and a valid port, as nats://localhost:4222")
 
 
 async def _ask(
