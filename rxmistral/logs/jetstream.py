@@ -122,12 +122,16 @@ class NatsLog:
     Args:
         url: Where NATS is.
         name: Of the stream, and what its subjects begin with. Letters, digits, - and _.
-        ttl: Seconds that each item is kept. The stream has it from who makes it.
+        ttl: Seconds that each item is kept; a run must not be silent for longer, even while
+            its producer lives. The stream has it from who makes it.
         max_items: How many of a run's items are kept at least, the last ones; who reads
             from an earlier one that is gone gets `LaggedError`. The stream has it from
             who makes it.
         lease: Seconds without a sign of life after which a producer counts as dead.
         outage: Seconds that NATS may be away; what is written and read goes on then.
+
+    The server's `max_payload` is the most that an item may have, a little less than 1 MiB
+    where it is not configured. It must allow 300 000 bytes, as items are written together.
 
     Close it, or use it in a `with` block, when it is not needed any more: it has a thread.
     """
