@@ -212,13 +212,13 @@ class _Pulling(abc.DisposableBase, Generic[T]):
         except asyncio.CancelledError as error:
             self._fail(StoppedError(), error)
             raise
-        except (SystemExit, KeyboardInterrupt) as error:  # nobody must wait for ever
-            self._fail(RuntimeError(f"a callback ended the event loop: {error!r}"), error)
-            raise
         except Exception as error:
             if self._disposed:  # nobody takes it: for the loop's exception handler
                 raise
             self._observer.on_error(error)
+        except BaseException as error:  # for the loop; but nobody must wait for ever
+            self._fail(RuntimeError(f"the iterable or a callback raised {error!r}"), error)
+            raise
         else:
             if not self._disposed:
                 self._observer.on_completed()

@@ -541,7 +541,21 @@ def test_what_a_callback_raises_ends_it_and_goes_to_on_error() -> None:
 def test_a_callback_that_exits_leaves_nobody_waiting() -> None:
     stream = from_async_iterable(Counter()).pipe(ops.do_action(lambda _: sys.exit()))
     (error,) = by_for(stream)
-    assert "a callback ended the event loop: SystemExit()" in str(error)
+    assert "the iterable or a callback raised SystemExit()" in str(error)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_iterable_that_raises_what_is_no_exception_leaves_nobody_waiting() -> None:
+    class Abort(BaseException):
+        pass
+
+    async def aborting() -> AsyncIterator[int]:
+        yield 1
+        raise Abort
+
+    item, error = by_for(from_async_iterable(aborting))
+    assert item == 1
+    assert "the iterable or a callback raised Abort()" in str(error)
 
 
 def test_an_error_of_the_closing_is_the_loop_s_when_nobody_reads_any_more() -> None:

@@ -200,6 +200,22 @@ def test_each_other_example_is_run_by_a_test_of_its_own(name: str) -> None:
     assert f"{name}.py" in (ROOT / "tests" / ELSEWHERE[name]).read_text(encoding="utf-8")
 
 
+def test_who_may_stop_an_answer_need_not(
+    nats: Broker,
+    service: ScriptedServer,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    short = ScriptedServer([steps.role(), "one, ", "two.", steps.finish(), steps.done()])
+    monkeypatch.setenv("NATS_URL", nats.url)
+    with short as server:
+        for name in SERVERS:
+            monkeypatch.setitem(SERVERS, name, server.url)
+        runpy.run_path(str(ROOT / "examples" / "resume_over_nats.py"), run_name="__main__")
+        wait_for_readers()
+    assert capsys.readouterr().out == "one, two."
+
+
 def test_the_replay_asks_nobody(
     service: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:

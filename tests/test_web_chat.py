@@ -315,6 +315,22 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(status(page)).to_have_text("Stopped.")
 
 
+def test_enter_twice_asks_once(page: Page, service: ScriptedServer) -> None:
+    posted: list[str] = []
+    page.on("request", lambda request: posted.append(request.method))
+    page.get_by_label("Your question").fill("Count")
+    page.evaluate("for (const _ of [1, 2]) document.getElementById('form').requestSubmit()")
+    expect(status(page)).to_have_text("Complete.")
+    assert posted.count("POST") == len(service.requests) == 1
+
+
+def test_a_question_that_cannot_be_sent_is_kept(page: Page) -> None:
+    page.route("**/runs", lambda route: route.abort())
+    ask(page, "Count")
+    expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
+    expect(page.get_by_label("Your question")).to_have_value("Count")
+
+
 def test_the_focus_goes_to_the_prompt_when_its_button_goes_away(page: Page) -> None:
     ask(page, "Hang")
     expect(stop(page)).to_be_visible()

@@ -33,6 +33,7 @@ from functools import partial
 from threading import Thread
 from types import TracebackType
 from typing import Any, NamedTuple, NoReturn, Self, TypeVar
+from urllib.parse import urlsplit
 
 from nats import errors as nats_errors
 from nats.aio.client import Client
@@ -121,12 +122,16 @@ class NatsLog:
     Args:
         url: Where NATS is.
         name: Of the stream, and what its subjects begin with. Letters, digits, - and _.
-        ttl: Seconds that each item is kept. The stream has it from who makes it.
+        ttl: Seconds that each item is kept; a run must not be silent for longer, even while
+            its producer lives. The stream has it from who makes it.
         max_items: How many of a run's items are kept at least, the last ones; who reads
             from an earlier one that is gone gets `LaggedError`. The stream has it from
             who makes it.
         lease: Seconds without a sign of life after which a producer counts as dead.
         outage: Seconds that NATS may be away; what is written and read goes on then.
+
+    The server's `max_payload` is the most that an item may have, a little less than 1 MiB
+    where it is not configured. It must allow 300 000 bytes, as items are written together.
 
     Close it, or use it in a `with` block, when it is not needed any more: it has a thread.
     """
@@ -141,6 +146,7 @@ class NatsLog:
         lease: float = 10.0,
         outage: float = 30.0,
     ) -> None:
+        _check_url(url)
         check_name(name)
         check_bounds(ttl, max_items, lease, outage)
         self.lease = lease
@@ -441,6 +447,19 @@ class NatsLog:
 
 
 # --- NATS in a few words ---------------------------------------------------------
+
+
+def _check_url(url: object) -> None:
+    """Raise for what says of no server where it is; not with the URL, which may hold a key."""
+    if not isinstance(url, str):
+        raise TypeError(f"url must be a str, got {type(url).__name__}")
+    try:
+        where = urlsplit(url if "://" in url else f"//{url}")
+        complete = bool(where.hostname) and where.port != 0
+    except ValueError:
+        complete = False
+    if not complete:
+        raise ValueError("url must have a host and a valid port, as nats://localhost:4222")
 
 
 async def _ask(

@@ -21,7 +21,7 @@ from reactivex import abc
 from reactivex.disposable import Disposable
 
 from ..checks import check_whole
-from ..errors import LaggedError, LostProducerError, MistralError, UnknownRunError
+from ..errors import LaggedError, LostProducerError, UnknownRunError
 from ..iteration import being_iterated
 from ..resumable import Entry
 from ..stream import Stream
@@ -99,13 +99,17 @@ def _read(
             error = None if page.ending is None else decode_ending(page.ending)
         except Cancelled:
             return
-        except MistralError as failed:
+        except Exception as failed:  # a log of the user's own may raise anything
             observer.on_error(failed)
             return
-        for after, item in enumerate(items, after + 1):  # noqa: B020  # it goes on from there
-            if insist.called_off:
-                return
-            emit(after, item)
+        try:
+            for after, item in enumerate(items, after + 1):  # noqa: B020  # it goes on from there
+                if insist.called_off:
+                    return
+                emit(after, item)
+        except Exception as raised:  # by the subscriber
+            observer.on_error(raised)
+            return
         if page.ending is not None:
             observer.on_completed() if error is None else observer.on_error(error)
             return
@@ -121,12 +125,13 @@ class LoggedStream(Stream[T]):
     def __init__(self, log: RunLog, run_id: str, after: int = 0) -> None:
         self._log = log
         self._run_id = run_id
+        self._from = after
         super().__init__(partial(self._subscribe_after, after, lambda _, item: item))
 
     def entries(self, after: int = 0) -> Stream[Entry[T]]:
-        """All items after the one with this id, and their ids."""
+        """All of its items after the one with this id, and their ids: those of the run."""
         check_whole("after", after, least=0)
-        return Stream(partial(self._subscribe_after, after, Entry))
+        return Stream(partial(self._subscribe_after, max(after, self._from), Entry))
 
     def _subscribe_after(
         self,

@@ -55,8 +55,8 @@ class RunLog(Protocol):
     - *All or nothing.* What one call of `append` gives is kept together, ending included.
     - *Repeatable.* Every call can be made again with the same arguments when it is not
       known what became of it, and has its effect once.
-    - *Bounds.* A run is kept for the log's `ttl` at least after its last sign of life,
-      and its last `max_items` items at least.
+    - *Bounds.* Each item is kept for the log's `ttl` at least, unless `max_items` came
+      after it. A run in which nothing is written for longer than that may be gone.
 
     All methods block, and may be called from any thread. They raise `LogUnavailableError`
     where the broker does not answer, without trying again: `to_log` and `from_log` do

@@ -173,7 +173,7 @@ class _Writing(Alarm, Generic[T]):
         self._deciding = Lock()
         self._ended = False  # nothing more will be held
         self._error: Exception | None = None  # what it ended with
-        self._log_error: LogError | None = None  # what the log failed with
+        self._log_error: Exception | None = None  # what the log failed with
 
     # the source's thread
 
@@ -253,7 +253,7 @@ class _Writing(Alarm, Generic[T]):
         except (FencedError, StoppedError) as error:
             self._cut(error)
             return
-        except LogError as error:
+        except Exception as error:  # a log of the user's own may raise anything
             self._give_up(error)
         self._run.insist.call_off()
         while not self._ended:
@@ -264,7 +264,9 @@ class _Writing(Alarm, Generic[T]):
         try:
             self._run.begin()
             begun = True
-        except LogUnavailableError:
+        except (FencedError, StoppedError):
+            raise
+        except Exception:  # the answer comes first, whatever becomes of its log
             begun = False
         if not self._ended:
             self._start("source", subscribe)
@@ -282,7 +284,7 @@ class _Writing(Alarm, Generic[T]):
             self._run.append(items, ending)
         return last
 
-    def _give_up(self, error: LogError) -> None:
+    def _give_up(self, error: Exception) -> None:
         """The answer goes on without its log."""
         self._log_error = error
         self._held.let_go()

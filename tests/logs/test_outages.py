@@ -275,3 +275,11 @@ def test_a_closed_log_says_so(broker: Broker, log_at: OpenLog) -> None:
     log.close()
     with pytest.raises(LogError, match="closed"):
         log.append("run", "one", 1, [])
+
+
+def test_an_answer_does_not_need_a_log_that_is_closed(broker: Broker, log_at: OpenLog) -> None:
+    log = log_at(broker)
+    log.close()
+    *items, error = by_for(Stream.of(reactivex.of("a", "b")).pipe(to_log(log, "run")))
+    assert items == ["a", "b"]
+    assert "closed" in str(error)

@@ -23,6 +23,7 @@ from rxmistral import (
     LaggedError,
     LogError,
     LostProducerError,
+    MemoryLog,
     RunLog,
     ServerSentEvent,
     StatusError,
@@ -35,6 +36,7 @@ from rxmistral import (
     to_log,
 )
 from rxmistral.logs.encoding import encode_ending, encode_item
+from rxmistral.logs.jetstream import NatsLog
 
 OpenLog = Callable[..., Any]
 
@@ -249,6 +251,13 @@ def test_what_cannot_come_back_equal_is_an_error_for_both_sides_after_the_answer
     assert (type(same), str(same)) == (LogError, str(error))
 
 
+def test_the_entries_of_a_part_are_those_of_that_part(log: RunLog) -> None:
+    write(log, "run", *"abcd")
+    part = from_log(log, "run", after=2)
+    assert [(entry.id, entry.item) for entry in part.entries()] == [(3, "c"), (4, "d")]
+    assert [(entry.id, entry.item) for entry in part.entries(3)] == [(4, "d")]
+
+
 # --- endings ---------------------------------------------------------------------
 
 
@@ -298,6 +307,27 @@ def test_a_local_subscriber_who_raises_ends_the_run(log: RunLog) -> None:
     item, error = by_for(from_log(log, "run"))
     assert item == "a"
     assert isinstance(error, StoppedError)
+
+
+def test_what_the_callback_of_a_reader_raises_goes_to_its_own_on_error(log: RunLog) -> None:
+    write(log, "run", "a", "b")
+    came: list[Exception] = []
+
+    def fail(item: str) -> None:
+        raise ZeroDivisionError(item)
+
+    from_log(log, "run").subscribe(fail, came.append)
+    assert eventually(lambda: bool(came))
+    assert str(came) == "[ZeroDivisionError('a')]"
+
+
+def test_whatever_a_log_raises_ends_its_reader() -> None:
+    class Broken(MemoryLog):
+        def read(self, *args: Any, **more: Any) -> Any:
+            raise ZeroDivisionError
+
+    (error,) = by_for(from_log(Broken(), "run"))
+    assert isinstance(error, ZeroDivisionError)
 
 
 def test_nothing_comes_after_the_ending(log: RunLog) -> None:
@@ -478,6 +508,13 @@ def test_an_id_that_is_none_is_refused_at_the_call(log: RunLog) -> None:
     ):
         with pytest.raises(ValueError, match="after"):
             call()
+
+
+@pytest.mark.parametrize("url", ["", "nats://", "nats://key@host:99999", "nats://host:port"])
+def test_a_url_that_says_of_no_nats_server_is_refused_at_the_call(url: str) -> None:
+    with pytest.raises(ValueError, match="url must have a host") as refused:
+        NatsLog(url)
+    assert "key" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

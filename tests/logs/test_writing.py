@@ -131,6 +131,18 @@ def test_a_log_that_refuses_costs_the_completion_and_not_the_answer() -> None:
     assert isinstance(error, LogError)
 
 
+@pytest.mark.parametrize("refusal", [LogError("full"), ZeroDivisionError()])
+def test_a_log_that_refuses_the_beginning_costs_the_completion_and_not_the_answer(
+    refusal: Exception,
+) -> None:
+    class Refusing(MemoryLog):
+        def begin(self, *args: Any, **more: Any) -> None:
+            raise refusal
+
+    source = Stream.of(reactivex.of("a", "b"))
+    assert by_for(source.pipe(to_log(Refusing(), "run"))) == ["a", "b", refusal]
+
+
 def test_an_error_of_the_source_is_not_hidden_by_one_of_the_log() -> None:
     class Refusing(MemoryLog):
         def append(self, *args: Any, **more: Any) -> None:
