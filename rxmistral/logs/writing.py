@@ -183,9 +183,9 @@ class _Writing(Alarm, Generic[T]):
             self._hold(item)
         try:
             self._observer.on_next(item)
-        except Exception:  # the subscriber's own: he takes no more
+        except Exception as raised:  # the subscriber's own: he takes no more
             self.dispose()
-            raise
+            self._observer.on_error(raised)
         self._held.wait_for_room()
 
     def _hold(self, item: T) -> None:
@@ -343,7 +343,8 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
         subscribed to, or as soon as it is known; where it was stopped: `StoppedError`.
         Both dispose the source.
 
-    Disposing it ends the run: its readers get `StoppedError`. Who only wants to watch
+    Disposing it ends the run, and so does a subscriber that raises: its readers get
+    `StoppedError`. Who only wants to watch
     reads it with `from_log`.
 
     >>> import reactivex
