@@ -249,7 +249,7 @@ class FunctionCall(_Model, gc=False):
             if isinstance(self.arguments, dict):
                 return msgspec.convert(self.arguments, type)
             return msgspec.json.decode(self.arguments or "{}", type=type)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             wanted = f"{getattr(type, '__name__', type)}, the arguments of {self.name}"
             raise InvalidAnswerError(wanted, str(error), str(self.arguments)) from error
 

@@ -12,10 +12,12 @@ Leaving a loop early, however it is left, disposes the subscription.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from contextlib import suppress
 from functools import wraps
 from inspect import isfunction
-from threading import RLock
+from threading import RLock, get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from weakref import WeakSet
@@ -26,7 +28,7 @@ from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
 
 from .checks import check_whole
-from .iteration import AsyncIteration, being_iterated, iterate
+from .iteration import AsyncIteration, Hop, being_iterated, iterate
 from .resumable import Entry
 from .sharing import SharedRun, Take, WhenBehind, check_shared, numbered, one_by_one, taking
 
@@ -224,7 +226,7 @@ class Stream(Observable[T_out]):
     # --- pull ---
 
     def __iter__(self) -> Iterator[T_out]:
-        if not self._entered:
+        if not self._is_open_here():
             return self._iterate()
         if self._run is None:
             self._run = self._iterate()
@@ -234,7 +236,7 @@ class Stream(Observable[T_out]):
         return iterate(self, self._track_loop, scheduler)
 
     def __aiter__(self) -> AsyncIterator[T_out]:
-        if not self._entered:
+        if not self._is_open_here():
             return AsyncIteration(self, self._track_loop)
         if self._async_run is None:
             self._async_run = AsyncIteration(self, self._track_loop)
@@ -303,8 +305,14 @@ class Stream(Observable[T_out]):
         for subscription in list(live or ()):
             subscription.dispose()
 
+    def _is_open_here(self) -> bool:
+        return self._entered
+
+    def _live_here(self) -> WeakSet[abc.DisposableBase] | None:
+        return self._live
+
     def _track_loop(self, loop: abc.DisposableBase) -> None:
-        self._track(loop, self._live)
+        self._track(loop, self._live_here())
 
     def _track(
         self, subscription: abc.DisposableBase, live: WeakSet[abc.DisposableBase] | None
@@ -330,7 +338,7 @@ class Stream(Observable[T_out]):
     def _subscribe_core(
         self, observer: abc.ObserverBase[T_out], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        live = self._live
+        live = self._live_here()
         subscription = super()._subscribe_core(observer, scheduler)
         self._track(subscription, live)
         return subscription
@@ -354,10 +362,12 @@ class SharedStream(Stream[T]):
     a run that somebody subscribes to, whatever its source is, and not for one that is
     only looped over, or not watched.
 
-    A `with` block leaves with its viewers, and stops nothing. As any Stream this can be
-    open in one block at a time; where there are many of them, each opens a view or a
-    pipe of its own.
+    A `with` block leaves with the viewers that its own task or thread began in it, and
+    stops nothing. As any Stream this can be open in one block at a time; where there are
+    many of them, each opens a view or a pipe of its own.
     """
+
+    _opener: object = None  # who has it open in a `with` block
 
     def __init__(
         self, source: Observable[T], linger: float | None = None, max_items: int | None = None
@@ -365,6 +375,27 @@ class SharedStream(Stream[T]):
         check_shared(linger, max_items)
         self._shared_run = run = SharedRun[T](source, linger, max_items)
         super().__init__(lambda observer, _: run.join(observer, one_by_one))
+
+    def __enter__(self) -> Self:
+        """A place for its viewers; whoever else watches meanwhile stays when it is left."""
+        opened = super().__enter__()
+        self._opener = _here()
+        return opened
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._opener = None
+        super().__exit__(kind, error, traceback)
+
+    def _is_open_here(self) -> bool:
+        return self._entered and self._opener == _here()
+
+    def _live_here(self) -> WeakSet[abc.DisposableBase] | None:
+        return self._live if self._opener == _here() else None
 
     def stop(self) -> None:
         """Cancel the run for all; from any thread, and never blocks.
@@ -431,7 +462,7 @@ class SharedStream(Stream[T]):
         def subscribe(
             observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            live = self._live
+            live = self._live_here()
             viewer = self._shared_run.join(observer, take, after, leeway)
             self._track(viewer, live)
             return viewer
@@ -469,6 +500,18 @@ def _as_stream(result: Any) -> Any:
 
 
 _inherit_fluent_methods()
+
+
+def _here() -> object:
+    """Who subscribes: a task, or a thread where there is none. A loop subscribes on another
+    thread, for the one that reads it."""
+    loop = being_iterated.get()
+    if isinstance(loop, Hop) and loop.waiting_thread is not None:
+        return loop.waiting_thread
+    with suppress(RuntimeError):  # no event loop runs
+        return asyncio.current_task() or get_ident()
+    return get_ident()
+
 
 # Reentrant, since garbage collection may end an abandoned `with` block at any moment.
 _tracking = RLock()

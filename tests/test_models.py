@@ -562,3 +562,9 @@ def test_arguments_that_are_no_such_value_say_of_which_call_and_where(
     with pytest.raises(InvalidAnswerError, match="Sum, the arguments of add") as caught:
         FunctionCall(name="add", arguments=arguments).arguments_as(Sum)
     assert told in str(caught.value)
+
+
+def test_arguments_nested_too_deeply_to_be_read_are_no_such_value() -> None:
+    call = FunctionCall(name="add", arguments="[" * 100_000 + "]" * 100_000)
+    with pytest.raises(InvalidAnswerError, match="the arguments of add"):
+        call.arguments_as(object)

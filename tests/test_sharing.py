@@ -337,6 +337,73 @@ def test_a_with_block_leaves_it_and_views_with_it() -> None:
     assert source.disposed.is_set()
 
 
+def test_a_with_block_leaves_with_the_loops_of_its_thread() -> None:
+    source = Source()
+    with source.stream.shared(linger=0) as numbers:
+        loops = iter(numbers), iter(numbers.pipe(ops.map(str)))
+        source.emit_when_begun(1)
+        assert [next(loop) for loop in loops] == [1, "1"]
+        assert not source.disposed.is_set()
+    assert source.disposed.wait(BOUND)
+
+
+def test_a_with_block_of_one_thread_ends_no_viewer_of_another() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    views = [numbers, numbers.view("wait"), numbers.entries(), numbers.pipe(ops.map(str))]
+    numbers.subscribe()
+    source.emit(1)
+    had_one = [threading.Event() for _ in views]
+    items: list[list[Any]] = [[] for _ in views]
+
+    def watch(view: Stream[Any], seen: threading.Event, items: list[Any]) -> None:
+        for item in view:
+            items.append(item)
+            seen.set()
+
+    with numbers:
+        watching = [
+            threading.Thread(target=watch, args=each)
+            for each in zip(views, had_one, items, strict=True)
+        ]
+        for thread in watching:
+            thread.start()
+        assert all(seen.wait(BOUND) for seen in had_one)
+    source.emit(2)
+    source.subject.on_completed()
+    for thread in watching:
+        thread.join()
+    assert items == [[1, 2], [1, 2], [Entry(1, 1), Entry(2, 2)], ["1", "2"]]
+
+
+def test_a_with_block_of_one_task_ends_no_viewer_of_another() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    numbers.subscribe()
+    source.emit(1)
+
+    async def main() -> None:
+        async with numbers as opened:
+            mine = aiter(opened)
+            assert await anext(mine) == 1
+            others = asyncio.create_task(all_items(had_one := asyncio.Event()))
+            await asyncio.wait_for(had_one.wait(), BOUND)
+        source.emit(2)
+        source.subject.on_completed()
+        assert await others == [1, 2]
+        with pytest.raises(StopAsyncIteration):
+            await anext(mine)
+
+    async def all_items(had_one: asyncio.Event) -> list[int]:
+        items = []
+        async for item in numbers:
+            items.append(item)
+            had_one.set()
+        return items
+
+    run(main())
+
+
 def test_an_abandoned_loop_leaves_it() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)

@@ -88,16 +88,20 @@ def server_sent_events(
         --"Hel"--"lo"-----------|->
         --id: 1--id: 2--: ------event: end|->
 
-    With Starlette, FastAPI and Quart:
+    With Starlette and FastAPI:
 
         return StreamingResponse(server_sent_events(answer), headers=SSE_HEADERS)
+
+    With Quart, which would read what is iterable on a thread:
+
+        return Response(aiter(server_sent_events(answer)), headers=SSE_HEADERS)
 
     With Flask, and with `StreamingHttpResponse` Django; in its async views give it
     `aiter(server_sent_events(answer))`, or it would wait for the whole answer:
 
         return Response(server_sent_events(answer), headers=SSE_HEADERS)
 
-    A client that has gone is missed at once by servers of the first kind, and by WSGI
+    A client that has gone is missed at once by async servers, and by WSGI
     servers when something is sent: at the second heartbeat at the latest.
 
     And in the page:
