@@ -1,4 +1,7 @@
-"""An answer in NATS JetStream that anybody may watch, and anybody may stop."""
+"""An answer in NATS JetStream that anybody may watch, and anybody may stop.
+
+Needs a key in MISTRAL_API_KEY, and `nats-server --jetstream` on this machine, or NATS_URL.
+"""
 
 import os
 from threading import Event

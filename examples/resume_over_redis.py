@@ -1,4 +1,7 @@
-"""One process writes an answer into Redis; another one reads on where a viewer had left."""
+"""One process writes an answer into Redis; another one reads on where a viewer had left.
+
+Needs a key in MISTRAL_API_KEY, and `redis-server` on this machine, or REDIS_URL.
+"""
 
 import os
 

@@ -40,6 +40,7 @@ __all__ = ["OF_LOOPS", "OF_SUBSCRIPTIONS", "Audience", "Delivery", "Viewer", "lo
 _QUICK = 0.001  # seconds that a step may take
 _CREDIT = 0.02  # seconds that a viewer may be over that, in sum, before it is alone
 _STALL = 0.02  # seconds between two looks of the guard: who is in one step at both is stuck
+_SHORTEST_STALL = 0.005  # where one after the other is, so that the last waits not for all
 
 lock = RLock()
 
@@ -134,9 +135,10 @@ def remove(viewer: Viewer, then: Callable[[], None] = _nothing) -> None:
 class _Carrier:
     """One thread of a delivery."""
 
-    def __init__(self, delivery: Delivery) -> None:
+    def __init__(self, delivery: Delivery, stall: float = _STALL) -> None:
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._delivery = delivery
+        self._stall = stall
         self._circles: dict[Audience, Circle] = {}
         self._stepping: Viewer | None = None
         self._steps = 0
@@ -259,7 +261,7 @@ class _Carrier:
 
     def _watch(self) -> None:
         seen = 0
-        while not self._retired.wait(_STALL) and self._delivery.common is self:
+        while not self._retired.wait(self._stall) and self._delivery.common is self:
             steps = self._steps
             if steps == seen and self._stepping is not None:
                 self._free_others(steps)
@@ -272,7 +274,8 @@ class _Carrier:
             others = [] if stuck is None or self._steps != steps else self._others(stuck)
             if not others:
                 return
-            self._delivery.common = successor = _Carrier(self._delivery)
+            stall = max(_SHORTEST_STALL, self._stall / 2)
+            self._delivery.common = successor = _Carrier(self._delivery, stall)
             _move(others, successor)
         try:
             successor.start()

@@ -40,6 +40,7 @@ __all__ = ["Flow", "Pump"]
 _TICK = 0.05  # seconds between two looks at the clocks of all flows, at least
 _LONG = 60.0  # seconds between two, at most
 _STALL = 0.05  # seconds between two looks of the guard: who is in one step at both is stuck
+_SHORTEST_STALL = 0.005  # where one after the other is, so that the last waits not for all
 _SLOW = 0.005  # seconds of a step; as long as a thread may keep the interpreter to itself
 
 
@@ -156,7 +157,8 @@ class Pump:
                 return
             others, loop.flows = loop.flows - {stuck}, {stuck}
             loop.lost = bool(others)
-            self._loop = successor = _Loop(self) if others else None
+            stall = max(_SHORTEST_STALL, loop.stall / 2)
+            self._loop = successor = _Loop(self, stall) if others else None
             for flow in others:
                 del self._loops[flow]
                 self._take(flow)
@@ -167,8 +169,9 @@ class Pump:
 class _Loop:
     """One thread of a pump."""
 
-    def __init__(self, pump: Pump) -> None:
+    def __init__(self, pump: Pump, stall: float = _STALL) -> None:
         self.flows: set[Flow] = set()
+        self.stall = stall
         self.stepping: Flow | None = None
         self.steps = 0
         self.lost = False  # flows, to another loop, that are watched here
@@ -316,7 +319,7 @@ class _Loop:
 
     def _guard(self) -> None:
         seen = 0
-        while not self._retired.wait(_STALL) and self._pump.leads(self):
+        while not self._retired.wait(self.stall) and self._pump.leads(self):
             step = self.steps
             if step == seen and self.stepping is not None:
                 self._pump.displace(self, step)
