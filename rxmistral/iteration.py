@@ -19,14 +19,13 @@ wait, since it emits for others too, the hop pauses the source instead.
 from __future__ import annotations
 
 import asyncio
-import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread, get_ident
+from threading import Thread, current_thread, get_ident, main_thread
 from typing import Any, Generic, Self, TypeVar
 
 from reactivex import Observable, abc
@@ -55,9 +54,9 @@ _LIMIT = 512  # items; enough to let the two threads run in turns, little enough
 # source that cannot be paused, which a callback has subscribed to.
 _OVERFULL = 16 * _LIMIT
 
-# Seconds after which who waits for his bell looks up. On Windows Ctrl-C does not
-# interrupt a thread that waits for a lock.
-_PATIENCE = 0.05 if sys.platform == "win32" else None
+# Seconds after which the main thread looks up from waiting for its bell. Ctrl-C does not
+# interrupt who waits for a lock, on Windows; nor, anywhere, who is just about to.
+_PATIENCE = 0.05
 
 
 class Hop(abc.DisposableBase, Generic[T]):
@@ -187,6 +186,7 @@ def iterate(
     bell: SimpleQueue[None] = SimpleQueue()
     hop: Hop[T] = Hop(partial(bell.put, None))
     hop.waiting_thread = get_ident()
+    patience = _PATIENCE if current_thread() is main_thread() else None
     items = hop.items
     track(hop)
     try:
@@ -207,7 +207,7 @@ def iterate(
             hop.wanted = True
             if not items and not hop.ended:
                 with suppress(Empty):
-                    bell.get(timeout=_PATIENCE)
+                    bell.get(timeout=patience)
         if hop.error is not None:
             raise hop.error
     finally:
