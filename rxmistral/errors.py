@@ -278,7 +278,6 @@ class LogUnavailableError(LogError):
 
     def __init__(self, reason: str, seconds: float) -> None:
         super().__init__(reason)
-        self.args = (reason, seconds)
         self.seconds = seconds
 
     def __str__(self) -> str:

@@ -343,9 +343,9 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
         subscribed to, or as soon as it is known; where it was stopped: `StoppedError`.
         Both dispose the source.
 
-    Disposing it ends the run, and so does a subscriber that raises: its readers get
-    `StoppedError`. Who only wants to watch
-    reads it with `from_log`.
+    Disposing it ends the run, and so does a subscriber that raises, who gets that in
+    `on_error`: the run's readers get `StoppedError`. Who only wants to watch reads it with
+    `from_log`.
 
     >>> import reactivex
     >>> from rxmistral import MemoryLog, from_log

@@ -155,15 +155,22 @@ class Pump:
             stuck = loop.stepping
             if stuck is None or loop.steps != step or not self.leads(loop):
                 return
-            others, loop.flows = loop.flows - {stuck}, {stuck}
-            loop.lost = bool(others)
-            stall = max(_SHORTEST_STALL, loop.stall / 2)
-            self._loop = successor = _Loop(self, stall) if others else None
+            others = loop.flows - {stuck}
+            self._loop = None  # who comes next gets another
+            if not others:
+                return
+            loop.lost = True
+            self._loop = successor = _Loop(self, max(_SHORTEST_STALL, loop.stall / 2))
             for flow in others:
-                del self._loops[flow]
-                self._take(flow)
-        if successor is not None:
+                self._hand_over(flow, loop, successor)
+        try:
             successor.start()
+        except RuntimeError:  # no thread can be started: they wait
+            with self.lock:
+                self._loop = loop
+                for flow in others:
+                    self._hand_over(flow, successor, loop)
+            successor.close()
 
 
 class _Loop:

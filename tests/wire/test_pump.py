@@ -149,6 +149,35 @@ def test_a_callback_that_is_slow_each_time_gets_a_thread_of_its_own() -> None:
         other.dispose()
 
 
+def test_where_no_thread_can_be_started_who_blocks_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blocked = threading.Event()
+    go_on = threading.Event()
+
+    def refuse(self: threading.Thread) -> None:
+        go_on.set()
+        raise RuntimeError("can't start new thread")
+
+    def block(value: bytes) -> None:
+        if value == b"data: 2\n\n":
+            monkeypatch.setattr(sys.modules[Pump.__module__].Thread, "start", refuse)
+            blocked.set()
+            assert go_on.wait(BOUND)
+
+    later: Script = [steps.raw(b"data: 1\n\n"), steps.hang()]
+    with ScriptedServer(by_path(slow=IN_PIECES, other=later)) as server:
+        came, over = threading.Event(), threading.Event()
+        other = ask(server, "/other").subscribe(lambda _: came.set())
+        assert came.wait(BOUND)
+        ask(server, "/slow").subscribe(block, on_completed=over.set)
+        assert blocked.wait(BOUND)
+        assert over.wait(BOUND)
+        monkeypatch.undo()
+        other.dispose()
+        assert server.wait_idle(BOUND)
+
+
 def test_many_that_block_each_have_a_thread_in_the_end() -> None:
     count = 5
     meeting = threading.Barrier(count)  # all are in a callback at the same time
