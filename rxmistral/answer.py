@@ -71,6 +71,9 @@ class EventStream(Stream[CompletionEvent]):
         """What became of the latest request; None as long as that goes on."""
         return self._latest.outcome()
 
+    def _own_answer(self) -> EventStream:
+        return self
+
     def continued(self, text: str) -> EventStream | None:
         """The rest of an answer that began with this text, as this Stream's request would
         give it; None where it cannot: it asks for JSON, or for more than one answer."""

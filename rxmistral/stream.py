@@ -15,22 +15,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
-from functools import wraps
+from functools import partial, wraps
 from inspect import isfunction
 from threading import RLock, get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 from weakref import WeakSet
 
-import reactivex
 from reactivex import Observable, abc
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
+from reactivex.scheduler import CurrentThreadScheduler
 
 from .checks import check_whole
 from .iteration import AsyncIteration, Hop, being_iterated, iterate
 from .resumable import Entry
 from .sharing import SharedRun, Take, WhenBehind, check_shared, numbered, one_by_one, taking
+from .subscriber import Subscriber, check_synchronous
+
+if TYPE_CHECKING:  # the type of what an answer knows of its end; nothing here makes one
+    from .answer import EventStream
+    from .operators.outcomes import Outcome
 
 __all__ = ["ConnectableStream", "SharedStream", "Stream"]
 
@@ -65,6 +70,7 @@ class Stream(Observable[T_out]):
     _entered = False
     _run: Iterator[Any] | None = None
     _async_run: AsyncIterator[Any] | None = None
+    _answer: EventStream | None = None  # that this was piped from
 
     @staticmethod
     def of(observable: Observable[A]) -> Stream[A]:
@@ -80,9 +86,8 @@ class Stream(Observable[T_out]):
             raise TypeError(f"expected an Observable, got {type(observable).__name__}")
         if isinstance(observable, ConnectableObservable):
             return ConnectableStream(observable)
-        return Stream(
-            lambda observer, scheduler: observable.subscribe(observer, scheduler=scheduler)
-        )
+        # The observable's own subscribe() would put a second observer beside the Stream's.
+        return Stream(observable._subscribe_core)
 
     # --- composition: a Stream stays a Stream ---
 
@@ -157,7 +162,11 @@ class Stream(Observable[T_out]):
         Where the last operator gives an Observable the result is a Stream; where it
         gives Observables (`partition`), so are they; anything else is left as it is.
         """
-        return _as_stream(reactivex.pipe(self, *operators))
+        result: Any = self
+        for operator in operators:
+            _check_operator(operator)
+            result = _as_stream(operator(result), self)
+        return result
 
     if TYPE_CHECKING:
         # The fluent methods that a loop over the result is likely for, as they are; all
@@ -186,6 +195,45 @@ class Stream(Observable[T_out]):
 
     def __getitem__(self, key: slice | int) -> Stream[T_out]:
         return Stream.of(super().__getitem__(key))
+
+    # --- push ---
+
+    def subscribe(
+        self,
+        on_next: abc.ObserverBase[T_out] | abc.OnNext[T_out] | None = None,
+        on_error: abc.OnError | None = None,
+        on_completed: abc.OnCompleted | None = None,
+        *,
+        scheduler: abc.SchedulerBase | None = None,
+    ) -> abc.DisposableBase:
+        """Subscribes callbacks, or one observer, to the items and to the end.
+
+        Returns before anything is received. The subscription ends exactly once: with
+        `on_completed`, with `on_error` or by its disposal. An exception that `on_next`
+        raises is passed to `on_error`.
+
+        Args:
+            on_next: Called with each item; or an observer, which has all three methods.
+            on_error: Called with the error; without it the error is raised on the thread
+                that emits, and reported on stderr.
+            on_completed: Called at the end.
+            scheduler: Keeps the time for operators that need one.
+
+        Returns:
+            A Disposable: `dispose()` never blocks, from any thread.
+
+        Raises:
+            TypeError: A callback is a coroutine function, which would never be awaited.
+        """
+        subscriber = Subscriber(on_next, on_error, on_completed)
+
+        def subscribe(*_: object) -> None:
+            subscriber.subscribe_with(partial(self._subscribe_core, subscriber, scheduler))
+
+        # With the trampoline running, a source that emits on the current thread's scheduler
+        # does so when the subscriber has its Disposable.
+        CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
+        return subscriber
 
     # --- many viewers ---
 
@@ -221,7 +269,7 @@ class Stream(Observable[T_out]):
         >>> numbers.run(), list(numbers)
         (3, [1, 2, 3])
         """
-        return SharedStream(self, linger, max_items)
+        return _piped_from(self, SharedStream(self, linger, max_items))
 
     # --- pull ---
 
@@ -267,6 +315,21 @@ class Stream(Observable[T_out]):
 
     # --- one run, and its end ---
 
+    @property
+    def outcome(self) -> Outcome | None:
+        """What became of the latest request of the answer that this was piped from; None
+        while that goes on, and if there is no such answer."""
+        return None if self._answer is None else self._answer.outcome
+
+    def close(self) -> None:
+        """Stops every reading of the answer that this was piped from; from any thread, and
+        never blocks. A loop that reads it ends."""
+        if self._answer is not None:
+            self._answer.close()
+        self._stop()
+        if self._entered:
+            self._live = WeakSet()
+
     def __enter__(self) -> Self:
         """One run of the Stream: within the block every loop over it goes on with the
         same run, and leaving the block stops that and whatever subscribed to it."""
@@ -304,6 +367,9 @@ class Stream(Observable[T_out]):
             live, self._live = self._live, None
         for subscription in list(live or ()):
             subscription.dispose()
+
+    def _own_answer(self) -> EventStream | None:
+        return self._answer
 
     def _is_open_here(self) -> bool:
         return self._entered
@@ -473,7 +539,7 @@ class SharedStream(Stream[T]):
 def _giving_streams(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def fluent(self: Stream[Any], *args: Any, **kwargs: Any) -> Any:
-        return _as_stream(method(self, *args, **kwargs))
+        return _as_stream(method(self, *args, **kwargs), self)
 
     return fluent
 
@@ -491,12 +557,40 @@ def _inherit_fluent_methods() -> None:
                 setattr(Stream, name, _giving_streams(method))
 
 
-def _as_stream(result: Any) -> Any:
+def _as_stream(result: Any, source: Stream[Any]) -> Any:
     if isinstance(result, Observable):
-        return Stream.of(result)
+        return _piped_from(source, Stream.of(result))
     if isinstance(result, (list, tuple)) and any(isinstance(each, Observable) for each in result):
-        return type(result)(map(_as_stream, result))
+        return type(result)(_as_stream(each, source) for each in result)
     return result
+
+
+S = TypeVar("S", bound=Stream[Any])
+
+
+def _piped_from(source: Stream[Any], result: S) -> S:
+    if result._answer is None and result is not source:
+        result._answer = source._own_answer()
+    return result
+
+
+def _check_operator(operator: Any) -> None:
+    """Raise TypeError for what can be told to be a mistake before it is called."""
+    code = getattr(operator, "__code__", None)
+    module = str(getattr(operator, "__module__", ""))
+    if module.startswith(f"{__package__}.") and operator.__qualname__ == operator.__name__:
+        # Operators are made by functions, inside of them; this is such a function itself.
+        name = operator.__name__
+        raise TypeError(f"{name} makes an operator and has to be called: pipe({name}(...))")
+    if code is not None and module.startswith("reactivex."):
+        # The closure of reactivex's do_action() has its callbacks (5.0 to 6.1); if it has
+        # other names, this finds nothing.
+        kept = dict(zip(code.co_freevars, operator.__closure__ or (), strict=False))
+        if "fun" in kept and "do_action" in kept["fun"].cell_contents.__name__:
+            for callback in kept["args"].cell_contents:
+                check_synchronous("do_action", callback)
+            for name, callback in kept["kwargs"].cell_contents.items():
+                check_synchronous(name, callback)
 
 
 _inherit_fluent_methods()

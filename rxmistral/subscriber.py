@@ -1,0 +1,193 @@
+"""Subscriber: what one subscription to a Stream receives, and its ending, which comes exactly once.
+
+    source ──▶ Subscriber ──▶ an operator ──▶ Subscriber ──▶ callbacks
+               `upstream`                     its `downstream`
+
+Each stage of a pipe has one. It does what reactivex's AutoDetachObserver does: nothing is
+emitted after a terminal or `dispose()`, and a terminal disposes what is above.
+
+And it closes a gap. A terminal passes the stages from the source down, and each stage is
+stopped when the terminal has passed it. If a stage then flushes what it had buffered, and
+anything further down raises, the stages above can carry no error any more: the exception
+would travel up to the source, and a loop at the other end would wait forever. So a stage
+knows the one below it. An exception that comes out of a terminal is passed down as the
+error, unless the stage below has already had its terminal: then it was raised by the
+subscriber's own `on_error` or `on_completed`, and belongs to the thread that emits.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+from inspect import iscoroutinefunction
+from threading import local
+from traceback import FrameSummary, extract_tb, format_exception_only, format_list
+from typing import Any, TypeVar
+
+from reactivex import abc
+from reactivex.disposable import Disposable, SingleAssignmentDisposable
+from reactivex.internal import noop
+
+__all__ = ["Subscriber", "check_synchronous", "report"]
+
+T = TypeVar("T")
+
+
+class _Subscribing(local):
+    subscriber: Subscriber[Any] | None = None
+
+
+_subscribing = _Subscribing()
+"""`.subscriber`: whose source this thread subscribes to at the moment."""
+
+
+class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
+    """Passes the items of one subscription on, and its one terminal; also its Disposable.
+
+    Args:
+        on_next, on_error, on_completed: As for `Observable.subscribe`; the first may be
+            an observer. Without `on_error` an error is raised on the thread that emits.
+
+    Raises:
+        TypeError: A callback is a coroutine function: nobody would await it.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_downstream",
+        "_on_completed",
+        "_on_error",
+        "_on_next",
+        "_subscription",
+        "is_stopped",
+    )
+
+    def __init__(
+        self,
+        on_next: abc.ObserverBase[T] | abc.OnNext[T] | None = None,
+        on_error: abc.OnError | None = None,
+        on_completed: abc.OnCompleted | None = None,
+    ) -> None:
+        if callable(getattr(on_next, "on_next", None)):
+            observer: Any = on_next
+            on_next, on_error = observer.on_next, observer.on_error
+            on_completed = observer.on_completed
+        self._downstream = _subscribing.subscriber
+        if self._downstream is None:  # of a pipe, the program's own end
+            check_synchronous("on_next", on_next)
+            check_synchronous("on_error", on_error)
+            check_synchronous("on_completed", on_completed)
+        self._on_next: Any = on_next or noop
+        self._on_error: abc.OnError = on_error or partial(_raise, _place_of_caller())
+        self._on_completed: abc.OnCompleted = on_completed or noop
+        self._subscription = SingleAssignmentDisposable()
+        self.is_stopped = False
+
+    def subscribe_with(self, subscribe: Callable[[], object]) -> None:
+        """Subscribe to the source, by a function that returns the Disposable of that."""
+        outer, _subscribing.subscriber = _subscribing.subscriber, self
+        try:
+            subscription: Any = subscribe()
+        except Exception as error:
+            if self.is_stopped:
+                raise
+            self.is_stopped = True
+            self._on_error(error)
+        else:
+            if not hasattr(subscription, "dispose"):  # None, or a function, as Rx allows
+                subscription = Disposable(subscription)
+            self._subscription.disposable = subscription
+        finally:
+            _subscribing.subscriber = outer
+
+    def on_next(self, value: T) -> None:
+        if not self.is_stopped:
+            self._on_next(value)
+
+    def on_error(self, error: Exception) -> None:
+        if not self.is_stopped:
+            self._end(partial(self._on_error, error))
+
+    def on_completed(self) -> None:
+        if not self.is_stopped:
+            self._end(self._on_completed)
+
+    def _end(self, emit_terminal: Callable[[], object]) -> None:
+        self.is_stopped = True
+        try:
+            emit_terminal()
+        except Exception as raised:
+            below = self._downstream
+            if below is None or below.is_stopped:
+                raise
+            below.on_error(raised)
+        finally:
+            self._subscription.dispose()
+
+    def dispose(self) -> None:
+        self.is_stopped = True
+        self._subscription.dispose()
+
+
+def check_synchronous(name: str, callback: object) -> None:
+    """Raise TypeError for a coroutine function, which Rx would call and never await."""
+    if iscoroutinefunction(callback) or iscoroutinefunction(getattr(callback, "__call__", None)):  # noqa: B004  # its own kind is asked for
+        raise TypeError(
+            f"{name} must be a plain function, got a coroutine function, which would never be "
+            "awaited: read the stream with async for, or start a task in the callback"
+        )
+
+
+# --- an error that nobody handles ------------------------------------------------
+
+_OWN_FOLDERS = tuple(
+    os.path.dirname(os.path.abspath(inspect.getfile(module))) + os.sep
+    for module in (sys.modules[__package__], sys.modules["reactivex"])
+)
+_OWN_FILES = (threading.__file__,)
+
+
+def _is_of_program(filename: str) -> bool:
+    return not filename.startswith(_OWN_FOLDERS) and filename not in _OWN_FILES
+
+
+def _place_of_caller() -> FrameSummary | None:
+    """The line of the program that subscribes, for the report of an error."""
+    frame = inspect.currentframe()
+    while frame is not None and not _is_of_program(frame.f_code.co_filename):
+        frame = frame.f_back
+    if frame is None:
+        return None
+    return FrameSummary(
+        frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False
+    )
+
+
+def _raise(place: FrameSummary | None, error: Exception) -> None:
+    if place is not None:
+        note = "not handled: subscribed without on_error at\n" + format_list([place])[0].rstrip()
+        error.__notes__ = [*getattr(error, "__notes__", ()), note]
+    raise error
+
+
+def report(error: BaseException) -> None:
+    """Report what nobody handled on a thread of this library: to `threading.excepthook` if
+    the program has set one; otherwise briefly on stderr, with the program's own lines."""
+    if threading.excepthook is not threading.__excepthook__:
+        threading.excepthook(
+            threading.ExceptHookArgs(
+                (type(error), error, error.__traceback__, threading.current_thread())
+            )
+        )
+    elif not isinstance(error, SystemExit) and sys.stderr is not None:
+        sys.stderr.write(_brief(error))
+
+
+def _brief(error: BaseException) -> str:
+    frames = [each for each in extract_tb(error.__traceback__) if _is_of_program(each.filename)]
+    raised_at = ["raised at\n", *format_list(frames)] if frames else []
+    return "".join([*format_exception_only(error), *raised_at])
