@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
 
+from .inputs import Input
 from .stream import Stream
 
 __all__ = ["Machine", "driven_by", "operator"]
@@ -39,14 +40,24 @@ class Machine(Generic[A, B]):
         return self.close()
 
 
-def driven_by(make: Callable[[], Machine[A, B]]) -> Callable[[Observable[A]], Stream[B]]:
-    """An operator from a machine; `make` makes one for each subscription.
+def driven_by(
+    make: Callable[[], Machine[A, B]], takes: Input
+) -> Callable[[Observable[A]], Stream[B]]:
+    """An operator from a machine.
 
     What the machine still holds is emitted before the end, be that a completion or an
-    error.
+    error. What the machine raises is the error of the stream, and so is what a subscriber
+    raises while the rest is emitted.
+
+    Args:
+        make: Makes a machine for each subscription.
+        takes: The items that it takes; any other is an error.
     """
+    kind = takes.kind
 
     def operate(source: Observable[A]) -> Stream[B]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[B], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -54,7 +65,14 @@ def driven_by(make: Callable[[], Machine[A, B]]) -> Callable[[Observable[A]], St
             feed, emit = machine.feed, observer.on_next
 
             def on_next(item: A) -> None:
-                for each in feed(item):
+                try:
+                    if not isinstance(item, kind):
+                        raise takes.error_for(item)
+                    made = feed(item)
+                except Exception as error:
+                    on_error(error)
+                    return
+                for each in made:
                     emit(each)
                 if machine.error is not None:
                     observer.on_error(machine.error)
@@ -72,7 +90,7 @@ def driven_by(make: Callable[[], Machine[A, B]]) -> Callable[[Observable[A]], St
                 else:
                     observer.on_error(machine.error)
 
-            return source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            return stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
 
         return Stream(subscribe)
 
@@ -89,10 +107,12 @@ def operator(
     """
 
     def operate(source: Observable[A]) -> Stream[B]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[B], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            return source.subscribe(
+            return stream.subscribe(
                 start(observer), observer.on_error, observer.on_completed, scheduler=scheduler
             )
 

@@ -13,10 +13,10 @@ Leaving a loop early, however it is left, disposes the subscription.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial, wraps
-from inspect import isfunction
 from threading import RLock, get_ident
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
@@ -549,7 +549,7 @@ def _inherit_fluent_methods() -> None:
     for base in Observable.__mro__[1:]:
         for name, method in vars(base).items():
             if (
-                isfunction(method)
+                inspect.isfunction(method)
                 and name[0] != "_"
                 and name not in vars(Stream)
                 and name != "subscribe"
@@ -576,21 +576,18 @@ def _piped_from(source: Stream[Any], result: S) -> S:
 
 def _check_operator(operator: Any) -> None:
     """Raise TypeError for what can be told to be a mistake before it is called."""
-    code = getattr(operator, "__code__", None)
     module = str(getattr(operator, "__module__", ""))
     if module.startswith(f"{__package__}.") and operator.__qualname__ == operator.__name__:
         # Operators are made by functions, inside of them; this is such a function itself.
         name = operator.__name__
         raise TypeError(f"{name} makes an operator and has to be called: pipe({name}(...))")
-    if code is not None and module.startswith("reactivex."):
+    if module.startswith("reactivex.") and inspect.isfunction(operator):
         # The closure of reactivex's do_action() has its callbacks (5.0 to 6.1); if it has
         # other names, this finds nothing.
-        kept = dict(zip(code.co_freevars, operator.__closure__ or (), strict=False))
-        if "fun" in kept and "do_action" in kept["fun"].cell_contents.__name__:
-            for callback in kept["args"].cell_contents:
-                check_synchronous("do_action", callback)
-            for name, callback in kept["kwargs"].cell_contents.items():
-                check_synchronous(name, callback)
+        kept = inspect.getclosurevars(operator).nonlocals
+        if getattr(kept.get("fun"), "__name__", "").startswith("do_action"):
+            for callback in (*kept["args"], *kept["kwargs"].values()):
+                check_synchronous("what do_action() calls", callback)
 
 
 _inherit_fluent_methods()

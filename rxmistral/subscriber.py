@@ -28,11 +28,12 @@ from threading import local
 from traceback import FrameSummary, extract_tb, format_exception_only, format_list
 from typing import Any, TypeVar
 
+import reactivex
 from reactivex import abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.internal import noop
 
-__all__ = ["Subscriber", "check_synchronous", "report"]
+__all__ = ["Subscriber", "check_synchronous", "fail", "report"]
 
 T = TypeVar("T")
 
@@ -133,6 +134,14 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         self._subscription.dispose()
 
 
+def fail(observer: abc.ObserverBase[Any], error: Exception) -> None:
+    """End an observer with an error that was raised on a thread without a source to carry it;
+    raise the error again if the observer has had its end."""
+    if getattr(observer, "is_stopped", False):
+        raise error
+    observer.on_error(error)
+
+
 def check_synchronous(name: str, callback: object) -> None:
     """Raise TypeError for a coroutine function, which Rx would call and never await."""
     if iscoroutinefunction(callback) or iscoroutinefunction(getattr(callback, "__call__", None)):  # noqa: B004  # its own kind is asked for
@@ -146,7 +155,7 @@ def check_synchronous(name: str, callback: object) -> None:
 
 _OWN_FOLDERS = tuple(
     os.path.dirname(os.path.abspath(inspect.getfile(module))) + os.sep
-    for module in (sys.modules[__package__], sys.modules["reactivex"])
+    for module in (sys.modules[__name__], reactivex)
 )
 _OWN_FILES = (threading.__file__,)
 

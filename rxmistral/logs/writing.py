@@ -39,6 +39,7 @@ from ..errors import FencedError, LogError, LogUnavailableError, StoppedError
 from ..iteration import being_iterated
 from ..operators.alarm import Alarm, in_turn
 from ..stream import Stream
+from ..subscriber import fail
 from ..wire.connection import Cancelled
 from .encoding import encode_ending, encode_item
 from .insisting import Insistence
@@ -201,6 +202,10 @@ class _Writing(Alarm, Generic[T]):
     def on_completed(self) -> None:
         self._end(None)
 
+    def fail(self, error: Exception) -> None:
+        self.dispose()
+        fail(self._observer, error)
+
     def _end(self, error: Exception | None) -> None:
         with self._deciding:
             if not self._ended:
@@ -358,11 +363,13 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
     check_whole("after", after, least=0)
 
     def operate(source: Observable[T]) -> Stream[T]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             writing = _Writing(observer, _Run(log, run_id, after), scheduler)
-            writing.start(source)
+            writing.start(stream)
             return writing
 
         return Stream(subscribe)

@@ -74,6 +74,10 @@ class Alarm(abc.DisposableBase):
         """What to do when the time has come; in the turn, and not when disposed."""
         raise NotImplementedError
 
+    def fail(self, error: Exception) -> None:
+        """What to do about an error of work that was left, or of `due`; in the turn."""
+        raise error
+
     def dispose(self) -> None:
         self._timer.dispose()
 
@@ -100,12 +104,19 @@ class Alarm(abc.DisposableBase):
                 return
         while self._keeps_turn():
             try:
-                self._left.popleft()()
+                self._do(self._left.popleft())
             except BaseException:
                 with self._meeting:
                     self._give_back()
                 self._do_what_is_left()
                 raise
+
+    def _do(self, work: Callable[[], None]) -> None:
+        # It may be the timer's thread, from which no error comes to the source.
+        try:
+            work()
+        except Exception as error:
+            self.fail(error)
 
     def _keeps_turn(self) -> bool:
         with self._meeting:

@@ -25,6 +25,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from threading import RLock, Thread, current_thread
+from typing import Any
 
 from reactivex import Observable, Observer, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
@@ -35,6 +36,7 @@ from ..errors import AllFailedError, MistralError, StreamError
 from ..models import CompletionChunk, CompletionEvent
 from ..stream import Stream
 from .decoding import without_failure
+from .inputs import completions_for
 from .outcomes import counted
 from .totals import ResponseBuilder
 
@@ -57,9 +59,12 @@ class Candidate(Events):
         self._wins = wins
         self._passes = wins  # it has won, and nothing is held
 
-    def on_next(self, value: CompletionEvent) -> None:
+    def on_next(self, value: Any) -> None:
         if self._passes:
             self._emit(value)
+            return
+        if not isinstance(value, CompletionEvent):
+            self._contest.observer.on_error(self._contest.takes.error_for(value))
             return
         self._held.append(value)
         if self._contest.decides(value.data) and self._contest.won_by(self):
@@ -111,6 +116,7 @@ class Contest(abc.DisposableBase):
         clock: abc.SchedulerBase,
     ) -> None:
         self.observer = observer
+        self.takes = completions_for("fallback" if delay is None else "hedge")
         self.decides = decides
         self._streams = streams
         self._scheduler = scheduler

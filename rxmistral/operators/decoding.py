@@ -28,6 +28,7 @@ from ..errors import (
     reported_error,
     whole,
 )
+from ..inputs import Input
 from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
 from ..stream import Stream
 from ..wire import ServerSentEvent
@@ -317,12 +318,26 @@ def completions(
     )
 
 
+_TAKES = Input(
+    "completions",
+    ServerSentEvent,
+    "events",
+    {
+        "bytes": "put lines() and events() before it",
+        "CompletionEvent": "chat.stream() has decoded them already, leave completions() out",
+        "str": "put it before text()",
+    },
+)
+
+
 def completions_into(
     make_decoder: Callable[[], CompletionDecoder], accept_clean_end: bool
 ) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
     """The same, with a decoder that is made for each subscription."""
 
     def operate(source: Observable[ServerSentEvent]) -> Stream[CompletionEvent]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[CompletionEvent],
             scheduler: abc.SchedulerBase | None = None,
@@ -331,7 +346,10 @@ def completions_into(
             feed, emit = decoder.feed, observer.on_next
             lingering = Lingering(observer, _AFTER_DONE, scheduler)
 
-            def on_next(event: ServerSentEvent) -> None:
+            def on_next(event: object) -> None:
+                if not isinstance(event, ServerSentEvent):
+                    observer.on_error(closing(_TAKES.error_for(event)))
+                    return
                 try:
                     completion = feed(event)
                 except ReportedError as report:
@@ -366,7 +384,7 @@ def completions_into(
                 return error
 
             return CompositeDisposable(
-                source.subscribe(on_next, on_error, on_completed, scheduler=scheduler), lingering
+                stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler), lingering
             )
 
         return Stream(subscribe)

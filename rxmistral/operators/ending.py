@@ -12,6 +12,7 @@ from reactivex.scheduler import TimeoutScheduler
 
 from ..models import CompletionEvent
 from ..stream import Stream
+from .inputs import completions_for
 from .parts import check_choice
 
 __all__ = ["Lingering", "until_finished"]
@@ -89,8 +90,11 @@ def until_finished(
     1
     """
     check_choice(choice)
+    takes = completions_for("until_finished")
 
     def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[CompletionEvent],
             scheduler: abc.SchedulerBase | None = None,
@@ -98,9 +102,12 @@ def until_finished(
             finished = False
             lingering = Lingering(observer, _AFTER_FINISH, scheduler)
 
-            def on_next(event: CompletionEvent) -> None:
+            def on_next(event: object) -> None:
                 nonlocal finished
                 if finished:
+                    return
+                if not isinstance(event, CompletionEvent):
+                    observer.on_error(takes.error_for(event))
                     return
                 for each in event.data.choices:
                     if each.finish_reason and (each.index or 0) == choice:
@@ -116,7 +123,7 @@ def until_finished(
                     observer.on_error(error)
 
             return CompositeDisposable(
-                source.subscribe(on_next, on_error, lingering.end, scheduler=scheduler), lingering
+                stream.subscribe(on_next, on_error, lingering.end, scheduler=scheduler), lingering
             )
 
         return Stream(subscribe)

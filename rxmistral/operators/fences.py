@@ -10,6 +10,7 @@ from reactivex import Observable
 
 from ..machine import Machine, driven_by
 from ..stream import Stream
+from .inputs import text_for
 from .pieces import LineEnds
 
 __all__ = ["CodeBlock", "FenceReader", "code_blocks"]
@@ -233,4 +234,4 @@ def code_blocks(*, streaming: bool = False) -> Callable[[Observable[str]], Strea
     ...     print(block.language, repr(block.content))
     py '1 + 1\n'
     """
-    return driven_by(lambda: FenceReader(streaming))
+    return driven_by(lambda: FenceReader(streaming), text_for("code_blocks"))

@@ -13,6 +13,7 @@ from ..checks import check_whole
 from ..errors import GuardError
 from ..stream import Stream
 from .guarding_patterns import unfinished
+from .inputs import text_for
 
 __all__ = ["Guard", "guarded"]
 
@@ -154,8 +155,11 @@ def guarded(
     if not isinstance(replacement, str):
         raise TypeError(f"replacement must be a str, got {type(replacement).__name__}")
     put = replacement if on_match == "redact" else None
+    takes = text_for("guarded")
 
     def operate(source: Observable[str]) -> Stream[str]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[str], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -169,14 +173,17 @@ def guarded(
                     subscription.dispose()
                     observer.on_error(GuardError(guard.matched_at))
 
-            def on_next(piece: str) -> None:
-                emit(guard.feed(piece))
+            def on_next(piece: object) -> None:
+                if isinstance(piece, str):
+                    emit(guard.feed(piece))
+                else:
+                    observer.on_error(takes.error_for(piece))
 
             def on_completed() -> None:
                 emit(guard.close())
                 observer.on_completed()
 
-            subscription.disposable = source.subscribe(
+            subscription.disposable = stream.subscribe(
                 on_next, observer.on_error, on_completed, scheduler=scheduler
             )
             return subscription

@@ -22,6 +22,7 @@ from reactivex import Observable
 from ..errors import InvalidAnswerError
 from ..machine import Machine, driven_by
 from ..stream import Stream
+from .inputs import text_for
 from .json_growing import GrowingValue, MalformedError
 from .json_shapes import Record, Shape, shape_of, whole_shape
 
@@ -127,7 +128,7 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     Recipe(name='Crêpes', minutes=20)
     """
     shape_of(type, growing_items=False)
-    return driven_by(lambda: _Parser(type))
+    return driven_by(lambda: _Parser(type), text_for("parsed"))
 
 
 class _Parser(Machine[str, Any]):
@@ -223,7 +224,7 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
     Recipe(name='Crêpes', minutes=20)
     """
     shape = shape_of(type, growing_items=growing_items)
-    return driven_by(lambda: _Partials(type, shape))
+    return driven_by(lambda: _Partials(type, shape), text_for("partials"))
 
 
 class _Partials(Machine[str, Any]):
@@ -317,7 +318,7 @@ def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     """
     item = whole_shape(type)
     name = f"list[{_name(type)}]"
-    return driven_by(lambda: _Items(name, item))
+    return driven_by(lambda: _Items(name, item), text_for("items"))
 
 
 class _FirstArray(Shape):

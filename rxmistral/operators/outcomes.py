@@ -36,6 +36,7 @@ from ..errors import (
 from ..models import ChatCompletionResponse, CompletionEvent, UsageInfo
 from ..stream import Stream
 from ..tally import Tally, counted
+from .inputs import completions_for
 from .totals import ResponseBuilder
 
 __all__ = ["Outcome", "Record", "Status", "Tally", "counted", "on_outcome"]
@@ -239,8 +240,11 @@ def on_outcome(
     completed
     """
     check_callable("callback", callback)
+    takes = completions_for("on_outcome")
 
     def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[CompletionEvent],
             scheduler: abc.SchedulerBase | None = None,
@@ -248,7 +252,10 @@ def on_outcome(
             recorder = Recorder(callback)
             came, emit, taken = recorder.came, observer.on_next, recorder.taken
 
-            def on_next(event: CompletionEvent) -> None:
+            def on_next(event: object) -> None:
+                if not isinstance(event, CompletionEvent):
+                    on_error(takes.error_for(event))
+                    return
                 came(event)
                 try:
                     emit(event)
@@ -275,7 +282,7 @@ def on_outcome(
             recorder.tally.report_to(counted.get())
             token = counted.set(recorder.tally)
             try:
-                subscription = source.subscribe(
+                subscription = stream.subscribe(
                     on_next, on_error, on_completed, scheduler=scheduler
                 )
             finally:

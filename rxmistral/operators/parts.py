@@ -10,6 +10,7 @@ from ..checks import check_whole
 from ..machine import operator
 from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
 from ..stream import Stream
+from .inputs import completions_for
 
 __all__ = ["check_choice", "deltas", "text", "thinking"]
 
@@ -31,11 +32,15 @@ def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[De
     'Hi'
     """
     check_choice(choice)
+    takes = completions_for("deltas")
 
     def start(observer: abc.ObserverBase[DeltaMessage]) -> Callable[[CompletionEvent], None]:
         emit = observer.on_next
 
-        def on_next(event: CompletionEvent) -> None:
+        def on_next(event: object) -> None:
+            if not isinstance(event, CompletionEvent):
+                observer.on_error(takes.error_for(event))
+                return
             for each in event.data.choices:
                 if (each.index or 0) == choice:
                     emit(each.delta)
@@ -65,11 +70,15 @@ def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]
     'Hi'
     """
     check_choice(choice)
+    takes = completions_for("text")
 
     def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
         emit = observer.on_next
 
-        def on_next(event: CompletionEvent) -> None:
+        def on_next(event: object) -> None:
+            if not isinstance(event, CompletionEvent):
+                observer.on_error(takes.error_for(event))
+                return
             for each in event.data.choices:
                 if (each.index or 0) == choice:
                     content = each.delta.content
@@ -107,9 +116,13 @@ def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[
     'Let me see'
     """
     check_choice(choice)
+    takes = completions_for("thinking")
 
     def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
-        def on_next(event: CompletionEvent) -> None:
+        def on_next(event: object) -> None:
+            if not isinstance(event, CompletionEvent):
+                observer.on_error(takes.error_for(event))
+                return
             for each in event.data.choices:
                 content = each.delta.content
                 if isinstance(content, list) and (each.index or 0) == choice:

@@ -15,6 +15,7 @@ from reactivex import Observable
 
 from ..machine import Machine, driven_by
 from ..stream import Stream
+from .inputs import text_for
 
 __all__ = ["LineCutter", "LineEnds", "WhiteSpaceCutter", "paragraphs", "text_lines", "words"]
 
@@ -139,7 +140,7 @@ def words() -> Callable[[Observable[str]], Stream[str]]:
     >>> list(Stream.of(reactivex.of("Hel", "lo  wor", "ld!")).pipe(words()))
     ['Hello  ', 'world!']
     """
-    return driven_by(lambda: WhiteSpaceCutter(len))
+    return driven_by(lambda: WhiteSpaceCutter(len), text_for("words"))
 
 
 def text_lines() -> Callable[[Observable[str]], Stream[str]]:
@@ -161,7 +162,7 @@ def text_lines() -> Callable[[Observable[str]], Stream[str]]:
     >>> list(Stream.of(reactivex.of("a\r", "\nb", "c\n", "d")).pipe(text_lines()))
     ['a\r\n', 'bc\n', 'd']
     """
-    return driven_by(LineCutter)
+    return driven_by(LineCutter, text_for("text_lines"))
 
 
 def paragraphs() -> Callable[[Observable[str]], Stream[str]]:
@@ -181,4 +182,4 @@ def paragraphs() -> Callable[[Observable[str]], Stream[str]]:
     >>> list(Stream.of(reactivex.of("One\ntwo.\n", "\nThree.")).pipe(paragraphs()))
     ['One\ntwo.\n\n', 'Three.']
     """
-    return driven_by(lambda: WhiteSpaceCutter(_after_blank_lines))
+    return driven_by(lambda: WhiteSpaceCutter(_after_blank_lines), text_for("paragraphs"))

@@ -10,7 +10,9 @@ from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds, check_whole
 from ..stream import Stream
+from ..subscriber import fail
 from .alarm import Alarm, in_turn
+from .inputs import text_for
 from .sentence_cutter import SentenceCutter
 from .sentence_segmenters import SentenceSegmenter, default_segmenter
 
@@ -59,18 +61,20 @@ def sentences(
     engine = default_segmenter(language) if segmenter is None else segmenter
 
     def operate(source: Observable[str]) -> Stream[str]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[str], injected: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             emitter = _Emitter(SentenceCutter(engine, max_chars), observer)
             if max_wait is None:
-                return source.subscribe(
+                return stream.subscribe(
                     emitter.on_next, emitter.on_error, emitter.on_completed, scheduler=injected
                 )
             clock = scheduler or injected or TimeoutScheduler.singleton()
             watch = _Watch(emitter, max_wait, clock)
             return CompositeDisposable(
-                source.subscribe(
+                stream.subscribe(
                     watch.on_next, watch.on_error, watch.on_completed, scheduler=injected
                 ),
                 watch,
@@ -92,6 +96,9 @@ def _check(language: object, max_wait: object, segmenter: object, max_chars: obj
         check_whole("max_chars", max_chars)
 
 
+_TAKES = text_for("sentences")
+
+
 class _Emitter:
     """Takes text, emits sentences."""
 
@@ -100,8 +107,10 @@ class _Emitter:
         self._observer = observer
         self._feed, self._emit = cutter.feed, observer.on_next
 
-    def on_next(self, text: str) -> None:
+    def on_next(self, text: object) -> None:
         try:
+            if not isinstance(text, str):
+                raise _TAKES.error_for(text)
             found = self._feed(text)
         except Exception as error:  # the segmenter's
             self.on_error(error)
@@ -119,6 +128,9 @@ class _Emitter:
             self._observer.on_completed()
         else:
             self._observer.on_error(error)
+
+    def fail(self, error: Exception) -> None:
+        fail(self._observer, error)
 
     def flush(self) -> None:
         for sentence in self._cutter.flush():
@@ -163,6 +175,9 @@ class _Watch(Alarm):
     @in_turn
     def on_completed(self) -> None:
         self._emitter.on_completed()
+
+    def fail(self, error: Exception) -> None:
+        self._emitter.fail(error)
 
     def due(self) -> None:
         left = self._seconds - (self.now() - self._taken)

@@ -35,6 +35,8 @@ def completions_of_blocks(
     """What `lines()`, `events()` and `completions_into()` do, in one step where that can be."""
 
     def operate(source: Observable[bytes]) -> Stream[CompletionEvent]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[CompletionEvent],
             scheduler: abc.SchedulerBase | None = None,
@@ -102,7 +104,7 @@ def completions_of_blocks(
                 long_way.subscribe(
                     emit, observer.on_error, observer.on_completed, scheduler=scheduler
                 ),
-                source.subscribe(on_next, on_error, on_completed, scheduler=scheduler),
+                stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler),
             )
 
         return Stream(subscribe)

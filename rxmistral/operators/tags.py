@@ -9,6 +9,7 @@ from reactivex import Observable
 from ..machine import Machine, driven_by
 from ..models import TextChunk, ThinkChunk
 from ..stream import Stream
+from .inputs import text_for
 
 __all__ = ["TagSplitter", "think_tags"]
 
@@ -94,7 +95,7 @@ def think_tags(
     """
     _check_tag("open", open)
     _check_tag("close", close)
-    return driven_by(lambda: TagSplitter(open, close, begins_open))
+    return driven_by(lambda: TagSplitter(open, close, begins_open), text_for("think_tags"))
 
 
 def _check_tag(name: str, value: object) -> None:

@@ -24,8 +24,11 @@ from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds
+from ..inputs import Input
 from ..stream import Stream
+from ..subscriber import fail
 from .alarm import Alarm, in_turn
+from .inputs import text_for
 
 __all__ = ["Coalescer", "Flow", "Pacer", "coalesced", "paced"]
 
@@ -136,6 +139,9 @@ class Flow(Alarm):
         self._emit(self._coalescer.close())
         self._observer.on_completed()
 
+    def fail(self, error: Exception) -> None:
+        fail(self._observer, error)
+
     def due(self) -> None:
         self._emitted = _NEVER  # by this timer's word: the clock may be a little behind
         self._look()
@@ -164,20 +170,30 @@ class Flow(Alarm):
 
 
 def _flowing(
-    make: Callable[[], Coalescer], interval: float, scheduler: abc.SchedulerBase | None
+    make: Callable[[], Coalescer],
+    interval: float,
+    scheduler: abc.SchedulerBase | None,
+    takes: Input,
 ) -> Callable[[Observable[str]], Stream[str]]:
     given = scheduler
 
     def operate(source: Observable[str]) -> Stream[str]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[str], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             clock = given or scheduler or TimeoutScheduler.singleton()
             flow = Flow(observer, make(), interval, clock)
+
+            def on_next(piece: object) -> None:
+                if isinstance(piece, str):
+                    flow.on_next(piece)
+                else:
+                    flow.on_error(takes.error_for(piece))
+
             return CompositeDisposable(
-                source.subscribe(
-                    flow.on_next, flow.on_error, flow.on_completed, scheduler=scheduler
-                ),
+                stream.subscribe(on_next, flow.on_error, flow.on_completed, scheduler=scheduler),
                 flow,
             )
 
@@ -226,7 +242,7 @@ def paced(
     check_seconds("max_lag", lag)
     if lag < interval:
         raise ValueError(f"max_lag must not be less than the interval, got {lag:g} < {interval:g}")
-    return _flowing(lambda: Pacer(interval, lag), interval, scheduler)
+    return _flowing(lambda: Pacer(interval, lag), interval, scheduler, text_for("paced"))
 
 
 def coalesced(
@@ -256,4 +272,4 @@ def coalesced(
     ['All ', 'at once.']
     """
     check_seconds("interval", interval)
-    return _flowing(Coalescer, interval, scheduler)
+    return _flowing(Coalescer, interval, scheduler, text_for("coalesced"))

@@ -33,6 +33,7 @@ from reactivex import Observable
 from ..machine import Machine, driven_by
 from ..models import CompletionEvent, FunctionCall, ToolCall, UnfinishedToolCall
 from ..stream import Stream
+from .inputs import completions_for
 from .json_growing import GrowingValue
 from .json_shapes import whole_shape
 from .parts import check_choice
@@ -205,7 +206,7 @@ def tool_calls(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Strea
     """
     check_choice(choice)
 
-    return driven_by(lambda: _ToolCalls(choice))
+    return driven_by(lambda: _ToolCalls(choice), completions_for("tool_calls"))
 
 
 class _ToolCalls(Machine[CompletionEvent, ToolCall]):

@@ -35,6 +35,7 @@ from ..models import (
     UsageInfo,
 )
 from ..stream import Stream
+from .inputs import completions_for
 from .parts import check_choice
 from .tools import ToolCallGatherer
 
@@ -423,12 +424,17 @@ def snapshots() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompletion
     ['Hel', 'Hello']
     """
 
+    takes = completions_for("snapshots")
+
     def start(
         observer: abc.ObserverBase[ChatCompletionResponse],
     ) -> Callable[[CompletionEvent], None]:
         builder = ResponseBuilder()
 
-        def on_next(event: CompletionEvent) -> None:
+        def on_next(event: object) -> None:
+            if not isinstance(event, CompletionEvent):
+                observer.on_error(takes.error_for(event))
+                return
             builder.feed(event.data)
             observer.on_next(builder.snapshot())
 
@@ -458,7 +464,7 @@ def to_response() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompleti
     'Hello'
     """
 
-    return driven_by(_WholeResponse)
+    return driven_by(_WholeResponse, completions_for("to_response"))
 
 
 class _WholeResponse(Machine[CompletionEvent, ChatCompletionResponse]):
@@ -492,7 +498,7 @@ def usage() -> Callable[[Observable[CompletionEvent]], Stream[UsageInfo]]:
     3
     """
 
-    return driven_by(_LatestUsage)
+    return driven_by(_LatestUsage, completions_for("usage"))
 
 
 class _LatestUsage(Machine[CompletionEvent, UsageInfo]):
@@ -526,9 +532,13 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
     'length'
     """
     check_choice(choice)
+    takes = completions_for("finish_reason")
 
     def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
-        def on_next(event: CompletionEvent) -> None:
+        def on_next(event: object) -> None:
+            if not isinstance(event, CompletionEvent):
+                observer.on_error(takes.error_for(event))
+                return
             for each in event.data.choices:
                 if each.finish_reason and (each.index or 0) == choice:
                     observer.on_next(each.finish_reason)

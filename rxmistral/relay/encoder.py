@@ -47,6 +47,8 @@ def encoded_by(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[A]], S
     """
 
     def operate(source: Observable[A]) -> Stream[B]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[B], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -76,7 +78,7 @@ def encoded_by(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[A]], S
 
             if first := encoder.begin():
                 emit(first)
-            return source.subscribe(on_next, end, lambda: end(None), scheduler=scheduler)
+            return stream.subscribe(on_next, end, lambda: end(None), scheduler=scheduler)
 
         return Stream(subscribe)
 

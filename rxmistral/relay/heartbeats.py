@@ -27,6 +27,7 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_seconds
 from ..operators.alarm import Alarm, in_turn
 from ..stream import Stream
+from ..subscriber import fail
 
 __all__ = ["HEARTBEAT", "with_heartbeats"]
 
@@ -64,6 +65,9 @@ class Heart(Alarm):
     @in_turn
     def on_completed(self) -> None:
         self._observer.on_completed()
+
+    def fail(self, error: Exception) -> None:
+        fail(self._observer, error)
 
     def due(self) -> None:
         wait = self._silent_since + self._interval - self.now()
@@ -107,13 +111,15 @@ def with_heartbeats(
     seconds, given = interval, scheduler
 
     def operate(source: Observable[bytes]) -> Stream[bytes]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             heart = _heart(observer, seconds, given or scheduler)
             heart.start()
             try:
-                subscription = source.subscribe(
+                subscription = stream.subscribe(
                     heart.on_next, heart.on_error, heart.on_completed, scheduler=scheduler
                 )
             except BaseException:  # by the observer of a source that emits at once

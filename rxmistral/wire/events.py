@@ -18,6 +18,7 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..errors import ProtocolError, ReportedError, reported_error
+from ..inputs import Input
 from ..stream import Stream
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 
@@ -143,6 +144,9 @@ def decode_events(
             raise line_decoder.error
 
 
+_TAKES = Input("events", bytes, "raw lines", {"ServerSentEvent": "leave one events() out"})
+
+
 def events(
     *, max_bytes: int = MAX_EVENT_BYTES
 ) -> Callable[[Observable[bytes]], Stream[ServerSentEvent]]:
@@ -166,6 +170,8 @@ def events(
     check_max_bytes(max_bytes)
 
     def operate(source: Observable[bytes]) -> Stream[ServerSentEvent]:
+        stream = Stream.of(source)
+
         def subscribe(
             observer: abc.ObserverBase[ServerSentEvent],
             scheduler: abc.SchedulerBase | None = None,
@@ -173,7 +179,10 @@ def events(
             decoder = EventDecoder(max_bytes)
             feed, emit = decoder.feed, observer.on_next
 
-            def on_next(line: bytes) -> None:
+            def on_next(line: object) -> None:
+                if not isinstance(line, bytes):
+                    observer.on_error(_TAKES.error_for(line))
+                    return
                 try:
                     event = feed(line)
                     if event is None:
@@ -200,7 +209,7 @@ def events(
                 else:
                     observer.on_error(reported)
 
-            return source.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            return stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
 
         return Stream(subscribe)
 

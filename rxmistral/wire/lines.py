@@ -18,6 +18,7 @@ from reactivex import Observable
 
 from ..checks import check_whole
 from ..errors import ProtocolError
+from ..inputs import Input
 from ..machine import Machine, driven_by
 from ..stream import Stream
 
@@ -126,7 +127,7 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
     [b'data: a', b'']
     """
     check_max_bytes(max_bytes)
-    return driven_by(lambda: LineDecoder(max_bytes))
+    return driven_by(lambda: LineDecoder(max_bytes), Input("lines", bytes, "blocks of bytes", {}))
 
 
 def check_max_bytes(max_bytes: object) -> None:

@@ -565,21 +565,21 @@ def test_no_timer_is_left_behind(operator: Operator, end: str) -> None:
     assert timer.is_disposed
 
 
-def test_an_observer_that_raises_on_a_timers_thread_stops_nothing(operator: Operator) -> None:
+def test_exception_of_callback_on_timer_thread_is_the_error(operator: Operator) -> None:
     source: Subject[str] = Subject()
     scheduler = ByHand()
-    got: list[str] = []
+    got: list[Any] = []
+    raised = ZeroDivisionError()
 
     def take(text: str) -> None:
         got.append(text)
         if text == "b":
-            raise ZeroDivisionError
+            raise raised
 
-    source.pipe(operator(1, scheduler=scheduler)).subscribe(take)
+    source.pipe(operator(1, scheduler=scheduler)).subscribe(take, got.append)
     source.on_next("a")
     source.on_next("b")
-    with pytest.raises(ZeroDivisionError):
-        scheduler.actions.pop()(scheduler, None)
-    source.on_next("c")
     scheduler.actions.pop()(scheduler, None)
-    assert got == ["a", "b", "c"]
+    source.on_next("c")
+    assert got == ["a", "b", raised]
+    assert source.observers == []
