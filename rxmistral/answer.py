@@ -12,6 +12,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Generator
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
+from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
 from threading import Event, Lock, Thread
@@ -201,6 +202,7 @@ class Gate(Observer, abc.DisposableBase):
         latest.conclude = latest.concluded = None
         self._latest = latest
         self._observer = observer
+        self._context = copy_context()  # of whoever reads, which may not be who opened it
         self._attached = Event()
         self._ended = Event()
         self._ending: Callable[[Observer], None] | None = None
@@ -237,6 +239,7 @@ class Gate(Observer, abc.DisposableBase):
         if self._run is not None:
             self._run.tally.report_to(counted.get())
         with self._lock:
+            self._context = copy_context()
             self._observer, ending = observer, self._ending
         self._attached.set()
         if self._paused is not None and ending is None:
@@ -257,7 +260,7 @@ class Gate(Observer, abc.DisposableBase):
             self._attached.wait()
         if self._observer is not None:
             self._let_through()
-            self._observer.on_next(value)
+            self._context.run(self._observer.on_next, value)
 
     def _hold_back(self, value: CompletionEvent, source: Pausable) -> None:
         source.pause(self._let_through)
@@ -269,7 +272,7 @@ class Gate(Observer, abc.DisposableBase):
     def _let_through(self) -> None:
         observer = self._observer
         while observer is not None and self._held:
-            observer.on_next(self._held.pop(0))
+            self._context.run(observer.on_next, self._held.pop(0))
 
     def on_error(self, error: Exception) -> None:
         self._conclude(error)
@@ -292,7 +295,7 @@ class Gate(Observer, abc.DisposableBase):
         try:
             if observer is not None:
                 self._let_through()
-                ending(observer)
+                self._context.run(ending, observer)
         finally:
             self._ended.set()
 

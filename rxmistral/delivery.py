@@ -23,8 +23,6 @@ carrier's thread lives as long as it has viewers.
 from __future__ import annotations
 
 import os
-import sys
-import threading
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
@@ -34,6 +32,7 @@ from threading import Event, RLock, Thread
 from time import monotonic
 
 from .backpressure import Pausable, emitting
+from .subscriber import report
 
 __all__ = ["OF_LOOPS", "OF_SUBSCRIPTIONS", "Audience", "Delivery", "Viewer", "lock", "remove"]
 
@@ -233,10 +232,8 @@ class _Carrier:
     def _step(self, viewer: Viewer) -> bool:
         try:
             return viewer.step()
-        except BaseException:  # of a callback that is told of errors, or of one that has left
-            threading.excepthook(
-                threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
-            )
+        except BaseException as error:  # of on_error, or of a callback that has left
+            report(error)
             return False
 
     # --- who is slow ---

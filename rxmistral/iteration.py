@@ -22,7 +22,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import suppress
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import Thread, current_thread, get_ident, main_thread
@@ -191,8 +191,8 @@ def iterate(
     track(hop)
     try:
         Thread(
-            target=hop.subscribe_to,
-            args=(source, scheduler),
+            target=copy_context().run,
+            args=(hop.subscribe_to, source, scheduler),
             name="rxmistral-subscribe",
             daemon=True,
         ).start()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from threading import Condition
 from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
@@ -196,6 +197,7 @@ class Viewer(delivery.Viewer, abc.DisposableBase):
         self._left = False
         self._paused = False
         self._then: Callable[[], None] | None = None
+        self._context = copy_context()  # of the subscriber, for its callbacks
 
     def behind(self) -> int:
         """How many items it lacks, of those that came since it joined."""
@@ -204,6 +206,9 @@ class Viewer(delivery.Viewer, abc.DisposableBase):
     # --- on its carrier's thread ---
 
     def step(self) -> bool:
+        return self._context.run(self._step)
+
+    def _step(self) -> bool:
         if self._paused:
             return False
         history = self._history

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
@@ -147,8 +148,8 @@ class LoggedStream(Stream[T]):
             observer.on_next(make(number, item))
 
         Thread(
-            target=_read,
-            args=(pages, after, insist, emit, observer),
+            target=copy_context().run,
+            args=(_read, pages, after, insist, emit, observer),
             name="rxmistral-log-reader",
             daemon=being_iterated.get() is not None,
         ).start()

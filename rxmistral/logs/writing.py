@@ -22,7 +22,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
 from queue import SimpleQueue
 from secrets import token_hex
@@ -229,11 +228,15 @@ class _Writing(Alarm, Generic[T]):
     # the writer's thread
 
     def start(self, source: Observable[T]) -> None:
-        context = copy_context()
-        self._start("writer", partial(self._write, lambda: context.run(self._subscribe_to, source)))
+        self._start("writer", partial(self._write, partial(self._subscribe_to, source)))
 
     def _start(self, name: str, work: Callable[[], object]) -> None:
-        Thread(target=work, name=f"rxmistral-log-{name}", daemon=self._daemon).start()
+        Thread(
+            target=self._context.copy().run,
+            args=(work,),
+            name=f"rxmistral-log-{name}",
+            daemon=self._daemon,
+        ).start()
 
     def _subscribe_to(self, source: Observable[T]) -> None:
         def subscribe(*_: object) -> None:

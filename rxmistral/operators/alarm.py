@@ -37,6 +37,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from functools import partial, wraps
 from threading import Condition, Lock, get_ident
 from typing import TypeVar, TypeVarTuple
@@ -63,6 +64,7 @@ class Alarm(abc.DisposableBase):
         self._holder = 0  # the thread that has it by the long way, or asks for it
         self._left: deque[Callable[[], None]] = deque()
         self._meeting = Condition(Lock())
+        self._context = copy_context()  # of the subscriber, for what is due
 
     def arm(self, seconds: float) -> None:
         """In the turn: have `due` called, in so many seconds."""
@@ -82,7 +84,7 @@ class Alarm(abc.DisposableBase):
         self._timer.dispose()
 
     def _fire(self, *_: object) -> None:
-        self._leave(self._ring)
+        self._context.copy().run(self._leave, self._ring)
 
     def _ring(self) -> None:
         if not self._timer.is_disposed:

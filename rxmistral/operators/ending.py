@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from threading import Lock
 from typing import Any
 
@@ -48,8 +49,9 @@ class Lingering(abc.DisposableBase):
             return
         self.begun = True
         self._error = error
+        context = copy_context()  # a timer's thread has none
         self._timer.disposable = self._scheduler.schedule_relative(
-            self._seconds, lambda *_: self.end()
+            self._seconds, lambda *_: context.run(self.end)
         )
 
     def end(self) -> None:

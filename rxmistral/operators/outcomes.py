@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextvars import copy_context
 from threading import Lock
 from typing import Literal, Protocol, TypeAlias
 
@@ -250,6 +251,7 @@ def on_outcome(
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
             recorder = Recorder(callback)
+            context = copy_context()  # dispose() comes from any thread
             came, emit, taken = recorder.came, observer.on_next, recorder.taken
 
             def on_next(event: object) -> None:
@@ -288,7 +290,7 @@ def on_outcome(
             finally:
                 counted.reset(token)
             return CompositeDisposable(
-                subscription, Disposable(lambda: recorder.end(None, "cancelled"))
+                subscription, Disposable(lambda: context.run(recorder.end, None, "cancelled"))
             )
 
         return Stream(subscribe)

@@ -133,7 +133,7 @@ class Conversation(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         leaves the next to who started it, so many need no deep stack."""
         while True:
             try:
-                source = Stream.of(self._ask(prompt))
+                source = Stream.of(self._context.copy().run(self._ask, prompt))
             except Exception as error:
                 self.failed(answer, error)
                 return

@@ -21,6 +21,7 @@ import re
 import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from contextvars import copy_context
 from http.client import BadStatusLine, HTTPException, IncompleteRead
 from threading import Thread, get_ident
 from typing import Any, Literal, TypeAlias, get_args
@@ -46,6 +47,7 @@ from ..errors import (
 )
 from ..iteration import being_iterated
 from ..stream import Stream
+from ..subscriber import report
 from .connection import Cancelled, Hold, Rest, rest_of, watch
 from .patience import Patience
 from .pump import Pump
@@ -213,6 +215,7 @@ class _Reader(abc.DisposableBase):
         self._hold = Hold(patience)
         self._secret = ""
         self._thread: int | None = None  # that works on it now
+        self._context = copy_context()  # of the subscriber, for all that this runs
         self._work = self._read()
         self._pump = pump
         self._rest: Rest | None = None
@@ -223,6 +226,12 @@ class _Reader(abc.DisposableBase):
 
     def run(self) -> None:
         """The reader's thread: to the end, or until what is left is for the pump."""
+        try:
+            self._run()
+        except BaseException as error:  # of a callback that is called with the terminal
+            report(error)
+
+    def _run(self) -> None:
         if self.step():
             assert self._pump is not None
             try:
@@ -230,12 +239,12 @@ class _Reader(abc.DisposableBase):
             except (RuntimeError, OSError) as error:  # no thread, or no descriptor, is to be had
                 self._thread = get_ident()
                 with suppress(StopIteration):
-                    self._work.throw(error)
+                    self._context.run(self._work.throw, error)
 
     def step(self) -> bool:
         """As far as it goes without waiting; whether there is more to come."""
         self._thread = get_ident()
-        more = next(self._work, _ENDED) is not _ENDED
+        more = self._context.run(next, self._work, _ENDED) is not _ENDED
         self._thread = None
         return more
 

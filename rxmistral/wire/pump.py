@@ -22,8 +22,6 @@ under the pump's lock. A thread lives as long as it has flows.
 
 from __future__ import annotations
 
-import sys
-import threading
 from collections import deque
 from contextlib import suppress
 from contextvars import Context
@@ -34,6 +32,7 @@ from time import monotonic
 from typing import Protocol
 
 from ..backpressure import Pausable, emitting
+from ..subscriber import report
 
 __all__ = ["Flow", "Pump"]
 
@@ -263,10 +262,8 @@ class _Loop:
         emitting.source = flow
         try:
             more = flow.step()
-        except BaseException:  # of a callback: it ends what it was called for, not the others
-            threading.excepthook(
-                threading.ExceptHookArgs((*sys.exc_info(), threading.current_thread()))
-            )
+        except BaseException as error:  # of a callback: it ends its own stream, no other
+            report(error)
         finally:
             emitting.source = None
             with self._pump.lock:  # not while another loop takes over what is not stepping
