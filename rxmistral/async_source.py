@@ -18,8 +18,9 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
 from functools import partial
-from threading import Lock, Thread, get_ident
+from threading import Lock, Thread
 from typing import Generic, TypeVar
+from weakref import WeakSet
 
 from reactivex import abc
 
@@ -35,6 +36,8 @@ T = TypeVar("T")
 
 def from_async_iterable(
     iterable: AsyncIterable[T] | Callable[[], AsyncIterable[T]],
+    *,
+    loop: asyncio.AbstractEventLoop | None = None,
 ) -> Stream[T]:
     """An async iterable into the Stream of its items.
 
@@ -42,23 +45,25 @@ def from_async_iterable(
     generator function is one, can be read once; give the function itself, and each
     subscription calls it.
 
-    The items are pulled, and the subscriber's callbacks run, on an asyncio event loop: the
-    one that runs where this is called; or else, or if that one has stopped, the one that
-    runs where it is subscribed to; or else one on a thread of its own, for that subscription.
+    The items are pulled, and the subscriber's callbacks run, on an asyncio event loop: on
+    `loop`; without it, on the loop that runs when this is called; if there is none, or it
+    has stopped, on the loop that runs when the result is subscribed to; and otherwise on a
+    loop of its own, on a thread of its own, for that subscription alone.
 
     Disposing is safe from any thread and never blocks: it cancels the task that pulls, and
     has an async generator closed, on that loop.
 
     Args:
-        iterable: What to read, or a function without arguments that gives it.
+        iterable: What to read, or a function without arguments that returns it.
+        loop: The event loop to pull on, which has to run whenever there is a subscription.
 
     Emits: the items as they come. While a loop over the Stream cannot take more, none is
         pulled.
     Completes: when the iterable has ended.
-    Errors: as the iterable does; `StoppedError`, where its task is cancelled by somebody
-        else, as all are when `asyncio.run` ends; `RuntimeError`, where an iterator is
-        subscribed to for the second time, and in a `for` loop or `run()` on the thread of
-        the event loop that would have to run meanwhile.
+    Errors: as the iterable does; `StoppedError` if its task is cancelled by anything but
+        the disposal, as all tasks are when `asyncio.run` ends; `RuntimeError` if an iterator
+        is subscribed to for the second time, if `loop` does not run, and in a `for` loop or
+        `run()` on the thread of the event loop that would have to run meanwhile.
 
     >>> async def count():
     ...     for number in range(3):
@@ -68,18 +73,20 @@ def from_async_iterable(
     """
     _check(iterable)
     origin = _Origin(iterable)
-    home = _running_loop()
-    home_thread = get_ident()
+    home = loop or _running_loop()
+    if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
+        raise TypeError(f"loop must be an asyncio event loop, got {type(loop).__name__}")
 
     def subscribe(
         observer: abc.ObserverBase[T], _: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         # The scheduler is for operators that keep time; this keeps none.
-        loop = home if home is not None and home.is_running() else _running_loop()
-        if loop is home is not None:
-            _check_that_it_can_run(home_thread)
-        if loop is not None:
-            pulling = _Pulling(origin, observer, loop)
+        at = home if home is not None and home.is_running() else _running_loop()
+        if loop is not None and at is not loop:
+            raise RuntimeError("the loop given to from_async_iterable does not run")
+        if at is not None:
+            _check_that_it_can_run(at)
+            pulling = _Pulling(origin, observer, at)
             pulling.begin()
         else:
             pulling = _Pulling(origin, observer, asyncio.new_event_loop())
@@ -95,18 +102,24 @@ def _check(iterable: object) -> None:
         raise TypeError(f"expected an async iterable, or a function that gives one, got {kind}")
 
 
-def _check_that_it_can_run(thread: int) -> None:
+def _check_that_it_can_run(loop: asyncio.AbstractEventLoop) -> None:
     reader = being_iterated.get()
-    if isinstance(reader, Hop) and reader.waiting_thread == thread:
+    if isinstance(reader, Hop) and reader.waiting_loop is loop:
         raise RuntimeError(
             "this loop waits on the thread of the event loop that has to bring its items,"
             " and which cannot run meanwhile: use async for, or await"
         )
 
 
+_own_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+"""Event loops of one subscription each, which end with it: no place for another one."""
+
+
 def _running_loop() -> asyncio.AbstractEventLoop | None:
+    """The program's event loop that runs on this thread."""
     with suppress(RuntimeError):
-        return asyncio.get_running_loop()
+        loop = asyncio.get_running_loop()
+        return None if loop in _own_loops else loop
     return None
 
 
@@ -157,6 +170,7 @@ class _Pulling(abc.DisposableBase, Generic[T]):
 
     def begin_on_own_thread(self) -> None:
         """A daemon where a loop reads it, as each source's; see `being_iterated`."""
+        _own_loops.add(self._loop)
         try:
             Thread(
                 target=self._run,

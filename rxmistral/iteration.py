@@ -73,6 +73,7 @@ class Hop(abc.DisposableBase, Generic[T]):
         self._room: SimpleQueue[None] = SimpleQueue()
         self._sources: set[Pausable] = set()  # that are paused until there is room
         self.waiting_thread: int | None = None  # that does nothing else while it is empty
+        self.waiting_loop: asyncio.AbstractEventLoop | None = None  # that cannot run meanwhile
         self._reading_thread = get_ident()
         self._subscription = SingleAssignmentDisposable()
 
@@ -186,6 +187,8 @@ def iterate(
     bell: SimpleQueue[None] = SimpleQueue()
     hop: Hop[T] = Hop(partial(bell.put, None))
     hop.waiting_thread = get_ident()
+    with suppress(RuntimeError):  # no loop runs here
+        hop.waiting_loop = asyncio.get_running_loop()
     patience = _PATIENCE if current_thread() is main_thread() else None
     items = hop.items
     track(hop)
