@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import math
+from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
-__all__ = ["check_callable", "check_number", "check_seconds", "check_whole"]
+__all__ = [
+    "check_callable",
+    "check_callback",
+    "check_number",
+    "check_seconds",
+    "check_synchronous",
+    "check_whole",
+]
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
@@ -36,3 +44,24 @@ def check_callable(name: str, value: object) -> None:
     """Raise for what cannot be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {type(value).__name__}")
+
+
+def check_callback(name: str, value: object) -> None:
+    """Raise for anything that cannot be called, or to no effect."""
+    check_callable(name, value)
+    check_synchronous(name, value)
+
+
+def check_synchronous(name: str, value: object) -> None:
+    """Raise for a coroutine or generator function: a call of it would run nothing."""
+    for function in (value, getattr(type(value), "__call__", None)):  # noqa: B004  # its kind is asked for
+        if iscoroutinefunction(function) or isasyncgenfunction(function):
+            raise TypeError(
+                f"{name} must be a plain function, got an async one, which would never be "
+                "awaited: read the stream with async for, or start a task in the function"
+            )
+        if isgeneratorfunction(function):
+            raise TypeError(
+                f"{name} must be a plain function, got a generator function, whose body would "
+                "never run: leave its yield out"
+            )

@@ -24,6 +24,7 @@ from msgspec import UNSET, UnsetType
 
 from .answer import EventStream, EventStreamAsync
 from .arguments import AnyMessage, ChatArguments, encode_body
+from .checks import check_callback
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
 from .policies.retry import as_retry
 from .run import Call, Policies
@@ -109,7 +110,9 @@ class Mistral:
         max_event_bytes: int = MAX_EVENT_BYTES,
         reader: Reader | None = None,
     ) -> None:
-        if api_key is not None and not callable(api_key):
+        if callable(api_key):
+            check_callback("api_key", api_key)
+        elif api_key is not None:
             _authorization(api_key)
         if session is not None and not isinstance(session, Session):
             raise TypeError(f"session must be a requests.Session, got {type(session).__name__}")

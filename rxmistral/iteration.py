@@ -237,6 +237,11 @@ class AsyncIteration(AsyncIterator[T]):
 
     async def __anext__(self) -> T:
         hop = self._hop or self._start()
+        if asyncio.get_running_loop() is not self._bell.loop:
+            raise RuntimeError(
+                "this iterator was begun on another event loop, which alone can wake it: "
+                "read one run on one loop, or begin a new run with `async for` over the stream"
+            )
         items = hop.items
         if self._taken >= _LIMIT:
             self._taken = 0
@@ -305,14 +310,14 @@ class _LoopBell:
     """Rung on any thread, heard on the event loop it was made on."""
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self.prepare()
 
     def prepare(self) -> None:
-        self.rung: asyncio.Future[None] = self._loop.create_future()
+        self.rung: asyncio.Future[None] = self.loop.create_future()
 
     def ring(self) -> None:
-        self._loop.call_soon_threadsafe(self._set)
+        self.loop.call_soon_threadsafe(self._set)
 
     def _set(self) -> None:
         if not self.rung.done():

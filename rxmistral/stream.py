@@ -27,11 +27,11 @@ from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from .checks import check_whole
+from .checks import check_synchronous, check_whole
 from .iteration import AsyncIteration, Hop, being_iterated, iterate
 from .resumable import Entry
 from .sharing import SharedRun, Take, WhenBehind, check_shared, numbered, one_by_one, taking
-from .subscriber import Subscriber, check_synchronous
+from .subscriber import Subscriber
 
 if TYPE_CHECKING:  # the type of what an answer knows of its end; nothing here makes one
     from .answer import EventStream
@@ -587,7 +587,7 @@ def _check_operator(operator: Any) -> None:
         kept = inspect.getclosurevars(operator).nonlocals
         if getattr(kept.get("fun"), "__name__", "").startswith("do_action"):
             for callback in (*kept["args"], *kept["kwargs"].values()):
-                check_synchronous("what do_action() calls", callback)
+                check_synchronous("the callback of do_action()", callback)
 
 
 _inherit_fluent_methods()

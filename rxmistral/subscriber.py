@@ -23,7 +23,6 @@ import sys
 import threading
 from collections.abc import Callable
 from functools import partial
-from inspect import iscoroutinefunction
 from threading import local
 from traceback import FrameSummary, extract_tb, format_exception_only, format_list
 from typing import Any, TypeVar
@@ -33,7 +32,9 @@ from reactivex import abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.internal import noop
 
-__all__ = ["Subscriber", "check_synchronous", "fail", "report"]
+from .checks import check_synchronous
+
+__all__ = ["Subscriber", "fail", "report"]
 
 T = TypeVar("T")
 
@@ -140,15 +141,6 @@ def fail(observer: abc.ObserverBase[Any], error: Exception) -> None:
     if getattr(observer, "is_stopped", False):
         raise error
     observer.on_error(error)
-
-
-def check_synchronous(name: str, callback: object) -> None:
-    """Raise TypeError for a coroutine function, which Rx would call and never await."""
-    if iscoroutinefunction(callback) or iscoroutinefunction(getattr(callback, "__call__", None)):  # noqa: B004  # its own kind is asked for
-        raise TypeError(
-            f"{name} must be a plain function, got a coroutine function, which would never be "
-            "awaited: read the stream with async for, or start a task in the callback"
-        )
 
 
 # --- an error that nobody handles ------------------------------------------------

@@ -26,7 +26,10 @@ _BEFORE_TEXT = {
 
 def completions_for(operator: str) -> Input:
     """What an operator of completions takes."""
-    return Input(operator, CompletionEvent, "completions", _BEFORE_COMPLETIONS)
+    remedies = dict(_BEFORE_COMPLETIONS)
+    if operator == "text":
+        remedies["str"] = "leave the second text() out"
+    return Input(operator, CompletionEvent, "completions", remedies)
 
 
 def text_for(operator: str) -> Input:

@@ -24,7 +24,7 @@ import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
-from ..checks import check_callable
+from ..checks import check_callback
 from ..errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -240,7 +240,7 @@ def on_outcome(
     >>> _ = source.pipe(on_outcome(lambda outcome: print(outcome.status))).run()
     completed
     """
-    check_callable("callback", callback)
+    check_callback("callback", callback)
     takes = completions_for("on_outcome")
 
     def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:

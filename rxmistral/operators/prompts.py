@@ -35,7 +35,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar, get_args
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
-from ..checks import check_callable
+from ..checks import check_callback
 from ..stream import Stream
 
 __all__ = ["answered"]
@@ -273,7 +273,7 @@ def answered(
     >>> list(prompts.pipe(answered(lambda prompt: reactivex.of(prompt, prompt.upper()), "queue")))
     ['a', 'A', 'b', 'B']
     """
-    check_callable("ask", ask)
+    check_callback("ask", ask)
     if busy not in get_args(Busy):
         raise ValueError(f'busy must be "switch", "queue" or "ignore", got {busy!r}')
 

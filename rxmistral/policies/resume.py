@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from ..checks import check_callable, check_whole
+from ..checks import check_callback, check_whole
 from ..errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -58,7 +58,7 @@ class Resume:
     def __post_init__(self) -> None:
         check_whole("attempts", self.attempts)
         if self.on_resume is not None:
-            check_callable("on_resume", self.on_resume)
+            check_callback("on_resume", self.on_resume)
 
 
 def is_break(error: MistralError) -> bool:

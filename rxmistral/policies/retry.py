@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Literal
 
-from ..checks import check_callable, check_number, check_whole
+from ..checks import check_callback, check_number, check_whole
 from ..errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -81,7 +81,7 @@ class Retry:
         if self.attempts is None and self.max_elapsed is None:
             raise ValueError("a Retry needs an end: give attempts or max_elapsed")
         if self.on_retry is not None:
-            check_callable("on_retry", self.on_retry)
+            check_callback("on_retry", self.on_retry)
 
     def wait_after(self, error: MistralError, attempt: int, elapsed: float) -> float | None:
         """Seconds to wait before the next request, or None if there should be none.

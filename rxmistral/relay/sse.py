@@ -28,7 +28,7 @@ from typing import Any, Final
 import msgspec
 from reactivex import Observable, abc
 
-from ..checks import check_callable
+from ..checks import check_callback
 from ..resumable import Entry, Resumable
 from ..stream import Stream
 from .encoder import Encoder, encoded_by, payload
@@ -156,7 +156,7 @@ def server_sent_events(
     data: {"status":"completed"}
     <BLANKLINE>
     """
-    check_callable("describe", describe)
+    check_callback("describe", describe)
     after = position(source, last_event_id)
     encoded = encoded_by(partial(EventEncoder, after, describe))
     return Stream.of(numbered(source, after)).pipe(encoded, with_heartbeats(heartbeat, scheduler))

@@ -24,7 +24,7 @@ from typing import Final, TypeAlias
 import msgspec
 from reactivex import Observable, abc
 
-from ..checks import check_callable
+from ..checks import check_callback
 from ..errors import InvalidAnswerError
 from ..models import (
     CompletionChunk,
@@ -317,7 +317,7 @@ def ui_message_stream(
     data: {"type":"finish"}
     data: [DONE]
     """
-    check_callable("describe", describe)
+    check_callback("describe", describe)
     if message_id is not None and not isinstance(message_id, str):
         raise TypeError(f"message_id must be a str or None, got {type(message_id).__name__}")
     encoded = encoded_by(partial(UIMessageEncoder, message_id, describe))

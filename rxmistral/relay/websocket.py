@@ -17,7 +17,7 @@ from typing import Any, Literal
 import msgspec
 from reactivex import Observable, abc
 
-from ..checks import check_callable
+from ..checks import check_callable, check_callback
 from ..iteration import AsyncIteration
 from ..resumable import Entry, Resumable
 from ..stream import Stream
@@ -203,9 +203,9 @@ async def relay_websocket(
     """
     check_callable("send", send)
     check_callable("receive", receive)
-    check_callable("describe", describe)
+    check_callback("describe", describe)
     if stop is not None:
-        check_callable("stop", stop)
+        check_callback("stop", stop)
     after = position(source, last_event_id)
     encoder = MessageEncoder(after, describe)
     messages = encoded_by(lambda: encoder)(numbered(source, after))
