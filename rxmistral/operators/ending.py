@@ -111,10 +111,10 @@ def until_finished(
                 if not isinstance(event, CompletionEvent):
                     observer.on_error(takes.error_for(event))
                     return
+                observer.on_next(event)  # first: what that raises is an error, not the rest
                 for each in event.data.choices:
                     if each.finish_reason and (each.index or 0) == choice:
                         finished = each.finish_reason != "error"
-                observer.on_next(event)
                 if finished:
                     lingering.begin()
 
