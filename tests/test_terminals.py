@@ -167,7 +167,7 @@ OF_TEXT: dict[str, Callable[[], Operator]] = {
         )
     ),
     "reduced": lambda: ops.reduce(lambda one, other: one + other, ""),
-    "listed": lambda: lambda source: source.pipe(ops.to_list(), ops.map(lambda all: "".join(all))),
+    "listed": lambda: lambda source: source.pipe(ops.to_list(), ops.map("".join)),
 }
 TO_OTHER: dict[str, Callable[[], Operator]] = {
     "nothing": lambda: ops.map(lambda item: item),
