@@ -189,12 +189,12 @@ class Stream(Observable[T_out]):
         def buffer_with_count(self, count: int, skip: int | None = None) -> Stream[list[T_out]]: ...
 
     def __add__(self, other: Observable[T_out]) -> Stream[T_out]:
-        return Stream.of(super().__add__(other))
+        return _piped_from(self, Stream.of(super().__add__(other)))
 
     __iadd__ = __add__
 
     def __getitem__(self, key: slice | int) -> Stream[T_out]:
-        return Stream.of(super().__getitem__(key))
+        return _piped_from(self, Stream.of(super().__getitem__(key)))
 
     # --- push ---
 

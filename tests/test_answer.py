@@ -6,13 +6,24 @@ import asyncio
 import gc
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
+import reactivex
 from faces import BOUND, Face, eventually, run
 from reactivex import operators as ops
 
-from rxmistral import Mistral, ReportedError, RequestError, StatusError, UserMessage, text
+from rxmistral import (
+    Mistral,
+    ReportedError,
+    RequestError,
+    StatusError,
+    StoppedError,
+    Stream,
+    UserMessage,
+    text,
+)
 from rxmistral.answer import EventStream, EventStreamAsync
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire.blocks import READERS
@@ -485,3 +496,59 @@ def test_an_error_that_is_reported_does_not_wait_for_a_body_without_an_end(
     with ScriptedServer(script) as server:
         assert isinstance(read(ask(client(server)))[-1], ReportedError)
         assert server.wait_idle(BOUND)
+
+
+# --- what is piped from an answer ---
+
+PIPED: dict[str, Callable[[Any], Any]] = {
+    "pipe": lambda answer: answer.pipe(text()),
+    "pipe of several": lambda answer: answer.pipe(
+        text(), ops.map(str.upper), ops.scan(str.__add__)
+    ),
+    "fluent": lambda answer: answer.map(lambda event: event.data).filter(bool),
+    "shared": lambda answer: answer.pipe(text()).shared(),
+    "added": lambda answer: answer.pipe(text()) + reactivex.of("more"),
+}
+
+
+@pytest.mark.parametrize("name", PIPED)
+def test_outcome_of_what_is_piped_is_that_of_the_answer(name: str, client: Client) -> None:
+    with ScriptedServer(ANSWER) as server:
+        answer = ask(client(server))
+        piped = PIPED[name](answer)
+        assert piped.outcome is None
+        assert list(piped)
+        assert piped.outcome is answer.outcome
+        assert piped.outcome.status == "completed"
+
+
+@pytest.mark.parametrize("name", PIPED)
+def test_closing_what_is_piped_closes_the_answer(name: str, client: Client) -> None:
+    with ScriptedServer(BEGUN) as server:
+        answer = ask(client(server))
+        piped = PIPED[name](answer)
+        began = threading.Event()
+        came: list[Any] = []
+
+        def loop() -> None:
+            with suppress(StoppedError):  # of what is shared: it is stopped for all
+                for item in piped:
+                    came.append(item)
+                    began.set()
+            came.append("|")
+
+        thread = threading.Thread(target=loop)
+        thread.start()
+        assert began.wait(BOUND)
+        piped.close()
+        thread.join(BOUND)
+        assert came[-1] == "|"
+        assert server.requests[0].wait_closed()
+        assert piped.outcome.status == "cancelled"
+
+
+def test_stream_that_is_piped_from_no_answer_has_no_outcome() -> None:
+    stream = Stream.of(reactivex.of(1)).map(str)
+    stream.run()
+    assert stream.outcome is None
+    stream.close()

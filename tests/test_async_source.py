@@ -15,10 +15,20 @@ from functools import partial
 from typing import Any
 
 import pytest
+import reactivex
 from faces import BOUND, Face, by_for, by_subscribing, eventually, run
 from reactivex import operators as ops
 
-from rxmistral import StoppedError, Stream, from_async_iterable
+from rxmistral import (
+    Mistral,
+    StoppedError,
+    Stream,
+    UserMessage,
+    answered,
+    from_async_iterable,
+    sentences,
+    text,
+)
 from rxmistral.backpressure import emitting
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import blocks
@@ -606,3 +616,91 @@ def test_what_the_iterable_subscribes_to_is_not_part_of_the_loop_that_reads_it()
         yield 2  # leaving the block has not ended the loop out there
 
     assert list(from_async_iterable(opening)) == [1, 2]
+
+
+# --- several of them, one after the other ---
+
+
+async def letters(count: int = 2) -> AsyncIterator[str]:
+    for letter in "abcdef"[:count]:
+        await asyncio.sleep(0)
+        yield letter
+
+
+CHAINED: dict[str, tuple[Callable[[], Stream[str]], list[str]]] = {
+    "added": (lambda: from_async_iterable(letters) + from_async_iterable(letters), [*"abab"]),
+    "repeated": (lambda: from_async_iterable(letters).repeat(3), [*"ababab"]),
+    "answered": (
+        lambda: Stream.of(reactivex.of(1, 2)).pipe(
+            answered(lambda count: from_async_iterable(partial(letters, count)), "queue")
+        ),
+        [*"aab"],
+    ),
+    "concat_map": (
+        lambda: from_async_iterable(letters).pipe(
+            ops.concat_map(lambda _: from_async_iterable(letters))
+        ),
+        [*"abab"],
+    ),
+    "retried": (
+        lambda: Stream.of(
+            (from_async_iterable(letters) + Stream.of(reactivex.throw(KeyError()))).pipe(
+                ops.retry(2), ops.catch(reactivex.of("|"))
+            )
+        ),
+        [*"abab|"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CHAINED)
+def test_async_source_after_async_source_emits_all(name: str, read: Face) -> None:
+    make, expected = CHAINED[name]
+    assert read(make()) == expected
+
+
+def test_each_sentence_is_spoken_by_an_async_source(read: Face) -> None:
+    async def speak(sentence: str) -> AsyncIterator[str]:
+        for word in sentence.split():
+            await asyncio.sleep(0)
+            yield word
+
+    with (
+        ScriptedServer([steps.role(), "One two. ", "Three.", steps.done()]) as server,
+        Mistral(server_url=server.url) as client,
+    ):
+        answer = client.chat.stream(model="any", messages=[UserMessage(content="Hi")])
+        spoken = answer.pipe(
+            text(),
+            sentences(),
+            ops.concat_map(lambda each: from_async_iterable(partial(speak, each))),
+        )
+        assert read(spoken) == ["One", "two.", "Three."]
+
+
+# --- on a loop that is given ---
+
+
+def test_given_loop_runs_the_iterable_and_the_callbacks() -> None:
+    async def where() -> AsyncIterator[asyncio.AbstractEventLoop]:
+        yield asyncio.get_running_loop()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        came = await asyncio.to_thread(lambda: by_for(from_async_iterable(where, loop=loop)))
+        assert came == [loop]
+
+    run(main())
+
+
+def test_given_loop_that_does_not_run_is_an_error(read: Face) -> None:
+    loop = asyncio.new_event_loop()
+    (error,) = read(from_async_iterable(letters, loop=loop))
+    loop.close()
+    assert isinstance(error, RuntimeError)
+    assert "does not run" in str(error)
+
+
+def test_given_loop_of_another_type_is_refused_at_the_call() -> None:
+    with pytest.raises(TypeError, match="loop must be an asyncio event loop, got str"):
+        from_async_iterable(letters, loop="main")  # type: ignore[arg-type]

@@ -508,3 +508,15 @@ def test_a_run_whose_wait_was_cancelled_does_not_end_as_if_it_were_whole() -> No
                 await anext(tokens)
 
         run(main())
+
+
+def test_iterator_of_another_event_loop_says_so() -> None:
+    async def first_of(iterator: Any) -> Any:
+        return await anext(iterator)
+
+    with ScriptedServer(lambda _: WHOLE) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="any", messages=[UserMessage(content="Hi")])
+        iterator = aiter(stream.pipe(text()))
+        assert asyncio.run(first_of(iterator)) == "One,"
+        with pytest.raises(RuntimeError, match="begun on another event loop"):
+            asyncio.run(first_of(iterator))

@@ -1,0 +1,133 @@
+"""What a subscription refuses at the call, and how it reports what nobody handles."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import textwrap
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
+from typing import Any
+
+import pytest
+import reactivex
+from faces import BOUND
+from reactivex import operators as ops
+
+from rxmistral import Mistral, Retry, Stream, answered, on_outcome
+
+
+async def coroutine(*_: object) -> None:
+    raise AssertionError("nobody awaits it")
+
+
+async def asynchronous(*_: object) -> AsyncIterator[int]:
+    yield 1
+
+
+def generator(*_: object) -> Iterator[int]:
+    yield 1
+
+
+class Callback:
+    async def __call__(self, *_: object) -> None:
+        raise AssertionError("nobody awaits it")
+
+
+class Observer:
+    async def on_next(self, _: object) -> None: ...
+
+    def on_error(self, _: object) -> None: ...
+
+    def on_completed(self) -> None: ...
+
+
+def stream() -> Stream[Any]:
+    def subscribe(*_: object) -> Any:
+        raise AssertionError("it was subscribed to")
+
+    return Stream(subscribe)
+
+
+CALLS: dict[str, Callable[[Any], object]] = {
+    "on_next": lambda f: stream().subscribe(f),
+    "on_error": lambda f: stream().subscribe(print, f),
+    "on_completed": lambda f: stream().subscribe(on_completed=f),
+    "of a pipe": lambda f: stream().map(str).subscribe(f),
+    "do_action": lambda f: stream().do_action(f),
+    "do_action in a pipe": lambda f: stream().pipe(ops.do_action(on_completed=f)),
+    "on_outcome": on_outcome,
+    "answered": answered,
+    "on_retry": lambda f: Retry(on_retry=f),
+    "api_key": lambda f: Mistral(f),
+}
+USELESS = {
+    "coroutine function": coroutine,
+    "partial": partial(coroutine, 1),
+    "async generator function": asynchronous,
+    "generator function": generator,
+    "callable object": Callback(),
+}
+
+
+@pytest.mark.parametrize("function", USELESS.values(), ids=USELESS)
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_function_that_would_not_run_is_refused_at_the_call(
+    call: Callable[[Any], object], function: Any
+) -> None:
+    with pytest.raises(TypeError, match="must be a plain function"):
+        call(function)
+
+
+def test_observer_with_an_async_method_is_refused_at_the_call() -> None:
+    with pytest.raises(TypeError, match="on_next must be a plain function, got an async one"):
+        stream().subscribe(Observer())  # type: ignore[arg-type]
+
+
+def test_operators_may_be_given_what_makes_coroutines() -> None:
+    made = Stream.of(reactivex.of(1)).map(coroutine).run()
+    made.close()
+
+
+PROGRAM = """
+    import sys
+    from rxmistral import Mistral, UserMessage, text
+    from rxmistral.testing import ScriptedServer, steps
+
+    def fail(token):
+        raise ValueError("mine")
+
+    with ScriptedServer({script}) as server, Mistral(server_url=server.url, reader={reader!r}) as client:
+        answer = client.chat.stream(model="any", messages=[UserMessage(content="Hi")])
+        answer.pipe(text()).subscribe({callback})
+        server.requests and None
+        import threading
+        for thread in threading.enumerate():
+            if thread.name == "rxmistral-reader":
+                thread.join({bound})
+"""
+
+
+def report_of(**parts: Any) -> list[str]:
+    program = textwrap.dedent(PROGRAM).format(bound=BOUND, **parts)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=6 * BOUND
+    )
+    return done.stderr.splitlines()
+
+
+@pytest.mark.parametrize("reader", ["thread", "shared"])
+def test_unhandled_error_is_reported_with_its_text_first(reader: str) -> None:
+    lines = report_of(script="[steps.status(401)]", reader=reader, callback="print")
+    assert lines[0].startswith("rxmistral.errors.StatusError: the service refused with status 401")
+    assert lines[1:] == [
+        "not handled: subscribed without on_error at",
+        '  File "<string>", line 11, in <module>',
+    ]
+
+
+@pytest.mark.parametrize("reader", ["thread", "shared"])
+def test_unhandled_exception_of_callback_is_reported_with_its_line(reader: str) -> None:
+    lines = report_of(script='[steps.role(), "Hi", steps.done()]', reader=reader, callback="fail")
+    assert lines[0] == "ValueError: mine"
+    assert lines[-2:] == ["raised at", '  File "<string>", line 7, in fail']
