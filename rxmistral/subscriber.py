@@ -64,6 +64,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         "_on_completed",
         "_on_error",
         "_on_next",
+        "_raised",
         "_subscription",
         "is_stopped",
     )
@@ -87,6 +88,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         self._on_error: abc.OnError = on_error or partial(_raise, _place_of_caller())
         self._on_completed: abc.OnCompleted = on_completed or noop
         self._subscription = SingleAssignmentDisposable()
+        self._raised = 0  # the id() of what was last raised below
         self.is_stopped = False
 
     def subscribe_with(self, subscribe: Callable[[], object]) -> None:
@@ -108,17 +110,24 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
 
     def on_next(self, value: T) -> None:
         if not self.is_stopped:
-            self._on_next(value)
+            try:
+                self._on_next(value)
+            except Exception as error:
+                self._raised = id(error)
+                raise
 
     def on_error(self, error: Exception) -> None:
         if not self.is_stopped:
-            self._end(partial(self._on_error, error))
+            # One that was raised below, and comes back through the source, stays the reason
+            # if what raised it once raises more when the stages flush.
+            reason = error if id(error) == self._raised else None
+            self._end(partial(self._on_error, error), reason)
 
     def on_completed(self) -> None:
         if not self.is_stopped:
             self._end(self._on_completed)
 
-    def _end(self, emit_terminal: Callable[[], object]) -> None:
+    def _end(self, emit_terminal: Callable[[], object], reason: Exception | None = None) -> None:
         self.is_stopped = True
         try:
             emit_terminal()
@@ -126,7 +135,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
             below = self._downstream
             if below is None or below.is_stopped:
                 raise
-            below.on_error(raised)
+            below.on_error(reason or raised)
         finally:
             self._subscription.dispose()
 

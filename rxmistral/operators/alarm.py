@@ -95,8 +95,8 @@ class Alarm(abc.DisposableBase):
         self._left.append(work)
         self._do_what_is_left()
 
-    def _do_what_is_left(self) -> None:
-        """The long way."""
+    def _do_what_is_left(self, raised: Exception | None = None) -> None:
+        """The long way; `raised` is what the work before it has raised."""
         with self._meeting:
             if self._holder:
                 return
@@ -106,19 +106,20 @@ class Alarm(abc.DisposableBase):
                 return
         while self._keeps_turn():
             try:
-                self._do(self._left.popleft())
+                self._do(self._left.popleft(), raised)
             except BaseException:
                 with self._meeting:
                     self._give_back()
                 self._do_what_is_left()
                 raise
 
-    def _do(self, work: Callable[[], None]) -> None:
-        # It may be the timer's thread, from which no error comes to the source.
+    def _do(self, work: Callable[[], None], raised: Exception | None) -> None:
+        # It may be the timer's thread, from which no error comes to the source. If something
+        # was raised before, it is the reason: what received that is not to be relied on.
         try:
             work()
         except Exception as error:
-            self.fail(error)
+            self.fail(raised or error)
 
     def _keeps_turn(self) -> bool:
         with self._meeting:
@@ -161,12 +162,17 @@ def in_turn(work: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]:
         if self._holder and not self._source_gets_turn():
             self._leave(partial(work, self, *args))
             return
+        raised: Exception | None = None
         try:
             work(self, *args)
+        except Exception as error:
+            raised = error
+            raise
         finally:
             self._source_has_turn = False
             if self._left:
-                self._do_what_is_left()
+                self._do_what_is_left(raised)
+            raised = None  # or it would hold itself, through this frame
 
     return turn
 
