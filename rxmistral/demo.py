@@ -94,7 +94,9 @@ def _paced(tokens: list[steps.Step | str], prompt_tokens: int) -> Script:
     script: list[steps.Step | str] = [steps.role()]
     for token in tokens:
         script += (steps.wait(_SECONDS_A_TOKEN), token)
-    return [*script, steps.finish(usage=(prompt_tokens, len(tokens))), steps.done()]
+    if isinstance(tokens[-1], str):  # otherwise it ends in another way
+        script += (steps.finish(usage=(prompt_tokens, len(tokens))), steps.done())
+    return script
 
 
 def _words(text: str) -> list[str]:

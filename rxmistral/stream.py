@@ -84,6 +84,17 @@ class Stream(Observable[T_out]):
             lambda observer, scheduler: observable.subscribe(observer, scheduler=scheduler)
         )
 
+    def __repr__(self) -> str:
+        source: object = self
+        for _ in range(100):  # pipes are shorter, unless one leads back to itself
+            source = _source_of(source)
+            if type(source).__repr__ not in (Stream.__repr__, object.__repr__):
+                break
+        else:
+            source = None
+        name = type(self).__name__
+        return f"<{name}>" if source is None else f"<{name} of {source!r}>"
+
     # --- composition: a Stream stays a Stream ---
 
     @overload  # type: ignore[override]  # see the implementation
@@ -397,6 +408,9 @@ class SharedStream(Stream[T]):
     def _live_here(self) -> WeakSet[abc.DisposableBase] | None:
         return self._live if self._opener == _here() else None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._shared_run}>"
+
     def stop(self) -> None:
         """Cancel the run for all; from any thread, and never blocks.
 
@@ -511,6 +525,21 @@ def _here() -> object:
     with suppress(RuntimeError):  # no event loop runs
         return asyncio.current_task() or get_ident()
     return get_ident()
+
+
+def _source_of(observable: object) -> object:
+    """Returns what an Observable was piped from, if that can be seen, else None.
+
+    Neither library notes it down. But the functions that they subscribe with keep it in a
+    variable that has one of these names (reactivex 5.0.0).
+    """
+    subscribe = getattr(observable, "_subscribe", None)
+    if isfunction(subscribe):
+        cells = zip(subscribe.__code__.co_freevars, subscribe.__closure__ or (), strict=True)
+        for name, cell in cells:
+            if name in ("source", "observable", "self"):
+                return cell.cell_contents
+    return None
 
 
 # Reentrant, since garbage collection may end an abandoned `with` block at any moment.
