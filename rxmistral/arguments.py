@@ -369,7 +369,9 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _unexpected(name: str) -> str:
-    return unexpected("stream", name, STREAM_ARGUMENTS.get(name, "a newer field goes in extra_body"))
+    return unexpected(
+        "stream", name, STREAM_ARGUMENTS.get(name, "a newer field goes in extra_body")
+    )
 
 
 def _with_extra(body: dict[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:

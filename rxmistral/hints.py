@@ -112,11 +112,17 @@ CLIENT_ATTRIBUTES = {
     "messages": f"client.{_STREAM}",
     "close": "leaving `with Mistral(...) as client:` closes the client",
     "aclose": "leaving `async with Mistral(...) as client:` closes the client",
-    **dict.fromkeys(
-        ("agents", "audio", "batch", "beta", "classifiers", "embeddings", "files", "fim")
-        + ("fine_tuning", "libraries", "models", "ocr"),
-        _ELSEWHERE,
-    ),
+    "agents": _ELSEWHERE,
+    "audio": _ELSEWHERE,
+    "batch": _ELSEWHERE,
+    "beta": _ELSEWHERE,
+    "classifiers": _ELSEWHERE,
+    "embeddings": _ELSEWHERE,
+    "files": _ELSEWHERE,
+    "fim": _ELSEWHERE,
+    "fine_tuning": _ELSEWHERE,
+    "models": _ELSEWHERE,
+    "ocr": _ELSEWHERE,
 }
 
 

@@ -99,8 +99,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
         told = [f"status={self.status!r}", f"finish_reason={self.finish_reason!r}"]
         if self.error is not None:
             told.append(f"error={self.error!r:.100}")
-        if self.response.choices:
-            told.append(f"content={self.response.choices[0].message.content!r:.100}")
+        told += [
+            f"content={choice.message and choice.message.content!r:.100}"
+            for choice in self.response.choices[:1]
+        ]
         if self.usage is not None:
             told.append(f"tokens={self.usage.total_tokens}")
         return f"<Outcome {', '.join(told)}, requests={self.requests}>"

@@ -108,7 +108,9 @@ class Limit:
         limits = []
         if self._concurrent is not None and self._free is not None:
             used = self._concurrent - self._free
-            limits.append(f"concurrent={self._concurrent} ({used} in use, {len(self._waiting)} waiting)")
+            limits.append(
+                f"concurrent={self._concurrent} ({used} in use, {len(self._waiting)} waiting)"
+            )
         if self._per_minute is not None:
             limits.append(f"per_minute={self._per_minute} ({len(self._queue)} waiting)")
         return f"<Limit {', '.join(limits)}>"
