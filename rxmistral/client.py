@@ -190,11 +190,7 @@ class Mistral:
         # By name: a program that uses no demo server does not load it.
         embedded: EmbeddedServer = import_module(".demo", __package__).EmbeddedServer()
         options.setdefault("api_key", "demo")  # one in the environment stays there
-        try:
-            client = cls(server_url=embedded.url, **options)
-        except BaseException:
-            embedded.close()
-            raise
+        client = cls(server_url=embedded.url, **options)
         client._embedded = embedded
         return client
 
