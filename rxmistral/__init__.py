@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from . import operators
 from .answer import EventStream, EventStreamAsync
+from .arguments import ChatArguments
 from .client import Chat, Mistral, __version__
 from .errors import (
     AllFailedError,
@@ -137,6 +138,7 @@ if TYPE_CHECKING:
 __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "Mistral",
     "Chat",
+    "ChatArguments",
     # messages, and what goes into them
     "Message",
     "SystemMessage",

@@ -49,6 +49,15 @@ class EventStream(Stream[CompletionEvent]):
         self._gate: Gate | None = None
         self._live = WeakSet()
 
+    def __repr__(self) -> str:
+        latest = self._latest
+        if latest.opened is None:
+            state = "not sent"
+        else:
+            outcome = latest.outcome()
+            state = "running" if outcome is None else outcome.status
+        return f"<{type(self).__name__} model={self._call.model!r:.100}, {state}>"
+
     @property
     def response(self) -> Response:
         """The HTTP response of the latest request: `.status_code`, `.headers`.

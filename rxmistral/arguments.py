@@ -19,6 +19,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from .hints import STREAM_ARGUMENTS, unexpected
 from .models import (
     CustomConnector,
     DocumentLibraryTool,
@@ -41,15 +42,49 @@ AnyTool: TypeAlias = (
 
 
 class ChatArguments(TypedDict, total=False):
-    """What may be asked of a model, beside `model` and `messages`.
+    """The optional arguments of `chat.stream` that go into the request.
 
-    What is not given is not sent. None goes as `null` where Mistral gives `null` a
-    meaning, which is where it stands in the type together with `UnsetType`; elsewhere
-    it is the same as not given. The words are explained at
-    https://docs.mistral.ai/api/endpoint/chat.
+    Nothing is sent for an argument that is not given. None is sent as `null` if the type
+    allows `UnsetType`; for the other arguments None means not given. Mistral sets the
+    defaults, and describes each field at https://docs.mistral.ai/api/endpoint/chat.
 
-    A `response_format` may be a msgspec Struct, or another type that has a JSON schema:
-    the answer is then the JSON of one, which `parsed(type)` and `partials(type)` read.
+    Attributes:
+        temperature: How random the choice of tokens is; 0 to 1.5, Mistral recommends 0 to 0.7.
+        top_p: The share of probability that tokens are drawn from, 0 to 1; 0.1 means the
+            most likely tokens that make up 10 %.
+        max_tokens: The largest number of tokens in the answer, from 0.
+        min_tokens: The smallest number of tokens in the answer, from 0.
+        stop: A text, or several, that ends the answer when the model writes it.
+        random_seed: A whole number from 0; the same seed makes calls repeatable.
+        metadata: A mapping that Mistral stores with the request.
+        response_format: "text", "json_object" or "json_schema" as a `ResponseFormat`; or a
+            type that has a JSON schema, such as a msgspec Struct: the answer is then JSON
+            for `parsed(type)` and `partials(type)`.
+        tools: The tools that the model may call: `Tool`s, built-in tools or mappings.
+        tool_choice: Whether the model calls a tool: "auto", "none", "any", "required", or
+            the one tool that it must call.
+        presence_penalty: How much a word that occurred is avoided; -2 to 2, 0 is neutral.
+        frequency_penalty: How much a word is avoided for each time it occurred; -2 to 2,
+            0 is neutral.
+        repetition_penalty: A factor against repetition, more than 0; 1 is neutral.
+        top_k: How many of the most likely tokens are drawn from, from 1.
+        n: How many answers to write, from 1; operators pick one by `choice`.
+        logprobs: Whether to send the log probability of each token of the answer.
+        top_logprobs: How many alternatives to send for each token of the answer, from 0.
+        prompt_logprobs: Whether to send the log probability of each token of the prompt.
+        top_prompt_logprobs: How many alternatives to send for each token of the prompt,
+            from 0.
+        prediction: The text that the answer is likely to repeat; it makes the answer faster.
+        parallel_tool_calls: Whether the model may call several tools at once.
+        reasoning_effort: How long the model thinks: "none", "minimal", "low", "medium",
+            "high", "xhigh" or "max"; each model supports some of them.
+        prompt_mode: "reasoning" adds Mistral's system prompt for reasoning models.
+        guardrails: The checks of the prompt and the answer: `GuardrailConfig`s or mappings.
+        prompt_cache_key: A name that groups requests whose prompts begin alike, so that
+            Mistral finds the beginning in its cache.
+        service_tier: "auto" or "standard_only".
+        safe_prompt: Whether Mistral adds its safety prompt before the conversation.
+        stream: True; rxmistral always streams.
     """
 
     temperature: float | UnsetType | None
@@ -226,13 +261,6 @@ _NULLABLE = {
     name for name, hint in get_type_hints(ChatArguments).items() if UnsetType in hint.__args__
 }
 
-_ELSEWHERE = {
-    "seed": "random_seed",
-    "max_completion_tokens": "max_tokens",
-    "functions": "tools",
-    "function_call": "tool_choice",
-}
-
 
 # --- the JSON schema of a type ---------------------------------------------------
 
@@ -341,9 +369,9 @@ def _checked(name: str, value: Any) -> Any:
 
 
 def _unexpected(name: str) -> str:
-    meant = _ELSEWHERE.get(name)
-    remedy = f"Mistral's word for it is {meant}" if meant else "a newer field goes in extra_body"
-    return f"stream() got an unexpected keyword argument {name!r}; {remedy}"
+    return unexpected(
+        "stream", name, STREAM_ARGUMENTS.get(name, "a newer field goes in extra_body")
+    )
 
 
 def _with_extra(body: dict[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -6,9 +6,10 @@ The answer, and nothing else, goes to stdout; everything about it goes to stderr
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,7 +17,7 @@ import msgspec
 
 from .answer import EventStream
 from .arguments import ChatArguments
-from .client import KEY_VARIABLE, Mistral, __version__
+from .client import KEY_VARIABLE, SERVER_URL_VARIABLE, Mistral, __version__
 from .demo import demo_server
 from .errors import MistralError
 from .models import CompletionEvent, UsageInfo
@@ -30,12 +31,14 @@ _FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 for an error, 2 for a wrong call, and 130
     when interrupted."""
-    options = _parser().parse_args(arguments)
+    options = _options(arguments)
     if sys.stdout is None:  # closed by the shell, as in `>&-`
         print("rxmistral: there is no stdout to print to", file=sys.stderr)
         return _MISUSED
     screen = _Screen()
     try:
+        if options.serve is not None:
+            return _serve(options.serve, screen)
         with _client(options) as client:
             _print_answer(client, options, screen)
     except KeyboardInterrupt:
@@ -51,14 +54,24 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
+def _options(arguments: list[str] | None) -> Namespace:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.serve is None and options.prompt is None:
+        parser.error("the following arguments are required: prompt")
+    if options.serve is not None and options.prompt is not None:
+        parser.error("argument --serve: not allowed with a prompt")
+    return options
+
+
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="rxmistral",
         description="Ask a Mistral model and print the answer as it comes.",
-        epilog=f"The key is taken from {KEY_VARIABLE}. Without one and without --server-url, "
-        "an embedded demo server answers.",
+        epilog=f"The key is taken from {KEY_VARIABLE}, the server from --server-url or "
+        f"{SERVER_URL_VARIABLE}. If none of them is given, an embedded demo server answers.",
     )
-    parser.add_argument("prompt", help="what to ask; - reads it from stdin")
+    parser.add_argument("prompt", nargs="?", help="what to ask; - reads it from stdin")
     parser.add_argument("--model", default="mistral-small-latest", help="default: %(default)s")
     parser.add_argument("--system", metavar="TEXT", help="the system message")
     parser.add_argument("--temperature", type=float, metavar="T")
@@ -66,13 +79,46 @@ def _parser() -> ArgumentParser:
     parser.add_argument("--server-url", metavar="URL", help="any server that speaks the same")
     parser.add_argument("--json", action="store_true", help="print the chunks, one a line")
     parser.add_argument("--stats", action="store_true", help="print figures even to no terminal")
+    parser.add_argument(
+        "--serve",
+        nargs="?",
+        type=_port,
+        const=0,
+        metavar="PORT",
+        help="print the URL of the demo server and run it until Ctrl-C; default: a free port",
+    )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     return parser
 
 
+def _port(word: str) -> int:
+    if not word.isdecimal() or int(word) > 65_535:
+        raise ArgumentTypeError(f"PORT must be a number from 0 to 65535, got {word!r}")
+    return int(word)
+
+
+def _serve(port: int, screen: _Screen) -> int:
+    """Run the demo server in the foreground, until Ctrl-C or SIGTERM."""
+    server = demo_server(port)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        screen.write(server.start().url + "\n")
+        while True:
+            time.sleep(3600)
+    except KeyboardInterrupt:
+        return 0
+    except OSError as error:
+        raise OSError(
+            f"cannot serve on port {port}: {error.strerror}; give another port or none"
+        ) from error
+    finally:
+        server.close()
+
+
 @contextmanager
 def _client(options: Namespace) -> Iterator[Mistral]:
-    if options.server_url or os.environ.get(KEY_VARIABLE):
+    variables = (KEY_VARIABLE, SERVER_URL_VARIABLE)
+    if options.server_url or any(os.environ.get(name, "").strip() for name in variables):
         with Mistral(server_url=options.server_url) as client:
             yield client
         return

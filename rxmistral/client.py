@@ -15,9 +15,10 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from importlib import import_module
 from ipaddress import ip_address
 from types import TracebackType
-from typing import Self, TypeVar, Unpack
+from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, TypeVar, Unpack
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
@@ -25,14 +26,25 @@ from msgspec import UNSET, UnsetType
 from .answer import EventStream, EventStreamAsync
 from .arguments import AnyMessage, ChatArguments, encode_body
 from .checks import check_callback
+from .hints import (
+    CHAT_ATTRIBUTES,
+    CLIENT_ARGUMENTS,
+    CLIENT_ATTRIBUTES,
+    DEMO_ARGUMENTS,
+    hinted,
+    raise_missing,
+)
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
 from .policies.retry import as_retry
 from .run import Call, Policies
 from .wire import MAX_EVENT_BYTES, check_max_bytes
 from .wire.blocks import READERS, Reader, Session, open_session
 
+if TYPE_CHECKING:
+    from .demo import EmbeddedServer
+
 __version__ = "0.1.0"
-__all__ = ["KEY_VARIABLE", "SERVERS", "Chat", "Mistral"]
+__all__ = ["KEY_VARIABLE", "SERVERS", "SERVER_URL_VARIABLE", "Chat", "ClientOptions", "Mistral"]
 
 T = TypeVar("T")
 
@@ -44,6 +56,7 @@ SERVERS = {
 
 _PATH = "/v1/chat/completions"
 KEY_VARIABLE = "MISTRAL_API_KEY"
+SERVER_URL_VARIABLE = "MISTRAL_SERVER_URL"
 _PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _HEADERS = {
     "Accept": "text/event-stream",
@@ -51,6 +64,22 @@ _HEADERS = {
     "Content-Type": "application/json",
     "User-Agent": f"rxmistral/{__version__} (Python {_PYTHON})",
 }
+
+
+class ClientOptions(TypedDict, total=False):
+    """The arguments of `Mistral` that choose no server."""
+
+    api_key: str | Callable[[], str | None] | None
+    timeout_ms: float | None
+    timeouts: Timeouts | None
+    retry: Retry | RetryConfig | None
+    resume: Resume | None
+    limit: Limit | None
+    retry_config: Retry | RetryConfig | None
+    session: Session | None
+    accept_clean_end: bool
+    max_event_bytes: int
+    reader: Reader | None
 
 
 class Mistral:
@@ -71,6 +100,7 @@ class Mistral:
         server: "global", "eu" or "us".
         server_url: Any server that speaks the same; goes before `server`. The path
             `/v1/chat/completions` is added to it. On this machine it needs no key.
+            If neither is given: the environment variable MISTRAL_SERVER_URL, else "global".
         timeout_ms: How long the server may be silent, before anything useful comes and
             after, in milliseconds: `first` and `gap` of the timeouts.
         timeouts: How long to wait for what; by default 10 s for a connection, 60 s for
@@ -93,6 +123,9 @@ class Mistral:
             but on Windows "thread".
     """
 
+    _embedded: EmbeddedServer | None = None
+
+    @hinted("Mistral", CLIENT_ARGUMENTS)
     def __init__(
         self,
         api_key: str | Callable[[], str | None] | None = None,
@@ -134,6 +167,44 @@ class Mistral:
         self._reader: Reader | None = reader
         self.chat = Chat(self)
 
+    @classmethod
+    @hinted("Mistral.demo", DEMO_ARGUMENTS)
+    def demo(cls, **options: Unpack[ClientOptions]) -> Self:
+        """Returns a client of a demo server in this process; no key and no network needed.
+
+        The demo server streams a short text about itself, at the pace of a model. It has
+        answers of its own to "Count to five.", "Count forever.", "Say hello.", "Fail." and
+        "Give me a recipe for crêpes."; `python -m rxmistral --serve` runs it alone.
+
+        Leaving the `with` block of the client closes the server, and so cuts the answers
+        that it still sends. Without a block the server is closed with the last reference
+        to the client and to its streams, or when the interpreter exits.
+
+        Args:
+            **options: Any other argument of `Mistral`.
+
+        >>> with Mistral.demo() as client:
+        ...     answer = client.chat.stream(
+        ...         model="any", messages=[{"role": "user", "content": "Say hello."}]
+        ...     )
+        ...     [event.data.choices[0].delta.content for event in answer]
+        ['', 'Hel', 'lo', '']
+        """
+        # By name: a program that uses no demo server does not load it.
+        embedded: EmbeddedServer = import_module(".demo", __package__).EmbeddedServer()
+        options.setdefault("api_key", "demo")  # one in the environment stays there
+        client = cls(server_url=embedded.url, **options)
+        client._embedded = embedded
+        return client
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(server_url={_without_login(self._server_url)!r})"
+
+    if not TYPE_CHECKING:  # for type checkers, no other attribute exists
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise_missing(self, "Mistral", name, CLIENT_ATTRIBUTES)
+
     def __enter__(self) -> Self:
         return self
 
@@ -145,6 +216,8 @@ class Mistral:
     ) -> None:
         if self._own_session:
             self._session.close()
+        if self._embedded is not None:
+            self._embedded.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -178,6 +251,14 @@ class Chat:
     def __init__(self, client: Mistral) -> None:
         self._client = client
 
+    def __repr__(self) -> str:
+        return f"<Chat of {self._client!r}>"
+
+    if not TYPE_CHECKING:  # for type checkers, no other attribute exists
+
+        def __getattr__(self, name: str) -> NoReturn:
+            raise_missing(self, "chat", name, CHAT_ATTRIBUTES)
+
     def stream(
         self,
         *,
@@ -209,7 +290,8 @@ class Chat:
             retries: The official SDK's word for `retry`.
             http_headers: Headers to add or to replace.
             extra_body: Fields of the request that this version does not know.
-            **arguments: Everything else that may be asked; see `ChatArguments`.
+            **arguments: The other fields of the request, such as `temperature`,
+                `max_tokens` and `tools`; help(rxmistral.ChatArguments) describes each.
 
         Raises:
             TypeError, ValueError: An argument cannot be sent as it is; or there is no
@@ -272,6 +354,7 @@ class Chat:
             max_event_bytes=client._max_event_bytes,
             reader=client._reader,
             policies=policies,
+            embedded=client._embedded,
         )
 
     def _policies(
@@ -297,10 +380,20 @@ class Chat:
 
 
 def _server(name: str | None) -> str:
+    url = os.environ.get(SERVER_URL_VARIABLE, "").strip()
+    if url and not name:
+        return _base_url_of_environment(url)
     try:
         return SERVERS[name or "global"]
     except KeyError:
         raise ValueError(f"server must be one of {', '.join(SERVERS)}, got {name!r}") from None
+
+
+def _base_url_of_environment(url: str) -> str:
+    try:
+        return _base_url(url)
+    except ValueError as error:
+        raise ValueError(f"{SERVER_URL_VARIABLE} in the environment: {error}") from None
 
 
 def _base_url(url: object) -> str:
@@ -312,6 +405,11 @@ def _base_url(url: object) -> str:
     if parts.query or parts.fragment:
         raise ValueError(f"server_url takes no query and no fragment, got {url!r}")
     return url.rstrip("/")
+
+
+def _without_login(url: str) -> str:
+    """The URL without a user's name and password."""
+    return re.sub(r"(?<=://)[^/]*@", "***@", url)
 
 
 def _on_this_machine(url: str) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+from weakref import finalize
 
 from .testing import ReceivedRequest, Script, ScriptedServer, steps
 
-__all__ = ["demo_server"]
+__all__ = ["EmbeddedServer", "demo_server"]
 
 _SECONDS_A_TOKEN = 0.02
 _THOUGHT = """\
@@ -21,22 +23,80 @@ As for the sky: air scatters short waves of light far more than long ones, so bl
 you from every direction, and at sunset, when the light has the longest way, red is what is \
 left.
 
-Set MISTRAL_API_KEY, and a model answers instead of me.
+Set MISTRAL_API_KEY, and a model answers the command and Mistral() instead of me.
 """
+_COUNTED = ["One,", " two,", " three,", " four,", " five."]
+_RECIPE = """\
+{"title": "Crê|pes", "ingredients": [{"name": "flour", "grams": 250}|, {"name": "milk", |\
+"grams": 500}], "vegan": false}\
+"""
+_ANSWERS: dict[str, list[steps.Step | str]] = {
+    "Count to five.": [*_COUNTED],
+    "Count forever.": ["one, ", "two, ", "three, ", steps.hang()],
+    "Say hello.": ["Hel", "lo"],
+    "Fail.": ["One, two, th", steps.drop()],
+    "Give me a recipe for crêpes.": [*_RECIPE.split("|")],
+}
+_PATH = "/v1/chat/completions"
 
 
-def demo_server() -> ScriptedServer:
-    """A server that gives every prompt the same answer, at the pace of a model."""
-    return ScriptedServer(_answer, model="demo")
+def demo_server(port: int = 0) -> ScriptedServer:
+    """A server that streams one answer to any prompt, and its own to a few, at the pace of a model.
+
+    Args:
+        port: The TCP port to listen on, on 127.0.0.1; 0 picks a free one.
+    """
+    return ScriptedServer(_answer, model="demo", port=port)
+
+
+class EmbeddedServer:
+    """A demo server that is closed when nothing refers to this object, or at the exit."""
+
+    def __init__(self) -> None:
+        self._server = demo_server().start()
+        self._process = os.getpid()
+        self.url = self._server.url
+        finalize(self, _abandon, self._server, self._process)
+
+    def close(self) -> None:
+        """Closes the server and waits for its threads; may be called again."""
+        if os.getpid() == self._process:  # a forked child must not close its parent's
+            self._server.close()
+
+
+def _abandon(server: ScriptedServer, process: int) -> None:
+    if os.getpid() == process:
+        server.begin_to_close()
 
 
 def _answer(request: ReceivedRequest) -> Script:
-    tokens = [*map(steps.thinking, _words(_THOUGHT)), *map(steps.text, _words(_ANSWER))]
-    script: list[steps.Step] = [steps.role()]
+    if (request.method, request.path) != ("POST", _PATH):
+        return _refused(404, f"the demo server answers POST {_PATH} and nothing else")
+    try:
+        messages = request.json["messages"]
+    except (KeyError, ValueError):
+        return _refused(422, "the body is not a JSON object with messages")
+    match messages:
+        case [*_, {"role": "assistant", "prefix": True, "content": "One, two, th"}]:
+            tokens: list[steps.Step | str] = ["ree, four, five."]
+        case [*_, {"content": str(prompt)}] if prompt in _ANSWERS:
+            tokens = _ANSWERS[prompt]
+        case _:
+            tokens = [*map(steps.thinking, _words(_THOUGHT)), *_words(_ANSWER)]
+    return _paced(tokens, len(request.body) // 4)
+
+
+def _refused(code: int, detail: str) -> Script:
+    return [steps.status(code, body={"detail": detail})]
+
+
+def _paced(tokens: list[steps.Step | str], prompt_tokens: int) -> Script:
+    script: list[steps.Step | str] = [steps.role()]
     for token in tokens:
         script += (steps.wait(_SECONDS_A_TOKEN), token)
-    usage = (len(request.body) // 4, len(tokens))
-    return [*script, steps.finish(usage=usage), steps.done()]
+    if isinstance(tokens[-1], str):  # otherwise it ends in another way
+        script += (steps.finish(usage=(prompt_tokens, len(tokens))), steps.done())
+    return script
 
 
 def _words(text: str) -> list[str]:

@@ -60,7 +60,7 @@ class Policies:
     limit: Limit | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)  # its headers may contain a key
 class Call:
     """What is asked of whom, and how."""
 
@@ -75,6 +75,7 @@ class Call:
     max_event_bytes: int
     reader: Reader | None
     policies: Policies
+    embedded: object = None  # the demo server, which lives as long as this may be sent
 
 
 class Run(abc.DisposableBase):

@@ -332,6 +332,13 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         self._room = Condition(lock)
         self._paused: set[Pausable] = set()  # sources, until there is room
 
+    def __str__(self) -> str:
+        history = self.history
+        state = "running" if self._source is None else "not begun"
+        if history.ended:
+            state = "ended" if history.error is None else type(history.error).__name__
+        return f"{history.last} items, {self._watching} viewers, {state}"
+
     # --- who comes and goes ---
 
     def join(

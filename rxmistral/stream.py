@@ -89,6 +89,10 @@ class Stream(Observable[T_out]):
         # The observable's own subscribe() would put a second observer beside the Stream's.
         return Stream(observable._subscribe_core)
 
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        return f"<{name}>" if self._answer is None else f"<{name} of {self._answer!r}>"
+
     # --- composition: a Stream stays a Stream ---
 
     @overload  # type: ignore[override]  # see the implementation
@@ -463,6 +467,9 @@ class SharedStream(Stream[T]):
     def _live_here(self) -> WeakSet[abc.DisposableBase] | None:
         return self._live if self._opener == _here() else None
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._shared_run}>"
+
     def stop(self) -> None:
         """Cancel the run for all; from any thread, and never blocks.
 
@@ -533,7 +540,7 @@ class SharedStream(Stream[T]):
             self._track(viewer, live)
             return viewer
 
-        return Stream(subscribe)
+        return _piped_from(self, Stream(subscribe))
 
 
 def _giving_streams(method: Callable[..., Any]) -> Callable[..., Any]:

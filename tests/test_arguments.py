@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from decimal import Decimal
 from types import MappingProxyType
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import rxmistral
 from rxmistral.arguments import ChatArguments, encode_body
 from rxmistral.models import (
     AssistantMessage,
@@ -78,6 +80,13 @@ def test_the_body_is_compact_and_in_utf_8() -> None:
 
 def test_every_field_of_the_endpoint_can_be_given() -> None:
     assert set(ChatArguments.__annotations__) == NULLABLE | NOT_NULLABLE
+
+
+def test_every_field_is_described_in_one_entry() -> None:
+    described = re.findall(r"^ {8}(\w+): \S", ChatArguments.__doc__ or "", re.M)
+    assert described == list(ChatArguments.__annotations__)
+    assert rxmistral.ChatArguments is ChatArguments
+    assert "help(rxmistral.ChatArguments)" in (rxmistral.Chat.stream.__doc__ or "")
 
 
 @pytest.mark.parametrize("name", sorted(NULLABLE))
@@ -269,7 +278,15 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"stream": False}, ValueError, "only streams"),
     ({"seed": 1}, TypeError, "random_seed"),
     ({"max_completion_tokens": 1}, TypeError, "max_tokens"),
-    ({"stream_options": {}}, TypeError, "unexpected keyword argument 'stream_options'"),
+    ({"stream_options": {}}, TypeError, "'stream_options'; Mistral sends the usage without it"),
+    ({"timeout": 30}, TypeError, "timeout_ms, or timeouts=Timeouts"),
+    ({"max_retries": 2}, TypeError, "retry=Retry"),
+    ({"extra_headers": {}}, TypeError, "http_headers"),
+    ({"base_url": "http://x"}, TypeError, "server_url"),
+    ({"functions": []}, TypeError, "Mistral's word for it is tools"),
+    ({"function_call": "auto"}, TypeError, "Mistral's word for it is tool_choice"),
+    ({"response_model": int}, TypeError, "response_format"),
+    ({"prompt": "Hi"}, TypeError, "messages="),
     ({"brand_new": 1}, TypeError, "extra_body"),
     ({"model": None}, TypeError, "model must be a str"),
     ({"model": ""}, ValueError, "model must be"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from typing import Any
@@ -19,7 +20,7 @@ COMMAND = [sys.executable, "-m", "rxmistral"]
 
 
 def environment(**more: str) -> dict[str, str]:
-    return {**{k: v for k, v in os.environ.items() if k != "MISTRAL_API_KEY"}, **more}
+    return {**{k: v for k, v in os.environ.items() if not k.startswith("MISTRAL_")}, **more}
 
 
 def run(*arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
@@ -97,7 +98,11 @@ def test_without_a_key_the_demo_server_answers_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ((), "usage:"),
+        ((), "the following arguments are required: prompt"),
+        (("Hi", "--serve"), "--serve: not allowed with a prompt"),
+        (("--serve", "65536"), "PORT must be a number from 0 to 65535, got '65536'"),
+        (("--serve", "-1"), "--serve"),
+        (("--serve", "http"), "PORT must be a number"),
         (("Hi", "--temperature", "hot"), "invalid float"),
         (("Hi", "--temperature", "nan", "--server-url", "http://localhost:9"), "finite"),
         (("", "--server-url", "http://localhost:9"), "prompt is empty"),
@@ -177,6 +182,45 @@ def test_a_reader_that_has_enough_ends_it_quietly() -> None:
         assert process.wait(timeout=10) == 0
         process.stderr.close()
         server.requests[0].wait_closed()
+
+
+def test_environment_chooses_the_server_of_the_command() -> None:
+    with ScriptedServer(HELLO) as server:
+        done = run("Hi", MISTRAL_SERVER_URL=server.url)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "Hello 😀\n", "")
+    assert "Authorization" not in server.requests[0].headers
+
+
+@pytest.mark.parametrize("port", [(), ("0",), ("given",)])
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no signals to send to a process")
+def test_serve_runs_the_demo_server_until_a_signal(
+    port: tuple[str, ...], ending: signal.Signals
+) -> None:
+    if port == ("given",):
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = (str(free.getsockname()[1]),)
+    with subprocess.Popen(
+        [*COMMAND, "--serve", *port],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        url = process.stdout.readline().decode().strip()
+        assert url.startswith("http://127.0.0.1:")
+        assert port in ((), ("0",)) or url.endswith(":" + port[0])
+        assert run("Say hello.", MISTRAL_SERVER_URL=url).stdout == "Hello\n"
+        process.send_signal(ending)
+        assert process.communicate(timeout=10) == (b"", b"")
+        assert process.returncode == 0
+
+
+def test_serve_refuses_a_port_in_use_in_one_line() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = run("--serve", str(port))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"rxmistral: cannot serve on port {port}: ")
+    assert len(done.stderr.splitlines()) == 1
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")

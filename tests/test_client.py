@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import copy
+import inspect
 import warnings
 from typing import Any
 
@@ -19,7 +21,8 @@ CALL: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "
 
 @pytest.fixture(autouse=True)
 def _no_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("MISTRAL_API_KEY", raising=False)
+    for name in ("MISTRAL_API_KEY", "MISTRAL_SERVER_URL"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def ask(client: Mistral, **more: Any) -> EventStream:
@@ -146,6 +149,49 @@ def test_the_three_servers_of_mistral(name: str, url: str) -> None:
     Mistral("k", server=name)
 
 
+def test_environment_chooses_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedServer(HELLO) as server:
+        monkeypatch.setenv("MISTRAL_SERVER_URL", f" {server.url}/ ")
+        with Mistral() as client:
+            assert list(ask(client).pipe(text())) == ["Hel", "lo"]
+
+
+@pytest.mark.parametrize("given", ["client", "call", "server"])
+def test_arguments_win_over_the_environment(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISTRAL_SERVER_URL", "http://127.0.0.1:9")
+    with ScriptedServer(HELLO) as server:
+        monkeypatch.setitem(SERVERS, "eu", server.url)
+        client = {
+            "client": lambda: Mistral("k", server_url=server.url),
+            "call": lambda: Mistral("k"),
+            "server": lambda: Mistral("k", server="eu"),
+        }[given]()
+        ask(client, **({"server_url": server.url} if given == "call" else {})).run()
+
+
+@pytest.mark.parametrize("value", ["", " "])
+def test_empty_server_in_the_environment_is_none(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_SERVER_URL", value)
+    assert "https://api.mistral.ai" in repr(Mistral("k"))
+
+
+@pytest.mark.parametrize("value", ["nowhere", "ftp://x", "http://x/?a=1"])
+def test_wrong_server_in_the_environment_is_named(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MISTRAL_SERVER_URL", value)
+    with pytest.raises(ValueError, match="MISTRAL_SERVER_URL in the environment: server_url"):
+        Mistral("k")
+
+
+def test_remote_server_in_the_environment_needs_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MISTRAL_SERVER_URL", "https://example.org")
+    with pytest.raises(ValueError, match="MISTRAL_API_KEY"):
+        ask(Mistral())
+
+
 def test_calls_one_after_another_use_one_connection() -> None:
     with ScriptedServer(*[HELLO] * 5) as server, Mistral(server_url=server.url) as client:
         for _ in range(5):
@@ -239,6 +285,98 @@ def test_a_call_that_cannot_be_sent_is_refused_before_any_request(
         with pytest.raises(kind, match=told):
             client.chat.stream_async(**CALL, **given)
         assert not server.requests
+
+
+HINTS: list[tuple[dict[str, Any], str]] = [
+    ({"base_url": "http://x"}, "server_url"),
+    ({"timeout": 30}, "timeout_ms"),
+    ({"max_retries": 3}, "Retry(attempts"),
+    ({"organization": "o"}, "leave it out"),
+    ({"default_headers": {}}, "http_headers"),
+    ({"client": None}, "session"),
+    ({"async_client": None}, "session"),
+    ({"api_key": "k", "url_params": {}, "debug_logger": None}, "server_url"),
+]
+
+
+@pytest.mark.parametrize(("given", "told"), HINTS)
+@pytest.mark.parametrize("make", [Mistral, Mistral.demo])
+def test_arguments_of_other_clients_are_refused_with_a_hint(
+    make: Any, given: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(TypeError, match="got an unexpected keyword argument") as caught:
+        make(**given)
+    assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("given", ["server", "server_url"])
+def test_demo_takes_no_server(given: str) -> None:
+    with pytest.raises(TypeError, match="starts its own server"):
+        Mistral.demo(**{given: "eu"})
+
+
+def test_an_unknown_argument_is_refused_as_any_function_does() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'no_such'"):
+        Mistral(no_such=1)
+
+
+def test_hints_leave_the_signature_as_it_is() -> None:
+    assert list(inspect.signature(Mistral).parameters)[:3] == ["api_key", "server", "server_url"]
+    assert "starts" not in str(inspect.signature(Mistral.demo))
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("complete", "pipe(to_response()).run() returns the whole response"),
+        ("complete_async", "await chat.stream(...).pipe(to_response())"),
+        ("parse", "parsed(T)"),
+        ("parse_async", "await chat.stream(..., response_format=T).pipe(text(), parsed(T))"),
+        ("parse_stream", "partials(T)"),
+        ("completions", "chat.stream(model=..., messages=[...])"),
+        ("create", "chat.stream(model=..., messages=[...])"),
+    ],
+)
+def test_methods_of_other_chats_are_missing_with_a_hint(name: str, told: str) -> None:
+    chat = Mistral("k").chat
+    assert not hasattr(chat, name)
+    with pytest.raises(AttributeError, match=f"^chat.{name} is not here: ") as caught:
+        getattr(chat, name)
+    assert told in str(caught.value)
+    assert (caught.value.name, caught.value.obj) == (name, chat)
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("embeddings", "mistralai"),
+        ("models", "mistralai"),
+        ("completions", "client.chat.stream(model"),
+        ("close", "with Mistral"),
+    ],
+)
+def test_attributes_of_other_clients_are_missing_with_a_hint(name: str, told: str) -> None:
+    client = Mistral("k")
+    assert not hasattr(client, name)
+    with pytest.raises(AttributeError, match=f"^Mistral.{name} is not here: ") as caught:
+        getattr(client, name)
+    assert told in str(caught.value)
+
+
+def test_other_attributes_are_missing_as_anywhere() -> None:
+    client = Mistral("k")
+    for one in (client, client.chat):
+        with pytest.raises(AttributeError, match="object has no attribute 'no_such'"):
+            one.no_such  # noqa: B018
+        assert "complete" not in dir(one)
+
+
+def test_a_client_can_be_copied_and_inspected() -> None:
+    client = Mistral("k")
+    assert copy.copy(client)._server_url == client._server_url
+    assert isinstance(copy.copy(client.chat), type(client.chat))
+    inspect.getmembers(client)
+    assert not inspect.isawaitable(client)
 
 
 def test_a_generator_of_messages_is_read_once_for_every_request() -> None:

@@ -20,10 +20,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 FLOORS = [
     {
         "checks",
+        "hints",
         "errors",
         "backpressure",
         "iteration",
         "stream",
+        "subscriber",
+        "inputs",
         "tally",
         "delivery",
         "sharing",
@@ -128,7 +131,7 @@ def test_importing_it_loads_nothing_that_the_first_request_does_not_need() -> No
         [sys.executable, "-c", code], check=True, timeout=30, capture_output=True, text=True
     ).stdout.split()
     operators = {name.split(".")[2] for name in loaded if name.startswith("rxmistral.operators.")}
-    needed = {"decoding", "ending", "outcomes", "parts", "shortcut", "totals"}
+    needed = {"decoding", "ending", "inputs", "outcomes", "parts", "shortcut", "totals"}
     of_totals = {"tools", "json_growing", "json_shapes"}
     assert operators == needed | of_totals
     rooms = {name.split(".")[1] for name in loaded}

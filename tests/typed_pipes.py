@@ -80,3 +80,11 @@ tokens.pipe(until_finished())  # type: ignore[arg-type]
 stream.pipe(events(), lines())  # type: ignore[misc, arg-type]
 Mistral("key").chat.stream(model="m", messages=[], temperature="hot")  # type: ignore[arg-type]
 Mistral("key").chat.stream(model="m", messages=[], seed=1)  # type: ignore[call-arg]
+
+demo: Mistral = Mistral.demo(timeout_ms=5000, limit=None)
+Mistral.demo(server="eu")  # type: ignore[call-arg]
+Mistral(base_url="http://localhost")  # type: ignore[call-arg]
+demo.chat.stream(model="m", messages=[], seed=1)  # type: ignore[call-arg]
+# Hints must not make every name an attribute.
+demo.chat.complete  # type: ignore[attr-defined]  # noqa: B018
+demo.embeddings  # type: ignore[attr-defined]  # noqa: B018

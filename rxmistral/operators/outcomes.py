@@ -96,6 +96,19 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
     tokens_per_second: float | None
     longest_gap: float | None
 
+    def __repr__(self) -> str:
+        """What is in the response is shortened to the beginning of its text."""
+        told = [f"status={self.status!r}", f"finish_reason={self.finish_reason!r}"]
+        if self.error is not None:
+            told.append(f"error={self.error!r:.100}")
+        told += [
+            f"content={choice.message and choice.message.content!r:.100}"
+            for choice in self.response.choices[:1]
+        ]
+        if self.usage is not None:
+            told.append(f"tokens={self.usage.total_tokens}")
+        return f"<Outcome {', '.join(told)}, requests={self.requests}>"
+
 
 class Progress(Protocol):
     """When what came; moments are those of `time.monotonic()`."""

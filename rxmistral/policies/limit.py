@@ -95,7 +95,7 @@ class Limit:
             check_whole("per_minute", per_minute)
         if concurrent is None and per_minute is None:
             raise ValueError("a Limit limits something: give concurrent or per_minute")
-        self._free = concurrent
+        self._concurrent = self._free = concurrent
         self._per_minute = per_minute
         self._now = now
         self._lock = Lock()
@@ -103,6 +103,17 @@ class Limit:
         self._queue: deque[Waiter] = deque()  # for the leave to send
         self._sent: deque[float] = deque(maxlen=per_minute)
         self._closed_until = 0.0
+
+    def __repr__(self) -> str:
+        limits = []
+        if self._concurrent is not None and self._free is not None:
+            used = self._concurrent - self._free
+            limits.append(
+                f"concurrent={self._concurrent} ({used} in use, {len(self._waiting)} waiting)"
+            )
+        if self._per_minute is not None:
+            limits.append(f"per_minute={self._per_minute} ({len(self._queue)} waiting)")
+        return f"<Limit {', '.join(limits)}>"
 
     def enter(self, waiter: Waiter) -> None:
         """Wait for a slot."""

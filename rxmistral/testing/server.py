@@ -43,6 +43,7 @@ class ScriptedServer:
             `length`: as it is, after a `Content-Length`. A body the script never ends (`drop`, `abort`, `hang`) promises
             one byte more than there is.
         model: the `model` of the chunks.
+        port: the TCP port to listen on, on 127.0.0.1; 0 picks a free one.
 
     Every ending of the connection that the server makes orderly (framing `close`, `drop`, a `Connection: close` of
     either side) closes the server's side and then waits for the peer to close its own: `open_connections` counts a
@@ -55,6 +56,7 @@ class ScriptedServer:
         tls: ssl.SSLContext | None = None,
         framing: Framing = "chunked",
         model: str = "scripted",
+        port: int = 0,
     ) -> None:
         self._framing: Framing = framing
         self._model = model
@@ -72,6 +74,7 @@ class ScriptedServer:
         self._open = 0
         self._failures: list[BaseException] = []
         self._bell: Bell | None = None
+        self._wanted_port = port
         self._port: int | None = None
         self._acceptor: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
@@ -82,12 +85,16 @@ class ScriptedServer:
     # Life.
 
     def start(self) -> Self:
-        """Listen on a free port. A server is started once."""
+        """Listen. A server is started once.
+
+        Raises:
+            OSError: The port is in use.
+        """
         if self._bell is not None:
             raise RuntimeError("this server was started before; make another one")
-        self._bell = Bell()
-        listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        listener = socket.create_server(("127.0.0.1", self._wanted_port), backlog=_BACKLOG)
         listener.setblocking(False)
+        self._bell = Bell()
         self._port = listener.getsockname()[1]
         self._acceptor = self._spawn(self._accept, listener, self._bell)
         return self
@@ -96,17 +103,13 @@ class ScriptedServer:
         """Close every connection, whatever its script is doing, and wait for the threads. May be called again."""
         if self._bell is None or self._acceptor is None:
             return
-        self._bell.ring()
+        self.begin_to_close()
         self._acceptor.join()
-        deadline = time.monotonic() + _JOIN_SECONDS
-        for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
-        if any(thread.is_alive() for thread in self._threads):
-            self._fail(
-                AssertionError("a script function was still running when the server was closed")
-            )
-        else:  # otherwise the bell stays, for the thread that has yet to look at it
-            self._bell.close()
+
+    def begin_to_close(self) -> None:
+        """Close without waiting. It takes no lock, so a finalizer may call it, on whatever thread that runs."""
+        if self._bell is not None:
+            self._bell.ring()
 
     def check(self) -> None:
         """Raise what went wrong: what a script function raised, or AssertionError for a request without a script.
@@ -202,8 +205,22 @@ class ScriptedServer:
                     continue
                 except OSError as error:  # no descriptors left
                     self._fail(error)
-                    return
+                    ready.unregister(listener)
+                    listener.close()
+                    continue
                 self._welcome(accepted, bell)
+        self._wait_for_connections(bell)
+
+    def _wait_for_connections(self, bell: Bell) -> None:
+        deadline = time.monotonic() + _JOIN_SECONDS
+        for thread in self._threads:
+            thread.join(max(0.0, deadline - time.monotonic()))
+        if any(thread.is_alive() for thread in self._threads):
+            self._fail(
+                AssertionError("a script function was still running when the server was closed")
+            )
+        else:  # otherwise the bell stays, for the thread that has yet to look at it
+            bell.close()
 
     def _welcome(self, accepted: socket.socket, bell: Bell) -> None:
         with self._changed:

@@ -11,6 +11,8 @@ import os
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 import threading
 import time
 import zlib
@@ -1008,3 +1010,50 @@ def test_twenty_thousand_frames_are_sent_quickly(plain: Transport) -> None:
 def test_tls_takes_a_context_and_nothing_else() -> None:
     with pytest.raises(TypeError, match="must be an ssl"):
         ScriptedServer(tls=True)  # type: ignore[arg-type]
+
+
+NO_DESCRIPTORS = """
+import os, resource, socket
+from rxmistral.testing import ScriptedServer, steps
+
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+server = ScriptedServer([steps.role(), steps.hang()]).start()
+first, second = (socket.socket() for _ in range(2))
+first.connect(("127.0.0.1", server.port))
+first.sendall(b"POST / HTTP/1.1\\r\\nContent-Length: 0\\r\\n\\r\\n")
+server.wait_for_requests(1)
+held = []
+try:
+    while True:
+        held.append(os.open(os.devnull, os.O_RDONLY))
+except OSError:
+    second.connect(("127.0.0.1", server.port))
+while True:
+    try:
+        server.check()
+    except OSError:
+        break
+for descriptor in held:
+    os.close(descriptor)
+assert server.open_connections == 1  # those that it has go on
+server.close()
+assert server.open_connections == 0
+first.close()
+second.close()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit that could be set")
+def test_server_closes_after_descriptors_ran_out() -> None:
+    program = [sys.executable, "-X", "dev", "-c", NO_DESCRIPTORS]  # it tells what is not closed
+    done = subprocess.run(program, capture_output=True, timeout=60)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_server_listens_on_the_port_that_it_is_given() -> None:
+    with ScriptedServer() as first:
+        port = first.port
+        with pytest.raises(OSError, match="in use"):
+            ScriptedServer(port=port).start()
+    with ScriptedServer(port=port) as second:
+        assert second.port == port
