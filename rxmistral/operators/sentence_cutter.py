@@ -10,10 +10,10 @@ knows whole texts (`sentence_segmenters`) is therefore asked about the text so f
   when the word after it has ended;
 - with a view of the text that does not mislead it: a bounded number of characters, no
   emoji, no half of a pair of quotation marks;
-- not at all about what is no prose: a newline ends a unit, a fenced code block is one,
-  and so is the row of a table;
-- nor where a stop stands in something that goes on: a list mark, a code span, brackets,
-  a title, speech before the one who says it.
+- not at all about text that is not prose: a newline ends a unit, a fenced code block is
+  one, and so are the row of a table and a displayed formula;
+- nor where a stop stands in something that goes on: a list mark, a code span, a formula,
+  brackets, a title, speech before the one who says it.
 
 The reading is written as one plan, a generator that stops wherever it needs a character
 which has not come, and says which one that is; text without it is put aside after a
@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 from .sentence_segmenters import SentenceSegmenter
@@ -39,6 +40,7 @@ __all__ = ["SentenceCutter"]
 
 _WINDOW = 400  # characters before a stop that are looked at
 _LONG_RUN = 40  # characters after which a run of stops or a word is long enough to judge
+_LONG_FORMULA = 200  # characters after a stop in which its formula has to end
 
 _STOPS = ".!?…։؝؞؟۔܀܁܂।॥၊။።፧፨᙮᠃᠉។៕‼‽⁇⁈⁉⸮。．！？｡﹒﹖﹗"
 _NEED_SPACE = ".!?…"  # stops that end nothing without white space after them
@@ -54,8 +56,6 @@ _VISIBLE = re.compile(r"\S")
 _VISIBLE_OR_NEWLINE = re.compile(r"[\S\n]")
 _NO_INDENT = re.compile(r"[^ \t]")
 _NO_BLANK = re.compile(r"[^ \t\r]")
-_STOP_OR_NEWLINE = re.compile(f"[\n{_STOPS}]")
-_AFTER_STOP = re.compile(f"[^{_STOPS}{_CLOSERS}]")
 _AFTER_EMOJI = re.compile(f"[^{_EMOJI}]")
 _AFTER_MARK = {mark: re.compile(f"[^{mark}]") for mark in "`~"}
 # An info string after backticks has none itself: ```this``` is code within a line.
@@ -63,6 +63,7 @@ _END_OF_INFO = {"`": re.compile("[\n`]"), "~": _NEWLINE}
 
 # How far it looks before it asks once more.
 _WORD = re.compile(rf"(?:[«»“„\"—–]\s)?+[^\w\s{_STOPS}]{{0,8}}+\w{{0,{_LONG_RUN}}}+(?s:.)")
+_PAIR = re.compile(r"(?s:..)")
 _OPENING = re.compile(rf"(?:[—–]\s)?+[^\w\s{_STOPS}]{{0,8}}+(?s:.)")
 
 # Letters and marks.
@@ -107,6 +108,29 @@ _DECIMAL = re.compile(r"\d．\d")
 _BETWEEN_CJK = re.compile(f"[{_CJK}](?!…+[^{_STOPS}])[{_STOPS}{_CLOSERS}]+[{_CJK}]")
 _QUOTED_ON = re.compile("[」』）][とってのはがをもでになか]")  # "...", he said, in Japanese
 
+# Formulas: $x$ as pandoc reads it (tex_math_dollars), which is neither $5 and $6 nor $HOME.
+_FORMULA = re.compile(
+    r"\$\$.*?\$\$|\\\(.*?\\\)|\\\[.*?\\\]|(?<!\\)\$(?=[^\s$])[^$\n]*(?<=[^\s\\])\$(?!\d)", re.DOTALL
+)
+_OPENS_FORMULA = re.compile(r"\$\$(?=[^$])|\\[(\[]|(?<!\\)\$(?=[^\s$.,;:!?)])")
+_PRICE_OR_NAME = re.compile(
+    r"\$(?:\d[\d.,]*(?:[kKMBm]|bn)?(?![\w\\^{])|[A-Za-z_]{2})(?!.*[\\^{=+<>])", re.DOTALL
+)
+
+
+def _formula_end(mark: str, closing: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """How far to look for the end of a formula, and what it is."""
+    return re.compile(rf"(?:(?!{mark})[^\n]){{0,{_LONG_FORMULA}}}+(?s:..)"), re.compile(closing)
+
+
+_FORMULA_ENDS = {
+    "$": _formula_end(r"\$", r"(?<=[^\s\\])\$(?!\d)"),
+    "$$": _formula_end(r"\$\$", r"\$\$"),
+    r"\(": _formula_end(r"\\\)", r"\\\)"),
+    r"\[": _formula_end(r"\\\]", r"\\\]"),
+}
+_DISPLAY = {"$$": re.compile(r"[$\n]"), r"\[": re.compile(r"[\]\n]")}
+
 # “Where?” Elena asked. Most languages turn that round, and write a small letter.
 _NAME = (
     r"(?!(?:The|He|She|It|They|We|You|This|That|There|Then|When|But|And|So|No|His|Her|My"
@@ -123,6 +147,12 @@ _MAY_BE_TAG = re.compile(rf"(?:[{_CJK}]{{1,8}}+|(?:{_NAME}){{0,3}}+[\w.'’-]{{0
 Reading: TypeAlias = Generator[re.Pattern[str], None, Any]
 
 
+@cache
+def _searches(stops: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """For a stop or a newline, and for the end of a run of stops."""
+    return re.compile(f"[\n{stops}]"), re.compile(f"[^{stops}{_CLOSERS}]")
+
+
 class SentenceCutter:
     """Cuts the text of one answer into sentences; knows no Rx, no time and no thread.
 
@@ -133,6 +163,9 @@ class SentenceCutter:
 
     def __init__(self, segmenter: SentenceSegmenter, max_chars: int | None = None) -> None:
         self._segmenter = segmenter
+        self._more_stops: str = getattr(segmenter, "stops", "")
+        self._stops = _STOPS + self._more_stops
+        self._stop_or_newline, self._after_stop = _searches(self._stops)
         self._limit = max_chars
         self._ready: list[str] = []
         self._held: list[str] = []
@@ -274,7 +307,8 @@ class SentenceCutter:
         if first == "|":  # the row of a table
             yield from self._until(_NEWLINE, forget=True)
         elif first not in _AFTER_MARK or not (yield from self._fence(first)):
-            self._at = begun
+            if not (yield from self._display(first)):
+                self._at = begun
             yield from self._prose()
         return (yield from self._newline())
 
@@ -310,6 +344,34 @@ class SentenceCutter:
             return False
         return (yield from self._until(_NO_BLANK)) in ("\n", "")
 
+    def _display(self, first: str) -> Reading:
+        """A formula that begins a line, to its end or to a blank line; False if it is none."""
+        if first not in ("$", "\\"):
+            return False
+        yield from self._upto(_PAIR)
+        mark = self._text[self._at : self._at + 2]
+        if mark not in _DISPLAY:
+            return False
+        self._at += 2
+        while found := (yield from self._until(_DISPLAY[mark], forget=True)):
+            if found == "\n":
+                if (yield from self._is_before_blank_line()):
+                    break
+            elif self._text[self._at - 1] == mark[0]:
+                self._at += 1
+                break
+            else:
+                self._at += 1
+        return True
+
+    def _is_before_blank_line(self) -> Reading:
+        line_end = self._at
+        self._at += 1
+        if (yield from self._until(_NO_BLANK)) not in ("\n", ""):
+            return False
+        self._at = line_end
+        return True
+
     def _width(self, mark: str) -> Reading:
         begun = self._at
         yield from self._until(_AFTER_MARK[mark])
@@ -318,16 +380,16 @@ class SentenceCutter:
     # --- the plan: prose ---
 
     def _prose(self) -> Reading:
-        while (yield from self._until(_STOP_OR_NEWLINE, forget=True)) not in ("\n", ""):
+        while (yield from self._until(self._stop_or_newline, forget=True)) not in ("\n", ""):
             yield from self._stop()
 
     def _stop(self) -> Reading:
         """Cut after this stop, or go to where the next one may be."""
         stop = self._at
-        yield from self._until(_AFTER_STOP)
+        yield from self._until(self._after_stop)
         end = self._at
         after = yield from self._first_to_go_right(stop)
-        if after in ("\n", "") or after in _STOPS or after in ",;:，、；：":
+        if after in ("\n", "") or after in self._stops or after in ",;:，、；：&":
             return
         right = self._at
         if right == end:  # no white space
@@ -368,17 +430,27 @@ class SentenceCutter:
     def _ends(self, stop: int, right: int) -> Reading:
         """Whether a sentence ends with this stop, what follows being at `right`."""
         after = self._at
+        if (yield from self._is_in_formula(stop)):
+            return False
         if self._may_be_said(stop, right):
             sight = yield from self._upto(_MAY_BE_TAG)
             if _TAG.match(self._text, after, sight):
                 return False
-        clear, may_be_dot = self._is_clear(stop, after), self._text[stop] in _NEED_SPACE
+        clear, may_be_dot = self._is_clear(stop, after), self._needs_space(stop)
         if clear and self._is_end(stop, right, after + 1):
             return True
         if may_be_dot or not clear:
             sight = yield from self._upto(_WORD if may_be_dot else _OPENING)
             return self._is_end(stop, right, sight)
         return False
+
+    def _is_in_formula(self, stop: int) -> Reading:
+        mark = self._open_formula(stop)
+        if not mark:
+            return False
+        look, closing = _FORMULA_ENDS[mark]
+        sight = yield from self._upto(look)
+        return closing.search(self._text, self._at, sight) is not None
 
     def _upto(self, what: re.Pattern[str]) -> Reading:
         """The offset at which something ends that begins here."""
@@ -409,7 +481,7 @@ class SentenceCutter:
     def _writes_small(self, stop: int) -> bool:
         """Whether a small letter after the stop means that the sentence goes on: in a text
         that writes capitals, but for a dot after what is no abbreviation."""
-        if not self._begins_with_capital(stop) or self._text[stop] not in ".!?":
+        if not self._begins_with_capital(stop) or self._text[stop] not in ".!?" + self._more_stops:
             return False
         token = self._token(stop)
         return self._text[stop] != "." or len(token) <= 4 or _DOTTED.search(token) is not None
@@ -468,7 +540,7 @@ class SentenceCutter:
         if self._is_list_mark(right) or self._is_label(right):
             return True
         run = self._text[stop:right]
-        last = stop + max(at for at, mark in enumerate(run) if mark in _STOPS)
+        last = stop + max(at for at, mark in enumerate(run) if mark in self._stops)
         return (
             self._is_in_code(last) or self._is_in_brackets(last) or self._is_in_quoted(last, right)
         )
@@ -487,6 +559,17 @@ class SentenceCutter:
         before = self._text[self._window(stop) : stop]
         return "`" in before and "`" in _CODE_SPAN.sub("", before)
 
+    def _open_formula(self, stop: int) -> str:
+        """The mark that may have begun a formula in which this stop is, or ""."""
+        before = self._text[self._window(stop) : stop]
+        if "$" not in before and "\\" not in before:
+            return ""
+        before = _FORMULA.sub("", _CODE_SPAN.sub("", before))
+        opened = [*_OPENS_FORMULA.finditer(before)]
+        if not opened or _PRICE_OR_NAME.match(before, opened[-1].start()):
+            return ""
+        return opened[-1][0]
+
     def _is_in_brackets(self, stop: int) -> bool:
         """Whether brackets are open that do not hold the whole sentence."""
         text, begins = self._text, self._begins(stop)
@@ -503,9 +586,12 @@ class SentenceCutter:
             return True
         return self._text[right] in "—–" and _QUOTES.search(closers) is not None
 
+    def _needs_space(self, stop: int) -> bool:
+        return self._text[stop] in _NEED_SPACE or self._text[stop] in self._more_stops
+
     def _is_within_word(self, stop: int) -> bool:
         """Whether this stop, no white space being after it, is none."""
-        if self._text[stop] in _NEED_SPACE:
+        if self._needs_space(stop):
             return _BETWEEN_CJK.match(self._text, stop - 1) is None
         return _DECIMAL.match(self._text, stop - 1) is not None
 
