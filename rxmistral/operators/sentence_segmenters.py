@@ -104,6 +104,7 @@ _NO_END, _END = ",", "?"
 _FULL_STOP = re.compile(r"(?<![\w.])([^\W_][\w./-]*)\.(?=[^\w\s]{0,8}\s{1,8}[^\w\s]{0,8}(\w?))")
 _FILE_NAME = re.compile(r"(?a:[\w-]{2,}\.[a-z]{2,4})")
 _INITIALS = re.compile(r"[A-Z]\.-[A-Z]")
+_AFTER_NUMBER = re.compile(r"\d\s?\Z")
 _LONGEST_BEFORE = 24  # characters before a word in which the word before it is looked for
 
 
@@ -152,7 +153,6 @@ _FALLBACK = _Table(sources=[])
 _SAME = {"no": "nb", "nn": "nb"}  # Norwegian
 
 
-@cache
 def _table(language: str) -> _Table:
     if not language.isalpha():
         return _FALLBACK
@@ -169,6 +169,7 @@ def _table(language: str) -> _Table:
 # it cannot tell then must end nothing, for the question comes again with the whole word.
 
 _Condition: TypeAlias = Callable[[str, int], object]
+_ROMAN = re.compile("[IVXLC]{2,}")
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d|[IVXLC](?:\Z|[IVXLC]+\b)").match
 
@@ -225,7 +226,8 @@ class _Rule(NamedTuple):
 
 def _rules(table: _Table) -> dict[str, list[_Rule]]:
     alone: dict[str, list[_Rule]] = {}
-    found: dict[str, list[_Rule]] = {}  # of words with a space in them: they go first
+    # What looks at the words before goes first.
+    found = {word: [_Rule(_AFTER_NUMBER, _capital, _END)] for word in table.units.split()}
     for words, applies, shown in _rows(table):
         for word in words.split():
             for spelled in _spelled(word) if shown == _NO_END else {word}:
@@ -242,6 +244,7 @@ def _spelled(word: str) -> set[str]:
 
 def _rows(table: _Table) -> Iterator[tuple[str, _Condition, str]]:
     """Words, what follows them, and what the full stop is shown as; the first one counts."""
+    yield table.words, _letter, _END
     opener = _whole(table.openers)
     months = " ".join({*table.months.split(), *table.ordinals.split()})
     yield table.maybe, opener, _END
@@ -257,7 +260,6 @@ def _rows(table: _Table) -> Iterator[tuple[str, _Condition, str]]:
         yield words, _capital, _END
     yield table.ends, _anything, _NO_END
     yield table.maybe, _anything, _NO_END
-    yield table.words, _letter, _END
 
 
 def _add_parts(
@@ -289,8 +291,8 @@ class _Words:
         self._is_after_ordinal = _perhaps(table.ordinals)
         suffix = table.ordinal_suffix.replace(" ", "|")
         self._is_ordinal = re.compile(rf"\d+(?:{suffix})" if suffix else r"\d{1,4}").fullmatch
-        # Kings and centuries, where the number of one has a full stop.
-        self._is_roman = (re.compile("[IVXLC]{2,}") if table.ordinals and not suffix else _NOT).fullmatch
+        # Whether the number of a day, a king or a chapter has a full stop.
+        self._has_ordinals = bool(table.ordinals) and not suffix
         self._is_complete = table.complete
         # sentencex knows the words that begin a sentence in English, and takes any other
         # after a single letter for a name.
@@ -311,7 +313,7 @@ class _Words:
             return word + _NO_END
         if len(word) == 1 and word.isupper():
             return word + self._after_letter(text, start, at)
-        if self._is_roman(word):
+        if self._has_ordinals and _ROMAN.fullmatch(word):
             return word + (_END if self._opens(text, at) else _NO_END)
         return word + (_END if self._is_no_abbreviation(word) else ".")
 
@@ -321,7 +323,7 @@ class _Words:
         return "/" in word or _FILE_NAME.fullmatch(word) is not None
 
     def _after_number(self, text: str, start: int, at: int) -> str:
-        if self._is_after_ordinal(text, at):
+        if self._is_after_ordinal(text, at) or (self._has_ordinals and _small(text, at)):
             return _NO_END
         if not self._before_ordinals or _word_before(text, start) not in self._before_ordinals:
             return "."
