@@ -112,22 +112,24 @@ _QUOTED_ON = re.compile("[」』）][とってのはがをもでになか]")  # 
 _FORMULA = re.compile(
     r"\$\$.*?\$\$|\\\(.*?\\\)|\\\[.*?\\\]|(?<!\\)\$(?=[^\s$])[^$\n]*(?<=[^\s\\])\$(?!\d)", re.DOTALL
 )
-_OPENS_FORMULA = re.compile(r"\$\$(?=[^$])|\\[(\[]|(?<!\\)\$(?=[^\s$.,;:!?)])")
+_OPENS_FORMULA = re.compile(r"(?<!\$)\$\$(?=[^$])|\\[(\[]|(?<![\\$])\$(?=[^\s$.,;:!?)])")
+_CLOSES_NOTHING = re.compile(r"[\s\\]|.\$\d")
 _PRICE_OR_NAME = re.compile(
     r"\$(?:\d[\d.,]*(?:[kKMBm]|bn)?(?![\w\\^{])|[A-Za-z_]{2})(?!.*[\\^{=+<>])", re.DOTALL
 )
 
 
-def _formula_end(mark: str, closing: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+def _formula_end(closing: str, outside: str) -> tuple[re.Pattern[str], str]:
     """How far to look for the end of a formula, and what it is."""
-    return re.compile(rf"(?:(?!{mark})[^\n]){{0,{_LONG_FORMULA}}}+(?s:..)"), re.compile(closing)
+    inside = rf"(?!{re.escape(closing)}|{outside})(?s:.)"
+    return re.compile(rf"(?:{inside}){{0,{_LONG_FORMULA}}}+(?s:..)"), closing
 
 
 _FORMULA_ENDS = {
-    "$": _formula_end(r"\$", r"(?<=[^\s\\])\$(?!\d)"),
-    "$$": _formula_end(r"\$\$", r"\$\$"),
-    r"\(": _formula_end(r"\\\)", r"\\\)"),
-    r"\[": _formula_end(r"\\\]", r"\\\]"),
+    "$": _formula_end("$", r"\n"),
+    r"\(": _formula_end(r"\)", r"\n"),
+    "$$": _formula_end("$$", r"\n[ \t]*\n"),
+    r"\[": _formula_end(r"\]", r"\n[ \t]*\n"),
 }
 _DISPLAY = {"$$": re.compile(r"[$\n]"), r"\[": re.compile(r"[\]\n]")}
 
@@ -307,9 +309,11 @@ class SentenceCutter:
         if first == "|":  # the row of a table
             yield from self._until(_NEWLINE, forget=True)
         elif first not in _AFTER_MARK or not (yield from self._fence(first)):
-            if not (yield from self._display(first)):
-                self._at = begun
+            self._at = begun
             yield from self._prose()
+            if (mark := self._open_formula(self._at + 1)) in _DISPLAY:
+                yield from self._display(mark)
+                yield from self._prose()
         return (yield from self._newline())
 
     def _newline(self) -> Reading:
@@ -344,25 +348,16 @@ class SentenceCutter:
             return False
         return (yield from self._until(_NO_BLANK)) in ("\n", "")
 
-    def _display(self, first: str) -> Reading:
-        """A formula that begins a line, to its end or to a blank line; False if it is none."""
-        if first not in ("$", "\\"):
-            return False
-        yield from self._upto(_PAIR)
-        mark = self._text[self._at : self._at + 2]
-        if mark not in _DISPLAY:
-            return False
-        self._at += 2
+    def _display(self, mark: str) -> Reading:
+        """The lines of a formula, to its end or to a blank line."""
         while found := (yield from self._until(_DISPLAY[mark], forget=True)):
             if found == "\n":
                 if (yield from self._is_before_blank_line()):
-                    break
-            elif self._text[self._at - 1] == mark[0]:
-                self._at += 1
-                break
+                    return
             else:
                 self._at += 1
-        return True
+                if self._text[self._at - 2] == mark[0]:
+                    return
 
     def _is_before_blank_line(self) -> Reading:
         line_end = self._at
@@ -450,7 +445,9 @@ class SentenceCutter:
             return False
         look, closing = _FORMULA_ENDS[mark]
         sight = yield from self._upto(look)
-        return closing.search(self._text, self._at, sight) is not None
+        end = self._text.find(closing, self._at, sight)
+        # A dollar that closes follows a visible character, and no digit follows it.
+        return end >= 0 and (mark != "$" or not _CLOSES_NOTHING.match(self._text, end - 1, sight))
 
     def _upto(self, what: re.Pattern[str]) -> Reading:
         """The offset at which something ends that begins here."""

@@ -198,10 +198,11 @@ _NOT = re.compile(r"(?!)")
 
 
 def _whole(words: str) -> _Condition:
-    """Whether one of these follows, to its end."""
+    """Whether one of these follows, to its end. A letter with a full stop is an initial."""
     if not words:
         return _NOT.match
-    return re.compile(rf"(?:{'|'.join(map(re.escape, words.split()))})\b(?![.]|\Z)").match
+    known = "|".join(map(re.escape, words.split()))
+    return re.compile(rf"(?:{known})\b(?!\Z|(?<=\b\w)[.])").match
 
 
 def _perhaps(words: str, otherwise: re.Pattern[str] = _NOT) -> _Condition:
