@@ -63,7 +63,6 @@ _END_OF_INFO = {"`": re.compile("[\n`]"), "~": _NEWLINE}
 
 # How far it looks before it asks once more.
 _WORD = re.compile(rf"(?:[«»“„\"—–]\s)?+[^\w\s{_STOPS}]{{0,8}}+\w{{0,{_LONG_RUN}}}+(?s:.)")
-_PAIR = re.compile(r"(?s:..)")
 _OPENING = re.compile(rf"(?:[—–]\s)?+[^\w\s{_STOPS}]{{0,8}}+(?s:.)")
 
 # Letters and marks.
@@ -108,7 +107,9 @@ _DECIMAL = re.compile(r"\d．\d")
 _BETWEEN_CJK = re.compile(f"[{_CJK}](?!…+[^{_STOPS}])[{_STOPS}{_CLOSERS}]+[{_CJK}]")
 _QUOTED_ON = re.compile("[」』）][とってのはがをもでになか]")  # "...", he said, in Japanese
 
-# Formulas: $x$ as pandoc reads it (tex_math_dollars), which is neither $5 and $6 nor $HOME.
+# Formulas, with dollars as pandoc reads them (extension tex_math_dollars): the first is
+# before a visible character, the last is after one and not before a digit. A price or the
+# name of a variable is not the start of one.
 _FORMULA = re.compile(
     r"\$\$.*?\$\$|\\\(.*?\\\)|\\\[.*?\\\]|(?<!\\)\$(?=[^\s$])[^$\n]*(?<=[^\s\\])\$(?!\d)", re.DOTALL
 )
@@ -120,7 +121,7 @@ _PRICE_OR_NAME = re.compile(
 
 
 def _formula_end(closing: str, outside: str) -> tuple[re.Pattern[str], str]:
-    """How far to look for the end of a formula, and what it is."""
+    """A pattern that looks for the end of a formula, and that end."""
     inside = rf"(?!{re.escape(closing)}|{outside})(?s:.)"
     return re.compile(rf"(?:{inside}){{0,{_LONG_FORMULA}}}+(?s:..)"), closing
 
@@ -151,7 +152,7 @@ Reading: TypeAlias = Generator[re.Pattern[str], None, Any]
 
 @cache
 def _searches(stops: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """For a stop or a newline, and for the end of a run of stops."""
+    """Patterns for a stop or a newline, and for the end of a run of stops."""
     return re.compile(f"[\n{stops}]"), re.compile(f"[^{stops}{_CLOSERS}]")
 
 
@@ -165,8 +166,8 @@ class SentenceCutter:
 
     def __init__(self, segmenter: SentenceSegmenter, max_chars: int | None = None) -> None:
         self._segmenter = segmenter
-        self._more_stops: str = getattr(segmenter, "stops", "")
-        self._stops = _STOPS + self._more_stops
+        more: str = getattr(segmenter, "stops", "")
+        self._stops, self._marks, self._need_space = _STOPS + more, ".!?" + more, _NEED_SPACE + more
         self._stop_or_newline, self._after_stop = _searches(self._stops)
         self._limit = max_chars
         self._ready: list[str] = []
@@ -425,13 +426,14 @@ class SentenceCutter:
     def _ends(self, stop: int, right: int) -> Reading:
         """Whether a sentence ends with this stop, what follows being at `right`."""
         after = self._at
-        if (yield from self._is_in_formula(stop)):
+        mark = self._open_formula(stop)
+        if mark and (yield from self._is_closed(mark)):
             return False
         if self._may_be_said(stop, right):
             sight = yield from self._upto(_MAY_BE_TAG)
             if _TAG.match(self._text, after, sight):
                 return False
-        clear, may_be_dot = self._is_clear(stop, after), self._needs_space(stop)
+        clear, may_be_dot = self._is_clear(stop, after), self._text[stop] in self._need_space
         if clear and self._is_end(stop, right, after + 1):
             return True
         if may_be_dot or not clear:
@@ -439,14 +441,11 @@ class SentenceCutter:
             return self._is_end(stop, right, sight)
         return False
 
-    def _is_in_formula(self, stop: int) -> Reading:
-        mark = self._open_formula(stop)
-        if not mark:
-            return False
+    def _is_closed(self, mark: str) -> Reading:
+        """Whether the formula that this mark began has an end."""
         look, closing = _FORMULA_ENDS[mark]
         sight = yield from self._upto(look)
         end = self._text.find(closing, self._at, sight)
-        # A dollar that closes follows a visible character, and no digit follows it.
         return end >= 0 and (mark != "$" or not _CLOSES_NOTHING.match(self._text, end - 1, sight))
 
     def _upto(self, what: re.Pattern[str]) -> Reading:
@@ -478,7 +477,7 @@ class SentenceCutter:
     def _writes_small(self, stop: int) -> bool:
         """Whether a small letter after the stop means that the sentence goes on: in a text
         that writes capitals, but for a dot after what is no abbreviation."""
-        if not self._begins_with_capital(stop) or self._text[stop] not in ".!?" + self._more_stops:
+        if not self._begins_with_capital(stop) or self._text[stop] not in self._marks:
             return False
         token = self._token(stop)
         return self._text[stop] != "." or len(token) <= 4 or _DOTTED.search(token) is not None
@@ -557,11 +556,11 @@ class SentenceCutter:
         return "`" in before and "`" in _CODE_SPAN.sub("", before)
 
     def _open_formula(self, stop: int) -> str:
-        """The mark that may have begun a formula in which this stop is, or ""."""
-        before = self._text[self._window(stop) : stop]
-        if "$" not in before and "\\" not in before:
+        """The mark of a formula that may be open at this stop, or ""."""
+        begun = self._window(stop)
+        if self._text.find("$", begun, stop) < 0 and self._text.find("\\", begun, stop) < 0:
             return ""
-        before = _FORMULA.sub("", _CODE_SPAN.sub("", before))
+        before = _FORMULA.sub("", _CODE_SPAN.sub("", self._text[begun:stop]))
         opened = [*_OPENS_FORMULA.finditer(before)]
         if not opened or _PRICE_OR_NAME.match(before, opened[-1].start()):
             return ""
@@ -583,12 +582,9 @@ class SentenceCutter:
             return True
         return self._text[right] in "—–" and _QUOTES.search(closers) is not None
 
-    def _needs_space(self, stop: int) -> bool:
-        return self._text[stop] in _NEED_SPACE or self._text[stop] in self._more_stops
-
     def _is_within_word(self, stop: int) -> bool:
         """Whether this stop, no white space being after it, is none."""
-        if self._needs_space(stop):
+        if self._text[stop] in self._need_space:
             return _BETWEEN_CJK.match(self._text, stop - 1) is None
         return _DECIMAL.match(self._text, stop - 1) is not None
 

@@ -29,8 +29,8 @@ __all__ = ["SentenceSegmenter", "SpanSegmenter", "StringSegmenter", "default_seg
 class SentenceSegmenter(Protocol):
     """Whatever finds the ends of sentences in a text.
 
-    It may have an attribute `stops`: characters that end a sentence before white space,
-    beside the usual ones, as ";" does in Greek.
+    It may have an attribute `stops`: more characters that end a sentence before white
+    space, as ";" does in Greek.
     """
 
     def boundaries(self, text: str) -> Iterable[int]:
@@ -97,7 +97,7 @@ def default_segmenter(language: str) -> SentenceSegmenter:
 # same length without these, and only lengths are taken from its answer.
 #
 # So it can be told more: a full stop that ends nothing is shown as a comma, and one that
-# it would take for an abbreviation's, wrongly, as a question mark.
+# it would wrongly take for an abbreviation's as a question mark.
 _UNFIT = r"[^\S ]|[\ud800-\udfff]|…"
 _NO_END, _END = ",", "?"
 
@@ -111,53 +111,46 @@ _LONGEST_BEFORE = 24  # characters before a word in which the word before it is 
 class _Table(msgspec.Struct, forbid_unknown_fields=True):
     """A file of `sentence_words/`: words of one language, with white space between them.
 
-    Those before a full stop are written without it, and as a sentence spells them in its
-    middle. One with stops in it ("z.B") stands for the spelling with spaces, too.
+    Abbreviations are written without their last full stop, and as in the middle of a
+    sentence. "z.B" stands for "z. B." too.
     """
 
     sources: list[str]
-    stops: str = ""  # end a sentence beside the usual ones
-    complete: bool = False  # an engine's own list counts for nothing before a capital
+    stops: str = ""  # more characters that end a sentence
+    complete: bool = False  # before a capital, sentencex's own list does not count
 
-    # A sentence never ends with these,
-    never: str = ""
-    # or not before a number or a small letter,
-    references: str = ""
-    # or not before a number alone: they are ordinary words, too.
-    number: str = ""
-    weekdays: str = ""  # not before a number or a month
-    hours: str = ""  # not before one of the zones
+    # No sentence ends with
+    never: str = ""  # whatever follows
+    references: str = ""  # before a number or a small letter
+    number: str = ""  # before a number; otherwise they are ordinary words
+    weekdays: str = ""  # before a number or a month
+    months: str = ""  # before a number or a small letter
+    hours: str = ""  # before one of the zones
     zones: str = ""
-    # A sentence ends with these only before a capital: but for units not before a small
-    # letter, and for words that an engine takes for abbreviations it is left to it.
-    ends: str = ""
-    units: str = ""
-    words_before_capital: str = ""
-    # A sentence ends with these only before a word that begins sentences: names follow them.
-    maybe: str = ""
-    # A sentence ends with these: an engine takes them for abbreviations.
-    words: str = ""
+    # A sentence ends with
+    ends: str = ""  # before a capital, and only there
+    maybe: str = ""  # before an opener, and only there: names follow them
+    units: str = ""  # before a capital, but not before a small letter
+    words_before_capital: str = ""  # before a capital
+    words: str = ""  # before any letter: sentencex takes these words for abbreviations
 
-    # Words that begin a sentence where they have a capital, unlike nouns and names.
-    openers: str = ""
-    # Words before a letter that is a name of its own and no initial: plan B.
-    labels: str = ""
+    openers: str = ""  # have a capital only at the start of a sentence: He, The
+    labels: str = ""  # before a letter that is not an initial: plan B
 
-    months: str = ""  # shortened
-    ordinals: str = ""  # follow a number with a full stop: 3. Kapitel
-    before_ordinals: str = ""  # precede one: am 3. Oktober
-    ordinal_suffix: str = ""  # belongs to an ordinal: 21st
+    ordinals: str = ""  # after a number with a full stop: 3. Kapitel
+    before_ordinals: str = ""  # before such a number: am 3. Oktober
+    ordinal_suffix: str = ""  # ends such a number: 21st
 
 
 _FALLBACK = _Table(sources=[])
-_SAME = {"no": "nb", "nn": "nb"}  # Norwegian
+_SAME = {"no": "nb", "nn": "nb"}  # the written forms of Norwegian share a table
 
 
 def _table(language: str) -> _Table:
     if not language.isalpha():
         return _FALLBACK
     try:
-        data = get_data(__package__, f"sentence_words/{_SAME.get(language, language)}.toml")
+        data = get_data(__name__, f"sentence_words/{_SAME.get(language, language)}.toml")
     except OSError:
         return _FALLBACK
     return msgspec.toml.decode(data or b"", type=_Table)
@@ -165,17 +158,15 @@ def _table(language: str) -> _Table:
 
 # --- what may follow a full stop ---
 #
-# Each looks at the first letter or digit after it, which may be all that has come: what
-# it cannot tell then must end nothing, for the question comes again with the whole word.
+# A condition looks at the first letter or digit after the stop, which may be all that has
+# been received. If that is not enough, the stop must end nothing: the cutter asks again
+# when it has the whole word.
 
 _Condition: TypeAlias = Callable[[str, int], object]
+_ANYTHING = re.compile("").match
 _ROMAN = re.compile("[IVXLC]{2,}")
 _DIGIT = re.compile(r"\d")
 _NUMBER = re.compile(r"\d|[IVXLC](?:\Z|[IVXLC]+\b)").match
-
-
-def _anything(text: str, at: int) -> bool:
-    return True
 
 
 def _capital(text: str, at: int) -> bool:
@@ -198,7 +189,7 @@ _NOT = re.compile(r"(?!)")
 
 
 def _whole(words: str) -> _Condition:
-    """Whether one of these follows, to its end. A letter with a full stop is an initial."""
+    """Tells whether one of these words follows. A letter with a full stop is an initial."""
     if not words:
         return _NOT.match
     known = "|".join(map(re.escape, words.split()))
@@ -206,7 +197,7 @@ def _whole(words: str) -> _Condition:
 
 
 def _perhaps(words: str, otherwise: re.Pattern[str] = _NOT) -> _Condition:
-    """Whether one of these follows, or may follow."""
+    """Tells whether one of these words follows, or still may."""
     if not words:
         return otherwise.match
     known = "|".join(map(re.escape, words.split()))
@@ -218,7 +209,7 @@ def _perhaps(words: str, otherwise: re.Pattern[str] = _NOT) -> _Condition:
 
 
 class _Rule(NamedTuple):
-    """What a full stop after a word is shown as, if this applies."""
+    """A condition, and the sign that a full stop is shown as if it holds."""
 
     preceded: re.Pattern[str] | None
     applies: _Condition
@@ -227,7 +218,7 @@ class _Rule(NamedTuple):
 
 def _rules(table: _Table) -> dict[str, list[_Rule]]:
     alone: dict[str, list[_Rule]] = {}
-    # What looks at the words before goes first.
+    # Rules that look at the words before a word go first.
     found = {word: [_Rule(_AFTER_NUMBER, _capital, _END)] for word in table.units.split()}
     for words, applies, shown in _rows(table):
         for word in words.split():
@@ -244,13 +235,13 @@ def _spelled(word: str) -> set[str]:
 
 
 def _rows(table: _Table) -> Iterator[tuple[str, _Condition, str]]:
-    """Words, what follows them, and what the full stop is shown as; the first one counts."""
+    """Yields words, a condition and the sign for the full stop; the first match counts."""
     yield table.words, _letter, _END
     opener = _whole(table.openers)
     months = " ".join({*table.months.split(), *table.ordinals.split()})
     yield table.maybe, opener, _END
     yield table.months, opener, _END
-    yield table.never, _anything, _NO_END
+    yield table.never, _ANYTHING, _NO_END
     yield table.references, _number_or_small, _NO_END
     yield table.number, _NUMBER, _NO_END
     yield table.months, _number_or_small, _NO_END
@@ -259,14 +250,14 @@ def _rows(table: _Table) -> Iterator[tuple[str, _Condition, str]]:
     yield table.units, _small, _NO_END
     for words in (table.ends, table.units, table.words_before_capital):
         yield words, _capital, _END
-    yield table.ends, _anything, _NO_END
-    yield table.maybe, _anything, _NO_END
+    yield table.ends, _ANYTHING, _NO_END
+    yield table.maybe, _ANYTHING, _NO_END
 
 
 def _add_parts(
     found: dict[str, list[_Rule]], parts: list[str], applies: _Condition, shown: str
 ) -> None:
-    """Rules for "z. B." with a space: for each part before the next, and for the last."""
+    """Adds rules for "z. B." with a space: for each part before the next, and for the last."""
     before = r"(?<!\w)"
     for index, (part, following) in enumerate(pairwise(parts)):
         preceded = re.compile(rf"{before}\Z") if index else None
@@ -280,7 +271,7 @@ def _add_parts(
 
 
 class _Words:
-    """What a full stop after a word is shown as, in one language."""
+    """The words of one language, and the sign that each full stop is shown as."""
 
     def __init__(self, language: str) -> None:
         table = _table(language)
@@ -295,8 +286,7 @@ class _Words:
         # Whether the number of a day, a king or a chapter has a full stop.
         self._has_ordinals = bool(table.ordinals) and not suffix
         self._is_complete = table.complete
-        # sentencex knows the words that begin a sentence in English, and takes any other
-        # after a single letter for a name.
+        # In English, sentencex itself tells openers from names after a single letter.
         self._knows_names = bool(table.openers) and language != "en"
 
     def judge(self, found: re.Match[str]) -> str:
