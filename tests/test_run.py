@@ -75,7 +75,8 @@ def outcomes_of(read: Face, script: Script, **options: Any) -> tuple[Outcome, Ou
     ],
 )
 def test_every_ending_has_its_status(read: Face, script: Script, status: str) -> None:
-    for outcome in outcomes_of(read, script, timeouts=Timeouts(first=1, gap=0.1)):
+    timeouts = Timeouts(first=0.5, gap=0.5) if status == "timed_out" else Timeouts()
+    for outcome in outcomes_of(read, script, timeouts=timeouts):
         assert outcome.status == status
         assert outcome.requests == 1
         assert (outcome.error is None) == (status == "completed")
@@ -184,7 +185,8 @@ def test_dispose_tells_the_outcome_before_it_returns() -> None:
 
 
 def test_a_with_block_has_an_outcome_afterwards_and_none_while_it_runs() -> None:
-    with ScriptedServer(ANSWER) as server, Mistral(server_url=server.url) as client:
+    script: Script = ["Hel", steps.hang()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         with client.chat.stream(model="m", messages=MESSAGES) as stream:
             first = next(iter(stream))
             assert isinstance(first, CompletionEvent)

@@ -558,7 +558,7 @@ class Pace:
             self._rest.wait(0.0002)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(size=SIZES, pace=PACES, seed=st.integers(0, 1000), failing=st.booleans())
 def test_a_hop_loses_nothing_and_reorders_nothing(
     size: int, pace: str, seed: int, failing: bool
