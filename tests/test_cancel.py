@@ -632,7 +632,7 @@ def test_ctrl_c_ends_the_program_and_closes_the_socket(program: str, phase: str)
             stderr=subprocess.PIPE,
         )
         with process:
-            (request,) = server.wait_for_requests(1, timeout=30)
+            (request,) = server.wait_for_requests(1, timeout=60)
             assert process.stdout is not None
             if "subscribed" in program:  # Ctrl-C before it has is another matter
                 assert process.stdout.readline() == b"subscribed\n"
@@ -640,7 +640,7 @@ def test_ctrl_c_ends_the_program_and_closes_the_socket(program: str, phase: str)
                 assert process.stdout.readline() == b"begun\n"
             process.send_signal(signal.SIGINT)
             assert request.wait_closed(BOUND)
-            _, error = process.communicate(timeout=30)
+            _, error = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
     assert error.strip().endswith(b"KeyboardInterrupt")
 

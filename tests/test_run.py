@@ -396,7 +396,7 @@ client = Mistral(server_url={server.url!r}, retry=Retry(initial=0.2, jitter=0))
 client.chat.stream(model="m", messages={MESSAGES!r}).pipe(text()).subscribe(print)
 """
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
         )
     assert done.stdout == "Hel\nlo\n"
 
