@@ -357,7 +357,7 @@ def test_redirects_in_a_circle_end_in_an_error() -> None:
 @pytest.mark.parametrize("framing", ["chunked", "length", "gzip"])
 @pytest.mark.parametrize("ending", [steps.drop(), steps.abort()], ids=["drop", "abort"])
 def test_a_body_that_breaks_off_is_dropped_after_what_came(framing: Any, ending: Any) -> None:
-    with ScriptedServer([steps.raw(*BODY), steps.wait(0.1), ending], framing=framing) as server:
+    with ScriptedServer([steps.raw(*BODY), steps.wait(0.4), ending], framing=framing) as server:
         ending_seen = Ending()
         ask(server).subscribe(ending_seen)
         assert ending_seen.ended.wait(BOUND)
