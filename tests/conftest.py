@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import gc
 import os
 import ssl
@@ -12,17 +13,65 @@ from typing import Any
 import pytest
 import requests
 import trustme
-from faces import FACES, Face, eventually
+from faces import BOUND, FACES, Face, eventually
 from hypothesis import settings
 from leftovers import our_threads, sockets
 
+from rxmistral.testing import ReceivedRequest, ScriptedServer
 from rxmistral.wire.blocks import DEFAULT_READER, READERS, post
 
-# The same examples at each run, so that a change is what makes one fail; and none fails
-# for taking long on a loaded machine. HYPOTHESIS_PROFILE=explore looks for new ones.
-settings.register_profile("repeatable", derandomize=True, deadline=None)
-settings.register_profile("explore", deadline=None)
+# Both run the same examples each time, so that only a change can make one fail, and no
+# example fails because it takes long on a busy machine. HYPOTHESIS_PROFILE=thorough, which
+# .ci/run sets, runs more of them, and HYPOTHESIS_PROFILE=explore looks for new ones.
+settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)
+settings.register_profile("thorough", derandomize=True, deadline=None, max_examples=200)
+settings.register_profile("explore", deadline=None, max_examples=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
+
+
+# The waits of the test kit are limited for its users, who want to see a failure soon.
+for wait in (
+    ReceivedRequest.wait_answered,
+    ReceivedRequest.wait_closed,
+    ScriptedServer.wait_for_requests,
+    ScriptedServer.wait_idle,
+):
+    wait.__defaults__ = (BOUND,)
+
+
+if sys.version_info < (3, 11, 8):
+    # Python parses wrongly in two threads at once, and says "AST constructor recursion depth
+    # mismatch" (gh-106905, seen in 3.11.7). A thread that prints a traceback parses, and so
+    # does pytest to show a failure, which then ended the whole run with an INTERNALERROR.
+    _parse = ast.parse
+
+    def parse(*args: Any, **options: Any) -> Any:
+        while True:
+            try:
+                return _parse(*args, **options)
+            except SystemError:
+                continue
+
+    ast.parse = parse  # type: ignore[assignment]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Runs the whole suite in two processes, if pytest-xdist is installed.
+
+    Not in these processes themselves, or each of them would start two more.
+    """
+    options, is_worker = config.option, "PYTEST_XDIST_WORKER" in os.environ
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not options.usepdb
+    if whole and not is_worker and getattr(options, "numprocesses", 0) is None:
+        options.numprocesses, options.dist = 2, "loadfile"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Fails a test that hangs, if pytest-timeout is installed, and lets the others run."""
+    if getattr(config.option, "timeout", 0) is None:
+        for item in items:
+            item.add_marker(pytest.mark.timeout(180, method="signal"))
 
 
 # Who reads where neither the test nor its module says so.

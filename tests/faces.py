@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable, Coroutine
@@ -14,8 +15,12 @@ from rxmistral.stream import Stream
 
 T = TypeVar("T")
 
-BOUND = 10.0
+BOUND = 60.0
 """Seconds that a thing which takes milliseconds may take before the test calls it a hang."""
+
+
+THOROUGH = os.environ.get("HYPOTHESIS_PROFILE", "repeatable") != "repeatable"
+"""Whether to try all cases also where some of them show most faults, as .ci/run does."""
 
 
 def eventually(condition: Callable[[], bool], bound: float = BOUND) -> bool:

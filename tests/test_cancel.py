@@ -13,6 +13,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -387,7 +388,7 @@ def test_while_it_connects_the_caller_is_free_at_once_and_the_clock_ends_the_thr
             waiting.append(client)
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         ended: list[Any] = []
-        subscription = blocks(Request("POST", url), connect_timeout=1.0).subscribe(
+        subscription = blocks(Request("POST", url), connect_timeout=2.0).subscribe(
             on_error=ended.append, on_completed=lambda: ended.append(None)
         )
         readers = [t for t in threading.enumerate() if t.name == "rxmistral-reader"]
@@ -403,17 +404,22 @@ def test_while_it_connects_the_caller_is_free_at_once_and_the_clock_ends_the_thr
 # --- nothing is left ---
 
 
-def growth(work: Callable[[], None]) -> tuple[int, int]:
-    """How many threads and descriptors more there are after the work."""
+def growth(work: Callable[[], None]) -> dict[str, int]:
+    """What there is more of after the work than before it: threads, descriptors."""
 
-    def count() -> tuple[int, int]:
-        return threading.active_count(), len(os.listdir("/dev/fd"))
+    def count() -> dict[str, int]:
+        return {
+            "threads": threading.active_count(),
+            "descriptors": len(os.listdir("/dev/fd")),
+        }
+
+    def more() -> dict[str, int]:
+        return {what: now - before[what] for what, now in count().items() if now > before[what]}
 
     before = count()
     work()
-    assert eventually(lambda: count() <= before), (before, count())
-    after = count()
-    return after[0] - before[0], after[1] - before[1]
+    eventually(lambda: not more())
+    return more()
 
 
 def test_500_calls_cancelled_at_any_moment_leave_nothing() -> None:
@@ -435,8 +441,7 @@ def test_500_calls_cancelled_at_any_moment_leave_nothing() -> None:
             assert server.wait_idle(BOUND)
 
         work()
-        more_threads, more_descriptors = growth(work)
-    assert (more_threads, more_descriptors) <= (0, 0)
+        assert growth(work) == {}
 
 
 def test_50_calls_at_once_are_cancelled_at_once() -> None:
@@ -485,7 +490,7 @@ def test_500_refusals_use_one_connection_and_leave_nothing() -> None:
                     list(stream)
 
         work()
-        assert growth(work) <= (0, 0)
+        assert growth(work) == {}
         assert server.connections == 1
 
 
@@ -499,13 +504,18 @@ def test_a_cancel_that_meets_the_natural_end_gives_at_most_one_terminal() -> Non
     pause = threading.Event()
     with ScriptedServer(lambda _: WHOLE) as server, Mistral(server_url=server.url) as client:
         terminals: list[int] = []
+        took: list[float] = []
+        for _ in range(5):
+            began = time.monotonic()
+            client.chat.stream(model="m", messages=[UserMessage(content="Hi")]).run()
+            took.append(time.monotonic() - began)
         for _ in range(300):
             count: list[Any] = []
             stream = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
             subscription = stream.subscribe(
                 on_error=count.append, on_completed=lambda count=count: count.append(None)
             )
-            pause.wait(dice.random() * 0.006)
+            pause.wait(dice.random() * 2 * min(took))
             subscription.dispose()
             terminals.append(len(count))
             assert [error for error in count if error is not None] == []
@@ -628,7 +638,7 @@ def test_ctrl_c_ends_the_program_and_closes_the_socket(program: str, phase: str)
             stderr=subprocess.PIPE,
         )
         with process:
-            (request,) = server.wait_for_requests(1, timeout=30)
+            (request,) = server.wait_for_requests(1, timeout=60)
             assert process.stdout is not None
             if "subscribed" in program:  # Ctrl-C before it has is another matter
                 assert process.stdout.readline() == b"subscribed\n"
@@ -636,7 +646,7 @@ def test_ctrl_c_ends_the_program_and_closes_the_socket(program: str, phase: str)
                 assert process.stdout.readline() == b"begun\n"
             process.send_signal(signal.SIGINT)
             assert request.wait_closed(BOUND)
-            _, error = process.communicate(timeout=30)
+            _, error = process.communicate(timeout=60)
     assert process.returncode == -signal.SIGINT
     assert error.strip().endswith(b"KeyboardInterrupt")
 

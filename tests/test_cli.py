@@ -156,12 +156,12 @@ def test_ctrl_c_stops_at_once_with_code_130(silent: Any) -> None:
             [*COMMAND, "Hi", "--server-url", server.url],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(),
         )  # fmt: skip
-        (request,) = server.wait_for_requests(1, timeout=30)
+        (request,) = server.wait_for_requests(1, timeout=60)
         assert process.stdout is not None
         if len(silent) > 1:
             assert process.stdout.read(3) == b"Hel"
         process.send_signal(signal.SIGINT)
-        stdout, stderr = process.communicate(timeout=10)
+        stdout, stderr = process.communicate(timeout=60)
         assert process.returncode == 130
         assert stdout == (b"\n" if len(silent) > 1 else b"")
         assert stderr == b""
@@ -179,7 +179,7 @@ def test_a_reader_that_has_enough_ends_it_quietly() -> None:
         assert process.stdout.readline() == b"one\n"
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(timeout=10) == 0
+        assert process.wait(timeout=60) == 0
         process.stderr.close()
         server.requests[0].wait_closed()
 

@@ -6,7 +6,7 @@ the requests that the server has seen, and says after each of them what may have
 it, and whether there had to be another. Where the wire itself leaves it open how much
 has arrived (a reset, a clock), the model goes on with all that is possible.
 
-    HYPOTHESIS_PROFILE=explore RXMISTRAL_EXAMPLES=5000 pytest tests/test_endings.py
+    HYPOTHESIS_PROFILE=explore RXMISTRAL_EXAMPLES=5000 pytest tests/test_endings.py --timeout 0
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ from rxmistral import (
 from rxmistral.answer import EventStream
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, Step, steps
 
-EXAMPLES = int(os.environ.get("RXMISTRAL_EXAMPLES", "120"))
+EXAMPLES = int(os.environ.get("RXMISTRAL_EXAMPLES", settings().max_examples))
 KEY = "sk-0123456789abcdef"
 SHORT = 0.25
 """Seconds of a clock that is meant to run out."""
@@ -965,7 +965,7 @@ def test_an_attempt_that_fails_before_subscribe_returns_ends_no_other(
     with ScriptedServer([NO], ["Hi", steps.done()]) as server, Mistral(server_url=server.url) as c:
         late_to_return(monkeypatch)
         ask(c, retry=Retry(initial=0.1)).subscribe(on_completed=ended.set)
-        assert ended.wait(1)
+        assert ended.wait(BOUND)
 
 
 def test_what_follows_a_reported_error_is_no_part_of_what_came(
@@ -1165,15 +1165,13 @@ def test_the_usage_of_an_attempt_that_failed_is_not_exactly_that_of_the_answer()
 def test_dispose_ends_the_pause_before_a_retry() -> None:
     pausing = threading.Event()
     outcomes: list[Outcome] = []
-    retry = Retry(initial=60, maximum=60, on_retry=lambda *_: pausing.set())
+    retry = Retry(initial=600, maximum=600, max_elapsed=None, on_retry=lambda *_: pausing.set())
     with ScriptedServer([NO]) as server, Mistral(server_url=server.url) as client:
         stream = ask(client, retry=retry)
         subscription = stream.pipe(on_outcome(outcomes.append)).subscribe()
         assert pausing.wait(BOUND)
-        before = time.monotonic()
         subscription.dispose()
-        assert time.monotonic() - before < 1
-        assert eventually(lambda: not our_threads(), bound=1)
+        assert eventually(lambda: not our_threads())
         assert stream.outcome is not None
         assert [each.status for each in (stream.outcome, *outcomes)] == ["cancelled"] * 2
         assert len(server.requests) == stream.outcome.requests == 1
@@ -1212,7 +1210,7 @@ def test_who_is_disposed_while_it_waits_for_a_slot_lets_those_behind_it_go_first
             waiting[name].dispose()
             assert [each.status for each in outcomes[name]] == ["cancelled"]
             assert outcomes[name][0].requests == 0
-        assert eventually(lambda: len(our_threads()) == 3, bound=1)
+        assert eventually(lambda: len(our_threads()) == 3)
         go.set()
         assert eventually(lambda: not our_threads())
         assert served == ["first", "a", "c"]
@@ -1285,6 +1283,7 @@ def test_two_clients_threads_and_tasks_keep_within_one_limit() -> None:
 
 def test_no_more_requests_than_per_minute_leave_within_any_minute() -> None:
     ahead = 0.0
+    asked: list[float] = []
     sent: list[float] = []
 
     def now() -> float:
@@ -1294,16 +1293,20 @@ def test_no_more_requests_than_per_minute_leave_within_any_minute() -> None:
         sent.append(now())
         return ["Hi", steps.done()]
 
+    def ask_and_read() -> None:
+        asked.append(now())
+        read(ask(client))
+
     limit = Limit(per_minute=3, now=now)
     with ScriptedServer(script) as server, Mistral(server_url=server.url, limit=limit) as client:
         for _ in range(3):
-            read(ask(client))
-        ahead = 59.8 - (now() - sent[0])  # and the rest of the minute as it goes
+            ask_and_read()
+        ahead = 59.8 - (now() - asked[0])  # and the rest of the minute as it goes
         for _ in range(2):
-            read(ask(client))
+            ask_and_read()
         ahead += 61
-        read(ask(client))
-    assert all(later - first > 59.9 for first, later in zip(sent, sent[3:], strict=False))
+        ask_and_read()
+    assert all(later - first >= 60 for first, later in zip(asked, sent[3:], strict=False))
     assert len(sent) == 6
 
 
@@ -1322,8 +1325,7 @@ def test_retry_after_is_for_all_who_share_a_limit() -> None:
                 thread.join(BOUND)
         refused, *others = server.requests
         assert len(others) == 3
-        assert refused.answered is not None
-        assert all(other.received - refused.answered > 0.14 for other in others)
+        assert all(other.received - refused.received >= 0.15 for other in others)
 
 
 def test_disposing_one_who_waits_for_the_leave_to_send_lets_the_next_go_in_time() -> None:

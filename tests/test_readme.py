@@ -96,7 +96,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
         yield server
         for thread in threading.enumerate():
             if thread.name == "rxmistral-reader":
-                thread.join(timeout=10)
+                thread.join(timeout=60)
 
 
 def wait_for_readers() -> None:
@@ -105,7 +105,7 @@ def wait_for_readers() -> None:
     while threads := [
         t for t in threading.enumerate() if t.name.startswith(names) and not t.daemon
     ]:
-        threads[0].join(timeout=10)
+        threads[0].join(timeout=60)
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ from urllib.request import Request, urlopen
 
 import msgspec
 import pytest
+from brokers import free_port
 from faces import BOUND, eventually
 from reactivex import operators
 from reactivex.disposable import Disposable
@@ -35,11 +36,6 @@ from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import decode_events
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def listens(port: int) -> bool:

@@ -154,7 +154,7 @@ def test_a_script_that_ends_in_subscribe_prints_the_whole_answer() -> None:
         client.chat.stream(model="m", messages=hello).pipe(text()).subscribe(print)
     """
     with ScriptedServer(["a", steps.wait(0.2), "b", steps.finish(), steps.done()]) as server:
-        out, err = script(program, server.url).communicate(timeout=30)
+        out, err = script(program, server.url).communicate(timeout=60)
     assert (out.split(), err) == ([b"a", b"b"], b"")
 
 
@@ -169,7 +169,7 @@ def test_a_script_that_subscribes_after_it_looked_at_the_headers_prints_it_too()
     """
     answer = ["a", steps.wait(0.2), "b", steps.finish(), steps.done()]
     with ScriptedServer(answer) as server:
-        out, err = script(program, server.url).communicate(timeout=30)
+        out, err = script(program, server.url).communicate(timeout=60)
     assert (out.split(), err) == ([b"a", b"b"], b"")
 
 
@@ -186,7 +186,7 @@ def test_a_script_that_leaves_a_loop_undone_still_exits() -> None:
         print("end")
     """
     with ScriptedServer(["a", steps.hang()]) as server:
-        out, err = script(program, server.url).communicate(timeout=30)
+        out, err = script(program, server.url).communicate(timeout=60)
     assert (out, err) == (b"end\n", b"")
 
 
@@ -558,7 +558,7 @@ class Pace:
             self._rest.wait(0.0002)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(deadline=None)
 @given(size=SIZES, pace=PACES, seed=st.integers(0, 1000), failing=st.booleans())
 def test_a_hop_loses_nothing_and_reorders_nothing(
     size: int, pace: str, seed: int, failing: bool

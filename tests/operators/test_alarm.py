@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import reactivex
-from faces import BOUND, eventually
+from faces import BOUND, THOROUGH, eventually
 from reactivex import Observable, Subject
 from reactivex.disposable import Disposable
 from reactivex.observer import Observer
@@ -361,11 +361,12 @@ class Meet:
 
 
 def plans(made: str) -> Iterator[tuple[int, ...]]:
-    """All with at most two changes of threads, and some with more."""
+    """All with at most two changes of threads, and some with more; or some of each."""
     steps = range(Meet(made, (), ends=True).steps.count + 20)
-    yield from combinations(steps, 2)
     chosen = random.Random(1)
-    for changes in (3, 4, 5):
+    if THOROUGH:
+        yield from combinations(steps, 2)
+    for changes in (3, 4, 5) if THOROUGH else (1, 2, 2, 3, 4):
         for _ in range(100):
             yield tuple(chosen.sample(steps, changes))
 
@@ -472,24 +473,29 @@ def test_disposed_at_any_moment_nothing_more_comes_and_nobody_waits(
     chosen = random.Random(1)
     for _ in range(50):
         source: Subject[str] = Subject()
-        disposed = threading.Event()
+        disposed, rounds = threading.Event(), [0]
         entered: list[str] = []
         subscription = source.pipe(TINY[name]()).subscribe(entered.append)
 
-        def emit(source: Subject[str] = source, disposed: threading.Event = disposed) -> None:
+        def emit(
+            source: Subject[str] = source,
+            disposed: threading.Event = disposed,
+            rounds: list[int] = rounds,
+        ) -> None:
             while not disposed.is_set():
                 source.on_next("a. B")
+                rounds[0] += 1
 
         thread = threading.Thread(target=emit, daemon=True)
         thread.start()
         time.sleep(chosen.random() * 2e-3)
         subscription.dispose()
-        time.sleep(1e-4)  # a callback that was about to run
-        came = len(entered)
+        came, enough = len(entered), rounds[0] + 10
+        assert eventually(lambda rounds=rounds, enough=enough: rounds[0] > enough)  # type: ignore[misc]
         disposed.set()
         thread.join(BOUND)
         assert not thread.is_alive()
-        assert len(entered) == came
+        assert len(entered) <= came + 1  # a callback that was about to run
 
 
 def test_an_error_of_the_source_is_the_only_terminal_wherever_it_comes() -> None:

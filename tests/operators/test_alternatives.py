@@ -927,7 +927,7 @@ def test_a_script_that_ends_while_an_answer_comes_prints_all_of_it() -> None:
         done = subprocess.run(
             [sys.executable, "-c", textwrap.dedent(SCRIPT), server.url],
             capture_output=True,
-            timeout=30,
+            timeout=60,
             check=True,
             text=True,
         )

@@ -162,7 +162,7 @@ def test_without_a_scheduler_a_timer_of_its_own_completes_it() -> None:
     source.pipe(until_finished()).subscribe(on_completed=completed.set)
     source.on_next(STOP)
     assert not completed.is_set()
-    assert completed.wait(10)
+    assert completed.wait(60)
     assert not source.observers
 
 

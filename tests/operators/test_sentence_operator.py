@@ -290,7 +290,7 @@ def test_no_timer_outlives_the_subscription(end: str) -> None:
         case "error":
             source.on_error(BROKEN)
     assert timer.finished.is_set()
-    timer.join(10)
+    timer.join(60)
 
 
 class Counting(TestScheduler):
@@ -347,7 +347,7 @@ def test_without_a_scheduler_a_timer_of_its_own_tells_the_time() -> None:
 
     with source.pipe(sentences(max_wait=0.01)).subscribe(take):
         source.on_next("One.")
-        assert emitted.wait(10)
+        assert emitted.wait(60)
     assert got == ["One."]
 
 
@@ -359,7 +359,7 @@ def test_the_time_of_a_slow_observer_is_no_silence(scheduler: TestScheduler) -> 
         got.append(sentence)
         timer = threading.Thread(target=scheduler.advance_by, args=(4.5,))
         timer.start()
-        timer.join(10)
+        timer.join(60)
 
     source.pipe(sentences(max_wait=1.0)).subscribe(slow, scheduler=scheduler)
     source.on_next("On")
@@ -388,6 +388,6 @@ def test_the_source_waits_while_the_timer_emits(scheduler: TestScheduler) -> Non
     source.pipe(sentences(max_wait=1.0)).subscribe(take, scheduler=scheduler)
     source.on_next("One.")
     scheduler.advance_by(1)
-    assert again.wait(10)
-    meanwhile.join(10)
+    assert again.wait(60)
+    meanwhile.join(60)
     assert got == ["One.", " Two. "]

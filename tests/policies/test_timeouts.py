@@ -250,10 +250,10 @@ def test_a_slow_subscriber_rings_no_clock() -> None:
         stream = client.chat.stream(
             model="m",
             messages=[{"role": "user", "content": "?"}],
-            timeouts=Timeouts(first=0.2, gap=0.05, total=0.2),
+            timeouts=Timeouts(first=1, gap=0.5, total=1),
         )
         slow = threading.Event()
         for _ in stream:
-            slow.wait(0.1)  # it takes its time; nothing is waited for
+            slow.wait(0.6)  # it takes its time; nothing is waited for
         assert stream.outcome is not None
         assert stream.outcome.status == "completed"

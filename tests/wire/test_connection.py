@@ -39,7 +39,7 @@ def serving(*answers: Serve) -> Iterator[tuple[str, list[bytes]]]:
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
         thread.start()
         yield f"http://127.0.0.1:{listener.getsockname()[1]}/", requests_seen
-        thread.join(timeout=5)
+        thread.join(timeout=60)
         assert not thread.is_alive()
 
 
