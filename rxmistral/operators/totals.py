@@ -52,6 +52,7 @@ class ResponseBuilder:
         bounded: For an answer that is kept only in case it breaks. Pieces of text are
             joined now and then, and what goes beyond 16 MiB, which no model's answer
             does, is forgotten. Then no snapshots can be taken.
+        answers: How many were asked for.
 
     Attributes:
         news: What the latest completion that brought anything brought: "text",
@@ -63,7 +64,8 @@ class ResponseBuilder:
         overflowed: Whether something was forgotten.
     """
 
-    def __init__(self, *, bounded: bool = False) -> None:
+    def __init__(self, *, bounded: bool = False, answers: int = 1) -> None:
+        self._answers = answers
         self.news = ""
         self.useful = False
         self.finished = False
@@ -132,6 +134,20 @@ class ResponseBuilder:
         self._model = chunk.model or self._model
         self._created = chunk.created or self._created
         self.useful = bool(self.news)
+
+    @property
+    def whole(self) -> bool:
+        """Whether each of the answers has its finish_reason."""
+        return (
+            self.finished
+            and len(self._choices) >= self._answers
+            and all(growing.finish_reason for growing in self._growing())
+        )
+
+    def has_begun(self, choice: int) -> bool:
+        """Whether one of the answers has brought anything."""
+        growing = self._choices.get(choice)
+        return growing is not None and bool(growing.contents or growing.fragments)
 
     def finish_reason(self, choice: int = 0) -> str | None:
         growing = self._choices.get(choice)
@@ -516,7 +532,8 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
     Args:
         choice: Which of the `n` answers.
 
-    Emits: "stop", "length", "model_length", "tool_calls", "error", or a newer word.
+    Emits: "stop", "length", "model_length", "tool_calls", "error", or a newer word; once,
+        if the service repeats it.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionResponseStreamChoice
@@ -528,10 +545,15 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
     check_choice(choice)
 
     def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
+        latest: str | None = None
+
         def on_next(event: CompletionEvent) -> None:
+            nonlocal latest
             for each in event.data.choices:
                 if each.finish_reason and (each.index or 0) == choice:
-                    observer.on_next(each.finish_reason)
+                    repeated, latest = each.finish_reason == latest, each.finish_reason
+                    if not repeated:
+                        observer.on_next(latest)
 
         return on_next
 
