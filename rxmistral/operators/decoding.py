@@ -420,6 +420,9 @@ def completions_into(
                     lingering.end()
 
             def pass_on(completion: CompletionEvent | None) -> None:
+                ends = decoder.done or decoder.received.whole
+                if ends and hurry is not None:  # before the subscriber can leave
+                    lingering.begin()
                 try:
                     if completion is not None:
                         (lingering.next if lingering.begun else emit)(completion)
@@ -428,7 +431,7 @@ def completions_into(
                     raise
                 if decoder.report is not None:
                     lingering.begin(closing(decoder.report))
-                elif decoder.done or decoder.received.whole:
+                elif ends:
                     lingering.begin()
 
             def on_cut(event: ServerSentEvent | None) -> None:

@@ -21,6 +21,7 @@ import re
 import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
+from functools import partial
 from http.client import BadStatusLine, HTTPException, IncompleteRead
 from threading import Thread, get_ident
 from typing import Any, Literal, TypeAlias, get_args
@@ -44,11 +45,12 @@ from ..errors import (
     excerpt,
     redacted,
 )
-from ..iteration import being_iterated
+from ..iteration import being_iterated, leaving
 from ..stream import Stream
 from .connection import Cancelled, Hold, Rest, rest_of, watch
 from .patience import Patience
 from .pump import Pump
+from .returning import Returning
 
 __all__ = [
     "READERS",
@@ -72,6 +74,7 @@ READERS: tuple[Reader, ...] = get_args(Reader)
 # Windows waits for 512 sockets at once and no more.
 DEFAULT_READER: Reader = "thread" if sys.platform == "win32" else "shared"
 
+_MOMENT = 0.25  # seconds; as long as a connection takes to return that is about to
 _SOON = 0.001  # seconds; what has no time left finds that out for itself
 _BLOCK_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024  # of a refusal, or of what is no event stream
@@ -79,9 +82,11 @@ _POOL_SIZE = 128  # idle connections kept for each host
 
 # A thread that a loop reads from is a daemon, see `being_iterated`; so there are two.
 _OF_LOOPS, _OF_SUBSCRIPTIONS = Pump(daemon=True), Pump(daemon=False)
+_RETURNING = Returning()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_OF_LOOPS.abandon)
     os.register_at_fork(after_in_child=_OF_SUBSCRIPTIONS.abandon)
+    os.register_at_fork(after_in_child=_RETURNING.abandon)
 
 
 def blocks(
@@ -217,6 +222,7 @@ class _Reader(abc.DisposableBase):
         self._pump = pump
         self._rest: Rest | None = None
         self.paused = False
+        self._left = False  # nobody listens, but the body is read to its end
         self._then: Callable[[], None] | None = None
 
     # --- on whose thread ---
@@ -259,7 +265,11 @@ class _Reader(abc.DisposableBase):
 
     def dispose(self) -> None:
         # On its own thread the reader is awake, and looks.
-        self._hold.cancel(wake=get_ident() != self._thread)
+        awake = get_ident() == self._thread
+        if (awake or leaving.by_itself) and self._patience.winding_up:
+            self._left = True
+        else:
+            self._hold.cancel(wake=not awake)
         self.resume()
 
     # --- the work ---
@@ -275,7 +285,7 @@ class _Reader(abc.DisposableBase):
                 self._observer.on_error(RuntimeError(f"a callback ended the reader: {death!r}"))
             raise
         emitting.source = None  # there is nothing that could be paused
-        if not self._hold.cancelled:
+        if not self._hold.cancelled and not self._left:
             if error is None:
                 self._observer.on_completed()
             else:
@@ -283,6 +293,7 @@ class _Reader(abc.DisposableBase):
 
     def _read_and_release(self) -> Generator[None, None, Exception | None]:
         session = self._session or open_session()
+        self._patience.on_wind_up = partial(_RETURNING.expect, session)
         response: Response | None = None
         raised: Exception | None = None
         try:
@@ -306,6 +317,8 @@ class _Reader(abc.DisposableBase):
                 response.close()
             if session is not self._session:
                 session.close()
+            if self._patience.winding_up:
+                _RETURNING.returned(session)
             if self._on_release is not None:
                 self._on_release(raised)
         return None
@@ -352,7 +365,8 @@ class _Reader(abc.DisposableBase):
             settings: dict[str, Any] = {
                 **session.merge_environment_settings(prepared.url or "", {}, True, verify, None)
             }
-            _watch(session, prepared, settings)
+            if not _watch(session, prepared, settings):
+                _RETURNING.wait(session, _MOMENT)
             self._hold.check()
             with self._hold.on_this_thread():
                 left = max(self._patience.left(), _SOON)
@@ -420,7 +434,7 @@ class _Reader(abc.DisposableBase):
         if self._hold.cancelled:
             raise Cancelled
         try:
-            if block:
+            if block and not self._left:
                 self._observer.on_next(block)
         except Exception as error:
             raise _Raised(error) from error
@@ -448,15 +462,17 @@ class _Raised(Exception):  # noqa: N818  # it carries the error
 # --- the request -----------------------------------------------------------------
 
 
-def _watch(session: Session, prepared: PreparedRequest, settings: dict[str, Any]) -> None:
-    """Make the pool that will serve this request use watched connections."""
+def _watch(session: Session, prepared: PreparedRequest, settings: dict[str, Any]) -> bool:
+    """Make the pool that will serve this request use watched connections; whether one of
+    them is idle."""
     adapter = session.get_adapter(prepared.url or "")
-    if isinstance(adapter, HTTPAdapter):  # another's can be cancelled between blocks only
-        watch(
-            adapter.get_connection_with_tls_context(
-                prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
-            )
+    if not isinstance(adapter, HTTPAdapter):  # it can be cancelled between blocks only
+        return True
+    return watch(
+        adapter.get_connection_with_tls_context(
+            prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
         )
+    )
 
 
 def _redirected(
