@@ -665,7 +665,8 @@ def _walk(value: Any) -> Report:
     if not isinstance(value, dict):
         return Report()
     own = _words(value)
-    inner = _first(_walk(value[key]) for key in _NESTING if key in value)
+    nested = (value.get(key) for key in _NESTING)
+    inner = _first(_walk(each) for each in nested if isinstance(each, (dict, list)))
     return Report(*(mine or theirs for mine, theirs in zip(own, inner, strict=True)))
 
 

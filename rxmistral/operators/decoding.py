@@ -433,6 +433,8 @@ def completions_into(
                     lingering.begin(closing(decoder.report))
                 elif ends:
                     lingering.begin()
+                elif lingering.begun:  # one more of several answers
+                    lingering.put_off()
 
             def on_cut(event: ServerSentEvent | None) -> None:
                 pass_on(decoder.feed_unfinished(event))

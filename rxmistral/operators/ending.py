@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable
+from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..models import CompletionEvent
@@ -59,6 +59,12 @@ class Lingering(Alarm):
             self.arm(self._seconds)
         else:
             self._hurry()
+
+    def put_off(self) -> None:
+        """It wants more after all, unless it is to end with an error."""
+        if self._hurry is None and self.error is None:
+            self.begun = self.armed = False
+            self._timer.disposable = Disposable()
 
     @in_turn
     def next(self, item: Any) -> None:
