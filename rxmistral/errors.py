@@ -673,8 +673,8 @@ def _walk(value: Any) -> Report:
 def _words(value: dict[str, Any]) -> Report:
     """What an object says of itself, but for what is nested in it."""
     message = next((_word(value[key]) for key in _NESTING if _word(value.get(key))), None)
-    type = _word(value.get("type"))
-    return Report(message, None if type == "error" else type, _code(value))  # not just "error"
+    kind = _word(value.get("type"))
+    return Report(message, None if kind == "error" else kind, _code(value))  # not just "error"
 
 
 def _raw(raw: object) -> str | None:

@@ -49,7 +49,6 @@ interpreter from exiting. After a plain `subscribe` the thread is none, so that 
 which ends in one prints the whole answer."""
 
 
-
 class _Leaving(local):
     by_itself = False
 

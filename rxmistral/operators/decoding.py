@@ -92,9 +92,7 @@ class CompletionDecoder:
         try:
             return self._feed(event)
         finally:
-            self._looks_closer = bool(
-                self.closed or self._halves.waiting or self.received.finished
-            )
+            self._looks_closer = bool(self.closed or self._halves.waiting or self.received.finished)
 
     def close(self) -> None:
         """Nothing that arrives now is part of the answer."""
@@ -212,7 +210,9 @@ def _reasonings_in(data: bytes | str) -> list[Reasoning | None]:
 def _keeps_alive(event: ServerSentEvent) -> bool:
     """Whether an event without a chunk is there to keep the connection open, as its type
     says, or its data: `{"type": "ping"}`."""
-    return is_keep_alive(event.event) or is_keep_alive(json.loads(event.data, strict=False).get("type"))
+    return is_keep_alive(event.event) or is_keep_alive(
+        json.loads(event.data, strict=False).get("type")
+    )
 
 
 def _is_whole(data: str) -> bool:
@@ -412,12 +412,14 @@ def completions_into(
 
             def on_next(event: ServerSentEvent) -> None:
                 try:
-                    pass_on(feed(event))
+                    completion = feed(event)
                 except ReportedError as report:
                     lingering.begin(closing(report))
                 except StreamError as error:
                     lingering.begin(closing(error))
                     lingering.end()
+                else:
+                    pass_on(completion)
 
             def pass_on(completion: CompletionEvent | None) -> None:
                 ends = decoder.done or decoder.received.whole

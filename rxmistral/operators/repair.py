@@ -19,7 +19,6 @@ __all__ = ["REASONING", "Reasoning", "add_thoughts", "is_keep_alive", "repair_ch
 _KEEP_ALIVES = ("ping", "pong", "keepalive", "heartbeat", "noop")
 
 
-
 class Reasoning(Struct, gc=False):
     """What a delta has in the keys for it: a text, or something with a text in it."""
 

@@ -261,9 +261,7 @@ def test_it_completes_a_quarter_of_a_second_after_the_finish_reason(
 def test_the_end_of_one_of_two_answers_is_not_the_end(scheduler: TestScheduler) -> None:
     one, two = (ServerSentEvent(data=data) for data in (STOP, other("b")))
     both = ServerSentEvent(data=other("", "stop"))
-    source = scheduler.create_cold_observable(
-        on_next(10, two), on_next(20, one), on_next(30, both)
-    )
+    source = scheduler.create_cold_observable(on_next(10, two), on_next(20, one), on_next(30, both))
     assert happen(source, scheduler) == [(210, "N"), (220, "N"), (230, "N"), (230.25, "C")]
 
 
