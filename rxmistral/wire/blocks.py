@@ -103,8 +103,10 @@ def blocks(
     """A request into the blocks of bytes that its answer's body comes in.
 
     Cold: each subscription sends the request on a thread of its own. Disposing is safe
-    from any thread and never blocks: it shuts the socket down, before the headers and after. When the body was read to its end the connection goes
-    back to the session, before completion or error is emitted.
+    from any thread and never blocks: it shuts the socket down, before the headers and after.
+    When the body was read to its end the connection goes back to the session, before
+    completion or error is emitted. A reader that is left on its own thread, or by a loop,
+    when nothing of interest is to come (see `Patience.wind_up`) reads on, and emits nothing.
 
     Args:
         request: What to send; a function is asked for each subscription.
