@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from time import monotonic
 from typing import Any
 
 import pytest
-from faces import Face, eventually, run
+from faces import BOUND, Face, eventually, run
 from reactivex import operators as ops
 
 from rxmistral import (
@@ -27,6 +28,7 @@ from rxmistral import (
     to_response,
     usage,
 )
+from rxmistral.policies import timeouts
 from rxmistral.relay import ui_message_stream
 from rxmistral.testing import Script, ScriptedServer, Step, steps
 from rxmistral.wire import blocks, events, lines
@@ -73,10 +75,11 @@ def test_a_finish_reason_ends_an_answer_whatever_follows(
         ScriptedServer([HELLO, STOP, *after]) as server,
         Mistral(server_url=server.url) as client,
     ):
-        answer = ask(client, timeouts=Timeouts(first=5, gap=5), **policies)
+        answer, began = ask(client, **policies), monotonic()
         assert read(answer.pipe(on_outcome(outcomes.append), text())) == ["Hello"]
         assert answer.outcome is not None
         assert answer.outcome.status == "completed"
+        assert monotonic() - began < BOUND, "it waited for the clocks"
         assert len(server.requests) == 1
     assert [outcome.status for outcome in outcomes] == ["completed"]
 
@@ -87,6 +90,12 @@ def test_what_arrives_after_the_finish_reason_is_kept(after: list[Step]) -> None
     with ScriptedServer(script, script) as server, Mistral(server_url=server.url) as client:
         assert "".join(ask(client).pipe(text())) == "Hello!"
         assert ask(client).pipe(usage()).run().completion_tokens == 4
+
+
+def test_text_after_the_finish_reason_does_not_put_off_the_end() -> None:
+    more = [each for _ in range(200) for each in (steps.text("!"), steps.wait(0.1))]
+    with ScriptedServer([HELLO, STOP, *more]) as server, Mistral(server_url=server.url) as client:
+        assert len(list(ask(client).pipe(text()))) < 20
 
 
 def test_the_clocks_do_not_shorten_the_time_after_the_finish_reason() -> None:
@@ -191,7 +200,8 @@ def test_nothing_is_emitted_after_leaving_at_the_finish_reason() -> None:
     assert len(came) == 2
 
 
-def test_a_close_after_the_finish_reason_closes_at_once() -> None:
+def test_a_close_after_the_finish_reason_closes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(timeouts, "AFTER_END", 60.0)
     with (
         ScriptedServer([HELLO, STOP, steps.hang()]) as server,
         Mistral(server_url=server.url) as client,

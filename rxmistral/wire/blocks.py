@@ -224,7 +224,6 @@ class _Reader(abc.DisposableBase):
         self._pump = pump
         self._rest: Rest | None = None
         self.paused = False
-        self._left = False  # nobody listens, but the body is read to its end
         self._then: Callable[[], None] | None = None
 
     # --- on whose thread ---
@@ -268,9 +267,8 @@ class _Reader(abc.DisposableBase):
     def dispose(self) -> None:
         # On its own thread the reader is awake, and looks.
         awake = get_ident() == self._thread
-        if (awake or leaving.by_itself) and self._patience.winding_up:
-            self._left = True
-        else:
+        # What is read on goes nowhere: its observer is disposed.
+        if not self._patience.winding_up or not (awake or leaving.by_itself):
             self._hold.cancel(wake=not awake)
         self.resume()
 
@@ -287,7 +285,7 @@ class _Reader(abc.DisposableBase):
                 self._observer.on_error(RuntimeError(f"a callback ended the reader: {death!r}"))
             raise
         emitting.source = None  # there is nothing that could be paused
-        if not self._hold.cancelled and not self._left:
+        if not self._hold.cancelled:
             if error is None:
                 self._observer.on_completed()
             else:
@@ -436,7 +434,7 @@ class _Reader(abc.DisposableBase):
         if self._hold.cancelled:
             raise Cancelled
         try:
-            if block and not self._left:
+            if block:
                 self._observer.on_next(block)
         except Exception as error:
             raise _Raised(error) from error
