@@ -112,8 +112,8 @@ class Mistral:
         retry_config: The official SDK's word for `retry`.
         session: A `requests.Session` of your own, with its proxies, certificates and
             adapters; it is used as it is and never closed.
-        accept_clean_end: Take any clean end of an answer for an end, for servers that
-            send neither a finish_reason nor `[DONE]`.
+        accept_clean_end: Take a clean end of an answer that brought anything for its end, for
+            servers that send neither a finish_reason nor `[DONE]`.
         max_event_bytes: The largest event allowed, in bytes.
         reader: Who reads the answers, once they have begun, and runs the operators and
             callbacks of their pipes. "shared": one thread for all of them; who is slow in

@@ -13,7 +13,7 @@
     │   └── FencedError             another producer writes this run: .run_id
     └── StreamError               the answer began and then broke; what was emitted stands: .partial
         ├── ProtocolError           it is not an event stream, or one event is too large
-        ├── ChunkError              an event does not hold a chunk: .data, and msgspec's path
+        ├── ChunkError              an event does not hold a chunk, but broken JSON: .data .reason
         ├── ReportedError           the service reported an error inside the stream
         ├── StreamTimeoutError      a clock ran out: .clock .seconds; also a TimeoutError
         ├── DroppedStreamError      the connection broke
@@ -154,7 +154,7 @@ class StatusError(MistralError):
         self.code = said.code
 
     def __str__(self) -> str:
-        said = excerpt(self.message) or "(an empty body)"
+        said = excerpt(_with_cause(self.message, _decoded(self.body))) or "(an empty body)"
         return f"the service refused with status {_status_line(self.status)}: {said}"
 
 
@@ -356,12 +356,12 @@ class ProtocolError(StreamError):
 
 
 class ChunkError(StreamError):
-    """An event of the stream does not hold a completion chunk.
+    """An event of the stream does not hold a completion chunk: its data is a JSON object
+    that is broken.
 
     Attributes:
         data: The event's data.
-        reason: What is wrong with it and where, as msgspec says it: the path
-            `$.choices[0].delta` is the delta of the first choice.
+        reason: What is wrong with it and where, as the parser of JSON says it.
     """
 
     __match_args__ = ("data", "reason")
@@ -446,10 +446,23 @@ class IncompleteStreamError(StreamError):
     """The answer ended cleanly, but with neither a finish_reason nor `[DONE]`:
     something between here and the model cut it, and what is here may not be all.
 
-    For a server that never sends either, give `accept_clean_end=True`.
+    For a server that never sends either, give `accept_clean_end=True`. An answer that has
+    a `reason` is incomplete with that as well.
+
+    Attributes:
+        reason: Why this is not the end of any answer: it brought nothing, or ended inside
+            an event. None if it may be one.
     """
 
+    __match_args__ = ("reason",)
+
+    def __init__(self, reason: str | None = None) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
     def __str__(self) -> str:
+        if self.reason is not None:
+            return f"the answer is incomplete: {self.reason}"
         return (
             "the answer ended with neither a finish_reason nor [DONE]; it may be cut short "
             "(accept_clean_end=True takes such an end for an end)"
@@ -518,6 +531,13 @@ class LostProducerError(StreamError):
 #   {"detail": [{"type", "loc", "msg", "input"}]}       {"error": "text"}
 #   {"object": "error", "message": "...", "type", "code"}
 #   {"object": "error", "message": {"detail": [...]}}   {"error": {"message", "type", "code"}}
+#   {"code": 500, "msg": "..."}                         {"errors": [{"message": "..."}]}
+#   {"error": {"message": "Provider returned error", "metadata": {"raw": "..."}}}
+#
+# The outermost words are those of the service itself; the inner ones, which may be those of
+# another that it asked, fill the gaps.
+
+_NESTING = ("message", "error", "errors", "detail", "msg")
 
 
 class Report(NamedTuple):
@@ -537,13 +557,14 @@ def reported_error(data: str, event: str = "message") -> ReportedError | None:
     """The error that an event reports, or None where it reports none.
 
     An error is an event of the type "error", `{"object": "error", ...}`, anything under
-    a key `error`, or what is no chunk but has a `detail` or a message.
+    a key `error` or `errors`, or an object that is not a chunk but has a `detail` or a message.
     """
     value = _decoded(data)
     if event != "error" and not _is_error(value):
         return None
     said = _report(value)
-    return ReportedError(said.message or excerpt(data), said.type, said.code)
+    message = _with_cause(said.message or excerpt(data), value)
+    return ReportedError(message, said.type, said.code)
 
 
 def _is_error(value: object) -> bool:
@@ -551,9 +572,24 @@ def _is_error(value: object) -> bool:
         return False
     if value.get("object") == "error" or value.get("error"):
         return True
-    return "choices" not in value and bool(
-        value.get("detail") or isinstance(value.get("message"), str)
+    if "choices" in value:
+        return False
+    said = value.get("message"), value.get("msg")
+    succeeded = value.get("code") in (0, 200)  # `{"code": 0, "msg": "ok"}`
+    return bool(value.get("errors") or value.get("detail")) or (
+        not succeeded and any(isinstance(each, str) for each in said)
     )
+
+
+def _with_cause(message: str, value: Any) -> str:
+    """A gateway's message, and what the service behind it said, if it passes that on."""
+    while isinstance(value, dict):
+        metadata = value.get("metadata")
+        cause = _raw(metadata.get("raw")) if isinstance(metadata, dict) else None
+        if cause and cause not in message:
+            return f"{message}: {cause}"
+        value = value.get("error")
+    return message
 
 
 def redacted(error: E, secret: str) -> E:
@@ -628,10 +664,23 @@ def _walk(value: Any) -> Report:
         return _walk_problems(value)
     if not isinstance(value, dict):
         return Report()
-    inner = _first(
-        _walk(value[key]) for key in ("error", "message", "detail", "msg") if key in value
-    )
-    return Report(inner.message, inner.type or _word(value.get("type")), inner.code or _code(value))
+    own = _words(value)
+    nested = (value.get(key) for key in _NESTING)
+    inner = _first(_walk(each) for each in nested if isinstance(each, (dict, list)))
+    return Report(*(mine or theirs for mine, theirs in zip(own, inner, strict=True)))
+
+
+def _words(value: dict[str, Any]) -> Report:
+    """What an object says of itself, but for what is nested in it."""
+    message = next((_word(value[key]) for key in _NESTING if _word(value.get(key))), None)
+    kind = _word(value.get("type"))
+    return Report(message, None if kind == "error" else kind, _code(value))  # not just "error"
+
+
+def _raw(raw: object) -> str | None:
+    """What a service said: text, JSON, or JSON in a text."""
+    said = read_report(raw) if isinstance(raw, str) else _report(raw)
+    return said.message or _word(raw)
 
 
 def _walk_problems(problems: list[Any]) -> Report:

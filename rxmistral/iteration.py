@@ -25,7 +25,7 @@ from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread, current_thread, get_ident, main_thread
+from threading import Thread, current_thread, get_ident, local, main_thread
 from typing import Any, Generic, Self, TypeVar
 
 from reactivex import Observable, abc
@@ -34,7 +34,7 @@ from reactivex.scheduler import CurrentThreadScheduler
 
 from .backpressure import Pausable, emitting
 
-__all__ = ["AsyncIteration", "being_iterated", "iterate"]
+__all__ = ["AsyncIteration", "being_iterated", "iterate", "leaving"]
 
 T = TypeVar("T")
 
@@ -47,6 +47,21 @@ A source that starts a thread makes it a daemon then: when the loop's own thread
 nobody will take the items, and a thread that waits for that must not keep the
 interpreter from exiting. After a plain `subscribe` the thread is none, so that a script
 which ends in one prints the whole answer."""
+
+
+class _Leaving(local):
+    by_itself = False
+
+    def __enter__(self) -> None:
+        self.by_itself = True
+
+    def __exit__(self, *_: object) -> None:
+        self.by_itself = False
+
+
+leaving = _Leaving()
+"""`with leaving:` what this thread disposes is disposed because a loop or a `with` block was
+left, and not because somebody stopped it."""
 
 _LIMIT = 512  # items; enough to let the two threads run in turns, little enough to hold
 
@@ -68,7 +83,7 @@ class Hop(abc.DisposableBase, Generic[T]):
         self.ended = False
         self.wanted = False
         self.paused = False
-        self._closed = False
+        self._closed = self._left = False
         self._wake = wake
         self._room: SimpleQueue[None] = SimpleQueue()
         self._sources: set[Pausable] = set()  # that are paused until there is room
@@ -81,9 +96,12 @@ class Hop(abc.DisposableBase, Generic[T]):
         self, source: Observable[T], scheduler: abc.SchedulerBase | None = None
     ) -> None:
         def subscribe(*_: object) -> None:
-            self._subscription.disposable = source.subscribe(
+            subscription = source.subscribe(
                 self.on_next, self.on_error, self.on_completed, scheduler=scheduler
             )
+            leaving.by_itself = self._left  # it may have been left before this
+            self._subscription.disposable = subscription
+            leaving.by_itself = False
 
         token = being_iterated.set(self)
         try:
@@ -171,6 +189,12 @@ class Hop(abc.DisposableBase, Generic[T]):
             self._resume_sources()
             self._ring()
 
+    def leave(self) -> None:
+        """The loop was left: with nothing of interest to come, its source may read on."""
+        self._left = True
+        with leaving:
+            self.dispose()
+
 
 def iterate(
     source: Observable[T],
@@ -214,7 +238,7 @@ def iterate(
         if hop.error is not None:
             raise hop.error
     finally:
-        hop.dispose()
+        hop.leave()
 
 
 class AsyncIteration(AsyncIterator[T]):
@@ -303,7 +327,7 @@ class AsyncIteration(AsyncIterator[T]):
 
     def __del__(self) -> None:
         if self._hop is not None:
-            self._hop.dispose()
+            self._hop.leave()
 
 
 class _LoopBell:

@@ -14,8 +14,11 @@ them (`UsageInfo`). Unknown kinds of content come as `UnknownContentChunk`, a di
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from contextlib import suppress
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
@@ -194,8 +197,8 @@ _CONTENT_CHUNKS: dict[str, Callable[..., ContentChunk]] = {
 def decode_hook(wanted: type, value: Any) -> Any:
     """For `msgspec`'s `dec_hook`: decodes the content chunks, which are an open set.
 
-    Some servers put bare strings among them. What does not look like the kind it
-    names is kept as it is, rather than ending the stream.
+    Some servers put bare strings among them, or fields of wrong types into them. A part
+    that does not look like the kind it names is kept as it is, rather than ending the stream.
     """
     if wanted is not ContentChunk:
         raise NotImplementedError(f"cannot decode {wanted.__name__}")
@@ -209,8 +212,59 @@ def decode_hook(wanted: type, value: Any) -> Any:
         try:
             return msgspec.convert(value, kind, dec_hook=decode_hook)
         except msgspec.ValidationError:
-            pass
+            with suppress(msgspec.ValidationError):
+                return _part_without_its_faults(value, kind)
     return UnknownContentChunk(value)
+
+
+def _part_without_its_faults(value: dict[str, Any], kind: Any) -> ContentChunk:
+    """With all that it needs, and what can be read of the rest."""
+    kept = {
+        each.encode_name: value[each.encode_name]
+        for each in msgspec.structs.fields(kind)
+        if each.encode_name in value
+        and (each.required or readable(value[each.encode_name], each.type) is not UNSET)
+    }
+    if kind is TextChunk:
+        kept["text"] = scalar_text(kept.get("text"))
+    part: ContentChunk = msgspec.convert(kept, kind, dec_hook=decode_hook)
+    return part
+
+
+def scalar_text(value: Any) -> Any:
+    """A number or a truth value, where a text belongs, as its JSON; anything else as it is."""
+    return json.dumps(value) if isinstance(value, (bool, int, float)) else value
+
+
+def readable(value: Any, kind: Any) -> Any:
+    """The value as one of this kind, with all of it that can be read.
+
+    Returns:
+        UNSET if nothing can. A field that cannot be read has its default, and an item of
+        a list is left out.
+    """
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    try:
+        # Not strict: a number in a string is a number, where one belongs.
+        return msgspec.convert(value, kind, strict=False, dec_hook=decode_hook)
+    except msgspec.ValidationError:
+        pass
+    for each in kinds:
+        if isinstance(value, dict) and isinstance(each, type) and issubclass(each, Struct):
+            return _readable_struct(value, each)
+        if isinstance(value, list) and get_origin(each) is list:
+            items = (readable(item, *get_args(each)) for item in value)
+            return [item for item in items if item is not UNSET]
+    return UNSET
+
+
+def _readable_struct(value: dict[str, Any], kind: type[Struct]) -> Struct:
+    read = {
+        each.name: readable(value[each.encode_name], each.type)
+        for each in msgspec.structs.fields(kind)
+        if each.encode_name in value
+    }
+    return kind(**{name: each for name, each in read.items() if each is not UNSET})
 
 
 # --- messages --------------------------------------------------------------------

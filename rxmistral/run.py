@@ -40,7 +40,14 @@ from .operators.outcomes import Outcome, Record, Status, counted
 from .operators.shortcut import completions_of_blocks
 from .operators.totals import ResponseBuilder
 from .policies.limit import Limit, Waiter
-from .policies.resume import EchoFilter, Resume, can_be_continued, continued, is_break
+from .policies.resume import (
+    EchoFilter,
+    Resume,
+    answers_asked_for,
+    can_be_continued,
+    continued,
+    is_break,
+)
 from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import Clocks, Timeouts
 from .wire import blocks
@@ -101,7 +108,7 @@ class Run(abc.DisposableBase):
         self._fail = on_error
         self._complete = on_completed
         self._context = copy_context()  # of who subscribed, for the attempts to come
-        self._received = ResponseBuilder(bounded=True)
+        self._received = ResponseBuilder(bounded=True, answers=answers_asked_for(call.body))
         self._clocks = Clocks(call.policies.timeouts, self._received)
         self._record = Record(self._received, self._clocks)
         self.tally = self._record.tally
@@ -142,6 +149,7 @@ class Run(abc.DisposableBase):
                 lambda: CompletionDecoder(received, hides_failure=self._may_go_on),
                 max_bytes=call.max_event_bytes,
                 accept_clean_end=call.accept_clean_end,
+                hurry=self._clocks.wind_up,
             )
         )
         on_next = self._emit if self._echo is None else self._on_next

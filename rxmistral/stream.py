@@ -28,7 +28,7 @@ from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from .checks import check_synchronous, check_whole
-from .iteration import AsyncIteration, Hop, being_iterated, iterate
+from .iteration import AsyncIteration, Hop, being_iterated, iterate, leaving
 from .resumable import Entry
 from .sharing import SharedRun, Take, WhenBehind, check_shared, numbered, one_by_one, taking
 from .subscriber import Subscriber
@@ -352,7 +352,8 @@ class Stream(Observable[T_out]):
     ) -> None:
         self._entered = False
         self._run = self._async_run = None
-        self._stop()
+        with leaving:
+            self._stop()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()

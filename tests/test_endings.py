@@ -330,7 +330,7 @@ def _ending(frames: list[Frame], action: str) -> Ending:
     for number, frame in enumerate(frames, 1):
         if frame.word:
             return number, None if frame.word == "done" else Failure("reported")
-    if action == "end" and any(frame.finish for frame in frames):
+    if any(frame.finish for frame in frames):
         return len(frames), None
     statuses = {"end": "truncated", "hang": "timed_out", "drop": "dropped"}
     return len(frames), Failure(statuses[action])

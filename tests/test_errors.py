@@ -87,6 +87,10 @@ EACH: list[tuple[MistralError, str]] = [
         "the answer ended with neither a finish_reason nor [DONE]; it may be cut short "
         "(accept_clean_end=True takes such an end for an end)",
     ),
+    (
+        IncompleteStreamError("it ended inside an event"),
+        "the answer is incomplete: it ended inside an event",
+    ),
     (LogError("READONLY"), "the log failed: READONLY"),
     (LogUnavailableError("refused", 2.5), "the log was away for 2.5 s: refused"),
     (UnknownRunError("r1"), "the log has no run 'r1'"),
@@ -216,11 +220,22 @@ SHAPES: dict[str, tuple[Any, Said]] = {
     "code an object": ({"message": "Busy", "code": {}}, ("Busy", None, None)),
     "message an object": (
         {"object": "error", "message": {"detail": [{"type": "missing", "loc": ["body"], "msg": "No"}]}, "type": "invalid", "code": 7},
-        ("body: No", "missing", "7"),
+        ("body: No", "invalid", "7"),
     ),
     "message an object, no inner type": (
         {"object": "error", "message": {"detail": "No"}, "type": "invalid"}, ("No", "invalid", None)
     ),
+    "message an object with words of its own": (
+        {"object": "error", "message": {"message": "No", "type": "inner", "code": 1}, "type": "outer", "code": 7},
+        ("No", "outer", "7"),
+    ),
+    "own words first": (
+        {"message": "Busy", "error": {"message": "inner", "type": "inner", "code": 1}}, ("Busy", "inner", "1")
+    ),
+    "an envelope that is just an error": ({"type": "error", "error": {"type": "busy", "message": "Busy"}}, ("Busy", "busy", None)),
+    "msg": ({"code": 500, "msg": "Busy"}, ("Busy", None, "500")),
+    "errors": ({"errors": [{"message": "Busy", "code": 7}, {"message": "Late"}]}, ("Busy; Late", None, "7")),
+    "errors that are strings": ({"errors": ["Busy"]}, ("Busy", None, None)),
     "error": ({"error": {"message": "Busy", "type": "x", "code": "7"}}, ("Busy", "x", "7")),
     "error as text": ({"error": "Busy"}, ("Busy", None, None)),
     "error as text, with a code": ({"error": "Busy", "code": 7}, ("Busy", None, "7")),
@@ -262,6 +277,13 @@ def test_a_body_that_is_no_json_of_a_known_shape_is_the_message(body: str, messa
     assert StatusError(502, {}, body).message == message
 
 
+def test_a_refusal_tells_what_the_service_behind_a_gateway_said() -> None:
+    body = '{"error":{"message":"Provider returned error","code":429,"metadata":{"raw":"Busy"}}}'
+    error = StatusError(429, {}, body)
+    assert error.message == "Provider returned error"
+    assert str(error).endswith(": Provider returned error: Busy")
+
+
 @pytest.mark.parametrize("status", [418, 499, 520, 529, 599, 999])
 def test_a_status_without_a_phrase_is_no_error_of_ours(status: int) -> None:
     assert f"status {status}" in str(StatusError(status, {}, "x"))
@@ -283,6 +305,13 @@ def test_headers_are_found_whatever_their_case() -> None:
         ('{"error":"a\x01b"}', "message", ("a\x01b", None, None)),
         ('{"error":"\\ud83d"}', "message", ("\ufffd", None, None)),
         ('{"message":"Busy"}', "error", ("Busy", None, None)),
+        ('{"code":500,"msg":"Busy"}', "message", ("Busy", None, "500")),
+        ('{"errors":[{"message":"Busy","type":"x"}]}', "message", ("Busy", "x", None)),
+        ('{"error":{"message":"Failed","code":502,"metadata":{"raw":"Busy"}}}', "message", ("Failed: Busy", None, "502")),
+        ('{"error":{"message":"Failed","metadata":{"raw":"{\\"error\\":{\\"message\\":\\"Busy\\"}}"}}}', "message", ("Failed: Busy", None, None)),
+        ('{"error":{"message":"Failed","metadata":{"raw":{"message":"Busy"}}}}', "message", ("Failed: Busy", None, None)),
+        ('{"error":{"message":"Failed: Busy","metadata":{"raw":"Busy"}}}', "message", ("Failed: Busy", None, None)),
+        ('{"error":{"message":"Failed","metadata":{"raw":null}}}', "message", ("Failed", None, None)),
         ("Busy", "error", ("Busy", None, None)),
         ("", "error", ("", None, None)),
     ],
@@ -310,6 +339,10 @@ def test_an_event_that_reports_an_error_is_one(data: str, event: str, said: Said
         '{"message":"hi","choices":[]}',
         '{"message":{"role":"assistant"}}',
         '{"detail":null}',
+        '{"code":0,"msg":"ok"}',
+        '{"code":200,"msg":"ok"}',
+        '{"errors":[]}',
+        '{"msg":"hi","choices":[]}',
         '{"object":"chat.completion.chunk"}',
     ],
 )

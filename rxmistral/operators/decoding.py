@@ -2,10 +2,13 @@
 
 The data of an event is decoded by msgspec straight into Structs; that is the way of all
 but a few events. What msgspec refuses is looked at again, slowly: the `[DONE]` that is
-no JSON, an error report, and JSON that is not quite JSON but that servers do send: raw
-control characters, NaN, and half emojis. A model's token may be one half of a surrogate
-pair; written as `"\\ud83d"` it is no text by itself, and the other half comes in the
-next chunk.
+no JSON, keep-alives, an error report, a chunk with fields of wrong types, and JSON that is
+not quite JSON but that servers do send: raw control characters, NaN, and half emojis. A
+model's token may be one half of a surrogate pair; written as `"\\ud83d"` it is no text by
+itself, and the other half comes in the next chunk.
+
+Reasoning that a server writes into keys of its own, `reasoning_content` or `reasoning`,
+becomes a `ThinkChunk` in the content here, before anything else sees the chunk.
 """
 
 from __future__ import annotations
@@ -29,16 +32,17 @@ from ..errors import (
     whole,
 )
 from ..inputs import Input
-from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
+from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook, readable
 from ..stream import Stream
 from ..wire import ServerSentEvent
-from .ending import Lingering
+from ..wire.events import cut_short
+from .ending import AFTER_END, Lingering
+from .repair import REASONING, Reasoning, add_thoughts, is_keep_alive, repair_choices
 from .totals import ResponseBuilder
 
 __all__ = ["CompletionDecoder", "completions", "completions_into"]
 
 _DONE = "[DONE]"
-_AFTER_DONE = 0.25  # seconds that the body may take to end after [DONE], or a reported error
 
 _decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
 
@@ -54,7 +58,9 @@ class CompletionDecoder:
 
     def __init__(self, received: ResponseBuilder, *, hides_failure: bool = False) -> None:
         self.done = False  # [DONE] has come
-        self.closed = False  # nothing that comes now is part of the answer
+        self.closed = False
+        self._looks_closer = False  # at every event
+        self.cut = False  # the body ended inside an event
         self.received = received
         self._hides_failure = hides_failure
         self.report: ReportedError | None = None  # to be raised after the chunk it came in
@@ -63,37 +69,46 @@ class CompletionDecoder:
     def take(self, data: bytes) -> CompletionEvent | None:
         """The completion that the data of an event holds, in which there is no "error";
         None if it needs the closer look that `feed` takes."""
-        if self.closed or self._halves.waiting:
+        if self._looks_closer:
             return None
         try:
             chunk = _decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            (choice,) = chunk.choices
+            if data.find(b'"reasoning') >= 0:  # faster than `in`
+                add_thoughts(chunk, _reasonings_in(data))
+        except _NOT_SIMPLE:
             return None
-        if chunk.usage is not None or not chunk.choices:
+        if choice.finish_reason or chunk.usage is not None:
+            return None
+        if not choice.delta.content and b'"message"' in data:
             return None
         self.received.feed(chunk)
         return CompletionEvent(data=chunk)
 
     def feed(self, event: ServerSentEvent) -> CompletionEvent | None:
-        """The completion that the event holds; None for `[DONE]`, for what comes after it
-        and for blank data."""
+        """The completion that the event holds; None for `[DONE]`, for anything after it,
+        and for an event that keeps the connection open."""
         if self.closed:
             return None
+        try:
+            return self._feed(event)
+        finally:
+            self._looks_closer = bool(self.closed or self._halves.waiting or self.received.finished)
+
+    def close(self) -> None:
+        """Nothing that arrives now is part of the answer."""
+        self.closed = self._looks_closer = True
+
+    def _feed(self, event: ServerSentEvent) -> CompletionEvent | None:
         data = event.data
         if event.event == "error":
             _raise_reported(data, "error")
-        try:
-            if self._halves.waiting:
-                chunk = self._decode_slowly(data)
-            else:
-                chunk = _decode(data)
-                if chunk.usage is not None:
-                    _keep_details(chunk.usage, _decode_usage(data).usage)
-        except (msgspec.MsgspecError, RecursionError):
-            chunk = self._decode_slowly(data)
+        chunk = self._decode_at_once(data) or self._decode_slowly(event)
         if chunk is None:
             return None
         if not chunk.choices:
+            if chunk.usage is None and _keeps_alive(event):
+                return None
             _raise_reported(data)
         elif '"error":' in data:  # as a key; in a text its quotes are escaped
             self.report = reported_error(data)
@@ -104,37 +119,110 @@ class CompletionDecoder:
                 return without_failure(CompletionEvent(data=chunk))
         return CompletionEvent(data=chunk)
 
+    def feed_unfinished(self, event: ServerSentEvent | None) -> CompletionEvent | None:
+        """The completion in an event that the end of the body cut short, if only its blank
+        line is missing; None if there is none in it."""
+        if event is not None and _is_whole(event.data):
+            return self.feed(event)
+        self.cut = True
+        return None
+
     @property
     def ended(self) -> bool:
         """Whether the answer may end here."""
         return self.done or self.received.finished
 
-    def _decode_slowly(self, data: str) -> CompletionChunk | None:
+    def why_incomplete(self) -> str | None:
+        """Why the end of the body can not be the end of an answer; None if it can."""
+        if self.cut:
+            return "it ended inside an event"
+        return None if self.received.useful else "it ended before any text, thinking or tool call"
+
+    def _decode_at_once(self, data: str) -> CompletionChunk | None:
+        if self._halves.waiting or '"message"' in data:
+            return None
+        try:
+            chunk = _decode(data)
+            if chunk.usage is not None:
+                _keep_details(chunk.usage, _decode_usage(data).usage)
+            if '"reasoning' in data:
+                add_thoughts(chunk, _reasonings_in(data))
+        except _UNDECODABLE:
+            return None
+        return chunk
+
+    def _decode_slowly(self, event: ServerSentEvent) -> CompletionChunk | None:
+        data = event.data
         text = data.strip()
-        if not text or text == _DONE:
-            self.done = self.closed = text == _DONE
+        if text == _DONE:
+            self.done = self.closed = True
             return None
         try:
             value = json.loads(data, strict=False)
+            return self._repaired(value, data) if isinstance(value, dict) else None
         except (ValueError, RecursionError) as error:
-            raise ChunkError(data, str(error)) from error
-        try:
-            value = self._halves.join(_without_nulls(value))
-            # Not strict: a number in a string is a number, where one belongs.
-            chunk = msgspec.convert(value, CompletionChunk, strict=False, dec_hook=decode_hook)
-        except (msgspec.ValidationError, RecursionError) as error:
+            if text[:1] != "{" or is_keep_alive(event.event):
+                return None
             _raise_reported(data)
             raise ChunkError(data, str(error)) from error
+
+    def _repaired(self, value: dict[str, Any], data: str) -> CompletionChunk | None:
+        choices = value.get("choices")
+        if isinstance(choices, list):
+            value["choices"] = repair_choices(choices, self.received.has_begun)
+            if choices and not value["choices"] and not value.get("usage"):
+                _raise_reported(data)
+                return None
+        value = self._halves.join(value)
+        chunk: CompletionChunk = readable(value, CompletionChunk)
         if chunk.usage is not None:
             _keep_details(chunk.usage, value["usage"])
+        if chunk.choices:
+            deltas = (choice["delta"] for choice in value["choices"])
+            add_thoughts(chunk, (Reasoning(*map(delta.get, REASONING)) for delta in deltas))
         return chunk
+
+
+# What msgspec refuses: JSON that is none, or not of the wanted type, or too deep.
+_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_NOT_SIMPLE = (*_UNDECODABLE, ValueError)  # or not exactly one choice
 
 
 class _UsageOf(msgspec.Struct):
     usage: dict[str, Any]
 
 
+class _ReasoningOf(msgspec.Struct, gc=False):
+    delta: Reasoning | None = None
+
+
+class _ReasoningsOf(msgspec.Struct, gc=False):
+    choices: list[_ReasoningOf] = []
+
+
 _decode_usage = msgspec.json.Decoder(_UsageOf).decode
+_decode_reasonings = msgspec.json.Decoder(_ReasoningsOf).decode
+
+
+def _reasonings_in(data: bytes | str) -> list[Reasoning | None]:
+    return [choice.delta for choice in _decode_reasonings(data).choices]
+
+
+def _keeps_alive(event: ServerSentEvent) -> bool:
+    """Whether an event without a chunk is there to keep the connection open, as its type
+    says, or its data: `{"type": "ping"}`."""
+    return is_keep_alive(event.event) or is_keep_alive(
+        json.loads(event.data, strict=False).get("type")
+    )
+
+
+def _is_whole(data: str) -> bool:
+    """Whether the data of an event that the end cut short is all of it."""
+    try:
+        value = json.loads(data, strict=False)
+    except (ValueError, RecursionError):
+        return data.strip() == _DONE
+    return isinstance(value, dict) and "choices" in value
 
 
 def _keep_details(usage: UsageInfo, came: dict[str, Any]) -> None:
@@ -170,21 +258,6 @@ def _raise_reported(data: str, event: str = "message") -> None:
         raise reported from None
 
 
-def _without_nulls(chunk: Any) -> Any:
-    """The decoded JSON of one chunk, where null stands for nothing in it."""
-    _drop_null(chunk, "choices")
-    for choice in _dicts(_get(chunk, "choices")):
-        _drop_null(choice, "delta")
-        for call in _dicts(_get(choice.get("delta"), "tool_calls")):
-            _drop_null(call, "function")
-    return chunk
-
-
-def _drop_null(holder: Any, key: str) -> None:
-    if isinstance(holder, dict) and holder.get(key, ...) is None:
-        del holder[key]
-
-
 # --- half emojis -----------------------------------------------------------------
 
 
@@ -207,9 +280,9 @@ class SurrogateJoiner:
 
     def _join_choice(self, choice: dict[str, Any], index: int) -> None:
         last = bool(choice.get("finish_reason"))
-        delta = choice.setdefault("delta", {})
-        if not isinstance(delta, dict):
-            return
+        delta = choice["delta"]
+        for key in REASONING:
+            self._join_key(delta, key, _Place(index, key), last)
         content = delta.get("content")
         if isinstance(content, str):
             self._join_key(delta, "content", _Place(index, "text"), last)
@@ -293,14 +366,17 @@ def completions(
         --completion--------completion---------------|->
 
     Args:
-        accept_clean_end: Take any clean end for an end, for servers that send neither
-            a finish_reason nor `[DONE]`.
+        accept_clean_end: Take a clean end after text, thinking or a tool call for an end,
+            for servers that send neither a finish_reason nor `[DONE]`.
 
-    Emits: one `CompletionEvent` for each chunk. `[DONE]` never surfaces, nor does what
-        comes after it.
-    Completes: when the source ends after `[DONE]` or a finish_reason; a quarter of a
-        second after `[DONE]` if it does not, as on a connection that is kept open.
-    Errors: `ChunkError` for an event without a chunk, `ReportedError` for an error of
+    Emits: one `CompletionEvent` for each chunk. `[DONE]` never surfaces, nor does anything
+        after it. Events that only keep the connection open are skipped: `ping`, `null`, and
+        anything else that is not a JSON object. A field that cannot be read is None.
+        Reasoning in keys of its own (`reasoning_content`, `reasoning`) is content.
+    Completes: when the source ends after `[DONE]` or a finish_reason, even if it breaks then;
+        a quarter of a second after them if it does not end, as on a connection that is kept
+        open.
+    Errors: `ChunkError` for a JSON object that is broken, `ReportedError` for an error of
         the service (when the source ends, or a quarter of a second later), and
         `IncompleteStreamError` for an end too early. Every `StreamError`,
         the source's too, is given its `partial`.
@@ -331,9 +407,12 @@ _TAKES = Input(
 
 
 def completions_into(
-    make_decoder: Callable[[], CompletionDecoder], accept_clean_end: bool
+    make_decoder: Callable[[], CompletionDecoder],
+    accept_clean_end: bool,
+    hurry: Callable[[], None] | None = None,
 ) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
-    """The same, with a decoder that is made for each subscription."""
+    """The same, with a decoder that is made for each subscription, and a source that may be
+    told to end soon: `hurry` is called when the answer is whole."""
 
     def operate(source: Observable[ServerSentEvent]) -> Stream[CompletionEvent]:
         stream = Stream.of(source)
@@ -344,7 +423,7 @@ def completions_into(
         ) -> abc.DisposableBase:
             decoder = make_decoder()
             feed, emit = decoder.feed, observer.on_next
-            lingering = Lingering(observer, _AFTER_DONE, scheduler)
+            lingering = Lingering(observer, AFTER_END, scheduler, hurry)
 
             def on_next(event: object) -> None:
                 if not isinstance(event, ServerSentEvent):
@@ -354,16 +433,31 @@ def completions_into(
                     completion = feed(event)
                 except ReportedError as report:
                     lingering.begin(closing(report))
-                    return
                 except StreamError as error:
-                    observer.on_error(closing(error))
-                    return
-                if completion is not None:
-                    emit(completion)
+                    lingering.begin(closing(error))
+                    lingering.end()
+                else:
+                    pass_on(completion)
+
+            def pass_on(completion: CompletionEvent | None) -> None:
+                ends = decoder.done or decoder.received.whole
+                if ends and hurry is not None:  # before the subscriber can leave
+                    lingering.begin()
+                try:
+                    if completion is not None:
+                        (lingering.next if lingering.begun else emit)(completion)
+                except Exception as raised:  # by the subscriber: no ending of the answer hides it
+                    lingering.error = raised
+                    raise
                 if decoder.report is not None:
                     lingering.begin(closing(decoder.report))
-                elif decoder.done:
+                elif ends:
                     lingering.begin()
+                elif lingering.begun:  # one more of several answers
+                    lingering.put_off()
+
+            def on_cut(event: ServerSentEvent | None) -> None:
+                pass_on(decoder.feed_unfinished(event))
 
             def on_error(error: Exception) -> None:
                 if lingering.begun:
@@ -372,20 +466,26 @@ def completions_into(
                     observer.on_error(closing(error))
 
             def on_completed() -> None:
-                if lingering.begun or decoder.ended or accept_clean_end:
+                reason = decoder.why_incomplete()
+                if lingering.begun or decoder.ended or (accept_clean_end and reason is None):
                     lingering.end()
                 else:
-                    observer.on_error(closing(IncompleteStreamError()))
+                    observer.on_error(closing(IncompleteStreamError(reason)))
 
             def closing(error: Exception) -> Exception:
-                decoder.closed = True
+                decoder.close()
                 if isinstance(error, StreamError):
                     error.partial = decoder.received.response(with_unfinished=True)
                 return error
 
-            return CompositeDisposable(
-                stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler), lingering
-            )
+            token = cut_short.set(on_cut)
+            try:
+                subscription = stream.subscribe(
+                    on_next, on_error, on_completed, scheduler=scheduler
+                )
+            finally:
+                cut_short.reset(token)
+            return CompositeDisposable(subscription, lingering)
 
         return Stream(subscribe)
 

@@ -3,30 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import copy_context
-from threading import Lock
 from typing import Any
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
+from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..models import CompletionEvent
 from ..stream import Stream
+from ..subscriber import fail
+from .alarm import Alarm, in_turn
 from .inputs import completions_for
 from .parts import check_choice
 
-__all__ = ["Lingering", "until_finished"]
+__all__ = ["AFTER_END", "Lingering", "until_finished"]
 
+AFTER_END = 0.25  # seconds that a body may take to end when its answer is whole
 _AFTER_FINISH = 1.0  # seconds that the body may take to end after the finish_reason
 
 
-class Lingering(abc.DisposableBase):
+class Lingering(Alarm):
     """Ends an observer that has all it wants, but not before its source has ended.
 
     A body that was read to its end leaves a connection that the next request can use,
     and ending only then makes sure that it does. In nearly every answer the rest is
-    there already; where it does not come within `seconds`, the end does.
+    there already; if it does not arrive in time, the end does.
+
+    Args:
+        observer: To be ended.
+        seconds: How long the source may take.
+        scheduler: Keeps that time.
+        hurry: Called in place of a timer, if the source can be told to end in time.
     """
 
     def __init__(
@@ -34,37 +41,56 @@ class Lingering(abc.DisposableBase):
         observer: abc.ObserverBase[Any],
         seconds: float,
         scheduler: abc.SchedulerBase | None,
+        hurry: Callable[[], None] | None = None,
     ) -> None:
+        super().__init__(scheduler or TimeoutScheduler.singleton())
+        self.begun = False
+        self.error: Exception | None = None  # that it ends with; None: it completes
         self._observer = observer
         self._seconds = seconds
-        self._scheduler = scheduler or TimeoutScheduler.singleton()
-        self.begun = False
-        self._error: Exception | None = None
-        self._timer = SingleAssignmentDisposable()
-        self._ended = Lock()  # taken once, by the source's end or by the timer
+        self._hurry = hurry
+        self._over = False
 
     def begin(self, error: Exception | None = None) -> None:
         """The observer has all it wants; it is to complete, or to end with this error."""
+        self.error = self.error or error
         if self.begun:
             return
         self.begun = True
-        self._error = error
-        context = copy_context()  # a timer's thread has none
-        self._timer.disposable = self._scheduler.schedule_relative(
-            self._seconds, lambda *_: context.run(self.end)
-        )
+        if self._hurry is None:
+            self.arm(self._seconds)
+        else:
+            self._hurry()
 
+    def put_off(self) -> None:
+        """It wants more after all, unless it is to end with an error."""
+        if self._hurry is None and self.error is None:
+            self.begun = self.armed = False
+            self._timer.disposable = Disposable()
+
+    @in_turn
+    def next(self, item: Any) -> None:
+        """Something that still arrives, and that is wanted after all."""
+        if not self._over:
+            self._observer.on_next(item)
+
+    @in_turn
     def end(self) -> None:
-        """The source has ended, or the time is up."""
-        if self._ended.acquire(blocking=False):
-            self._timer.dispose()
-            if self._error is None:
-                self._observer.on_completed()
-            else:
-                self._observer.on_error(self._error)
+        """The source has ended."""
+        self.due()
 
-    def dispose(self) -> None:
-        self._timer.dispose()
+    def fail(self, error: Exception) -> None:
+        fail(self._observer, error)
+
+    def due(self) -> None:
+        if self._over:
+            return
+        self._over = True
+        self.dispose()
+        if self.error is None:
+            self._observer.on_completed()
+        else:
+            self._observer.on_error(self.error)
 
 
 def until_finished(

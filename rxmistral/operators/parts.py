@@ -104,8 +104,9 @@ def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[
     Args:
         choice: Which of the `n` answers.
 
-    Emits: the text in thinking parts of content lists; references are left out. For
-        servers that write their reasoning into the text, see `think_tags`.
+    Emits: the text in thinking parts of content lists, also if the server wrote it into
+        `reasoning_content` or `reasoning`; references are left out. For servers that write
+        their reasoning into the text, see `think_tags`.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice

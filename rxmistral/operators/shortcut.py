@@ -5,8 +5,8 @@ r"""Blocks to completions, with a shortcut for the blocks that nearly all server
 
 A chunk that stands alone in an event of one line needs no line and no event made of it:
 its bytes are decoded where they are, which halves the cost of a token. What is not so
-simple goes the whole way: the first event, which may begin with a BOM, `[DONE]`, usage,
-errors, half emojis, whatever msgspec refuses. An event goes one way or the other as a
+simple goes the whole way: the first event, which may begin with a BOM, a finish_reason and
+all that follows it, `[DONE]`, usage, errors, half emojis, whatever msgspec refuses. An event goes one way or the other as a
 whole, so the whole way is always between two events when the shortcut is taken. A body
 that ends its lines in other ways, or has an event that takes many blocks, goes the whole
 way from there on.
@@ -30,7 +30,11 @@ _LONG = 16 * 1024  # bytes of an event that has not ended
 
 
 def completions_of_blocks(
-    make_decoder: Callable[[], CompletionDecoder], *, max_bytes: int, accept_clean_end: bool
+    make_decoder: Callable[[], CompletionDecoder],
+    *,
+    max_bytes: int,
+    accept_clean_end: bool,
+    hurry: Callable[[], None] | None = None,
 ) -> Callable[[Observable[bytes]], Stream[CompletionEvent]]:
     """What `lines()`, `events()` and `completions_into()` do, in one step where that can be."""
 
@@ -98,7 +102,7 @@ def completions_of_blocks(
             long_way = Stream(enter).pipe(
                 lines(max_bytes=max_bytes),
                 events(max_bytes=max_bytes),
-                completions_into(lambda: decoder, accept_clean_end),
+                completions_into(lambda: decoder, accept_clean_end, hurry),
             )
             return CompositeDisposable(
                 long_way.subscribe(
@@ -115,7 +119,7 @@ def completions_of_blocks(
 def _simple(block: bytes) -> tuple[list[bytes], bytes] | None:
     """The data of the events of a block, and the beginning of one more; None if they are
     not all simple."""
-    if block[:6] != b"data: " or b'"error"' in block:
+    if block[:6] != b"data: " or block.find(b'"error"') >= 0:  # faster than `in`
         return None
     if block[-2:] == b"\n\n" and block.count(b"\n") == 2:  # one: so a token comes
         return [block[6:-2]], b""

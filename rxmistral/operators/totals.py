@@ -1,21 +1,21 @@
 """Completions to what they add up to.
 
-Everything that came is kept in lists that only grow, one for each kind; what they add
-up to at some moment is told by how long they were then. So a snapshot is a few numbers,
-and the text of it is joined when somebody reads it: a hundred thousand snapshots cost
-ten times ten thousand, and not a hundred times.
+Everything that came is kept in lists that only grow, one for each kind, and is put together
+when somebody asks for it, once in most answers.
+
+A snapshot after each completion must not do that each time. So for snapshots there is a
+second account of the content, in which a text grows at its end: as CPython appends to a
+string that nobody else holds in place, a snapshot costs what is new and not what is there,
+unless it is kept, which then costs a copy of the text.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from copy import copy
-from dataclasses import dataclass
-from itertools import groupby
-from typing import Any, NamedTuple, cast
+from itertools import chain, groupby
+from typing import Any, cast
 
-from msgspec import UNSET
 from reactivex import Observable, abc
 
 from ..machine import Machine, driven_by, operator
@@ -53,6 +53,7 @@ class ResponseBuilder:
         bounded: For an answer that is kept only in case it breaks. Pieces of text are
             joined now and then, and what goes beyond 16 MiB, which no model's answer
             does, is forgotten. Then no snapshots can be taken.
+        answers: How many were asked for.
 
     Attributes:
         news: What the latest completion that brought anything brought: "text",
@@ -64,7 +65,8 @@ class ResponseBuilder:
         overflowed: Whether something was forgotten.
     """
 
-    def __init__(self, *, bounded: bool = False) -> None:
+    def __init__(self, *, bounded: bool = False, answers: int = 1) -> None:
+        self._answers = answers
         self.news = ""
         self.useful = False
         self.finished = False
@@ -134,6 +136,20 @@ class ResponseBuilder:
         self._created = chunk.created or self._created
         self.useful = bool(self.news)
 
+    @property
+    def whole(self) -> bool:
+        """Whether each of the answers has its finish_reason."""
+        return (
+            self.finished
+            and len(self._choices) >= self._answers
+            and all(growing.finish_reason for growing in self._growing())
+        )
+
+    def has_begun(self, choice: int) -> bool:
+        """Whether one of the answers has brought anything."""
+        growing = self._choices.get(choice)
+        return growing is not None and bool(growing.contents or growing.fragments)
+
     def finish_reason(self, choice: int = 0) -> str | None:
         growing = self._choices.get(choice)
         return growing.finish_reason if growing else None
@@ -158,15 +174,15 @@ class ResponseBuilder:
         """
         response = ChatCompletionResponse(**self._head())
         response.choices = [
-            choice.until(choice.mark(complete), with_unfinished) for choice in self._growing()
+            choice.total(complete=complete, with_unfinished=with_unfinished)
+            for choice in self._growing()
         ]
         return response
 
     def snapshot(self) -> ChatCompletionResponse:
-        """The same, with the choices left for who reads them."""
+        """All that came until now, for the price of what is new since the last one."""
         response = ChatCompletionResponse(**self._head())
-        _choices.__set__(response, [_Marked(choice, choice.mark()) for choice in self._growing()])
-        response.__class__ = _Unread
+        response.choices = [choice.snapshot() for choice in self._growing()]
         return response
 
     def _head(self) -> dict[str, Any]:
@@ -197,17 +213,6 @@ def _news_of(content: list[ContentChunk]) -> str:
     return news
 
 
-class _Mark(NamedTuple):
-    """How long the lists of a choice were at some moment."""
-
-    contents: int
-    has_content: bool
-    fragments: int
-    logprobs: int
-    finish_reason: str | None
-    complete: bool
-
-
 class _GrowingChoice:
     """One of the `n` answers: lists that only grow.
 
@@ -219,6 +224,7 @@ class _GrowingChoice:
         "_index",
         "_joined",
         "_joined_weight",
+        "_known",
         "contents",
         "finish_reason",
         "fragments",
@@ -231,6 +237,7 @@ class _GrowingChoice:
         self._index = index
         self._joined = 0  # of the contents
         self._joined_weight = 0
+        self._known: _Known | None = None
         self.contents: list[str | list[ContentChunk]] = []
         self.has_content = False
         self.fragments: list[ToolCall] = []
@@ -253,107 +260,125 @@ class _GrowingChoice:
         self._joined = len(self.contents)
         return False
 
-    def mark(self, complete: bool = False) -> _Mark:
-        return _Mark(
-            len(self.contents),
-            self.has_content,
-            len(self.fragments),
-            len(self.logprobs),
-            self.finish_reason,
-            complete or self.finish_reason is not None,
-        )
-
-    def until(self, mark: _Mark, with_unfinished: bool = False) -> ChatCompletionChoice:
+    def total(self, *, complete: bool, with_unfinished: bool) -> ChatCompletionChoice:
+        """All that came; the calls that may not be complete only `with_unfinished`, or if the
+        answer has ended."""
+        content = _Content()
+        content.add(self.contents)
         gatherer = ToolCallGatherer()
-        calls = gatherer.feed(self.fragments[: mark.fragments])
-        if mark.complete:
-            calls += gatherer.close(mark.finish_reason)
-        if mark.complete or with_unfinished:
+        calls = gatherer.feed(self.fragments)
+        if complete or self.finish_reason is not None:
+            calls += gatherer.close(self.finish_reason)
+            with_unfinished = True
+        if with_unfinished:
             calls += gatherer.unfinished()
-        logprobs = self.logprobs[: mark.logprobs]
-        content = _joined(self.contents[: mark.contents])
+        return self._choice(content, calls)
+
+    def snapshot(self) -> ChatCompletionChoice:
+        """All that came, for the price of what is new since the last one."""
+        if self.fragments and self.finish_reason is not None:
+            return self.total(complete=True, with_unfinished=True)
+        self._known = known = self._known or _Known()
+        known.add(self.contents, self.fragments)
+        return self._choice(known.content, known.calls)
+
+    def _choice(self, content: _Content, calls: list[ToolCall]) -> ChatCompletionChoice:
+        said = content.now()
+        logprobs = [*self.logprobs]
         return ChatCompletionChoice(
             index=self._index,
             message=AssistantMessage(
-                content="" if content is None and mark.has_content else content,
-                tool_calls=calls or None,
+                content="" if said is None and self.has_content else said,
+                tool_calls=[*calls] or None,
             ),
-            finish_reason=mark.finish_reason,
+            finish_reason=self.finish_reason,
             logprobs=ChatCompletionResponseChoiceLogprobs(content=logprobs) if logprobs else None,
         )
 
 
-# --- snapshots that nobody has read ----------------------------------------------
+class _Known:
+    """What a choice adds up to as far as a snapshot was taken of it."""
 
-_choices: Any = ChatCompletionResponse.choices  # the field, behind the property below
+    def __init__(self) -> None:
+        self.content = _Content()
+        self.calls: list[ToolCall] = []
+        self._gatherer = ToolCallGatherer()
+        self._contents = self._fragments = 0  # that are part of it
 
-
-class _Unread(ChatCompletionResponse):
-    """A response in whose `choices` only the marks stand; the first look puts the choices
-    there, and makes it a response like any other. It has no field of its own."""
-
-    @property  # type: ignore[misc]  # in front of the field
-    def choices(  # pyright: ignore[reportIncompatibleVariableOverride]
-        self,
-    ) -> list[ChatCompletionChoice]:
-        return _read(self).choices
-
-    @choices.setter
-    def choices(self, choices: list[ChatCompletionChoice]) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        _read(self).choices = choices
-
-    def __repr__(self) -> str:
-        return repr(_read(self))
-
-    def __eq__(self, other: object) -> bool:
-        return _read(self) == other
-
-    def __reduce__(self) -> Any:
-        return _read(self).__reduce__()
-
-    def __copy__(self) -> Any:
-        return copy(_read(self))
+    def add(self, contents: list[str | list[ContentChunk]], fragments: list[ToolCall]) -> None:
+        self.content.add(contents[self._contents :])
+        self.calls += self._gatherer.feed(fragments[self._fragments :])
+        self._contents, self._fragments = len(contents), len(fragments)
 
 
-def _read(snapshot: _Unread) -> ChatCompletionResponse:
-    # Two threads may read at once; whoever comes second finds some choices there.
-    marked: list[_Marked | ChatCompletionChoice] = _choices.__get__(snapshot)
-    whole = [each.whole() if isinstance(each, _Marked) else each for each in marked]
-    _choices.__set__(snapshot, whole)
-    snapshot.__class__ = ChatCompletionResponse  # type: ignore[assignment]  # the base, again
-    return snapshot
+class _Content:
+    """The content of a message, or of a thought, as it grows: neighbours of the same kind
+    are one, and the last is still open."""
+
+    def __init__(self) -> None:
+        self._closed: list[ContentChunk] = []
+        self._text: str | None = None  # that is open; or
+        self._thought: _Thought | None = None
+
+    def add(self, contents: list[str | list[ContentChunk]]) -> None:
+        for kind, run in groupby(contents, type):
+            if kind is str:
+                self._add_text("".join(cast("Iterator[str]", run)))
+            else:
+                for part in chain.from_iterable(run):
+                    self._add_part(cast("ContentChunk", part))
+
+    def _add_part(self, part: ContentChunk) -> None:
+        if isinstance(part, TextChunk):
+            self._add_text(part.text)
+        elif isinstance(part, ThinkChunk):
+            if self._thought is None:
+                self._close()
+                self._thought = _Thought()
+            self._thought.add(part)
+        else:
+            self._close()
+            self._closed.append(part)
+
+    def _add_text(self, piece: str) -> None:
+        if piece and self._thought is not None:
+            self._close()
+        text, self._text = self._text or "", None
+        text += piece  # in place, since no other name holds it
+        self._text = text
+
+    def _close(self) -> None:
+        self._closed = self.parts()
+        self._text = self._thought = None
+
+    def parts(self) -> list[ContentChunk]:
+        parts = [*self._closed]
+        if self._text:
+            parts.append(TextChunk(text=self._text))
+        if self._thought is not None:
+            parts.append(self._thought.now())
+        return parts
+
+    def now(self) -> str | list[ContentChunk] | None:
+        """One string if it is all text, else its parts."""
+        return self.parts() if self._closed or self._thought is not None else self._text
 
 
-@dataclass
-class _Fields:
-    """The fields of a choice, for who encodes one."""
+class _Thought:
+    def __init__(self) -> None:
+        self._content = _Content()
+        self._signature: str | None = None
+        self._closed: bool | None = None
 
-    index: int
-    message: AssistantMessage
-    finish_reason: str
-    logprobs: ChatCompletionResponseChoiceLogprobs
+    def add(self, part: ThinkChunk) -> None:
+        self._content.add([part.thinking])
+        self._signature = part.signature or self._signature
+        self._closed = part.closed
 
-
-class _Marked:
-    """A choice, by what it was at some moment. msgspec takes it for a dataclass, so that
-    a snapshot that nobody has read is encoded as what it stands for."""
-
-    __slots__ = ("_choice", "_mark", "_whole")
-    __dataclass_fields__ = _Fields.__dataclass_fields__
-
-    def __init__(self, choice: _GrowingChoice, mark: _Mark) -> None:
-        self._choice = choice
-        self._mark = mark
-        self._whole: ChatCompletionChoice | None = None
-
-    def whole(self) -> ChatCompletionChoice:
-        if self._whole is None:
-            self._whole = self._choice.until(self._mark)
-        return self._whole
-
-    def __getattr__(self, name: str) -> Any:
-        value = getattr(self.whole(), name)
-        return UNSET if value is None else value
+    def now(self) -> ThinkChunk:
+        return ThinkChunk(
+            thinking=self._content.parts(), signature=self._signature, closed=self._closed
+        )
 
 
 def _texts(contents: list[str | list[ContentChunk]]) -> Iterator[str]:
@@ -362,43 +387,6 @@ def _texts(contents: list[str | list[ContentChunk]]) -> Iterator[str]:
             yield content
         else:
             yield from (part.text for part in content if isinstance(part, TextChunk))
-
-
-def _joined(contents: list[str | list[ContentChunk]]) -> str | list[ContentChunk] | None:
-    """The content of a message: one string where it is all text, else its parts."""
-    if all(isinstance(content, str) for content in contents):
-        return "".join(cast("list[str]", contents)) if contents else None
-    parts: list[ContentChunk] = []
-    for content in contents:
-        parts += [TextChunk(text=content)] if isinstance(content, str) else content
-    merged = _merged(parts)
-    if all(isinstance(part, TextChunk) for part in merged):
-        return "".join(part.text for part in merged if isinstance(part, TextChunk))
-    return [part for part in merged if not (isinstance(part, TextChunk) and not part.text)]
-
-
-def _merged(parts: list[ContentChunk]) -> list[ContentChunk]:
-    """Neighbours of the same kind as one, where they are text or thinking."""
-    merged: list[ContentChunk] = []
-    for kind, group in groupby(parts, type):
-        run = list(group)
-        if kind is TextChunk:
-            merged.append(
-                TextChunk(text="".join(part.text for part in cast("list[TextChunk]", run)))
-            )
-        elif kind is ThinkChunk:
-            merged.append(_one_thought(cast("list[ThinkChunk]", run)))
-        else:
-            merged += run
-    return merged
-
-
-def _one_thought(run: list[ThinkChunk]) -> ThinkChunk:
-    return ThinkChunk(
-        thinking=_merged([thought for part in run for thought in part.thinking]),
-        signature=next((part.signature for part in reversed(run) if part.signature), None),
-        closed=run[-1].closed,
-    )
 
 
 # --- the operators ---------------------------------------------------------------
@@ -410,9 +398,9 @@ def snapshots() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompletion
         --"Hel"----"lo"------stop-------|->
         --"Hel"----"Hello"---"Hello"----|->
 
-    Emits: a `ChatCompletionResponse` for each completion, of all `n` answers. Its
-        choices are put together when they are first read, so one that nobody reads
-        costs next to nothing.
+    Emits: a `ChatCompletionResponse` for each completion, of all `n` answers. One that is
+        let go before the next one costs next to nothing, however long the text is; one
+        that is kept keeps a text of its own.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionResponseStreamChoice, DeltaMessage
@@ -522,7 +510,8 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
     Args:
         choice: Which of the `n` answers.
 
-    Emits: "stop", "length", "model_length", "tool_calls", "error", or a newer word.
+    Emits: "stop", "length", "model_length", "tool_calls", "error", or a newer word; once,
+        if the service repeats it.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionResponseStreamChoice
@@ -535,13 +524,18 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
     takes = completions_for("finish_reason")
 
     def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
+        latest: str | None = None
+
         def on_next(event: object) -> None:
+            nonlocal latest
             if not isinstance(event, CompletionEvent):
                 observer.on_error(takes.error_for(event))
                 return
             for each in event.data.choices:
                 if each.finish_reason and (each.index or 0) == choice:
-                    observer.on_next(each.finish_reason)
+                    repeated, latest = each.finish_reason == latest, each.finish_reason
+                    if not repeated:
+                        observer.on_next(latest)
 
         return on_next
 

@@ -82,6 +82,14 @@ def can_be_continued(body: bytes, structured: bool) -> bool:
     return n in (1, None) and (structured or asked.get("type", "text") == "text")
 
 
+def answers_asked_for(body: bytes) -> int:
+    """How many answers this request asks for."""
+    if b'"n":' not in body:
+        return 1
+    n = msgspec.json.decode(_decode_body(body).get("n", b"1"))
+    return n if isinstance(n, int) else 1
+
+
 def continued(body: bytes, text: str) -> tuple[bytes, str]:
     """The request for the rest of an answer, and the text that may come back as an echo.
 

@@ -5,6 +5,9 @@
     gap                            ├─────────┤ more of it (thinking_gap while it thinks)
     total     ├──────────────────────────────────────────────────┤ the end
 
+After the finish_reason of a whole answer the rest of the body has a quarter of a second:
+the end of that is no error.
+
 Bytes are not meaning: comments, roles and empty deltas feed no clock. And the server's
 time is not the subscriber's: what counts is the time that the reader waits for the
 network, so a slow subscriber rings none of them.
@@ -18,6 +21,7 @@ from dataclasses import dataclass
 from time import monotonic
 
 from ..checks import check_seconds
+from ..operators.ending import AFTER_END
 from ..operators.totals import ResponseBuilder
 from ..wire.patience import Patience
 
@@ -95,6 +99,12 @@ class Clocks(Patience):
         self.hear()
         self._silent = 0.0
         self._clock, self._limit = "first", self._timeouts.first
+        self.winding_up = False
+
+    def wind_up(self) -> None:
+        self.hear()
+        self._silent, self._limit = 0.0, AFTER_END
+        super().wind_up()
 
     def begin(self) -> None:
         # These two are on the path of every block: no call that can be spared.
@@ -122,7 +132,10 @@ class Clocks(Patience):
         self._received.news = ""
         if news != "finish":
             self._note()
-        self._silent = self._gap = 0.0
+        self._gap = 0.0
+        if self.winding_up:  # its end may be put off by nothing
+            return
+        self._silent = 0.0
         timeouts = self._timeouts
         if news == "thinking" and timeouts.thinking_gap is not None:
             self._clock, self._limit = "thinking_gap", timeouts.thinking_gap

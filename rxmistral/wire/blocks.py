@@ -22,6 +22,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from contextvars import copy_context
+from functools import partial
 from http.client import BadStatusLine, HTTPException, IncompleteRead
 from threading import Thread, get_ident
 from typing import Any, Literal, TypeAlias, get_args
@@ -45,12 +46,13 @@ from ..errors import (
     excerpt,
     redacted,
 )
-from ..iteration import being_iterated
+from ..iteration import being_iterated, leaving
 from ..stream import Stream
 from ..subscriber import report
 from .connection import Cancelled, Hold, Rest, rest_of, watch
 from .patience import Patience
 from .pump import Pump
+from .returning import Returning
 
 __all__ = [
     "READERS",
@@ -74,6 +76,7 @@ READERS: tuple[Reader, ...] = get_args(Reader)
 # Windows waits for 512 sockets at once and no more.
 DEFAULT_READER: Reader = "thread" if sys.platform == "win32" else "shared"
 
+_MOMENT = 0.25  # seconds; as long as a connection takes to return that is about to
 _SOON = 0.001  # seconds; what has no time left finds that out for itself
 _BLOCK_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024  # of a refusal, or of what is no event stream
@@ -81,9 +84,11 @@ _POOL_SIZE = 128  # idle connections kept for each host
 
 # A thread that a loop reads from is a daemon, see `being_iterated`; so there are two.
 _OF_LOOPS, _OF_SUBSCRIPTIONS = Pump(daemon=True), Pump(daemon=False)
+_RETURNING = Returning()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_OF_LOOPS.abandon)
     os.register_at_fork(after_in_child=_OF_SUBSCRIPTIONS.abandon)
+    os.register_at_fork(after_in_child=_RETURNING.abandon)
 
 
 def blocks(
@@ -100,8 +105,10 @@ def blocks(
     """A request into the blocks of bytes that its answer's body comes in.
 
     Cold: each subscription sends the request on a thread of its own. Disposing is safe
-    from any thread and never blocks: it shuts the socket down, before the headers and after. When the body was read to its end the connection goes
-    back to the session, before completion or error is emitted.
+    from any thread and never blocks: it shuts the socket down, before the headers and after.
+    When the body was read to its end the connection goes back to the session, before
+    completion or error is emitted. A reader that is left on its own thread, or by a loop,
+    when nothing of interest is to come (see `Patience.wind_up`) reads on, and emits nothing.
 
     Args:
         request: What to send; a function is asked for each subscription.
@@ -268,7 +275,10 @@ class _Reader(abc.DisposableBase):
 
     def dispose(self) -> None:
         # On its own thread the reader is awake, and looks.
-        self._hold.cancel(wake=get_ident() != self._thread)
+        awake = get_ident() == self._thread
+        # What is read on goes nowhere: its observer is disposed.
+        if not self._patience.winding_up or not (awake or leaving.by_itself):
+            self._hold.cancel(wake=not awake)
         self.resume()
 
     # --- the work ---
@@ -292,6 +302,7 @@ class _Reader(abc.DisposableBase):
 
     def _read_and_release(self) -> Generator[None, None, Exception | None]:
         session = self._session or open_session()
+        self._patience.on_wind_up = partial(_RETURNING.expect, session)
         response: Response | None = None
         raised: Exception | None = None
         try:
@@ -315,6 +326,8 @@ class _Reader(abc.DisposableBase):
                 response.close()
             if session is not self._session:
                 session.close()
+            if self._patience.winding_up:
+                _RETURNING.returned(session)
             if self._on_release is not None:
                 self._on_release(raised)
         return None
@@ -361,7 +374,8 @@ class _Reader(abc.DisposableBase):
             settings: dict[str, Any] = {
                 **session.merge_environment_settings(prepared.url or "", {}, True, verify, None)
             }
-            _watch(session, prepared, settings)
+            if not _watch(session, prepared, settings):
+                _RETURNING.wait(session, _MOMENT)
             self._hold.check()
             with self._hold.on_this_thread():
                 left = max(self._patience.left(), _SOON)
@@ -457,15 +471,17 @@ class _Raised(Exception):  # noqa: N818  # it carries the error
 # --- the request -----------------------------------------------------------------
 
 
-def _watch(session: Session, prepared: PreparedRequest, settings: dict[str, Any]) -> None:
-    """Make the pool that will serve this request use watched connections."""
+def _watch(session: Session, prepared: PreparedRequest, settings: dict[str, Any]) -> bool:
+    """Make the pool that will serve this request use watched connections; whether one of
+    them is idle."""
     adapter = session.get_adapter(prepared.url or "")
-    if isinstance(adapter, HTTPAdapter):  # another's can be cancelled between blocks only
-        watch(
-            adapter.get_connection_with_tls_context(
-                prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
-            )
+    if not isinstance(adapter, HTTPAdapter):  # it can be cancelled between blocks only
+        return True
+    return watch(
+        adapter.get_connection_with_tls_context(
+            prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
         )
+    )
 
 
 def _redirected(

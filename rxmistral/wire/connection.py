@@ -111,16 +111,19 @@ def _hold_here() -> Hold | None:
     return getattr(_here, "hold", None)
 
 
-def watch(pool: Any) -> None:
-    """Make a urllib3 pool use watched connections, those that it has included."""
+def watch(pool: Any) -> bool:
+    """Make a urllib3 pool use watched connections, those that it has included; whether it
+    has one that is idle."""
     # Several threads may do this at once: each looks once, and acts on what it saw.
     connection_class = pool.ConnectionCls
     if not issubclass(connection_class, _Watched):
         pool.ConnectionCls = _watched(connection_class)
-    for idle in list(pool.pool.queue) if pool.pool is not None else ():
+    idles = list(filter(None, pool.pool.queue)) if pool.pool is not None else []
+    for idle in idles:
         idle_class = idle.__class__
-        if idle is not None and not issubclass(idle_class, _Watched):
+        if not issubclass(idle_class, _Watched):
             idle.__class__ = _watched(idle_class)
+    return bool(idles)
 
 
 # --- http.client's answer --------------------------------------------------------

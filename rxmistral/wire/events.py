@@ -8,11 +8,16 @@ away. Servers that fail in the middle of an answer write their error as a bare l
 JSON, or break off before the blank line of the frame that holds it; for the standard
 the first is a field it does not know and the second an event that never ended.
 `events()` raises both as `ReportedError`; the decoder itself keeps to the letter.
+
+The standard also discards an event that the end of the stream cut short. `events()` does so
+too, but passes it to the subscriber that asked for it by `cut_short`: if HTTP says that the
+body is whole, only a blank line may be missing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 
 import msgspec
 from reactivex import Observable, abc
@@ -22,8 +27,9 @@ from ..inputs import Input
 from ..stream import Stream
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 
-__all__ = ["EventDecoder", "ServerSentEvent", "decode_events", "events"]
+__all__ = ["EventDecoder", "ServerSentEvent", "cut_short", "decode_events", "events"]
 
+_FIELDS = (b"data", b"event", b"id")
 _MAX_RETRY_DIGITS = 640  # int() may be set to refuse more, but never fewer
 
 
@@ -44,11 +50,22 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     retry: int | None = None
 
 
+cut_short: ContextVar[Callable[[ServerSentEvent | None], None] | None] = ContextVar(
+    "rxmistral_cut_short", default=None
+)
+"""Set while `events()` is subscribed to: called before the completion of a stream that ended
+inside an event, with that event, or None if no data of it had arrived."""
+
+
 class EventDecoder:
     """Gathers lines into events.
 
     Args:
         max_bytes: An event with more data than this raises `ProtocolError`.
+
+    Attributes:
+        unknown: The last line whose field has no meaning.
+        begun: Whether an event has begun, with another line than one of data.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -58,7 +75,8 @@ class EventDecoder:
         self._event = "message"
         self._id = ""
         self._retry: int | None = None
-        self.unknown: str | None = None  # the last line whose field has no meaning
+        self.unknown: str | None = None
+        self.begun = False
 
     def feed(self, line: bytes) -> ServerSentEvent | None:
         """The event that this line ends, if it ends one."""
@@ -86,6 +104,8 @@ class EventDecoder:
         # "If value starts with a U+0020 SPACE character, remove it from value."
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
+        # The end of the stream may have cut the field's name.
+        self.begun = self.begun or any(name.startswith(field or b":") for name in _FIELDS)
         if field == b"data":
             self._data.append(value)
             self._room -= len(value) + 1
@@ -115,6 +135,7 @@ class EventDecoder:
             self._room = self._max_bytes + 1
         self._event = "message"
         self._retry = None
+        self.begun = False
         return event
 
 
@@ -178,6 +199,7 @@ def events(
         ) -> abc.DisposableBase:
             decoder = EventDecoder(max_bytes)
             feed, emit = decoder.feed, observer.on_next
+            on_cut = cut_short.get()
 
             def on_next(line: object) -> None:
                 if not isinstance(line, bytes):
@@ -195,7 +217,7 @@ def events(
                     emit(event)
 
             def on_error(error: Exception) -> None:
-                reported = _cut_short(decoder)
+                reported = _reported(decoder.close())
                 if reported is None:
                     observer.on_error(error)
                 else:
@@ -203,13 +225,20 @@ def events(
                     observer.on_error(reported)
 
             def on_completed() -> None:
-                reported = _cut_short(decoder)
-                if reported is None:
-                    observer.on_completed()
-                else:
+                begun, event = decoder.begun, decoder.close()
+                reported = _reported(event)
+                if reported is not None:
                     observer.on_error(reported)
+                    return
+                if on_cut is not None and (begun or event is not None):
+                    on_cut(event)
+                observer.on_completed()
 
-            return stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            token = cut_short.set(None)  # what the source subscribes to is another stream
+            try:
+                return stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            finally:
+                cut_short.reset(token)
 
         return Stream(subscribe)
 
@@ -224,7 +253,6 @@ def _raise_reported(decoder: EventDecoder) -> None:
         raise reported
 
 
-def _cut_short(decoder: EventDecoder) -> ReportedError | None:
+def _reported(event: ServerSentEvent | None) -> ReportedError | None:
     """An error whose frame broke off before its blank line."""
-    event = decoder.close()
     return None if event is None else reported_error(event.data, event.event)

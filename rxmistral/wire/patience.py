@@ -27,6 +27,16 @@ class Patience:
         self._read = read
         self._now = now
         self._began = 0.0
+        self.winding_up = False
+        self.on_wind_up: Callable[[], object] | None = None
+
+    def wind_up(self) -> None:
+        """What is left of the body is of no interest, and has only a moment to come: a
+        reader that is left reads on, so that the connection can be used again."""
+        if not self.winding_up:
+            self.winding_up = True
+            if self.on_wind_up is not None:
+                self.on_wind_up()
 
     def begin(self) -> None:
         """The reader begins to wait."""

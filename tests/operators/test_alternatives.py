@@ -1036,7 +1036,6 @@ def test_where_nobody_goes_on_the_break_is_the_error(read: Face) -> None:
 @pytest.mark.parametrize(
     ("script", "more"),
     [
-        (["a", steps.finish(), steps.drop()], {}),
         (["a", steps.tool_call(name="f", arguments="{"), steps.drop()], {}),
         ([steps.thinking("Hm"), steps.drop()], {}),
         (["a", steps.drop()], {"response_format": {"type": "json_object"}}),

@@ -13,6 +13,7 @@ import reactivex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reactivex import Observable, Subject
+from reactivex import operators as ops
 from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
@@ -21,6 +22,7 @@ from rxmistral import (
     CompletionEvent,
     DroppedStreamError,
     FileChunk,
+    FunctionCall,
     IncompleteStreamError,
     ReportedError,
     StreamError,
@@ -32,6 +34,7 @@ from rxmistral import (
     text,
 )
 from rxmistral.operators.decoding import CompletionDecoder
+from rxmistral.operators.shortcut import completions_of_blocks
 from rxmistral.operators.totals import ResponseBuilder
 from rxmistral.wire import ServerSentEvent, events, lines
 
@@ -51,6 +54,11 @@ def collect(source: Observable[ServerSentEvent], **options: bool) -> list[object
     got: list[object] = []
     source.pipe(completions(**options)).subscribe(got.append, got.append, lambda: got.append("end"))
     return got
+
+
+def other(content: str, finish: str | None = None) -> str:
+    """Of the second answer."""
+    return delta(content, finish).replace('"index": 0', '"index": 1')
 
 
 def those(*data: str | ServerSentEvent) -> Observable[ServerSentEvent]:
@@ -98,6 +106,12 @@ USAGE = '{"choices":[],"usage":{"total_tokens":3}}'
         (those(A, DONE, '{"error":"x"}'), ["a", "end"]),
         (those(A, DONE, ServerSentEvent(event="error", data="x")), ["a", "end"]),
         (broken(A, DONE), ["a", "end"]),
+        (broken(A, STOP), ["a", "", "end"]),
+        (broken(A, STOP, USAGE), ["a", "", CompletionEvent, "end"]),
+        (those(A, STOP, A, STOP, DONE), ["a", "", "a", "", "end"]),
+        (those(A, STOP, '{"error":"x"}'), ["a", "", ReportedError]),
+        (broken(delta("a", "stop"), other("b")), ["a", "b", DroppedStreamError]),
+        (broken(delta("a", "stop"), other("b"), other("", "stop")), ["a", "b", "", "end"]),
         # truncated
         (those(), [IncompleteStreamError]),
         (those(A), ["a", IncompleteStreamError]),
@@ -106,7 +120,7 @@ USAGE = '{"choices":[],"usage":{"total_tokens":3}}'
         # dropped
         (broken(), [DroppedStreamError]),
         (broken(A), ["a", DroppedStreamError]),
-        (broken(A, STOP), ["a", "", DroppedStreamError]),
+        (broken(A, delta("b", "error")), ["a", "b", ReportedError]),
         # reported
         (those(A, delta("b", "error"), DONE), ["a", "b", ReportedError]),
         (those(A, '{"object":"error","message":"x"}', DONE), ["a", ReportedError]),
@@ -123,12 +137,9 @@ USAGE = '{"choices":[],"usage":{"total_tokens":3}}'
         (those(A, ServerSentEvent(event="error", data=A)), ["a", ReportedError]),
         (those(A, ServerSentEvent(event="error")), ["a", ReportedError]),
         # no chunk
-        (those(A, "nonsense", A), ["a", ChunkError]),
-        (those(A, A[:-1]), ["a", ChunkError]),
-        (those(A, "[]"), ["a", ChunkError]),
-        (those(A, "null"), ["a", ChunkError]),
-        (those(A, '"[DONE]"'), ["a", ChunkError]),
-        (those(A, '{"choices":[{"index":"first"}]}'), ["a", ChunkError]),
+        (those(A, A[:-1], A), ["a", ChunkError]),
+        (those(A, "{nonsense}"), ["a", ChunkError]),
+        (those(A, ServerSentEvent(event="chunk", data=A[:-1])), ["a", ChunkError]),
         # nothing at all
         (those("", " ", "\n", DONE), ["end"]),
     ],
@@ -141,7 +152,8 @@ def test_an_answer_ends_as_it_ended(
 
 def test_a_clean_end_can_be_taken_for_an_end() -> None:
     assert summary(collect(those(A), accept_clean_end=True)) == ["a", "end"]
-    assert summary(collect(those(), accept_clean_end=True)) == ["end"]
+    assert summary(collect(those(), accept_clean_end=True)) == [IncompleteStreamError]
+    assert summary(collect(those(delta("")), accept_clean_end=True)) == ["", IncompleteStreamError]
     assert summary(collect(broken(A), accept_clean_end=True)) == ["a", DroppedStreamError]
     assert summary(collect(those('{"error":"x"}'), accept_clean_end=True)) == [ReportedError]
 
@@ -173,18 +185,18 @@ def test_a_reported_error_carries_the_servers_words(
 
 
 def test_a_chunk_error_names_the_place_and_shows_the_data() -> None:
-    data = '{"choices":[{"index":"first"}]}'
+    data = '{"choices":[{"index":'
     [error] = collect(those(data))
     assert isinstance(error, ChunkError)
     assert error.data == data
-    assert "$.choices[0].index" in error.reason
+    assert "column 22" in error.reason
     assert error.__cause__ is not None
 
 
 def test_no_event_is_emitted_after_an_error() -> None:
     source: Subject[ServerSentEvent] = Subject()
     got = collect(source)
-    source.on_next(ServerSentEvent(data="nonsense"))
+    source.on_next(ServerSentEvent(data="{nonsense"))
     source.on_next(ServerSentEvent(data=A))
     assert summary(got) == [ChunkError]
     assert not source.observers
@@ -234,11 +246,65 @@ def test_a_break_after_done_completes_it_at_once(scheduler: TestScheduler) -> No
     assert happen(source, scheduler) == [(220.125, "C")]
 
 
-def test_after_a_finish_reason_it_waits_for_the_end_of_the_body(scheduler: TestScheduler) -> None:
+def test_it_completes_a_quarter_of_a_second_after_the_finish_reason(
+    scheduler: TestScheduler,
+) -> None:
+    last = ServerSentEvent(data=STOP)
     source = scheduler.create_cold_observable(
-        on_next(10, ServerSentEvent(data=STOP)), on_completed(700)
+        on_next(10, last), on_next(10.125, EVENT), on_next(10.2, last), on_next(11, EVENT)
     )
-    assert happen(source, scheduler) == [(210, "N"), (900, "C")]
+    expected = [(210, "N"), (210.125, "N"), (210.2, "N"), (210.25, "C")]
+    assert happen(source, scheduler) == expected
+    assert source.subscriptions == [Subscription(200, 210)]
+
+
+def test_the_end_of_one_of_two_answers_is_not_the_end(scheduler: TestScheduler) -> None:
+    one, two = (ServerSentEvent(data=data) for data in (STOP, other("b")))
+    both = ServerSentEvent(data=other("", "stop"))
+    source = scheduler.create_cold_observable(on_next(10, two), on_next(20, one), on_next(30, both))
+    assert happen(source, scheduler) == [(210, "N"), (220, "N"), (230, "N"), (230.25, "C")]
+
+
+def test_an_answer_that_begins_after_another_has_finished_is_waited_for(
+    scheduler: TestScheduler,
+) -> None:
+    first, second, last = (
+        ServerSentEvent(data=data) for data in (STOP, other("b"), other("", "stop"))
+    )
+    source = scheduler.create_cold_observable(
+        on_next(10, first), on_next(10.125, second), on_next(30, last)
+    )
+    assert happen(source, scheduler) == [(210, "N"), (210.125, "N"), (230, "N"), (230.25, "C")]
+
+
+def test_an_event_that_is_being_taken_when_the_time_is_up_comes_before_the_end() -> None:
+    source: Subject[ServerSentEvent] = Subject()
+    taking, ended, got = threading.Event(), threading.Event(), list[object]()
+
+    def take(item: CompletionEvent) -> None:
+        if got:
+            taking.set()
+            assert not ended.wait(0.5), "it must not end while an item is taken"
+        got.append(item)
+
+    source.pipe(completions()).subscribe(take, on_completed=ended.set)
+    source.on_next(ServerSentEvent(data=STOP))
+    source.on_next(EVENT)
+    assert len(got) == 2
+    assert ended.wait(10)
+
+
+def test_what_a_subscriber_raises_after_the_finish_reason_is_raised() -> None:
+    def raising(_: object) -> None:
+        raise ZeroDivisionError
+
+    source: Subject[ServerSentEvent] = Subject()
+    source.pipe(completions(), ops.skip(1), ops.do_action(raising)).subscribe(
+        on_error=(errors := list[Exception]()).append
+    )
+    source.on_next(ServerSentEvent(data=STOP))
+    source.on_next(EVENT)
+    assert [type(error) for error in errors] == [ZeroDivisionError]
 
 
 def test_disposed_after_done_it_never_completes(scheduler: TestScheduler) -> None:
@@ -257,6 +323,175 @@ def test_without_a_scheduler_a_timer_of_its_own_completes_it() -> None:
 
 
 # --- what must survive -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "data",
+    ["null", '""', "[]", "true", "0", "ping", ": PROCESSING", '"[DONE]"', "[1", "NaN", " \n",
+     '{"choices":[null]}', '{"choices":[1,"x"]}', '{"type":"ping"}', '{"type":"keep-alive","message":"hi"}'],
+)  # fmt: skip
+def test_what_is_not_an_object_or_keeps_the_connection_open_is_skipped(data: str) -> None:
+    assert summary(collect(those(A, data, A, DONE))) == ["a", "a", "end"]
+
+
+@pytest.mark.parametrize("name", ["ping", "keepalive", "keep-alive", "heartbeat", "Heart_Beat"])
+@pytest.mark.parametrize("data", ["2026-11-30", "{}", "{", '{"message":"here"}', '{"choices":[]}', "[]"])  # fmt: skip
+def test_an_event_named_as_a_keep_alive_is_skipped(name: str, data: str) -> None:
+    keep_alive = ServerSentEvent(event=name, data=data)
+    assert summary(collect(those(A, keep_alive, A, DONE))) == ["a", "a", "end"]
+
+
+def test_a_chunk_counts_whatever_its_event_is_named() -> None:
+    assert summary(collect(those(ServerSentEvent(event="ping", data=A), DONE))) == ["a", "end"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "at", "read"),
+    [
+        ('"created":"2026-11-30"', "created", None),
+        ('"created":"17"', "created", 17),
+        ('"id":5', "id", None),
+        ('"model":{}', "model", None),
+        ('"object":[]', "object", None),
+        ('"usage":[]', "usage", None),
+        ('"usage":"none"', "usage", None),
+        ('"usage":{"completion_tokens":2.5,"total_tokens":3}', "usage.total_tokens", 3),
+        ('"usage":{"completion_tokens":2.5,"total_tokens":3}', "usage.completion_tokens", None),
+        ('"usage":{"total_tokens":"many","new":1}', "usage.additional_properties", {"new": 1}),
+    ],
+)
+def test_a_wrong_type_beside_the_text_is_none_and_the_text_is_kept(
+    wrong: str, at: str, read: object
+) -> None:
+    value: Any = first(A[:-1] + "," + wrong + "}")
+    assert value.choices[0].delta.content == "a"
+    for name in at.split("."):
+        value = getattr(value, name)
+    assert value == read
+
+
+@pytest.mark.parametrize(
+    ("choice", "delta"),
+    [
+        ('"finish_reason":1', ""), ('"finish_reason":{"type":"stop"}', ""), ('"logprobs":NaN', ""),
+        ('"logprobs":"none"', ""), ('"logprobs":{"content":{}}', ""), ('"prompt_logprobs":7', ""),
+        ('"logprobs":{"content":[{"token":1,"logprob":"low","top_logprobs":[7]}]}', ""),
+        ('"index":"first"', ""), ('"index":[]', ""), ("", '"role":7'), ("", '"tool_calls":{}'),
+        ("", '"tool_calls":[null,7]'), ("", '"metadata":"x"'), ("", '"index":1.5'),
+    ],
+)  # fmt: skip
+def test_a_wrong_type_in_a_choice_leaves_the_text_alone(choice: str, delta: str) -> None:
+    choice, delta = (f",{each}" if each else "" for each in (choice, delta))
+    data = f'{{"choices":[{{"delta":{{"content":"a"{delta}}}{choice}}}]}}'
+    assert summary(collect(those(data, DONE))) == ["a", "end"]
+
+
+def test_of_a_tool_call_is_kept_what_can_be_read() -> None:
+    call = '{"id":5,"index":"1","type":[],"function":{"name":"f","arguments":"{}","x":1}}'
+    delta = first(f'{{"choices":[{{"delta":{{"tool_calls":[null,{call}]}}}}]}}').choices[0].delta
+    function = FunctionCall(name="f", arguments="{}")
+    assert delta.tool_calls == [ToolCall(index=1, function=function)]
+
+
+@pytest.mark.parametrize(
+    ("content", "read"),
+    [("1", "1"), ("true", "true"), ("2.5", "2.5"), ("1e3", "1000.0"),
+     ('{"type":"text","text":"a"}', [TextChunk(text="a")]),
+     ('[{"type":"text","text":1}]', [TextChunk(text="1")]),
+     ('[{"type":"thinking","thinking":["a"],"closed":"yes","signature":"s"}]',
+      [ThinkChunk(thinking=[TextChunk(text="a")], signature="s")])],
+)  # fmt: skip
+def test_a_content_of_another_type_is_the_text_that_it_holds(content: str, read: object) -> None:
+    data = f'{{"choices":[{{"delta":{{"content":{content}}}}}]}}'
+    assert first(data).choices[0].delta.content == read
+
+
+# --- reasoning in keys of its own, and whole messages ------------------------------
+
+HM = ThinkChunk(thinking=[TextChunk(text="hm")])
+
+
+@pytest.mark.parametrize(
+    ("delta", "content"),
+    [
+        ({"reasoning_content": "hm"}, [HM]),
+        ({"reasoning": "hm"}, [HM]),
+        ({"reasoning": "hm", "reasoning_content": "hm"}, [HM]),
+        ({"reasoning": "hm ", "reasoning_content": "hm"}, [ThinkChunk(thinking=[TextChunk(text="hm ")])]),
+        ({"reasoning": "b", "reasoning_content": "a"}, [ThinkChunk(thinking=[TextChunk(text="ab")])]),
+        ({"reasoning": "hm", "reasoning_content": None, "content": None}, [HM]),
+        ({"reasoning": "hm", "reasoning_content": "", "content": ""}, [HM]),
+        ({"reasoning": "hm", "content": "a"}, [HM, TextChunk(text="a")]),
+        ({"reasoning": "hm", "content": 1}, [HM, TextChunk(text="1")]),
+        ({"reasoning": "hm", "content": [{"type": "text", "text": "a"}]}, [HM, TextChunk(text="a")]),
+        ({"reasoning": "hm", "content": [{"type": "thinking", "thinking": ["hm"]}]}, [HM]),
+        ({"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]}, [HM]),
+        ({"reasoning": [{"type": "text", "text": "hm"}]}, [HM]),
+        ({"reasoning": {"content": "hm"}}, [HM]),
+        ({"reasoning": None, "reasoning_content": "", "content": "a"}, "a"),
+        ({"reasoning": {"effort": "high"}, "content": "a"}, "a"),
+        ({"reasoning": 7, "content": "a"}, "a"),
+        ({"content": 'the "reasoning" of it'}, 'the "reasoning" of it'),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("more", [{}, {"created": "today"}, {"usage": {"total_tokens": 1}}])
+@pytest.mark.parametrize("way", ["whole", "short"])
+def test_reasoning_in_a_key_of_its_own_is_thinking(
+    delta: dict[str, Any], content: object, more: dict[str, Any], way: str
+) -> None:
+    data = json.dumps({"choices": [{"index": 0, "delta": delta}], **more})
+    assert by_way(way, A, data)[1].data.choices[0].delta.content == content
+
+
+def by_way(way: str, *data: str) -> list[Any]:
+    """What is decoded of these events, on the way from blocks or from events."""
+    if way == "whole":
+        return collect(those(*data, DONE))
+    blocks = reactivex.of(*(f"data: {each}\n\n".encode() for each in (*data, DONE)))
+    decoder = CompletionDecoder(ResponseBuilder())
+    piped = blocks.pipe(
+        completions_of_blocks(lambda: decoder, max_bytes=10_000, accept_clean_end=False)
+    )
+    return list(piped)
+
+
+@pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
+def test_an_emoji_that_is_cut_in_reasoning_comes_out_whole(key: str) -> None:
+    got = run(chunk({key: "a" + HIGH}), chunk({key: LOW + "b"}), chunk({}, finish="stop"))
+    assert got == {0: "a😀b"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "content"),
+    [
+        ({"message": {"content": "a"}}, "a"),
+        ({"message": {"content": "a"}, "delta": None}, "a"),
+        ({"message": {"content": "a"}, "delta": {"role": "assistant", "content": ""}}, "a"),
+        ({"message": {"content": "a", "reasoning_content": "hm"}}, [HM, TextChunk(text="a")]),
+        ({"message": {"content": [{"type": "text", "text": "a"}]}}, [TextChunk(text="a")]),
+        ({"message": {"content": "ab"}, "delta": {"content": "b"}}, "b"),
+        ({"message": "x", "delta": {"content": "b"}}, "b"),
+    ],
+)
+@pytest.mark.parametrize("way", ["whole", "short"])
+def test_a_whole_message_is_a_delta(choice: dict[str, Any], content: object, way: str) -> None:
+    data = json.dumps({"choices": [{"index": 0, "finish_reason": "stop", **choice}]})
+    role = json.dumps(chunk({"role": "assistant", "content": ""}))
+    assert by_way(way, role, data)[1].data.choices[0].delta.content == content
+
+
+def test_a_whole_message_has_its_tool_calls() -> None:
+    call = {"id": "c1", "function": {"name": "f", "arguments": "{}"}}
+    message = {"content": None, "tool_calls": [call]}
+    [read] = first(json.dumps({"choices": [{"message": message}]})).choices[0].delta.tool_calls
+    assert (read.id, read.function.name) == ("c1", "f")
+
+
+@pytest.mark.parametrize("way", ["whole", "short"])
+def test_a_message_that_repeats_the_deltas_before_it_is_not_told_again(way: str) -> None:
+    last = {"index": 0, "delta": {}, "message": {"content": "a"}, "finish_reason": "stop"}
+    got = by_way(way, A, json.dumps({"choices": [last]}))
+    assert [each.data.choices[0].delta.content for each in got[:2]] == ["a", None]
 
 
 def first(data: str) -> Any:

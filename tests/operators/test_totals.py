@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+import time
 from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 import reactivex
+from hypothesis import given
+from hypothesis import strategies as st
 from reactivex.subject import Subject
 
 from rxmistral import (
@@ -23,6 +26,7 @@ from rxmistral import (
     to_response,
     usage,
 )
+from rxmistral.logs.encoding import decode_item, encode_item
 from rxmistral.models import CompletionChunk, ThinkChunk, decode_hook
 from rxmistral.operators.totals import ResponseBuilder
 
@@ -196,17 +200,64 @@ def test_a_snapshot_has_the_fields_of_a_response_and_can_be_changed_as_one() -> 
     assert type(snapshot) is ChatCompletionResponse
 
 
-def test_a_snapshot_joins_no_text_before_it_is_read() -> None:
-    """Reading is what costs: the same strings stand behind all of them."""
+PIECES = [
+    event("Hel"),
+    event("lo", delta={"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": "{"}}]}),
+    event([thinking("Let ")]),
+    event([thinking("me see.", closed=True), {"type": "text", "text": "Four"}]),
+    event([{"type": "new", "x": 1}, {"type": "text", "text": ""}, "b"]),
+    event("c", delta={"tool_calls": [{"index": 1, "function": {"name": "g", "arguments": ""}}]}),
+    event(delta={"tool_calls": [{"index": 0, "function": {"arguments": "}"}}]}),
+    event("d", index=1, choice={"logprobs": {"content": [{"token": "d", "logprob": -1}]}}),
+    event("", finish="tool_calls"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=12))
+def test_each_snapshot_is_what_was_added_up_and_stays_so(events: list[CompletionEvent]) -> None:
     builder = ResponseBuilder()
-    kept = []
-    for _ in range(1000):
-        builder.feed(event("x" * 1000).data)
-        kept.append(builder.snapshot())
-    (choice,) = builder._choices.values()
-    assert len(choice.contents) == 1000
-    assert len(kept[0].choices[0].message.content) == 1000  # type: ignore[union-attr,arg-type]
-    assert len(kept[-1].choices[0].message.content) == 1_000_000  # type: ignore[union-attr,arg-type]
+    taken, expected = [], []
+    for each in events:
+        builder.feed(each.data)
+        taken.append(builder.snapshot())
+        expected.append(copy.deepcopy(builder.response()))
+    assert taken == expected
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    for _ in range(300):
+        work()
+    return time.process_time() - began
+
+
+def test_a_snapshot_that_is_let_go_costs_what_is_new() -> None:
+    """And not a copy of all that is there."""
+    builder = ResponseBuilder()
+    text = "x" * 10_000_000
+    builder.feed(event(text).data)
+    piece = event("yy").data
+
+    def snapshot() -> None:
+        builder.feed(piece)
+        content: Any = builder.snapshot().choices[0].message.content  # type: ignore[union-attr]
+        assert content[-1] == "y"
+
+    snapshot()
+    assert cpu_seconds(snapshot) < cpu_seconds(lambda: text + "yy") / 4
+
+
+def test_a_snapshot_can_be_logged_and_taken_apart() -> None:
+    snapshot = unread()
+    assert decode_item(encode_item(snapshot)) == snapshot
+    (choice,) = msgspec.structs.asdict(snapshot)["choices"]
+    assert choice.message.content == "Hi"
+
+
+def test_a_finish_reason_that_is_repeated_is_told_once() -> None:
+    events = [event(finish="stop"), event("a"), event(finish="stop"), event(finish="stop", index=1)]
+    assert list(reactivex.from_iterable(events).pipe(finish_reason())) == ["stop"]
+    assert list(reactivex.from_iterable(events).pipe(finish_reason(1))) == ["stop"]
 
 
 def test_usage_is_the_last_one_and_comes_at_the_end() -> None:

@@ -271,7 +271,6 @@ def test_half_an_echo_is_not_shown_where_it_breaks_again(read: Face) -> None:
     ("script", "options"),
     [
         (["a", steps.tool_call(name="f", arguments='{"x"'), steps.drop()], {}),
-        (["a", steps.finish(), steps.drop()], {}),
         ([steps.thinking("Hm"), steps.drop()], {}),
         (["a", steps.drop()], {"response_format": {"type": "json_object"}}),
         (["a", steps.drop()], {"n": 2}),
