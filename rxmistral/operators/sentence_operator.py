@@ -33,7 +33,8 @@ def sentences(
         ---------"Hello. "----------------"I am here."-|->
 
     Args:
-        language: What the text is mostly written in, as in "en" or "pt-br".
+        language: The main language of the text, such as "en" or "pt-br". It decides
+            which abbreviations and, in Greek, which question mark count.
         max_wait: Seconds after which what is pending is emitted if nothing came.
         segmenter: What knows the ends of sentences, in place of sentencex.
         max_chars: The longest piece; a longer one is cut at white space, or where there

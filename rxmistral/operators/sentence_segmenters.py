@@ -1,17 +1,22 @@
-"""Who knows where a sentence ends: the engines that `sentences()` asks.
+"""The engines that tell `sentences()` where a sentence ends.
 
-An engine is anything with `boundaries(text)`. The one that comes with the extra
-`rxmistral[sentences]` is sentencex, which Wikimedia keeps for 40 languages and which
-falls back sensibly in others; two adapters make one of any function that cuts a whole
-text, into spans or into strings.
+An engine is anything with `boundaries(text)`. The extra `rxmistral[sentences]` brings
+sentencex, which Wikimedia maintains for 40 languages and which falls back sensibly in
+others. Abbreviations that sentencex lacks are in `sentence_words/`, a table per language.
+Two adapters make an engine of any function that cuts a whole text, into spans or into
+strings.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from itertools import accumulate
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from itertools import accumulate, pairwise
+from pkgutil import get_data
+from typing import NamedTuple, Protocol, TypeAlias
+
+import msgspec
 
 try:
     from sentencex import segment  # type: ignore[import-not-found,import-untyped,unused-ignore]  # pyright: ignore[reportMissingImports,reportAttributeAccessIssue]
@@ -22,7 +27,11 @@ __all__ = ["SentenceSegmenter", "SpanSegmenter", "StringSegmenter", "default_seg
 
 
 class SentenceSegmenter(Protocol):
-    """Whatever finds the ends of sentences in a text."""
+    """Whatever finds the ends of sentences in a text.
+
+    It may have an attribute `stops`: more characters that end a sentence before white
+    space, as ";" does in Greek.
+    """
 
     def boundaries(self, text: str) -> Iterable[int]:
         """The offsets, in characters, at which a sentence ends, in ascending order.
@@ -88,136 +97,251 @@ def default_segmenter(language: str) -> SentenceSegmenter:
 # same length without these, and only lengths are taken from its answer.
 #
 # So it can be told more: a full stop that ends nothing is shown as a comma, and one that
-# it would take for an abbreviation's, wrongly, as a question mark.
-_UNFIT = re.compile(r"[^\S ]|[\ud800-\udfff]|…")
+# it would wrongly take for an abbreviation's as a question mark.
+_UNFIT = r"[^\S ]|[\ud800-\udfff]|…"
 _NO_END, _END = ",", "?"
-
-# What may follow a full stop. Each is matched at the first letter or digit after it, which
-# may be all that has come (`\Z`): what it cannot tell then must end nothing, for the
-# question comes again with the whole word.
-_ANY = re.compile("")
-_NUMBER = re.compile(r"\d")
-_SMALL = re.compile(r"[a-zß-öø-ÿ]")
-_CAPITAL = re.compile(r"[A-ZÀ-ÖØ-Þ]")
-_LETTER = re.compile(r"[^\W\d_]")
-_INITIAL = re.compile(r"[A-Z](?!\w)")
-_ROMAN = re.compile(r"[IVXLC](?:\Z|[IVXLC]*\b)")
-_DATE = re.compile(r"\d|[JFMASOND](?:\Z|(?:an|eb|ar|pr|ay|u[nl]|ug|ep|ct|ov|ec)[a-z]*\b)")
-_ZONE = re.compile(
-    r"(?:[ECMP][DS]?T|UTC|GMT|BST|CES?T|IST|(?:East|West)ern|Pacific|Central|Mountain"
-    r"|Greenwich|(?:Mon|Tues|Wednes|Thurs|Fri)day|(?:Satur|Sun)day)\b"
-)
-
-
-def _opens_with(words: str) -> re.Pattern[str]:
-    return re.compile(rf"(?:{words.replace(' ', '|')})\b(?![.]|\Z)")
-
-
-# Words that begin a sentence where they have a capital, unlike nouns and names.
-_OPENERS = {
-    "de": _opens_with(
-        "Der Die Das Dem Den Des Diese Dieser Dieses Ein Eine Einen Einer Kein Keine Alle Alles "
-        "Ich Du Er Sie Es Wir Ihr Man Mein Meine Sein Seine Unser Unsere Und Aber Oder Doch Denn "
-        "Dann Danach Dabei Dafür Darum Deshalb Daher So Nun Jetzt Hier Da Dort Wenn Weil Als Ob "
-        "Im In Am An Auf Aus Bei Mit Nach Vor Von Zu Zum Zur Für Bis Auch Nur Noch Schon Heute "
-        "Bitte Was Wer Wie Wo Warum Ist Sind Hat Wird"
-    ),
-    "fr": _opens_with(
-        "Le La Les L Un Une Des Ce C Cet Cette Ces Il Elle On Nous Vous Ils Elles Je J Tu Mon Ma "
-        "Son Sa Et Mais Ou Donc Puis Ensuite Alors Ainsi Dans En Avec Pour Par Sur Si Quand Comme "
-        "Tout Pourquoi Voici"
-    ),
-    "es": _opens_with(
-        "El La Los Las Un Una Este Esta Esto Estos Estas Yo Tú Él Ella Ellos Nosotros Usted Mi Su "
-        "Sus Y Pero No Se Si En Con Por Para Luego Después Además También Allí Ahora Hoy Es Son"
-    ),
-    "it": _opens_with(
-        "Il Lo La L I Gli Le Un Uno Una Questo Questa Io Tu Lui Lei Noi Voi Loro Mio Mia Suo Sua È "
-        "E Ma Se Non Si In Con Per Da Di Su Poi Quindi Inoltre Anche Ora Oggi Quando Come Sono"
-    ),
-    "pt": _opens_with(
-        "O A Os As Um Uma Este Esta Isto Isso Eu Tu Ele Ela Eles Elas Nós Você Meu Minha Seu Sua "
-        "E Mas Se Não Em No Na Com Por Para Depois Então Também Agora Hoje Quando Como É São"
-    ),
-}
-
-# Words before a full stop that the lists of sentencex lack, or have and should not. In
-# the first column "mr" is "Mr" too; what is to end a sentence is as it is written.
-_WORDS: dict[str, list[tuple[str, re.Pattern[str], str]]] = {
-    "en": [
-        ("mr mrs ms messrs dr drs prof profs approx avg incl excl", _ANY, _NO_END),
-        ("eq eqs vol vols attn INT EXT INT./EXT", _ANY, _NO_END),
-        ("max min tel fax est ch app apt rm ed par para figs ext", _NUMBER, _NO_END),
-        ("Mon Tue Tues Wed Thu Thur Thurs Fri Sat Sun", _DATE, _NO_END),
-        ("a.m p.m am pm A.M P.M AM PM", _ZONE, _NO_END),
-        ("dir", _INITIAL, _NO_END),
-        ("tsp tbsp pkg lg oz lb lbs pt qt gal ft yd mi mph sec min hr hrs", _SMALL, _NO_END),
-        ("etc sec min hr hrs no No", _CAPITAL, _END),
-        ("ok Ok OK id ID me may ill miss ore con art exec fed mm cal rep reps", _LETTER, _END),
-        ("op ref gen ext del loc i j k x y z", _LETTER, _END),
-    ],
-    "de": [
-        ("usw usf etc Std Min Sek Mio Mrd Tsd Str Jh Jhd Art", _OPENERS["de"], _END),
-        ("ok Ok OK dir mag", _CAPITAL, _END),
-        ("abb bd dipl.-ing fa gebr hr hrn frl hrsg jh jhd kap str tel tsd vgl", _ANY, _NO_END),
-        ("bspw insb insbes inkl exkl einschl ausschl zzgl resp allg max", _ANY, _NO_END),
-        ("geb gegr verh teilw dt engl franz ital span", _ANY, _NO_END),
-    ],
-    "fr": [
-        ("J.-C art ex", _OPENERS["fr"], _END),
-        ("etc sec min", _CAPITAL, _END),
-        ("J.-C M MM Mme Mmes Mlle Mlles Me Mgr Dr Drs D Pr Prof Ste St Cie", _ANY, _NO_END),
-        ("bd cf env fig vol chap réf", _ANY, _NO_END),
-        ("pag n no art max min janv févr avr juil sept oct nov déc", _NUMBER, _NO_END),
-    ],
-    "es": [
-        ("UU", _OPENERS["es"], _END),
-        ("etc min seg no No ok Ok OK bien auto contra entre para sobre super", _CAPITAL, _END),
-        ("mini mega extra mono anti ex ultra trans retro pro kg km cm mm", _CAPITAL, _END),
-        ("sr sra sres sras dr dra dres prof profa dña mtro mtra mons ilmo", _ANY, _NO_END),
-        ("D pdte pdta cnel ud uds aprox pág págs cap vol cía", _ANY, _NO_END),
-        ("n núms arts inc ref séc ed cód ene feb", _NUMBER, _NO_END),
-    ],
-    "pt": [
-        ("vi op", _CAPITAL, _END),
-        ("sr sra srs sras srta dr dra D prof profa eng arq av pe gov dep", _ANY, _NO_END),
-        ("exma ilmo aprox p pág págs cap vol séc tel obs", _ANY, _NO_END),
-        ("n núm fig figs art arts inc ref ed máx mín jan fev mar abr jun", _NUMBER, _NO_END),
-        ("jul ago set out nov dez", _NUMBER, _NO_END),
-    ],
-    "it": [
-        ("dott.ssa prof.ssa sig.ra sig.na arch pag pagg fig cap vol sez ten", _ANY, _NO_END),
-        ("n nn art artt tab cell tot", _NUMBER, _NO_END),
-        ("sec", _ROMAN, _NO_END),
-        ("ecc sec min", _CAPITAL, _END),
-    ],
-}
-
-# The list of Italian holds every acronym that there is, and with them "no" and "via". Of
-# it, these stand before a capital.
-_ITALIAN = re.compile(
-    "(?i:sigg?|dott|dr|prof|avv|ing|arch|geom|rag|on|sen|gen|col|cap|ten|mons|don|figg?|pagg?|pp"
-    "|artt?|nn|nr|voll?|cfr|es|eds?|tel|cell|ca|sez|tab|cit|op|ibid|egr|gent|spett|ill|rev|mrs?"
-    "|st|ss|lit|segg?|sec)"
-)
 
 _FULL_STOP = re.compile(r"(?<![\w.])([^\W_][\w./-]*)\.(?=[^\w\s]{0,8}\s{1,8}[^\w\s]{0,8}(\w?))")
 _FILE_NAME = re.compile(r"(?a:[\w-]{2,}\.[a-z]{2,4})")
 _INITIALS = re.compile(r"[A-Z]\.-[A-Z]")
-_GERMAN_ORDINAL = re.compile(
-    r"\b((?:[AaIi]m|[Dd](?:as|e[mnrs]|ie)|[Vv]om|[Zz]u[mr]|[Bb]eim|[Ss]eit|[Aa]b|[Bb]is"
-    r"|[Jj]ede[mnrs]?|(?:[Ee]|[MmDdSs]e|[Kk]e)ine?[mnrs]?|(?:[Ii]hr|[Uu]nser)e?[mnrs]?)"
-    r"\s\d{1,3})\.(?=\s)"
-)
+_AFTER_NUMBER = re.compile(r"\d\s?\Z")
+_LONGEST_BEFORE = 24  # characters before a word in which the word before it is looked for
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True):
+    """A file of `sentence_words/`: words of one language, with white space between them.
+
+    Abbreviations are written without their last full stop, and as in the middle of a
+    sentence. "z.B" stands for "z. B." too.
+    """
+
+    sources: list[str]
+    stops: str = ""  # more characters that end a sentence
+    complete: bool = False  # before a capital, sentencex's own list does not count
+
+    # No sentence ends with
+    never: str = ""  # whatever follows
+    references: str = ""  # before a number or a small letter
+    number: str = ""  # before a number; otherwise they are ordinary words
+    weekdays: str = ""  # before a number or a month
+    months: str = ""  # before a number or a small letter
+    hours: str = ""  # before one of the zones
+    zones: str = ""
+    # A sentence ends with
+    ends: str = ""  # before a capital, and only there
+    maybe: str = ""  # before an opener, and only there: names follow them
+    units: str = ""  # before a capital, but not before a small letter
+    words_before_capital: str = ""  # before a capital
+    words: str = ""  # before any letter: sentencex takes these words for abbreviations
+
+    openers: str = ""  # have a capital only at the start of a sentence: He, The
+    labels: str = ""  # before a letter that is not an initial: plan B
+
+    ordinals: str = ""  # after a number with a full stop: 3. Kapitel
+    before_ordinals: str = ""  # before such a number: am 3. Oktober
+    ordinal_suffix: str = ""  # ends such a number: 21st
+
+
+_FALLBACK = _Table(sources=[])
+_SAME = {"no": "nb", "nn": "nb"}  # the written forms of Norwegian share a table
+
+
+def _table(language: str) -> _Table:
+    if not language.isalpha():
+        return _FALLBACK
+    try:
+        data = get_data(__name__, f"sentence_words/{_SAME.get(language, language)}.toml")
+    except OSError:
+        return _FALLBACK
+    return msgspec.toml.decode(data or b"", type=_Table)
+
+
+# --- what may follow a full stop ---
+#
+# A condition looks at the first letter or digit after the stop, which may be all that has
+# been received. If that is not enough, the stop must end nothing: the cutter asks again
+# when it has the whole word.
+
+_Condition: TypeAlias = Callable[[str, int], object]
+_ANYTHING = re.compile("").match
+_ROMAN = re.compile("[IVXLC]{2,}")
+_DIGIT = re.compile(r"\d")
+_NUMBER = re.compile(r"\d|[IVXLC](?:\Z|[IVXLC]+\b)").match
+
+
+def _capital(text: str, at: int) -> bool:
+    return text[at : at + 1].isupper()
+
+
+def _small(text: str, at: int) -> bool:
+    return text[at : at + 1].islower()
+
+
+def _letter(text: str, at: int) -> bool:
+    return text[at : at + 1].isalpha()
+
+
+def _number_or_small(text: str, at: int) -> object:
+    return _small(text, at) or _NUMBER(text, at)
+
+
+_NOT = re.compile(r"(?!)")
+
+
+def _whole(words: str) -> _Condition:
+    """Tells whether one of these words follows. A letter with a full stop is an initial."""
+    if not words:
+        return _NOT.match
+    known = "|".join(map(re.escape, words.split()))
+    return re.compile(rf"(?:{known})\b(?!\Z|(?<=\b\w)[.])").match
+
+
+def _perhaps(words: str, otherwise: re.Pattern[str] = _NOT) -> _Condition:
+    """Tells whether one of these words follows, or still may."""
+    if not words:
+        return otherwise.match
+    known = "|".join(map(re.escape, words.split()))
+    firsts = "".join({word[0] for word in words.split()})
+    return re.compile(rf"(?:{known})\b|[{firsts}]\Z|{otherwise.pattern}").match
+
+
+# --- the rules of a language ---
+
+
+class _Rule(NamedTuple):
+    """A condition, and the sign that a full stop is shown as if it holds."""
+
+    preceded: re.Pattern[str] | None
+    applies: _Condition
+    shown: str
+
+
+def _rules(table: _Table) -> dict[str, list[_Rule]]:
+    alone: dict[str, list[_Rule]] = {}
+    # Rules that look at the words before a word go first.
+    found = {word: [_Rule(_AFTER_NUMBER, _capital, _END)] for word in table.units.split()}
+    for words, applies, shown in _rows(table):
+        for word in words.split():
+            for spelled in _spelled(word) if shown == _NO_END else {word}:
+                alone.setdefault(spelled, []).append(_Rule(None, applies, shown))
+            _add_parts(found, word.split("."), applies, shown)
+    for word, rules in alone.items():
+        found.setdefault(word, []).extend(rules)
+    return found
+
+
+def _spelled(word: str) -> set[str]:
+    return {word, word[:1].upper() + word[1:]}
+
+
+def _rows(table: _Table) -> Iterator[tuple[str, _Condition, str]]:
+    """Yields words, a condition and the sign for the full stop; the first match counts."""
+    yield table.words, _letter, _END
+    opener = _whole(table.openers)
+    months = " ".join({*table.months.split(), *table.ordinals.split()})
+    yield table.maybe, opener, _END
+    yield table.months, opener, _END
+    yield table.never, _ANYTHING, _NO_END
+    yield table.references, _number_or_small, _NO_END
+    yield table.number, _NUMBER, _NO_END
+    yield table.months, _number_or_small, _NO_END
+    yield table.weekdays, _perhaps(months, _DIGIT), _NO_END
+    yield table.hours, _perhaps(table.zones), _NO_END
+    yield table.units, _small, _NO_END
+    for words in (table.ends, table.units, table.words_before_capital):
+        yield words, _capital, _END
+    yield table.ends, _ANYTHING, _NO_END
+    yield table.maybe, _ANYTHING, _NO_END
+
+
+def _add_parts(
+    found: dict[str, list[_Rule]], parts: list[str], applies: _Condition, shown: str
+) -> None:
+    """Adds rules for "z. B." with a space: for each part before the next, and for the last."""
+    before = r"(?<!\w)"
+    for index, (part, following) in enumerate(pairwise(parts)):
+        preceded = re.compile(rf"{before}\Z") if index else None
+        goes_on = re.compile(rf"{re.escape(following)}(?:\.|\Z)|{following[0]}\Z").match
+        for spelled in _spelled(part):
+            found.setdefault(spelled, []).append(_Rule(preceded, goes_on, _NO_END))
+        before += rf"(?i:{re.escape(part)})[.]\s?"
+    if len(parts) > 1:
+        rule = _Rule(re.compile(rf"{before}\Z"), applies, shown)
+        found.setdefault(parts[-1], []).append(rule)
+
+
+class _Words:
+    """The words of one language, and the sign that each full stop is shown as."""
+
+    def __init__(self, language: str) -> None:
+        table = _table(language)
+        self.stops = table.stops
+        self._rules = _rules(table)
+        self._opens = _whole(table.openers)
+        self._labels = frozenset(table.labels.split())
+        self._before_ordinals = frozenset(table.before_ordinals.split())
+        self._is_after_ordinal = _perhaps(table.ordinals)
+        suffix = table.ordinal_suffix.replace(" ", "|")
+        self._is_ordinal = re.compile(rf"\d+(?:{suffix})" if suffix else r"\d{1,4}").fullmatch
+        # Whether the number of a day, a king or a chapter has a full stop.
+        self._has_ordinals = bool(table.ordinals) and not suffix
+        self._is_complete = table.complete
+        # In English, sentencex itself tells openers from names after a single letter.
+        self._knows_names = bool(table.openers) and language != "en"
+
+    def judge(self, found: re.Match[str]) -> str:
+        word, text, start, at = found[1], found.string, found.start(), found.start(2)
+        for preceded, applies, shown in self._rules.get(word, ()):
+            if applies(text, at) and (
+                preceded is None or preceded.search(text, max(start - _LONGEST_BEFORE, 0), start)
+            ):
+                return word + shown
+        if word[0].isdigit() and self._is_ordinal(word):
+            return word + self._after_number(text, start, at)
+        if not _capital(text, at):
+            return found[0]
+        if _INITIALS.fullmatch(word):
+            return word + _NO_END
+        if len(word) == 1 and word.isupper():
+            return word + self._after_letter(text, start, at)
+        if self._has_ordinals and _ROMAN.fullmatch(word):
+            return word + (_END if self._opens(text, at) else _NO_END)
+        return word + (_END if self._is_no_abbreviation(word) else ".")
+
+    def _is_no_abbreviation(self, word: str) -> bool:
+        if self._is_complete and word.isalpha():
+            return True
+        return "/" in word or _FILE_NAME.fullmatch(word) is not None
+
+    def _after_number(self, text: str, start: int, at: int) -> str:
+        if self._is_after_ordinal(text, at) or (self._has_ordinals and _small(text, at)):
+            return _NO_END
+        if not self._before_ordinals or _word_before(text, start) not in self._before_ordinals:
+            return "."
+        return _END if self._opens(text, at) else _NO_END
+
+    def _after_letter(self, text: str, start: int, at: int) -> str:
+        """Tell "plan B. He" from "J. Smith"."""
+        if self._opens(text, at) or _word_before(text, start) in self._labels:
+            return _END
+        return _NO_END if self._knows_names else "."
+
+
+def _word_before(text: str, start: int) -> str:
+    words = text[max(start - _LONGEST_BEFORE, 0) : start].split()
+    return words[-1].lower() if words else ""
+
+
+_words = cache(_Words)
 
 
 class _Sentencex:
     def __init__(self, segment: Callable[[str, str], list[str]], language: str) -> None:
         self._segment = segment
         self._language = language
-        self._kind = language.partition("-")[0]
-        self._openers = _OPENERS.get(self._kind)  # sentencex has those of English
-        self._words = _by_word(_WORDS.get(self._kind, []))
+        self._words = _words(re.split("[-_]", language.lower())[0])
+        self.stops = self._words.stops
+        self._unfit = re.compile(f"{_UNFIT}|[{self.stops}]" if self.stops else _UNFIT)
 
     def boundaries(self, text: str) -> Iterable[int]:
         try:
@@ -229,41 +353,9 @@ class _Sentencex:
         return accumulate(map(len, pieces))
 
     def _shown(self, text: str) -> str:
-        if self._kind == "de":
-            text = _GERMAN_ORDINAL.sub(rf"\1{_NO_END}", text)
-        return _UNFIT.sub(_fit, _FULL_STOP.sub(self._judge, text))
+        return self._unfit.sub(self._fit, _FULL_STOP.sub(self._words.judge, text))
 
-    def _judge(self, found: re.Match[str]) -> str:
-        word, text, following = found[1], found.string, found.start(2)
-        for before, shown in self._words.get(word, ()):
-            if before.match(text, following):
-                return word + shown
-        if not _CAPITAL.match(text, following):
-            return found[0]
-        if _INITIALS.fullmatch(word):
-            return word + _NO_END
-        if self._openers and len(word) == 1 and word.isupper():
-            return word + (_END if self._openers.match(text, following) else _NO_END)
-        return word + _END if self._is_no_abbreviation(word) else found[0]
-
-    def _is_no_abbreviation(self, word: str) -> bool:
-        if self._kind == "it" and len(word) > 1 and word.isalpha():
-            return _ITALIAN.fullmatch(word) is None
-        return "/" in word or _FILE_NAME.fullmatch(word) is not None
-
-
-def _by_word(
-    rows: list[tuple[str, re.Pattern[str], str]],
-) -> dict[str, list[tuple[re.Pattern[str], str]]]:
-    found: dict[str, list[tuple[re.Pattern[str], str]]] = {}
-    for words, before, shown in rows:
-        for word in words.split():
-            for spelled in {word, word[:1].upper() + word[1:]} if shown == _NO_END else {word}:
-                found.setdefault(spelled, []).append((before, shown))
-    return found
-
-
-def _fit(found: re.Match[str]) -> str:
-    if found[0] == "…":
-        return _END
-    return " " if found[0].isspace() else "\N{REPLACEMENT CHARACTER}"
+    def _fit(self, found: re.Match[str]) -> str:
+        if found[0] == "…" or found[0] in self.stops:
+            return _END
+        return " " if found[0].isspace() else "\N{REPLACEMENT CHARACTER}"

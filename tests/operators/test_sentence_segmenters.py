@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tomllib
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +18,8 @@ from rxmistral.operators.sentence_segmenters import (
     StringSegmenter,
     default_segmenter,
 )
+
+TABLES = Path(sentence_segmenters.__file__).with_name("sentence_words")
 
 
 def boundaries(text: str, language: str = "en") -> list[int]:
@@ -110,6 +116,69 @@ def test_a_sentence_ends_with_what_is_no_abbreviation_there(language: str, text:
 @pytest.mark.parametrize("text", ["On Fri. N", "At 3 p.m. E", "Nel sec. X"])
 def test_one_letter_of_a_word_that_may_join_ends_nothing(text: str) -> None:
     assert boundaries(text, "it" if "Nel" in text else "en") == [len(text)]
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("ru", "Это т. е. Иван."),  # with a space in it
+        ("pl", "W 1410 r. Polacy wygrali."),  # no word that begins sentences
+        ("pl", "Zob. rozdz. IV tam."),  # a Roman number
+        ("da", "Den 5. Juni er det."),
+        ("hu", "Az a 3. Fejezet."),
+        ("hu", "Az IV. Béla volt."),
+        ("cs", "To je 5. den."),
+        ("de", "Das war Wilhelm II. König."),
+    ],
+)
+def test_no_sentence_ends_with_a_word_of_its_table(language: str, text: str) -> None:
+    assert boundaries(text, language) == [len(text)]
+
+
+@pytest.mark.parametrize(
+    ("language", "text"),
+    [
+        ("ru", "И т. д. Наполеон ушёл."),
+        ("ru", "Это 10 см. Вес тут."),  # a unit after a number; see, otherwise
+        ("pl", "Było to w 1410 r. Potem nic."),
+        ("de", "Er heißt Max. Anna lacht."),
+        ("de", "Wir treffen uns am 3. Dann reden wir."),
+        ("cs", "Je jich 25. Petr odešel."),
+        ("en", "We ran test E. Traffic was light."),
+        ("nl", "Ik doe dat. Jan ook."),
+    ],
+)
+def test_sentence_ends_with_the_same_words_before_others(language: str, text: str) -> None:
+    cuts = [text.rindex(". ") + 2, len(text)]
+    assert boundaries(text, language) == cuts
+
+
+@pytest.mark.parametrize("path", sorted(TABLES.iterdir()), ids=lambda path: path.stem)
+def test_table_names_its_sources_and_has_words_without_stops(path: Path) -> None:
+    table = tomllib.loads(path.read_text("utf-8"))
+    assert all(len(source) > 10 for source in table.pop("sources"))
+    words = [
+        word
+        for key, value in table.items()
+        if key not in ("stops", "complete")
+        for word in value.split()
+    ]
+    assert [word for word in words if word != word.strip(".,")] == []
+
+
+@pytest.mark.parametrize("language", ["xx", "", "../de", "de.toml", "\0", "中"])
+def test_language_without_a_table_is_left_to_sentencex(language: str) -> None:
+    assert boundaries("One bsp. Two.", language) == [9, 13]
+
+
+@pytest.mark.parametrize("language", ["PT", "pt-BR", "pt_BR"])
+def test_language_is_recognised_however_it_is_written(language: str) -> None:
+    assert boundaries("Veja a pág. Dois.", language) == [17]
+
+
+def test_no_table_is_read_before_it_is_needed() -> None:
+    code = "import sys, rxmistral; rxmistral.sentences('xx'); sys.exit('tomllib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_without_sentencex_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
