@@ -10,10 +10,10 @@ knows whole texts (`sentence_segmenters`) is therefore asked about the text so f
   when the word after it has ended;
 - with a view of the text that does not mislead it: a bounded number of characters, no
   emoji, no half of a pair of quotation marks;
-- not at all about what is no prose: a newline ends a unit, a fenced code block is one,
-  and so is the row of a table;
-- nor where a stop stands in something that goes on: a list mark, a code span, brackets,
-  a title, speech before the one who says it.
+- not at all about text that is not prose: a newline ends a unit, a fenced code block is
+  one, and so are the row of a table and a displayed formula;
+- nor where a stop stands in something that goes on: a list mark, a code span, a formula,
+  brackets, a title, speech before the one who says it.
 
 The reading is written as one plan, a generator that stops wherever it needs a character
 which has not come, and says which one that is; text without it is put aside after a
@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable, Sequence
+from functools import cache
 from typing import Any, TypeAlias
 
 from .sentence_segmenters import SentenceSegmenter
@@ -39,6 +40,7 @@ __all__ = ["SentenceCutter"]
 
 _WINDOW = 400  # characters before a stop that are looked at
 _LONG_RUN = 40  # characters after which a run of stops or a word is long enough to judge
+_LONG_FORMULA = 200  # characters after a stop in which its formula has to end
 
 _STOPS = ".!?…։؝؞؟۔܀܁܂।॥၊။።፧፨᙮᠃᠉។៕‼‽⁇⁈⁉⸮。．！？｡﹒﹖﹗"
 _NEED_SPACE = ".!?…"  # stops that end nothing without white space after them
@@ -54,8 +56,6 @@ _VISIBLE = re.compile(r"\S")
 _VISIBLE_OR_NEWLINE = re.compile(r"[\S\n]")
 _NO_INDENT = re.compile(r"[^ \t]")
 _NO_BLANK = re.compile(r"[^ \t\r]")
-_STOP_OR_NEWLINE = re.compile(f"[\n{_STOPS}]")
-_AFTER_STOP = re.compile(f"[^{_STOPS}{_CLOSERS}]")
 _AFTER_EMOJI = re.compile(f"[^{_EMOJI}]")
 _AFTER_MARK = {mark: re.compile(f"[^{mark}]") for mark in "`~"}
 # An info string after backticks has none itself: ```this``` is code within a line.
@@ -107,6 +107,33 @@ _DECIMAL = re.compile(r"\d．\d")
 _BETWEEN_CJK = re.compile(f"[{_CJK}](?!…+[^{_STOPS}])[{_STOPS}{_CLOSERS}]+[{_CJK}]")
 _QUOTED_ON = re.compile("[」』）][とってのはがをもでになか]")  # "...", he said, in Japanese
 
+# Formulas, with dollars as pandoc reads them (extension tex_math_dollars): the first is
+# before a visible character, the last is after one and not before a digit. A price or the
+# name of a variable is not the start of one.
+_FORMULA = re.compile(
+    r"\$\$.*?\$\$|\\\(.*?\\\)|\\\[.*?\\\]|(?<!\\)\$(?=[^\s$])[^$\n]*(?<=[^\s\\])\$(?!\d)", re.DOTALL
+)
+_OPENS_FORMULA = re.compile(r"(?<!\$)\$\$(?=[^$])|\\[(\[]|(?<![\\$])\$(?=[^\s$.,;:!?)])")
+_CLOSES_NOTHING = re.compile(r"[\s\\]|.\$\d")
+_PRICE_OR_NAME = re.compile(
+    r"\$(?:\d[\d.,]*(?:[kKMBm]|bn)?(?![\w\\^{])|[A-Za-z_]{2})(?!.*[\\^{=+<>])", re.DOTALL
+)
+
+
+def _formula_end(closing: str, outside: str) -> tuple[re.Pattern[str], str]:
+    """A pattern that looks for the end of a formula, and that end."""
+    inside = rf"(?!{re.escape(closing)}|{outside})(?s:.)"
+    return re.compile(rf"(?:{inside}){{0,{_LONG_FORMULA}}}+(?s:..)"), closing
+
+
+_FORMULA_ENDS = {
+    "$": _formula_end("$", r"\n"),
+    r"\(": _formula_end(r"\)", r"\n"),
+    "$$": _formula_end("$$", r"\n[ \t]*\n"),
+    r"\[": _formula_end(r"\]", r"\n[ \t]*\n"),
+}
+_DISPLAY = {"$$": re.compile(r"[$\n]"), r"\[": re.compile(r"[\]\n]")}
+
 # “Where?” Elena asked. Most languages turn that round, and write a small letter.
 _NAME = (
     r"(?!(?:The|He|She|It|They|We|You|This|That|There|Then|When|But|And|So|No|His|Her|My"
@@ -123,6 +150,12 @@ _MAY_BE_TAG = re.compile(rf"(?:[{_CJK}]{{1,8}}+|(?:{_NAME}){{0,3}}+[\w.'’-]{{0
 Reading: TypeAlias = Generator[re.Pattern[str], None, Any]
 
 
+@cache
+def _searches(stops: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
+    """Patterns for a stop or a newline, and for the end of a run of stops."""
+    return re.compile(f"[\n{stops}]"), re.compile(f"[^{stops}{_CLOSERS}]")
+
+
 class SentenceCutter:
     """Cuts the text of one answer into sentences; knows no Rx, no time and no thread.
 
@@ -133,6 +166,9 @@ class SentenceCutter:
 
     def __init__(self, segmenter: SentenceSegmenter, max_chars: int | None = None) -> None:
         self._segmenter = segmenter
+        more: str = getattr(segmenter, "stops", "")
+        self._stops, self._marks, self._need_space = _STOPS + more, ".!?" + more, _NEED_SPACE + more
+        self._stop_or_newline, self._after_stop = _searches(self._stops)
         self._limit = max_chars
         self._ready: list[str] = []
         self._held: list[str] = []
@@ -276,6 +312,9 @@ class SentenceCutter:
         elif first not in _AFTER_MARK or not (yield from self._fence(first)):
             self._at = begun
             yield from self._prose()
+            if (mark := self._open_formula(self._at + 1)) in _DISPLAY:
+                yield from self._display(mark)
+                yield from self._prose()
         return (yield from self._newline())
 
     def _newline(self) -> Reading:
@@ -310,6 +349,25 @@ class SentenceCutter:
             return False
         return (yield from self._until(_NO_BLANK)) in ("\n", "")
 
+    def _display(self, mark: str) -> Reading:
+        """The lines of a formula, to its end or to a blank line."""
+        while found := (yield from self._until(_DISPLAY[mark], forget=True)):
+            if found == "\n":
+                if (yield from self._is_before_blank_line()):
+                    return
+            else:
+                self._at += 1
+                if self._text[self._at - 2] == mark[0]:
+                    return
+
+    def _is_before_blank_line(self) -> Reading:
+        line_end = self._at
+        self._at += 1
+        if (yield from self._until(_NO_BLANK)) not in ("\n", ""):
+            return False
+        self._at = line_end
+        return True
+
     def _width(self, mark: str) -> Reading:
         begun = self._at
         yield from self._until(_AFTER_MARK[mark])
@@ -318,16 +376,16 @@ class SentenceCutter:
     # --- the plan: prose ---
 
     def _prose(self) -> Reading:
-        while (yield from self._until(_STOP_OR_NEWLINE, forget=True)) not in ("\n", ""):
+        while (yield from self._until(self._stop_or_newline, forget=True)) not in ("\n", ""):
             yield from self._stop()
 
     def _stop(self) -> Reading:
         """Cut after this stop, or go to where the next one may be."""
         stop = self._at
-        yield from self._until(_AFTER_STOP)
+        yield from self._until(self._after_stop)
         end = self._at
         after = yield from self._first_to_go_right(stop)
-        if after in ("\n", "") or after in _STOPS or after in ",;:，、；：":
+        if after in ("\n", "") or after in self._stops or after in ",;:，、；：&":
             return
         right = self._at
         if right == end:  # no white space
@@ -368,17 +426,27 @@ class SentenceCutter:
     def _ends(self, stop: int, right: int) -> Reading:
         """Whether a sentence ends with this stop, what follows being at `right`."""
         after = self._at
+        mark = self._open_formula(stop)
+        if mark and (yield from self._is_closed(mark)):
+            return False
         if self._may_be_said(stop, right):
             sight = yield from self._upto(_MAY_BE_TAG)
             if _TAG.match(self._text, after, sight):
                 return False
-        clear, may_be_dot = self._is_clear(stop, after), self._text[stop] in _NEED_SPACE
+        clear, may_be_dot = self._is_clear(stop, after), self._text[stop] in self._need_space
         if clear and self._is_end(stop, right, after + 1):
             return True
         if may_be_dot or not clear:
             sight = yield from self._upto(_WORD if may_be_dot else _OPENING)
             return self._is_end(stop, right, sight)
         return False
+
+    def _is_closed(self, mark: str) -> Reading:
+        """Whether the formula that this mark began has an end."""
+        look, closing = _FORMULA_ENDS[mark]
+        sight = yield from self._upto(look)
+        end = self._text.find(closing, self._at, sight)
+        return end >= 0 and (mark != "$" or not _CLOSES_NOTHING.match(self._text, end - 1, sight))
 
     def _upto(self, what: re.Pattern[str]) -> Reading:
         """The offset at which something ends that begins here."""
@@ -409,7 +477,7 @@ class SentenceCutter:
     def _writes_small(self, stop: int) -> bool:
         """Whether a small letter after the stop means that the sentence goes on: in a text
         that writes capitals, but for a dot after what is no abbreviation."""
-        if not self._begins_with_capital(stop) or self._text[stop] not in ".!?":
+        if not self._begins_with_capital(stop) or self._text[stop] not in self._marks:
             return False
         token = self._token(stop)
         return self._text[stop] != "." or len(token) <= 4 or _DOTTED.search(token) is not None
@@ -468,7 +536,7 @@ class SentenceCutter:
         if self._is_list_mark(right) or self._is_label(right):
             return True
         run = self._text[stop:right]
-        last = stop + max(at for at, mark in enumerate(run) if mark in _STOPS)
+        last = stop + max(at for at, mark in enumerate(run) if mark in self._stops)
         return (
             self._is_in_code(last) or self._is_in_brackets(last) or self._is_in_quoted(last, right)
         )
@@ -486,6 +554,17 @@ class SentenceCutter:
     def _is_in_code(self, stop: int) -> bool:
         before = self._text[self._window(stop) : stop]
         return "`" in before and "`" in _CODE_SPAN.sub("", before)
+
+    def _open_formula(self, stop: int) -> str:
+        """The mark of a formula that may be open at this stop, or ""."""
+        begun = self._window(stop)
+        if self._text.find("$", begun, stop) < 0 and self._text.find("\\", begun, stop) < 0:
+            return ""
+        before = _FORMULA.sub("", _CODE_SPAN.sub("", self._text[begun:stop]))
+        opened = [*_OPENS_FORMULA.finditer(before)]
+        if not opened or _PRICE_OR_NAME.match(before, opened[-1].start()):
+            return ""
+        return opened[-1][0]
 
     def _is_in_brackets(self, stop: int) -> bool:
         """Whether brackets are open that do not hold the whole sentence."""
@@ -505,7 +584,7 @@ class SentenceCutter:
 
     def _is_within_word(self, stop: int) -> bool:
         """Whether this stop, no white space being after it, is none."""
-        if self._text[stop] in _NEED_SPACE:
+        if self._text[stop] in self._need_space:
             return _BETWEEN_CJK.match(self._text, stop - 1) is None
         return _DECIMAL.match(self._text, stop - 1) is not None
 

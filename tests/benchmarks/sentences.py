@@ -38,6 +38,8 @@ GROUPS = {
     "German": texts.GERMAN,
     "Romance": texts.ROMANCE,
     "Chinese, Japanese": texts.CHINESE_AND_JAPANESE,
+    "abbreviations": texts.ABBREVIATIONS,
+    "formulas": texts.FORMULAS,
 }
 
 

@@ -2,7 +2,8 @@
 
 Every second one was unknown to the rules while they were made, but for the last of each
 group: these are of the kinds that answers are full of, and were written with the rules.
-Some ask for more than the rules can know; what must hold is a share.
+Some ask for more than the rules can know; what must hold is a share. Those from
+ABBREVIATIONS on must all be exact.
 """
 
 from __future__ import annotations
@@ -494,3 +495,273 @@ Python很好。¦I like it. ¦真的。
 """,
     ),
 ]
+
+# The first lines of each language are short enough to be cut in every way.
+ABBREVIATIONS = [
+    *_cases(
+        "el",
+        r"""
+Τι κάνεις; ¦Είμαι καλά.
+Τι κάνεις; ¦Είμαι καλά.
+Τι κάνεις; ¦Είμαι καλά. ¦Π.χ. Αθήνα είναι μεγάλη. ¦Ο κ. Παπαδόπουλος ήρθε. ¦Είναι εδώ. ¦Βλ. σελ. 12 και κεφ. 3. ¦Εκεί είναι. ¦Ο Δρ. Νικολάου ήρθε.
+Μήλα, αχλάδια κ.λπ. ¦Μετά φύγαμε. ¦Μήλα, αχλάδια κ.ά. ¦Μετά φύγαμε. ¦Ο Αγ. Νικόλαος. ¦Το 44 π.Χ. πέθανε. ¦Στις 5 μ.μ. φύγαμε. ¦Ο Γ. Σεφέρης έγραψε.
+Δηλ. Ελλάδα. ¦Αρ. 5 είναι. ¦Πού; ¦Πότε; ¦«Τι κάνεις;» ρώτησε ο Γιάννης. ¦«Καλά.» ¦Ήρθε; όχι ακόμα. ¦Τηλ. 210-123. ¦Καλέστε. ¦Λ.χ. Ελλάδα.
+Πρβλ. Όμηρος. ¦Λεωφ. Συγγρού. ¦Οδ. Ερμού 5. ¦Η κ. Μαρία ήρθε. ¦Άρθρ. 5 παρ. 2. ¦Εικ. 3 και πίν. 2. ¦5 Ιαν. 2020 ήρθε. ¦Ποιος είναι; ¦Ο Γιάννης;
+"Πού πας;" ¦"Σπίτι." ¦Γιατί; ¦5 φορές το είπα.
+""",
+    ),
+    *_cases(
+        "ru",
+        r"""
+т. е. Иван
+им. Баумана
+корп. 2
+рис. 3 и табл. 4
+доб. 12
+Св. Николай
+Напр. Киев
+Он живёт в г. Москве на ул. Ленина, д. 5, кв. 12. ¦Потом переехал. ¦В 1812 г. Наполеон вошёл в Москву. ¦Он ушёл в октябре.
+Он родился в 1980 г. ¦Потом учился в школе. ¦Книги, журналы и т. д. ¦Потом мы ушли. ¦Книги, журналы и т.п. лежат тут.
+А. С. Пушкин родился в Москве. ¦Он поэт. ¦См. стр. 5 и гл. 3. ¦Там всё есть. ¦Это стоит 5 тыс. руб. в месяц. ¦Дорого.
+Проф. Петров и акад. Иванов пришли. ¦Они спорили. ¦Г-н. Петров, т. к. он болен, не пришёл. ¦В XIX в. Россия росла. ¦В XX в. она менялась.
+Встреча 5 янв. 2020 г. в Москве. ¦Приходите. ¦Население 3 млн. человек. ¦В т. ч. Москва и Санкт-Петербург. ¦Тел. 123-45-67, доб. 8. ¦Звоните.
+Ср. Пушкин и Лермонтов. ¦Оба поэты. ¦Это произошло в 44 г. до н. э. ¦Потом пришёл Август. ¦Он сказал; она ушла. ¦Витамин С. ¦Он полезен.
+Размер 10 см. ¦Вес 5 кг. ¦Цена 3 руб. ¦Ул. Ленина, д. 5. ¦Ст. 5 п. 2 закона. ¦Ю. А. Гагарин летал. ¦И. о. директора Петров. ¦Англ. Book значит книга.
+В 2020 гг. Москва росла. ¦Им. Ленина завод. ¦См. Приложение 1. ¦Гр. Толстой писал. ¦С. 12. ¦Там всё. ¦Напр., Киев. ¦Обл. Киевская.
+Просп. Мира, наб. Фонтанки, пл. Победы. ¦Телефон: тел. 5. ¦Г. Москва большая. ¦Дж. Смит пришёл. ¦Нач. отдела Иванов, зав. Кафедрой Петров.
+Ред. Петров. ¦Я видел её; Он ушёл.
+""",
+    ),
+    *_cases(
+        "pl",
+        r"""
+W 1410 r. Polacy
+Św. Jan
+ks. Nowak
+rys. 3
+str. 12
+tj. Polska
+Urodził się w 1990 r. ¦Potem wyjechał. ¦Prof. Kowalski i dr hab. Nowak przyszli. ¦Byli zmęczeni. ¦Mieszka przy ul. Długiej 5, m. 3. ¦Lubi to.
+Mieszka przy al. Jana Pawła. ¦Lubi to. ¦Owoce, np. Jabłka i gruszki. ¦Kupił chleb, masło itd. ¦Potem wyszedł. ¦Kupił m.in. Chleb.
+Zob. rozdz. IV i tab. 2. ¦Tam jest. ¦W XIX w. Polska nie istniała. ¦To fakt. ¦Ok. 40 osób przyszło. ¦Zob. art. 5 ust. 2 pkt 3. ¦To ważne.
+J. Kowalski przyszedł. ¦On tu jest. ¦Spotkanie 5 paź. 2020. ¦Przyjdź. ¦To kosztuje 5 tys. zł. ¦Nr. 5 jest mój. ¦Godz. 14.30 jest dobra.
+W 753 r. p.n.e. Rzym powstał. ¦Por. Kmicic, gen. Anders, płk. Kukliński. ¦To oni. ¦Inż. Karwowski mieszka w Warszawie. ¦Bp. Nowak i o. Rydzyk.
+Tzn. Polska wygrała. ¦Dr. Nowak. ¦Im. Jana Pawła. ¦Szkoła im. Kopernika. ¦Woj. Mazowieckie, pow. Warszawski, gm. Piaseczno. ¦Tel. 22 123. ¦Zadzwoń.
+Św. Mikołaj i św. Piotr. ¦Pl. Wolności i os. Tysiąclecia. ¦Por. Nowak i wg. Kowalskiego. ¦W 1989 r. Polska odzyskała wolność.
+W 1989 r. Polska. ¦Od 1990 r. Niemcy. ¦Było to w 1410 r. ¦Potem nic. ¦Pkt. 5 i poz. 6. ¦Red. Michnik napisał. ¦Firma S.A. Orlen. ¦Tzw. Polski Ład.
+Dz. U. 2020 poz. 5.
+""",
+    ),
+    *_cases(
+        "nl",
+        r"""
+o.a. Utrecht
+mevr. De Vries
+Dhr. Jansen en dr. Bakker kwamen. ¦Ze waren moe. ¦Zie blz. 12 en fig. 3. ¦Daar staat het. ¦Fruit, bijv. Appels, is gezond.
+Brood, melk, enz. ¦Daarna gingen we. ¦Prof. Dr. De Boer sprak. ¦D.w.z. Nederland wint. ¦Op 5 jan. 2020 begint het. ¦Ca. 40 mensen kwamen.
+J. de Vries woont in Utrecht. ¦Hij werkt. ¦Nr. 5 is mooi. ¦De St. Jan is oud. ¦Rome werd in 753 v.Chr. gesticht.
+Hij werkt bij Philips N.V. ¦Hij is blij. ¦Het duurt max. 5 min. ¦Daarna is het klaar. ¦Tel. 020-1234567. ¦Bel maar.
+Mw. Jansen, mr. Visser en ir. Bos. ¦Zij zijn er. ¦Ing. Peters en drs. P. zongen. ¦T.a.v. Jan Jansen. ¦Art. 5 lid 2. ¦Dat is het. ¦A.u.b. Jan bellen.
+N.a.v. Uw brief. ¦T.o.v. Duitsland. ¦Vgl. Jansen. ¦Resp. Jan en Piet. ¦I.p.v. Jan kwam Piet. ¦M.b.t. Utrecht. ¦Pag. 5 en hfst. 3. ¦O.a. Amsterdam.
+Zgn. Experts.
+""",
+    ),
+    *_cases(
+        "sv",
+        r"""
+T.ex. Stockholm
+Städer som t.ex. Stockholm är stora. ¦Vi såg bl.a. Göteborg. ¦Vi såg bl. a. Göteborg. ¦Se s. 12 och kap. 3. ¦Där finns det. ¦Kl. 14.30 börjar det.
+Dr. Svensson kom. ¦Han var trött. ¦Äpplen, päron osv. ¦Sedan gick vi. ¦Äpplen, päron m.m. ¦Sedan gick vi. ¦Anna, Per m.fl. ¦De kom.
+Dvs. Sverige vann. ¦D.v.s. Sverige vann. ¦F.d. Jugoslavien är borta. ¦Ca. 40 personer kom. ¦Nr. 5 är bra. ¦Den 5 jan. 2020 börjar det.
+År 44 f.Kr. dog Caesar. ¦P.g.a. Anna gick vi. ¦Jfr. Strindberg. ¦Fig. 3 visar det. ¦J. Svensson kom. ¦Dr. Åkesson m.fl. kom. ¦Ev. Anna kommer.
+M.a.o. Sverige vann. ¦T.o.m. Anna kom. ¦Fr.o.m. 5 maj. ¦Resp. Anna och Per. ¦Sid. 5, nr. 6, tel. 08-123. ¦Prof. Lund, doc. Berg, ing. Ek. ¦Inkl. Moms.
+S.k. Experter.
+""",
+    ),
+    *_cases(
+        "nb",
+        r"""
+F.eks. Oslo
+Byer som f.eks. Oslo er store. ¦Vi så bl.a. Bergen. ¦Se s. 12 og kap. 3. ¦Der står det. ¦Kl. 14.30 begynner det. ¦Dr. Hansen kom. ¦Han var trøtt.
+Epler, pærer osv. ¦Så gikk vi. ¦Epler, pærer m.m. ¦Så gikk vi. ¦Dvs. Norge vant. ¦Ca. 40 kom. ¦Den 17. Mai feirer vi. ¦Nr. 5 er bra.
+5. jan. 2020 begynner det. ¦Pga. Anna gikk vi. ¦Det koster 5 mill. kroner. ¦M.a.o. Norge vant. ¦Evt. Anna kommer. ¦Hr. Hansen og fr. Olsen.
+Prof. Lund. ¦St. Olav var konge. ¦S.k. Eksperter. ¦Tlf. 22 33. ¦Ifm. Jul i Oslo.
+""",
+    ),
+    *_cases(
+        "da",
+        r"""
+bl.a. Aarhus
+F.eks. Odense er stor. ¦Se s. 12 og kap. 3. ¦Der står det. ¦Kl. 14.30 begynder det. ¦Dr. Hansen kom. ¦Han var træt. ¦Æbler, pærer osv. ¦Så gik vi.
+Æbler, pærer m.m. ¦Så gik vi. ¦Dvs. Danmark vandt. ¦Ca. 40 kom. ¦Den 5. Juni fejrer vi. ¦Nr. 5 er god. ¦D. 5. jan. 2020 begynder det.
+Pga. Anna gik vi. ¦Jf. Kierkegaard. ¦Det koster 5 mio. kroner. ¦Hr. Jensen og fru Olsen. ¦Sct. Hans er i juni. ¦D.v.s. Danmark vandt.
+Evt. Anna kommer. ¦Inkl. Moms. ¦Tlf. 22 33. ¦M.m. Sådan er det. ¦Ang. Odense. ¦Vedr. Odense. ¦S.k. Eksperter. ¦M.h.t. Anna.
+""",
+    ),
+    *_cases(
+        "id",
+        r"""
+pk. 14.30
+tgl. 15
+Bpk. Budi
+Jl. Sudirman No. 5 ramai. ¦Dr. Budi dan Prof. Ani datang. ¦Mereka lelah. ¦Lihat hlm. 12 dan gb. 3. ¦Ada di sana.
+Apel, jeruk, dll. ¦Kemudian kami pergi. ¦Yth. Bapak Budi. ¦Terima kasih. ¦Sdr. Budi, Ny. Ani. ¦H. Agus Salim pahlawan. ¦PT. Telkom besar.
+Ir. Soekarno presiden. ¦Harga Rp. 5000 saja.
+a.n. Budi Santoso. ¦Kec. Menteng, Kab. Bogor. ¦Telp. 021-12345. ¦Hubungi kami. ¦Pada 5 Jan. 2020 mulai. ¦Ayam, bebek, dsb. ¦Semua ada.
+Rp. 5.000 murah. ¦Drs. Budi, Hj. Siti, Tn. Agus. ¦No. 5 dan gg. 3. ¦Ps. 5 ayat 2. ¦Prov. Jawa Barat. ¦Kel. Senayan. ¦Pkl. 08.00 mulai.
+Pak Budi, S.H. Ketua. ¦Gd. Putih, Lt. 5.
+s.d. 5 Mei.
+""",
+    ),
+    *_cases(
+        "tr",
+        r"""
+Örn. Ankara
+vb. Ama
+Cad. 5
+Bkz. Şekil 3. ¦Orada var. ¦Bkz. s. 12 ve böl. 3. ¦Orada var. ¦Dr. Ahmet ve Prof. Ayşe geldi. ¦Yorgunlar. ¦Doç. Dr. Yılmaz konuştu. ¦İyiydi.
+Atatürk Mah. Gül Sok. No. 5 adresi. ¦Atatürk Cad. No: 5. ¦Sn. Yılmaz geldi. ¦T.C. Anayasası önemlidir. ¦M.Ö. 44 yılında öldü.
+Elma, armut vs. aldım. ¦Sonra gittim. ¦II. Mehmed İstanbul'u aldı. ¦19. Yüzyıl uzundu. ¦2. Dünya Savaşı bitti. ¦Hz. Muhammed geldi.
+Tel. 0212-123. ¦Arayın. ¦Av. Demir geldi. ¦5. Bölüm başlıyor. ¦Türk A.Ş. büyüdü. ¦Yrd. Doç. Kaya geldi. ¦Öğr. Gör. Kaya geldi. ¦Alm. Haus demektir.
+Örneğin: örn. İzmir. ¦Bul. 5, Sok. 3, Apt. 2. ¦İst. Üniv. Tıp Fak. Dekanı. ¦Krş. Ahmet. ¦Çev. Ahmet Kaya. ¦Uzm. Dr. Kaya.
+Yzb. Kaya, Alb. Demir, Gen. Er. ¦No. 5 evi. ¦A. Kaya geldi. ¦Sok. No. 3. ¦Müh. Kaya. ¦İng. Book demek.
+""",
+    ),
+    *_cases(
+        "ro",
+        r"""
+Dl. Popescu
+Str. Lungă
+ap. 7
+D-na. Ionescu și Dna. Pop. ¦Dr. Ionescu a venit. ¦Era obosit. ¦Vezi pag. 12 și cap. 3. ¦Acolo e.
+Nr. 5 e al meu. ¦Mere, pere etc. ¦Apoi am plecat. ¦De ex. București e mare. ¦Sf. Nicolae vine. ¦Prof. Popa predă.
+Bd. Unirii, bl. 3, sc. A, et. 2, ap. 7. ¦Jud. Cluj e mare. ¦Pe 5 ian. 2020 începe. ¦În 44 î.Hr. Cezar a murit. ¦Fig. 3 arată asta.
+Tel. 021-123. ¦Sunați. ¦Cca. 40 de oameni. ¦I. L. Caragiale a scris. ¦Dna. Pop, Dra. Ion. ¦Al. Parcului și Șos. Kiseleff. ¦Cal. Victoriei.
+Ing. Pop, arh. Ion, av. Radu. ¦Com. Bran, jud. Brașov. ¦Bl. 5, sc. B, et. 3. ¦P-ța Unirii; Str. Mare. ¦Gen. Antonescu, col. Popa. ¦Cf. Eminescu.
+Dvs. Popescu.
+""",
+    ),
+    *_cases(
+        "lt",
+        r"""
+Pvz. Vilnius
+T. y. Vilnius yra sostinė. ¦Žr. p. 12 ir pav. 3. ¦Ten yra. ¦Dr. Jonaitis atėjo. ¦Jis pavargo. ¦Obuoliai, kriaušės ir kt. ¦Paskui išėjome.
+Obuoliai, kriaušės ir t. t. ¦Paskui išėjome. ¦Gedimino pr. 5 yra čia. ¦Vilniaus g. 5, but. 3. ¦2024 m. Vilnius šventė. ¦Gimė 1990 m. ¦Paskui išvyko.
+Prof. Petraitis kalbėjo. ¦P. Jonas atėjo. ¦Šv. Kazimieras yra globėjas. ¦Nr. 5 yra mano. ¦XIX a. Lietuva augo. ¦Vad. Jonas. ¦Plg. Maironis.
+Tel. 123. ¦Skambinkite. ¦5 tūkst. žmonių. ¦5 val. 30 min. ¦Kun. Jonas, gen. Petras. ¦Pr. Kr. Roma. ¦Vilniaus raj. Nemenčinė. ¦Str. 5, d. 3, t. II.
+T. p. Vilnius. ¦Š. m. sausio 5 d. Vilniuje lijo. ¦Pav. 3 rodo.
+""",
+    ),
+    *_cases(
+        "de",
+        r"""
+Termin: 5. Nov. 2020 um 8 Uhr. ¦Danach frei.
+Stand: 12. Dez. 2024.
+Mo., 3. Feb. um acht
+Termine: 1. Jan., 2. Feb. und 3. Apr. 2024
+Er wurde 5. ¦Dann kam Max.
+Termin: 5. Nov. 2020 um 8 Uhr. ¦Danach frei. ¦Es ist der 12. Sept. 2021. ¦Danach nicht. ¦Wir sehen uns am 5. Okt. ¦Dann reden wir.
+Bestellt: 24. Aug. Geliefert: 30. Aug. 2020. ¦Er wurde 5. ¦Dann kam Max. ¦Vom 1. Jan. bis 31. Dez. 2024 gilt es. ¦Danach nicht.
+Siehe Abs. 3 Nr. 4. ¦Das gilt. ¦Bzw. Max kommt. ¦Evtl. Montag. ¦Wir sehen. ¦Ggf. Anna fragen. ¦Sog. Experten reden. ¦Im 3. Kapitel steht es. ¦Lies es.
+Hr. Müller und Fr. Schmidt kamen. ¦Sie gingen. ¦Die Firma Müller GmbH & Co. KG liefert. ¦Wir zahlen.
+v. Chr. Geburt. ¦Rom wurde 753 v. Chr. gegründet. ¦Friedrich II. König von Preußen. ¦Er war groß. ¦Wir nehmen Plan B. ¦Max kommt mit.
+Beim 2. Mal klappt es. ¦Es waren 25. ¦Einige gingen. ¦Mit freundl. Grüßen. ¦Kosten: ca. 5 Mio. Euro.
+Am 1. und 2. Okt. 2021 sind wir da. ¦Danach nicht. ¦Heute ist der 5. Nov. ¦Wir feiern. ¦Fr., 5. Jan. 2024, 8 Uhr. ¦Kommen Sie.
+Di. 7. Nov. um 10 Uhr. ¦Dann los.
+15. Jan. bis 20. Feb. 2023. ¦Er ist 5. ¦Sie ist 6. ¦Alle sind jung. ¦Sie wurde 30. ¦Max wurde 31. ¦Anna nicht. ¦Treffen am 3. ¦Dann sehen wir weiter.
+Das kostet 5. ¦Danach 6. ¦Geboren am 2. Feb. 1990 in Köln. ¦Er lebt dort. ¦Er kam am 24. Dezember. ¦Er ging am 31. Dezember.
+Prof. Dr. med. Max Müller kam. ¦Er ging. ¦Es heißt Max. ¦Anna lacht. ¦Die Abk. Bsp. steht für Beispiel. ¦So ist es.
+Das ist Nr. 5, S. 12, Z. 3. ¦Lies es. ¦Lt. Polizei war es so. ¦Tel. 030 123. ¦Ruf an. ¦Die Hrsg. Müller und Mayer. ¦Vgl. Anm. 5 und Bd. II.
+Str. 5, Mannheim. ¦Er kam; Sie ging.
+""",
+    ),
+    *_cases(
+        "en",
+        r"""
+Run it on 21st. May. ¦Then rest.
+Com. & Adm.
+e.g. In
+This is test E. ¦Turn left.
+Run it on 21st. May. ¦Then rest. ¦Use tools, e.g. In the shop. ¦I.e. The end. ¦Press button E. ¦Turn left. ¦Take vitamin C. ¦Drink water.
+See appendix A. ¦Read it. ¦Sgt. Pepper and Gov. Brown met. ¦They spoke. ¦See Fig. 3, Eq. 4, Sec. 5 and Ch. 6. ¦Read on.
+Smith et al. 2020 showed it. ¦We agree. ¦On the 3rd. March we left. ¦It rained. ¦Johnson & Johnson Inc. & Co. are big. ¦They sell.
+Cf. Smith for more. ¦Read it. ¦He lives on 5th Ave. ¦He likes it. ¦Meet at 10 a.m. in Rm. 5. ¦Bring a pen. ¦He met J. Smith. ¦They talked.
+Dept. of State. ¦Viz. The cat. ¦Mr. & Mrs. Smith. ¦No. 5 and Nos. 6 are. ¦He got a B. ¦Tom got an A. ¦Nobody cared. ¦Visit St. Mary's and Mt. Fuji.
+He came on Mon. Nov. 3. ¦Then left. ¦Option A. ¦Option B. ¦Option C. ¦It's grade A. ¦Buy it. ¦Hepatitis B. ¦Vaccines exist. ¦Figure 3. shows it.
+Born Jan. 5. ¦Died Feb. 6. ¦Version E. ¦Turn it on. ¦This is test E. ¦Turn left. ¦They ran test E. ¦Everyone passed. ¦Type A. ¦Type B.
+Written by A. Turner and E. Wood. ¦Read it. ¦The test by E. Turner was good. ¦Read it. ¦Go to gate E. ¦Boarding begins. ¦On the 2nd. June began.
+5th. Oct. 2020 was it. ¦Press Ctrl+E. ¦Turn it on. ¦He is no. ¦Who are you; I am.
+""",
+    ),
+    *_cases(
+        "cs",
+        r"""
+5. Května
+Bylo to 5. Května 1945. ¦Válka skončila. ¦Např. Praha je velká. ¦Viz str. 12 a obr. 3. ¦Tam to je. ¦Dr. Novák a Ing. Dvořák přišli. ¦Byli unavení.
+Jablka, hrušky atd. ¦Potom jsme šli. ¦Sv. Václav je patron. ¦Tj. Praha vyhrála. ¦Karel IV. Lucemburský vládl. ¦Bylo jich 25. ¦Petr odešel.
+Č. 5 je moje. ¦Tzv. Pražské jaro. ¦V r. 1989 se to stalo. ¦Nám. Míru a ul. Dlouhá. ¦V 19. Století rostla. ¦J. Novák přišel. ¦On tu je.
+Škoda a.s. Mladá Boleslav. ¦Mgr. Černá učí.
+3. Kapitola začíná. ¦Dne 12. Ledna 2020. ¦Dne 12. led. 2020 přišel. ¦Bylo mu 5. ¦Pak přišla Jana. ¦Viz kap. III.
+P. Novák a pí. Nováková. ¦J. A. Komenský psal.
+""",
+    ),
+    *_cases(
+        "hu",
+        r"""
+3. Fejezet
+Lásd a 3. Fejezetet. ¦Pl. Budapest nagy. ¦Dr. Kovács és Prof. Nagy jött. ¦Fáradtak. ¦Lásd a 12. o. és a 3. ábra. ¦Ott van.
+Alma, körte stb. ¦Aztán mentünk. ¦Kb. 40 ember jött. ¦Szt. István király. ¦IV. Béla király volt. ¦2024. Május 5. van. ¦Ún. Kossuth-díj.
+Ifj. Nagy Péter jött. ¦Özv. Kiss Jánosné jött. ¦1848. márc. 15. volt. ¦Magyar Kft. Budapest. ¦Az eredmény 25. ¦A próba jó. ¦Vö. Arany János.
+Bp. Kossuth tér. ¦5. Oldal alja. ¦Péter 25. ¦Anna 30. ¦Pl. a Duna. ¦Ill. Pécs. ¦Ld. Arany. ¦Id. Kiss. ¦Tel. 123. ¦Az V. kerület.
+""",
+    ),
+    *_cases(
+        "fr",
+        r"""
+Voir p. ex. Paris. ¦M. Dupont, Mme. Durand et Mlle. Petit. ¦Le 5 janv. 2020 il vint. ¦Cf. Voltaire. ¦Av. Foch et bd. Hugo. ¦Art. 5 al. 2.
+Env. 40 personnes. ¦St. Pierre. ¦Il vint; elle partit. ¦Il vint ; Elle partit.
+""",
+    ),
+    *_cases(
+        "es",
+        r"""
+P. ej. Madrid es grande. ¦Av. Juárez y C. Mayor. ¦Véase pág. 12 y fig. 3. ¦Sta. Teresa y S. Juan. ¦El 5 ene. 2020 vino. ¦Ud. Juan y Uds. Pedro.
+Gral. Franco y Lic. Gómez. ¦Depto. 5 y núm. 6. ¦Aprox. 40 personas. ¦Muchas. ¦En 44 a. C. César murió. ¦Vino; Ella se fue.
+""",
+    ),
+    *_cases(
+        "it",
+        r"""
+Es. Roma è grande. ¦Ad es. Roma è grande. ¦Il sig. Rossi e la sig.ra Bianchi. ¦Cfr. Dante. ¦Il 5 gen. 2020 venne. ¦S. Francesco e l'ing. Ferrari.
+Ca. 40 persone. ¦P.za Navona e V.le Europa. ¦Nel 44 a.C. Cesare morì. ¦Art. 5 e n. 6.
+""",
+    ),
+    *_cases(
+        "pt",
+        r"""
+P. ex. Lisboa é grande. ¦Av. Paulista e R. Augusta. ¦Eng. Silva e Dra. Lima. ¦Em 5 jan. 2020 veio. ¦Fig. 3 e art. 5. ¦Exmo. Senhor.
+Aprox. 40 pessoas. ¦Muitas. ¦Em 44 a.C. César morreu. ¦Obs. Não use.
+""",
+    ),
+    *_cases("no", "F.eks. Oslo er stor. ¦Den 17. Mai feirer vi."),
+]
+
+FORMULAS = _cases(
+    "en",
+    r"""
+$\frac{a}{b}. c$
+Let $\frac{a}{b}. c$ be it. ¦Then go on.
+Let $x. Y$ be it. ¦Then $y$. ¦Done.
+It is $a. B$ and $c! D$. ¦Then go.
+It is \(f(a). B\) here. ¦Then \(c\). ¦Go.
+It is \[a. B\] here. ¦Then go.
+It is $$a. B$$ here. ¦Then go.
+Is $f(x) = \text{one. Two}$ right? ¦Yes.
+The set $\{x. y\}$ is. ¦Is $a < b? C$ so? ¦Yes.
+It costs $5. ¦Then $6. ¦Now $7.50 or $5M. ¦That is between $5 and $6. ¦Or 5$. ¦Then 6$.
+Set $HOME. ¦Then read $PATH. ¦It is $AAPL. ¦Use `$x. Y` here. ¦She paid $$. ¦He paid $$$. ¦Then he left.
+Set $x = 5. ¦Then go on, far away from the dollar.
+Use `$x` here. ¦Then `$y` there. ¦Set $x. ¦Then pay $5.
+Set $x. ¦It is US$5 now.
+""",
+)

@@ -7,11 +7,14 @@ from collections.abc import Iterable, Iterator
 from itertools import accumulate
 
 import pytest
+from cuts import every_way
 from hypothesis import example, given
 from hypothesis import strategies as st
 from sentence_texts import (
+    ABBREVIATIONS,
     CHINESE_AND_JAPANESE,
     ENGLISH,
+    FORMULAS,
     GERMAN,
     MARKDOWN,
     NEWLINES,
@@ -22,7 +25,9 @@ from sentence_texts import (
 from rxmistral.operators.sentence_cutter import SentenceCutter
 from rxmistral.operators.sentence_segmenters import default_segmenter
 
-ALL = [*ENGLISH, *MARKDOWN, *NEWLINES, *GERMAN, *ROMANCE, *CHINESE_AND_JAPANESE]
+ORDINARY = [*ENGLISH, *MARKDOWN, *NEWLINES, *GERMAN, *ROMANCE, *CHINESE_AND_JAPANESE]
+EXACT = [*ABBREVIATIONS, *FORMULAS]
+ALL = [*ORDINARY, *EXACT]
 
 
 def cutter(language: str = "en", max_chars: int | None = None) -> SentenceCutter:
@@ -63,6 +68,36 @@ def test_sentences_are_those_of_a_careful_reader(cases: list[Case], share: float
     assert right / len(cases) >= share
 
 
+@pytest.mark.parametrize("case", EXACT, ids=lambda case: f"{case.language} {case.text[:20]}")
+def test_pieces_are_exact_under_every_cut(case: Case) -> None:
+    ways = every_way(case.text) if len(case.text) < 60 else [[case.text], list(case.text)]
+    assert all(cut(pieces, case.language) == case.sentences for pieces in ways)
+
+
+@pytest.mark.parametrize("language", [*sorted({case.language for case in ALL} - {"el"}), "xx"])
+@pytest.mark.parametrize("mark", [";", "\u037e"])
+def test_semicolon_ends_nothing_in_other_languages(language: str, mark: str) -> None:
+    assert len(cut([f"Xo xa xi{mark} Xe xu xa{mark} xo."], language)) == 1
+
+
+@pytest.mark.parametrize("language", ["el", "EL", "el-GR", "el_GR"])
+def test_greek_question_mark_waits_for_the_next_word(language: str) -> None:
+    made = cutter(language)
+    assert list(made.feed("Τι κάνεις; ")) == []
+    assert list(made.feed("Ε")) == ["Τι κάνεις; "]
+
+
+def test_engine_can_add_stops() -> None:
+    class Agreeing:
+        stops = "^"
+
+        def boundaries(self, text: str) -> list[int]:
+            return [len(text) - 1]
+
+    made = SentenceCutter(Agreeing())
+    assert [*made.feed("One^ Two x^Y ^ Three"), *made.close()] == ["One^ ", "Two x^Y ^ ", "Three"]
+
+
 def test_hardly_a_cut_proves_wrong() -> None:
     wrong = cuts = 0
     for case in ALL:
@@ -73,7 +108,7 @@ def test_hardly_a_cut_proves_wrong() -> None:
 
 
 def test_a_sentence_is_out_a_few_characters_after_its_end() -> None:
-    late = sorted(each for case in ALL for each in lateness(case))
+    late = sorted(each for case in ORDINARY for each in lateness(case))
     assert late[len(late) // 2] <= 4
     assert late[len(late) * 95 // 100] <= 8
 
@@ -114,6 +149,12 @@ def lateness(case: Case) -> Iterator[int]:
         "Great! 😀 ¦Next. 🎉🎉 ¦Wow.",
         "✅ Done. ¦❌ Not done.",
         "It is so.[1][2] ¦Next. [3] ¦Last.",
+        # displayed formulas
+        "Look:\n\n¦$$\nE = mc. \\\\\nF = ma. \n$$\n\n¦Then go. ¦Now",
+        "Look: \\[\nE = a. B\n\\]\n¦Then go. ¦Now",
+        "Look: $$E = a. B\nF. G$$ is it. ¦Then",
+        "$$\nNever closed. B\n\n¦It was. ¦Then",
+        "He paid $$$\n¦Then he left. ¦Now",
         # asked twice
         "At 5 p.m. Mr. Fox came.",
         "At 5 p.m. ¦He came.",
@@ -123,6 +164,7 @@ def lateness(case: Case) -> Iterator[int]:
         '"Stop!" he cried. ¦"Why?" she asked.',
         # no end
         "ASP.NET and example.com/a.html?b.C are.",
+        "Fish. & Chips are here.",
         "The max. speed, the min. height.",
         "So... maybe not… perhaps.",
         "It does 9 km/h. ¦That is slow.",
@@ -174,10 +216,13 @@ ANYTHING = st.text(st.characters(exclude_categories=()), max_size=60)
 MARKS = ".!?…\"'“”„«»()[]*_`~|#-\n\r\t \u00a0。！「」『』（）1aBé你は😀\u200d\ud83d\ude00"
 TOKENS = ["```", "\n```\n", "~~~", "e.g. ", "Mr. ", "p.m. ", "3.5", "[1]", "\n1. ", "The ", "is "]
 SPOKEN = ["?” ", "Dr. ", "Tom ", "asked ", "？”", "她说", "《", "》", "`?` ", "[^a", "Step 1. "]
+MORE = ["$", "$$", "$\n", "\\(", "\\[", "\\]", "; ", "т. ", "е. ", "5. ", "Nov. ", "z. B. ", "& "]
 RUNS = ["one. ", "Two. ", " " * 50, "word " * 30, "a" * 90, "." * 60]
-WHAT_HURTS = st.lists(st.sampled_from([*MARKS, *TOKENS, *SPOKEN, *RUNS]), max_size=40).map("".join)
+WHAT_HURTS = st.lists(st.sampled_from([*MARKS, *TOKENS, *SPOKEN, *MORE, *RUNS]), max_size=40).map(
+    "".join
+)
 TEXTS = ANYTHING | WHAT_HURTS
-LANGUAGES = st.sampled_from(["en", "de", "fr", "zh", "xx"])
+LANGUAGES = st.sampled_from(["en", "de", "fr", "zh", "el", "ru", "hu", "xx"])
 LIMITS = st.none() | st.integers(1, 120)
 
 

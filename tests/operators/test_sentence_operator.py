@@ -223,6 +223,21 @@ def test_a_wrong_argument_is_an_error_at_the_call(
         sentences(**arguments)
 
 
+def test_language_decides_stops_and_abbreviations() -> None:
+    text = ["Ναι; Η Ρώμη; Π.χ. Αθήνα. Όχι", "."]
+    assert list(reactivex.of(*text).pipe(sentences("el"))) == [
+        "Ναι; ",
+        "Η Ρώμη; ",
+        "Π.χ. Αθήνα. ",
+        "Όχι.",
+    ]
+    assert list(reactivex.of(*text).pipe(sentences())) == [
+        "Ναι; Η Ρώμη; Π.χ. ",
+        "Αθήνα. ",
+        "Όχι.",
+    ]
+
+
 def test_max_chars_bounds_what_is_emitted() -> None:
     pieces = list(reactivex.of("one two", " three").pipe(sentences(max_chars=8)))
     assert pieces == ["one two ", "three"]
