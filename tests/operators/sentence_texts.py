@@ -761,5 +761,7 @@ The set $\{x. y\}$ is. ¦Is $a < b? C$ so? ¦Yes.
 It costs $5. ¦Then $6. ¦Now $7.50 or $5M. ¦That is between $5 and $6. ¦Or 5$. ¦Then 6$.
 Set $HOME. ¦Then read $PATH. ¦It is $AAPL. ¦Use `$x. Y` here. ¦She paid $$. ¦He paid $$$. ¦Then he left.
 Set $x = 5. ¦Then go on, far away from the dollar.
+Use `$x` here. ¦Then `$y` there. ¦Set $x. ¦Then pay $5.
+Set $x. ¦It is US$5 now.
 """,
 )

@@ -25,8 +25,9 @@ from sentence_texts import (
 from rxmistral.operators.sentence_cutter import SentenceCutter
 from rxmistral.operators.sentence_segmenters import default_segmenter
 
+ORDINARY = [*ENGLISH, *MARKDOWN, *NEWLINES, *GERMAN, *ROMANCE, *CHINESE_AND_JAPANESE]
 EXACT = [*ABBREVIATIONS, *FORMULAS]
-ALL = [*ENGLISH, *MARKDOWN, *NEWLINES, *GERMAN, *ROMANCE, *CHINESE_AND_JAPANESE, *EXACT]
+ALL = [*ORDINARY, *EXACT]
 
 
 def cutter(language: str = "en", max_chars: int | None = None) -> SentenceCutter:
@@ -94,7 +95,7 @@ def test_engine_can_add_stops() -> None:
             return [len(text) - 1]
 
     made = SentenceCutter(Agreeing())
-    assert [*made.feed("One^ Two x^y ^ Three"), *made.close()] == ["One^ ", "Two x^y ^ ", "Three"]
+    assert [*made.feed("One^ Two x^Y ^ Three"), *made.close()] == ["One^ ", "Two x^Y ^ ", "Three"]
 
 
 def test_hardly_a_cut_proves_wrong() -> None:
@@ -107,7 +108,7 @@ def test_hardly_a_cut_proves_wrong() -> None:
 
 
 def test_a_sentence_is_out_a_few_characters_after_its_end() -> None:
-    late = sorted(each for case in ALL for each in lateness(case))
+    late = sorted(each for case in ORDINARY for each in lateness(case))
     assert late[len(late) // 2] <= 4
     assert late[len(late) * 95 // 100] <= 8
 
@@ -163,6 +164,7 @@ def lateness(case: Case) -> Iterator[int]:
         '"Stop!" he cried. ¦"Why?" she asked.',
         # no end
         "ASP.NET and example.com/a.html?b.C are.",
+        "Fish. & Chips are here.",
         "The max. speed, the min. height.",
         "So... maybe not… perhaps.",
         "It does 9 km/h. ¦That is slow.",

@@ -126,6 +126,7 @@ def test_one_letter_of_a_word_that_may_join_ends_nothing(text: str) -> None:
         ("pl", "Zob. rozdz. IV tam."),  # a Roman number
         ("da", "Den 5. Juni er det."),
         ("hu", "Az a 3. Fejezet."),
+        ("hu", "Az IV. Béla volt."),
         ("cs", "To je 5. den."),
         ("de", "Das war Wilhelm II. König."),
     ],
@@ -165,7 +166,7 @@ def test_table_names_its_sources_and_has_words_without_stops(path: Path) -> None
     assert [word for word in words if word != word.strip(".,")] == []
 
 
-@pytest.mark.parametrize("language", ["xx", "", "../de", "de.toml", "中"])
+@pytest.mark.parametrize("language", ["xx", "", "../de", "de.toml", "\0", "中"])
 def test_language_without_a_table_is_left_to_sentencex(language: str) -> None:
     assert boundaries("One bsp. Two.", language) == [9, 13]
 
