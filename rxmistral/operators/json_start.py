@@ -85,17 +85,14 @@ class JsonStart:
 
     def feed(self, text: str) -> str:
         """Returns as much of the text as belongs to the value or follows it."""
-        if self.found:
-            return text
+        return text if self.found else self._search(text)
+
+    def _search(self, text: str) -> str:
         text, at = self._held + text, 0
         while at < len(text):
-            end = self._pass(text, at)
-            if self.found:
-                at = end
+            before, at = at, self._pass(text, at)
+            if self.found or at == before:  # it takes more to tell
                 break
-            if end == at:  # it takes more to tell
-                break
-            at = end
         self._held = "" if self.found else text[at:]
         self._passed += at
         return text[at:] if self.found else ""
