@@ -57,6 +57,7 @@ __all__ = ["NatsLog"]
 T = TypeVar("T")
 
 _ANSWER = 5.0  # seconds that the server may take
+_CLOSING = 1.0  # seconds that closing a connection may take that was never made
 _PAGE = 256  # messages
 _PAGE_BYTES = 512 * 1024
 _MARKS = 4096  # places where readers are
@@ -430,7 +431,10 @@ class NatsLog:
             )
             await self._make_stream(client)
         except BaseException:
-            await client.close()
+            # After a TLS handshake that failed, nats-py 2.16 waits for a transport that is
+            # no longer there. It is closed by then.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(client.close(), _CLOSING)
             raise
         return client
 

@@ -28,7 +28,7 @@ def test_cost_of_an_append_does_not_depend_on_the_number_of_runs() -> None:
 
 
 def test_runs_expire_in_the_order_of_their_last_signs_of_life() -> None:
-    log = MemoryLog(ttl=0.5)
+    log = MemoryLog(ttl=0.5, lease=0.2)
     log.begin("lives", "token")
     log.begin("silent", "token")
     deadline = time.monotonic() + 10
