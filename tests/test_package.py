@@ -21,6 +21,7 @@ FLOORS = [
     {
         "checks",
         "errors",
+        "model_json",
         "backpressure",
         "iteration",
         "stream",
