@@ -11,7 +11,9 @@ import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
+from io import StringIO
+from typing import TextIO
 
 import msgspec
 
@@ -28,15 +30,42 @@ __all__ = ["main"]
 _FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130
 
 
+# What a terminal would obey: ESC, BEL, backspace and the like are shown as their pictures.
+# A carriage return is left out: it would let an answer write over what stands before it.
+# Each is harmless alone, so it does not matter where a sequence is cut.
+_CONTROL_PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    ord("\r"): None,
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),  # C1
+}
+
+
+class _UnwritableError(Exception):
+    """stdout cannot be written to; the cause says why."""
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Run the command; the exit code is 0, 1 for an error, 2 for a wrong call, and 130
     when interrupted."""
-    options = _options(arguments)
+    try:
+        return _main(sys.argv[1:] if arguments is None else arguments)
+    except _UnwritableError as error:
+        _discard(sys.stdout)
+        if isinstance(error.__cause__, BrokenPipeError):  # the reader has enough: `| head -1`
+            return 0
+        _say(f"rxmistral: stdout cannot be written to: {error}")
+        return _FAILED
+
+
+def _main(arguments: list[str]) -> int:
     if sys.stdout is None:  # closed by the shell, as in `>&-`
-        print("rxmistral: there is no stdout to print to", file=sys.stderr)
+        _say("rxmistral: there is no stdout to print to")
         return _MISUSED
     screen = _Screen()
     try:
+        _check_text(arguments)
+        options = _options(arguments, screen)
         if options.serve is not None:
             return _serve(options.serve, screen)
         with _client(options) as client:
@@ -44,9 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         screen.end_line()
         return _INTERRUPTED
-    except BrokenPipeError:  # whoever read us has enough, as in `| head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except MistralError as error:
         return _fail(screen, error, _FAILED)
     except (TypeError, ValueError, OSError) as error:
@@ -54,9 +80,15 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def _options(arguments: list[str] | None) -> Namespace:
+def _options(arguments: list[str], screen: _Screen) -> Namespace:
     parser = _parser()
-    options = parser.parse_args(arguments)
+    printed = StringIO()  # argparse passes over errors of stdout
+    try:
+        with redirect_stdout(printed):
+            options = parser.parse_args(arguments)
+    except SystemExit:
+        screen.write(printed.getvalue())
+        raise
     if options.serve is None and options.prompt is None:
         parser.error("the following arguments are required: prompt")
     if options.serve is not None and options.prompt is not None:
@@ -122,13 +154,13 @@ def _client(options: Namespace) -> Iterator[Mistral]:
         with Mistral(server_url=options.server_url) as client:
             yield client
         return
-    print(f"{KEY_VARIABLE} is not set: the embedded demo server answers.", file=sys.stderr)
+    _say(f"{KEY_VARIABLE} is not set: the embedded demo server answers.")
     with demo_server() as server, Mistral(server_url=server.url) as client:
         yield client
 
 
 def _ask(client: Mistral, options: Namespace) -> EventStream:
-    prompt = sys.stdin.read() if options.prompt == "-" else options.prompt
+    prompt = _read_stdin() if options.prompt == "-" else options.prompt
     if not prompt.strip():
         raise ValueError("the prompt is empty")
     messages = [{"role": "user", "content": prompt}]
@@ -142,6 +174,34 @@ def _ask(client: Mistral, options: Namespace) -> EventStream:
     return client.chat.stream(model=options.model, messages=messages, **arguments)
 
 
+def _check_text(arguments: list[str]) -> None:
+    """Raise for bytes that the shell gave us and that are no text: Python decodes each of
+    them to half a surrogate pair."""
+    for argument in arguments:
+        try:
+            argument.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"an argument is not {sys.getfilesystemencoding().upper()} text: "
+                f"{os.fsencode(argument)[:60]!r}"
+            ) from None
+
+
+def _read_stdin() -> str:
+    if sys.stdin is None:  # closed by the shell, as in `<&-`
+        raise ValueError("there is no stdin to read the prompt from")
+    reconfigure = getattr(sys.stdin, "reconfigure", None)
+    if reconfigure is not None:
+        reconfigure(errors="strict")  # in the C locale it would let any byte pass
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        byte = error.object[error.start]
+        raise ValueError(
+            f"stdin is not {error.encoding.upper()} text: it has the byte 0x{byte:02x}"
+        ) from error
+
+
 def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
     figures = _Figures()
     counted = _ask(client, options).do_action(figures.count)
@@ -152,14 +212,37 @@ def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
         for token in counted.pipe(text()):
             screen.write(token)
         screen.end_line()
-    if options.stats or sys.stderr.isatty():
-        print(figures, file=sys.stderr)
+    if options.stats or _is_terminal(sys.stderr):
+        _say(str(figures))
 
 
 def _fail(screen: _Screen, error: Exception, code: int) -> int:
     screen.end_line()
-    print(f"rxmistral: {' '.join(str(error).split())}", file=sys.stderr)
+    _say(f"rxmistral: {' '.join(str(error).split())}")
     return code
+
+
+def _say(line: str) -> None:
+    """Print to stderr, if there is one."""
+    if sys.stderr is None:
+        return
+    try:
+        print(_shown(line, sys.stderr), file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
+
+
+def _shown(text: str, stream: TextIO) -> str:
+    return text.translate(_CONTROL_PICTURES) if _is_terminal(stream) else text
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def _discard(stream: TextIO) -> None:
+    """Have what is left in the stream's buffer go nowhere; it would fail again at the exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Screen:
@@ -173,8 +256,11 @@ class _Screen:
 
     def write(self, piece: str) -> None:
         self._in_line = not piece.endswith("\n")  # first: Ctrl-C may come in between
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+        try:
+            sys.stdout.write(_shown(piece, sys.stdout))
+            sys.stdout.flush()
+        except OSError as error:
+            raise _UnwritableError(error.strerror) from error
 
     def end_line(self) -> None:
         if self._in_line:

@@ -24,6 +24,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from .errors import InvalidAnswerError
+from .model_json import decoder
 
 __all__ = [
     "APIKeyAuth",
@@ -291,7 +292,8 @@ class FunctionCall(_Model, gc=False):
     arguments: str | dict[str, Any] | None = None
 
     def arguments_as(self, type: type[T]) -> T:
-        """The arguments as a value of a type that msgspec knows; none are `{}`.
+        """The arguments as a value of a type that msgspec knows; none are `{}`. Raw control
+        characters in the strings are accepted.
 
         Raises:
             InvalidAnswerError: They are not; it says of which function and where.
@@ -302,10 +304,11 @@ class FunctionCall(_Model, gc=False):
         try:
             if isinstance(self.arguments, dict):
                 return msgspec.convert(self.arguments, type)
-            return msgspec.json.decode(self.arguments or "{}", type=type)
-        except (msgspec.MsgspecError, RecursionError) as error:
+            value: T = decoder(type)(self.arguments or "{}")
+        except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             wanted = f"{getattr(type, '__name__', type)}, the arguments of {self.name}"
             raise InvalidAnswerError(wanted, str(error), str(self.arguments)) from error
+        return value
 
 
 class ToolCall(_Model, gc=False):

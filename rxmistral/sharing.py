@@ -66,7 +66,7 @@ class History(Generic[T]):
     """The items of a run, numbered from 1, and how it ended.
 
     Args:
-        max_items: How many items are kept that are no text; None keeps all.
+        max_items: How many items are kept, the last ones; None keeps all.
     """
 
     def __init__(self, max_items: int | None = None) -> None:
@@ -75,25 +75,14 @@ class History(Generic[T]):
         self.ended = False
         self.error: Exception | None = None
         self._items: list[T] = []
-        self._others = 0  # of them that are no text
         self._max_items = max_items
 
     def append(self, item: T) -> None:
         self._items.append(item)
         self.last += 1
-        if self._max_items is not None and not isinstance(item, str):
-            self._others += 1
-            if self._others > self._max_items:
-                self._drop()
-
-    def _drop(self) -> None:
-        """The oldest item that is no text; and the text before it, which nobody can get any
-        more, since whoever lacks that lacks the item too."""
-        kept = self._items
-        count = 1 + next(at for at, item in enumerate(kept) if not isinstance(item, str))
-        del kept[:count]
-        self.gone += count
-        self._others -= 1
+        if self._max_items is not None and len(self._items) > self._max_items:
+            del self._items[0]
+            self.gone += 1
 
     def end(self, error: Exception | None) -> None:
         self.ended, self.error = True, error
@@ -315,7 +304,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
     Args:
         source: Subscribed to when the first viewer joins.
         linger: Seconds after which it is cancelled when nobody watches; None for never.
-        max_items: How many items are kept that are no text; None keeps all.
+        max_items: How many items are kept, the last ones; None keeps all.
     """
 
     def __init__(self, source: Observable[T], linger: float | None, max_items: int | None) -> None:

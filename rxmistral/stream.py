@@ -261,9 +261,10 @@ class Stream(Observable[T_out]):
         Args:
             linger: Seconds after which a run that nobody watches any more is stopped; 0
                 stops it when the last viewer leaves. None lets it go on to its end.
-            max_items: How many items are kept that are no text, so that a run without end
-                has bounded memory; who comes too late, or is too slow, for one that is
-                gone gets `LaggedError`. Text is always kept. None keeps all.
+            max_items: How many items are kept, the last ones, so that a run without end
+                has bounded memory; a viewer that subscribes too late, or is too slow, for
+                one that is gone gets `LaggedError`. Text counts like any other item. None
+                keeps all.
 
         Holds: each item once, as long as the result is kept; a viewer is a place in that.
         Errors: as the source does; and `StoppedError` where it was stopped.

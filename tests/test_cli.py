@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -231,6 +232,121 @@ def test_a_closed_stdout_is_one_line_and_code_2() -> None:
     )
     assert done.returncode == 2
     assert done.stderr == "rxmistral: there is no stdout to print to\n"
+
+
+# --- bytes that are no text, and a stdout that takes none -------------------------
+
+only_posix = pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
+needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+
+
+def shell(command: str, stdin: bytes = b"", **more: str) -> tuple[int, str, str]:
+    """Runs `rxmistral` with this behind it, as a shell does."""
+    done = subprocess.run(
+        [b"sh", b"-c", b"exec " + os.fsencode(f"{sys.executable} -m rxmistral {command}")],
+        input=stdin, capture_output=True, env=environment(**more), timeout=60,
+    )  # fmt: skip
+    return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+
+@only_posix
+@pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}])
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("-", "rxmistral: stdin is not UTF-8 text: it has the byte 0xe9\n"),
+        ("caf\udce9", "rxmistral: an argument is not UTF-8 text: b'caf\\xe9'\n"),
+        ("Hi --system caf\udce9", "rxmistral: an argument is not UTF-8 text: b'caf\\xe9'\n"),
+        ("- <&-", "rxmistral: there is no stdin to read the prompt from\n"),
+    ],
+)
+def test_input_that_is_not_text_is_one_line_and_code_2(
+    command: str, said: str, locale: dict[str, str]
+) -> None:
+    with ScriptedServer() as server:
+        done = shell(f"--server-url {server.url} {command}", b"caf\xe9", **locale)
+    assert done == (2, "", said)
+
+
+@needs_full
+@pytest.mark.parametrize("buffered", [{}, {"PYTHONUNBUFFERED": "1"}])
+@pytest.mark.parametrize("command", ["Hi", "Hi --json", "--help", "--version"])
+def test_full_stdout_is_one_line_and_code_1(command: str, buffered: dict[str, str]) -> None:
+    with ScriptedServer(HELLO) as server:
+        done = shell(f"--server-url {server.url} {command} >/dev/full", **buffered)
+    assert done == (1, "", "rxmistral: stdout cannot be written to: No space left on device\n")
+
+
+@needs_full
+def test_full_stdout_is_told_once_when_the_answer_breaks_too() -> None:
+    with ScriptedServer(["Hel", steps.abort()]) as server:
+        code, _, said = shell(f"--server-url {server.url} Hi >/dev/full")
+    assert (code, len(said.splitlines())) == (1, 1)
+
+
+@needs_full
+@pytest.mark.parametrize("stderr", ["2>/dev/full", "2>&-"])
+def test_answer_is_printed_when_stderr_cannot_be_written_to(stderr: str) -> None:
+    with ScriptedServer(HELLO) as server:
+        done = shell(f"--server-url {server.url} --stats Hi {stderr}")
+    assert done == (0, "Hello 😀\n", "")
+
+
+# --- what a terminal would obey ----------------------------------------------------
+
+HOSTILE = ["a\x1b", "]0;owned\x07b\x1b[2", "Jc\x9b2Jd\x7f\x08e\r", "\nf\tg\rh"]
+
+
+def on_terminal(*arguments: str) -> tuple[str, str]:
+    """What the command writes to a terminal, and what to stderr that is another one."""
+    import pty  # not on Windows
+
+    written: list[str] = []
+    pairs = [pty.openpty(), pty.openpty()]
+    with subprocess.Popen(
+        [*COMMAND, *arguments], stdin=subprocess.DEVNULL,
+        stdout=pairs[0][1], stderr=pairs[1][1], env=environment(PYTHONIOENCODING="utf-8"),
+    ) as process:  # fmt: skip
+        assert process.wait(timeout=60) in (0, 1)
+    for ours, its in pairs:
+        os.close(its)
+        written.append(_all_of(ours))
+        os.close(ours)
+    return written[0], written[1]
+
+
+def _all_of(terminal: int) -> str:
+    read: list[bytes] = []
+    with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+        while block := os.read(terminal, 65536):
+            read.append(block)
+    return b"".join(read).decode().replace("\r\n", "\n")
+
+
+@only_posix
+def test_control_characters_of_an_answer_are_harmless_in_a_terminal() -> None:
+    with ScriptedServer([*HOSTILE, steps.done()]) as server:
+        shown, _ = on_terminal("Hi", "--server-url", server.url)
+    assert shown == "a␛]0;owned␇b␛[2Jc\ufffd2Jd␡␈e\nf\tgh\n"
+
+
+@only_posix
+def test_control_characters_of_an_error_are_harmless_in_a_terminal() -> None:
+    body = {"message": "\x1b]0;owned\x07 no\x9b2J"}
+    with ScriptedServer([steps.status(401, body=body)]) as server:
+        shown, said = on_terminal("Hi", "--server-url", server.url)
+    assert shown == ""
+    assert said.endswith("␛]0;owned␇ no\ufffd2J\n")
+    assert not {*said} & {*"\x1b\x07\x9b"}
+
+
+@only_posix
+def test_control_characters_are_unchanged_in_a_pipe() -> None:
+    with ScriptedServer([*HOSTILE, steps.done()], [steps.error("\x1b[2J\x07")]) as server:
+        printed = shell(f"--server-url {server.url} Hi")[1]
+        said = shell(f"--server-url {server.url} Hi")[2]
+    assert printed == "".join(HOSTILE) + "\n"
+    assert "\x1b[2J\x07" in said
 
 
 def test_main_can_be_called(capsys: pytest.CaptureFixture[str]) -> None:

@@ -22,6 +22,7 @@ FLOORS = [
         "checks",
         "hints",
         "errors",
+        "model_json",
         "backpressure",
         "iteration",
         "stream",

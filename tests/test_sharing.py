@@ -128,8 +128,7 @@ def test_a_history_gives_exactly_what_came_after_or_says_what_is_gone(
     history: History[Any] = History(max_items)
     for item in items:
         history.append(item)
-    others = [at for at, item in enumerate(items) if not isinstance(item, str)]
-    gone = 0 if max_items is None or len(others) <= max_items else others[-max_items - 1] + 1
+    gone = 0 if max_items is None else max(0, len(items) - max_items)
     assert history.last == len(items)
     if place < gone:
         with pytest.raises(LaggedError) as raised:
@@ -826,9 +825,35 @@ def test_who_needs_what_is_not_kept_is_told_how_much_is_gone() -> None:
     assert Seen(numbers.entries(after=2)).all() == [Entry(3, 3), Entry(4, 4)]
 
 
-def test_text_is_always_kept() -> None:
-    texts = Stream.of(reactivex.of(*"abcdef")).shared(max_items=1)
+@pytest.mark.parametrize("view", [lambda run: run, lambda run: run.view("merge")])
+def test_text_that_is_not_kept_is_missed(view: Any) -> None:
+    source = Source()
+    texts = source.stream.shared(max_items=2)
+    first = Seen(texts)
+    for letter in "abcd":
+        source.emit(letter)
+        assert first.has(*"abcd"[: "abcd".index(letter) + 1])
+    source.subject.on_completed()
+    late = Seen(view(texts))
+    assert late.all() == [LaggedError]
+    assert isinstance(late.error, LaggedError)
+    assert late.error.missed == 2
+    assert Seen(texts.view("latest")).all() == ["d"]
+
+
+def test_run_of_text_without_end_has_bounded_memory() -> None:
+    texts = Stream.of(reactivex.of(*"abcdef").pipe(ops.repeat())).shared(max_items=10)
+    loop = iter(texts.view("latest"))
+    next(loop)
+    assert eventually(lambda: texts._shared_run.history.last > 1000)
+    assert len(texts._shared_run.history._items) <= 11
+    texts.stop()
+
+
+def test_all_text_is_kept_without_max_items() -> None:
+    texts = Stream.of(reactivex.of(*"abcdef")).shared()
     assert Seen(texts).all() == Seen(texts).all() == [*"abcdef"]
+    assert "".join(texts.view("merge")) == "abcdef"
 
 
 def test_entries_go_on_after_any_id() -> None:

@@ -40,7 +40,14 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from ..errors import FencedError, LogError, LogUnavailableError, StoppedError, UnknownRunError
+from ..errors import (
+    FencedError,
+    LogError,
+    LogUnavailableError,
+    MistralError,
+    StoppedError,
+    UnknownRunError,
+)
 from .encoding import STOPPED
 from .insisting import Insistence
 from .run_log import Page, check_bounds, check_name, check_run_id, name_of
@@ -50,6 +57,7 @@ __all__ = ["NatsLog"]
 T = TypeVar("T")
 
 _ANSWER = 5.0  # seconds that the server may take
+_CLOSING = 1.0  # seconds that closing a connection may take that was never made
 _PAGE = 256  # messages
 _PAGE_BYTES = 512 * 1024
 _MARKS = 4096  # places where readers are
@@ -57,6 +65,7 @@ _TRIES = 100  # to write when others write at the same time
 _PAUSE = 0.01  # seconds between two
 _PING = 5  # seconds between two looks at whether the connection still is one
 _STOPPER = "stop"
+_SCHEMES = ("nats://", "tls://", "ws://", "wss://")
 
 # JetStream's statuses and error codes
 _END_OF_MESSAGES = ("204", "404")
@@ -120,7 +129,9 @@ class NatsLog:
     """A `RunLog` in NATS JetStream, for any number of processes.
 
     Args:
-        url: Where NATS is.
+        url: Where NATS is: `nats://`, `tls://`, `ws://` or `wss://`, with a token or with
+            user and password before the host if it wants them. With `tls://` nothing is
+            sent to a server without TLS.
         name: Of the stream, and what its subjects begin with. Letters, digits, - and _.
         ttl: Seconds that each item is kept; a run must not be silent for longer, even while
             its producer lives. The stream has it from who makes it.
@@ -159,7 +170,7 @@ class NatsLog:
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._calls: set[asyncio.Task[Any]] = set()
-        self._written: dict[str, _Kept] = {}  # by token: its last message
+        self._written: dict[str, _Kept] = {}  # by token, of runs that go on: the last message
         self._marks: OrderedDict[tuple[str, int], int] = OrderedDict()
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="rxmistral-nats", daemon=True)
@@ -209,24 +220,44 @@ class NatsLog:
         items: Sequence[bytes],
         ending: bytes | None,
     ) -> None:
-        state = self._written.pop(token, None)
+        state = self._written.get(token)
         if state is None:
             state = await self._state(client, run_id, token)
+            self._written[token] = state
+        try:
+            state = await self._write_items(client, run_id, state, first, items, ending)
+        except BaseException:
+            self._written.pop(token, None)  # it may have been written all the same
+            raise
+        if state.ender is not None:
+            self._written.pop(token, None)
+        elif token in self._written:  # and was not refused meanwhile
+            self._written[token] = state
+
+    async def _write_items(
+        self,
+        client: Client,
+        run_id: str,
+        state: _Kept,
+        first: int,
+        items: Sequence[bytes],
+        ending: bytes | None,
+    ) -> _Kept:
+        """What the state is when they are written, after this one."""
         if state.ender is not None:  # by this call, which was not answered
-            return
+            return state
         if first > state.last + 1:
             raise LogError("NATS has lost items that it had accepted")
         new = list(items[state.last + 1 - first :])
         last = state.last + len(new)
-        headers = {_TOKEN: token, _LAST: str(last)}
+        headers = {_TOKEN: state.token, _LAST: str(last)}
         if ending is not None:
             headers[_ENDER] = "producer"
             new.append(ending)
-        if new:
-            sequence = await self._write(client, run_id, headers, new, state)
-            state = _Kept(sequence, state.time, token, last, headers.get(_ENDER), [])
-        if ending is None:
-            self._written[token] = state
+        if not new:
+            return state
+        sequence = await self._write(client, run_id, headers, new, state)
+        return _Kept(sequence, state.time, state.token, last, headers.get(_ENDER), [])
 
     def keep(self, run_id: str, token: str, wait: float) -> None:
         check_run_id(run_id)
@@ -291,9 +322,13 @@ class NatsLog:
     async def _state(self, client: Client, run_id: str, token: str) -> _Kept:
         """The last message, which says that who has this token may write."""
         state = await self._last(client, run_id, "log")
-        if state is None:
-            raise UnknownRunError(run_id)
-        state.check(run_id, token)
+        try:
+            if state is None:
+                raise UnknownRunError(run_id)
+            state.check(run_id, token)
+        except MistralError:
+            self._written.pop(token, None)  # nothing more is written with this token
+            raise
         return state
 
     async def _last(self, client: Client, run_id: str, of: str) -> _Kept | None:
@@ -382,7 +417,7 @@ class NatsLog:
             return self._client
 
     async def _connect(self) -> Client:
-        client = Client()
+        client = _Client(requires_tls=self._url.startswith("tls://"))
         try:
             await client.connect(
                 self._url,
@@ -396,7 +431,10 @@ class NatsLog:
             )
             await self._make_stream(client)
         except BaseException:
-            await client.close()
+            # After a TLS handshake that failed, nats-py 2.16 waits for a transport that is
+            # no longer there. It is closed by then.
+            with suppress(TimeoutError):
+                await asyncio.wait_for(client.close(), _CLOSING)
             raise
         return client
 
@@ -449,6 +487,32 @@ class NatsLog:
 # --- NATS in a few words ---------------------------------------------------------
 
 
+class _Client(Client):
+    """A client that sends nothing over a connection without TLS where `tls://` was asked for.
+
+    nats-py takes `tls://` for `nats://`: it begins TLS if the server's INFO requires it,
+    and else sends the password in the clear. Tried on nats-py 2.16.0, of which this is an
+    internal: it is called with the first INFO, before TLS begins and before the CONNECT
+    that has the credentials.
+    """
+
+    def __init__(self, *, requires_tls: bool) -> None:
+        super().__init__()
+        self._requires_tls = requires_tls
+        if requires_tls and not hasattr(Client, "_process_info"):
+            raise LogError("this version of nats-py cannot be held to tls://: use nats-py 2.16")
+
+    async def _process_info(self, info: dict[str, Any], initial_connection: bool = False) -> None:
+        if self._requires_tls and initial_connection:
+            if not (info.get("tls_required") or info.get("tls_available")):
+                raise LogError(
+                    "the NATS server has no TLS, and url begins with tls://: "
+                    "nothing was sent to it; configure TLS in the server, or use nats://"
+                )
+            info["tls_required"] = True  # else nats-py would not use what is available
+        await super()._process_info(info, initial_connection)
+
+
 def _check_url(url: object) -> None:
     """Raise for what says of no server where it is; not with the URL, which may hold a key."""
     if not isinstance(url, str):
@@ -460,6 +524,8 @@ def _check_url(url: object) -> None:
         complete = False
     if not complete:
         raise ValueError("url must have a host and a valid port, as nats://localhost:4222")
+    if "://" in url and not url.startswith(_SCHEMES):
+        raise ValueError(f"url must begin with one of {', '.join(_SCHEMES)}")
 
 
 async def _ask(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from threading import Condition
@@ -94,18 +94,18 @@ class MemoryLog:
         self.lease = lease
         self._ttl = ttl
         self._max_items = max_items
-        self._runs: dict[str, _Run] = {}
+        self._runs: OrderedDict[str, _Run] = OrderedDict()  # by their last signs of life
         self._changed = Condition()
 
     def begin(self, run_id: str, token: str, after: int = 0) -> None:
         check_run_id(run_id)
-        now = time.monotonic()
         with self._changed:
+            now = time.monotonic()
             self._expire(now)
             run = self._runs.get(run_id) or _Run(self._max_items)
             run.begin(run_id, token, after, now - self.lease)
             self._runs[run_id] = run
-            run.live(now)
+            self._note_life(run_id, run)
             self._changed.notify_all()
 
     def append(
@@ -161,8 +161,12 @@ class MemoryLog:
     def _checked(self, run_id: str, token: str) -> _Run:
         run = self._known(run_id)
         run.check(run_id, token)
-        run.live(time.monotonic())
+        self._note_life(run_id, run)
         return run
+
+    def _note_life(self, run_id: str, run: _Run) -> None:
+        run.live(time.monotonic())
+        self._runs.move_to_end(run_id)
 
     def _known(self, run_id: str) -> _Run:
         check_run_id(run_id)
@@ -172,5 +176,9 @@ class MemoryLog:
         return self._runs[run_id]
 
     def _expire(self, now: float) -> None:
-        for run_id in [i for i, run in self._runs.items() if run.seen_at < now - self._ttl]:
+        """Forget those whose last sign of life is too old: they are the first."""
+        while self._runs:
+            run_id, run = next(iter(self._runs.items()))
+            if run.seen_at >= now - self._ttl:
+                return
             del self._runs[run_id]

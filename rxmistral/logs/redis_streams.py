@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import redis
+from redis import exceptions
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -32,6 +33,14 @@ __all__ = ["RedisLog"]
 _PAGE = 512  # items
 _ANSWER = 5.0  # seconds that a call may take
 _WAIT = 2.0  # seconds of it that it may wait for something to come
+
+# What only a cluster answers: ASK and MOVED, CLUSTERDOWN, TRYAGAIN, CROSSSLOT.
+_OF_CLUSTERS = (
+    exceptions.AskError,
+    exceptions.ClusterError,
+    exceptions.TryAgainError,
+    exceptions.ClusterCrossSlotError,
+)
 
 # --- the scripts -----------------------------------------------------------------
 
@@ -121,7 +130,9 @@ class RedisLog:
     Where something was lost, the producer gets `LogError`; readers never see a gap.
 
     Args:
-        url: Where Redis is: `redis://`, `rediss://` or `unix://`, as redis-py has it.
+        url: Where Redis is: `redis://`, `rediss://` or `unix://`, as redis-py has it. A
+            single Redis, with or without replicas; a Redis Cluster is refused with
+            `LogError`.
         name: What the keys begin with.
         ttl: Seconds that a run is kept after its last sign of life.
         max_items: How many of a run's items are kept, the last ones; who reads from an
@@ -267,6 +278,11 @@ class RedisLog:
             yield
         except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError) as error:
             raise LogUnavailableError(str(error), 0.0) from error
+        except _OF_CLUSTERS as error:
+            raise LogError(
+                "url is that of a node of a Redis Cluster, which is not supported: "
+                "give the url of a single Redis, with or without replicas"
+            ) from error
         except redis.RedisError as error:
             raise LogError(str(error)) from error
         finally:

@@ -34,9 +34,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 
+from ..model_json import decoder
 from .json_shapes import Kinds, Record, Shape
 
 __all__ = ["GrowingValue", "MalformedError"]
@@ -53,10 +53,11 @@ _KEY = re.compile(r'"([^"\\]*+)"[ \t\n\r]*+:')
 _STRING_REST = re.compile(r'(?:[^"\\]++|\\.)*+', re.S)
 _NO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.S)
 
-# RFC 8259, 7: the characters of a string that are certain, surrogate pairs among them.
+# RFC 8259, 7: the characters of a string that are certain, surrogate pairs among them;
+# and raw control characters, see `model_json`.
 _CERTAIN = re.compile(
     r"""(?:
-        [^"\\\x00-\x1f]++
+        [^"\\]++
       | \\["\\/bfnrt]
       | \\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}
       | \\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}
@@ -75,7 +76,7 @@ _TAGGED_SO_FAR = re.compile(
     rf'\{{{_GAP}(?:\Z|"[^"\\]{{0,99}}+(?:\Z|"{_GAP}(?:\Z|:{_GAP}(?:\Z|"[^"\\]{{0,99}}+\Z|-?[0-9]{{0,19}}+\Z))))'
 )
 
-_decode = msgspec.json.decode
+_decode = decoder(Any)
 
 
 class MalformedError(ValueError):

@@ -4,8 +4,8 @@ text ──parsed(type)───▶ the value, once it is whole
      ──partials(type)─▶ the value as it grows
      ──items(type)────▶ the items of an array, each as it becomes whole
 
-The JSON may stand alone, between white space, or in a fenced code block, with prose
-before and after the fences.
+The JSON may be all of the answer, or stand in a fenced code block or among words; see
+`json_start`.
 """
 
 from __future__ import annotations
@@ -21,80 +21,16 @@ from reactivex import Observable
 
 from ..errors import InvalidAnswerError
 from ..machine import Machine, driven_by
+from ..model_json import decoder
 from ..stream import Stream
 from .inputs import text_for
-from .json_growing import GrowingValue, MalformedError
-from .json_shapes import Record, Shape, shape_of, whole_shape
+from .json_growing import GrowingValue
+from .json_shapes import Openers, Record, Shape, openers_of, shape_of, whole_shape
+from .json_start import JsonStart, decode_first
 
 __all__ = ["items", "parsed", "partials"]
 
 T = TypeVar("T")
-
-
-# --- where the JSON is -----------------------------------------------------------
-
-_BLANK = " \t\n\r\ufeff"  # some begin with a byte order mark
-_LONGEST_FENCE = 99  # characters of a line that can begin a fence
-_FENCE = re.compile(r"\s{0,9}(?:`{3,}|~{3,})")
-_CLOSING = re.compile(r"^\s{0,9}(?:`{3,}|~{3,})|(?:`{3,}|~{3,})\s*\Z", re.M)
-
-
-class _Opening:
-    """Finds where the JSON begins: at once, or on the line after the first fence.
-
-    What comes before that fence is prose; of a line of prose nothing is kept but its
-    beginning.
-    """
-
-    def __init__(self) -> None:
-        self.fenced = False
-        self._found = False
-        self._prose = False
-        self._held = ""
-
-    def feed(self, text: str) -> str:
-        """What of the text is JSON."""
-        if self._found:
-            return text
-        text = self._held + text
-        if not self._prose:
-            text = text.lstrip(_BLANK)
-            self._found = _begins_json(text)
-            if self._found or _may_begin_json(text):
-                self._held = "" if self._found else text
-                return text if self._found else ""
-            self._prose = True
-        return self._after_fence(text)
-
-    def _after_fence(self, text: str) -> str:
-        *lines, last = text.split("\n")
-        for number, line in enumerate(lines):
-            if _FENCE.match(line):
-                self.fenced = self._found = True
-                return "\n".join([*lines[number + 1 :], last])
-        self._held = last[:_LONGEST_FENCE]
-        return ""
-
-
-_WORDS = ("true", "false", "null")
-
-
-def _begins_json(text: str) -> bool:
-    return text[:1] in tuple('{["-0123456789') or text.startswith(_WORDS)
-
-
-def _may_begin_json(text: str) -> bool:
-    return any(word.startswith(text) for word in _WORDS)
-
-
-def _unfenced(text: str) -> str:
-    """The JSON in an answer that has ended."""
-    opening = _Opening()
-    body = opening.feed(text)
-    if not opening.fenced:
-        return (body or text).strip(_BLANK)
-    closing = _CLOSING.search(body)
-    return body[: closing.start()] if closing else body
 
 
 # --- parsed ----------------------------------------------------------------------
@@ -112,13 +48,22 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
         --'{"na'--'me": "Crê'--'pes"}'-|->
         -------------------------------Recipe("Crêpes")|->
 
+    The value is the first one in the text whose JSON begins as that of the type does: an
+    object for a Struct, an array for a list. It may be the whole text, stand in a fenced
+    code block, or among words; the words after it are ignored. Braces that are words, as
+    in "use {x}", do not count. `{}`, `[]` and `[1]` among words count only if no other
+    object or array of the type follows. Numbers, strings, true, false and null among
+    words count only if just one value of the type is among them.
+
+    Raw control characters in its strings are accepted, as models write them.
+
     Args:
         type: A msgspec Struct, or any other type that msgspec decodes from JSON without
             being told how. For another one `TypeError` is raised.
 
     Holds: the text.
-    Emits: at completion.
-    Errors: `InvalidAnswerError` where the text is not the JSON of such a value.
+    Emits: at completion; nothing before an error of the source.
+    Errors: `InvalidAnswerError` if there is no such value in the text.
 
     >>> import reactivex
     >>> class Recipe(msgspec.Struct):
@@ -128,13 +73,15 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     Recipe(name='Crêpes', minutes=20)
     """
     shape_of(type, growing_items=False)
-    return driven_by(lambda: _Parser(type), text_for("parsed"))
+    openers = openers_of(type)
+    return driven_by(lambda: _Parser(type, openers), text_for("parsed"))
 
 
 class _Parser(Machine[str, Any]):
-    def __init__(self, type: Any) -> None:
+    def __init__(self, type: Any, openers: Openers) -> None:
         self._type = type
-        self.decode = msgspec.json.Decoder(type).decode
+        self._openers = openers
+        self.decode = decoder(type)
         self._texts: list[str] = []
 
     def feed(self, text: str) -> list[Any]:
@@ -144,10 +91,13 @@ class _Parser(Machine[str, Any]):
     def close(self) -> list[Any]:
         text = "".join(self._texts)
         try:
-            return [self.decode(_unfenced(text))]
+            return [decode_first(text, self._openers, self.decode)]
         except Exception as error:  # what a type's own __post_init__ raises, too
             self.error = _invalid(_name(self._type), _reason(error), text, error)
             return []
+
+    def abandon(self) -> list[Any]:
+        return []  # a broken answer may go on: "1" may be the beginning of "12"
 
 
 def _name(type: Any) -> str:
@@ -194,6 +144,9 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
     as tuples, sets, NamedTuples and `array_like` Structs they appear when they are
     whole, and so does what is more than 32 containers deep.
 
+    The value is the one that `parsed` emits. Among words its first characters are held
+    until they are unmistakable, as `{"` is.
+
     Args:
         type: A msgspec Struct, or any other type that msgspec decodes from JSON without
             being told how. For another one `TypeError` is raised.
@@ -209,8 +162,8 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
         `msgspec.json.decode` gives for the whole. `__post_init__` is called for
         objects that are whole only, and what msgspec's `Meta` asks of a value is
         checked when it is whole.
-    Errors: `InvalidAnswerError` at completion where the text is not the JSON of such a
-        value. Nothing is emitted from the place on that shows it.
+    Errors: `InvalidAnswerError` at completion if there is no such value in the text.
+        Nothing is emitted from the place on that shows it.
 
     >>> import reactivex
     >>> class Recipe(msgspec.Struct):
@@ -224,13 +177,14 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
     Recipe(name='Crêpes', minutes=20)
     """
     shape = shape_of(type, growing_items=growing_items)
-    return driven_by(lambda: _Partials(type, shape), text_for("partials"))
+    openers = openers_of(type)
+    return driven_by(lambda: _Partials(type, openers, shape), text_for("partials"))
 
 
 class _Partials(Machine[str, Any]):
-    def __init__(self, type: Any, shape: Shape) -> None:
-        self._answer = _Parser(type)
-        self._opening = _Opening()
+    def __init__(self, type: Any, openers: Openers, shape: Shape) -> None:
+        self._answer = _Parser(type, openers)
+        self._start = JsonStart(openers)
         self._growing = GrowingValue(shape)
         self._texts: list[str] = []  # of the value alone, without what stands around it
         self._last: Any = msgspec.UNSET
@@ -241,7 +195,7 @@ class _Partials(Machine[str, Any]):
         self._answer.feed(text)
         if self._over:
             return []
-        self._scan(self._opening.feed(text))
+        self._scan(self._start.feed(text))
         changed, value = self._growing.take()
         if self._growing.closed:
             changed, value = self._take_whole(changed, value)
@@ -268,11 +222,11 @@ class _Partials(Machine[str, Any]):
         return changed, whole
 
     def close(self) -> list[Any]:
+        if self._whole:
+            return []
         values = self._answer.close()
         self.error = self._answer.error
-        if self.error is not None:
-            return self.abandon()
-        return [] if self._whole else values
+        return values if self.error is None else self.abandon()
 
     def abandon(self) -> list[Any]:
         changed, value = self._growing.take(late=True)
@@ -300,12 +254,13 @@ def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
             raised.
 
     Holds: the text of the item that has not ended.
-    Emits: the items of the array that the text is; or, where it is an object, as most
+    Emits: the items of the first such array in the text; or of the first object, as most
         services want it, those of the first array among its values. What else is in the
-        object is skipped.
+        object is skipped, and so are words before and after. (`parsed` tells which
+        brackets are words.)
     Completes: when the source does.
     Errors: `InvalidAnswerError` at the item that is none, after those before it; and at
-        completion where the array has not ended, or where there is none.
+        completion if the array has not ended, or if there is none.
 
     >>> import reactivex
     >>> class Ingredient(msgspec.Struct):
@@ -318,7 +273,8 @@ def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     """
     item = whole_shape(type)
     name = f"list[{_name(type)}]"
-    return driven_by(lambda: _Items(name, item), text_for("items"))
+    openers = Openers("[{", openers_of(type).value)
+    return driven_by(lambda: _Items(name, openers, item), text_for("items"))
 
 
 class _FirstArray(Shape):
@@ -370,51 +326,44 @@ class _ArrayOrObject(Shape):
 
 
 class _Items(Machine[str, Any]):
-    def __init__(self, name: str, item: Shape) -> None:
+    def __init__(self, name: str, openers: Openers, item: Shape) -> None:
         self._name = name
         self._array = _FirstArray(item)
         self._growing = GrowingValue(_ArrayOrObject(self._array))
-        self._opening = _Opening()
+        self._start = JsonStart(openers)
         self._count = 0  # items that were emitted
-        self._over = False  # the closing fence has come, or something is wrong
 
     def feed(self, text: str) -> list[Any]:
-        if self._over:
+        return self._read(self._start.feed(text))
+
+    def _read(self, text: str) -> list[Any]:
+        if self._growing.closed or self.error is not None:
             return []
-        text = self._opening.feed(text)
-        failure = self._scan(text)
+        failure: Exception | None = None
+        try:
+            self._growing.feed(text)
+        except Exception as error:  # what a type's own __post_init__ raises, too
+            failure = error
         taken = self._array.take()
         self._count += len(taken)
         if failure is not None:
             self._fail(failure, self._growing.unread or text)
         return taken
 
-    def _scan(self, text: str) -> Exception | None:
-        try:
-            if not self._growing.closed:
-                text = text[self._growing.feed(text) :]
-            if self._growing.closed:
-                self._look_behind(text.lstrip(_BLANK))
-        except Exception as error:
-            return error
-        return None
-
-    def _look_behind(self, text: str) -> None:
-        if text and not (self._opening.fenced and text[0] in "`~"):
-            raise MalformedError
-        self._over = bool(text)
-
     def _fail(self, failure: Exception, text: str) -> None:
         reason = _placed(_reason(failure), self._growing.place(self._count))
         self.error = _invalid(self._name, reason, text, failure)
-        self._over = True
 
     def close(self) -> list[Any]:
+        taken = [] if self._start.found else self._read(self._start.spare)
         if self.error is None and not self._growing.closed:
             self._fail(ValueError("Input data was truncated"), self._growing.unread)
         elif self.error is None and self._array.items is None:
             self._fail(ValueError("Expected `array`"), "")
-        return []
+        return taken
+
+    def abandon(self) -> list[Any]:
+        return []  # each item was emitted when it was whole
 
 
 _PATH = re.compile(r" - at `\$(.*)`\Z", re.S)

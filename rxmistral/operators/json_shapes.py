@@ -13,7 +13,7 @@ they are first needed, since a type may hold itself.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import cached_property
 from types import UnionType
 from typing import (
@@ -33,7 +33,9 @@ import msgspec
 from msgspec import UNSET, inspect
 from msgspec.structs import force_setattr
 
-__all__ = ["Record", "Shape", "shape_of", "whole_shape"]
+from ..model_json import decoder
+
+__all__ = ["Openers", "Record", "Shape", "openers_of", "shape_of", "whole_shape"]
 
 
 class Shape:
@@ -122,17 +124,13 @@ def whole_shape(type: Any) -> Shape:
 
 def _whole(type: Any) -> Shape:
     shape = Shape()
-    shape.decode = _decoder(type)
+    shape.decode = decoder(type)
     return shape
-
-
-def _decoder(type: Any) -> Callable[[str], Any]:
-    return msgspec.json.Decoder(type).decode
 
 
 def _refuse_custom(type: Any) -> None:
     """A `Decoder` takes a type that it cannot decode, and fails at the first value."""
-    _decoder(type)  # refuses what is no type, and unions that it cannot tell apart
+    decoder(type)  # refuses what is no type, and unions that it cannot tell apart
     custom = _custom_in(inspect.type_info(type), set())
     if custom is not None:
         raise TypeError(f"msgspec cannot decode {custom!r} from JSON without a dec_hook")
@@ -151,13 +149,94 @@ def _custom_in(node: Any, seen: set[int]) -> Any:
     return next((each for each in found if each is not None), None)
 
 
+# --- how the JSON of a type begins ------------------------------------------------
+
+_NUMBERS = "-0123456789"
+_ANYTHING = '{["tfn' + _NUMBERS
+
+
+class Openers(NamedTuple):
+    """The characters that the JSON of a value of a type may begin with.
+
+    Attributes:
+        value: Those of the value.
+        item: Those of its first item, if it is an array.
+    """
+
+    value: str
+    item: str
+
+
+def openers_of(type: Any) -> Openers:
+    node = inspect.type_info(type)
+    return Openers(_openers(node), "".join(_item_openers(each) for each in _alternatives(node)))
+
+
+def _alternatives(node: inspect.Type) -> tuple[inspect.Type, ...]:
+    if isinstance(node, inspect.Metadata):
+        return _alternatives(node.type)
+    return node.types if isinstance(node, inspect.UnionType) else (node,)
+
+
+def _openers(node: inspect.Type) -> str:
+    return "".join(_opener(each) for each in _alternatives(node))
+
+
+def _opener(node: inspect.Type) -> str:
+    match node:
+        case inspect.StructType() if not node.array_like:
+            return "{"
+        case inspect.DictType() | inspect.TypedDictType() | inspect.DataclassType():
+            return "{"
+        case _ if isinstance(node, _ARRAYS):
+            return "["
+        case inspect.NoneType():
+            return "n"
+        case inspect.BoolType():
+            return "tf"
+        case inspect.IntType() | inspect.FloatType():
+            return _NUMBERS
+        case inspect.DecimalType():
+            return '"' + _NUMBERS
+        case inspect.LiteralType():
+            return _openers_of_values(node.values)
+        case inspect.EnumType():
+            return _openers_of_values(each.value for each in node.cls)
+        case inspect.AnyType() | inspect.RawType():
+            return _ANYTHING
+        case _:
+            return '"'  # dates, times, bytes and the like are strings in JSON
+
+
+_ARRAYS = (
+    inspect.StructType,
+    inspect.NamedTupleType,
+    inspect.TupleType,
+    inspect.VarTupleType,
+    inspect.ListType,
+    inspect.SetType,
+    inspect.FrozenSetType,
+)
+
+
+def _openers_of_values(values: Iterable[Any]) -> str:
+    return "".join('"' if isinstance(each, str) else _NUMBERS for each in values)
+
+
+def _item_openers(node: inspect.Type) -> str:
+    if isinstance(node, inspect.TupleType):
+        return "".join(map(_openers, node.item_types[:1]))
+    item = getattr(node, "item_type", None)
+    return _ANYTHING if item is None else _openers(item)
+
+
 # --- the shape of a type ---------------------------------------------------------
 
 
 class _Typed(Shape):
     def __init__(self, type: Any, growing_items: bool) -> None:
         self._growing_items = growing_items
-        self.decode = _decoder(type)
+        self.decode = decoder(type)
         self._item: Shape | None = None
         self._item_type: Any = _NONE
         records: dict[Any, Record] = {}

@@ -31,8 +31,8 @@ def shared(
     Args:
         linger: Seconds after which a run that nobody watches any more is stopped; 0 stops
             it when the last viewer leaves. None lets it go on to its end.
-        max_items: How many items are kept that are no text; text is always kept. None
-            keeps all.
+        max_items: How many items are kept, the last ones, be they text or not. None keeps
+            all.
 
     Emits: to each viewer all items, those that are there at once and then what comes.
     Holds: each item once, as long as the result is kept.

@@ -41,7 +41,10 @@ from .parts import check_choice
 __all__ = ["BegunCall", "ToolCallGatherer", "tool_calls"]
 
 
-_CUT = ("length", "model_length")  # the reasons that end an answer in the middle
+# The reasons that end an answer in the middle. A call that the model has not begun to
+# write the arguments of has the same fragment as one without arguments, so what was whole
+# by then is the only thing to go by.
+_CUT = ("length", "model_length", "content_filter", "error")
 
 
 class ToolCallGatherer:
@@ -52,7 +55,6 @@ class ToolCallGatherer:
         self._by_index: dict[int, BegunCall] = {}
         self._by_id: dict[str, BegunCall] = {}
         self._last: BegunCall | None = None
-        self._cut: list[BegunCall] = []
 
     def feed(self, fragments: Iterable[ToolCall]) -> list[ToolCall]:
         """The calls that are certain to be complete now that these fragments came."""
@@ -72,17 +74,18 @@ class ToolCallGatherer:
         return self._give(self._certain()) if len(self._begun) > 1 else []
 
     def close(self, finish_reason: str | None = None) -> list[ToolCall]:
-        """The calls that are left when the answer has ended; the last one of them only if
-        it is whole, where the answer was cut by its length."""
-        if finish_reason in _CUT and self._begun and self._begun[-1].is_cut():
-            self._cut.append(self._begun.pop())
-        return self._give(len(self._begun))
+        """The calls that are left when the answer has ended. If it was cut, those that are
+        not whole are `UnfinishedToolCall`s."""
+        left, self._begun = self._begun, []
+        cut = finish_reason in _CUT
+        return [
+            call.unfinished() if cut and not call.is_whole() else call.tool_call() for call in left
+        ]
 
     def unfinished(self) -> list[UnfinishedToolCall]:
-        """The calls that are left when the answer has broken, or was cut."""
-        cut, self._cut = self._cut, []
-        calls = [*self._give(len(self._begun)), *(call.tool_call() for call in cut)]
-        return [UnfinishedToolCall(**structs.asdict(call)) for call in calls]
+        """The calls that are left when the answer has broken."""
+        left, self._begun = self._begun, []
+        return [call.unfinished() for call in left]
 
     def _continued(self, fragment: ToolCall) -> BegunCall | None:
         call_id = _real_id(fragment)
@@ -153,10 +156,6 @@ class BegunCall:
         """Whether the arguments are a whole JSON object."""
         return self._object is not None or self._json.closed
 
-    def is_cut(self) -> bool:
-        """Whether the arguments have begun and are not whole."""
-        return bool(self.pieces) and not self.is_whole()
-
     def tool_call(self) -> ToolCall:
         arguments = "".join(self.pieces) if self._object is None else self._object
         return ToolCall(
@@ -165,6 +164,9 @@ class BegunCall:
             index=self._index,
             function=FunctionCall(name=self.name, arguments=arguments),
         )
+
+    def unfinished(self) -> UnfinishedToolCall:
+        return UnfinishedToolCall(**structs.asdict(self.tool_call()))
 
 
 def _real_id(fragment: ToolCall) -> str | None:
@@ -190,8 +192,9 @@ def tool_calls(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Strea
         object where the server sent one; an id that never came is None.
     Holds: the call that is coming; and those behind one that has no arguments yet, which
         may still get some.
-    Errors: of the source; a call that was not complete is never emitted, nor is one that
-        the finish_reason "length" cut.
+    Errors: of the source. A call that was not complete is never emitted. If the answer
+        was cut (by the finish_reason "length" or "content_filter") that is each call
+        whose arguments are not a whole JSON object, also one without any.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
@@ -221,7 +224,7 @@ class _ToolCalls(Machine[CompletionEvent, ToolCall]):
                 if each.delta.tool_calls:
                     calls += self._gatherer.feed(each.delta.tool_calls)
                 if each.finish_reason and each.finish_reason != "error":
-                    calls += self._gatherer.close(each.finish_reason)
+                    calls += _complete(self._gatherer.close(each.finish_reason))
         return calls
 
     def close(self) -> list[ToolCall]:
@@ -229,3 +232,7 @@ class _ToolCalls(Machine[CompletionEvent, ToolCall]):
 
     def abandon(self) -> list[ToolCall]:
         return []  # a call that was not complete
+
+
+def _complete(calls: list[ToolCall]) -> list[ToolCall]:
+    return [call for call in calls if not isinstance(call, UnfinishedToolCall)]

@@ -440,7 +440,8 @@ def to_response() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompleti
     Emits: what the endpoint gives without streaming: message with text, thinking and
         tool calls, usage, finish_reason, of all `n` answers.
     Holds: everything.
-    Errors: of the source, after the response as far as it came.
+    Errors: of the source, and no response: a `StreamError` has it in `.partial`, as far
+        as it arrived.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionResponseStreamChoice, DeltaMessage
@@ -466,8 +467,8 @@ class _WholeResponse(Machine[CompletionEvent, ChatCompletionResponse]):
     def close(self) -> list[ChatCompletionResponse]:
         return [self._builder.response(complete=True)] if self._builder.began else []
 
-    def abandon(self) -> list[ChatCompletionResponse]:
-        return [self._builder.response()] if self._builder.began else []
+    def abandon(self) -> tuple[()]:
+        return ()  # a broken answer adds up to nothing; its error has the `partial`
 
 
 def usage() -> Callable[[Observable[CompletionEvent]], Stream[UsageInfo]]:
@@ -478,7 +479,7 @@ def usage() -> Callable[[Observable[CompletionEvent]], Stream[UsageInfo]]:
 
     Emits: one `UsageInfo`, or nothing where the service sent none.
     Holds: the latest one.
-    Errors: of the source, after the usage that came before.
+    Errors: of the source, and no usage: a `StreamError` has it in `.partial`.
 
     >>> import reactivex
     >>> event = CompletionEvent(data=CompletionChunk(usage=UsageInfo(total_tokens=3)))
@@ -499,6 +500,9 @@ class _LatestUsage(Machine[CompletionEvent, UsageInfo]):
 
     def close(self) -> list[UsageInfo]:
         return [] if self._latest is None else [self._latest]
+
+    def abandon(self) -> tuple[()]:
+        return ()
 
 
 def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:

@@ -34,6 +34,7 @@ from ..models import (
     TextChunk,
     ThinkChunk,
     ToolCall,
+    UnfinishedToolCall,
 )
 from ..operators.outcomes import status_of
 from ..operators.tools import BegunCall, ToolCallGatherer
@@ -100,14 +101,21 @@ class UIMessageEncoder(Encoder[Item, bytes]):
     def end(self, error: Exception | None) -> bytes:
         self._close_block()
         if error is None:
-            self._complete_calls(self._calls.close())
+            self._complete_calls(self._calls.close(self._finish_reason))
             self._add("finish-step")
             self._add("finish", **self._reason())
-        elif status_of(error) == "cancelled":
-            self._add("abort", reason=self._describe(error))
         else:
-            self._add("error", errorText=self._describe(error))
+            self._add_failure(error)
         return self._take() + _DONE
+
+    def _add_failure(self, error: Exception) -> None:
+        said = self._describe(error)
+        for call in self._calls.take_open():
+            self._add_input_error(call, call.arguments(), said)
+        if status_of(error) == "cancelled":
+            self._add("abort", reason=said)
+        else:
+            self._add("error", errorText=said)
 
     def _add(self, type: str, **fields: object) -> None:
         self._parts.append(b"data: %b\n\n" % _json({"type": type, **fields}))
@@ -139,7 +147,8 @@ class UIMessageEncoder(Encoder[Item, bytes]):
             self._add_fragments(choice.delta.tool_calls, chunk)
         if choice.finish_reason:
             self._finish_reason = choice.finish_reason
-            self._complete_calls(self._calls.close(choice.finish_reason))
+            if choice.finish_reason != "error":  # else the error follows, and ends them
+                self._complete_calls(self._calls.close(choice.finish_reason))
 
     # text and thinking
 
@@ -195,12 +204,21 @@ class UIMessageEncoder(Encoder[Item, bytes]):
         for call, whole in completed:
             self._show_call(call)
             try:
-                arguments = whole.function.arguments_as(object)
+                arguments = _whole_arguments(whole)
             except InvalidAnswerError as error:
-                said = {"input": whole.function.arguments, "errorText": self._describe(error)}
-                self._add("tool-input-error", **call.head(), **said)
+                self._add_input_error(call, whole.function.arguments, self._describe(error))
             else:
                 self._add("tool-input-available", **call.head(), input=arguments)
+
+    def _add_input_error(self, call: _ShownCall, arguments: object, said: str) -> None:
+        self._add("tool-input-error", **call.head(), input=arguments, errorText=said)
+
+
+def _whole_arguments(call: ToolCall) -> object:
+    if isinstance(call, UnfinishedToolCall):
+        wanted = f"object, the arguments of {call.function.name}"
+        raise InvalidAnswerError(wanted, "the answer was cut", str(call.function.arguments))
+    return call.function.arguments_as(object)
 
 
 class _Calls:
@@ -233,10 +251,15 @@ class _Calls:
     def take_certain(self) -> list[tuple[_ShownCall, ToolCall]]:
         return self._completed(self._gatherer.take_certain())
 
-    def close(self, finish_reason: str | None = None) -> list[tuple[_ShownCall, ToolCall]]:
-        """Those that are left, also one that was cut: its arguments are no JSON."""
-        left = self._gatherer.close(finish_reason)
-        return self._completed([*left, *self._gatherer.unfinished()])
+    def close(self, finish_reason: str | None) -> list[tuple[_ShownCall, ToolCall]]:
+        """Those that are left, also those that were cut."""
+        return self._completed(self._gatherer.close(finish_reason))
+
+    def take_open(self) -> list[_ShownCall]:
+        """Those that a page was shown the beginning of, when no end will follow."""
+        left = [call for call in self._coming if call.begun]
+        self._coming.clear()
+        return left
 
     def _completed(self, calls: list[ToolCall]) -> list[tuple[_ShownCall, ToolCall]]:
         return [(self._coming.popleft(), call) for call in calls]
@@ -261,6 +284,9 @@ class _ShownCall:
         fresh = self._call.pieces[self._pieces :]
         self._pieces += len(fresh)
         return "".join(fresh)
+
+    def arguments(self) -> object:
+        return self._call.tool_call().function.arguments
 
 
 def ui_message_stream(
@@ -296,8 +322,9 @@ def ui_message_stream(
         scheduler: Keeps the time of the heartbeats, as of `server_sent_events`.
 
     Emits: bytes, each of them whole parts, or a comment. Parts are of text, reasoning and
-        tool calls, the arguments as they come; where they are no JSON in the end, or were
-        cut, there is a `tool-input-error`. Other kinds of content are left out.
+        tool calls, the arguments as they come. There is a `tool-input-error` for a call
+        whose arguments are not JSON in the end, or were cut, and for each call that is
+        open when the answer breaks or is stopped. Other kinds of content are left out.
     Completes: after `finish`; after `abort` where the answer was stopped; or after
         `error`, where it is a `MistralError`. Then comes `[DONE]`.
     Errors: what is no `MistralError`, after that: the program has a fault.

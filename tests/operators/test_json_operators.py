@@ -24,6 +24,7 @@ from reactivex.testing.subscription import Subscription
 
 from rxmistral.arguments import encode_body
 from rxmistral.errors import InvalidAnswerError
+from rxmistral.models import FunctionCall
 from rxmistral.operators.json_operators import items, parsed, partials
 from rxmistral.stream import Stream
 
@@ -609,13 +610,25 @@ WRONG = [
     (Ingredient, '{"name": "a", "amount": "1"}', "Expected `float`, got `str` - at `$.amount`"),
     (Ingredient, '{"name": "a"}', "Object missing required field `amount`"),
     (Ingredient, '{"name": "a", "amount"', "Input data was truncated"),
-    (Ingredient, '{"name": "a", "amount": 1} bye', "trailing characters"),
+    (Ingredient, '{"name": "a", "amount": 1]', "JSON is malformed"),
+    (Ingredient, "Sure! {", "JSON is malformed"),
+    (Ingredient, 'Sure! {"name": "a"', "Input data was truncated"),
+    (list[int], '{"numbers": [1, 2]}', "Expected `array`, got `object`"),
+    (Ingredient, '[{"name": "a", "amount": 1}]', "Expected `object`, got `array`"),
+    (int, "Between 3 and 12.", "JSON is malformed"),
+    (int, "1. Think. 2. Answer.", "JSON is malformed"),
+    (int, "12 000", "trailing characters"),
     (Ingredient, "I cannot do that.", "JSON is malformed"),
     (Ingredient, "", "Input data was truncated"),
     (list[Ingredient], '[{"name": 1}]', "Expected `str`, got `int` - at `$[0].name`"),
     (Annotated[str, Meta(max_length=1)], '"ab"', "Expected `str` of length <= 1"),
     (str, '"\ud83d"', "surrogates not allowed"),
-    (str, '"\\ud83d"', "Input data was truncated"),
+    (str, '"\\ud83d"', r"\ud83d is half of a surrogate pair"),
+    (str, '"a\\ud83d and more of it"', r"\ud83d is half of a surrogate pair"),
+    (str, '"a\\uDE00\n"', r"\uDE00 is half of a surrogate pair"),
+    (Box[str], '{"content": "\\ud83d\\ud83d"}', r"\ud83d is half of a surrogate pair"),
+    (str, '"\\ud83d', "Input data was truncated"),
+    (str, '"\\\n"', "invalid escape character"),
     (Any, "[" * 100_000, "while deserializing an object"),
     (Checked, '{"low": 2, "high": 1, "word": ""}', "low is above high"),
 ]
@@ -672,7 +685,7 @@ ITEMS_WRONG = [
     ('[{"name": "a", "amount": 1}', "Input data was truncated - at `$[1]`"),
     ('[{"name": "a", "amount": 1}, {"na', "Input data was truncated - at `$[1]`"),
     ('[{"name": "a", "amount": 1} {}]', "JSON is malformed - at `$[1]`"),
-    ('[{"name": "a", "amount": 1}] bye', "JSON is malformed - at `$`"),
+    ('[{"name": "a", "amount": 1}, {"name": "\\ud83d"}]', "surrogate pair - at `$[1]`"),
     ('{"all": [{"name": "a", "amount": 1}]', "Input data was truncated - at `$.all`"),
 ]
 
@@ -764,8 +777,131 @@ def test_the_value_is_emitted_when_it_closes_and_not_again_at_the_end() -> None:
     assert emitted_by(list[int], "```\n[1", "]", "\n```", "\nbye") == [[[]], [[1]], [], [], []]
 
 
-def test_text_behind_a_value_that_stands_alone_is_an_error_though_the_value_was_emitted() -> None:
-    assert emitted_by(list[int], "[1]", " bye") == [[[1]], [], [ANY_ERROR]]
+def test_words_after_a_value_change_nothing() -> None:
+    assert emitted_by(list[int], "[1]", " bye", " [2]") == [[[1]], [], [], []]
+
+
+# --- among words -----------------------------------------------------------------
+
+RECIPE = {"name": "a", "amount": 1}
+AMONG_WORDS: dict[str, tuple[Any, str, Any]] = {
+    "words before": (dict[str, str], 'Sure! {"a":"x"}', {"a": "x"}),
+    "words after": (dict[str, str], '{"a":"x"} Anything else?', {"a": "x"}),
+    "a fence in one line": (dict[str, str], '```json {"a":"x"}```', {"a": "x"}),
+    "a fence in one line, no word": (dict[str, str], 'See: ```{"a":"x"}``` Bye.', {"a": "x"}),
+    "inline code": (list[int], "It is `[1, 2]`.", [1, 2]),
+    "tags": (dict[str, int], '<json>{"a":1}</json>', {"a": 1}),
+    "braces of prose": (dict[str, int], 'Use {x} or { y }: {"a":1}', {"a": 1}),
+    "brackets of prose": (list[str], 'See [above], [x] and [ ]: ["a"]', ["a"]),
+    "a citation": (list[int], "By [1]: [1, 2, 3]", [1, 2, 3]),
+    "a citation alone": (list[int], "The numbers are [1].", [1]),
+    "empty ones of prose": (dict[str, int], 'Not {} but {"a":1}', {"a": 1}),
+    "an empty one alone": (dict[str, int], "There are none: {}", {}),
+    "an array of another kind": (list[Ingredient], f"Of [1, 2]: {json.dumps([RECIPE])}", [Ingredient("a", 1)]),
+    "an object of another kind": (list[int], 'From {"a": [1]} I get [2, 3]', [2, 3]),
+    "a string of another kind": (dict[str, int], '"Use {}": {"a": 1}', {"a": 1}),
+    "a number before": (Any, 'Here are 2 of them: {"a": 1}', {"a": 1}),
+    "a numbered list": (dict[str, int], '1. The first: {"a": 1}', {"a": 1}),
+    "two values": (dict[str, int], '{"a": 1}\n{"a": 2}', {"a": 1}),
+    "one bracket too many": (dict[str, int], '{"a": 1}}', {"a": 1}),
+    "braces in its strings": (dict[str, str], 'So: {"a": "}]```"} }', {"a": "}]```"}),
+    "a fence after words with braces": (dict[str, int], 'In {x}:\n```json\n{"a": 1}\n```', {"a": 1}),
+    "a fence with attributes": (list[int], "~~~ {.json}\n[1, 2]\n~~~", [1, 2]),
+    "spread over lines": (dict[str, int], 'So\n{\n  "a": 1\n}\nBye', {"a": 1}),
+    "lists of lists": (list[list[int]], "See [[wiki]]: [[1], []]", [[1], []]),
+    "tuples": (tuple[int, str], 'It is [1, "a"].', (1, "a")),
+    "a union": (Circle | Square | None, 'A {"kind": "square", "label": "a", "side": 1}!', Square("a", 1)),
+    "a number": (int, "The answer is 42.", 42),
+    "a number and words": (int, "42 is the answer to all 7 questions", 42),
+    "a number twice": (float, "It is **7.5**. Yes, 7.5!", 7.5),
+    "a number in a fence": (int, "In 2024 it was:\n```\n7\n```\nNot 8.", 7),
+    "a word": (bool, "That is true.", True),
+    "none": (int | None, "It is null", None),
+    "a string": (str, 'He said "yes".', "yes"),
+    "a literal": (Literal["a", "b"], 'The "right" one is "b".', "b"),
+    "a date": (date, 'On "2026-01-02", I think.', date(2026, 1, 2)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", AMONG_WORDS)
+@pytest.mark.parametrize("size", [1, 3, 1000])
+def test_first_value_of_the_kind_is_taken(case: str, size: int) -> None:
+    wanted, text, value = AMONG_WORDS[case]
+    deltas = [text[at : at + size] for at in range(0, len(text), size)]
+    assert through(parsed(wanted), deltas) == [value]
+    assert through(partials(wanted), deltas)[-1:] == [value]
+
+
+def test_value_among_words_grows_as_it_arrives() -> None:
+    assert emitted_by(Ingredient, "Sure {x}! ", '{"', 'name": "fl', 'our"', "} bye")[:4] == [
+        [],
+        [Ingredient(UNSET, UNSET)],
+        [Ingredient("fl", UNSET)],
+        [Ingredient("flour", UNSET)],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("By [1]: [2, 3] and [4]", [2, 3]),
+        ('Sure! {"n": 2, "all": [2, 3]} Bye', [2, 3]),
+        ("There are none: []", []),
+        ("```[2, 3]```", [2, 3]),
+        ("Only [2].", [2]),
+    ],
+)
+@pytest.mark.parametrize("size", [1, 1000])
+def test_items_of_an_array_among_words(text: str, expected: list[int], size: int) -> None:
+    deltas = [text[at : at + size] for at in range(0, len(text), size)]
+    assert through(items(int), deltas) == expected
+
+
+words = st.text(st.sampled_from("ab .,:;!?-\n{}[x]()`~"), max_size=30)
+
+
+@cases
+@given(typed_values, words, words, cuts)
+def test_value_is_found_among_words_however_the_text_is_cut(
+    typed: tuple[Any, Any], before: str, after: str, cuts: Iterable[int]
+) -> None:
+    wanted, value = typed
+    text = f"{before} {compact(value)} {after}"
+    whole = through(parsed(wanted), [text])
+    grown = through(partials(wanted), in_pieces(text, cuts))
+    assert grown[-1:] == whole or (grown[-1], whole[-1]) == (ANY_ERROR, ANY_ERROR)
+    if isinstance(value, (Struct, dict)) and compact(value) != "{}" and not {*before} & {*"{["}:
+        assert whole == [value]
+
+
+# --- control characters -----------------------------------------------------------
+
+CONTROLS = "".join(map(chr, range(0x20))) + "\x7f\x85"
+
+
+@pytest.mark.parametrize("size", [1, 5, 1000])
+def test_raw_control_characters_in_strings_are_taken(size: int) -> None:
+    text = f'{{"content":\n"a\\n{CONTROLS}", "more":\t["{CONTROLS}", "\\\\", "\\ud83d\\ude00"]}}'
+    value = Box(f"a\n{CONTROLS}", [CONTROLS, "\\", "😀"])
+    deltas = [text[at : at + size] for at in range(0, len(text), size)]
+    assert through(parsed(Box[str]), deltas) == [value]
+    for growing in (False, True):
+        assert through(partials(Box[str], growing_items=growing), deltas)[-1] == value
+    assert through(items(str), deltas) == value.more
+    assert through(items(Box[str]), [f"[{text}]"]) == [value]
+    assert FunctionCall(name="f", arguments=text).arguments_as(Box[str]) == value
+
+
+def test_raw_control_characters_in_keys_are_taken() -> None:
+    text = '{"a\nb": "x", "c\\td\t": "y"}'
+    for operator in (parsed(dict[str, str]), partials(dict[str, str])):
+        assert through(operator, list(text))[-1] == {"a\nb": "x", "c\td\t": "y"}
+
+
+def test_control_characters_outside_of_strings_are_no_json() -> None:
+    assert through(parsed(list[int]), ["[1,\x01 2]"]) == [ANY_ERROR]
+    with pytest.raises(InvalidAnswerError, match=r"half of a surrogate pair"):
+        FunctionCall(name="f", arguments=r'{"a": "\ud83d"}').arguments_as(dict)
 
 
 # --- as operators ----------------------------------------------------------------
@@ -990,7 +1126,7 @@ def test_what_a_heavy_value_holds_back_is_emitted_before_an_error(end: str) -> N
     if end == "an error":
         source.on_error(RuntimeError("it broke"))
     if end == "a wrong text":
-        source.on_next("\n")
+        source.on_next("\\x")
     source.on_completed()
     assert [type(each) for each in got[1:]] == [
         str,

@@ -9,13 +9,25 @@ from typing import Any
 import msgspec
 import pytest
 import reactivex
+from faces import Face
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex.subject import Subject
 
-from rxmistral import CompletionEvent, DroppedStreamError, ToolCall, tool_calls
+from rxmistral import (
+    CompletionEvent,
+    DroppedStreamError,
+    Mistral,
+    ToolCall,
+    UnfinishedToolCall,
+    UserMessage,
+    to_response,
+    tool_calls,
+)
 from rxmistral.models import CompletionChunk, decode_hook
 from rxmistral.operators.tools import ToolCallGatherer
+from rxmistral.testing import ScriptedServer, steps
+from rxmistral.wire.blocks import READERS
 
 decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
 
@@ -161,6 +173,25 @@ CASES: dict[str, tuple[list[CompletionEvent], list[tuple[Any, ...]]]] = {
         [event(part('{"a":1}', "f", 0), part('{"b":', "g", 1)), event(finish="length")],
         [(None, "f", '{"a":1}')],
     ),
+    "an answer that its length cut before the arguments of a call": (
+        [event(part("", "delete_all", 0, id="c1"), finish="length")],
+        [],
+    ),
+    "an answer that its length cut in the middle of two interleaved calls": (
+        [
+            event(part('{"a":', "f", 0), part('{"b":', "g", 1), part("{}", "h", 2)),
+            event(finish="model_length"),
+        ],
+        [(None, "h", "{}")],
+    ),
+    "an answer that a filter cut before the arguments of a call": (
+        [event(part(name="f", id="x")), event(finish="content_filter")],
+        [],
+    ),
+    "a call without arguments that the model has ended": (
+        [event(part("", "now", 0, id="c1"), finish="tool_calls")],
+        [("c1", "now", "")],
+    ),
     "the end without a finish_reason": (
         [event(part('{"a":1}', "f", 0, id="x"))],
         [("x", "f", '{"a":1}')],
@@ -269,3 +300,27 @@ def test_each_piece_of_the_arguments_is_read_once() -> None:
         calls += gatherer.feed([fragment])
     assert [call.function.name for call in calls] == ["f"]
     assert time.thread_time() - began < 2  # seconds of the processor; read again, it is minutes
+
+
+# --- a call that was cut ---------------------------------------------------------
+
+
+@pytest.mark.parametrize("reader", READERS, indirect=True)
+def test_cut_call_is_unfinished_on_every_face(read: Face) -> None:
+    call = steps.delta({"tool_calls": [part("", "delete_all", 0, id="c1")]})
+    script = [call, steps.finish("length"), steps.done()]
+    with ScriptedServer(script, script) as server, Mistral(server_url=server.url) as client:
+        answer = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+        assert [each for each in read(answer.pipe(tool_calls())) if each is not None] == []
+        (response,) = [each for each in read(answer.pipe(to_response())) if each is not None]
+    (unfinished,) = response.choices[0].message.tool_calls
+    assert isinstance(unfinished, UnfinishedToolCall)
+    assert (unfinished.id, unfinished.function.name) == ("c1", "delete_all")
+
+
+@pytest.mark.parametrize("reason", ["length", "model_length", "content_filter"])
+def test_response_keeps_order_of_calls_when_some_are_cut(reason: str) -> None:
+    calls = [part("", "f", 0), part("{}", "g", 1), part('{"a"', "h", 2)]
+    response = reactivex.of(event(*calls, finish=reason)).pipe(to_response()).run()
+    shown = [(call.function.name, type(call)) for call in response.choices[0].message.tool_calls]
+    assert shown == [("f", UnfinishedToolCall), ("g", ToolCall), ("h", UnfinishedToolCall)]

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 import reactivex
+from faces import Face
 from hypothesis import given
 from hypothesis import strategies as st
 from reactivex.subject import Subject
@@ -20,15 +21,21 @@ from rxmistral import (
     ChatCompletionResponse,
     CompletionEvent,
     DroppedStreamError,
+    Mistral,
     UsageInfo,
+    UserMessage,
     finish_reason,
+    parsed,
     snapshots,
+    text,
     to_response,
     usage,
 )
 from rxmistral.logs.encoding import decode_item, encode_item
 from rxmistral.models import CompletionChunk, ThinkChunk, decode_hook
 from rxmistral.operators.totals import ResponseBuilder
+from rxmistral.testing import ScriptedServer, steps
+from rxmistral.wire.blocks import READERS
 
 decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
 
@@ -130,18 +137,24 @@ def test_logprobs_are_put_together() -> None:
     assert [each.token for each in logprobs.content or ()] == ["a", "b"]
 
 
-def test_an_error_comes_after_the_response_as_far_as_it_came() -> None:
-    source: Subject[CompletionEvent] = Subject()
-    seen: list[Any] = []
-    source.pipe(to_response()).subscribe(seen.append, seen.append)
-    call = {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"a":'}}]}
-    source.on_next(event("Hel", delta=call))
-    source.on_error(DroppedStreamError("cut"))
-    partial, error = seen
-    assert partial.choices[0].message.content == "Hel"
-    assert partial.choices[0].message.tool_calls is None
-    assert partial.choices[0].finish_reason is None
+AGGREGATES = {
+    "to_response": to_response(),
+    "usage": usage(),
+    "parsed": lambda source: source.pipe(text(), parsed(int)),
+}
+
+
+@pytest.mark.parametrize("name", AGGREGATES)
+@pytest.mark.parametrize("reader", READERS, indirect=True)
+def test_aggregates_emit_nothing_before_an_error(read: Face, name: str) -> None:
+    script = ["12", steps.usage(1, 2), steps.abort()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        answer = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+        (error,) = [each for each in read(answer.pipe(AGGREGATES[name])) if each is not None]
     assert isinstance(error, DroppedStreamError)
+    assert error.partial is not None
+    assert error.partial.choices[0].message.content == "12"
+    assert error.partial.usage is not None
 
 
 def test_nothing_adds_up_to_nothing() -> None:
@@ -270,15 +283,6 @@ def test_usage_is_the_last_one_and_comes_at_the_end() -> None:
     assert not seen
     source.on_completed()
     assert [each.total_tokens for each in seen] == [2]
-
-
-def test_usage_comes_before_the_error() -> None:
-    source: Subject[CompletionEvent] = Subject()
-    seen: list[Any] = []
-    source.pipe(usage()).subscribe(seen.append, seen.append)
-    source.on_next(event(usage={"total_tokens": 1}))
-    source.on_error(DroppedStreamError("cut"))
-    assert [type(each) for each in seen] == [UsageInfo, DroppedStreamError]
 
 
 def test_no_usage_is_nothing_and_not_zero() -> None:

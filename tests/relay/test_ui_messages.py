@@ -2,27 +2,35 @@
 
 from __future__ import annotations
 
+from threading import Event
 from typing import Any
 
 import msgspec
 import pytest
 import reactivex
-from faces import Face
+from faces import BOUND, Face
 from reactivex import Observable, Subject
 from runs import call, completion
 
 from rxmistral import (
     DroppedStreamError,
+    Mistral,
     ReferenceChunk,
+    ReportedError,
     StoppedError,
     Stream,
+    StreamTimeoutError,
     TextChunk,
     ThinkChunk,
+    Timeouts,
+    UserMessage,
     think_tags,
 )
 from rxmistral.relay import UI_MESSAGE_HEADERS, ui_message_stream
 from rxmistral.relay.heartbeats import HEARTBEAT
+from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import decode_events
+from rxmistral.wire.blocks import READERS
 
 BEGIN = [{"type": "start"}, {"type": "start-step"}]
 END = [{"type": "finish-step"}, {"type": "finish"}]
@@ -237,6 +245,80 @@ def test_an_error_is_a_part_after_the_block_was_closed(read: Face) -> None:
     body = [chunk for chunk in read(stream) if chunk is not None]
     said = "the connection broke in the middle of the answer: reset"
     assert parts_of(body) == [*BEGIN, *text(1, "Hi"), {"type": "error", "errorText": said}]
+
+
+BREAKS = [
+    DroppedStreamError("reset"),
+    StreamTimeoutError("gap", 0.5),
+    ReportedError("overloaded"),
+    StoppedError(),
+    KeyError("password"),
+]
+
+
+@pytest.mark.parametrize("error", BREAKS, ids=lambda error: type(error).__name__)
+def test_open_calls_get_an_error_before_the_answer_does(error: Exception) -> None:
+    begun = completion(None, call('{"a": ', "f", "call1", 0), call("{}", "g", "call2", 1))
+    body: list[bytes] = []
+    source = broken(error, begun, completion(None, call("", None, "call3", 2)))
+    ui_message_stream(source).subscribe(body.append, lambda _: None)
+    *_, first, second, last = parts_of(body)
+    said = last.get("errorText") or last["reason"]
+    assert last["type"] == ("abort" if isinstance(error, StoppedError) else "error")
+    head = {"type": "tool-input-error", "errorText": said}
+    assert first == {**head, "toolCallId": "call1", "toolName": "f", "input": '{"a": '}
+    assert second == {**head, "toolCallId": "call2", "toolName": "g", "input": "{}"}
+
+
+def test_calls_that_had_ended_get_no_error_when_the_answer_breaks() -> None:
+    whole = completion(None, call("{}", "f", "call1", 0), finish="tool_calls")
+    body = list(ui_message_stream(broken(DroppedStreamError("reset"), whole)))
+    assert kinds(parts_of(body))[-2:] == ["tool-input-available", "error"]
+
+
+@pytest.mark.parametrize("ending", [[steps.abort()], [steps.error("overloaded")], [steps.hang()]])
+@pytest.mark.parametrize("reader", READERS, indirect=True)
+def test_open_call_gets_an_error_on_every_face(read: Face, ending: Script) -> None:
+    begun = steps.tool_call(name="weather", arguments='{"a": ', id="call1")
+    with ScriptedServer([begun, *ending]) as server, Mistral(server_url=server.url) as client:
+        answer = client.chat.stream(
+            model="m", messages=[UserMessage(content="Hi")], timeouts=Timeouts(gap=0.2)
+        )
+        body = [chunk for chunk in read(ui_message_stream(answer)) if chunk is not None]
+    assert kinds(parts_of(body))[-2:] == ["tool-input-error", "error"]
+
+
+def test_open_call_gets_an_error_when_a_shared_run_is_stopped() -> None:
+    source: Subject[Any] = Subject()
+    run = Stream.of(source).shared()
+    body: list[bytes] = []
+    ended = Event()
+    ui_message_stream(run).subscribe(body.append, on_completed=ended.set)
+    source.on_next(completion(None, call('{"a": ', "f", "call1")))
+    run.stop()
+    assert ended.wait(BOUND)
+    assert kinds(parts_of(body))[-2:] == ["tool-input-error", "abort"]
+
+
+@pytest.mark.parametrize("arguments", ["", None, '{"a": '])
+def test_call_that_was_cut_is_never_available(arguments: str | None) -> None:
+    (*_, error), *_ = [calls(completion(None, call(arguments, "f", "c1"), finish="length"))]
+    assert error["type"] == "tool-input-error"
+    assert "the answer was cut" in error["errorText"]
+
+
+def test_cut_calls_and_whole_ones_keep_their_ids() -> None:
+    begun = [call("", "f", "c1", 0), call("{}", "g", "c2", 1), call('{"a"', "h", "c3", 2)]
+    ends = [
+        (part["type"], part["toolCallId"], part["toolName"])
+        for part in calls(completion(None, *begun, finish="length"))
+        if part["type"] in ("tool-input-available", "tool-input-error")
+    ]
+    assert ends == [
+        ("tool-input-error", "c1", "f"),
+        ("tool-input-available", "c2", "g"),
+        ("tool-input-error", "c3", "h"),
+    ]
 
 
 def test_a_call_that_was_not_complete_when_the_answer_broke_is_never_available() -> None:
