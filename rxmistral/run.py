@@ -21,12 +21,12 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic
 
 from msgspec import structs
 from reactivex import abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
+from .clock import monotonic
 from .errors import (
     MistralError,
     RequestTimeoutError,

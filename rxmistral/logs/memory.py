@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from threading import Condition
 
+from ..clock import monotonic
 from ..errors import FencedError, LogError, StoppedError, UnknownRunError
 from .encoding import STOPPED
 from .run_log import Page, check_bounds, check_run_id
@@ -99,7 +99,7 @@ class MemoryLog:
 
     def begin(self, run_id: str, token: str, after: int = 0) -> None:
         check_run_id(run_id)
-        now = time.monotonic()
+        now = monotonic()
         with self._changed:
             self._expire(now)
             run = self._runs.get(run_id) or _Run(self._max_items)
@@ -154,19 +154,19 @@ class MemoryLog:
         return found[0] if found else None
 
     def _page(self, run_id: str, after: int) -> Page | None:
-        self._expire(time.monotonic())
+        self._expire(monotonic())
         run = self._runs.get(run_id)
         return None if run is None else run.page(after)
 
     def _checked(self, run_id: str, token: str) -> _Run:
         run = self._known(run_id)
         run.check(run_id, token)
-        run.live(time.monotonic())
+        run.live(monotonic())
         return run
 
     def _known(self, run_id: str) -> _Run:
         check_run_id(run_id)
-        self._expire(time.monotonic())
+        self._expire(monotonic())
         if run_id not in self._runs:
             raise UnknownRunError(run_id)
         return self._runs[run_id]
