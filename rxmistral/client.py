@@ -15,20 +15,21 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from ipaddress import ip_address
 from types import TracebackType
 from typing import Self, TypeVar, Unpack
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from msgspec import UNSET, UnsetType
 
 from .answer import EventStream, EventStreamAsync
 from .arguments import AnyMessage, ChatArguments, encode_body
+from .errors import without_secrets
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
 from .policies.retry import as_retry
 from .run import Call, Policies
 from .wire import MAX_EVENT_BYTES, check_max_bytes
 from .wire.blocks import READERS, Reader, Session, open_session
+from .wire.session import is_loopback
 
 __version__ = "0.1.0"
 __all__ = ["KEY_VARIABLE", "SERVERS", "Chat", "Mistral"]
@@ -66,10 +67,12 @@ class Mistral:
 
     Args:
         api_key: The key, or a function that is asked for it before each request. Not
-            given: the environment variable MISTRAL_API_KEY.
+            given: the authorization of the `session`, else the environment variable
+            MISTRAL_API_KEY.
         server: "global", "eu" or "us".
         server_url: Any server that speaks the same; goes before `server`. The path
-            `/v1/chat/completions` is added to it. On this machine it needs no key.
+            `/v1/chat/completions` is added to it, unless it ends in that or in `/v1`. On
+            this machine it needs no key.
         timeout_ms: How long the server may be silent, before anything useful comes and
             after, in milliseconds: `first` and `gap` of the timeouts.
         timeouts: How long to wait for what; by default 10 s for a connection, 60 s for
@@ -79,8 +82,13 @@ class Mistral:
         resume: Whether to go on with an answer that broke; by default not.
         limit: How many streams at once, and how many requests a minute.
         retry_config: The official SDK's word for `retry`.
-        session: A `requests.Session` of your own, with its proxies, certificates and
-            adapters; it is used as it is and never closed.
+        session: A `requests.Session` of your own; its proxies, certificates, adapters,
+            hooks, cookies, `params` and `headers` are used, and it is never closed. Its
+            `auth`, or an `Authorization` among its headers, is sent if no `api_key` is
+            given, and goes before the environment's key. Nothing of it is changed, except
+            that answers may set cookies and that it keeps idle connections, as with any
+            request. The `connect` timeout and the time that is left replace its timeouts,
+            also between the retries of an adapter.
         accept_clean_end: Take any clean end of an answer for an end, for servers that
             send neither a finish_reason nor `[DONE]`.
         max_event_bytes: The largest event allowed, in bytes.
@@ -160,11 +168,12 @@ class Mistral:
         if callable(key):
             ask = key
             return lambda: _authorization(ask() or _no_key())
-        key = key or os.environ.get(KEY_VARIABLE)
+        authorizes_itself = self._session.auth or "Authorization" in self._session.headers
+        key = key or (None if authorizes_itself else os.environ.get(KEY_VARIABLE))
         if key:
             authorization = _authorization(key)
             return lambda: authorization
-        if not _on_this_machine(url):
+        if not authorizes_itself and not is_loopback(urlsplit(url).hostname or ""):
             _no_key()
         return lambda: None
 
@@ -300,23 +309,39 @@ def _server(name: str | None) -> str:
         raise ValueError(f"server must be one of {', '.join(SERVERS)}, got {name!r}") from None
 
 
+# The path is added to a base, which many an SDK is given with it.
+_ENDING = re.compile(r"(/v1(/chat/completions)?)?/*$")
+
+
 def _base_url(url: object) -> str:
     if not isinstance(url, str):
         raise TypeError(f"server_url must be a str, got {type(url).__name__}")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"server_url must begin with http:// or https:// and a host, got {url!r}")
+    shown = without_secrets(url)
+    parts = _parts(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            f"server_url must begin with http:// or https:// and a host, got {shown!r}"
+        )
+    if "@" in parts.netloc:
+        raise ValueError(
+            f"server_url must not contain a user name or password, got {shown!r} with them; "
+            "give them as the auth of a session: Mistral(session=...)"
+        )
     if parts.query or parts.fragment:
-        raise ValueError(f"server_url takes no query and no fragment, got {url!r}")
-    return url.rstrip("/")
+        raise ValueError(
+            f"server_url must not contain a query or fragment, got {shown!r} with one; "
+            "give a query as the params of a session: Mistral(session=...)"
+        )
+    return _ENDING.sub("", url)
 
 
-def _on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def _parts(url: str) -> SplitResult | None:
     try:
-        return ip_address(host).is_loopback
+        parts = urlsplit(url)
+        _ = parts.port  # raises for what is not one
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return None
+    return parts
 
 
 def _timeouts(timeouts: object, timeout_ms: object, otherwise: Timeouts) -> Timeouts:

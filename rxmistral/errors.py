@@ -665,16 +665,23 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__ or cause.__context__
 
 
-CREDENTIALS = re.compile(r"(//|^)[^\s'\"]*@")
+_CREDENTIALS = re.compile(r"(?:(?<=//)|^(?!\S*//))[^\s'\"]*@")
+
+
+def without_credentials(text: str) -> str:
+    """Returns a text, or its beginning, without the user names and passwords of its URLs."""
+    return _CREDENTIALS.sub("", text[: 4 * _EXCERPT])
 
 
 def without_secrets(url: str) -> str:
     """Returns a URL without user name, password, query and fragment."""
-    return re.split(r"[?#]", CREDENTIALS.sub(r"\1", url), maxsplit=1)[0]
+    return re.split(r"[?#]", without_credentials(url), maxsplit=1)[0]
 
 
 _PAGE_BEGINNING = 20_000  # characters of an HTML page that are searched for its text
-_INVISIBLE = re.compile(r"<(script|style|title)\b.*?(</\1|\Z)|<!--.*?-->|<[^<>]*>", re.S | re.I)
+_INVISIBLE = re.compile(
+    r"<(script|style|title)\b.*?(</\1[^<>]*>|\Z)|<!--.*?(-->|\Z)|<[^<>]*>", re.S | re.I
+)
 
 
 def readable(body: str) -> str:

@@ -165,7 +165,6 @@ class Run(abc.DisposableBase):
         if self._over:  # left between two attempts: no request more
             raise Cancelled
         authorization = self._call.authorize()
-        self._secret = (authorization or "").rpartition(" ")[2]
         self._clocks.restart()
         self.tally.request()
         return post(self._call.url, self._call.headers, self._body, authorization)
@@ -182,6 +181,8 @@ class Run(abc.DisposableBase):
             self._clocks.spend(monotonic() - began)
 
     def _on_response(self, response: Response) -> None:
+        sent = response.request.headers.get("Authorization", "")  # the session's, perhaps
+        self._secret = str(sent).rpartition(" ")[2] or self._secret
         if response.ok:
             self.tally.answer(monotonic())
         _warn_of_deprecation(self._call.model, response)

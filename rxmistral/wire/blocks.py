@@ -47,7 +47,6 @@ from urllib3.exceptions import (
 
 from ..backpressure import emitting
 from ..errors import (
-    CREDENTIALS,
     DroppedStreamError,
     MistralError,
     ProtocolError,
@@ -58,6 +57,7 @@ from ..errors import (
     excerpt,
     redacted,
     reported_error,
+    without_credentials,
     without_secrets,
 )
 from ..iteration import being_iterated
@@ -620,7 +620,7 @@ def _event_stream_head(response: Response, read: Callable[[], bytes]) -> bytes:
             return head
         if verdict is False or len(head) > _BODY_BYTES:
             break
-    if not head.strip() or (labelled and _reports_error(head)):
+    if not head.strip() or (labelled and _reports_error(head.strip())):
         return head
     body = _decoded(_read_up_to(_BODY_BYTES, read, head), response)
     label = response.headers.get("Content-Type", "no content type")
@@ -642,7 +642,11 @@ def _is_labelled_stream(begin: bytes) -> bool | None:
 
 def _reports_error(line: bytes) -> bool:
     """Returns whether it is an error that a server wrote as a bare line of JSON."""
-    return line[:1] == b"{" and reported_error(line.decode("utf-8", "replace")) is not None
+    return (
+        line[:1] == b"{"
+        and b"\n" not in line
+        and reported_error(line.decode("utf-8", "replace")) is not None
+    )
 
 
 def _is_plain(response: Response) -> bool:
@@ -678,7 +682,7 @@ def _reason(error: BaseException) -> str:
         return "closed before the end of the body"
     if isinstance(root, BadStatusLine) and type(root) is BadStatusLine:
         return f"expected HTTP, got {excerpt(str(root))!r}; check server_url and the proxy"
-    return excerpt(CREDENTIALS.sub(r"\1", str(root))) or type(root).__name__
+    return excerpt(without_credentials(str(root))) or type(root).__name__
 
 
 def _root_of(error: BaseException) -> BaseException:
