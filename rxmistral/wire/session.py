@@ -103,7 +103,7 @@ class _BorrowedPool:
             if left <= 0:
                 raise ReadTimeoutError(self, url, "no time is left")  # type: ignore[arg-type]
             options["timeout"] = Timeout(connect=min(hold.patience.connect, left), read=left)
-            if isinstance(retries, Retry):
+            if isinstance(retries, Retry) and not isinstance(retries, _BorrowedRetry):
                 retries = _view(_BorrowedRetry, retries)
         return super().urlopen(method, url, body, headers, retries, *args, **options)  # type: ignore[misc]
 

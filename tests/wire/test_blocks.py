@@ -939,9 +939,7 @@ LABEL = steps.header("Content-Type", "text/event-stream; charset=utf-8")
         ("da", "da"),
     ],
 )
-def test_labelled_body_that_is_not_a_stream_is_shown(
-    body: str, shown: str, read: Face
-) -> None:
+def test_labelled_body_that_is_not_a_stream_is_shown(body: str, shown: str, read: Face) -> None:
     with ScriptedServer([LABEL, steps.raw(body.encode())]) as server:
         (error,) = (item for item in read(ask(server)) if item is not None)
     assert isinstance(error, ProtocolError)
