@@ -65,9 +65,11 @@ def test_path_is_not_added_to_a_url_that_ends_in_it(prefix: str, ending: str) ->
 
 @pytest.mark.parametrize("status", [404, 405])
 def test_refusal_names_the_url_that_was_asked(status: int, read: Face) -> None:
-    with ScriptedServer([steps.status(status)]) as server:
-        with Mistral(server_url=server.url + "/v2") as client:
-            (error,) = (item for item in read(ask(client)) if item is not None)
+    with (
+        ScriptedServer([steps.status(status)]) as server,
+        Mistral(server_url=server.url + "/v2") as client,
+    ):
+        (error,) = (item for item in read(ask(client)) if item is not None)
     assert isinstance(error, StatusError)
     assert error.url == server.url + "/v2/v1/chat/completions"
     assert f"at {error.url}: (an empty body); check server_url" in str(error)
