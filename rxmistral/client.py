@@ -16,16 +16,16 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from importlib import import_module
-from ipaddress import ip_address
 from types import TracebackType
 from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, TypeVar, Unpack
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from msgspec import UNSET, UnsetType
 
 from .answer import EventStream, EventStreamAsync
 from .arguments import AnyMessage, ChatArguments, encode_body
 from .checks import check_callback
+from .errors import without_secrets
 from .hints import (
     CHAT_ATTRIBUTES,
     CLIENT_ARGUMENTS,
@@ -39,6 +39,7 @@ from .policies.retry import as_retry
 from .run import Call, Policies
 from .wire import MAX_EVENT_BYTES, check_max_bytes
 from .wire.blocks import READERS, Reader, Session, open_session
+from .wire.session import is_loopback
 
 if TYPE_CHECKING:
     from .demo import EmbeddedServer
@@ -96,10 +97,12 @@ class Mistral:
 
     Args:
         api_key: The key, or a function that is asked for it before each request. Not
-            given: the environment variable MISTRAL_API_KEY.
+            given: the authorization of the `session`, else the environment variable
+            MISTRAL_API_KEY.
         server: "global", "eu" or "us".
         server_url: Any server that speaks the same; goes before `server`. The path
-            `/v1/chat/completions` is added to it. On this machine it needs no key.
+            `/v1/chat/completions` is added to it, unless it ends in that or in `/v1`. On
+            this machine it needs no key.
             If neither is given: the environment variable MISTRAL_SERVER_URL, else "global".
         timeout_ms: How long the server may be silent, before anything useful comes and
             after, in milliseconds: `first` and `gap` of the timeouts.
@@ -110,8 +113,13 @@ class Mistral:
         resume: Whether to go on with an answer that broke; by default not.
         limit: How many streams at once, and how many requests a minute.
         retry_config: The official SDK's word for `retry`.
-        session: A `requests.Session` of your own, with its proxies, certificates and
-            adapters; it is used as it is and never closed.
+        session: A `requests.Session` of your own; its proxies, certificates, adapters,
+            hooks, cookies, `params` and `headers` are used, and it is never closed. Its
+            `auth`, or an `Authorization` among its headers, is sent if no `api_key` is
+            given, and goes before the environment's key. Nothing of it is changed, except
+            that answers may set cookies and that it keeps idle connections, as with any
+            request. The `connect` timeout and the time that is left replace its timeouts,
+            also between the retries of an adapter.
         accept_clean_end: Take a clean end of an answer that brought anything for its end, for
             servers that send neither a finish_reason nor `[DONE]`.
         max_event_bytes: The largest event allowed, in bytes.
@@ -198,7 +206,7 @@ class Mistral:
         return client
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(server_url={_without_login(self._server_url)!r})"
+        return f"{type(self).__name__}(server_url={self._server_url!r})"
 
     if not TYPE_CHECKING:  # for type checkers, no other attribute exists
 
@@ -236,11 +244,12 @@ class Mistral:
         if callable(key):
             ask = key
             return lambda: _authorization(ask() or _no_key())
-        key = key or os.environ.get(KEY_VARIABLE)
+        authorizes_itself = self._session.auth or "Authorization" in self._session.headers
+        key = key or (None if authorizes_itself else os.environ.get(KEY_VARIABLE))
         if key:
             authorization = _authorization(key)
             return lambda: authorization
-        if not _on_this_machine(url):
+        if not authorizes_itself and not is_loopback(urlsplit(url).hostname or ""):
             _no_key()
         return lambda: None
 
@@ -396,28 +405,39 @@ def _base_url_of_environment(url: str) -> str:
         raise ValueError(f"{SERVER_URL_VARIABLE} in the environment: {error}") from None
 
 
+# The path is added to a base, which many an SDK is given with it.
+_ENDING = re.compile(r"(/v1(/chat/completions)?)?/*$")
+
+
 def _base_url(url: object) -> str:
     if not isinstance(url, str):
         raise TypeError(f"server_url must be a str, got {type(url).__name__}")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(f"server_url must begin with http:// or https:// and a host, got {url!r}")
+    shown = without_secrets(url)
+    parts = _parts(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            f"server_url must begin with http:// or https:// and a host, got {shown!r}"
+        )
+    if "@" in parts.netloc:
+        raise ValueError(
+            f"server_url must not contain a user name or password, got {shown!r} with them; "
+            "give them as the auth of a session: Mistral(session=...)"
+        )
     if parts.query or parts.fragment:
-        raise ValueError(f"server_url takes no query and no fragment, got {url!r}")
-    return url.rstrip("/")
+        raise ValueError(
+            f"server_url must not contain a query or fragment, got {shown!r} with one; "
+            "give a query as the params of a session: Mistral(session=...)"
+        )
+    return _ENDING.sub("", url)
 
 
-def _without_login(url: str) -> str:
-    """The URL without a user's name and password."""
-    return re.sub(r"(?<=://)[^/]*@", "***@", url)
-
-
-def _on_this_machine(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
+def _parts(url: str) -> SplitResult | None:
     try:
-        return ip_address(host).is_loopback
+        parts = urlsplit(url)
+        _ = parts.port  # raises for what is not one
     except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+        return None
+    return parts
 
 
 def _timeouts(timeouts: object, timeout_ms: object, otherwise: Timeouts) -> Timeouts:
@@ -428,7 +448,7 @@ def _timeouts(timeouts: object, timeout_ms: object, otherwise: Timeouts) -> Time
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
         raise TypeError(f"timeout_ms must be a number, got {type(timeout_ms).__name__}")
     if not (timeout_ms > 0 and math.isfinite(timeout_ms)):
-        raise ValueError(f"timeout_ms must be more than 0 milliseconds, got {timeout_ms}")
+        raise ValueError(f"timeout_ms must be finite and more than 0, got {timeout_ms!r}")
     return replace(otherwise, first=timeout_ms / 1000, gap=timeout_ms / 1000)
 
 
@@ -449,8 +469,8 @@ def _either(name: str, value: T, alias: str, other: T, absent: object) -> T:
 
 def _no_key() -> str:
     raise ValueError(
-        f"there is no API key: give Mistral(api_key=...) or set {KEY_VARIABLE} in the environment "
-        "(a server_url on this machine needs none)"
+        f"there is no API key: give Mistral(api_key=...) or set {KEY_VARIABLE} in the environment; "
+        "only a server_url on this machine needs none"
     )
 
 
@@ -466,7 +486,8 @@ def _authorization(key: object) -> str:
         _no_key()
     if not _KEY.fullmatch(token):
         raise ValueError(
-            "the API key has characters that no key has: blanks, line ends or non-ASCII"
+            "the API key has characters that no key has: expected visible ASCII, "
+            "got blanks, line ends or others; copy it again"
         )
     return f"Bearer {token}"
 
@@ -486,7 +507,12 @@ def _merged_headers(extra: Mapping[str, str] | None) -> dict[str, str]:
 
 def _checked_header(name: object, value: object) -> str:
     if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(f"http_headers must map str to str; the one for {name!r} does not")
+        raise TypeError(
+            f"http_headers must map str to str, got {type(value).__name__} for {name!r}"
+        )
     if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-        raise ValueError(f"no HTTP message can carry the header {name!r} as it is given")
+        raise ValueError(
+            f"http_headers cannot contain {name!r} as given: expected a token as the name of a header, "
+            "and as its value latin-1 without line ends and without blanks at its ends"
+        )
     return value

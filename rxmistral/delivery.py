@@ -29,9 +29,9 @@ from contextvars import Context
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, RLock, Thread
-from time import monotonic
 
 from .backpressure import Pausable, emitting
+from .clock import monotonic
 from .subscriber import report
 
 __all__ = ["OF_LOOPS", "OF_SUBSCRIPTIONS", "Audience", "Delivery", "Viewer", "lock", "remove"]

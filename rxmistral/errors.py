@@ -3,7 +3,7 @@
     MistralError                  whatever this library raises on purpose
     ├── RequestError              no answer came; nothing was emitted; may be repeated
     │   └── RequestTimeoutError     ... in time; also a builtin TimeoutError
-    ├── StatusError               the service refused: .status .headers .body .message .type .code
+    ├── StatusError               the service refused: .status .headers .body .message .type .code .url
     ├── AllFailedError            of several streams none brought an answer: .errors
     ├── InvalidAnswerError        it is whole, but not the value asked for: .type .reason .text
     ├── GuardError                the text matched what it must not: .position
@@ -15,7 +15,7 @@
         ├── ProtocolError           it is not an event stream, or one event is too large
         ├── ChunkError              an event does not hold a chunk, but broken JSON: .data .reason
         ├── ReportedError           the service reported an error inside the stream
-        ├── StreamTimeoutError      a clock ran out: .clock .seconds; also a TimeoutError
+        ├── StreamTimeoutError      a timeout expired: .clock .seconds; also a TimeoutError
         ├── DroppedStreamError      the connection broke
         ├── IncompleteStreamError   it ended with neither a finish_reason nor [DONE]
         ├── StoppedError            it was stopped, for all who read it
@@ -32,7 +32,9 @@ Every error pickles, chains its cause, and builds its text from its attributes.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from html import unescape
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -94,32 +96,64 @@ class RequestError(MistralError):
 
     Nothing was emitted. Whether the service saw the request is not known. Asking
     again is safe for the text, and may cost a second generation.
+
+    Attributes:
+        reason: What went wrong.
+        host: The host, and port if the URL has one, that was asked; None if there is none.
+        proxy: The host and port of the proxy in between, or None.
+        is_permanent: Whether the same request would fail again: the name is unknown, the
+            certificate is not trusted, the URL is not valid. `Retry` does not repeat it.
     """
 
-    __match_args__ = ("reason",)
+    __match_args__ = ("reason", "host", "proxy", "is_permanent")
 
-    def __init__(self, reason: str) -> None:
+    def __init__(
+        self,
+        reason: str,
+        host: str | None = None,
+        proxy: str | None = None,
+        is_permanent: bool = False,
+    ) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.host = host
+        self.proxy = proxy
+        self.is_permanent = is_permanent
 
     def __str__(self) -> str:
-        return f"no answer came: {self.reason}"
+        host = f" from {self.host}" if self.host else ""
+        proxy = f" through the proxy {self.proxy}" if self.proxy else ""
+        return f"no answer came{host}{proxy}: {self.reason}"
 
 
 class RequestTimeoutError(RequestError, TimeoutError):
-    """No answer came in time: `clock` says which clock ran out ("connect", "first" or
-    "total", as in `Timeouts`), and `seconds` how long it was given.
+    """No answer came in time.
 
     Not a silence in an answer that had begun: that is `StreamTimeoutError`.
+
+    Attributes:
+        clock: The timeout that expired: "connect", "first", "gap" or "total", as in
+            `Timeouts`.
+        seconds: How long it was.
     """
 
-    __match_args__ = ("clock", "seconds")
+    __match_args__ = ("clock", "seconds", "host", "proxy")
 
-    def __init__(self, clock: str, seconds: float) -> None:
-        waited_for = "a connection" if clock == "connect" else "the headers of the answer"
-        super().__init__(f"the {clock} clock ran out: waited {seconds:g} s for {waited_for}")
+    def __init__(
+        self, clock: str, seconds: float, host: str | None = None, proxy: str | None = None
+    ) -> None:
+        awaited = "a connection" if clock == "connect" else "the headers of the answer"
+        super().__init__(
+            f"the {clock} timeout expired: waited {seconds:g} s for {awaited}{_more_time(clock)}",
+            host,
+            proxy,
+        )
         self.clock = clock
         self.seconds = seconds
+
+
+def _more_time(clock: str) -> str:
+    return f"; allow more in Timeouts({clock}=...)"
 
 
 # --- a refusal -------------------------------------------------------------------
@@ -135,27 +169,57 @@ class StatusError(MistralError):
         status: The status code.
         headers: The headers of the answer; look-ups ignore case.
         body: The body as text, at most 1 MiB of it.
-        message: What the service said, found in whatever shape it said it; the
-            body's beginning when it is none of the known shapes.
+        url: The URL that was asked, without credentials and query; None if not known.
+        message: What the service said, found in whatever shape it said it; the title or
+            the text of an HTML page; otherwise the beginning of the body.
         type: The service's word for the kind of error, or None.
         code: The service's code, as a string, or None.
     """
 
-    __match_args__ = ("status", "headers", "body")
+    __match_args__ = ("status", "headers", "body", "url")
 
-    def __init__(self, status: int, headers: Mapping[str, str], body: str) -> None:
-        super().__init__(status, headers, body)
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: str, url: str | None = None
+    ) -> None:
+        super().__init__(status, headers, body, url)
         self.status = status
         self.headers = headers
         self.body = body
+        self.url = url
         said = read_report(body)
-        self.message = said.message or excerpt(body)
+        self.message = said.message or excerpt(readable(body))
         self.type = said.type
         self.code = said.code
 
     def __str__(self) -> str:
         said = excerpt(_with_cause(self.message, _decoded(self.body))) or "(an empty body)"
-        return f"the service refused with status {_status_line(self.status)}: {said}"
+        asked = f" (asked {self.url})" if self.url else ""
+        remedy = self._redirection() or _remedy(self.status)
+        return f"the service refused with status {_status_line(self.status)}: {said}{asked}{remedy}"
+
+    def _redirection(self) -> str:
+        location = self.headers.get("Location") if 300 <= self.status < 400 else None
+        return (
+            f"; it redirects to {without_secrets(location)!r}, which was not followed"
+            if location
+            else ""
+        )
+
+
+_REMEDIES = {
+    401: "check the API key",
+    403: "check what the API key may do",
+    404: "check server_url and model",
+    405: "check server_url",
+    407: "check the credentials of the proxy",
+    413: "send less",
+    429: "ask again later, as Retry does",
+}
+
+
+def _remedy(status: int) -> str:
+    remedy = _REMEDIES.get(status, "ask again later, as Retry does" if status >= 500 else "")
+    return remedy and f"; {remedy}"
 
 
 # --- several refusals ------------------------------------------------------------
@@ -184,7 +248,7 @@ class AllFailedError(MistralError):
     def __str__(self) -> str:
         said = (excerpt(str(error)) or type(error).__name__ for error in self.errors)
         listed = "; ".join(f"({number}) {each}" for number, each in enumerate(said, 1))
-        return f"no stream brought an answer: {listed}"
+        return f"none of {len(self.errors)} streams brought an answer: {listed}"
 
 
 # --- another answer --------------------------------------------------------------
@@ -281,7 +345,7 @@ class LogUnavailableError(LogError):
         self.seconds = seconds
 
     def __str__(self) -> str:
-        return f"the log was away for {self.seconds:g} s: {self.reason}"
+        return f"the log was unavailable for {self.seconds:g} s: {self.reason}"
 
 
 class UnknownRunError(LogError):
@@ -298,7 +362,7 @@ class UnknownRunError(LogError):
         self.run_id = run_id
 
     def __str__(self) -> str:
-        return f"the log has no run {self.run_id!r}"
+        return f"the log does not have the run {self.run_id!r}: not begun yet, or expired"
 
 
 class FencedError(LogError):
@@ -316,7 +380,7 @@ class FencedError(LogError):
         self.run_id = run_id
 
     def __str__(self) -> str:
-        return f"another producer has the run {self.run_id!r}"
+        return f"another producer has the run {self.run_id!r}: nothing more of this one is kept"
 
 
 # --- a broken answer -------------------------------------------------------------
@@ -352,7 +416,9 @@ class ProtocolError(StreamError):
         self.body = body
 
     def __str__(self) -> str:
-        return self.reason if self.body is None else f"{self.reason}: {excerpt(self.body)}"
+        if self.body is None:
+            return self.reason
+        return f"{self.reason}: {excerpt(readable(self.body)) or '(an empty body)'}"
 
 
 class ChunkError(StreamError):
@@ -403,11 +469,15 @@ class ReportedError(StreamError):
 
 
 class StreamTimeoutError(StreamError, TimeoutError):
-    """A clock ran out in the middle of an answer: nothing useful came for too long.
+    """A timeout expired in the middle of an answer: nothing useful came for too long.
 
-    `clock` names it ("first", "gap", "thinking_gap" or "total", as in `Timeouts`), and
-    `seconds` is how long it was given. Comments and empty deltas are nothing useful,
-    and the time that a subscriber takes for itself does not count.
+    Comments and empty deltas are not useful, and the time that a subscriber takes for
+    itself does not count.
+
+    Attributes:
+        clock: The timeout that expired: "first", "gap", "thinking_gap" or "total", as in
+            `Timeouts`.
+        seconds: How long it was.
     """
 
     __match_args__ = ("clock", "seconds")
@@ -423,7 +493,7 @@ class StreamTimeoutError(StreamError, TimeoutError):
             if self.clock == "total"
             else f"nothing useful came for {self.seconds:g} s"
         )
-        return f"the {self.clock} clock ran out: {waited}"
+        return f"the {self.clock} timeout expired: {waited}{_more_time(self.clock)}"
 
 
 class DroppedStreamError(StreamError):
@@ -464,8 +534,8 @@ class IncompleteStreamError(StreamError):
         if self.reason is not None:
             return f"the answer is incomplete: {self.reason}"
         return (
-            "the answer ended with neither a finish_reason nor [DONE]; it may be cut short "
-            "(accept_clean_end=True takes such an end for an end)"
+            "the answer may be cut short: it ended with neither a finish_reason nor [DONE]; "
+            "accept_clean_end=True accepts such an end"
         )
 
 
@@ -477,7 +547,7 @@ class StoppedError(StreamError):
     """
 
     def __str__(self) -> str:
-        return "the answer was stopped, for all who read it"
+        return "the answer was stopped, for all its readers"
 
 
 class LaggedError(StreamError):
@@ -497,7 +567,10 @@ class LaggedError(StreamError):
         self.missed = missed
 
     def __str__(self) -> str:
-        return f"this reader is too far behind: {self.missed} items are no longer kept"
+        return (
+            f"this reader lags too far: {self.missed} items are no longer kept; "
+            "give more max_items, or read faster"
+        )
 
 
 class LostProducerError(StreamError):
@@ -518,7 +591,8 @@ class LostProducerError(StreamError):
 
     def __str__(self) -> str:
         return (
-            f"the producer of the run {self.run_id!r} gave no sign of life for {self.seconds:g} s"
+            f"the producer of the run {self.run_id!r} is lost: "
+            f"no sign of life for {self.seconds:g} s"
         )
 
 
@@ -625,6 +699,35 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
+
+
+_CREDENTIALS = re.compile(r"(?:(?<=//)|^(?!\S*//))[^\s'\"]*@")
+
+
+def without_credentials(text: str) -> str:
+    """Returns a text, or its beginning, without the user names and passwords of its URLs."""
+    return _CREDENTIALS.sub("", text[: 4 * _EXCERPT])
+
+
+def without_secrets(url: str) -> str:
+    """Returns a URL without user name, password, query and fragment."""
+    return re.split(r"[?#]", without_credentials(url), maxsplit=1)[0]
+
+
+_PAGE_BEGINNING = 20_000  # characters of an HTML page that are searched for its text
+_INVISIBLE = re.compile(
+    r"<(script|style|title)\b.*?(</\1[^<>]*>|\Z)|<!--.*?(-->|\Z)|<[^<>]*>", re.S | re.I
+)
+
+
+def readable(body: str) -> str:
+    """Returns the title of an HTML page, or its text; any other body as it is."""
+    page = body[:_PAGE_BEGINNING].lstrip("\ufeff \t\r\n")
+    if page[:1] != "<":
+        return body
+    title = re.search(r"<title[^<>]*>([^<]*)", page, re.I)
+    texts = (title[1] if title else "", _INVISIBLE.sub(" ", page))
+    return next((text for text in map(unescape, texts) if text.strip()), body)
 
 
 def excerpt(text: str) -> str:

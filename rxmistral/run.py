@@ -21,12 +21,12 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 from threading import Lock
-from time import monotonic
 
 from msgspec import structs
 from reactivex import abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 
+from .clock import monotonic
 from .errors import (
     MistralError,
     RequestTimeoutError,
@@ -174,7 +174,6 @@ class Run(abc.DisposableBase):
         if self._over:  # left between two attempts: no request more
             raise Cancelled
         authorization = self._call.authorize()
-        self._secret = (authorization or "").rpartition(" ")[2]
         self._clocks.restart()
         self.tally.request()
         return post(self._call.url, self._call.headers, self._body, authorization)
@@ -191,6 +190,8 @@ class Run(abc.DisposableBase):
             self._clocks.spend(monotonic() - began)
 
     def _on_response(self, response: Response) -> None:
+        sent = response.request.headers.get("Authorization", "")  # the session's, perhaps
+        self._secret = str(sent).rpartition(" ")[2] or self._secret
         if response.ok:
             self.tally.answer(monotonic())
         _warn_of_deprecation(self._call.model, response)
@@ -319,7 +320,7 @@ class Run(abc.DisposableBase):
             late.__cause__ = self._broken
             self._amend(late)
             return late
-        self._broken.add_note(f"what was to continue it failed: {error}")
+        self._broken.add_note(f"the request to continue the answer failed: {error}")
         return self._broken
 
     def _amend(self, error: MistralError) -> None:

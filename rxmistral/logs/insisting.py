@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from threading import Event
 from typing import TypeVar
 
+from ..clock import monotonic
 from ..errors import LogUnavailableError
 from ..wire.connection import Cancelled
 
@@ -32,12 +32,12 @@ class Insistence:
             Cancelled: It was called off.
             LogUnavailableError: The broker was away for too long.
         """
-        began = time.monotonic()
+        began = monotonic()
         while not self.called_off:
             try:
                 return call()
             except LogUnavailableError as error:
-                left = began + self._seconds - time.monotonic()
+                left = began + self._seconds - monotonic()
                 if left <= 0:
                     raise LogUnavailableError(error.reason, self._seconds) from error
                 self._called_off.wait(min(_PAUSE, left))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from threading import Condition
 
+from ..clock import monotonic
 from ..errors import FencedError, LogError, StoppedError, UnknownRunError
 from .encoding import STOPPED
 from .run_log import Page, check_bounds, check_run_id
@@ -100,7 +100,7 @@ class MemoryLog:
     def begin(self, run_id: str, token: str, after: int = 0) -> None:
         check_run_id(run_id)
         with self._changed:
-            now = time.monotonic()
+            now = monotonic()
             self._expire(now)
             run = self._runs.get(run_id) or _Run(self._max_items)
             run.begin(run_id, token, after, now - self.lease)
@@ -154,7 +154,7 @@ class MemoryLog:
         return found[0] if found else None
 
     def _page(self, run_id: str, after: int) -> Page | None:
-        self._expire(time.monotonic())
+        self._expire(monotonic())
         run = self._runs.get(run_id)
         return None if run is None else run.page(after)
 
@@ -165,12 +165,12 @@ class MemoryLog:
         return run
 
     def _note_life(self, run_id: str, run: _Run) -> None:
-        run.live(time.monotonic())
+        run.live(monotonic())
         self._runs.move_to_end(run_id)
 
     def _known(self, run_id: str) -> _Run:
         check_run_id(run_id)
-        self._expire(time.monotonic())
+        self._expire(monotonic())
         if run_id not in self._runs:
             raise UnknownRunError(run_id)
         return self._runs[run_id]

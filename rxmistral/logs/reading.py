@@ -11,7 +11,6 @@ away, and the producer's signs of life with it, is no reason to give the produce
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
@@ -22,6 +21,7 @@ from reactivex import abc
 from reactivex.disposable import Disposable
 
 from ..checks import check_whole
+from ..clock import monotonic
 from ..errors import LaggedError, LostProducerError, UnknownRunError
 from ..iteration import being_iterated
 from ..resumable import Entry
@@ -66,7 +66,7 @@ class _Pages:
 
     def _read(self) -> Page | None:
         """One look; None where there is nothing."""
-        began = time.monotonic()
+        began = monotonic()
         try:
             page = self._log.read(self._run_id, self._after, self._look)
         except UnknownRunError:
@@ -75,7 +75,7 @@ class _Pages:
         if page is not None and (came or not self._known or page.sign != self._sign):
             self._known, self._sign, self._silent = True, page.sign, 0.0
         else:
-            self._silent += time.monotonic() - began
+            self._silent += monotonic() - began
         return page if came else None
 
     def _check_silence(self) -> None:

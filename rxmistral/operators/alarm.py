@@ -34,7 +34,6 @@ that the source emits on one thread at a time, as Rx has it.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
@@ -47,6 +46,7 @@ from reactivex.disposable import SerialDisposable
 from reactivex.scheduler.scheduler import Scheduler
 
 from ..backpressure import on_an_event_loop
+from ..clock import monotonic
 
 __all__ = ["Alarm", "in_turn"]
 
@@ -180,5 +180,5 @@ def in_turn(work: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]:
 def _clock(scheduler: abc.SchedulerBase) -> Callable[[], float]:
     """Its time in seconds; where that is the wall's, by a clock that nobody sets."""
     if isinstance(scheduler, Scheduler) and type(scheduler).now is Scheduler.now:
-        return time.monotonic
+        return monotonic
     return lambda: scheduler.to_seconds(scheduler.now)

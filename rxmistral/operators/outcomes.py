@@ -25,6 +25,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from ..checks import check_callback
+from ..clock import monotonic
 from ..errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -123,7 +124,7 @@ class Record:
 
     def __init__(self, received: ResponseBuilder, progress: Progress) -> None:
         self.tally = Tally()
-        self.began_at = time.monotonic()
+        self.began_at = monotonic()
         self._started = time.time()
         self._received = received
         self._progress = progress
@@ -191,7 +192,7 @@ class Recorder:
     """Records the completions that pass by, and says once what became of them."""
 
     def __init__(
-        self, callback: Callable[[Outcome], object], now: Callable[[], float] = time.monotonic
+        self, callback: Callable[[Outcome], object], now: Callable[[], float] = monotonic
     ) -> None:
         self.first_at: float | None = None
         self.last_at: float | None = None

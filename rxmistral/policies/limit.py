@@ -11,12 +11,12 @@ wait for the leave to send only the foremost looks at the clock.
 from __future__ import annotations
 
 import math
-import time
 from collections import deque
 from collections.abc import Callable
 from threading import Event, Lock
 
 from ..checks import check_whole
+from ..clock import monotonic
 from ..wire.connection import Cancelled
 
 __all__ = ["Limit", "Waiter"]
@@ -44,10 +44,10 @@ class Waiter:
             TimeoutError: It has no patience left.
         """
         longest = self.patience if seconds is None else min(seconds, self.patience)
-        began = time.monotonic()
+        began = monotonic()
         self._called.wait(None if longest == math.inf else longest)
         self._called.clear()
-        self.patience -= time.monotonic() - began
+        self.patience -= monotonic() - began
         if self._called_off:
             raise Cancelled
         if self.patience <= 0:
@@ -55,8 +55,8 @@ class Waiter:
 
     def sleep(self, seconds: float) -> None:
         """The same, but for all of the time."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        end = monotonic() + seconds
+        while (left := end - monotonic()) > 0:
             self.wait(left)
 
     def call(self) -> None:
@@ -87,14 +87,14 @@ class Limit:
         concurrent: int | None = None,
         per_minute: int | None = None,
         *,
-        now: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         if concurrent is not None:
             check_whole("concurrent", concurrent)
         if per_minute is not None:
             check_whole("per_minute", per_minute)
         if concurrent is None and per_minute is None:
-            raise ValueError("a Limit limits something: give concurrent or per_minute")
+            raise ValueError("a Limit needs a limit: give concurrent or per_minute")
         self._concurrent = self._free = concurrent
         self._per_minute = per_minute
         self._now = now

@@ -5,10 +5,12 @@ no tool call. So whatever fails, and wherever, what a subscriber gets is one ans
 
     what failed                                              asked again
     no answer came (RequestError)                            yes
+    ... since the name is unknown, the certificate is not    no: it would fail again
+        trusted, or the URL is not valid
     the service refused with 429 or 5xx (StatusError)        yes, when it says so
     ... with any other status                                no: it will refuse again
     the answer broke before it brought anything useful       yes
-    ... since the clock `total` ran out                      no
+    ... since the timeout `total` expired                    no
     it is no event stream, or an event holds no chunk        no
     anything broke after something useful was emitted        no: see `Resume`
 """
@@ -55,7 +57,7 @@ class Retry:
         jitter: The part of a wait that is random: 0 for none, 1 for all of it.
         max_elapsed: Seconds since the first request after which none is sent any more;
             None sets no limit.
-        connection_errors: Also where no answer came.
+        connection_errors: Whether to repeat a request also if no answer came.
         on_retry: Called before each wait with the error, the number of the request that
             failed (from 1), and the seconds of the wait. It runs on the reader's thread.
     """
@@ -79,7 +81,7 @@ class Retry:
         if self.max_elapsed is not None:
             check_number("max_elapsed", self.max_elapsed, 0)
         if self.attempts is None and self.max_elapsed is None:
-            raise ValueError("a Retry needs an end: give attempts or max_elapsed")
+            raise ValueError("a Retry needs an end: give attempts, max_elapsed or both")
         if self.on_retry is not None:
             check_callback("on_retry", self.on_retry)
 
@@ -115,6 +117,8 @@ def may_be_repeated(error: MistralError) -> bool:
     """Whether a request that brought nothing useful may bring something the next time."""
     if isinstance(error, StatusError):
         return error.status == 429 or error.status >= 500
+    if isinstance(error, RequestError) and error.is_permanent:
+        return False
     if isinstance(error, TimeoutError):
         return getattr(error, "clock", "") != "total"
     return isinstance(
@@ -193,9 +197,12 @@ def as_retry(given: object) -> Retry | None:
     if strategy == "none":
         return None
     if strategy != "backoff" or backoff is None:
-        raise TypeError(f"retry must be a Retry, a RetryConfig or None, got {given!r}")
-    if getattr(given, "status_codes_override", None):
-        raise ValueError("status_codes_override is not supported: 429 and 5xx are asked again")
+        raise TypeError(f"retry must be a Retry, a RetryConfig or None, got {type(given).__name__}")
+    if overridden := getattr(given, "status_codes_override", None):
+        raise ValueError(
+            "status_codes_override is not supported: 429 and 5xx are repeated, got "
+            f"{overridden!r}; leave it out"
+        )
     return Retry(
         attempts=None,
         initial=backoff.initial_interval / 1000,

@@ -18,9 +18,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from time import monotonic
 
 from ..checks import check_seconds
+from ..clock import monotonic
 from ..operators.ending import AFTER_END
 from ..operators.totals import ResponseBuilder
 from ..wire.patience import Patience

@@ -25,6 +25,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds
+from ..clock import monotonic
 from ..operators.alarm import Alarm, in_turn
 from ..stream import Stream
 from ..subscriber import fail
@@ -35,6 +36,10 @@ Args = TypeVarTuple("Args")
 
 HEARTBEAT = b": heartbeat\n\n"
 """A comment, which every reader of Server-Sent Events skips (WHATWG HTML 9.2.6)."""
+
+# Seconds. A loop whose clock differs by more has a clock of its own: a test froze it, or
+# the loop simulates time. Its timers may never expire, so a thread keeps the time instead.
+_CLOCKS_AGREE = 5.0
 
 
 class Heart(Alarm):
@@ -137,7 +142,8 @@ def _heart(
 ) -> Heart:
     if scheduler is not None:
         return Heart(observer, interval, scheduler)
-    try:
-        return LoopHeart(observer, interval, get_running_loop())
-    except RuntimeError:  # there is none
-        return Heart(observer, interval, TimeoutScheduler.singleton())
+    with suppress(RuntimeError):  # no loop is running
+        loop = get_running_loop()
+        if abs(loop.time() - monotonic()) < _CLOCKS_AGREE:
+            return LoopHeart(observer, interval, loop)
+    return Heart(observer, interval, TimeoutScheduler.singleton())

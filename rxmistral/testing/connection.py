@@ -15,8 +15,9 @@ import selectors
 import socket
 import ssl
 import struct
-import time
 from typing import Self
+
+from ..clock import monotonic
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
@@ -155,8 +156,8 @@ class Connection:
 
     def wait(self, seconds: float) -> None:
         """Let time pass."""
-        deadline = time.monotonic() + seconds
-        while (left := deadline - time.monotonic()) > 0:
+        deadline = monotonic() + seconds
+        while (left := deadline - monotonic()) > 0:
             self._listen(left)
 
     def hang(self) -> None:

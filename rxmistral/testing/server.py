@@ -4,10 +4,10 @@ import selectors
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Callable
 from typing import Literal, Self, TypeAlias
 
+from ..clock import monotonic
 from .answers import Answer, Framing, compose
 from .connection import Bell, Connection, PeerClosedError, StoppedError
 from .received import ReceivedRequest, read_request
@@ -212,9 +212,9 @@ class ScriptedServer:
         self._wait_for_connections(bell)
 
     def _wait_for_connections(self, bell: Bell) -> None:
-        deadline = time.monotonic() + _JOIN_SECONDS
+        deadline = monotonic() + _JOIN_SECONDS
         for thread in self._threads:
-            thread.join(max(0.0, deadline - time.monotonic()))
+            thread.join(max(0.0, deadline - monotonic()))
         if any(thread.is_alive() for thread in self._threads):
             self._fail(
                 AssertionError("a script function was still running when the server was closed")
@@ -239,7 +239,7 @@ class ScriptedServer:
                 connection.handshake()
                 self._converse(connection, number, mine)
         except PeerClosedError:
-            closed = time.monotonic()
+            closed = monotonic()
         except StoppedError:
             pass
         except Exception as error:
@@ -271,7 +271,7 @@ class ScriptedServer:
         head, body = read_request(connection)
         with self._changed:
             request = ReceivedRequest(
-                len(self._requests), number, head, body, time.monotonic(), self._changed
+                len(self._requests), number, head, body, monotonic(), self._changed
             )
             self._requests.append(request)
             self._changed.notify_all()
@@ -286,7 +286,7 @@ class ScriptedServer:
         finally:
             with self._changed:
                 request.cut = cut
-                request.answered = time.monotonic()
+                request.answered = monotonic()
                 self._changed.notify_all()
         wants_close = request.headers.get("Connection", "").lower() == "close"
         return "close" if ending == "keep" and (answer.closes or wants_close) else ending

@@ -18,21 +18,33 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from http.client import BadStatusLine, HTTPException, IncompleteRead
+from io import BytesIO
+from socket import gaierror
+from ssl import SSLCertVerificationError
 from threading import Thread, get_ident
 from typing import Any, Literal, TypeAlias, get_args
+from urllib.parse import urlsplit
 
 from reactivex import abc
 from requests import PreparedRequest, Request, Response, Session
 from requests.adapters import HTTPAdapter
-from requests.exceptions import ConnectTimeout, ReadTimeout, RequestException, TooManyRedirects
-from urllib3 import HTTPResponse
-from urllib3.exceptions import DecodeError, HTTPError, ReadTimeoutError
+from requests.exceptions import ConnectTimeout, RequestException, TooManyRedirects
+from urllib3 import BaseHTTPResponse, HTTPResponse
+from urllib3.exceptions import (
+    ConnectTimeoutError,
+    DecodeError,
+    EmptyPoolError,
+    HTTPError,
+    NewConnectionError,
+    ReadTimeoutError,
+)
 
 from ..backpressure import emitting
 from ..errors import (
@@ -45,14 +57,18 @@ from ..errors import (
     StreamTimeoutError,
     excerpt,
     redacted,
+    reported_error,
+    without_credentials,
+    without_secrets,
 )
 from ..iteration import being_iterated, leaving
 from ..stream import Stream
 from ..subscriber import report
-from .connection import Cancelled, Hold, Rest, rest_of, watch
+from .connection import Cancelled, Hold, Rest, rest_of
 from .patience import Patience
 from .pump import Pump
 from .returning import Returning
+from .session import borrowed, has_idle_connection, proxy_for, redirected, settings_for
 
 __all__ = [
     "READERS",
@@ -66,7 +82,7 @@ __all__ = [
 ]
 
 if not hasattr(HTTPResponse, "read1"):  # requests itself still accepts urllib3 1.26
-    raise ImportError("rxmistral reads with urllib3 2.2 or newer: pip install -U urllib3")
+    raise ImportError("rxmistral needs urllib3 2.2 or newer: pip install -U urllib3")
 
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds
@@ -164,18 +180,24 @@ def blocks(
 
 
 def post(url: str, headers: dict[str, str], body: bytes, authorization: str | None) -> Request:
-    """A POST of JSON.
+    """Returns a POST of JSON.
 
-    The authorization is given as such, and not as a header: for a request without one
-    requests would look into ~/.netrc, and send what it finds there instead.
+    The authorization is passed as such, and not as a header: for a request without one,
+    requests would look into ~/.netrc and send what it finds there. If it is None, the
+    session's own `auth` counts.
     """
 
-    def authorize(prepared: PreparedRequest) -> PreparedRequest:
-        if authorization is not None:
-            prepared.headers["Authorization"] = authorization
-        return prepared
+    auth = _unauthorized if authorization is None else partial(_authorized, authorization)
+    return Request("POST", url, headers=headers, data=body, auth=auth)
 
-    return Request("POST", url, headers=headers, data=body, auth=authorize)
+
+def _authorized(authorization: str, prepared: PreparedRequest) -> PreparedRequest:
+    prepared.headers["Authorization"] = authorization
+    return prepared
+
+
+def _unauthorized(prepared: PreparedRequest) -> PreparedRequest:
+    return prepared
 
 
 def open_session() -> Session:
@@ -339,56 +361,53 @@ class _Reader(abc.DisposableBase):
 
     def _send(self, session: Session) -> Response:
         request = self._request() if callable(self._request) else self._request
+        asked = _Asked()
         try:
-            prepared = (
-                request
-                if isinstance(request, PreparedRequest)
-                else session.prepare_request(request)
-            )
+            prepared = _prepared(session, request)
             self._secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
             self._patience.begin()
-            return self._follow(session, prepared)
-        except (ConnectTimeout, ReadTimeout) as error:
-            connecting = isinstance(error, ConnectTimeout) or self._hold.connecting
-            raise self._late(connecting) from error
+            return self._follow(session, prepared, asked)
         except (RequestException, HTTPError, OSError, ValueError) as error:
             self._hold.check()
-            if isinstance(error, ValueError) and "header" in str(error).lower():
-                # requests and http.client show the header, which may be the key.
-                raise RequestError("a header of the request cannot be sent as it is") from None
-            raise RequestError(_reason(error)) from error
+            if _is_late(error):
+                connecting = isinstance(error, ConnectTimeout) or self._hold.connecting
+                raise self._late(connecting, asked) from error
+            raise _no_answer(error, asked) from None if _shows_secrets(error) else error
         finally:
             self._patience.end()
 
-    def _late(self, connecting: bool) -> RequestTimeoutError:
+    def _late(self, connecting: bool, asked: _Asked) -> RequestTimeoutError:
         patience = self._patience
         if connecting and patience.left() > 0:
-            return RequestTimeoutError("connect", patience.connect)
-        return RequestTimeoutError(*patience.ran_out())
+            return RequestTimeoutError("connect", patience.connect, asked.host, asked.proxy)
+        return RequestTimeoutError(*patience.ran_out(), asked.host, asked.proxy)
 
-    def _follow(self, session: Session, prepared: PreparedRequest) -> Response:
-        """Send, and send again where redirected; each time over a watched connection."""
+    def _follow(self, session: Session, prepared: PreparedRequest, asked: _Asked) -> Response:
+        """Send, and send again if redirected; each time over a watched connection."""
+        lender = borrowed(session)
         for _ in range(session.max_redirects + 1):
-            # requests lets REQUESTS_CA_BUNDLE go before a session's own `verify`.
-            verify = None if session.verify is True else session.verify
-            settings: dict[str, Any] = {
-                **session.merge_environment_settings(prepared.url or "", {}, True, verify, None)
-            }
-            if not _watch(session, prepared, settings):
+            url = prepared.url or ""
+            asked.host = urlsplit(url).netloc.rpartition("@")[2] or None
+            settings = settings_for(session, url)
+            asked.proxy = proxy_for(url, settings)
+            if not has_idle_connection(session, prepared, settings):
                 _RETURNING.wait(session, _MOMENT)
             self._hold.check()
             with self._hold.on_this_thread():
                 left = max(self._patience.left(), _SOON)
-                response = session.send(
+                response = lender.send(
                     prepared,
                     timeout=(min(self._patience.connect, left), left),
                     allow_redirects=False,
                     **settings,
                 )
-            if response.next is None:
+            following = response.next and redirected(
+                session, prepared, response.next, response.status_code
+            )
+            if following is None:
                 return response
             response.close()
-            prepared = _redirected(session, prepared, response.next)
+            prepared = following
         raise TooManyRedirects(f"more than {session.max_redirects} redirects")
 
     def _emit_body(self, response: Response) -> Generator[None, None, None]:
@@ -471,29 +490,72 @@ class _Raised(Exception):  # noqa: N818  # it carries the error
 # --- the request -----------------------------------------------------------------
 
 
-def _watch(session: Session, prepared: PreparedRequest, settings: dict[str, Any]) -> bool:
-    """Make the pool that will serve this request use watched connections; whether one of
-    them is idle."""
-    adapter = session.get_adapter(prepared.url or "")
-    if not isinstance(adapter, HTTPAdapter):  # it can be cancelled between blocks only
+class _Asked:
+    """Whom a request was sent to last, for the text of an error."""
+
+    host: str | None = None
+    proxy: str | None = None
+
+
+def _prepared(session: Session, request: Request | PreparedRequest) -> PreparedRequest:
+    if isinstance(request, PreparedRequest):
+        return request
+    if request.auth is _unauthorized and session.auth:
+        request.auth = None  # requests takes the session's
+    return session.prepare_request(request)
+
+
+def _is_late(error: Exception) -> bool:
+    """Returns whether a request failed since a timeout expired."""
+    if isinstance(error, EmptyPoolError):  # no connection of a full pool was free in time
         return True
-    return watch(
-        adapter.get_connection_with_tls_context(
-            prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
-        )
+    root = _root_of(error)
+    return isinstance(root, TimeoutError | ReadTimeoutError | ConnectTimeoutError) and not (
+        isinstance(root, NewConnectionError)
     )
 
 
-def _redirected(
-    session: Session, prepared: PreparedRequest, following: PreparedRequest
-) -> PreparedRequest:
-    """The next request, with the same authorization, but for another host with none.
-    requests would look for one in ~/.netrc, for the same host too."""
-    authorization = prepared.headers.get("Authorization")
-    following.headers.pop("Authorization", None)
-    if authorization and not session.should_strip_auth(prepared.url or "", following.url or ""):
-        following.headers["Authorization"] = authorization
-    return following
+def _shows_secrets(error: Exception) -> bool:
+    """Returns whether its text shows the credentials in a URL, or a header, as requests and
+    http.client do: that may be the key."""
+    return "@" in str(error) or _is_about_a_header(error)
+
+
+def _is_about_a_header(error: Exception) -> bool:
+    return isinstance(error, ValueError) and "header" in str(error).lower()
+
+
+def _no_answer(error: Exception, asked: _Asked) -> RequestError:
+    root = _root_of(error)
+    if _is_about_a_header(error):
+        reason = "a header of the request cannot be sent as it is"
+    elif isinstance(root, SSLCertVerificationError):
+        reason = (
+            f"{_reason(error)}; if you trust it, give its authority's certificates as "
+            "session.verify or in REQUESTS_CA_BUNDLE"
+        )
+    else:
+        reason = _reason(error)
+    return RequestError(reason, asked.host, asked.proxy, is_permanent=_is_permanent(error, root))
+
+
+# EAI_AGAIN is another one: the name server does not answer now.
+_UNKNOWN_HOST = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NODATA")}
+
+
+def _is_permanent(error: Exception, root: BaseException) -> bool:
+    """Returns whether the same request would fail in the same way again.
+
+    A plain OSError is from requests, for a file of certificates that does not exist; a
+    ValueError is about the URL or a header.
+    """
+    if isinstance(root, gaierror):
+        return root.errno in _UNKNOWN_HOST
+    return (
+        isinstance(root, SSLCertVerificationError)
+        or isinstance(error, ValueError | TooManyRedirects)
+        or type(error) is OSError
+    )
 
 
 # --- the answer ------------------------------------------------------------------
@@ -503,19 +565,25 @@ class _Body:
     """Reads the body, block after block, and says what went wrong in our words."""
 
     def __init__(self, response: Response, patience: Patience) -> None:
-        self._raw: Any = response.raw
-        self._compressed = "Content-Encoding" in response.headers
+        # An adapter that is not urllib3's may have anything that can be read, or a content.
+        raw: Any = response.raw or BytesIO(response.content)
+        self._read: Callable[[int], bytes] = getattr(raw, "read1", None) or raw.read
+        if "Content-Encoding" in response.headers and isinstance(raw, BaseHTTPResponse):
+            # Others, such as vcrpy's, do not know the keyword, and have decompressed it.
+            self._read = partial(raw.read1, decode_content=True)
         self._patience = patience
 
     def read(self) -> bytes:
         """What is there, as soon as anything is; b"" at the end of the body."""
         self._patience.begin()
         try:
-            block: bytes = self._raw.read1(_BLOCK_BYTES, decode_content=self._compressed)
+            block: bytes = self._read(_BLOCK_BYTES)
         except ReadTimeoutError as error:
             raise StreamTimeoutError(*self._patience.ran_out()) from error
         except DecodeError as error:
-            raise ProtocolError(f"the body cannot be decompressed: {error}") from error
+            raise ProtocolError(
+                f"the body cannot be decompressed: {error}; it is not what its Content-Encoding says"
+            ) from error
         except (HTTPError, HTTPException, OSError, ValueError, AttributeError) as error:
             # ValueError and AttributeError: http.client and ssl, on a socket shut down
             # under them by the one who cancels.
@@ -534,7 +602,8 @@ def _read_now(rest: Rest) -> bytes | None:
 
 def _refusal(response: Response, read: Callable[[], bytes]) -> StatusError:
     body = _read_up_to(_BODY_BYTES, read)
-    return StatusError(response.status_code, response.headers, _decoded(body, response))
+    url = without_secrets(response.url or "")
+    return StatusError(response.status_code, response.headers, _decoded(body, response), url)
 
 
 def _read_up_to(limit: int, read: Callable[[], bytes], body: bytes = b"") -> bytes:
@@ -550,48 +619,90 @@ def _read_up_to(limit: int, read: Callable[[], bytes], body: bytes = b"") -> byt
     return b"".join(pieces)[:limit]
 
 
-_EVENT_STREAM_HEAD = re.compile(rb"(?:data|event|id|retry)?:|(?:data|event|id|retry)[\r\n]")
+_FIELD = rb"(?:(?:data|event|id|retry)?:|(?:data|event|id|retry)[\r\n])"
+_BEGINS_WITH_FIELD = re.compile(_FIELD)
+_LINE_WITH_FIELD = re.compile(rb"(?:^|[\r\n])" + _FIELD)
 _FIELDS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _BOM = b"\xef\xbb\xbf"
 
 
 def _event_stream_head(response: Response, read: Callable[[], bytes]) -> bytes:
-    """The first bytes of a body that is an event stream.
+    """Returns the first bytes of a body that is an event stream.
 
     Several servers label theirs text/plain or not at all, and proxies answer 200 with
-    a page of their own: the first bytes tell which it is.
+    a page of their own, or with a line of text that has the label of the stream that it
+    stands for. The first bytes decide. A labelled body may begin with lines that WHATWG
+    HTML 9.2.6 ignores, so it is read to the first line that means something.
     """
     labelled = _media_type(response) == "text/event-stream"
+    is_stream = _is_labelled_stream if labelled else _is_unlabelled_stream
     head = b""
     while block := read():
         head += block
-        if _BOM.startswith(head):
-            continue
         begin = head.removeprefix(_BOM).lstrip()
-        if _EVENT_STREAM_HEAD.match(begin) or (labelled and begin and begin[:1] != b"<"):
+        verdict = None if _BOM.startswith(head) else is_stream(begin)
+        if verdict:
             return head
-        if begin and not any(field.startswith(begin) for field in _FIELDS):
+        if verdict is False or len(head) > _BODY_BYTES:
             break
-    if not head:
+    if not head.strip() or (labelled and _reports_error(head.strip())):
         return head
     body = _decoded(_read_up_to(_BODY_BYTES, read, head), response)
     label = response.headers.get("Content-Type", "no content type")
+    if "Content-Encoding" in response.headers:
+        label += f", Content-Encoding {response.headers['Content-Encoding']}"
     raise ProtocolError(f"the answer is not an event stream ({label})", body)
 
 
+def _is_unlabelled_stream(begin: bytes) -> bool | None:
+    if _BEGINS_WITH_FIELD.match(begin):
+        return True
+    return None if any(field.startswith(begin) for field in _FIELDS) else False
+
+
+def _is_labelled_stream(begin: bytes) -> bool | None:
+    if begin[:1] == b"<":
+        return False
+    line, end, _ = begin.partition(b"\n")
+    return bool(_LINE_WITH_FIELD.search(begin) or (end and _reports_error(line))) or None
+
+
+def _reports_error(line: bytes) -> bool:
+    """Returns whether it is an error that a server wrote as a bare line of JSON."""
+    return (
+        line[:1] == b"{"
+        and b"\n" not in line
+        and reported_error(line.decode("utf-8", "replace")) is not None
+    )
+
+
 def _is_plain(response: Response) -> bool:
-    """Whether what its socket gives is its body, but for the framing."""
-    return "Content-Encoding" not in response.headers and type(response.raw) is HTTPResponse
+    """Returns whether its socket delivers its body, except for the framing."""
+    return type(response.raw) is HTTPResponse and not any(
+        encoding in HTTPResponse.CONTENT_DECODERS for encoding in _encodings(response)
+    )
+
+
+_COMPRESSIONS = ("br", "compress", "dcb", "dcz", "x-compress", "zstd")  # IANA's, but gzip
 
 
 def _check_encoding(response: Response) -> None:
-    """urllib3 hands on what it cannot decode, and nothing in it would be an event."""
-    encodings = response.headers.get("Content-Encoding", "").lower().split(",")
-    for encoding in map(str.strip, encodings):
-        if encoding not in ("", "identity", *HTTPResponse.CONTENT_DECODERS):
+    """Raises for a compression that urllib3 cannot decompress, which it passes on as it is.
+
+    Anything else is no compression: several servers label a plain stream "none" or "utf-8".
+    Its first bytes decide.
+    """
+    for encoding in _encodings(response):
+        if encoding in _COMPRESSIONS and encoding not in HTTPResponse.CONTENT_DECODERS:
             raise ProtocolError(
-                f"the answer is compressed with {encoding}, which was not asked for"
+                f"the body cannot be decompressed here: it is compressed with {encoding!r}; "
+                f"ask for identity or gzip, or install urllib3[{encoding}]"
             )
+
+
+def _encodings(response: Response) -> list[str]:
+    encodings = response.headers.get("Content-Encoding", "").lower().split(",")
+    return [encoding.strip() for encoding in encodings]
 
 
 def _media_type(response: Response) -> str:
@@ -609,10 +720,10 @@ def _reason(error: BaseException) -> str:
     """What really happened, in words, below what requests and urllib3 wrapped around it."""
     root = _root_of(error)
     if isinstance(root, IncompleteRead):
-        return "it closed before the end of the body"
+        return "closed before the end of the body"
     if isinstance(root, BadStatusLine) and type(root) is BadStatusLine:
-        return f"what answered speaks no HTTP: {excerpt(str(root))}"
-    return excerpt(str(root)) or type(root).__name__
+        return f"expected HTTP, got {excerpt(str(root))!r}; check server_url and the proxy"
+    return excerpt(without_credentials(str(root))) or type(root).__name__
 
 
 def _root_of(error: BaseException) -> BaseException:
@@ -622,6 +733,8 @@ def _root_of(error: BaseException) -> BaseException:
         inner = getattr(error, "reason", None) or next(
             (arg for arg in reversed(error.args) if isinstance(arg, BaseException)), None
         )
+        if isinstance(error, NewConnectionError):
+            inner = error.__cause__
         if isinstance(inner, BaseException):
             error = inner
     return error

@@ -5,16 +5,17 @@ reads from it; shutting the socket down does wake him, at once, and tells the se
 the one who cancels shuts down, and the reader, awake again, closes.
 
 For that the socket must be known before there is a response, while the server is still
-silent: so a pool is made to use a connection class that tells the reader on whose
-thread it works. A socket outlives the answer it carried, so the connection also knows
-which reader it serves now, and nobody shuts down a socket that serves another.
+silent: so a connection that a reader leases from a pool is given a class that tells the
+reader on whose thread it works, until it returns to the pool. A socket outlives the answer
+it carried, so the connection also knows which reader it serves now, and nobody shuts down
+a socket that serves another.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import lru_cache
 from http.client import HTTPResponse, IncompleteRead, RemoteDisconnected
 from io import BufferedReader, RawIOBase
 from socket import SHUT_RDWR, SocketIO, socket
@@ -25,7 +26,7 @@ from typing import Any
 from .framing import ChunkedDecoder, Decoder, LengthDecoder, UntilCloseDecoder
 from .patience import Patience
 
-__all__ = ["Cancelled", "Hold", "Rest", "rest_of", "watch"]
+__all__ = ["Cancelled", "Hold", "Rest", "hold_here", "rest_of", "unwatched", "watched"]
 
 _here = local()  # .hold: of the reader that works on this thread
 
@@ -77,10 +78,6 @@ class Hold:
     def take(self, connection: Any) -> None:
         """The connection, on the reader's thread: from now on it serves this reader."""
         with _ownership:
-            if connection.spoiled:
-                # Its former reader was cancelled in the moment it came back to the pool.
-                connection.close()
-                connection.spoiled = False
             connection.hold = self
             self._connection = connection
             self._socket = connection.sock
@@ -107,23 +104,33 @@ class Hold:
                 connection.hold = None
 
 
-def _hold_here() -> Hold | None:
+def hold_here() -> Hold | None:
+    """Returns the hold of the reader that sends a request on this thread."""
     return getattr(_here, "hold", None)
 
 
-def watch(pool: Any) -> bool:
-    """Make a urllib3 pool use watched connections, those that it has included; whether it
-    has one that is idle."""
-    # Several threads may do this at once: each looks once, and acts on what it saw.
-    connection_class = pool.ConnectionCls
-    if not issubclass(connection_class, _Watched):
-        pool.ConnectionCls = _watched(connection_class)
-    idles = list(filter(None, pool.pool.queue)) if pool.pool is not None else []
-    for idle in idles:
-        idle_class = idle.__class__
-        if not issubclass(idle_class, _Watched):
-            idle.__class__ = _watched(idle_class)
-    return bool(idles)
+def watched(connection: Any) -> Any:
+    """Returns a urllib3 connection that a reader has leased, now watched."""
+    if not isinstance(connection, _Watched):
+        # Not by setattr(), which vcrpy's connections pass on to the real one.
+        stock: Any = type(connection)
+        object.__setattr__(connection, "__class__", _watched(stock))
+    return connection
+
+
+def unwatched(connection: Any) -> Any:
+    """Returns a connection as it was before it was watched; called before it goes back."""
+    if isinstance(connection, _Watched):
+        with _ownership:
+            hold = connection.hold
+            if hold is not None and hold._connection is connection:
+                hold.let_go()
+            if connection.spoiled:  # its reader was cancelled at this moment
+                connection.close()  # type: ignore[attr-defined]  # of the class it is mixed into
+            for name in ("hold", "spoiled"):
+                vars(connection).pop(name, None)
+            object.__setattr__(connection, "__class__", type(connection).__mro__[2])
+    return connection
 
 
 # --- http.client's answer --------------------------------------------------------
@@ -141,7 +148,7 @@ class _Answer(HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.socket = sock
         self._chunks = ChunkedDecoder()
-        hold = _hold_here()
+        hold = hold_here()
         if hold is not None and isinstance(self.fp.raw, SocketIO):
             patient = _PatientSocket(self.fp.detach(), sock, hold.patience)
             self.fp = BufferedReader(patient, _BUFFER_BYTES)
@@ -166,7 +173,7 @@ class _Answer(HTTPResponse):
             if self.fp is lines:  # and not closed
                 self.fp = file
         if not lines.last:
-            raise RemoteDisconnected("it closed in the middle of the headers")
+            raise RemoteDisconnected("closed in the middle of the headers")
 
     def decoder(self) -> Decoder:
         """Of what is left of the body."""
@@ -305,7 +312,7 @@ class _Watched:
 
     def connect(self) -> None:
         self.spoiled = False
-        hold = _hold_here()
+        hold = hold_here()
         if hold is None:
             super().connect()  # type: ignore[misc]  # of the class this is mixed into
             return
@@ -320,7 +327,7 @@ class _Watched:
     def _new_conn(self) -> socket:
         """urllib3's, for its subclasses: where the socket is made that `connect` wraps."""
         sock: socket = super()._new_conn()  # type: ignore[misc]
-        hold = _hold_here()
+        hold = hold_here()
         if hold is not None:
             try:
                 hold.begin_handshake(sock)
@@ -330,13 +337,13 @@ class _Watched:
         return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        hold = _hold_here()
+        hold = hold_here()
         if hold is not None:  # a connection from the pool is connected already
             hold.take(self)
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 
-@cache
+@lru_cache(64)
 def _watched(connection_class: Any) -> type:
     return type(connection_class.__name__, (_Watched, connection_class), {})
 

@@ -8,7 +8,8 @@ there is no timer: who waits is told, before each wait on a socket, how long tha
 from __future__ import annotations
 
 from collections.abc import Callable
-from time import monotonic
+
+from ..clock import monotonic
 
 __all__ = ["Patience"]
 

@@ -28,10 +28,10 @@ from contextvars import Context
 from selectors import EVENT_READ, DefaultSelector
 from socket import socketpair
 from threading import Event, RLock, Thread
-from time import monotonic
 from typing import Protocol
 
 from ..backpressure import Pausable, emitting
+from ..clock import monotonic
 from ..subscriber import report
 
 __all__ = ["Flow", "Pump"]

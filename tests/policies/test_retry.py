@@ -74,6 +74,7 @@ def test_what_may_go_better_the_next_time_is_repeated(error: MistralError) -> No
         status(408),
         status(422),
         RequestTimeoutError("total", 1),
+        RequestError("unknown host", "nowhere.invalid", None, True),
         StreamTimeoutError("total", 1),
         ProtocolError("a page"),
         ChunkError("{", "cut"),

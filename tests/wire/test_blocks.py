@@ -320,12 +320,68 @@ def test_the_key_is_in_no_text_of_a_request_that_cannot_be_sent(value: Any) -> N
 # --- redirects ---
 
 
-def test_a_307_is_followed_with_its_method_and_body() -> None:
-    with ScriptedServer([steps.status(307, headers={"Location": "/elsewhere"})], ANSWER) as server:
-        assert b"".join(ask(server)) == b"".join(BODY)
+@pytest.mark.parametrize("status", [301, 302, 307, 308])
+@pytest.mark.parametrize("location", ["/elsewhere", "elsewhere", "{url}/elsewhere#top"])
+def test_redirect_repeats_the_request_with_its_body(status: int, location: str) -> None:
+    def play(request: ReceivedRequest) -> Script:
+        if request.path == "/elsewhere":
+            return ANSWER
+        return [steps.status(status, headers={"Location": location.format(url=server.url)})]
+
+    with ScriptedServer(play) as server:
+        request = post(server.url + "/v1", {"Content-Type": "text/x"}, b"{}", f"Bearer {KEY}")
+        assert b"".join(blocks(request)) == b"".join(BODY)
         first, second = server.requests
     assert (second.method, second.path, second.body) == ("POST", "/elsewhere", first.body)
-    assert second.headers["Authorization"] == f"Bearer {KEY}"
+    for name in ("Authorization", "Content-Type", "Content-Length"):
+        assert second.headers.get_all(name) == first.headers.get_all(name)
+
+
+def test_redirect_repeats_a_body_that_is_a_file() -> None:
+    with ScriptedServer([steps.status(302, headers={"Location": "/b"})], ANSWER) as server:
+        list(blocks(Request("POST", server.url, data=io.BytesIO(b"from a file"))))
+        assert [request.body for request in server.requests] == [b"from a file"] * 2
+
+
+def test_redirect_keeps_the_cookies_of_the_session() -> None:
+    script = steps.status(302, headers={"Location": "/b", "Set-Cookie": "seen=1"})
+    with ScriptedServer([script], ANSWER) as server, requests.Session() as session:
+        list(ask(server, session=session))
+        assert server.requests[1].headers["Cookie"] == "seen=1"
+        assert session.cookies["seen"] == "1"
+
+
+def test_redirect_to_a_get_is_a_refusal_that_names_it(read: Face) -> None:
+    script = steps.status(303, headers={"Location": "https://me:pass@other.example/login?key=k"})
+    with ScriptedServer([script]) as server:
+        (error,) = (item for item in read(ask(server)) if item is not None)
+    assert isinstance(error, StatusError)
+    assert (error.status, error.url) == (303, server.url + "/v1")
+    assert "it redirects to 'https://other.example/login'" in str(error)
+    assert "pass" not in str(error)
+
+
+def test_redirect_to_a_get_is_followed_by_a_get() -> None:
+    with ScriptedServer([steps.status(303, headers={"Location": "/b"})], ANSWER) as server:
+        assert b"".join(blocks(Request("GET", server.url))) == b"".join(BODY)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_without_location_is_a_refusal(status: int) -> None:
+    error = error_of(steps.status(status))
+    assert isinstance(error, StatusError)
+    assert error.status == status
+
+
+def test_redirect_without_tls_does_not_take_the_key_along(
+    server_tls: Any, session: requests.Session
+) -> None:
+    with ScriptedServer(ANSWER) as plain:
+        redirect = steps.status(302, headers={"Location": plain.url + "/b"})
+        with ScriptedServer([redirect], tls=server_tls) as server:
+            list(ask(server, session=session))
+            assert "Authorization" in server.requests[0].headers
+        assert "Authorization" not in plain.requests[0].headers
 
 
 def test_a_redirect_uses_the_same_connection() -> None:
@@ -346,9 +402,10 @@ def test_a_redirect_to_another_host_does_not_take_the_key_along() -> None:
 def test_redirects_in_a_circle_end_in_an_error() -> None:
     with (
         ScriptedServer(lambda _: [steps.status(307, headers={"Location": "/again"})]) as server,
-        pytest.raises(RequestError, match="redirects"),
+        pytest.raises(RequestError, match="more than 30 redirects") as raised,
     ):
         list(ask(server))
+    assert raised.value.is_permanent
 
 
 # --- breaking ---
@@ -399,16 +456,39 @@ def test_an_end_before_the_headers_is_no_answer(ending: Any) -> None:
 def test_where_nobody_listens_there_is_no_answer() -> None:
     with ScriptedServer() as server:
         url = server.url
-    with pytest.raises(RequestError, match="refused"):
+    with pytest.raises(RequestError, match="refused") as raised:
         list(blocks(Request("POST", url)))
+    assert (raised.value.host, raised.value.proxy) == (url.removeprefix("http://"), None)
+    assert raised.value.host in str(raised.value)
+    assert not raised.value.is_permanent
 
 
 @pytest.mark.parametrize(
     "url", ["http://nowhere.invalid/", "nothing://x", "http://", "no url at all", "http://*/"]
 )
 def test_an_address_that_leads_nowhere_gives_no_answer(url: str) -> None:
-    with pytest.raises(RequestError):
+    with pytest.raises(RequestError) as raised:
         list(blocks(Request("POST", url)))
+    assert raised.value.is_permanent
+
+
+@pytest.mark.parametrize(
+    ("errno", "permanent"), [(socket.EAI_NONAME, True), (socket.EAI_AGAIN, False)]
+)
+def test_host_that_does_not_resolve_is_named(
+    errno: int, permanent: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> Any:
+        raise socket.gaierror(errno, "not known")
+
+    with pytest.raises(RequestError) as raised, monkeypatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", fail)
+        list(blocks(Request("POST", "http://me:secret@nowhere.example:81/")))
+    error = raised.value
+    assert (error.host, error.is_permanent) == ("nowhere.example:81", permanent)
+    assert str(error).startswith("no answer came from nowhere.example:81: ")
+    assert "not known" in str(error)
+    assert "secret" not in repr(error)
 
 
 def test_a_server_that_speaks_no_http_gives_no_answer() -> None:
@@ -428,8 +508,31 @@ def test_a_server_that_speaks_no_http_gives_no_answer() -> None:
 
 
 def test_a_certificate_that_nobody_vouches_for_gives_no_answer(server_tls: Any) -> None:
-    with ScriptedServer(tls=server_tls) as server, pytest.raises(RequestError, match="certificate"):
+    with (
+        ScriptedServer(tls=server_tls) as server,
+        pytest.raises(RequestError, match="certificate verify failed") as raised,
+    ):
         list(ask(server))
+    assert raised.value.host == server.url.removeprefix("https://")
+    assert raised.value.is_permanent
+    assert "REQUESTS_CA_BUNDLE" in str(raised.value)
+
+
+def test_certificates_that_do_not_exist_give_no_answer(server_tls: Any) -> None:
+    with ScriptedServer(tls=server_tls) as server, requests.Session() as session:
+        session.verify = "/no/such/file.pem"
+        with pytest.raises(RequestError, match="no/such/file") as raised:
+            list(ask(server, session=session))
+    assert raised.value.is_permanent
+
+
+def test_server_without_tls_is_named() -> None:
+    with ScriptedServer(lambda _: ANSWER) as server:
+        url = server.url.replace("http://", "https://")
+        with pytest.raises(RequestError) as raised:
+            list(blocks(Request("POST", url)))
+        server.requests.clear()
+    assert raised.value.host in str(raised.value)
 
 
 # --- clocks ---
@@ -819,21 +922,92 @@ def test_on_response_sees_the_headers_before_the_first_block() -> None:
     assert b"".join(seen[1:]) == b"".join(BODY)
 
 
-def test_a_page_is_shown_even_where_it_is_labelled_as_an_event_stream(
-    session: requests.Session,
-) -> None:
-    page = [steps.header("Content-Type", "text/event-stream"), steps.raw(b"\n<html>login</html>")]
-    with (
-        ScriptedServer(page) as server,
-        pytest.raises(ProtocolError, match="<html>login</html>"),
-    ):
-        list(blocks(requests.Request("POST", server.url), session=session))
+LABEL = steps.header("Content-Type", "text/event-stream; charset=utf-8")
 
 
-def test_a_compression_that_nothing_decodes_is_named(session: requests.Session) -> None:
-    script = [steps.header("Content-Encoding", "rot13"), "Hi"]
-    with ScriptedServer(script) as server, pytest.raises(ProtocolError, match="rot13"):
-        list(blocks(requests.Request("POST", server.url), session=session))
+@pytest.mark.parametrize(
+    ("body", "shown"),
+    [
+        ("Internal Server Error", "Internal Server Error"),
+        ("upstream connect error\nreset reason: overflow\n", "reset reason: overflow"),
+        ("Error: no such\r\nmodel", "Error: no such model"),
+        ("\n<html><title>Log &amp; in</title><script>\ndata: 1\n</script></html>", "Log & in"),
+        ("<!doctype html>\n<h1>502</h1><p>Bad Gateway</p>", "502 Bad Gateway"),
+        ('{"choices":[{"message":{"content":"whole"}}]}', "whole"),
+        ('{\n  "object": "error",\n  "message": "no such model"\n}', "no such model"),
+        ("[DONE]", "[DONE]"),
+        ("da", "da"),
+    ],
+)
+def test_labelled_body_that_is_not_a_stream_is_shown(body: str, shown: str, read: Face) -> None:
+    with ScriptedServer([LABEL, steps.raw(body.encode())]) as server:
+        (error,) = (item for item in read(ask(server)) if item is not None)
+    assert isinstance(error, ProtocolError)
+    assert error.body == body
+    assert shown in str(error)
+    assert "text/event-stream" in str(error)
+    assert "<" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"x-unknown: 1\nunknown\n\ndata: 1\n\n",
+        b"unknown\rdata: 1\r\r",
+        b"\xef\xbb\xbf\r\n\r\nunknown: a: b\r\n: comment\r\n",
+        b'{"error": "busy"}\n',
+        b'{"error": "busy"}',
+        b'{"not": "an error"}\ndata: 1\n\n',
+        b"\n\n",
+    ],
+)
+def test_labelled_stream_may_begin_with_ignored_lines(body: bytes) -> None:
+    assert body_of(LABEL, steps.raw(body)) == body
+    assert body_of(LABEL, steps.raw(*[bytes([byte]) for byte in body])) == body
+
+
+def test_labelled_error_line_is_emitted_before_the_body_ends() -> None:
+    line = b'{"error": "busy"}\n'
+    with ScriptedServer([LABEL, steps.raw(line), steps.hang()]) as server:
+        assert next(iter(ask(server))) == line
+
+
+def test_labelled_body_without_a_field_is_bounded() -> None:
+    error = error_of(LABEL, steps.raw(*[b"x" * 65_536] * 40))
+    assert isinstance(error, ProtocolError)
+    assert error.body is not None
+    assert len(error.body) == 1 << 20
+
+
+@pytest.mark.parametrize("status", [404, 405, 500])
+def test_refusal_names_the_url_and_the_title_of_a_page(status: int) -> None:
+    page = "<html><head><title>Nothing here</title></head><body><h1>nginx</h1></body></html>"
+    with ScriptedServer([steps.status(status, body=page)]) as server:
+        request = Request("POST", server.url + "/v1/models?api-key=secret")
+        with pytest.raises(StatusError) as raised:
+            list(blocks(request))
+    error = raised.value
+    assert (error.url, error.body) == (server.url + "/v1/models", page)
+    assert f": Nothing here (asked {error.url})" in str(error)
+
+
+@pytest.mark.parametrize("encoding", ["none", "utf-8", "chunked", "rot13", "identity", "NONE, "])
+def test_encoding_that_is_not_a_compression_is_ignored(encoding: str, read: Face) -> None:
+    header = steps.header("Content-Encoding", encoding)
+    with ScriptedServer([header, *ANSWER]) as server:
+        came = read(ask(server))
+    assert b"".join(filter(None, came)) == b"".join(BODY)
+    error = error_of(header, LABEL, steps.raw(b"\x1f\x8b\x08"))
+    assert isinstance(error, ProtocolError)
+    assert f"Content-Encoding {encoding.strip()}" in str(error)
+
+
+def test_compression_that_nothing_decompresses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoders = [name for name in HTTPResponse.CONTENT_DECODERS if name != "zstd"]
+    monkeypatch.setattr(HTTPResponse, "CONTENT_DECODERS", decoders)
+    error = error_of(steps.header("Content-Encoding", "zstd"), *ANSWER)
+    assert isinstance(error, ProtocolError)
+    assert "cannot be decompressed here: it is compressed with 'zstd'" in str(error)
 
 
 def test_a_session_s_own_certificates_go_before_the_environment_s(

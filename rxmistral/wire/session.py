@@ -1,0 +1,226 @@
+"""A session of requests, borrowed: it sends our requests, and stays as it was.
+
+A request of ours must be cancellable while urllib3 works on it, and must keep to the time
+that is left: while it waits for a connection of a full pool, and while it pauses between
+the attempts of an adapter's `max_retries`. So the pool has to lease watched connections
+(see `connection`), and its waiting has to be ours. But the session may be the user's, with
+requests of the user's own at the same time.
+
+# Strategy: nothing of the user's is changed. A *view* is an object that shares all
+# attributes (the `__dict__`) of another one, and whose class is a subclass of its class:
+#
+#     view of the session ──▶ view of its adapter ──▶ view of its pool ──▶ a connection
+#        get_adapter()         get_connection_...()     urlopen(), _get_conn(), _put_conn()
+#
+# Cookies, idle connections and counters are the originals'. A connection is watched while
+# a view has leased it, and is an ordinary one again before it returns to the pool.
+# `_get_conn` and `_put_conn` are urllib3's, for its subclasses (tried with 2.2 and 2.8).
+"""
+
+from __future__ import annotations
+
+import types
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from requests import PreparedRequest, Session
+from requests.adapters import HTTPAdapter
+from requests.utils import rewind_body, select_proxy
+from urllib3 import HTTPConnectionPool, Retry, Timeout
+from urllib3.exceptions import EmptyPoolError, ReadTimeoutError
+
+from ..clock import monotonic, sleep
+from .connection import Hold, hold_here, unwatched, watched
+
+__all__ = [
+    "borrowed",
+    "has_idle_connection",
+    "is_loopback",
+    "proxy_for",
+    "redirected",
+    "settings_for",
+]
+
+T = TypeVar("T")
+
+_SLICE = 0.05  # seconds of a wait that nothing can interrupt
+
+
+def borrowed(session: Session) -> Session:
+    """Returns a view of a session, whose requests belong to the hold of their thread."""
+    return _view(_BorrowedSession, session)
+
+
+def _view(kind: type, original: T) -> T:
+    base: Any = type(original)
+    view: Any = object.__new__(_subclass(kind, base))
+    # Not by setattr(), which the class of the original may have replaced.
+    object.__setattr__(view, "__dict__", original.__dict__)
+    # A pool closes its idle connections when the last reference to it is gone.
+    object.__setattr__(view, "_original", original)
+    viewed: T = view
+    return viewed
+
+
+@lru_cache(64)
+def _subclass(kind: type, base: type) -> type:
+    # A slot, since all other attributes are the original's.
+    return types.new_class(
+        base.__name__, (kind, base), exec_body=lambda body: body.update(__slots__=("_original",))
+    )
+
+
+class _BorrowedSession:
+    __slots__ = ()
+
+    def get_adapter(self, url: str) -> Any:
+        adapter = super().get_adapter(url)  # type: ignore[misc]  # of the class it is mixed into
+        # A request of another adapter can be cancelled only between two blocks.
+        return _view(_BorrowedAdapter, adapter) if isinstance(adapter, HTTPAdapter) else adapter
+
+
+class _BorrowedAdapter:
+    __slots__ = ()
+
+    def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
+        pool = super().get_connection_with_tls_context(*args, **options)  # type: ignore[misc]
+        return _view(_BorrowedPool, pool) if isinstance(pool, HTTPConnectionPool) else pool
+
+
+class _BorrowedPool:
+    __slots__ = ()
+
+    def urlopen(
+        self,
+        method: str,
+        url: str,
+        body: Any = None,
+        headers: Any = None,
+        retries: Any = None,
+        *args: Any,
+        **options: Any,
+    ) -> Any:
+        """Sends one request, and calls itself for each attempt of the adapter's retries."""
+        hold = hold_here()
+        if hold is not None:
+            hold.check()
+            left = hold.patience.left()
+            if left <= 0:
+                raise ReadTimeoutError(self, url, "no time is left")  # type: ignore[arg-type]
+            options["timeout"] = Timeout(connect=min(hold.patience.connect, left), read=left)
+            if isinstance(retries, Retry) and not isinstance(retries, _BorrowedRetry):
+                retries = _view(_BorrowedRetry, retries)
+        return super().urlopen(method, url, body, headers, retries, *args, **options)  # type: ignore[misc]
+
+    def _get_conn(self, timeout: float | None = None) -> Any:
+        hold = hold_here()
+        if hold is None:
+            return super()._get_conn(timeout)  # type: ignore[misc]
+        while True:
+            try:
+                return watched(super()._get_conn(_SLICE))  # type: ignore[misc]
+            except EmptyPoolError:
+                # No other error may leave here: urllib3 would put a connection back.
+                if hold.cancelled or hold.patience.left() <= 0:
+                    raise
+
+    def _put_conn(self, connection: Any) -> None:
+        super()._put_conn(unwatched(connection))  # type: ignore[misc]
+
+
+class _BorrowedRetry:
+    __slots__ = ()
+
+    def sleep(self, response: Any = None) -> None:
+        """Pauses for as long as its class would, but not beyond the time that is left."""
+        retry: Any = self
+        hold = hold_here()
+        if hold is None:
+            super().sleep(response)  # type: ignore[misc]
+            return
+        asked = retry.respect_retry_after_header and response and retry.get_retry_after(response)
+        _pause(asked or retry.get_backoff_time(), hold)
+
+
+def _pause(seconds: float, hold: Hold) -> None:
+    end = monotonic() + min(seconds, max(hold.patience.left(), 0.0))
+    while (left := end - monotonic()) > 0:
+        sleep(min(left, _SLICE))
+        hold.check()
+
+
+# --- how a request is sent -------------------------------------------------------
+
+
+def settings_for(session: Session, url: str) -> dict[str, Any]:
+    """Returns the proxies, certificates and so on that a request to this URL is sent with.
+
+    What is set on the session counts before the environment, which requests has the other
+    way round. A request to this machine heeds no proxy of the environment: it would have to
+    be one on this machine too, and the developer's own server is meant.
+    """
+    proxies = dict(session.proxies)
+    host = urlsplit(url).hostname or ""
+    if is_loopback(host):
+        proxies["no_proxy"] = host
+    verify = None if session.verify is True else session.verify
+    return {**session.merge_environment_settings(url, proxies, True, verify, None)}
+
+
+def has_idle_connection(
+    session: Session, prepared: PreparedRequest, settings: dict[str, Any]
+) -> bool:
+    """Returns whether a request needs no new connection; True if that cannot be seen."""
+    adapter = session.get_adapter(prepared.url or "")
+    if not isinstance(adapter, HTTPAdapter):
+        return True
+    pool = adapter.get_connection_with_tls_context(
+        prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
+    )
+    idle = getattr(pool.pool, "queue", None)
+    return idle is None or any(idle)
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a host name or address is this machine's own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return name == "localhost" or name.endswith(".localhost")  # RFC 6761, 6.3
+
+
+def proxy_for(url: str, settings: dict[str, Any]) -> str | None:
+    """Returns the host and port of the proxy that a request goes through, or None."""
+    proxy = select_proxy(url, settings["proxies"])
+    return proxy and proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/")
+
+
+def redirected(
+    session: Session, prepared: PreparedRequest, following: PreparedRequest, status: int
+) -> PreparedRequest | None:
+    """Returns the request that a redirect asks for, or None if it must not be sent.
+
+    301 and 302 repeat it as 307 and 308 do. RFC 9110, 15.4.2: "for historical reasons, a
+    user agent MAY change the request method from POST to GET"; requests does, and a GET is
+    not the question. A 303 asks for a GET.
+
+    It has the same authorization, but for another host none. requests would look for one
+    in ~/.netrc, for the same host too.
+    """
+    if status == 303 and prepared.method not in ("GET", "HEAD"):
+        return None
+    following.method, following.body = prepared.method, prepared.body
+    for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
+        if name in prepared.headers:
+            following.headers[name] = prepared.headers[name]
+    if following._body_position is not None:
+        rewind_body(following)
+    following.headers.pop("Proxy-Authorization", None)  # the adapter adds it for the proxy
+    authorization = prepared.headers.get("Authorization")
+    following.headers.pop("Authorization", None)
+    if authorization and not session.should_strip_auth(prepared.url or "", following.url or ""):
+        following.headers["Authorization"] = authorization
+    return following

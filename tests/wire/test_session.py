@@ -1,0 +1,431 @@
+"""A session, borrowed: what is sent with it, through which proxy, and what is left of it."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import vcr
+from faces import BOUND, Face
+from requests.adapters import BaseAdapter, HTTPAdapter
+from requests.auth import HTTPDigestAuth
+from urllib3 import Retry
+
+from rxmistral import Mistral, Timeouts, text
+from rxmistral import Retry as OurRetry
+from rxmistral.errors import RequestError, RequestTimeoutError
+from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
+from rxmistral.wire import blocks
+from rxmistral.wire.blocks import READERS, Request, open_session
+
+pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
+
+BODY = b"data: one\n\n"
+ANSWER: Script = [steps.raw(BODY)]
+HELLO: Script = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
+CALL: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
+PROXIES = ("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY")
+
+
+@pytest.fixture(autouse=True)
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*PROXIES, "no_proxy", "NO_PROXY", "MISTRAL_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@contextmanager
+def nobody_listens() -> Iterator[str]:
+    """A host and port at which connections are refused."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+# --- proxies ---
+
+
+@pytest.mark.parametrize("name", PROXIES)
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "a.localhost", "127.8.8.8"])
+def test_loopback_bypasses_the_proxies_of_the_environment(
+    name: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolve = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda _, *rest, **options: resolve("127.0.0.1", *rest, **options)
+    )
+    with nobody_listens() as proxy, ScriptedServer(HELLO, HELLO) as server:
+        monkeypatch.setenv(name, f"http://{proxy}")
+        url = server.url.replace("127.0.0.1", host)
+        for session in (None, requests.Session()):
+            with Mistral(server_url=url, session=session) as client:
+                assert "".join(client.chat.stream(**CALL).pipe(text())) == "Hello"
+            if session is not None:
+                session.close()
+
+
+def test_loopback_of_ipv6_bypasses_the_proxies_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with nobody_listens() as proxy, nobody_listens() as target:
+        monkeypatch.setenv("all_proxy", f"http://{proxy}")
+        with pytest.raises(RequestError) as raised:
+            list(blocks(Request("POST", f"http://[::1]:{target.rpartition(':')[2]}/")))
+    assert raised.value.proxy is None
+
+
+@pytest.mark.parametrize("name", ["http_proxy", "HTTP_PROXY", "all_proxy"])
+def test_other_hosts_go_through_the_proxy_of_the_environment(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ScriptedServer(ANSWER) as proxy:
+        monkeypatch.setenv(name, proxy.url)
+        assert b"".join(blocks(Request("POST", "http://mistral.invalid/v1"))) == BODY
+        assert proxy.requests[0].path == "http://mistral.invalid/v1"
+
+
+def test_session_that_distrusts_the_environment_bypasses_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
+    with requests.Session() as session, pytest.raises(RequestError) as raised:
+        session.trust_env = False
+        list(blocks(Request("POST", "http://mistral.invalid/"), session=session))
+    assert raised.value.proxy is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "mistral.invalid"])
+def test_proxy_of_the_session_counts_before_the_environment(
+    host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with nobody_listens() as other, ScriptedServer(ANSWER) as proxy, requests.Session() as session:
+        monkeypatch.setenv("http_proxy", f"http://{other}")
+        session.proxies = {"http": proxy.url.replace("http://", "http://me:secret@")}
+        stream = blocks(Request("POST", f"http://{host}:9/v1"), session=session)
+        assert b"".join(stream) == BODY
+        assert proxy.requests[0].path == f"http://{host}:9/v1"
+        assert proxy.requests[0].headers["Proxy-Authorization"].startswith("Basic ")
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_proxy_that_is_down_is_named_without_its_password(scheme: str, read: Face) -> None:
+    with nobody_listens() as proxy, requests.Session() as session:
+        session.proxies = {scheme: f"http://me:secret@{proxy}/"}
+        stream = blocks(Request("POST", f"{scheme}://mistral.invalid/v1"), session=session)
+        (error,) = (item for item in read(stream) if item is not None)
+    assert isinstance(error, RequestError)
+    assert (error.host, error.proxy) == ("mistral.invalid", proxy)
+    assert str(error).startswith(f"no answer came from mistral.invalid through the proxy {proxy}: ")
+    assert "refused" in str(error)
+    assert "secret" not in str(error) + repr(error) + repr(error.__cause__)
+
+
+def test_proxy_that_refuses_a_tunnel_is_named() -> None:
+    with (
+        ScriptedServer(lambda _: [steps.status(407)]) as proxy,
+        requests.Session() as session,
+        pytest.raises(RequestError, match="407") as raised,
+    ):
+        session.proxies = {"https": proxy.url}
+        list(blocks(Request("POST", "https://mistral.invalid/v1"), session=session))
+    assert raised.value.proxy == proxy.url.removeprefix("http://")
+
+
+@pytest.mark.parametrize("proxy", ["http://me:secret@:1", "http://me:secret@[::1"])
+def test_malformed_proxy_is_no_reason_to_show_its_password(proxy: str) -> None:
+    with requests.Session() as session, pytest.raises(RequestError) as raised:
+        session.proxies = {"http": proxy}
+        list(blocks(Request("POST", "http://mistral.invalid/v1"), session=session))
+    assert "secret" not in str(raised.value) + repr(raised.value)
+    assert raised.value.is_permanent
+
+
+# --- what is left of a session ---
+
+
+def state_of(session: requests.Session, url: str) -> Any:
+    adapter = session.get_adapter(url)
+    assert isinstance(adapter, HTTPAdapter)
+    (pool,) = (adapter.poolmanager.pools[key] for key in adapter.poolmanager.pools.keys())  # noqa: SIM118
+    idle = [connection for connection in pool.pool.queue if connection is not None]
+    return (
+        [type(each) for each in (session, adapter, pool, *idle)],
+        pool.ConnectionCls,
+        pool.num_connections,
+        [sorted(vars(connection)) for connection in idle],
+        session.auth,
+        session.proxies,
+        sorted(session.headers),
+        dict(session.hooks),
+    )
+
+
+def test_session_is_left_as_it_was() -> None:
+    with ScriptedServer(lambda _: ANSWER) as server, requests.Session() as session:
+        session.get(server.url).close()
+        before = state_of(session, server.url)
+        for _ in range(2):
+            assert list(blocks(Request("POST", server.url), session=session)) == [BODY]
+        assert state_of(session, server.url) == before
+        assert server.connections == 1
+        response = session.get(server.url)
+        assert type(response.raw._original_response) is http.client.HTTPResponse
+        assert state_of(session, server.url) == before
+
+
+def test_session_stays_its_user_s_while_an_answer_is_read() -> None:
+    with ScriptedServer([*ANSWER, steps.hang()], ANSWER) as server, requests.Session() as session:
+        iterator = iter(blocks(Request("POST", server.url), session=session))
+        assert next(iterator) == BODY
+        response = session.get(server.url)
+        assert type(response.raw._original_response) is http.client.HTTPResponse
+        assert response.content == BODY
+        del iterator
+        assert server.requests[0].wait_closed()
+
+
+def test_connection_that_is_taken_back_is_not_shut_down_by_its_former_reader() -> None:
+    """The reader of a body that has ended owns nothing any more."""
+    release = threading.Event()
+    with ScriptedServer(lambda _: ANSWER) as server, requests.Session() as session:
+        ended = threading.Event()
+        subscription = blocks(Request("POST", server.url), session=session).subscribe(
+            on_completed=lambda: (ended.set(), release.wait(BOUND))
+        )
+        assert ended.wait(BOUND)
+        with session.get(server.url, stream=True) as response:
+            subscription.dispose()
+            assert response.content == BODY
+        release.set()
+        assert server.connections == 1
+
+
+def test_subclasses_of_session_and_adapter_do_their_work() -> None:
+    class Adapter(HTTPAdapter):
+        sent = 0
+
+        def send(self, *args: Any, **options: Any) -> Any:
+            self.sent += 1
+            return super().send(*args, **options)
+
+    class Session(requests.Session):
+        sent = 0
+
+        def send(self, *args: Any, **options: Any) -> Any:
+            self.sent += 1
+            return super().send(*args, **options)
+
+    with ScriptedServer(ANSWER) as server, Session() as session:
+        adapter = Adapter()
+        session.mount("http://", adapter)
+        seen: list[Any] = []
+        session.hooks["response"] = [lambda response, **_: seen.append(response.status_code)]
+        session.params = {"tenant": "me"}
+        session.headers["X-Mine"] = "1"
+        session.cookies["c"] = "2"
+        assert list(blocks(Request("POST", server.url), session=session)) == [BODY]
+        (request,) = server.requests
+        assert (session.sent, adapter.sent, seen) == (1, 1, [200])
+        assert request.path == "/?tenant=me"
+        assert (request.headers["X-Mine"], request.headers["Cookie"]) == ("1", "c=2")
+
+
+def test_digest_of_the_session_answers_its_challenge() -> None:
+    def play(request: ReceivedRequest) -> Script:
+        if "Authorization" in request.headers:
+            return HELLO
+        challenge = 'Digest realm="r", nonce="n", qop="auth", algorithm=MD5'
+        return [steps.status(401, body="no", headers={"WWW-Authenticate": challenge})]
+
+    with ScriptedServer(play) as server, requests.Session() as session:
+        session.auth = HTTPDigestAuth("me", "secret")
+        with Mistral(server_url=server.url, session=session) as client:
+            assert "".join(client.chat.stream(**CALL).pipe(text())) == "Hello"
+        assert server.requests[1].headers["Authorization"].startswith('Digest username="me"')
+        assert server.requests[1].body == server.requests[0].body
+
+
+# --- bodies that are not urllib3's ---
+
+
+@pytest.mark.parametrize("how", ["read", "content"])
+def test_adapter_may_return_a_plain_file_or_a_content(how: str) -> None:
+    class Canned(BaseAdapter):
+        def send(self, request: Any, **_: Any) -> requests.Response:
+            response = requests.Response()
+            response.status_code = 200
+            response.headers["Content-Encoding"] = "gzip"  # it has decompressed it
+            if how == "content":
+                response._content = BODY
+            else:
+                response.raw = ReadOnly(BODY)
+            response.request = request
+            return response
+
+        def close(self) -> None:
+            pass
+
+    class ReadOnly(io.RawIOBase):
+        def __init__(self, content: bytes) -> None:
+            self.file = io.BytesIO(content)
+
+        def read(self, size: int = -1) -> bytes:
+            return self.file.read(size)
+
+    with requests.Session() as session:
+        session.mount("http://", Canned())
+        assert list(blocks(Request("POST", "http://canned/"), session=session)) == [BODY]
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "gzip"])
+def test_vcrpy_records_and_replays(framing: Any, tmp_path: Path, read: Face) -> None:
+    with ScriptedServer(HELLO, framing=framing) as server, open_session() as session:
+        client = Mistral("k", server_url=server.url, session=session)
+        stream = client.chat.stream(**CALL).pipe(text())
+        for _ in range(2):
+            with vcr.use_cassette(str(tmp_path / "answer.yaml"), match_on=["method", "uri"]):
+                assert "".join(filter(None, read(stream))) == "Hello"
+        assert len(server.requests) == 1
+
+
+def test_vcrpy_replays_to_a_client_that_was_used_before(tmp_path: Path) -> None:
+    with ScriptedServer(HELLO, HELLO) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(**CALL).pipe(text())
+        assert "".join(stream) == "Hello"
+        for _ in range(2):
+            with vcr.use_cassette(str(tmp_path / "answer.yaml")):
+                assert "".join(stream) == "Hello"
+        assert len(server.requests) == 2
+
+
+# --- the retries and the pool of an adapter ---
+
+
+def adapted(**options: Any) -> requests.Session:
+    session = requests.Session()
+    session.mount("http://", HTTPAdapter(**options))
+    return session
+
+
+RETRIES = Retry(5, backoff_factor=1, allowed_methods=None)
+
+
+@pytest.mark.parametrize("clocks", [{"first": 0.3, "total": 0.5}, {"first": 5, "total": 0.3}])
+def test_retries_of_an_adapter_keep_to_the_time_that_is_left(
+    clocks: dict[str, float], read: Face
+) -> None:
+    with (
+        ScriptedServer(lambda _: [steps.hang()]) as server,
+        adapted(max_retries=RETRIES) as session,
+    ):
+        client = Mistral(server_url=server.url, session=session, timeouts=Timeouts(**clocks))
+        (error,) = (item for item in read(client.chat.stream(**CALL)) if item is not None)
+        assert isinstance(error, RequestTimeoutError)
+        name = min(clocks, key=lambda clock: clocks[clock])
+        assert (error.clock, error.seconds) == (name, clocks[name])
+        assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "retries",
+    [
+        Retry(5, backoff_factor=100, status_forcelist=[503], allowed_methods=None),
+        Retry(5, status_forcelist=[503], allowed_methods=None),
+        Retry(5, backoff_factor=100, allowed_methods=None),
+    ],
+    ids=["backoff", "Retry-After", "connection"],
+)
+def test_pause_of_an_adapter_ends_with_the_time_that_is_left(retries: Retry) -> None:
+    busy = steps.status(503, headers={"Retry-After": "100"})
+    script: Script = [busy] if retries.status_forcelist else [steps.drop()]
+    with ScriptedServer(lambda _: script) as server, adapted(max_retries=retries) as session:
+        stream = blocks(Request("POST", server.url), session=session, read_timeout=0.3)
+        with pytest.raises(RequestTimeoutError):
+            list(stream)
+        assert len(server.requests) <= 2  # urllib3's first repetition has no pause
+
+
+def test_pause_of_an_adapter_ends_with_disposal() -> None:
+    retries = Retry(5, status_forcelist=[503], allowed_methods=None)
+    busy = [steps.status(503, headers={"Retry-After": "100"})]
+    with ScriptedServer(lambda _: busy) as server, adapted(max_retries=retries) as session:
+        released = threading.Event()
+        subscription = blocks(
+            Request("POST", server.url), session=session, on_release=lambda _: released.set()
+        ).subscribe()
+        server.wait_for_requests(1)
+        subscription.dispose()
+        assert released.wait(BOUND)
+
+
+def test_retries_of_an_adapter_still_work(caplog: pytest.LogCaptureFixture) -> None:
+    retries = Retry(2, backoff_factor=0.01, status_forcelist=[503], allowed_methods=None)
+    busy = steps.status(503, headers={"Retry-After": "0"})
+    with ScriptedServer([busy], [steps.drop()], ANSWER) as server:
+        with adapted(max_retries=retries) as session:
+            assert list(blocks(Request("POST", server.url), session=session)) == [BODY]
+        assert len(server.requests) == 3
+    caplog.clear()  # urllib3 logs the error, and its traceback keeps the pool
+
+
+def test_retries_that_are_used_up_by_timeouts_are_a_timeout() -> None:
+    retries = Retry(1, read=0, allowed_methods=None)
+    with ScriptedServer([steps.hang()]) as server, adapted(max_retries=retries) as session:
+        stream = blocks(Request("POST", server.url), session=session, read_timeout=0.1)
+        with pytest.raises(RequestTimeoutError):
+            list(stream)
+
+
+@pytest.mark.parametrize("retries", [0, RETRIES])
+def test_full_pool_is_waited_for_as_long_as_there_is_time(retries: Any) -> None:
+    options = {"pool_maxsize": 1, "pool_block": True, "max_retries": retries}
+    with ScriptedServer([*ANSWER, steps.hang()], ANSWER) as server, adapted(**options) as session:
+        first = iter(blocks(Request("POST", server.url), session=session))
+        assert next(first) == BODY
+        second = blocks(Request("POST", server.url), session=session, read_timeout=0.2)
+        with pytest.raises(RequestTimeoutError) as raised:
+            list(second)
+        assert raised.value.seconds == 0.2
+        del first
+        assert server.requests[0].wait_closed()
+        # The pool still has its one place.
+        assert list(blocks(Request("POST", server.url), session=session)) == [BODY]
+        assert server.connections == 2
+
+
+def test_wait_for_a_full_pool_ends_with_disposal() -> None:
+    options = {"pool_maxsize": 1, "pool_block": True}
+    with ScriptedServer([*ANSWER, steps.hang()]) as server, adapted(**options) as session:
+        first = iter(blocks(Request("POST", server.url), session=session))
+        assert next(first) == BODY
+        released = threading.Event()
+        blocks(
+            Request("POST", server.url), session=session, on_release=lambda _: released.set()
+        ).subscribe().dispose()
+        assert released.wait(BOUND)
+        del first
+        assert server.requests[0].wait_closed()
+
+
+# --- requests that cannot succeed ---
+
+
+def test_retry_does_not_repeat_an_untrusted_certificate(server_tls: Any) -> None:
+    repeated: list[Any] = []
+    retry = OurRetry(attempts=3, initial=0.001, on_retry=lambda *told: repeated.append(told))
+    with (
+        ScriptedServer(tls=server_tls) as server,
+        Mistral(server_url=server.url, retry=retry) as client,
+    ):
+        with pytest.raises(RequestError, match="certificate") as raised:
+            client.chat.stream(**CALL).run()
+        assert raised.value.is_permanent
+        assert server.connections == 1
+    assert not repeated
