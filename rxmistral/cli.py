@@ -175,7 +175,7 @@ def _ask(client: Mistral, options: Namespace) -> EventStream:
 
 
 def _check_text(arguments: list[str]) -> None:
-    """Raise for bytes that the shell gave us and that are no text: Python decodes each of
+    """Raise for bytes from the shell that are not text: Python decodes each of
     them to half a surrogate pair."""
     for argument in arguments:
         try:

@@ -234,7 +234,7 @@ def test_a_closed_stdout_is_one_line_and_code_2() -> None:
     assert done.stderr == "rxmistral: there is no stdout to print to\n"
 
 
-# --- bytes that are no text, and a stdout that takes none -------------------------
+# --- bytes that are not text, and a stdout that takes none -------------------------
 
 only_posix = pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
@@ -324,14 +324,14 @@ def _all_of(terminal: int) -> str:
 
 
 @only_posix
-def test_control_characters_of_an_answer_are_harmless_in_a_terminal() -> None:
+def test_controls_of_an_answer_are_harmless_in_a_terminal() -> None:
     with ScriptedServer([*HOSTILE, steps.done()]) as server:
         shown, _ = on_terminal("Hi", "--server-url", server.url)
     assert shown == "a␛]0;owned␇b␛[2Jc\ufffd2Jd␡␈e\nf\tgh\n"
 
 
 @only_posix
-def test_control_characters_of_an_error_are_harmless_in_a_terminal() -> None:
+def test_controls_of_an_error_are_harmless_in_a_terminal() -> None:
     body = {"message": "\x1b]0;owned\x07 no\x9b2J"}
     with ScriptedServer([steps.status(401, body=body)]) as server:
         shown, said = on_terminal("Hi", "--server-url", server.url)

@@ -128,6 +128,7 @@ def test_a_history_gives_exactly_what_came_after_or_says_what_is_gone(
     history: History[Any] = History(max_items)
     for item in items:
         history.append(item)
+    place %= len(items) + 1
     gone = 0 if max_items is None else max(0, len(items) - max_items)
     assert history.last == len(items)
     if place < gone:
