@@ -62,17 +62,17 @@ def test_stream_repr_without_a_known_source() -> None:
 
 
 def test_event_stream_repr_follows_the_latest_request() -> None:
-    with ScriptedServer(HELLO, ["Hi", steps.hang()], [steps.abort()]) as server:
+    with ScriptedServer(["Hi", steps.hang()], HELLO, [steps.abort()]) as server:
         stream = ask(Mistral(server_url=server.url), model="m" * 1000)
         assert len(repr(stream)) < 200
         stream = ask(Mistral(server_url=server.url))
         events = iter(stream)
         next(events)
         assert repr(stream) == "<EventStream model='m', running>"
-        list(events)
-        assert repr(stream) == "<EventStream model='m', completed>"
-        next(iter(stream))
+        stream.close()
         assert repr(stream) == "<EventStream model='m', cancelled>"
+        list(stream)
+        assert repr(stream) == "<EventStream model='m', completed>"
         with pytest.raises(MistralError):
             stream.run()
         assert repr(stream) == "<EventStream model='m', failed>"
