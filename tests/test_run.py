@@ -489,11 +489,11 @@ def test_the_total_clock_is_named_in_a_continuation_too(read: Face) -> None:
     scripts: list[Script] = [["The ", steps.drop()], [steps.hang()]]
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(
-            model="m", messages=MESSAGES, resume=Resume(3), timeouts=Timeouts(total=0.5)
+            model="m", messages=MESSAGES, resume=Resume(3), timeouts=Timeouts(total=1)
         )
         *_, error = read(stream)
         assert isinstance(error, StreamTimeoutError)
-        assert (error.clock, error.seconds) == ("total", 0.5)
+        assert (error.clock, error.seconds) == ("total", 1)
         assert error.partial is not None
         assert error.partial.choices[0].message.content == "The "  # type: ignore[union-attr]
         assert stream.outcome is not None

@@ -290,7 +290,7 @@ def test_the_total_clock_ends_it_all(read: Face) -> None:
         requests=2,
         read=read,
         resume=Resume(attempts=5),
-        timeouts=Timeouts(gap=0.1, total=0.3),
+        timeouts=Timeouts(gap=0.4, total=1.5),
     )
     assert isinstance(error, StreamTimeoutError)
 

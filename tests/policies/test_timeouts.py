@@ -199,10 +199,10 @@ def ending(read: Face, script: Script, **timeouts: float) -> list[Any]:
 def test_a_clock_that_runs_out_is_named_and_keeps_what_came(
     read: Face, script: Script, clock: str, text: str
 ) -> None:
-    *_, error = ending(read, script, **{"first": 10, "gap": 10, clock: 0.4})
+    *_, error = ending(read, script, **{"first": 10, "gap": 10, clock: 0.8})
     assert isinstance(error, StreamTimeoutError)
     assert isinstance(error, TimeoutError)
-    assert (error.clock, error.seconds) == (clock, 0.4)
+    assert (error.clock, error.seconds) == (clock, 0.8)
     assert error.partial is not None
     assert said(error.partial) == text
 
