@@ -24,9 +24,10 @@ from typing import Generic, TypeVar
 from reactivex import abc
 
 from .backpressure import emitting
-from .errors import StoppedError
+from .errors import RequestError, StoppedError
 from .iteration import Hop, being_iterated
 from .stream import Stream
+from .threads import begin, start
 
 __all__ = ["from_async_iterable"]
 
@@ -80,9 +81,11 @@ def from_async_iterable(
             _check_that_it_can_run(home_thread)
         if loop is not None:
             pulling = _Pulling(origin, observer, loop)
+            begin(pulling)
             pulling.begin()
         else:
-            pulling = _Pulling(origin, observer, asyncio.new_event_loop())
+            pulling = _Pulling(origin, observer, _new_event_loop())
+            begin(pulling)
             pulling.begin_on_own_thread()
         return pulling
 
@@ -108,6 +111,13 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
     with suppress(RuntimeError):
         return asyncio.get_running_loop()
     return None
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.new_event_loop()
+    except OSError as error:  # no descriptor is left for it
+        raise RequestError(f"no event loop can be made: {error}") from error
 
 
 class _Origin(Generic[T]):
@@ -158,12 +168,14 @@ class _Pulling(abc.DisposableBase, Generic[T]):
     def begin_on_own_thread(self) -> None:
         """A daemon where a loop reads it, as each source's; see `being_iterated`."""
         try:
-            Thread(
-                target=self._run,
-                args=(_own_context(),),
-                name="rxmistral-async",
-                daemon=True if being_iterated.get() is not None else None,
-            ).start()
+            start(
+                Thread(
+                    target=self._run,
+                    args=(_own_context(),),
+                    name="rxmistral-async",
+                    daemon=True if being_iterated.get() is not None else None,
+                )
+            )
         except BaseException:
             self._loop.close()
             raise

@@ -25,7 +25,7 @@ from time import monotonic
 
 from msgspec import structs
 from reactivex import abc
-from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+from reactivex.disposable import SerialDisposable
 
 from .errors import (
     MistralError,
@@ -43,6 +43,7 @@ from .policies.limit import Limit, Waiter
 from .policies.resume import EchoFilter, Resume, can_be_continued, continued, is_break
 from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import Clocks, Timeouts
+from .threads import Kept, beginning
 from .wire import blocks
 from .wire.blocks import Reader, Request, Response, Session, post
 from .wire.connection import Cancelled
@@ -145,12 +146,15 @@ class Run(abc.DisposableBase):
         )
         on_next = self._emit if self._echo is None else self._on_next
         # In its place before it begins: it may have ended, and another have begun, on
-        # other threads before subscribe() returns here.
-        subscription = SingleAssignmentDisposable()
+        # other threads before subscribe() returns here; or Ctrl-C may interrupt that.
+        subscription = Kept()
         self._attempt.disposable = subscription
-        subscription.disposable = self._context.copy().run(
-            attempt.subscribe, on_next, self._on_error, self._on_completed
-        )
+        with beginning(subscription):
+            subscription.add(
+                self._context.copy().run(
+                    attempt.subscribe, on_next, self._on_error, self._on_completed
+                )
+            )
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
         self._clocks.hear()

@@ -34,6 +34,7 @@ from .errors import LaggedError, StoppedError
 from .iteration import being_iterated
 from .resumable import Entry
 from .tally import Tally, counted
+from .threads import begin, in_child, left_to_parent
 
 __all__ = [
     "History",
@@ -212,7 +213,7 @@ class Viewer(delivery.Viewer, abc.DisposableBase):
             try:
                 return self._give()
             except BaseException as error:
-                self._fail(error)
+                self.fail(error)
         elif ended:
             self._finish(_own(history.error))
         return False
@@ -231,7 +232,7 @@ class Viewer(delivery.Viewer, abc.DisposableBase):
                 return False
         return self.place < history.last or history.ended
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """It is too far behind, or a callback has raised."""
         if self._left:
             raise error
@@ -326,6 +327,15 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         self._waited_for: set[WaitedFor] = set()
         self._room = Condition(lock)
         self._paused: set[Pausable] = set()  # sources, until there is room
+        in_child(self)
+
+    def forked(self) -> None:
+        """Ends where the fork was: the source emits in the parent, to the parent's viewers."""
+        if self._source is None and not self.history.ended:
+            self._note_end(left_to_parent())
+        self._subscription, self._timer = SingleAssignmentDisposable(), SerialDisposable()
+        self._audience = Audience()
+        self._waited_for, self._paused = set(), set()
 
     # --- who comes and goes ---
 
@@ -349,6 +359,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
                 self._waited_for.add(viewer)
             self._watching += 1
             self._visits += 1
+        begin(viewer)
         self._timer.disposable = Disposable()
         self._tally.report_to(counted.get())  # first: it may see the end at once
         try:

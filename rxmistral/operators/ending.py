@@ -47,9 +47,12 @@ class Lingering(abc.DisposableBase):
             return
         self.begun = True
         self._error = error
-        self._timer.disposable = self._scheduler.schedule_relative(
-            self._seconds, lambda *_: self.end()
-        )
+        try:
+            self._timer.disposable = self._scheduler.schedule_relative(
+                self._seconds, lambda *_: self.end()
+            )
+        except RuntimeError:  # no thread can be started
+            self.end()
 
     def end(self) -> None:
         """The source has ended, or the time is up."""

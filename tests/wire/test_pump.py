@@ -212,17 +212,21 @@ def test_what_a_callback_raises_at_the_end_is_shown_and_ends_nobody_else() -> No
         assert ended.wait(BOUND)
 
 
-def test_where_no_thread_can_be_started_the_error_says_so(
-    monkeypatch: pytest.MonkeyPatch, read: Face
+@pytest.mark.parametrize("missing", ["Thread", "socketpair"])
+def test_reader_thread_reads_on_when_pump_cannot_start(
+    monkeypatch: pytest.MonkeyPatch, missing: str, read: Face
 ) -> None:
-    def refuse(self: threading.Thread) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(24, "Too many open files")
+
+    def refuse_thread(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    module = sys.modules[Pump.__module__]
-    monkeypatch.setattr(module, "Thread", type("Thread", (threading.Thread,), {"start": refuse}))
+    refusing = type("Thread", (threading.Thread,), {"start": refuse_thread})
+    replacement = refusing if missing == "Thread" else refuse
+    monkeypatch.setattr(sys.modules[Pump.__module__], missing, replacement)
     with ScriptedServer(IN_PIECES) as server:
-        came = read(ask(server))
-        assert isinstance(came[-1], RuntimeError)
+        assert read(ask(server))[-1] == b"data: 2\n\n"
         assert server.wait_idle()
 
 
