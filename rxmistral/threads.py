@@ -12,6 +12,7 @@ Three things that happen to whatever runs on threads, and that no thread can see
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Thread, local
@@ -45,9 +46,14 @@ def start(thread: Thread) -> None:
     Raises:
         RequestError: No thread can be started.
     """
+    handled = sys.exception()
     try:
         thread.start()
     except RuntimeError as error:
+        interrupt = error.__context__
+        # Ctrl-C within Condition.wait() leaves a lock that cannot be released; CPython 3.11.
+        if isinstance(interrupt, KeyboardInterrupt) and interrupt is not handled:
+            raise interrupt from None
         raise RequestError(f"no thread can be started: {error}") from error
 
 

@@ -215,6 +215,7 @@ class _Answer(HTTPResponse):
         self.socket = sock
         self.cut = False  # closed by the program, before its end
         self._came_whole = False
+        self._broken = False
         self._chunks = ChunkedDecoder()
         self._hold = hold = _hold_here()
         if hold is not None and isinstance(self.fp.raw, SocketIO):
@@ -251,6 +252,13 @@ class _Answer(HTTPResponse):
 
     def read1(self, n: int = -1) -> bytes:
         """What is there, as soon as anything is."""
+        try:
+            return self._read1(n)
+        except BaseException:
+            self._broken = True  # urllib3 closes it now, and not the program
+            raise
+
+    def _read1(self, n: int) -> bytes:
         if not self.chunked or self.fp is None:
             return super().read1(n)
         while True:
@@ -263,7 +271,6 @@ class _Answer(HTTPResponse):
     def _received(self, n: int) -> bytes:
         received = self.fp.read1(n)
         if not received:
-            self.close()
             raise IncompleteRead(b"")
         return received
 
@@ -284,7 +291,7 @@ class _Answer(HTTPResponse):
         with _ownership:
             if self._hold is not None and self.fp is not None and not self.is_whole:
                 _shut_down(self.socket)
-                if self._hold.reading:
+                if self._hold.reading and not self._broken:
                     self.cut = True
                     return
         super().close()
