@@ -12,7 +12,17 @@ import pytest
 from faces import BOUND, Face, eventually, run
 from reactivex import operators as ops
 
-from rxmistral import Mistral, ReportedError, RequestError, StatusError, UserMessage, text
+from rxmistral import (
+    DroppedStreamError,
+    Mistral,
+    ReportedError,
+    RequestError,
+    Resume,
+    Retry,
+    StatusError,
+    UserMessage,
+    text,
+)
 from rxmistral.answer import EventStream, EventStreamAsync
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire.blocks import READERS
@@ -485,3 +495,25 @@ def test_an_error_that_is_reported_does_not_wait_for_a_body_without_an_end(
     with ScriptedServer(script) as server:
         assert isinstance(read(ask(client(server)))[-1], ReportedError)
         assert server.wait_idle(BOUND)
+
+
+# --- the response is in the program's hands ---
+
+
+@pytest.mark.parametrize("policy", [{}, {"retry": Retry(attempts=3)}, {"resume": Resume()}])
+def test_closed_response_ends_the_answer_and_is_not_asked_for_again(
+    read: Face, policy: dict[str, Any]
+) -> None:
+    with (
+        ScriptedServer(lambda _: ["Hel", steps.hang()]) as server,
+        Mistral(server_url=server.url, **policy) as client,
+    ):
+        other = ask(client)
+        assert other.response.ok
+        stream = ask(client)
+        stream.response.close()
+        assert isinstance(read(stream.pipe(text()))[-1], DroppedStreamError)
+        assert server.requests[1].wait_closed(BOUND)
+        assert server.open_connections == 1
+        assert len(server.requests) == 2
+        other.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import os
 import signal
 import subprocess
@@ -14,6 +16,7 @@ from typing import Any
 import pytest
 from faces import BOUND, Face, eventually
 from leftovers import our_threads
+from reactivex.observer import AutoDetachObserver
 
 from rxmistral import (
     Limit,
@@ -33,6 +36,7 @@ from rxmistral import (
 from rxmistral.answer import EventStream
 from rxmistral.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
+from rxmistral.threads import Kept, start
 from rxmistral.wire.blocks import READERS
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
@@ -232,6 +236,52 @@ def test_with_block_stops_what_ctrl_c_interrupted(reader: str, opened: str, work
         process.kill()
 
 
+def test_with_block_stops_what_ctrl_c_interrupted_at_the_very_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    keep = AutoDetachObserver.set_disposable
+
+    def interrupt(self: Any, value: Any) -> None:
+        if isinstance(value, Kept):  # that of the Stream which is open
+            raise KeyboardInterrupt
+        keep(self, value)
+
+    monkeypatch.setattr(AutoDetachObserver, "subscription", property(fset=interrupt))
+    with (
+        ScriptedServer([steps.headers(), steps.hang()]) as server,
+        Mistral(server_url=server.url) as client,
+        ask(client).pipe(text()) as stream,
+    ):
+        with contextlib.suppress(KeyboardInterrupt):
+            stream.subscribe()
+        gc.collect()
+        server.wait_for_requests(1)
+        stream.__exit__(None, None, None)
+        assert server.wait_idle(BOUND)
+
+
+def test_start_raises_the_interrupt_that_it_hides() -> None:
+    class Interrupted(threading.Thread):
+        def start(self) -> None:  # as CPython 3.11 does it, within Condition.wait()
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise RuntimeError("release unlocked lock")
+
+    with pytest.raises(KeyboardInterrupt):
+        start(Interrupted())
+    try:
+        raise KeyboardInterrupt
+    except KeyboardInterrupt:  # another, that is over
+        with pytest.raises(RequestError):
+            start(Refusing())
+
+
+class Refusing(threading.Thread):
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
 # --- forks -----------------------------------------------------------------------
 
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
@@ -274,11 +324,12 @@ def sockets():
 """
 
 
-def run_program(reader: str, server: ScriptedServer, program: str, *arguments: str) -> None:
+def run_program(
+    reader: str, server: ScriptedServer, program: str, *arguments: str, stdin: Any = None
+) -> None:
     code = PROGRAM + textwrap.dedent(program)
-    subprocess.run(
-        [sys.executable, "-c", code, server.url, reader, *arguments], check=True, timeout=120
-    )
+    command = [sys.executable, "-c", code, server.url, reader, *arguments]
+    subprocess.run(command, check=True, timeout=120, stdin=stdin)
 
 
 def echo(request: Any) -> Script:
@@ -405,6 +456,9 @@ def test_child_cannot_read_on_and_may_ask_anew(reader: str) -> None:
     assert next(watching) == "long"
     opened = ask(client)
     opened.response
+    waiting = ask(client, "late")
+    threading.Thread(target=lambda: waiting.response, daemon=True).start()
+    sys.stdin.readline()  # it was sent
 
     def read_on():
         for each in (loop, watching, iter(shared)):
@@ -413,11 +467,22 @@ def test_child_cannot_read_on_and_may_ask_anew(reader: str) -> None:
                 return False
             except MistralError as error:
                 assert "fork" in str(error), error
-        return "".join(opened.pipe(text())) == "HiHi"
+        return waiting.response.ok and "".join(opened.pipe(text())) == "HiHi"
 
     assert ended([forked(read_on)])
     assert "".join(opened.pipe(text())) == "HiHi"
+    os._exit(0)
     """
-    with ScriptedServer(echo_or_hang) as server:
-        run_program(reader, server, program)
-        assert len(server.requests) == 4
+
+    def late(request: Any) -> Script:
+        about = request.json["messages"][0]["content"]
+        return [steps.hang()] if about == "late" and request.number == 3 else echo_or_hang(request)
+
+    with ScriptedServer(late) as server:
+        tell = threading.Thread(target=lambda: server.wait_for_requests(4) and go_on.write(b"\n"))
+        receive, send = os.pipe()
+        with open(send, "wb", buffering=0) as go_on, open(receive, "rb") as told:
+            tell.start()
+            run_program(reader, server, program, stdin=told)
+            tell.join()
+        assert len(server.requests) == 6

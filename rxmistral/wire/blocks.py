@@ -111,7 +111,8 @@ def blocks(
         on_response: Called on the reader's thread when the headers are there.
         on_release: Called on the reader's thread when the connection is given back or
             closed, whatever the end was, and before that is emitted; with what a
-            subscriber's callback raised, or None. If no thread can be started, on the
+            subscriber's callback raised, or None. What the program itself did counts as that:
+            it has closed the response. If no thread can be started it is called on the
             subscriber's, with the error that says so.
         reader: "thread" reads the body on the thread that sent the request, "shared" on
             one with all others that are "shared", where that can be: a compressed body,
@@ -319,7 +320,7 @@ class _Reader(abc.DisposableBase):
             if self._on_response is not None:
                 self._on_response(response)
             yield from self._emit_body(response)
-            if was_cut(response.raw):
+            if was_cut(response.raw):  # which may look like the end of the body
                 raise _closed()
         except _Raised as error:
             raised = error.error
@@ -328,7 +329,10 @@ class _Reader(abc.DisposableBase):
             return raised
         except Exception as error:
             if isinstance(error, DroppedStreamError) and was_cut(getattr(response, "raw", None)):
-                return _closed()
+                raised = (
+                    _closed()
+                )  # by the program, as what a callback raises: to ask again is not wanted
+                return raised
             return redacted(error, self._secret)
         finally:
             self._began_within = None

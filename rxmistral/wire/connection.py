@@ -414,6 +414,7 @@ class _Watched:
         if hold is None:
             super().connect()  # type: ignore[misc]  # of the class this is mixed into
             return
+        hold.check()  # an adapter may try again whatever happened
         hold.connecting = True
         try:
             super().connect()  # type: ignore[misc]

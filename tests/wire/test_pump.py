@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import socket
 import subprocess
 import sys
 import textwrap
@@ -237,29 +238,89 @@ PAUSED_OFTEN: Script = [
 ]
 
 
-@pytest.mark.parametrize("seconds", [0.02, 0.2], ids=["slow", "stuck"])
-def test_flow_stays_when_no_descriptor_is_left_for_a_loop(
-    monkeypatch: pytest.MonkeyPatch, seconds: float
+def test_slow_flow_stays_when_no_descriptor_is_left_for_a_loop(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    module = sys.modules[Pump.__module__]
-    with ScriptedServer(by_path(slow=PAUSED_OFTEN, quick=PAUSED_OFTEN)) as server:
-        came, ended = threading.Event(), [threading.Event() for _ in range(3)]
+    with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
+        came, ended = threading.Event(), [threading.Event() for _ in range(2)]
         errors: list[Exception] = []
-
-        def ask_for(path: str, note: Any, number: int) -> None:
-            ask(server, path).subscribe(note, errors.append, ended[number].set)
-
-        ask_for("/quick", lambda _: came.set(), 0)
+        ask(server).subscribe(lambda _: came.set(), errors.append, ended[0].set)
         assert came.wait(BOUND)
         assert eventually(lambda: len(named("rxmistral-pump")) == 1)
-        monkeypatch.setattr(module, "socketpair", no_descriptor)
-        ask_for("/slow", lambda _: time.sleep(seconds), 1)
-        assert ended[0].wait(BOUND)
-        assert ended[1].wait(BOUND)
-        monkeypatch.undo()
-        ask_for("/quick", lambda _: None, 2)
-        assert ended[2].wait(BOUND)
+        monkeypatch.setattr(sys.modules[Pump.__module__], "socketpair", no_descriptor)
+        ask(server).subscribe(lambda _: time.sleep(0.02), errors.append, ended[1].set)
+        assert all(each.wait(BOUND) for each in ended)
         assert not errors
+
+
+def test_stuck_flow_is_left_alone_when_descriptors_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused, go_on = threading.Event(), threading.Event()
+
+    def refuse() -> None:
+        refused.set()
+        no_descriptor()
+
+    def block(value: bytes) -> None:
+        if value == b"data: 2\n\n":
+            monkeypatch.setattr(sys.modules[Pump.__module__], "socketpair", refuse)
+            assert go_on.wait(BOUND)
+
+    with ScriptedServer(by_path(stuck=IN_PIECES, quick=PAUSED_OFTEN)) as server:
+        came, ended = threading.Event(), [threading.Event() for _ in range(2)]
+        ask(server, "/quick").subscribe(lambda _: came.set(), on_completed=ended[0].set)
+        assert came.wait(BOUND)
+        ask(server, "/stuck").subscribe(block, on_completed=ended[1].set)
+        assert refused.wait(BOUND)
+        monkeypatch.undo()
+        assert ended[0].wait(BOUND)
+        go_on.set()
+        assert ended[1].wait(BOUND)
+
+
+class Numbered:
+    """A flow of so many steps over a descriptor."""
+
+    paused = False
+
+    def __init__(self, descriptor: int, steps: int) -> None:
+        self.descriptor = descriptor
+        self.left_steps = steps
+        self.stepped = threading.Semaphore(0)
+        self.failed: list[BaseException] = []
+
+    def step(self) -> bool:
+        self.left_steps -= 1
+        self.stepped.release()
+        return self.left_steps > 0
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def left(self) -> float:
+        return 60.0
+
+    def fail(self, error: BaseException) -> None:
+        self.failed.append(error)
+
+    def pause(self, then: Any = None) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+def test_descriptor_closed_under_a_flow_serves_the_next_one() -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        pump = Pump(daemon=True)
+        former, later = Numbered(ours.fileno(), 2), Numbered(ours.fileno(), 2)
+        for flow in (former, later):
+            pump.schedule(flow)
+            assert flow.stepped.acquire(timeout=BOUND)
+        assert former.stepped.acquire(timeout=BOUND)  # looks, and finds its socket closed
+        peer.send(b"!")
+        assert later.stepped.acquire(timeout=BOUND)
+        assert not former.failed + later.failed
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
