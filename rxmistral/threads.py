@@ -30,7 +30,6 @@ __all__ = [
     "Kept",
     "begin",
     "beginning",
-    "beginning_here",
     "fork_safe",
     "in_child",
     "left_to_parent",
@@ -61,8 +60,12 @@ def start(thread: Thread) -> None:
 
 
 class Kept(CompositeDisposable):
-    """What begins within a subscription, and the subscription within which that begins: so
-    a thread that has this has all that is to be disposed with it."""
+    """The Disposables of everything that begins within a subscription.
+
+    Attributes:
+        outer: The subscription that this one begins within. A run that goes on keeps it from
+            being collected, although Ctrl-C came before anybody had it.
+    """
 
     outer: Kept | None = None
 
@@ -80,11 +83,6 @@ def begin(disposable: abc.DisposableBase) -> None:
     kept = _beginning.kept
     if kept is not None:
         kept.add(disposable)
-
-
-def beginning_here() -> Kept | None:
-    """The subscription that begins on this thread now."""
-    return _beginning.kept
 
 
 @contextmanager

@@ -46,7 +46,7 @@ from ..errors import (
 )
 from ..iteration import being_iterated
 from ..stream import Stream
-from ..threads import begin, beginning_here, in_child, start
+from ..threads import begin, in_child, start
 from .connection import Cancelled, Hold, Rest, remember, rest_of, was_cut, watch
 from .patience import Patience
 from .pump import Pump
@@ -224,7 +224,6 @@ class _Reader(abc.DisposableBase):
         self._rest: Rest | None = None
         self.paused = False
         self._then: Callable[[], None] | None = None
-        self._began_within = beginning_here()  # kept as long as it reads: see `begin`
         in_child(self)
 
     def forked(self) -> None:
@@ -329,13 +328,10 @@ class _Reader(abc.DisposableBase):
             return raised
         except Exception as error:
             if isinstance(error, DroppedStreamError) and was_cut(getattr(response, "raw", None)):
-                raised = (
-                    _closed()
-                )  # by the program, as what a callback raises: to ask again is not wanted
+                raised = _closed()  # as what a callback raises: nobody wants another request
                 return raised
             return redacted(error, self._secret)
         finally:
-            self._began_within = None
             self._hold.let_go()  # first: nobody must shut down what is being closed
             if response is not None:
                 self._give_back(response)
