@@ -942,7 +942,10 @@ def test_server_sees_the_end_when_another_process_has_the_socket(
         os.close(*copies)
 
 
-def test_swallowed_exceptions_of_an_adapter_do_not_keep_a_cancelled_reader() -> None:
+@pytest.mark.parametrize("tls", [False, True])
+def test_adapter_that_swallows_exceptions_keeps_no_cancelled_reader(
+    tls: bool, session: Any, server_tls: Any
+) -> None:
     """An adapter of the user's own, with the `except Exception` that many have."""
 
     class Stubborn(HTTPAdapter):
@@ -951,8 +954,8 @@ def test_swallowed_exceptions_of_an_adapter_do_not_keep_a_cancelled_reader() -> 
                 with contextlib.suppress(Exception):
                     return super().send(*args, **kwargs)
 
-    with ScriptedServer([steps.hang()]) as server, requests.Session() as session:
-        session.mount("http://", Stubborn())
+    session.mount("http", Stubborn())
+    with ScriptedServer([steps.hang()], tls=server_tls if tls else None) as server:
         subscription = ask(server, session=session).subscribe()
         server.wait_for_requests(1)
         server.close()
