@@ -15,7 +15,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from threading import Event, Lock, Thread
+from threading import Event, Lock, RLock, Thread
 from typing import Any, Self
 from weakref import WeakSet
 
@@ -28,11 +28,16 @@ from .operators.outcomes import Outcome, Status, counted
 from .policies.resume import can_be_continued, continued
 from .run import Call, Run
 from .stream import Stream
+from .threads import begin, fork_safe, in_child
 from .wire.blocks import Response
 
 __all__ = ["EventStream", "EventStreamAsync"]
 
 Observer = abc.ObserverBase[CompletionEvent]
+
+# Held for an assignment. Reentrant, since garbage collection may drop an opened Stream at any
+# moment; one for all, since a fork may happen while a thread holds it.
+_opening = fork_safe(RLock())
 
 
 class EventStream(Stream[CompletionEvent]):
@@ -48,6 +53,14 @@ class EventStream(Stream[CompletionEvent]):
         self._latest = _Latest()
         self._gate: Gate | None = None
         self._live = WeakSet()
+        in_child(self)
+
+    def forked(self) -> None:
+        """Forgets a request that goes on: the parent has its answer."""
+        self._gate = None
+        self._live = WeakSet()
+        if self._latest.conclude is None:
+            self._latest = _Latest()
 
     def __repr__(self) -> str:
         latest = self._latest
@@ -68,8 +81,8 @@ class EventStream(Stream[CompletionEvent]):
             RequestError, StatusError: There is no answer.
         """
         if self._latest.response is None:
-            opened = self._latest.opened or self._open().opened
             try:
+                opened = self._latest.opened or self._open().opened
                 opened.result()
             except BaseException:
                 self._forget_gate()
@@ -104,7 +117,7 @@ class EventStream(Stream[CompletionEvent]):
         self._live = WeakSet()  # of what is subscribed from now on
 
     def _open(self) -> Gate:
-        with self.lock:  # others may close the Stream, or read it, meanwhile
+        with _opening:  # others may close the Stream, or read it, meanwhile
             gate = self._gate
             if gate is not None:
                 return gate
@@ -114,7 +127,7 @@ class EventStream(Stream[CompletionEvent]):
         return gate
 
     def _forget_gate(self) -> None:
-        with self.lock:
+        with _opening:
             gate, self._gate = self._gate, None
         if gate is not None:
             gate.dispose()
@@ -127,14 +140,16 @@ class EventStream(Stream[CompletionEvent]):
         scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002  # a source that blocks needs none
     ) -> abc.DisposableBase:
         live = self._live
-        with self.lock:  # whoever comes first has the gate
+        with _opening:  # whoever comes first has the gate
             gate, self._gate = self._gate, None
         if gate is not None:
             self._track(gate, live)
+            begin(gate)
             gate.attach(observer)
             return gate
         gate = Gate(self._latest, observer)
         self._track(gate, live)
+        begin(gate)
         gate.start(self._call)
         return gate
 
@@ -258,8 +273,9 @@ class Gate(Observer, abc.DisposableBase):
             ending(observer)
         elif being_iterated.get() is None:
             # The reader is a daemon, since nobody might have come. Now somebody has who
-            # does not wait for it: the interpreter must.
-            Thread(target=self._ended.wait, name="rxmistral-attached").start()
+            # does not wait for it: the interpreter must. Without a thread it does not.
+            with suppress(RuntimeError):
+                Thread(target=self._ended.wait, name="rxmistral-attached").start()
 
     def on_next(self, value: CompletionEvent) -> None:
         if self._observer is None and emitting.source is not None:

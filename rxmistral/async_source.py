@@ -25,9 +25,10 @@ from weakref import WeakSet
 from reactivex import abc
 
 from .backpressure import emitting
-from .errors import StoppedError
+from .errors import RequestError, StoppedError
 from .iteration import Hop, being_iterated
 from .stream import Stream
+from .threads import begin, start
 
 __all__ = ["from_async_iterable"]
 
@@ -87,9 +88,11 @@ def from_async_iterable(
         if at is not None:
             _check_that_it_can_run(at)
             pulling = _Pulling(origin, observer, at)
+            begin(pulling)
             pulling.begin()
         else:
-            pulling = _Pulling(origin, observer, asyncio.new_event_loop())
+            pulling = _Pulling(origin, observer, _new_event_loop())
+            begin(pulling)
             pulling.begin_on_own_thread()
         return pulling
 
@@ -121,6 +124,13 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         loop = asyncio.get_running_loop()
         return None if loop in _own_loops else loop
     return None
+
+
+def _new_event_loop() -> asyncio.AbstractEventLoop:
+    try:
+        return asyncio.new_event_loop()
+    except OSError as error:  # no descriptor is left for it
+        raise RequestError(f"no event loop can be made: {error}") from error
 
 
 class _Origin(Generic[T]):
@@ -172,12 +182,14 @@ class _Pulling(abc.DisposableBase, Generic[T]):
         """A daemon where a loop reads it, as each source's; see `being_iterated`."""
         _own_loops.add(self._loop)
         try:
-            Thread(
-                target=self._run,
-                args=(_own_context(),),
-                name="rxmistral-async",
-                daemon=True if being_iterated.get() is not None else None,
-            ).start()
+            start(
+                Thread(
+                    target=self._run,
+                    args=(_own_context(),),
+                    name="rxmistral-async",
+                    daemon=True if being_iterated.get() is not None else None,
+                )
+            )
         except BaseException:
             self._loop.close()
             raise

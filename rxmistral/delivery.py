@@ -22,7 +22,6 @@ carrier's thread lives as long as it has viewers.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from contextvars import Context
@@ -32,7 +31,9 @@ from threading import Event, RLock, Thread
 
 from .backpressure import Pausable, emitting
 from .clock import monotonic
+from .errors import RequestError
 from .subscriber import report
+from .threads import fork_safe, in_child, start
 
 __all__ = ["OF_LOOPS", "OF_SUBSCRIPTIONS", "Audience", "Delivery", "Viewer", "lock", "remove"]
 
@@ -41,7 +42,7 @@ _CREDIT = 0.02  # seconds that a viewer may be over that, in sum, before it is a
 _STALL = 0.02  # seconds between two looks of the guard: who is in one step at both is stuck
 _SHORTEST_STALL = 0.005  # where one after the other is, so that the last waits not for all
 
-lock = RLock()
+lock = fork_safe(RLock())
 
 
 class Viewer(Pausable):
@@ -52,6 +53,10 @@ class Viewer(Pausable):
 
     def step(self) -> bool:
         """Give it some of what it lacks, without waiting; whether it lacks more."""
+        raise NotImplementedError
+
+    def fail(self, error: Exception) -> None:
+        """End it with an error: nothing serves it."""
         raise NotImplementedError
 
 
@@ -102,17 +107,31 @@ class Delivery:
     def __init__(self, *, daemon: bool) -> None:
         self.daemon = daemon
         self.common: _Carrier | None = None  # that takes who is new
+        in_child(self)
+
+    def forked(self) -> None:
+        """The threads are the parent's, and so are the viewers."""
+        self.common = None
 
     def add(self, viewer: Viewer, audience: Audience) -> None:
         """Have it stepped from now on, whenever its audience is rung, and once at once.
 
         Raises:
-            RuntimeError: No thread can be started; remove it again.
+            RequestError: No thread can be started; remove it again.
         """
         with lock:
             carrier = self.common = self.common or _Carrier(self)
             carrier.take(viewer, audience)
-        carrier.start()
+        try:
+            carrier.start()
+        except RequestError as error:
+            for other in carrier.abandon():  # that came while the thread was being started
+                if other is not viewer:
+                    other.fail(error)
+            raise
+        except BaseException:  # Ctrl-C: whether it has a thread is not known
+            carrier.abandon()
+            raise
 
 
 def _nothing() -> None:
@@ -162,8 +181,17 @@ class _Carrier:
         audience.circles = tuple(each for each in audience.circles if each is not circle)
 
     def _others(self, viewer: Viewer) -> list[Viewer]:
-        circles = self._circles.values()
-        return [each for circle in circles for each in circle.viewers if each is not viewer]
+        return [each for each in self._all() if each is not viewer]
+
+    def _all(self) -> list[Viewer]:
+        return [each for circle in self._circles.values() for each in circle.viewers]
+
+    def abandon(self) -> list[Viewer]:
+        """Take nobody from now on; the viewers that it has."""
+        with lock:
+            if self._delivery.common is self:
+                self._delivery.common = None
+            return self._all()
 
     def _retire(self) -> bool:
         """Whether it has nobody, and will get nobody from now on."""
@@ -186,13 +214,13 @@ class _Carrier:
                 self._thread = thread = self._new("rxmistral-delivery", self._run)
             elif self._guard is None:
                 self._guard = guard = self._new("rxmistral-guard", self._watch)
-        try:
-            if thread is not None:
-                # Where threads inherit the context: it serves others than who starts it.
-                Context().run(thread.start)
-        except BaseException:
-            self._thread = None
-            raise
+        if thread is not None:
+            # Where threads inherit the context: it serves others than who starts it.
+            try:
+                Context().run(start, thread)
+            except RequestError:
+                self._thread = None
+                raise
         if guard is not None:
             with suppress(RuntimeError):  # no thread can be started: it goes without
                 Context().run(guard.start)
@@ -252,7 +280,7 @@ class _Carrier:
             _move([viewer], own)
         try:
             own.start()
-        except RuntimeError:  # no thread can be started: they have to bear with it
+        except RequestError:  # no thread can be started: they have to bear with it
             with lock:
                 _move([viewer], self)
 
@@ -277,7 +305,7 @@ class _Carrier:
         try:
             successor.start()
             successor.start()  # and its guard
-        except RuntimeError:  # as above
+        except RequestError:  # as above
             with lock:
                 self._delivery.common = self
                 _move(others, self)
@@ -295,13 +323,3 @@ def _move(viewers: list[Viewer], carrier: _Carrier) -> None:
 # Who subscribes is waited for when the interpreter exits, and a loop is not: see
 # `being_iterated`.
 OF_LOOPS, OF_SUBSCRIPTIONS = Delivery(daemon=True), Delivery(daemon=False)
-
-
-def _abandon() -> None:
-    """In the child of a fork, which has none of the threads: the viewers are the parent's."""
-    OF_LOOPS.common = OF_SUBSCRIPTIONS.common = None
-    lock.release()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=lock.acquire, after_in_parent=lock.release, after_in_child=_abandon)

@@ -33,6 +33,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from .backpressure import Pausable, emitting
+from .threads import in_child, left_to_parent, start
 
 __all__ = ["AsyncIteration", "being_iterated", "iterate", "leaving"]
 
@@ -90,6 +91,13 @@ class Hop(abc.DisposableBase, Generic[T]):
         self.waiting_thread: int | None = None  # that does nothing else while it is empty
         self.waiting_loop: asyncio.AbstractEventLoop | None = None  # that cannot run meanwhile
         self._reading_thread = get_ident()
+        self._subscription = SingleAssignmentDisposable()
+        in_child(self)
+
+    def forked(self) -> None:
+        """Ends after the items that are here: nothing in this process emits more of them."""
+        if not self.ended:
+            self.error, self.ended = left_to_parent(), True
         self._subscription = SingleAssignmentDisposable()
 
     def subscribe_to(
@@ -217,12 +225,14 @@ def iterate(
     items = hop.items
     track(hop)
     try:
-        Thread(
-            target=copy_context().run,
-            args=(hop.subscribe_to, source, scheduler),
-            name="rxmistral-subscribe",
-            daemon=True,
-        ).start()
+        start(
+            Thread(
+                target=copy_context().run,
+                args=(hop.subscribe_to, source, scheduler),
+                name="rxmistral-subscribe",
+                daemon=True,
+            )
+        )
         while True:
             ended = hop.ended  # asked first: what came before the end is in items by now
             while items:

@@ -24,7 +24,7 @@ from threading import Lock
 
 from msgspec import structs
 from reactivex import abc
-from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+from reactivex.disposable import SerialDisposable
 
 from .clock import monotonic
 from .errors import (
@@ -50,6 +50,7 @@ from .policies.resume import (
 )
 from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import Clocks, Timeouts
+from .threads import Kept, beginning
 from .wire import blocks
 from .wire.blocks import Reader, Request, Response, Session, post
 from .wire.connection import Cancelled
@@ -154,12 +155,15 @@ class Run(abc.DisposableBase):
         )
         on_next = self._emit if self._echo is None else self._on_next
         # In its place before it begins: it may have ended, and another have begun, on
-        # other threads before subscribe() returns here.
-        subscription = SingleAssignmentDisposable()
+        # other threads before subscribe() returns here; or Ctrl-C may interrupt that.
+        subscription = Kept()
         self._attempt.disposable = subscription
-        subscription.disposable = self._context.copy().run(
-            attempt.subscribe, on_next, self._on_error, self._on_completed
-        )
+        with beginning(subscription):
+            subscription.add(
+                self._context.copy().run(
+                    attempt.subscribe, on_next, self._on_error, self._on_completed
+                )
+            )
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
         self._clocks.hear()

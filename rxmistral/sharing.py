@@ -35,6 +35,7 @@ from .errors import LaggedError, StoppedError
 from .iteration import being_iterated
 from .resumable import Entry
 from .tally import Tally, counted
+from .threads import begin, in_child, left_to_parent
 
 __all__ = [
     "History",
@@ -206,7 +207,7 @@ class Viewer(delivery.Viewer, abc.DisposableBase):
             try:
                 return self._give()
             except BaseException as error:
-                self._fail(error)
+                self.fail(error)
         elif ended:
             self._finish(_own(history.error))
         return False
@@ -225,7 +226,7 @@ class Viewer(delivery.Viewer, abc.DisposableBase):
                 return False
         return self.place < history.last or history.ended
 
-    def _fail(self, error: BaseException) -> None:
+    def fail(self, error: BaseException) -> None:
         """It is too far behind, or a callback has raised."""
         if self._left:
             raise error
@@ -320,6 +321,15 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         self._waited_for: set[WaitedFor] = set()
         self._room = Condition(lock)
         self._paused: set[Pausable] = set()  # sources, until there is room
+        in_child(self)
+
+    def forked(self) -> None:
+        """Ends where the fork was: the source emits in the parent, to the parent's viewers."""
+        if self._source is None and not self.history.ended:
+            self._note_end(left_to_parent())
+        self._subscription, self._timer = SingleAssignmentDisposable(), SerialDisposable()
+        self._audience = Audience()
+        self._waited_for, self._paused = set(), set()
 
     def __str__(self) -> str:
         history = self.history
@@ -350,6 +360,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
                 self._waited_for.add(viewer)
             self._watching += 1
             self._visits += 1
+        begin(viewer)
         self._timer.disposable = Disposable()
         self._tally.report_to(counted.get())  # first: it may see the end at once
         try:

@@ -32,6 +32,7 @@ from .iteration import AsyncIteration, Hop, being_iterated, iterate, leaving
 from .resumable import Entry
 from .sharing import SharedRun, Take, WhenBehind, check_shared, numbered, one_by_one, taking
 from .subscriber import Subscriber
+from .threads import Kept, beginning, fork_safe
 
 if TYPE_CHECKING:  # the type of what an answer knows of its end; nothing here makes one
     from .answer import EventStream
@@ -411,9 +412,13 @@ class Stream(Observable[T_out]):
         self, observer: abc.ObserverBase[T_out], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         live = self._live_here()
-        subscription = super()._subscribe_core(observer, scheduler)
-        self._track(subscription, live)
-        return subscription
+        if live is None:
+            return super()._subscribe_core(observer, scheduler)
+        kept = Kept()  # tracked first: Ctrl-C may interrupt what follows
+        self._track(kept, live)
+        with beginning(kept):
+            kept.add(super()._subscribe_core(observer, scheduler))
+        return kept
 
 
 class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore[reportIncompatibleMethodOverride]  # pipe, as above
@@ -614,7 +619,7 @@ def _here() -> object:
 
 
 # Reentrant, since garbage collection may end an abandoned `with` block at any moment.
-_tracking = RLock()
+_tracking = fork_safe(RLock())
 
 _NOTHING: Any = object()
 

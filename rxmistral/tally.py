@@ -6,13 +6,15 @@ from contextvars import ContextVar
 from threading import Lock
 from weakref import WeakSet
 
+from .threads import fork_safe
+
 __all__ = ["Tally", "counted"]
 
 
 class Tally:
     """What a run counts, for itself and for whoever subscribed to it through others."""
 
-    _lock = Lock()
+    _lock = fork_safe(Lock())
 
     def __init__(self) -> None:
         self.requests = 0

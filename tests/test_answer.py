@@ -15,9 +15,12 @@ from faces import BOUND, Face, eventually, run
 from reactivex import operators as ops
 
 from rxmistral import (
+    DroppedStreamError,
     Mistral,
     ReportedError,
     RequestError,
+    Resume,
+    Retry,
     StatusError,
     StoppedError,
     Stream,
@@ -552,3 +555,25 @@ def test_stream_that_is_piped_from_no_answer_has_no_outcome() -> None:
     stream.run()
     assert stream.outcome is None
     stream.close()
+
+
+# --- the response is in the program's hands ---
+
+
+@pytest.mark.parametrize("policy", [{}, {"retry": Retry(attempts=3)}, {"resume": Resume()}])
+def test_closed_response_ends_the_answer_and_is_not_asked_for_again(
+    read: Face, policy: dict[str, Any]
+) -> None:
+    with (
+        ScriptedServer(lambda _: ["Hel", steps.hang()]) as server,
+        Mistral(server_url=server.url, **policy) as client,
+    ):
+        other = ask(client)
+        assert other.response.ok
+        stream = ask(client)
+        stream.response.close()
+        assert isinstance(read(stream.pipe(text()))[-1], DroppedStreamError)
+        assert server.requests[1].wait_closed(BOUND)
+        assert server.open_connections == 1
+        assert len(server.requests) == 2
+        other.close()

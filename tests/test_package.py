@@ -21,6 +21,7 @@ FLOORS = [
     {
         "checks",
         "clock",
+        "threads",
         "hints",
         "errors",
         "model_json",

@@ -25,6 +25,7 @@ from rxmistral import (
     LaggedError,
     Mistral,
     Outcome,
+    RequestError,
     SharedStream,
     StoppedError,
     Stream,
@@ -1003,7 +1004,7 @@ def test_where_no_thread_can_be_started_the_viewer_is_told(monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(delivery_module.Thread, "start", start)
-        assert Seen(numbers).all() == [RuntimeError]
+        assert Seen(numbers).all() == [RequestError]
     assert source.subscriptions == 0
     seen = Seen(numbers)
     source.emit(1)

@@ -26,6 +26,7 @@ from ..errors import LaggedError, LostProducerError, UnknownRunError
 from ..iteration import being_iterated
 from ..resumable import Entry
 from ..stream import Stream
+from ..threads import begin, start
 from ..wire.connection import Cancelled
 from .encoding import decode_ending, decode_item
 from .insisting import Insistence
@@ -147,13 +148,17 @@ class LoggedStream(Stream[T]):
         def emit(number: int, item: Any) -> None:
             observer.on_next(make(number, item))
 
-        Thread(
-            target=copy_context().run,
-            args=(_read, pages, after, insist, emit, observer),
-            name="rxmistral-log-reader",
-            daemon=being_iterated.get() is not None,
-        ).start()
-        return Disposable(insist.call_off)
+        subscription = Disposable(insist.call_off)
+        begin(subscription)
+        start(
+            Thread(
+                target=copy_context().run,
+                args=(_read, pages, after, insist, emit, observer),
+                name="rxmistral-log-reader",
+                daemon=being_iterated.get() is not None,
+            )
+        )
+        return subscription
 
 
 def from_log(log: RunLog, run_id: str, after: int | None = None) -> LoggedStream[Any]:

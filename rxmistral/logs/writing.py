@@ -34,11 +34,12 @@ from reactivex.scheduler import CurrentThreadScheduler, TimeoutScheduler
 
 from ..backpressure import Pausable, emitting
 from ..checks import check_whole
-from ..errors import FencedError, LogError, LogUnavailableError, StoppedError
+from ..errors import FencedError, LogError, LogUnavailableError, RequestError, StoppedError
 from ..iteration import being_iterated
 from ..operators.alarm import Alarm, in_turn
 from ..stream import Stream
 from ..subscriber import fail
+from ..threads import begin, start
 from ..wire.connection import Cancelled
 from .encoding import encode_ending, encode_item
 from .insisting import Insistence
@@ -231,12 +232,14 @@ class _Writing(Alarm, Generic[T]):
         self._start("writer", partial(self._write, partial(self._subscribe_to, source)))
 
     def _start(self, name: str, work: Callable[[], object]) -> None:
-        Thread(
-            target=self._context.copy().run,
-            args=(work,),
-            name=f"rxmistral-log-{name}",
-            daemon=self._daemon,
-        ).start()
+        start(
+            Thread(
+                target=self._context.copy().run,
+                args=(work,),
+                name=f"rxmistral-log-{name}",
+                daemon=self._daemon,
+            )
+        )
 
     def _subscribe_to(self, source: Observable[T]) -> None:
         def subscribe(*_: object) -> None:
@@ -277,7 +280,10 @@ class _Writing(Alarm, Generic[T]):
         except Exception:  # the answer comes first, whatever becomes of its log
             begun = False
         if not self._ended:
-            self._start("source", subscribe)
+            try:
+                self._start("source", subscribe)
+            except RequestError as error:
+                self._end(error)
         if not begun:
             self._run.insist(self._run.begin)
         self._start("keeper", self._keep)
@@ -372,6 +378,7 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             writing = _Writing(observer, _Run(log, run_id, after), scheduler)
+            begin(writing)
             writing.start(stream)
             return writing
 

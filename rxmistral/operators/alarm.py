@@ -70,7 +70,10 @@ class Alarm(abc.DisposableBase):
         """In the turn: have `due` called, in so many seconds."""
         if not self._timer.is_disposed:
             self.armed = True
-            self._timer.disposable = self._scheduler.schedule_relative(seconds, self._fire)
+            try:
+                self._timer.disposable = self._scheduler.schedule_relative(seconds, self._fire)
+            except RuntimeError:  # no thread can be started: the next item may set it
+                self.armed = False
 
     def due(self) -> None:
         """What to do when the time has come; in the turn, and not when disposed."""

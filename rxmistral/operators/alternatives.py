@@ -149,9 +149,10 @@ class Contest(abc.DisposableBase):
             self._starting += 1
         try:
             if self._delay and number + 1 < len(self._streams):
-                self._timer.disposable = self._clock.schedule_relative(
-                    self._delay, lambda *_: self._start_on_fitting_thread(number + 1)
-                )
+                with suppress(RuntimeError):  # no thread can be started: it runs alone
+                    self._timer.disposable = self._clock.schedule_relative(
+                        self._delay, lambda *_: self._start_on_fitting_thread(number + 1)
+                    )
             candidate.subscription.disposable = self._context.copy().run(
                 self._streams[number].subscribe, candidate, scheduler=self._scheduler
             )

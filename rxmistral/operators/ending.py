@@ -57,10 +57,12 @@ class Lingering(Alarm):
         if self.begun:
             return
         self.begun = True
-        if self._hurry is None:
-            self.arm(self._seconds)
-        else:
+        if self._hurry is not None:
             self._hurry()
+            return
+        self.arm(self._seconds)
+        if not self.armed:  # no thread can be started
+            self.end()
 
     def put_off(self) -> None:
         """It wants more after all, unless it is to end with an error."""

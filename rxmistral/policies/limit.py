@@ -17,6 +17,7 @@ from threading import Event, Lock
 
 from ..checks import check_whole
 from ..clock import monotonic
+from ..threads import fork_safe, in_child
 from ..wire.connection import Cancelled
 
 __all__ = ["Limit", "Waiter"]
@@ -98,11 +99,18 @@ class Limit:
         self._concurrent = self._free = concurrent
         self._per_minute = per_minute
         self._now = now
-        self._lock = Lock()
+        self._lock = fork_safe(Lock())
         self._waiting: deque[Waiter] = deque()  # for a slot
         self._queue: deque[Waiter] = deque()  # for the leave to send
         self._sent: deque[float] = deque(maxlen=per_minute)
         self._closed_until = 0.0
+        in_child(self)
+
+    def forked(self) -> None:
+        """Frees the slots: the streams that have them, or wait for one, are the parent's."""
+        self._free = self._concurrent
+        self._waiting.clear()
+        self._queue.clear()
 
     def __repr__(self) -> str:
         limits = []

@@ -16,7 +16,6 @@ yields where it would have to wait. On a thread of its own it waits, and never y
 
 from __future__ import annotations
 
-import os
 import re
 import socket
 import sys
@@ -45,6 +44,7 @@ from urllib3.exceptions import (
     NewConnectionError,
     ReadTimeoutError,
 )
+from urllib3.util import wait_for_read
 
 from ..backpressure import emitting
 from ..errors import (
@@ -64,7 +64,8 @@ from ..errors import (
 from ..iteration import being_iterated, leaving
 from ..stream import Stream
 from ..subscriber import report
-from .connection import Cancelled, Hold, Rest, rest_of
+from ..threads import begin, in_child, start
+from .connection import Cancelled, Hold, Rest, remember, rest_of, was_cut
 from .patience import Patience
 from .pump import Pump
 from .returning import Returning
@@ -93,6 +94,7 @@ READERS: tuple[Reader, ...] = get_args(Reader)
 DEFAULT_READER: Reader = "thread" if sys.platform == "win32" else "shared"
 
 _MOMENT = 0.25  # seconds; as long as a connection takes to return that is about to
+_LONG = 60.0  # seconds between two looks at the clock, at most
 _SOON = 0.001  # seconds; what has no time left finds that out for itself
 _BLOCK_BYTES = 64 * 1024
 _BODY_BYTES = 1024 * 1024  # of a refusal, or of what is no event stream
@@ -101,10 +103,6 @@ _POOL_SIZE = 128  # idle connections kept for each host
 # A thread that a loop reads from is a daemon, see `being_iterated`; so there are two.
 _OF_LOOPS, _OF_SUBSCRIPTIONS = Pump(daemon=True), Pump(daemon=False)
 _RETURNING = Returning()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_OF_LOOPS.abandon)
-    os.register_at_fork(after_in_child=_OF_SUBSCRIPTIONS.abandon)
-    os.register_at_fork(after_in_child=_RETURNING.abandon)
 
 
 def blocks(
@@ -137,16 +135,20 @@ def blocks(
         on_response: Called on the reader's thread when the headers are there.
         on_release: Called on the reader's thread when the connection is given back or
             closed, whatever the end was, and before that is emitted; with what a
-            subscriber's callback raised, or None.
+            subscriber's callback raised, or None. What the program itself did counts as that:
+            it has closed the response. If no thread can be started it is called on the
+            subscriber's, with the error that says so.
         reader: "thread" reads the body on the thread that sent the request, "shared" on
             one with all others that are "shared", where that can be: a compressed body,
             or one of a custom adapter, is read on its own thread. None: "shared", but on
             Windows "thread".
 
     Emits: blocks as the socket gave them, decompressed; never an empty one.
-    Errors: `RequestError` and `RequestTimeoutError` before the headers, `StatusError`
+    Errors: `RequestError` and `RequestTimeoutError` before the headers, or if no thread can
+        be started; `StatusError`
         for a status other than 2xx, `ProtocolError` for a body that is no event stream,
-        then `StreamTimeoutError` and `DroppedStreamError`.
+        then `StreamTimeoutError` and `DroppedStreamError`, also if the program closes the
+        response.
     """
 
     def subscribe(
@@ -169,8 +171,11 @@ def blocks(
         thread = Thread(
             target=reading.run, name="rxmistral-reader", daemon=True if iterated else None
         )
+        begin(reading)
         try:
-            thread.start()
+            start(thread)
+        except RequestError as error:
+            reading.refuse(error)
         except BaseException:  # Ctrl-C, while it waits for the thread to begin
             reading.dispose()
             raise
@@ -250,8 +255,19 @@ class _Reader(abc.DisposableBase):
         self._rest: Rest | None = None
         self.paused = False
         self._then: Callable[[], None] | None = None
+        in_child(self)
+
+    def forked(self) -> None:
+        self._hold.forked()
+        self._on_release = None
 
     # --- on whose thread ---
+
+    def refuse(self, error: Exception) -> None:
+        """End it before it began."""
+        if self._on_release is not None:
+            self._on_release(error)
+        self._observer.on_error(error)
 
     def run(self) -> None:
         """The reader's thread: to the end, or until what is left is for the pump."""
@@ -265,10 +281,21 @@ class _Reader(abc.DisposableBase):
             assert self._pump is not None
             try:
                 self._pump.schedule(self)
-            except (RuntimeError, OSError) as error:  # no thread, or no descriptor, is to be had
-                self._thread = get_ident()
-                with suppress(StopIteration):
-                    self._context.run(self._work.throw, error)
+            except (RuntimeError, OSError):  # it has no thread, or no descriptor, to wait with
+                self._stay()
+
+    def _stay(self) -> None:
+        """Read to the end on this thread; it waits without a descriptor of its own."""
+        while self.step():
+            assert self._rest is not None
+            with suppress(OSError, ValueError):  # the socket is closed: the next step says so
+                wait_for_read(self._rest.socket, min(max(self.left(), 0.0), _LONG))
+
+    def fail(self, error: BaseException) -> None:
+        """End it, between two steps, because no thread can step it."""
+        self._thread = get_ident()
+        with suppress(StopIteration, DroppedStreamError):  # the latter if it has ended already
+            self._context.run(self._work.throw, DroppedStreamError(_reason(error)))
 
     def step(self) -> bool:
         """As far as it goes without waiting; whether there is more to come."""
@@ -329,17 +356,21 @@ class _Reader(abc.DisposableBase):
         raised: Exception | None = None
         try:
             response = self._send(session)
+            self._hold.reading = True
             if self._on_response is not None:
                 self._on_response(response)
             yield from self._emit_body(response)
-        except Cancelled:
-            raise
+            if was_cut(response.raw):  # which may look like the end of the body
+                raise _closed()
         except _Raised as error:
             raised = error.error
             if self._hold.cancelled:  # no on_error after dispose: the thread's excepthook
                 raise raised from None
             return raised
         except Exception as error:
+            if isinstance(error, DroppedStreamError) and was_cut(getattr(response, "raw", None)):
+                raised = _closed()  # as what a callback raises: nobody wants another request
+                return raised
             return redacted(error, self._secret)
         finally:
             self._hold.let_go()  # first: nobody must shut down what is being closed
@@ -390,6 +421,7 @@ class _Reader(abc.DisposableBase):
             asked.host = urlsplit(url).netloc.rpartition("@")[2] or None
             settings = settings_for(session, url)
             asked.proxy = proxy_for(url, settings)
+            remember(session)
             if not has_idle_connection(session, prepared, settings):
                 _RETURNING.wait(session, _MOMENT)
             self._hold.check()
@@ -478,6 +510,10 @@ class _Reader(abc.DisposableBase):
 
 
 _ENDED = object()
+
+
+def _closed() -> DroppedStreamError:
+    return DroppedStreamError("the program closed the response")
 
 
 class _Raised(Exception):  # noqa: N818  # it carries the error

@@ -9,10 +9,17 @@ silent: so a connection that a reader leases from a pool is given a class that t
 reader on whose thread it works, until it returns to the pool. A socket outlives the answer
 it carried, so the connection also knows which reader it serves now, and nobody shuts down
 a socket that serves another.
+
+The answer is in the program's hands too, which may close it at any moment, on any thread. As
+long as it has a reader that only shuts the socket down: the reader, awake, closes.
+
+A forked child has copies of all these sockets. Whatever is sent or shut down over one of them
+happens to the parent's connection, so the child closes its descriptors and does nothing else.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
@@ -22,21 +29,34 @@ from socket import SHUT_RDWR, SocketIO, socket
 from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 from threading import RLock, local
 from typing import Any
+from weakref import WeakSet
 
+from ..threads import fork_safe, in_child
 from .framing import ChunkedDecoder, Decoder, LengthDecoder, UntilCloseDecoder
 from .patience import Patience
 
-__all__ = ["Cancelled", "Hold", "Rest", "hold_here", "rest_of", "unwatched", "watched"]
+__all__ = [
+    "Cancelled",
+    "Hold",
+    "Rest",
+    "hold_here",
+    "remember",
+    "rest_of",
+    "unwatched",
+    "was_cut",
+    "watched",
+]
 
 _here = local()  # .hold: of the reader that works on this thread
 
 # Held for a few assignments and a shutdown(), which do not block. Reentrant, since
 # garbage collection may dispose an abandoned reader at any moment.
-_ownership = RLock()
+_ownership = fork_safe(RLock())
 
 
-class Cancelled(Exception):  # noqa: N818  # nothing went wrong
-    """Raised on the reader's thread; nothing between here and there catches it."""
+class Cancelled(BaseException):  # nothing went wrong
+    """Raised on the reader's thread; no `except Exception` between here and there, such as a
+    user's adapter has, catches it."""
 
 
 class Hold:
@@ -46,6 +66,7 @@ class Hold:
         self.patience = patience
         self.cancelled = False
         self.connecting = False
+        self.reading = False  # the answer
         self._connection: Any = None
         self._socket: Any = None
         self._handshake: socket | None = None  # the socket, once more, during that of TLS
@@ -96,8 +117,17 @@ class Hold:
         if sock is not None:
             sock.close()
 
+    def forked(self) -> None:
+        """In the child: the reader and its connection are the parent's."""
+        self.cancelled = True
+        _drop(self._socket)
+        _drop(self._handshake)
+        if self._connection is not None:
+            self._connection.sock = None
+
     def let_go(self) -> None:
         with _ownership:
+            self.reading = False
             connection, self._connection = self._connection, None
             self._socket = None
             if connection is not None and connection.hold is self:
@@ -133,6 +163,61 @@ def unwatched(connection: Any) -> Any:
     return connection
 
 
+# --- a pool in the child of a fork -----------------------------------------------
+
+
+class _Fork:
+    """The sessions whose connections a child would share with its parent."""
+
+    def __init__(self) -> None:
+        self.sessions: WeakSet[Any] = WeakSet()
+        self.is_child = False
+        in_child(self)
+
+    def forked(self) -> None:
+        self.is_child = True
+        for session in list(self.sessions):
+            # http.cookiejar's own, which each request takes.
+            if hasattr(session.cookies, "_cookies_lock"):
+                session.cookies._cookies_lock = RLock()
+            _drop_idle(session)
+
+
+_fork = _Fork()
+
+
+def remember(session: Any) -> None:
+    """Has a child of this process drop the idle connections of a requests.Session."""
+    if session not in _fork.sessions:
+        if _fork.is_child:  # it may have been used before the fork
+            _drop_idle(session)
+        _fork.sessions.add(session)
+
+
+def _drop_idle(session: Any) -> None:
+    for adapter in session.adapters.values():
+        if not hasattr(adapter, "poolmanager"):
+            continue  # another's: nothing is known of its connections
+        for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
+            manager.pools.lock = RLock()
+            for key in manager.pools.keys():  # noqa: SIM118  # it cannot be iterated
+                _empty(manager.pools[key])
+
+
+def _empty(pool: Any) -> None:
+    """A new queue, with a new lock, and a place for each connection that the parent has."""
+    old = pool.pool
+    if old is None:
+        return
+    new = type(old)(old.maxsize)
+    for _ in range(old.maxsize):
+        new.put(None)
+    pool.pool = new
+    for idle in list(old.queue):
+        if idle is not None:
+            idle.close()  # the descriptor, and no goodbye
+
+
 # --- http.client's answer --------------------------------------------------------
 
 # For the headers; less than one read of the body takes, which so leaves nothing behind. By
@@ -147,8 +232,11 @@ class _Answer(HTTPResponse):
     def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.socket = sock
+        self.cut = False  # closed by the program, before its end
+        self._came_whole = False
+        self._broken = False
         self._chunks = ChunkedDecoder()
-        hold = hold_here()
+        self._hold = hold = hold_here()
         if hold is not None and isinstance(self.fp.raw, SocketIO):
             patient = _PatientSocket(self.fp.detach(), sock, hold.patience)
             self.fp = BufferedReader(patient, _BUFFER_BYTES)
@@ -183,6 +271,13 @@ class _Answer(HTTPResponse):
 
     def read1(self, n: int = -1) -> bytes:
         """What is there, as soon as anything is."""
+        try:
+            return self._read1(n)
+        except BaseException:
+            self._broken = True  # urllib3 closes it now, and not the program
+            raise
+
+    def _read1(self, n: int) -> bytes:
         if not self.chunked or self.fp is None:
             return super().read1(n)
         while True:
@@ -195,14 +290,30 @@ class _Answer(HTTPResponse):
     def _received(self, n: int) -> bytes:
         received = self.fp.read1(n)
         if not received:
-            self.close()
             raise IncompleteRead(b"")
         return received
 
     def end(self, rest: bytes) -> None:
+        self._came_whole = True
         if rest:
             _shut_down(self.socket)  # what follows would be taken for the next answer
         self.close()
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether it is known that its body was read to the end."""
+        return self._came_whole or self.length == 0
+
+    def close(self) -> None:
+        # To close a socket is not enough: a child of a fork may have a copy of it, and the
+        # server would go on. Of an answer that is not ours nothing is known.
+        with _ownership:
+            if self._hold is not None and self.fp is not None and not self.is_whole:
+                _shut_down(self.socket)
+                if self._hold.reading and not self._broken:
+                    self.cut = True
+                    return
+        super().close()
 
 
 class _PatientSocket(RawIOBase):
@@ -289,6 +400,12 @@ class Rest:
             raw.release_conn()
 
 
+def was_cut(raw: Any) -> bool:
+    """Whether the program has closed a urllib3 response before all of it was read."""
+    answer = getattr(raw, "_original_response", None)
+    return isinstance(answer, _Answer) and answer.cut and not answer.is_whole
+
+
 def rest_of(raw: Any) -> Rest | None:
     """What is left of the body of a urllib3 response, of which nothing is compressed; None
     where that has ended, or its socket is out of reach: a custom adapter's, TLS in TLS."""
@@ -316,6 +433,7 @@ class _Watched:
         if hold is None:
             super().connect()  # type: ignore[misc]  # of the class this is mixed into
             return
+        hold.check()  # an adapter may try again whatever happened
         hold.connecting = True
         try:
             super().connect()  # type: ignore[misc]
@@ -331,7 +449,7 @@ class _Watched:
         if hold is not None:
             try:
                 hold.begin_handshake(sock)
-            except Cancelled:
+            except BaseException:  # cancelled, or no descriptor is left
                 sock.close()
                 raise
         return sock
@@ -346,6 +464,12 @@ class _Watched:
 @lru_cache(64)
 def _watched(connection_class: Any) -> type:
     return type(connection_class.__name__, (_Watched, connection_class), {})
+
+
+def _drop(sock: Any) -> None:
+    """Closes a descriptor, and nothing of what it stands for."""
+    with suppress(OSError, TypeError):  # there is none, or it is closed already
+        os.close(socket.detach(getattr(sock, "socket", sock)))
 
 
 def _shut_down(sock: Any) -> None:

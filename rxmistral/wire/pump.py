@@ -18,11 +18,15 @@ the beginning:
 
 A selector is touched by the thread of its loop only; `flows` and what is scheduled, by any,
 under the pump's lock. A thread lives as long as it has flows.
+
+Threads and descriptors may run out at any moment. A flow that can get no loop of its own then
+stays where it is; and whatever ends a thread, its flows go to another, or end with an error.
 """
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 from selectors import EVENT_READ, DefaultSelector
@@ -33,6 +37,7 @@ from typing import Protocol
 from ..backpressure import Pausable, emitting
 from ..clock import monotonic
 from ..subscriber import report
+from ..threads import fork_safe, in_child
 
 __all__ = ["Flow", "Pump"]
 
@@ -61,6 +66,10 @@ class Flow(Pausable, Protocol):
         """Seconds that it may still be silent; 0 or less if it has been so for too long."""
         ...
 
+    def fail(self, error: BaseException) -> None:
+        """End with an error, because no loop can step it."""
+        ...
+
 
 class Pump:
     """Steps flows, on one thread as long as none of them holds it up.
@@ -71,30 +80,36 @@ class Pump:
 
     def __init__(self, *, daemon: bool) -> None:
         self.daemon = daemon
-        self.abandon()
-
-    def abandon(self) -> None:
-        """In the child of a fork, which has none of the threads: the flows are the parent's."""
         # Held for a few assignments. Reentrant, since garbage collection may dispose an
         # abandoned flow, and so schedule it, at any moment.
-        self.lock = RLock()
+        self.lock = fork_safe(RLock())
         self._loop: _Loop | None = None  # that takes what is new
         self._loops: dict[Flow, _Loop] = {}
+        in_child(self)
+
+    def forked(self) -> None:
+        """The threads are the parent's, and so are the flows."""
+        self._loop = None
+        self._loops = {}
 
     def schedule(self, flow: Flow) -> None:
         """Have it stepped soon; from any thread. It is this pump's from the first time on.
 
         Raises:
             RuntimeError: No thread can be started; it is not this pump's.
+            OSError: Nor can a descriptor be had.
         """
-        with self.lock:
-            loop = self._take(flow)
+        try:
+            with self.lock:
+                loop = self._take(flow)
+        except OSError:
+            self.forget(flow)
+            raise
         try:
             loop.start()
-        except RuntimeError:
+        except RuntimeError as error:
             self.forget(flow)
-            if self.retire(loop):
-                loop.close()
+            self.bury(loop, error)  # others may have come while the thread was being started
             raise
 
     def _take(self, flow: Flow) -> _Loop:
@@ -105,6 +120,23 @@ class Pump:
         loop.call(flow)
         return loop
 
+    def bury(self, loop: _Loop, error: BaseException) -> None:
+        """A loop has no thread any more: have others step its flows, or end them."""
+        with self.lock:
+            if self._loop is loop:
+                self._loop = None
+            flows, loop.flows = loop.flows, set()
+            for flow in flows:
+                del self._loops[flow]
+        loop.close()
+        for flow in flows:
+            try:
+                if not loop.steps:  # nor would another one get any further
+                    raise RuntimeError(str(error)) from error
+                self.schedule(flow)
+            except (RuntimeError, OSError):
+                _shown(flow.fail, error)
+
     def unwatch(self, flow: Flow) -> None:
         """Before its socket is closed or serves another; on the thread that steps it."""
         loop = self._loops.get(flow)
@@ -113,7 +145,9 @@ class Pump:
 
     def forget(self, flow: Flow) -> None:
         with self.lock:
-            self._loops.pop(flow).flows.discard(flow)
+            loop = self._loops.pop(flow, None)
+            if loop is not None:
+                loop.flows.discard(flow)
 
     def retire(self, loop: _Loop) -> bool:
         """Whether a loop has no flows, and will get none from now on."""
@@ -133,7 +167,11 @@ class Pump:
         with self.lock:
             if not self.leads(loop) or len(loop.flows) == 1:
                 return
-            own = self._hand_over(flow, loop, _Loop(self))
+            try:
+                own = _Loop(self)
+            except OSError:  # no descriptor can be had: it stays
+                return
+            self._hand_over(flow, loop, own)
         loop.unwatch(flow)
         try:
             own.start()
@@ -142,11 +180,10 @@ class Pump:
                 self._hand_over(flow, own, loop)
             own.close()
 
-    def _hand_over(self, flow: Flow, giver: _Loop, taker: _Loop) -> _Loop:
+    def _hand_over(self, flow: Flow, giver: _Loop, taker: _Loop) -> None:
         giver.flows.discard(flow)
         self._loops[flow] = taker
         taker.call(flow)
-        return taker
 
     def displace(self, loop: _Loop, step: int) -> None:
         """Have another loop take over what a loop that is stuck in this step has beside it."""
@@ -155,11 +192,15 @@ class Pump:
             if stuck is None or loop.steps != step or not self.leads(loop):
                 return
             others = loop.flows - {stuck}
-            self._loop = None  # who comes next gets another
             if not others:
+                self._loop = None  # who comes next gets another
+                return
+            try:
+                successor = _Loop(self, max(_SHORTEST_STALL, loop.stall / 2))
+            except OSError:  # no descriptor can be had: they wait, until the guard looks again
                 return
             loop.lost = True
-            self._loop = successor = _Loop(self, max(_SHORTEST_STALL, loop.stall / 2))
+            self._loop = successor
             for flow in others:
                 self._hand_over(flow, loop, successor)
         try:
@@ -193,6 +234,13 @@ class _Loop:
         self._stepped_at = 0.0  # the end of the latest step, or of the wait
         self._slow: set[Flow] = set()  # whose latest step was
         self._selector.register(self._bell, EVENT_READ)
+        in_child(self)
+
+    def forked(self) -> None:
+        """Closes the child's copies; the selector forgets nothing that the parent's watches."""
+        self.flows = set()
+        self._watched = {}
+        self._close_descriptors()
 
     def start(self) -> None:
         """If it has no thread yet. Not under the lock: who starts a thread waits for it, and
@@ -215,8 +263,8 @@ class _Loop:
         self.flows.add(flow)
         self._scheduled.append(flow)
         if not self._rung:
-            self._rung = True
             self._button.send(b"!")
+            self._rung = True
 
     def run(self) -> None:
         if self._pump.leads(self):
@@ -225,11 +273,16 @@ class _Loop:
         try:
             while not self._pump.retire(self):
                 self._wait_and_step()
-        finally:
-            self.close()
+        except BaseException as error:
+            self._pump.bury(self, error)
+            raise
+        self.close()
 
     def close(self) -> None:
         self._retired.set()
+        self._close_descriptors()
+
+    def _close_descriptors(self) -> None:
         self._selector.close()
         self._bell.close()
         self._button.close()
@@ -274,8 +327,8 @@ class _Loop:
             return
         if flow.paused:
             self.unwatch(flow)
-        elif flow not in self._watched:
-            self._watch(flow)
+        elif flow not in self._watched and not self._watch(flow):
+            return
         began, self._stepped_at = self._stepped_at, monotonic()
         if self._stepped_at - began > _SLOW:
             self._note_slow(flow)
@@ -289,14 +342,29 @@ class _Loop:
         else:
             self._slow.add(flow)
 
-    def _watch(self, flow: Flow) -> None:
-        self._watched[flow] = descriptor = flow.fileno()
-        self._selector.register(descriptor, EVENT_READ, flow)
+    def _watch(self, flow: Flow) -> bool:
+        """Whether that went well; where it did not, this one has ended, and no other."""
+        try:
+            descriptor = flow.fileno()
+            former = self._selector.get_map().get(descriptor)
+            if former is not None and former.data is not None:
+                # Its socket was closed under it, and the number given again.
+                self.unwatch(former.data)
+                self._scheduled.append(former.data)
+            self._selector.register(descriptor, EVENT_READ, flow)
+        except (OSError, ValueError, KeyError) as error:
+            _shown(flow.fail, error)
+            self._slow.discard(flow)
+            self._pump.forget(flow)
+            return False
+        self._watched[flow] = descriptor
+        return True
 
     def unwatch(self, flow: Flow) -> None:
         descriptor = self._watched.pop(flow, None)
         if descriptor is not None:
-            self._selector.unregister(descriptor)
+            with suppress(KeyError, ValueError):  # the selector is closed
+                self._selector.unregister(descriptor)
 
     def _unwatch_lost(self) -> None:
         self.lost = False
@@ -328,3 +396,11 @@ class _Loop:
             if step == seen and self.stepping is not None:
                 self._pump.displace(self, step)
             seen = step
+
+
+def _shown(work: Callable[[BaseException], object], error: BaseException) -> None:
+    """Does it; what a callback raises in it ends nobody else."""
+    try:
+        work(error)
+    except BaseException as raised:
+        report(raised)

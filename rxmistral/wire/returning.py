@@ -12,6 +12,8 @@ from threading import Condition
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from ..threads import fork_safe, in_child
+
 __all__ = ["Returning"]
 
 
@@ -19,11 +21,12 @@ class Returning:
     """Counts, for each session, the connections that are about to return to it."""
 
     def __init__(self) -> None:
-        self.abandon()
+        self._changed = fork_safe(Condition())
+        self.forked()
+        in_child(self)
 
-    def abandon(self) -> None:
-        """In the child of a fork: the connections are the parent's."""
-        self._changed = Condition()
+    def forked(self) -> None:
+        """Expects none: the connections are the parent's."""
         self._expected: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
         self._returned: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
 

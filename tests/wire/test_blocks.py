@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
+import os
 import socket
 import ssl
 import threading
@@ -16,6 +18,7 @@ import certifi
 import pytest
 import requests
 from faces import BOUND, Face, by_for, eventually
+from leftovers import our_threads
 from reactivex import operators as ops
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPResponse
@@ -1018,3 +1021,117 @@ def test_a_session_s_own_certificates_go_before_the_environment_s(
     with ScriptedServer(["Hi"], tls=server_tls) as server:
         request = requests.Request("POST", server.url)
         assert b"Hi" in b"".join(blocks(request, session=session))
+
+
+# --- the response is in the program's hands --------------------------------------
+
+SILENT: Script = [steps.raw(b"data: one\n\n"), steps.hang()]
+
+CLOSE: dict[str, Callable[[requests.Response], None]] = {
+    "response": lambda response: response.close(),
+    "raw": lambda response: response.raw.close(),
+}
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+@pytest.mark.parametrize("close", CLOSE.values(), ids=CLOSE.keys())
+@pytest.mark.parametrize("on_own_thread", [True, False])
+def test_closed_response_ends_its_answer_and_no_other(
+    framing: Any, close: Callable[[requests.Response], None], on_own_thread: bool, session: Any
+) -> None:
+    with ScriptedServer(lambda _: SILENT, framing=framing) as server:
+        others = [Ending() for _ in range(2)]
+        subscriptions = [ask(server, session=session).subscribe(each) for each in others]
+        answers: list[requests.Response] = []
+        came, closed = threading.Event(), Ending()
+
+        def note(_: bytes) -> None:
+            if on_own_thread:
+                close(answers[0])
+            came.set()
+
+        ask(server, session=session, on_response=answers.append).subscribe(
+            note, closed.on_error, closed.on_completed
+        )
+        assert came.wait(BOUND)
+        if not on_own_thread:
+            close(answers[0])
+        assert closed.ended.wait(BOUND)
+        (error,) = closed.terminals
+        assert isinstance(error, DroppedStreamError)
+        assert "the program closed the response" in str(error)
+        third = Ending()
+        subscriptions.append(ask(server, session=session).subscribe(third))  # over the same number
+        assert eventually(lambda: all(each.items == BODY[:1] for each in (*others, third)))
+        assert not any(each.terminals for each in (*others, third))
+        for each in subscriptions:
+            each.dispose()
+        assert server.wait_idle(BOUND)
+
+
+def test_closed_session_ends_no_answer(read: Face) -> None:
+    script: Script = [steps.raw(BODY[0]), steps.wait(0.05), steps.raw(BODY[1])]
+    with ScriptedServer(script) as server, open_session() as session:
+        stream = ask(server, session=session).pipe(ops.do_action(lambda _: session.close()))
+        assert b"".join(filter(None, read(stream))).endswith(BODY[1])
+        assert server.wait_idle(BOUND)
+
+
+def test_response_may_be_closed_when_its_answer_is_over(session: Any) -> None:
+    with ScriptedServer(lambda _: ANSWER) as server:
+        answers: list[requests.Response] = []
+        for _ in range(3):
+            assert b"".join(ask(server, session=session, on_response=answers.append)) == b"".join(
+                BODY
+            )
+            for each in answers:
+                each.close()
+        assert server.connections == 1
+
+
+LEAVE: dict[str, Callable[[Stream[bytes]], Stream[Any]]] = {
+    "take": lambda stream: stream.pipe(ops.take(1)),
+    "take_while": lambda stream: stream.pipe(ops.take_while(lambda _: False)),
+    "callback": lambda stream: stream.pipe(ops.map(lambda _: 1 / 0)),
+    "timeout": lambda stream: stream,
+}
+
+
+@pytest.mark.parametrize("leave", LEAVE.values(), ids=LEAVE.keys())
+@pytest.mark.parametrize("tls", [False, True])
+def test_server_sees_the_end_when_another_process_has_the_socket(
+    leave: Callable[[Stream[bytes]], Stream[Any]], tls: bool, session: Any, server_tls: Any
+) -> None:
+    copies: list[int] = []  # such as a child of a fork has
+
+    def copy(response: requests.Response) -> None:
+        copies.append(os.dup(response.raw.connection.sock.fileno()))
+
+    with ScriptedServer(SILENT, tls=server_tls if tls else None) as server:
+        ended = threading.Event()
+        stream = ask(server, session=session, on_response=copy, read_timeout=0.2)
+        leave(stream).subscribe(on_error=lambda _: ended.set(), on_completed=ended.set)
+        assert ended.wait(BOUND)
+        assert server.requests[0].wait_closed(BOUND)
+        os.close(*copies)
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_adapter_that_swallows_exceptions_keeps_no_cancelled_reader(
+    tls: bool, session: Any, server_tls: Any
+) -> None:
+    """An adapter of the user's own, with the `except Exception` that many have."""
+
+    class Stubborn(HTTPAdapter):
+        def send(self, *args: Any, **kwargs: Any) -> Any:
+            while True:
+                with contextlib.suppress(Exception):
+                    return super().send(*args, **kwargs)
+
+    session.mount("http", Stubborn())
+    with ScriptedServer([steps.hang()], tls=server_tls if tls else None) as server:
+        subscription = ask(server, session=session).subscribe()
+        server.wait_for_requests(1)
+        server.close()
+        subscription.dispose()
+        assert eventually(lambda: not our_threads())

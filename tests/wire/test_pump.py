@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from selectors import DefaultSelector
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from faces import BOUND, Face, eventually
 from reactivex import from_iterable
 from reactivex import operators as ops
 
-from rxmistral import Mistral, UserMessage, text
+from rxmistral import DroppedStreamError, Mistral, UserMessage, text
 from rxmistral.answer import EventStream
 from rxmistral.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
@@ -219,18 +221,201 @@ def test_what_a_callback_raises_at_the_end_is_shown_and_ends_nobody_else() -> No
         assert ended.wait(BOUND)
 
 
-def test_where_no_thread_can_be_started_the_error_says_so(
-    monkeypatch: pytest.MonkeyPatch, read: Face
+@pytest.mark.parametrize("missing", ["Thread", "socketpair"])
+def test_reader_thread_reads_on_when_pump_cannot_start(
+    monkeypatch: pytest.MonkeyPatch, missing: str, read: Face
 ) -> None:
-    def refuse(self: threading.Thread) -> None:
+    def refuse_thread(self: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    module = sys.modules[Pump.__module__]
-    monkeypatch.setattr(module, "Thread", type("Thread", (threading.Thread,), {"start": refuse}))
+    refusing = type("Thread", (threading.Thread,), {"start": refuse_thread})
+    replacement = refusing if missing == "Thread" else no_descriptor
+    monkeypatch.setattr(sys.modules[Pump.__module__], missing, replacement)
     with ScriptedServer(IN_PIECES) as server:
-        came = read(ask(server))
-        assert isinstance(came[-1], RuntimeError)
+        assert read(ask(server))[-1] == b"data: 2\n\n"
         assert server.wait_idle()
+
+
+def no_descriptor(*_: Any) -> None:
+    raise OSError(24, "Too many open files")
+
+
+PAUSED_OFTEN: Script = [
+    each for _ in range(6) for each in (steps.raw(b"data: 1\n\n"), steps.wait(0.02))
+]
+
+
+def test_slow_flow_stays_when_no_descriptor_is_left_for_a_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
+        came, ended = threading.Event(), [threading.Event() for _ in range(2)]
+        errors: list[Exception] = []
+        ask(server).subscribe(lambda _: came.set(), errors.append, ended[0].set)
+        assert came.wait(BOUND)
+        assert eventually(lambda: len(named("rxmistral-pump")) == 1)
+        monkeypatch.setattr(sys.modules[Pump.__module__], "socketpair", no_descriptor)
+        ask(server).subscribe(lambda _: time.sleep(0.02), errors.append, ended[1].set)
+        assert all(each.wait(BOUND) for each in ended)
+        assert not errors
+
+
+def test_stuck_flow_is_left_alone_when_descriptors_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    refused, go_on = threading.Event(), threading.Event()
+
+    def refuse() -> None:
+        refused.set()
+        no_descriptor()
+
+    def block(value: bytes) -> None:
+        if value == b"data: 2\n\n":
+            monkeypatch.setattr(sys.modules[Pump.__module__], "socketpair", refuse)
+            assert go_on.wait(BOUND)
+
+    with ScriptedServer(by_path(stuck=IN_PIECES, quick=PAUSED_OFTEN)) as server:
+        came, ended = threading.Event(), [threading.Event() for _ in range(2)]
+        ask(server, "/quick").subscribe(lambda _: came.set(), on_completed=ended[0].set)
+        assert came.wait(BOUND)
+        ask(server, "/stuck").subscribe(block, on_completed=ended[1].set)
+        assert refused.wait(BOUND)
+        monkeypatch.undo()
+        assert ended[0].wait(BOUND)
+        go_on.set()
+        assert ended[1].wait(BOUND)
+
+
+class Numbered:
+    """A flow of so many steps over a descriptor."""
+
+    paused = False
+
+    def __init__(self, descriptor: int, steps: int) -> None:
+        self.descriptor = descriptor
+        self.left_steps = steps
+        self.stepped = threading.Semaphore(0)
+        self.failed: list[BaseException] = []
+
+    def step(self) -> bool:
+        self.left_steps -= 1
+        self.stepped.release()
+        return self.left_steps > 0
+
+    def fileno(self) -> int:
+        return self.descriptor
+
+    def left(self) -> float:
+        return 60.0
+
+    def fail(self, error: BaseException) -> None:
+        self.failed.append(error)
+
+    def pause(self, then: Any = None) -> None: ...
+
+    def resume(self) -> None: ...
+
+
+def test_descriptor_closed_under_a_flow_serves_the_next_one() -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        pump = Pump(daemon=True)
+        former, later = Numbered(ours.fileno(), 2), Numbered(ours.fileno(), 2)
+        for flow in (former, later):
+            pump.schedule(flow)
+            assert flow.stepped.acquire(timeout=BOUND)
+        assert former.stepped.acquire(timeout=BOUND)  # looks, and finds its socket closed
+        peer.send(b"!")
+        assert later.stepped.acquire(timeout=BOUND)
+        assert not former.failed + later.failed
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_flows_go_to_another_loop_when_their_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop_class = sys.modules[Pump.__module__]._Loop  # type: ignore[attr-defined]
+    look, deaths = loop_class._look_at_clocks, iter(range(3))
+
+    def die(self: Any) -> None:
+        if len(self.flows) == 2 and self.steps and next(deaths, None) is not None:
+            raise MemoryError
+        look(self)
+
+    monkeypatch.setattr(loop_class, "_look_at_clocks", die)
+    with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
+        ended = [threading.Event() for _ in range(2)]
+        for each in ended:
+            ask(server).subscribe(on_completed=each.set)
+        assert all(each.wait(BOUND) for each in ended)
+    assert next(deaths, None) is None
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_flows_end_with_an_error_when_no_thread_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(DefaultSelector):
+        def select(self, timeout: float | None = None) -> Any:
+            if broken.is_set():
+                raise OSError(9, "Bad file descriptor")
+            return super().select(0.01)
+
+    broken = threading.Event()
+    monkeypatch.setattr(sys.modules[Pump.__module__], "DefaultSelector", Broken)
+    with ScriptedServer(lambda _: SILENT) as server:
+        loops = opened(server, 3)
+        assert eventually(lambda: not named("rxmistral-reader"))
+        broken.set()
+        for each in loops:
+            with pytest.raises(DroppedStreamError):
+                next(each)
+        broken.clear()
+        loops = opened(server, 1)
+        del loops
+
+
+def test_flow_that_cannot_be_watched_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Choosy(DefaultSelector):
+        def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
+            if refused and data is not None:
+                raise PermissionError(1, "Operation not permitted")
+            return super().register(fileobj, events, data)
+
+    refused: list[bool] = []
+    monkeypatch.setattr(sys.modules[Pump.__module__], "DefaultSelector", Choosy)
+    with ScriptedServer(lambda _: SILENT) as server:
+        loops = opened(server, 1)
+        assert eventually(lambda: not named("rxmistral-reader"))
+        refused.append(True)
+        with pytest.raises(DroppedStreamError, match="not permitted"):
+            list(ask(server))
+        refused.clear()
+        loops += opened(server, 1)
+        assert server.open_connections == 2
+        del loops
+
+
+EXHAUSTED = """
+    import os, resource, threading
+    from rxmistral import MistralError
+    number = resource.RLIMIT_NOFILE
+    resource.setrlimit(number, ({limit}, resource.getrlimit(number)[1]))
+    endings, ended = [], threading.Semaphore(0)
+    def end(error=None):
+        endings.append(error)
+        ended.release()
+    for _ in range(60):
+        stream.subscribe(lambda _: None, end, end)
+    for _ in range(60):
+        assert ended.acquire(timeout=20)
+    assert all(error is None or isinstance(error, MistralError) for error in endings), endings
+    assert None in endings
+    print("".join(stream))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
+@pytest.mark.parametrize("limit", [16, 21, 28, 40, 64])
+def test_every_answer_ends_when_descriptors_run_out(limit: int) -> None:
+    with ScriptedServer(lambda _: HELLO) as server:
+        assert output_of(EXHAUSTED.format(limit=limit), server) == "Hello\n"
 
 
 # --- backpressure ---
