@@ -8,8 +8,17 @@ from typing import Any
 
 import pytest
 import requests
+from faces import Face
 
-from rxmistral import EventStream, IncompleteStreamError, Mistral, ProtocolError, text
+from rxmistral import (
+    EventStream,
+    IncompleteStreamError,
+    Mistral,
+    MistralError,
+    ProtocolError,
+    StatusError,
+    text,
+)
 from rxmistral.client import SERVERS, __version__
 from rxmistral.testing import ScriptedServer, steps
 
@@ -37,6 +46,130 @@ def test_a_call_goes_to_the_endpoint_with_the_headers_it_needs() -> None:
     assert request.headers["Content-Type"] == "application/json"
     assert request.headers["User-Agent"].startswith(f"rxmistral/{__version__}")
     assert request.json == {**CALL, "stream": True}
+
+
+@pytest.mark.parametrize("prefix", ["", "/", "/api", "/openai/deployments/v1beta", "/v1/mistral"])
+@pytest.mark.parametrize(
+    "ending", ["", "/", "/v1", "/v1/", "/v1//", "/v1/chat/completions", "/v1/chat/completions/"]
+)
+def test_path_is_not_added_to_a_url_that_ends_in_it(prefix: str, ending: str) -> None:
+    prefix = prefix if ending.startswith("/") else prefix.rstrip("/")
+    with ScriptedServer(HELLO, HELLO) as server:
+        url = server.url + prefix.rstrip("/") + ending
+        with Mistral(server_url=url) as client:
+            ask(client).run()
+            ask(client, server_url=url).run()
+        path = prefix.rstrip("/") + "/v1/chat/completions"
+        assert [request.path for request in server.requests] == [path, path]
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_refusal_names_the_url_that_was_asked(status: int, read: Face) -> None:
+    with (
+        ScriptedServer([steps.status(status)]) as server,
+        Mistral(server_url=server.url + "/v2") as client,
+    ):
+        (error,) = (item for item in read(ask(client)) if item is not None)
+    assert isinstance(error, StatusError)
+    assert error.url == server.url + "/v2/v1/chat/completions"
+    assert f"at {error.url}: (an empty body); check server_url" in str(error)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://me:secret@example.org/v1",
+        "https://secret@example.org",
+        "https://:secret@example.org",
+        "https://me:sec/secret@example.org",
+        "https://me:s?secret@example.org",
+        "ftp://me:secret@example.org",
+        "me:secret@example.org",
+        "https://example.org/?key=secret",
+        "https://example.org/#secret",
+        "https://me:secret@example.org:port",
+    ],
+)
+def test_url_with_a_secret_is_refused_without_showing_it(url: str) -> None:
+    for refused in (
+        lambda: Mistral("k", server_url=url),
+        lambda: ask(Mistral("k"), server_url=url),
+        lambda: Mistral("k").chat.stream_async(**CALL, server_url=url),
+    ):
+        with pytest.raises(ValueError, match="server_url must") as raised:
+            refused()
+        assert "secret" not in str(raised.value)
+        assert "example.org" in str(raised.value)
+
+
+def authorized(session: requests.Session, **options: Any) -> str | None:
+    """The authorization that a request over a session is sent with."""
+    headers = options.pop("http_headers", None)
+    with ScriptedServer(HELLO) as server:
+        with Mistral(server_url=server.url, session=session, **options) as client:
+            ask(client, http_headers=headers).run()
+        (sent,) = server.requests[0].headers.get_all("Authorization") or [None]
+    return sent
+
+
+def bearer(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+    prepared.headers["Authorization"] = "Bearer of-the-session"
+    return prepared
+
+
+@pytest.mark.parametrize(
+    ("auth", "sent"),
+    [(("me", "secret"), "Basic bWU6c2VjcmV0"), (bearer, "Bearer of-the-session")],
+)
+def test_auth_of_the_session_is_sent_without_a_key(
+    auth: Any, sent: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with requests.Session() as session:
+        session.auth = auth
+        assert authorized(session) == sent
+        monkeypatch.setenv("MISTRAL_API_KEY", "from-the-environment")
+        assert authorized(session) == sent
+        assert authorized(session, api_key="given") == "Bearer given"
+        assert authorized(session, api_key=lambda: "asked") == "Bearer asked"
+        assert (
+            authorized(session, http_headers={"authorization": "Of-the-call x"}) == "Of-the-call x"
+        )
+        assert session.auth is auth
+
+
+def test_header_of_the_session_goes_before_the_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("MISTRAL_API_KEY", "from-the-environment")
+    with requests.Session() as session:
+        session.headers["authorization"] = "Bearer of-the-session"
+        assert authorized(session) == "Bearer of-the-session"
+        assert authorized(session, api_key="given") == "Bearer given"
+
+
+def test_session_with_auth_needs_no_key_for_a_remote_server() -> None:
+    with requests.Session() as session:
+        client = Mistral(session=session)
+        with pytest.raises(ValueError, match="MISTRAL_API_KEY"):
+            ask(client)
+        session.auth = ("me", "secret")
+        ask(client)
+
+
+def test_auth_of_the_session_is_in_no_text_of_an_error(read: Face) -> None:
+    said = '{"message": "no such key: key-of-the-session"}'
+    scripts = [
+        [steps.status(401, body=said)],
+        [steps.role(), steps.raw(f"data: {said}\n\n".encode())],
+    ]
+    for script in scripts:
+        with ScriptedServer(script) as server, requests.Session() as session:
+            session.headers["Authorization"] = "Bearer key-of-the-session"
+            with Mistral(server_url=server.url, session=session) as client:
+                error = read(ask(client))[-1]
+        assert isinstance(error, MistralError)
+        assert "no such key" in str(error)
+        assert "key-of-the-session" not in str(error) + repr(error)
 
 
 @pytest.mark.parametrize(

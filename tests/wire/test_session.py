@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import requests
+import vcr
 from faces import BOUND, Face
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import HTTPDigestAuth
@@ -285,7 +286,6 @@ def test_adapter_may_return_a_plain_file_or_a_content(how: str) -> None:
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "gzip"])
 def test_vcrpy_records_and_replays(framing: Any, tmp_path: Path, read: Face) -> None:
-    vcr = pytest.importorskip("vcr")
     with ScriptedServer(HELLO, framing=framing) as server, open_session() as session:
         client = Mistral("k", server_url=server.url, session=session)
         stream = client.chat.stream(**CALL).pipe(text())
@@ -296,7 +296,6 @@ def test_vcrpy_records_and_replays(framing: Any, tmp_path: Path, read: Face) -> 
 
 
 def test_vcrpy_replays_to_a_client_that_was_used_before(tmp_path: Path) -> None:
-    vcr = pytest.importorskip("vcr")
     with ScriptedServer(HELLO, HELLO) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(**CALL).pipe(text())
         assert "".join(stream) == "Hello"
