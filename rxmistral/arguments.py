@@ -168,7 +168,7 @@ def _string_or_strings(value: Any) -> str | list[str]:
     if isinstance(value, str):
         return str(value)
     if isinstance(value, (bytes, Mapping)) or not isinstance(value, Iterable):
-        raise _RefusedError("a str or an iterable of them", value)
+        raise _RefusedError("a str or an iterable of strs", value)
     return _each(_string, value)
 
 
@@ -185,7 +185,7 @@ def _each(check: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
 
 def _true(value: Any) -> bool:
     if value is not True:
-        raise _RefusedError("True, since rxmistral only streams", value, ValueError)
+        raise _RefusedError("True, as rxmistral only streams", value, ValueError)
     return value
 
 
@@ -313,11 +313,11 @@ def _messages(messages: Any) -> list[Any]:
     ):
         raise TypeError(
             f"messages must be an iterable of messages, got {type(messages).__name__}; "
-            "one message alone goes into a list"
+            "a single message goes into a list"
         )
     listed = [_message(message, number) for number, message in enumerate(messages)]
     if not listed:
-        raise ValueError("messages must hold at least one message")
+        raise ValueError("messages must contain at least one message, got none")
     return listed
 
 
@@ -329,7 +329,10 @@ def _message(message: Any, number: int) -> Any:
             f"messages[{number}] must be a mapping or a message, got {type(message).__name__}"
         )
     if not isinstance(message.get("role"), str):
-        raise ValueError(f"messages[{number}] has no role")
+        raise ValueError(
+            f"messages[{number}] has no role: expected a str such as 'user', "
+            f"got {message.get('role')!r:.100}"
+        )
     return dict(message)
 
 
@@ -353,7 +356,9 @@ def _with_extra(body: dict[str, Any], extra: Mapping[str, Any] | None) -> dict[s
         raise TypeError(f"extra_body must be a mapping, got {type(extra).__name__}")
     for name in extra:
         if name in body:
-            raise ValueError(f"{name!r} is in extra_body, but an argument says it already")
+            raise ValueError(
+                f"{name!r} is in extra_body, and an argument too; leave it out of extra_body"
+            )
     return {**body, **extra}
 
 
@@ -368,7 +373,10 @@ def _encode(body: dict[str, Any]) -> bytes:
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8")
     except UnicodeEncodeError:
-        raise ValueError("the request holds half a surrogate pair, which is no text") from None
+        raise ValueError(
+            "the request cannot be written as UTF-8: it contains half a surrogate pair; "
+            "join it with the other half, or leave it out"
+        ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the request cannot be written as JSON: {error}") from error
     except TypeError as error:
@@ -382,4 +390,4 @@ def _plain(value: Any) -> Any:
     for kind in (str, int, float):
         if isinstance(value, kind):
             return kind(value)
-    raise TypeError(f"a {type(value).__name__} is no JSON")
+    raise TypeError(f"a {type(value).__name__} is not JSON serializable")

@@ -1,4 +1,4 @@
-"""Arguments that are not what they must be, refused at the call and in the same words."""
+"""Checks of arguments, which refuse a wrong one at the call, all in the same words."""
 
 from __future__ import annotations
 
@@ -8,31 +8,31 @@ __all__ = ["check_callable", "check_number", "check_seconds", "check_whole"]
 
 
 def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Raise for what is no whole number, or less than the least."""
+    """Raises unless it is a whole number that is not less than the least."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
     if value < least:
-        raise ValueError(f"{name} must be {least} or more, got {value}")
+        raise ValueError(f"{name} must be {least} or more, got {value!r}")
 
 
 def check_number(name: str, value: object, least: float, most: float = math.inf) -> None:
-    """Raise for what is no finite number from the least to the most."""
+    """Raises unless it is a finite number from the least to the most."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     if not (math.isfinite(value) and least <= value <= most):
         bound = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
-        raise ValueError(f"{name} must be {bound}, and finite, got {value:g}")
+        raise ValueError(f"{name} must be finite and {bound}, got {value!r}")
 
 
 def check_seconds(name: str, value: object) -> None:
-    """Raise for what is no length of time."""
+    """Raises unless it is a length of time that is finite and not zero."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, got {type(value).__name__}")
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be more than 0 seconds, and finite, got {value:g}")
+        raise ValueError(f"{name} must be finite and more than 0 seconds, got {value!r}")
 
 
 def check_callable(name: str, value: object) -> None:
-    """Raise for what cannot be called."""
+    """Raises unless it can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {type(value).__name__}")

@@ -352,7 +352,7 @@ def _timeouts(timeouts: object, timeout_ms: object, otherwise: Timeouts) -> Time
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
         raise TypeError(f"timeout_ms must be a number, got {type(timeout_ms).__name__}")
     if not (timeout_ms > 0 and math.isfinite(timeout_ms)):
-        raise ValueError(f"timeout_ms must be more than 0 milliseconds, got {timeout_ms}")
+        raise ValueError(f"timeout_ms must be finite and more than 0, got {timeout_ms!r}")
     return replace(otherwise, first=timeout_ms / 1000, gap=timeout_ms / 1000)
 
 
@@ -373,8 +373,8 @@ def _either(name: str, value: T, alias: str, other: T, absent: object) -> T:
 
 def _no_key() -> str:
     raise ValueError(
-        f"there is no API key: give Mistral(api_key=...) or set {KEY_VARIABLE} in the environment "
-        "(a server_url on this machine needs none)"
+        f"there is no API key: give Mistral(api_key=...) or set {KEY_VARIABLE} in the environment; "
+        "only a server_url on this machine needs none"
     )
 
 
@@ -390,7 +390,8 @@ def _authorization(key: object) -> str:
         _no_key()
     if not _KEY.fullmatch(token):
         raise ValueError(
-            "the API key has characters that no key has: blanks, line ends or non-ASCII"
+            "the API key has characters that no key has: expected visible ASCII, "
+            "got blanks, line ends or others; copy it again"
         )
     return f"Bearer {token}"
 
@@ -410,7 +411,12 @@ def _merged_headers(extra: Mapping[str, str] | None) -> dict[str, str]:
 
 def _checked_header(name: object, value: object) -> str:
     if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(f"http_headers must map str to str; the one for {name!r} does not")
+        raise TypeError(
+            f"http_headers must map str to str, got {type(value).__name__} for {name!r}"
+        )
     if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-        raise ValueError(f"no HTTP message can carry the header {name!r} as it is given")
+        raise ValueError(
+            f"http_headers cannot contain {name!r} as given: expected a token as the name of a header, "
+            "and as its value latin-1 without line ends and without blanks at its ends"
+        )
     return value

@@ -192,10 +192,10 @@ class StatusError(MistralError):
         self.code = said.code
 
     def __str__(self) -> str:
-        at = f" at {self.url}" if self.url else ""
         said = excerpt(self.message) or "(an empty body)"
+        asked = f" (asked {self.url})" if self.url else ""
         remedy = self._redirection() or _remedy(self.status)
-        return f"the service refused with status {_status_line(self.status)}{at}: {said}{remedy}"
+        return f"the service refused with status {_status_line(self.status)}: {said}{asked}{remedy}"
 
     def _redirection(self) -> str:
         location = self.headers.get("Location") if 300 <= self.status < 400 else None
@@ -304,7 +304,7 @@ class GuardError(MistralError):
         self.position = position
 
     def __str__(self) -> str:
-        return f"the guard stopped the text before a match at character {self.position}"
+        return f"the text was stopped before a match at character {self.position}"
 
 
 # --- a log that fails -------------------------------------------------------------

@@ -311,7 +311,7 @@ class Run(abc.DisposableBase):
             late.__cause__ = self._broken
             self._amend(late)
             return late
-        self._broken.add_note(f"what was to continue it failed: {error}")
+        self._broken.add_note(f"the request to continue the answer failed: {error}")
         return self._broken
 
     def _amend(self, error: MistralError) -> None:

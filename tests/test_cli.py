@@ -124,7 +124,7 @@ def test_a_wrong_call_is_one_line_and_code_2(arguments: tuple[str, ...], told: s
         (["Hel", steps.abort()], "Hel\n", "the connection broke"),
         (["Hel", steps.end()], "Hel\n", "neither a finish_reason nor [DONE]"),
         (["Hel", steps.error("overloaded")], "Hel\n", "overloaded"),
-        ([steps.status(200, body="<html>\nlogin\n</html>")], "", "<html> login </html>"),
+        ([steps.status(200, body="<html>\nlogin\n</html>")], "", ": login"),
     ],
 )
 def test_an_error_is_one_line_and_code_1(script: Any, printed: str, told: str) -> None:

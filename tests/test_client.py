@@ -72,7 +72,7 @@ def test_refusal_names_the_url_that_was_asked(status: int, read: Face) -> None:
         (error,) = (item for item in read(ask(client)) if item is not None)
     assert isinstance(error, StatusError)
     assert error.url == server.url + "/v2/v1/chat/completions"
-    assert f"at {error.url}: (an empty body); check server_url" in str(error)
+    assert f"(an empty body) (asked {error.url}); check server_url" in str(error)
 
 
 @pytest.mark.parametrize(

@@ -66,12 +66,12 @@ EACH: list[tuple[MistralError, str]] = [
     ),
     (
         StatusError(404, HEADERS, '{"detail": "Not Found"}', "http://localhost/v1"),
-        "the service refused with status 404 Not Found at http://localhost/v1: Not Found; "
+        "the service refused with status 404 Not Found: Not Found (asked http://localhost/v1); "
         "check server_url and model",
     ),
     (
         StatusError(303, {"Location": "https://me:secret@b/?key=secret"}, "", "https://a/v1"),
-        "the service refused with status 303 See Other at https://a/v1: (an empty body); "
+        "the service refused with status 303 See Other: (an empty body) (asked https://a/v1); "
         "it redirects to 'https://b/', which was not followed",
     ),
     (StatusError(400, {}, "no"), "the service refused with status 400 Bad Request: no"),
@@ -102,7 +102,7 @@ EACH: list[tuple[MistralError, str]] = [
         InvalidAnswerError("Recipe", "Object missing required field `name`", "{}"),
         "the answer is not JSON of the type Recipe (Object missing required field `name`): {}",
     ),
-    (GuardError(4), "the guard stopped the text before a match at character 4"),
+    (GuardError(4), "the text was stopped before a match at character 4"),
     (ReportedError(""), "the service reported an error: (without a message)"),
     (
         StreamTimeoutError("gap", 60.0),

@@ -159,7 +159,7 @@ EXPECTED = {
     "latest_prompt_wins": "Rome was not built ... enough!\nParis is well worth a mass.\n",
     "moderate": "One, two, [...], four, five.\n",
     "race_two_models": "I am small and quick.\nthe large one was cancelled\n",
-    "resume_over_nats": ("one, two, three, ... the answer was stopped, for all who read it\n"),
+    "resume_over_nats": ("one, two, three, ... the answer was stopped, for all its readers\n"),
     "resume_over_redis": "3: three,|4: four,|5: five.|\n",
     "retry_and_resume": (
         "One, two, three, four, five.\ncompleted: 3 requests, 1 of them to go on\n"

@@ -94,7 +94,7 @@ class Limit:
         if per_minute is not None:
             check_whole("per_minute", per_minute)
         if concurrent is None and per_minute is None:
-            raise ValueError("a Limit limits something: give concurrent or per_minute")
+            raise ValueError("a Limit needs a limit: give concurrent or per_minute")
         self._free = concurrent
         self._per_minute = per_minute
         self._now = now

@@ -198,10 +198,10 @@ def as_retry(given: object) -> Retry | None:
         return None
     if strategy != "backoff" or backoff is None:
         raise TypeError(f"retry must be a Retry, a RetryConfig or None, got {type(given).__name__}")
-    if getattr(given, "status_codes_override", None):
+    if overridden := getattr(given, "status_codes_override", None):
         raise ValueError(
             "status_codes_override is not supported: 429 and 5xx are repeated, got "
-            f"{given.status_codes_override!r}; leave it out"
+            f"{overridden!r}; leave it out"
         )
     return Retry(
         attempts=None,

@@ -79,7 +79,7 @@ __all__ = [
 ]
 
 if not hasattr(HTTPResponse, "read1"):  # requests itself still accepts urllib3 1.26
-    raise ImportError("rxmistral reads with urllib3 2.2 or newer: pip install -U urllib3")
+    raise ImportError("rxmistral needs urllib3 2.2 or newer: pip install -U urllib3")
 
 CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds
@@ -558,7 +558,9 @@ class _Body:
         except ReadTimeoutError as error:
             raise StreamTimeoutError(*self._patience.ran_out()) from error
         except DecodeError as error:
-            raise ProtocolError(f"the body cannot be decompressed: {error}") from error
+            raise ProtocolError(
+                f"the body cannot be decompressed: {error}; it is not what its Content-Encoding says"
+            ) from error
         except (HTTPError, HTTPException, OSError, ValueError, AttributeError) as error:
             # ValueError and AttributeError: http.client and ssl, on a socket shut down
             # under them by the one who cancels.
@@ -624,6 +626,8 @@ def _event_stream_head(response: Response, read: Callable[[], bytes]) -> bytes:
         return head
     body = _decoded(_read_up_to(_BODY_BYTES, read, head), response)
     label = response.headers.get("Content-Type", "no content type")
+    if "Content-Encoding" in response.headers:
+        label += f", Content-Encoding {response.headers['Content-Encoding']}"
     raise ProtocolError(f"the answer is not an event stream ({label})", body)
 
 
@@ -650,18 +654,32 @@ def _reports_error(line: bytes) -> bool:
 
 
 def _is_plain(response: Response) -> bool:
-    """Whether what its socket gives is its body, but for the framing."""
-    return "Content-Encoding" not in response.headers and type(response.raw) is HTTPResponse
+    """Returns whether its socket delivers its body, except for the framing."""
+    return type(response.raw) is HTTPResponse and not any(
+        encoding in HTTPResponse.CONTENT_DECODERS for encoding in _encodings(response)
+    )
+
+
+_COMPRESSIONS = ("br", "compress", "dcb", "dcz", "x-compress", "zstd")  # IANA's, but gzip
 
 
 def _check_encoding(response: Response) -> None:
-    """urllib3 hands on what it cannot decode, and nothing in it would be an event."""
-    encodings = response.headers.get("Content-Encoding", "").lower().split(",")
-    for encoding in map(str.strip, encodings):
-        if encoding not in ("", "identity", *HTTPResponse.CONTENT_DECODERS):
+    """Raises for a compression that urllib3 cannot decompress, which it passes on as it is.
+
+    Anything else is no compression: several servers label a plain stream "none" or "utf-8".
+    Its first bytes decide.
+    """
+    for encoding in _encodings(response):
+        if encoding in _COMPRESSIONS and encoding not in HTTPResponse.CONTENT_DECODERS:
             raise ProtocolError(
-                f"the answer is compressed with {encoding}, which was not asked for"
+                f"the body cannot be decompressed here: it is compressed with {encoding!r}; "
+                f"ask for identity or gzip, or install urllib3[{encoding}]"
             )
+
+
+def _encodings(response: Response) -> list[str]:
+    encodings = response.headers.get("Content-Encoding", "").lower().split(",")
+    return [encoding.strip() for encoding in encodings]
 
 
 def _media_type(response: Response) -> str:

@@ -173,7 +173,7 @@ class _Answer(HTTPResponse):
             if self.fp is lines:  # and not closed
                 self.fp = file
         if not lines.last:
-            raise RemoteDisconnected("it closed in the middle of the headers")
+            raise RemoteDisconnected("closed in the middle of the headers")
 
     def decoder(self) -> Decoder:
         """Of what is left of the body."""

@@ -69,7 +69,10 @@ class EventDecoder:
         else:
             self._process(line)
         if self._room < 0:
-            raise ProtocolError(f"an event of the stream is larger than {self._max_bytes} bytes")
+            raise ProtocolError(
+                f"an event of the stream is larger than {self._max_bytes} bytes; "
+                "allow more with max_event_bytes"
+            )
         return None
 
     def close(self) -> ServerSentEvent | None:

@@ -119,7 +119,7 @@ class ChunkedDecoder:
         size = line.partition(b";")[0].strip()
         # int() would also take a sign, underscores and 0x.
         if not size or size.strip(b"0123456789abcdefABCDEF"):
-            raise HTTPException(f"a chunk of the body has no size but {line[:40]!r}")
+            raise HTTPException(f"a chunk of the body must begin with its size, got {line[:40]!r}")
         self._left = int(size, 16)
         self._in_chunk = self._left > 0
         self._in_trailers = self._left == 0

@@ -97,7 +97,10 @@ class LineDecoder(Machine[bytes, bytes]):
     def _up_to_too_long(self, lines: list[bytes]) -> list[bytes]:
         fitting = list(takewhile(lambda line: len(line) <= self._longest, lines))
         if len(fitting) < len(lines) or len(self._begun) > self._longest:
-            self.error = ProtocolError(f"a line of the stream is larger than {self._longest} bytes")
+            self.error = ProtocolError(
+                f"a line of the stream is larger than {self._longest} bytes; "
+                "allow more with max_event_bytes"
+            )
             self._begun.clear()
         return fitting
 

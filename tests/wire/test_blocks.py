@@ -988,13 +988,26 @@ def test_refusal_names_the_url_and_the_title_of_a_page(status: int) -> None:
             list(blocks(request))
     error = raised.value
     assert (error.url, error.body) == (server.url + "/v1/models", page)
-    assert f"at {error.url}: Nothing here" in str(error)
+    assert f": Nothing here (asked {error.url})" in str(error)
 
 
-def test_a_compression_that_nothing_decodes_is_named(session: requests.Session) -> None:
-    script = [steps.header("Content-Encoding", "rot13"), "Hi"]
-    with ScriptedServer(script) as server, pytest.raises(ProtocolError, match="rot13"):
-        list(blocks(requests.Request("POST", server.url), session=session))
+@pytest.mark.parametrize("encoding", ["none", "utf-8", "chunked", "rot13", "identity", "NONE, "])
+def test_encoding_that_is_not_a_compression_is_ignored(encoding: str, read: Face) -> None:
+    header = steps.header("Content-Encoding", encoding)
+    with ScriptedServer([header, *ANSWER]) as server:
+        came = read(ask(server))
+    assert b"".join(filter(None, came)) == b"".join(BODY)
+    error = error_of(header, LABEL, steps.raw(b"\x1f\x8b\x08"))
+    assert isinstance(error, ProtocolError)
+    assert f"Content-Encoding {encoding.strip()}" in str(error)
+
+
+def test_compression_that_nothing_decompresses_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    decoders = [name for name in HTTPResponse.CONTENT_DECODERS if name != "zstd"]
+    monkeypatch.setattr(HTTPResponse, "CONTENT_DECODERS", decoders)
+    error = error_of(steps.header("Content-Encoding", "zstd"), *ANSWER)
+    assert isinstance(error, ProtocolError)
+    assert "cannot be decompressed here: it is compressed with 'zstd'" in str(error)
 
 
 def test_a_session_s_own_certificates_go_before_the_environment_s(
