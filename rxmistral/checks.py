@@ -21,7 +21,7 @@ def check_number(name: str, value: object, least: float, most: float = math.inf)
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     if not (math.isfinite(value) and least <= value <= most):
         bound = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
-        raise ValueError(f"{name} must be finite and {bound}, got {value!r}")
+        raise ValueError(f"{name} must be {bound}, and finite, got {value!r}")
 
 
 def check_seconds(name: str, value: object) -> None:
@@ -29,7 +29,7 @@ def check_seconds(name: str, value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, got {type(value).__name__}")
     if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be finite and more than 0 seconds, got {value!r}")
+        raise ValueError(f"{name} must be more than 0 seconds, and finite, got {value!r}")
 
 
 def check_callable(name: str, value: object) -> None:

@@ -1,4 +1,4 @@
-"""Request to blocks: the only I/O, and the only module that knows requests.
+"""Request to blocks: the only I/O; requests is known here and in `session`.
 
 One subscription is one request, sent on a thread of its own, the reader:
 

@@ -17,7 +17,8 @@ import vcr
 from faces import BOUND, Face
 from requests.adapters import BaseAdapter, HTTPAdapter
 from requests.auth import HTTPDigestAuth
-from urllib3 import Retry
+from urllib3 import HTTPConnectionPool, Retry
+from urllib3.exceptions import EmptyPoolError
 
 from rxmistral import Mistral, Timeouts, text
 from rxmistral import Retry as OurRetry
@@ -400,15 +401,28 @@ def test_full_pool_is_waited_for_as_long_as_there_is_time(retries: Any) -> None:
         assert server.connections == 2
 
 
-def test_wait_for_a_full_pool_ends_with_disposal() -> None:
+def test_wait_for_a_full_pool_ends_with_disposal(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits = threading.Event()
+    get_connection = HTTPConnectionPool._get_conn
+
+    def wait(self: Any, timeout: float | None = None) -> Any:
+        try:
+            return get_connection(self, timeout)
+        except EmptyPoolError:
+            waits.set()
+            raise
+
+    monkeypatch.setattr(HTTPConnectionPool, "_get_conn", wait)
     options = {"pool_maxsize": 1, "pool_block": True}
     with ScriptedServer([*ANSWER, steps.hang()]) as server, adapted(**options) as session:
         first = iter(blocks(Request("POST", server.url), session=session))
         assert next(first) == BODY
         released = threading.Event()
-        blocks(
+        subscription = blocks(
             Request("POST", server.url), session=session, on_release=lambda _: released.set()
-        ).subscribe().dispose()
+        ).subscribe()
+        assert waits.wait(BOUND)
+        subscription.dispose()
         assert released.wait(BOUND)
         del first
         assert server.requests[0].wait_closed()
