@@ -309,9 +309,10 @@ class _Answer(HTTPResponse):
         # server would go on. Of an answer that is not ours nothing is known.
         with _ownership:
             if self._hold is not None and self.fp is not None and not self.is_whole:
+                # Noted first: the reader may be awake, and look, before this goes on.
+                self.cut = self._hold.reading and not self._broken
                 _shut_down(self.socket)
-                if self._hold.reading and not self._broken:
-                    self.cut = True
+                if self.cut:
                     return
         super().close()
 
