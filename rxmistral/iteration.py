@@ -51,13 +51,19 @@ which ends in one prints the whole answer."""
 
 
 class _Leaving(local):
-    by_itself = False
+    _within = False
 
     def __enter__(self) -> None:
-        self.by_itself = True
+        self._within = True
 
     def __exit__(self, *_: object) -> None:
-        self.by_itself = False
+        self._within = False
+
+    @property
+    def by_itself(self) -> bool:
+        # An operator may have had enough before its source's subscribe() has returned:
+        # then the thread that subscribes disposes.
+        return self._within or not CurrentThreadScheduler.singleton().schedule_required()
 
 
 leaving = _Leaving()
@@ -84,7 +90,7 @@ class Hop(abc.DisposableBase, Generic[T]):
         self.ended = False
         self.wanted = False
         self.paused = False
-        self._closed = self._left = False
+        self._closed = False
         self._wake = wake
         self._room: SimpleQueue[None] = SimpleQueue()
         self._sources: set[Pausable] = set()  # that are paused until there is room
@@ -104,12 +110,9 @@ class Hop(abc.DisposableBase, Generic[T]):
         self, source: Observable[T], scheduler: abc.SchedulerBase | None = None
     ) -> None:
         def subscribe(*_: object) -> None:
-            subscription = source.subscribe(
+            self._subscription.disposable = source.subscribe(
                 self.on_next, self.on_error, self.on_completed, scheduler=scheduler
             )
-            leaving.by_itself = self._left  # it may have been left before this
-            self._subscription.disposable = subscription
-            leaving.by_itself = False
 
         token = being_iterated.set(self)
         try:
@@ -180,7 +183,7 @@ class Hop(abc.DisposableBase, Generic[T]):
     def ending(self) -> Exception:
         """What to raise at the end. Not kept: it knows the frames that it was raised in."""
         error = StopAsyncIteration() if self.error is None else self.error
-        self.dispose()
+        self.leave()
         return error
 
     def dispose(self) -> None:
@@ -199,7 +202,6 @@ class Hop(abc.DisposableBase, Generic[T]):
 
     def leave(self) -> None:
         """The loop was left: with nothing of interest to come, its source may read on."""
-        self._left = True
         with leaving:
             self.dispose()
 

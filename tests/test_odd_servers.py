@@ -309,14 +309,14 @@ def test_a_clean_end_after_something_useful_is_taken_for_an_end(useful: Step, re
 
 @pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
 def test_reasoning_feeds_the_clocks_and_is_thinking(key: str, read: Face) -> None:
-    thoughts = [each for _ in range(4) for each in (delta(**{key: "thought "}), steps.wait(0.1))]
+    thoughts = [each for _ in range(8) for each in (delta(**{key: "thought "}), steps.wait(0.1))]
     script = [*thoughts, steps.text("42"), STOP, steps.done()]
     with ScriptedServer(lambda _: script) as server, Mistral(server_url=server.url) as client:
-        clocks = Timeouts(first=0.3, gap=0.3)
-        assert read(ask(client, timeouts=clocks).pipe(thinking())) == ["thought "] * 4
+        clocks = Timeouts(first=0.6, gap=0.6)
+        assert read(ask(client, timeouts=clocks).pipe(thinking())) == ["thought "] * 8
     with ScriptedServer(lambda _: script) as server, Mistral(server_url=server.url) as client:
         body = b"".join(ui_message_stream(ask(client), heartbeat=None))
-        assert body.count(b'"type":"reasoning-delta"') == 4
+        assert body.count(b'"type":"reasoning-delta"') == 8
 
 
 NOTHING = [

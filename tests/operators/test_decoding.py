@@ -13,7 +13,6 @@ import reactivex
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from reactivex import Observable, Subject
-from reactivex import operators as ops
 from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
@@ -292,19 +291,6 @@ def test_an_event_that_is_being_taken_when_the_time_is_up_comes_before_the_end()
     source.on_next(EVENT)
     assert len(got) == 2
     assert ended.wait(10)
-
-
-def test_what_a_subscriber_raises_after_the_finish_reason_is_raised() -> None:
-    def raising(_: object) -> None:
-        raise ZeroDivisionError
-
-    source: Subject[ServerSentEvent] = Subject()
-    source.pipe(completions(), ops.skip(1), ops.do_action(raising)).subscribe(
-        on_error=(errors := list[Exception]()).append
-    )
-    source.on_next(ServerSentEvent(data=STOP))
-    source.on_next(EVENT)
-    assert [type(error) for error in errors] == [ZeroDivisionError]
 
 
 def test_disposed_after_done_it_never_completes(scheduler: TestScheduler) -> None:
