@@ -25,6 +25,7 @@ from .arguments import ChatArguments
 from .client import Chat, Mistral, __version__
 from .errors import (
     AllFailedError,
+    AuthenticationError,
     ChunkError,
     DroppedStreamError,
     FencedError,
@@ -37,6 +38,7 @@ from .errors import (
     LostProducerError,
     MistralError,
     ProtocolError,
+    RateLimitError,
     ReportedError,
     RequestError,
     RequestTimeoutError,
@@ -245,6 +247,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "RequestTimeoutError",
     "StatusError",
     "AllFailedError",
+    "AuthenticationError",
     "InvalidAnswerError",
     "GuardError",
     "LogError",
@@ -253,6 +256,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "FencedError",
     "StreamError",
     "ProtocolError",
+    "RateLimitError",
     "ChunkError",
     "ReportedError",
     "StreamTimeoutError",

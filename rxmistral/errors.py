@@ -4,6 +4,8 @@
     ├── RequestError              no answer came; nothing was emitted; may be repeated
     │   └── RequestTimeoutError     ... in time; also a builtin TimeoutError
     ├── StatusError               the service refused: .status .headers .body .message .type .code .url
+    │   ├── AuthenticationError     401, 403: the key is not accepted
+    │   └── RateLimitError          429: .retry_after
     ├── AllFailedError            of several streams none brought an answer: .errors
     ├── InvalidAnswerError        it is whole, but not the value asked for: .type .reason .text
     ├── GuardError                the text matched what it must not: .position
@@ -32,8 +34,11 @@ Every error pickles, chains its cause, and builds its text from its attributes.
 from __future__ import annotations
 
 import json
+import math
 import re
+import time
 from collections.abc import Iterable, Iterator, Mapping
+from email.utils import parsedate_to_datetime
 from html import unescape
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
@@ -43,6 +48,7 @@ if TYPE_CHECKING:  # the type of what a broken answer holds; nothing here makes 
 
 __all__ = [
     "AllFailedError",
+    "AuthenticationError",
     "ChunkError",
     "DroppedStreamError",
     "FencedError",
@@ -55,6 +61,7 @@ __all__ = [
     "LostProducerError",
     "MistralError",
     "ProtocolError",
+    "RateLimitError",
     "ReportedError",
     "RequestError",
     "RequestTimeoutError",
@@ -197,6 +204,19 @@ class StatusError(MistralError):
         remedy = self._redirection() or _remedy(self.status)
         return f"the service refused with status {_status_line(self.status)}: {said}{asked}{remedy}"
 
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the service wants to be asked again; None if it does not say.
+
+        Source: RFC 9110, 10.2.3, and `retry-after-ms`, which is more exact.
+        """
+        milliseconds = _number_in(self.headers.get("retry-after-ms"))
+        if milliseconds is not None:
+            return milliseconds / 1000
+        text = self.headers.get("Retry-After")
+        seconds = _number_in(text)
+        return seconds if seconds is not None else _until_date(text)
+
     def _redirection(self) -> str:
         location = self.headers.get("Location") if 300 <= self.status < 400 else None
         return (
@@ -204,6 +224,42 @@ class StatusError(MistralError):
             if location
             else ""
         )
+
+
+class AuthenticationError(StatusError):
+    """The service did not accept the key, or the key may not do this: status 401 or 403."""
+
+
+class RateLimitError(StatusError):
+    """Too many requests, or too many tokens: status 429. `retry_after` says how long to wait,
+    in seconds."""
+
+
+_KINDS: dict[int, type[StatusError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    429: RateLimitError,
+}
+
+
+def refusal(status: int, headers: Mapping[str, str], body: str, url: str | None) -> StatusError:
+    """Returns the error of an answer with this status."""
+    return _KINDS.get(status, StatusError)(status, headers, body, url)
+
+
+def _number_in(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _until_date(text: str | None) -> float | None:
+    try:
+        return max(0.0, parsedate_to_datetime(text or "").timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
 
 
 _REMEDIES = {

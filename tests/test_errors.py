@@ -9,11 +9,13 @@ import traceback
 from typing import Any
 
 import pytest
+from faces import Face
 from requests.structures import CaseInsensitiveDict
 
 import rxmistral
 from rxmistral import (
     AllFailedError,
+    AuthenticationError,
     ChunkError,
     DroppedStreamError,
     FencedError,
@@ -24,8 +26,10 @@ from rxmistral import (
     LogError,
     LogUnavailableError,
     LostProducerError,
+    Mistral,
     MistralError,
     ProtocolError,
+    RateLimitError,
     ReportedError,
     RequestError,
     RequestTimeoutError,
@@ -34,8 +38,10 @@ from rxmistral import (
     StreamError,
     StreamTimeoutError,
     UnknownRunError,
+    UserMessage,
 )
 from rxmistral.errors import excerpt, read_report, redacted, reported_error, without_secrets
+from rxmistral.testing import ScriptedServer, steps
 
 HEADERS = CaseInsensitiveDict({"Retry-After": "7"})
 
@@ -75,6 +81,15 @@ EACH: list[tuple[MistralError, str]] = [
         "it redirects to 'https://b/', which was not followed",
     ),
     (StatusError(400, {}, "no"), "the service refused with status 400 Bad Request: no"),
+    (
+        AuthenticationError(401, {}, "no", "http://localhost/v1"),
+        "the service refused with status 401 Unauthorized: no (asked http://localhost/v1); "
+        "check the API key",
+    ),
+    (
+        RateLimitError(429, HEADERS, "no"),
+        "the service refused with status 429 Too Many Requests: no; ask again later, as Retry does",
+    ),
     (
         AllFailedError([RequestError("refused"), ZeroDivisionError("a\nb"), KeyError()]),
         "none of 3 streams brought an answer: (1) no answer came: refused; (2) a b; (3) KeyError",
@@ -148,6 +163,8 @@ names = pytest.mark.parametrize(
         (RequestError, [MistralError]),
         (RequestTimeoutError, [RequestError, TimeoutError]),
         (StatusError, [MistralError]),
+        (AuthenticationError, [StatusError]),
+        (RateLimitError, [StatusError]),
         (AllFailedError, [MistralError]),
         (InvalidAnswerError, [MistralError]),
         (GuardError, [MistralError]),
@@ -492,3 +509,25 @@ def test_what_is_too_short_for_a_key_stays_in_the_text(key: str) -> None:
     error = StatusError(429, {}, '{"message": "the test key is out of tokens"}')
     assert redacted(error, key).message == "the test key is out of tokens"
     assert redacted(error, key).body == '{"message": "the test key is out of tokens"}'
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, StatusError),
+        (401, AuthenticationError),
+        (403, AuthenticationError),
+        (404, StatusError),
+        (429, RateLimitError),
+        (503, StatusError),
+    ],
+)
+def test_refusal_has_the_class_of_its_status(read: Face, status: int, kind: type) -> None:
+    with (
+        ScriptedServer([steps.status(status, headers={"Retry-After": "7"})]) as server,
+        Mistral(server_url=server.url) as client,
+    ):
+        (error,) = read(client.chat.stream(model="any", messages=[UserMessage(content="Hi")]))
+        assert type(error) is kind
+        assert error.retry_after == 7
+        assert error.url == f"{server.url}/v1/chat/completions"

@@ -119,7 +119,9 @@ def report_of(**parts: Any) -> list[str]:
 @pytest.mark.parametrize("reader", ["thread", "shared"])
 def test_unhandled_error_is_reported_with_its_text_first(reader: str) -> None:
     lines = report_of(script="[steps.status(401)]", reader=reader, callback="print")
-    assert lines[0].startswith("rxmistral.errors.StatusError: the service refused with status 401")
+    assert lines[0].startswith(
+        "rxmistral.errors.AuthenticationError: the service refused with status 401"
+    )
     assert lines[1:] == [
         "not handled: subscribed without on_error at",
         '  File "<string>", line 11, in <module>',

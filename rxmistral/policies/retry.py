@@ -17,12 +17,9 @@ no tool call. So whatever fails, and wherever, what a subscriber gets is one ans
 
 from __future__ import annotations
 
-import math
 import random
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Literal
 
 from ..checks import check_callback, check_number, check_whole
@@ -127,33 +124,8 @@ def may_be_repeated(error: MistralError) -> bool:
 
 
 def retry_after(error: MistralError) -> float | None:
-    """Seconds after which the service wants to be asked again, where it says so.
-
-    Source: RFC 9110, 10.2.3, and `retry-after-ms`, which is more exact.
-    """
-    if not isinstance(error, StatusError):
-        return None
-    milliseconds = _number_in(error.headers.get("retry-after-ms"))
-    if milliseconds is not None:
-        return milliseconds / 1000
-    text = error.headers.get("Retry-After")
-    seconds = _number_in(text)
-    return seconds if seconds is not None else _until_date(text)
-
-
-def _number_in(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-def _until_date(text: str | None) -> float | None:
-    try:
-        return max(0.0, parsedate_to_datetime(text or "").timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
+    """Seconds after which the service wants to be asked again, if it says so."""
+    return error.retry_after if isinstance(error, StatusError) else None
 
 
 # --- the official SDK's words ----------------------------------------------------

@@ -57,6 +57,7 @@ from ..errors import (
     StreamTimeoutError,
     excerpt,
     redacted,
+    refusal,
     reported_error,
     without_credentials,
     without_secrets,
@@ -639,7 +640,7 @@ def _read_now(rest: Rest) -> bytes | None:
 def _refusal(response: Response, read: Callable[[], bytes]) -> StatusError:
     body = _read_up_to(_BODY_BYTES, read)
     url = without_secrets(response.url or "")
-    return StatusError(response.status_code, response.headers, _decoded(body, response), url)
+    return refusal(response.status_code, response.headers, _decoded(body, response), url)
 
 
 def _read_up_to(limit: int, read: Callable[[], bytes], body: bytes = b"") -> bytes:
