@@ -328,6 +328,27 @@ def test_callback_that_raises_at_the_last_flush_gets_on_error(name: str) -> None
     assert ends == [error]
 
 
+@pytest.mark.parametrize("reader", READERS, indirect=True)
+@pytest.mark.parametrize("number", range(4))
+def test_callback_that_raises_gets_on_error_whatever_has_ended(number: int, reader: str) -> None:
+    """Also at the finish_reason, after which an error of the connection is not one."""
+    ends: list[Any] = []
+    came: list[Any] = []
+    error = Injected()
+
+    def take(item: Any) -> None:
+        came.append(item)
+        if len(came) == number + 1:
+            raise error
+
+    script = [*JSON, steps.finish("stop"), steps.usage(1, 2), steps.done()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="any", messages=[UserMessage(content="Hi")])
+        stream.subscribe(take, ends.append, lambda: ends.append(None))
+        assert eventually(lambda: bool(ends))
+    assert ends == [error]
+
+
 def test_flush_that_raises_reaches_on_error_of_any_source() -> None:
     source: Subject[str] = Subject()
     ends: list[Any] = []

@@ -443,8 +443,12 @@ def completions_into(
                 ends = decoder.done or decoder.received.whole
                 if ends and hurry is not None:  # before the subscriber can leave
                     lingering.begin()
-                if completion is not None:
-                    (lingering.next if lingering.begun else emit)(completion)
+                try:
+                    if completion is not None:
+                        (lingering.next if lingering.begun else emit)(completion)
+                except Exception as raised:  # by the subscriber: no ending of the answer hides it
+                    lingering.error = raised
+                    raise
                 if decoder.report is not None:
                     lingering.begin(closing(decoder.report))
                 elif ends:

@@ -89,10 +89,11 @@ class Lingering(Alarm):
             return
         self._over = True
         self.dispose()
-        if self.error is None:
+        error, self.error = self.error, None  # what was raised knows the frames that hold this
+        if error is None:
             self._observer.on_completed()
         else:
-            self._observer.on_error(self.error)
+            self._observer.on_error(error)
 
 
 def until_finished(
