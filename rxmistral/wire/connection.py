@@ -201,14 +201,14 @@ def _drop_idle(session: Any) -> None:
         for manager in (adapter.poolmanager, *adapter.proxy_manager.values()):
             manager.pools.lock = RLock()
             for key in manager.pools.keys():  # noqa: SIM118  # it cannot be iterated
-                _empty(manager.pools[key])
+                pool = manager.pools.get(key)
+                if pool is not None and pool.pool is not None:
+                    _empty(pool)
 
 
 def _empty(pool: Any) -> None:
     """A new queue, with a new lock, and a place for each connection that the parent has."""
     old = pool.pool
-    if old is None:
-        return
     new = type(old)(old.maxsize)
     for _ in range(old.maxsize):
         new.put(None)

@@ -1130,7 +1130,7 @@ def test_adapter_that_swallows_exceptions_keeps_no_cancelled_reader(
 
     for scheme in ("http://", "https://"):
         session.mount(scheme, Stubborn())
-    with ScriptedServer([steps.hang()], tls=server_tls if tls else None) as server:
+    with ScriptedServer(lambda _: [steps.hang()], tls=server_tls if tls else None) as server:
         subscription = ask(server, session=session).subscribe()
         server.wait_for_requests(1)
         server.close()
