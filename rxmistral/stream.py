@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import partial, wraps
 from threading import RLock, get_ident
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 from weakref import WeakSet
 
 from reactivex import Observable, abc
@@ -35,7 +35,6 @@ from .subscriber import Subscriber
 from .threads import Kept, beginning, fork_safe
 
 if TYPE_CHECKING:  # the type of what an answer knows of its end; nothing here makes one
-    from .answer import EventStream
     from .operators.outcomes import Outcome
 
 __all__ = ["ConnectableStream", "SharedStream", "Stream"]
@@ -51,6 +50,15 @@ G = TypeVar("G")
 T_out = TypeVar("T_out", covariant=True)
 
 Operator = Callable[[Observable[A]], Observable[B]]
+
+
+class Answer(Protocol):
+    """What streams are piped from, if it is the answer to a request."""
+
+    @property
+    def outcome(self) -> Outcome | None: ...
+
+    def close(self) -> object: ...
 
 
 class Stream(Observable[T_out]):
@@ -71,7 +79,7 @@ class Stream(Observable[T_out]):
     _entered = False
     _run: Iterator[Any] | None = None
     _async_run: AsyncIterator[Any] | None = None
-    _answer: EventStream | None = None  # that this was piped from
+    _answer: Answer | None = None  # that this was piped from
 
     @staticmethod
     def of(observable: Observable[A]) -> Stream[A]:
@@ -375,7 +383,7 @@ class Stream(Observable[T_out]):
         for subscription in list(live or ()):
             subscription.dispose()
 
-    def _own_answer(self) -> EventStream | None:
+    def _own_answer(self) -> Answer | None:
         return self._answer
 
     def _is_open_here(self) -> bool:

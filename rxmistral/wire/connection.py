@@ -309,10 +309,11 @@ class _Answer(HTTPResponse):
         # server would go on. Of an answer that is not ours nothing is known.
         with _ownership:
             if self._hold is not None and self.fp is not None and not self.is_whole:
-                # Noted first: the reader may be awake, and look, before this goes on.
-                self.cut = self._hold.reading and not self._broken
+                left_to_reader = self._hold.reading and not self._broken
+                if left_to_reader:  # noted first: the shutdown wakes it
+                    self.cut = True
                 _shut_down(self.socket)
-                if self.cut:
+                if left_to_reader:
                     return
         super().close()
 
