@@ -22,6 +22,7 @@ FLOORS = [
         "checks",
         "errors",
         "backpressure",
+        "threads",
         "iteration",
         "stream",
         "tally",

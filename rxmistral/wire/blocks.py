@@ -46,7 +46,7 @@ from ..errors import (
 )
 from ..iteration import being_iterated
 from ..stream import Stream
-from ..threads import begin, in_child, start
+from ..threads import begin, exits, in_child, start
 from .connection import Cancelled, Hold, Rest, remember, rest_of, was_cut, watch
 from .patience import Patience
 from .pump import Pump
@@ -246,6 +246,7 @@ class _Reader(abc.DisposableBase):
                 self._pump.schedule(self)
             except (RuntimeError, OSError):  # it has no thread, or no descriptor, to wait with
                 self._stay()
+        exits()
 
     def _stay(self) -> None:
         """Read to the end on this thread; it waits without a descriptor of its own."""

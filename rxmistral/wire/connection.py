@@ -294,6 +294,7 @@ class _Answer(HTTPResponse):
                 if self._hold.reading and not self._broken:
                     self.cut = True
                     return
+            self._hold = None  # whose clocks know the text: programs keep responses
         super().close()
 
 

@@ -38,7 +38,7 @@ from time import monotonic
 from typing import Protocol
 
 from ..backpressure import Pausable, emitting
-from ..threads import fork_safe, in_child
+from ..threads import exits, fork_safe, in_child
 
 __all__ = ["Flow", "Pump"]
 
@@ -278,6 +278,7 @@ class _Loop:
             self._pump.bury(self, error)
             raise
         self.close()
+        exits()
 
     def close(self) -> None:
         self._retired.set()
