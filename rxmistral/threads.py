@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from threading import Thread, local
+from threading import Thread, get_native_id, local
 from typing import Any, Protocol, TypeVar
 from weakref import WeakSet
 
@@ -23,6 +24,7 @@ from reactivex import abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler
 
+from .clock import monotonic, sleep
 from .errors import DroppedStreamError, RequestError
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "Kept",
     "begin",
     "beginning",
+    "exits",
     "fork_safe",
     "in_child",
     "left_to_parent",
@@ -145,5 +148,25 @@ def _renew() -> None:
 fork_safe(TimeoutScheduler._lock)
 fork_safe(ImmediateScheduler._lock)
 
+# As a thread exits, OpenSSL 3 frees its part of that, and holds a lock meanwhile; a child that
+# is forked in that moment makes no TLS connection, ever. So a fork waits for those that exit.
+_exiting: deque[int] = deque(maxlen=64)  # system's ids
+_LONGEST_EXIT = 0.1  # seconds
+
+
+def exits() -> None:
+    """The last that a thread does which has spoken TLS."""
+    _exiting.append(get_native_id())
+
+
+def _wait_for_exits() -> None:
+    end = monotonic() + _LONGEST_EXIT
+    while _exiting and monotonic() < end:
+        if os.path.exists(f"/proc/self/task/{_exiting[0]}"):
+            sleep(0.0005)
+        else:  # or this is not Linux
+            _exiting.popleft()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(before=_wait_for_exits, after_in_child=_renew)

@@ -397,6 +397,28 @@ def test_children_ask_while_threads_of_the_parent_do(reader: str) -> None:
 
 
 @forking
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which threads there are")
+def test_fork_waits_for_threads_that_exit(reader: str) -> None:
+    program = """
+    from rxmistral.threads import exits
+    exiting = threading.Event()
+
+    def work():
+        exits()
+        exiting.set()
+        time.sleep(0.05)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    assert exiting.wait(10)
+    path = f"/proc/{os.getpid()}/task/{thread.native_id}"
+    assert ended([forked(lambda: not os.path.exists(path))])
+    """
+    with ScriptedServer() as server:
+        run_program(reader, server, program)
+
+
+@forking
 def test_child_has_all_slots_of_an_inherited_limit(reader: str) -> None:
     program = """
     client = connect(limit=Limit(concurrent=1))

@@ -65,7 +65,7 @@ from ..errors import (
 from ..iteration import being_iterated, leaving
 from ..stream import Stream
 from ..subscriber import report
-from ..threads import begin, in_child, start
+from ..threads import begin, exits, in_child, start
 from .connection import Cancelled, Hold, Rest, remember, rest_of, was_cut
 from .patience import Patience
 from .pump import Pump
@@ -284,6 +284,7 @@ class _Reader(abc.DisposableBase):
                 self._pump.schedule(self)
             except (RuntimeError, OSError):  # it has no thread, or no descriptor, to wait with
                 self._stay()
+        exits()
 
     def _stay(self) -> None:
         """Read to the end on this thread; it waits without a descriptor of its own."""
@@ -380,6 +381,7 @@ class _Reader(abc.DisposableBase):
                 response.close()
             if session is not self._session:
                 session.close()
+            self._patience.on_wind_up = None  # an answer that is kept must not keep the session
             if self._patience.winding_up:
                 _RETURNING.returned(session)
             if self._on_release is not None:

@@ -315,6 +315,7 @@ class _Answer(HTTPResponse):
                 _shut_down(self.socket)
                 if left_to_reader:
                     return
+            self._hold = None  # whose clocks know the text: programs keep responses
         super().close()
 
 

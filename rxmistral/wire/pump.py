@@ -37,7 +37,7 @@ from typing import Protocol
 from ..backpressure import Pausable, emitting
 from ..clock import monotonic
 from ..subscriber import report
-from ..threads import fork_safe, in_child
+from ..threads import exits, fork_safe, in_child
 
 __all__ = ["Flow", "Pump"]
 
@@ -277,6 +277,7 @@ class _Loop:
             self._pump.bury(self, error)
             raise
         self.close()
+        exits()
 
     def close(self) -> None:
         self._retired.set()
