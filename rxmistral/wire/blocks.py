@@ -276,6 +276,7 @@ class _Reader(abc.DisposableBase):
             self._run()
         except BaseException as error:  # of a callback that is called with the terminal
             report(error)
+        exits()
 
     def _run(self) -> None:
         if self.step():
@@ -284,7 +285,6 @@ class _Reader(abc.DisposableBase):
                 self._pump.schedule(self)
             except (RuntimeError, OSError):  # it has no thread, or no descriptor, to wait with
                 self._stay()
-        exits()
 
     def _stay(self) -> None:
         """Read to the end on this thread; it waits without a descriptor of its own."""
