@@ -336,7 +336,7 @@ def test_controls_of_an_error_are_harmless_in_a_terminal() -> None:
     with ScriptedServer([steps.status(401, body=body)]) as server:
         shown, said = on_terminal("Hi", "--server-url", server.url)
     assert shown == ""
-    assert said.endswith("␛]0;owned␇ no\ufffd2J\n")
+    assert "␛]0;owned␇ no\ufffd2J (asked" in said
     assert not {*said} & {*"\x1b\x07\x9b"}
 
 

@@ -50,7 +50,8 @@ class Process:
 
     def end(self) -> list[str]:
         """What is left of its lines."""
-        said, _ = self.process.communicate(timeout=60)
+        assert self.process.stdout is not None
+        said = self.process.stdout.read()  # communicate() loses what readline() has buffered
         return str(said).split("\n")[:-1]
 
     def send(self, number: signal.Signals) -> None:

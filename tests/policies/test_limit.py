@@ -35,7 +35,7 @@ class Run:
         self.ended = threading.Event()
         self.cancelled = False
         self._work = work
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
     def _run(self) -> None:

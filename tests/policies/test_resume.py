@@ -202,7 +202,7 @@ def test_a_gap_is_a_break(read: Face) -> None:
         requests=2,
         read=read,
         resume=Resume(),
-        timeouts=Timeouts(gap=0.1),
+        timeouts=Timeouts(gap=0.5),
     )
     assert came[-1] == "is blue."
 
