@@ -208,6 +208,27 @@ def test_connection_that_is_taken_back_is_not_shut_down_by_its_former_reader() -
         assert server.connections == 1
 
 
+def test_connection_returns_once_when_the_program_releases_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a pool leases it to two requests at once."""
+    put, returned = HTTPConnectionPool._put_conn, list[Any]()
+    answers: list[requests.Response] = []
+
+    def put_twice(pool: Any, connection: Any) -> None:
+        returned.append(connection)
+        if answers:  # another thread closes the response in this moment
+            answers.pop().close()
+        put(pool, connection)
+
+    monkeypatch.setattr(HTTPConnectionPool, "_put_conn", put_twice)
+    with ScriptedServer(lambda _: ANSWER) as server, requests.Session() as session:
+        request = Request("POST", server.url)
+        assert list(blocks(request, session=session, on_response=answers.append)) == [BODY]
+        assert not answers
+        assert len(returned) == 1
+
+
 def test_subclasses_of_session_and_adapter_do_their_work() -> None:
     class Adapter(HTTPAdapter):
         sent = 0
