@@ -157,11 +157,12 @@ def unwatched(connection: Any) -> bool:
     with _ownership:
         if not isinstance(connection, _Watched):
             return False
+        stock: Any = connection  # the class that it is mixed into is not known
         hold = connection.hold
         if hold is not None and hold._connection is connection:
             hold.let_go()
         if connection.spoiled:  # its reader was cancelled at this moment
-            connection.close()
+            stock.close()
         for name in ("hold", "spoiled"):
             vars(connection).pop(name, None)
         object.__setattr__(connection, "__class__", type(connection).__mro__[2])

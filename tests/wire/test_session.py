@@ -22,7 +22,7 @@ from urllib3.exceptions import EmptyPoolError
 
 from rxmistral import Mistral, Timeouts, text
 from rxmistral import Retry as OurRetry
-from rxmistral.errors import RequestError, RequestTimeoutError
+from rxmistral.errors import RequestError, RequestTimeoutError, StatusError
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.blocks import READERS, Request, open_session
@@ -275,6 +275,23 @@ def test_digest_of_the_session_answers_its_challenge() -> None:
 
 
 # --- bodies that are not urllib3's ---
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "gzip", "close"])
+def test_hook_may_read_the_body(framing: Any) -> None:
+    def note(response: requests.Response, **_: Any) -> None:
+        seen.append(response.text)
+
+    seen: list[str] = []
+    script = [[*ANSWER, *ANSWER], [steps.status(400, body={"message": "bad request"})]]
+    with ScriptedServer(*script, framing=framing) as server, requests.Session() as session:
+        session.hooks["response"] = [note]
+        stream = blocks(Request("POST", server.url), session=session)
+        assert b"".join(stream) == BODY * 2
+        with pytest.raises(StatusError, match="bad request"):
+            list(stream)
+        assert seen[0] == (BODY * 2).decode()
+        assert "bad request" in seen[1]
 
 
 @pytest.mark.parametrize("how", ["read", "content"])
