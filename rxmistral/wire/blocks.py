@@ -604,8 +604,10 @@ class _Body:
     """Reads the body, block after block, and says what went wrong in our words."""
 
     def __init__(self, response: Response, patience: Patience) -> None:
-        # An adapter that is not urllib3's may have anything that can be read, or a content.
-        raw: Any = response.raw or BytesIO(response.content)
+        # An adapter that is not urllib3's may have anything that can be read, or a content; and
+        # a hook of the session may have read it all. requests has no public name for that.
+        is_read = isinstance(response._content, bytes)
+        raw: Any = BytesIO(response.content) if is_read else response.raw or BytesIO()
         self._read: Callable[[int], bytes] = getattr(raw, "read1", None) or raw.read
         if "Content-Encoding" in response.headers and isinstance(raw, BaseHTTPResponse):
             # Others, such as vcrpy's, do not know the keyword, and have decompressed it.

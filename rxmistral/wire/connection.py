@@ -148,19 +148,25 @@ def watched(connection: Any) -> Any:
     return connection
 
 
-def unwatched(connection: Any) -> Any:
-    """Returns a connection as it was before it was watched; called before it goes back."""
-    if isinstance(connection, _Watched):
-        with _ownership:
-            hold = connection.hold
-            if hold is not None and hold._connection is connection:
-                hold.let_go()
-            if connection.spoiled:  # its reader was cancelled at this moment
-                connection.close()  # type: ignore[attr-defined]  # of the class it is mixed into
-            for name in ("hold", "spoiled"):
-                vars(connection).pop(name, None)
-            object.__setattr__(connection, "__class__", type(connection).__mro__[2])
-    return connection
+def unwatched(connection: Any) -> bool:
+    """Makes a connection what it was before it was watched; called before it goes back.
+
+    Returns False if it is that already: a response that the program closes as its reader does
+    returns its connection twice, and a pool would lease it to two requests at once.
+    """
+    with _ownership:
+        if not isinstance(connection, _Watched):
+            return False
+        stock: Any = connection  # the class that it is mixed into is not known
+        hold = connection.hold
+        if hold is not None and hold._connection is connection:
+            hold.let_go()
+        if connection.spoiled:  # its reader was cancelled at this moment
+            stock.close()
+        for name in ("hold", "spoiled"):
+            vars(connection).pop(name, None)
+        object.__setattr__(connection, "__class__", type(connection).__mro__[2])
+    return True
 
 
 # --- a pool in the child of a fork -----------------------------------------------

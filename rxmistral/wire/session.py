@@ -117,7 +117,7 @@ class _BorrowedPool:
     def _get_conn(self, timeout: float | None = None) -> Any:
         hold = hold_here()
         if hold is None:
-            return super()._get_conn(timeout)  # type: ignore[misc]
+            return watched(super()._get_conn(timeout))  # type: ignore[misc]
         while True:
             try:
                 return watched(super()._get_conn(_SLICE))  # type: ignore[misc]
@@ -127,7 +127,8 @@ class _BorrowedPool:
                     raise
 
     def _put_conn(self, connection: Any) -> None:
-        super()._put_conn(unwatched(connection))  # type: ignore[misc]
+        if connection is None or unwatched(connection):  # None: a place that is free again
+            super()._put_conn(connection)  # type: ignore[misc]
 
 
 class _BorrowedRetry:

@@ -22,7 +22,7 @@ from urllib3.exceptions import EmptyPoolError
 
 from rxmistral import Mistral, Timeouts, text
 from rxmistral import Retry as OurRetry
-from rxmistral.errors import RequestError, RequestTimeoutError
+from rxmistral.errors import RequestError, RequestTimeoutError, StatusError
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.blocks import READERS, Request, open_session
@@ -208,6 +208,27 @@ def test_connection_that_is_taken_back_is_not_shut_down_by_its_former_reader() -
         assert server.connections == 1
 
 
+def test_connection_returns_once_when_the_program_releases_it_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else a pool leases it to two requests at once."""
+    put, returned = HTTPConnectionPool._put_conn, list[Any]()
+    answers: list[requests.Response] = []
+
+    def put_twice(pool: Any, connection: Any) -> None:
+        returned.append(connection)
+        if answers:  # another thread closes the response in this moment
+            answers.pop().close()
+        put(pool, connection)
+
+    monkeypatch.setattr(HTTPConnectionPool, "_put_conn", put_twice)
+    with ScriptedServer(lambda _: ANSWER) as server, requests.Session() as session:
+        request = Request("POST", server.url)
+        assert list(blocks(request, session=session, on_response=answers.append)) == [BODY]
+        assert not answers
+        assert len(returned) == 1
+
+
 def test_subclasses_of_session_and_adapter_do_their_work() -> None:
     class Adapter(HTTPAdapter):
         sent = 0
@@ -254,6 +275,23 @@ def test_digest_of_the_session_answers_its_challenge() -> None:
 
 
 # --- bodies that are not urllib3's ---
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "gzip", "close"])
+def test_hook_may_read_the_body(framing: Any) -> None:
+    def note(response: requests.Response, **_: Any) -> None:
+        seen.append(response.text)
+
+    seen: list[str] = []
+    script = [[*ANSWER, *ANSWER], [steps.status(400, body={"message": "bad request"})]]
+    with ScriptedServer(*script, framing=framing) as server, requests.Session() as session:
+        session.hooks["response"] = [note]
+        stream = blocks(Request("POST", server.url), session=session)
+        assert b"".join(stream) == BODY * 2
+        with pytest.raises(StatusError, match="bad request"):
+            list(stream)
+        assert seen[0] == (BODY * 2).decode()
+        assert "bad request" in seen[1]
 
 
 @pytest.mark.parametrize("how", ["read", "content"])
