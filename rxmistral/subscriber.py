@@ -131,6 +131,10 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
             # if what raised it once raises more when the stages flush.
             reason = error if id(error) == self._raised else None
             self._end(partial(self._on_error, error), reason)
+            below = self._downstream
+            if reason is not None and below is not None and below._raised == id(reason):
+                # It came out of the stage below; replay() and its like do not bring it back.
+                below.on_error(reason)
 
     def on_completed(self) -> None:
         if not self.is_stopped:
@@ -152,11 +156,11 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         below = self._downstream
         if below is None:  # subscribed to later, as concat() does with what it goes on with
             below = getattr(self._on_error, "__self__", None)
-        if not isinstance(below, Subscriber) or below.is_stopped:
+        if getattr(below, "is_stopped", True):  # or it is no stage: nobody carries it on
             if not _called_by_a_scheduler():
                 raise raised
             report(raised)
-        else:
+        elif below is not None:
             below.on_error(reason or raised)
 
     def dispose(self) -> None:

@@ -385,6 +385,25 @@ def test_callback_that_raises_where_a_scheduler_calls_it_gets_on_error(
     assert ends.empty()
 
 
+@pytest.mark.parametrize("number", [0, 2])
+def test_callback_that_raises_behind_a_replay_gets_on_error(number: int, reader: str) -> None:
+    def take(item: object) -> None:
+        came.append(item)
+        if len(came) > number:
+            raise error
+
+    error = Injected()
+    came: list[object] = []
+    ends: SimpleQueue[Any] = SimpleQueue()
+    script = [steps.role(), "a", "b", "c", steps.finish(), steps.done()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        answer = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+        replayed = answer.pipe(text(), ops.replay(), ops.ref_count())
+        replayed.subscribe(take, ends.put, lambda: ends.put(None))
+        assert ends.get(timeout=BOUND) is error
+    assert len(came) == number + 1
+
+
 @pytest.mark.parametrize("after", [[ops.start_with("first")], [ops.concat(reactivex.empty())]])
 def test_cleanup_that_raises_at_the_end_stops_no_loop(after: list[Operator], read: Face) -> None:
     def raise_injected() -> None:
