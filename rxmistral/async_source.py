@@ -28,6 +28,7 @@ from .backpressure import emitting
 from .errors import RequestError, StoppedError
 from .iteration import Hop, being_iterated
 from .stream import Stream
+from .subscriber import report
 from .threads import begin, start
 
 __all__ = ["from_async_iterable"]
@@ -215,11 +216,13 @@ class _Pulling(abc.DisposableBase, Generic[T]):
     # --- the loop's thread ---
 
     def _run(self, context: Context) -> None:
-        with (
-            suppress(asyncio.CancelledError),
-            asyncio.Runner(loop_factory=lambda: self._loop) as runner,
-        ):
-            runner.run(self._work(), context=context)
+        try:
+            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
+                runner.run(self._work(), context=context)
+        except asyncio.CancelledError:
+            pass
+        except BaseException as error:  # of a callback that is called with the terminal
+            report(error)
 
     def _begin(self) -> None:
         self._loop.create_task(self._work(), name="rxmistral-async")

@@ -418,6 +418,10 @@ def _base_url(url: object) -> str:
         raise ValueError(
             f"server_url must begin with http:// or https:// and a host, got {shown!r}"
         )
+    if not url.isprintable() or " " in url:
+        raise ValueError(
+            f"server_url must not contain white space, got {shown!r} with it; take it out"
+        )
     if "@" in parts.netloc:
         raise ValueError(
             f"server_url must not contain a user name or password, got {shown!r} with them; "

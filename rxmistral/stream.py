@@ -436,7 +436,7 @@ class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore
         ConnectableObservable.__init__(self, connectable.source, connectable.subject)
 
     def auto_connect(self, subscriber_count: int = 1) -> Stream[T]:
-        return Stream.of(super().auto_connect(subscriber_count))
+        return _piped_from(self, Stream.of(super().auto_connect(subscriber_count)))
 
 
 class SharedStream(Stream[T]):
@@ -610,6 +610,8 @@ def _check_operator(operator: Any) -> None:
         if getattr(kept.get("fun"), "__name__", "").startswith("do_action"):
             for callback in (*kept["args"], *kept["kwargs"].values()):
                 check_synchronous("the callback of do_action()", callback)
+        if operator.__name__ == "finally_action":
+            check_synchronous("the action of finally_action()", kept.get("action"))
 
 
 _inherit_fluent_methods()

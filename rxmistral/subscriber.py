@@ -13,18 +13,25 @@ would travel up to the source, and a loop at the other end would wait forever. S
 knows the one below it. An exception that comes out of a terminal is passed down as the
 error, unless the stage below has already had its terminal: then it was raised by the
 subscriber's own `on_error` or `on_completed`, and belongs to the thread that emits.
+
+An exception out of an item travels up to whoever emits, which ends the stream with it. Where a
+scheduler of reactivex has called, on a thread or an event loop, nobody is there who would: then
+the stage that it came out of passes it down.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import thread as futures
 from functools import partial
 from threading import local
 from traceback import FrameSummary, extract_tb, format_exception_only, format_list
+from types import FrameType
 from typing import Any, TypeVar
 
 import reactivex
@@ -114,7 +121,9 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
                 self._on_next(value)
             except Exception as error:
                 self._raised = id(error)
-                raise
+                if not _called_by_a_scheduler():
+                    raise
+                self.on_error(error)
 
     def on_error(self, error: Exception) -> None:
         if not self.is_stopped:
@@ -122,6 +131,10 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
             # if what raised it once raises more when the stages flush.
             reason = error if id(error) == self._raised else None
             self._end(partial(self._on_error, error), reason)
+            below = self._downstream
+            if reason is not None and below is not None and below._raised == id(reason):
+                # It came out of the stage below; replay() and its like do not bring it back.
+                below.on_error(reason)
 
     def on_completed(self) -> None:
         if not self.is_stopped:
@@ -132,12 +145,23 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         try:
             emit_terminal()
         except Exception as raised:
-            below = self._downstream
-            if below is None or below.is_stopped:
-                raise
-            below.on_error(reason or raised)
+            self._pass_down(raised, reason)
         finally:
-            self._subscription.dispose()
+            try:
+                self._subscription.dispose()
+            except Exception as raised:  # of finally_action(), perhaps
+                self._pass_down(raised, reason)
+
+    def _pass_down(self, raised: Exception, reason: Exception | None) -> None:
+        below = self._downstream
+        if below is None:  # subscribed to later, as concat() does with what it goes on with
+            below = getattr(self._on_error, "__self__", None)
+        if getattr(below, "is_stopped", True):  # or it is no stage: nobody carries it on
+            if not _called_by_a_scheduler():
+                raise raised
+            report(raised)
+        elif below is not None:
+            below.on_error(reason or raised)
 
     def dispose(self) -> None:
         self.is_stopped = True
@@ -156,9 +180,20 @@ def fail(observer: abc.ObserverBase[Any], error: Exception) -> None:
 
 _OWN_FOLDERS = tuple(
     os.path.dirname(os.path.abspath(inspect.getfile(module))) + os.sep
-    for module in (sys.modules[__name__], reactivex)
+    for module in (sys.modules[__name__], reactivex, asyncio)
 )
+_OF_REACTIVEX = _OWN_FOLDERS[1]
 _OWN_FILES = (threading.__file__,)
+_CALLERS_OF_SCHEDULED = (threading.__file__, asyncio.events.__file__, futures.__file__)
+
+
+def _called_by_a_scheduler() -> bool:
+    """Whether there is nothing but reactivex between Subscribers and the thread, the pool or
+    the event loop that called them."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((__file__, _OF_REACTIVEX)):
+        frame = frame.f_back
+    return frame is None or frame.f_code.co_filename in _CALLERS_OF_SCHEDULED
 
 
 def _is_of_program(filename: str) -> bool:

@@ -510,6 +510,7 @@ PIPED: dict[str, Callable[[Any], Any]] = {
     ),
     "fluent": lambda answer: answer.map(lambda event: event.data).filter(bool),
     "shared": lambda answer: answer.pipe(text()).shared(),
+    "published": lambda answer: answer.pipe(text(), ops.publish()).auto_connect(),
     "added": lambda answer: answer.pipe(text()) + reactivex.of("more"),
 }
 

@@ -369,6 +369,8 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"server_url": "api.mistral.ai"}, ValueError, "http"),
     ({"server_url": "ftp://x"}, ValueError, "http"),
     ({"server_url": "http://x/?a=1"}, ValueError, "query"),
+    ({"server_url": "http://x/v1\n"}, ValueError, "white space"),
+    ({"server_url": "http://x/v1 "}, ValueError, "white space"),
     ({"server_url": 7}, TypeError, "server_url"),
     ({"timeout_ms": 0}, ValueError, "timeout_ms"),
     ({"timeout_ms": -1}, ValueError, "timeout_ms"),

@@ -56,6 +56,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "of a pipe": lambda f: stream().map(str).subscribe(f),
     "do_action": lambda f: stream().do_action(f),
     "do_action in a pipe": lambda f: stream().pipe(ops.do_action(on_completed=f)),
+    "finally_action": lambda f: stream().pipe(ops.finally_action(f)),
     "on_outcome": on_outcome,
     "answered": answered,
     "on_retry": lambda f: Retry(on_retry=f),
@@ -133,3 +134,42 @@ def test_unhandled_exception_of_callback_is_reported_with_its_line(reader: str) 
     lines = report_of(script='[steps.role(), "Hi", steps.done()]', reader=reader, callback="fail")
     assert lines[0] == "ValueError: mine"
     assert lines[-2:] == ["raised at", '  File "<string>", line 7, in fail']
+
+
+NOT_OURS = """
+    import threading
+    import reactivex
+    from reactivex import operators as ops
+    from rxmistral import Stream, from_async_iterable
+
+    def fail(item):
+        raise ValueError("mine")
+
+    async def broken():
+        raise ValueError("mine")
+        yield
+
+    {subscribe}
+    for thread in threading.enumerate():
+        if thread is not threading.current_thread():
+            thread.join({bound})
+"""
+
+
+@pytest.mark.parametrize(
+    "subscribe",
+    [
+        "Stream.of(reactivex.of(1)).pipe(ops.delay(0.01)).subscribe(fail)",
+        "Stream.of(reactivex.timer(0.01)).subscribe(fail)",
+        "from_async_iterable(broken).subscribe(print)",
+    ],
+)
+def test_unhandled_error_is_reported_briefly_whoever_called(subscribe: str) -> None:
+    program = textwrap.dedent(NOT_OURS).format(subscribe=subscribe, bound=BOUND)
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=6 * BOUND
+    )
+    lines = done.stderr.splitlines()
+    assert lines[0] == "ValueError: mine"
+    assert lines[1] == "not handled: subscribed without on_error at"
+    assert len(lines) == 5

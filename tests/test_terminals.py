@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 from reactivex import Observable, Subject
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
+from reactivex.scheduler import NewThreadScheduler, ThreadPoolScheduler
 
 from rxmistral import (
     CompletionChunk,
@@ -357,6 +359,61 @@ def test_flush_that_raises_reaches_on_error_of_any_source() -> None:
     source.on_next("No end")
     source.on_completed()
     assert ends == [error]
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        lambda: ops.delay(0.01),
+        lambda: ops.observe_on(NewThreadScheduler()),
+        lambda: ops.observe_on(ThreadPoolScheduler(1)),
+        lambda: ops.sample(0.01),
+    ],
+    ids=["delay", "observe_on a thread", "observe_on a pool", "sample"],
+)
+def test_callback_that_raises_where_a_scheduler_calls_it_gets_on_error(
+    later: Callable[[], Operator],
+) -> None:
+    def raise_injected(_: object) -> None:
+        raise error
+
+    error = Injected()
+    ends: SimpleQueue[Any] = SimpleQueue()
+    source = answer().pipe(text(), later(), ops.start_with("first"), ops.skip(1), words())
+    source.subscribe(raise_injected, ends.put, lambda: ends.put(None))
+    assert ends.get(timeout=BOUND) is error
+    assert ends.empty()
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_callback_that_raises_behind_a_replay_gets_on_error(number: int, reader: str) -> None:
+    def take(item: object) -> None:
+        came.append(item)
+        if len(came) > number:
+            raise error
+
+    error = Injected()
+    came: list[object] = []
+    ends: SimpleQueue[Any] = SimpleQueue()
+    script = [steps.role(), "a", "b", "c", steps.finish(), steps.done()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        answer = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+        replayed = answer.pipe(text(), ops.replay(), ops.ref_count())
+        replayed.subscribe(take, ends.put, lambda: ends.put(None))
+        assert ends.get(timeout=BOUND) is error
+    assert len(came) == number + 1
+
+
+@pytest.mark.parametrize("after", [[ops.start_with("first")], [ops.concat(reactivex.empty())]])
+def test_cleanup_that_raises_at_the_end_stops_no_loop(after: list[Operator], read: Face) -> None:
+    def raise_injected() -> None:
+        raise error
+
+    error = Injected()
+    source = answer().pipe(
+        text(), ops.start_with("more"), ops.finally_action(raise_injected), *after
+    )
+    assert "more" in read(source)
 
 
 def test_exception_of_on_completed_is_for_whoever_emits() -> None:

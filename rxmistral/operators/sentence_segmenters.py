@@ -10,6 +10,7 @@ strings.
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from itertools import accumulate, pairwise
@@ -153,7 +154,8 @@ def _table(language: str) -> _Table:
         data = get_data(__name__, f"sentence_words/{_SAME.get(language, language)}.toml")
     except OSError:
         return _FALLBACK
-    return msgspec.toml.decode(data or b"", type=_Table)
+    # Not by msgspec.toml, which fails where freezegun has replaced the datetime.
+    return msgspec.convert(tomllib.loads((data or b"").decode()), _Table)
 
 
 # --- what may follow a full stop ---

@@ -751,9 +751,12 @@ def _media_type(response: Response) -> str:
 
 
 def _decoded(body: bytes, response: Response) -> str:
+    """As UTF-8 where it is that: requests takes any text without a charset for Latin-1."""
     try:
-        return body.decode(response.encoding or "utf-8", "replace")
-    except LookupError:  # a charset that nobody knows
+        return body.decode("utf-8")
+    except UnicodeDecodeError:
+        with suppress(LookupError):  # a charset that nobody knows
+            return body.decode(response.encoding or "utf-8", "replace")
         return body.decode("utf-8", "replace")
 
 

@@ -312,9 +312,11 @@ class _Answer(HTTPResponse):
 
     def close(self) -> None:
         # To close a socket is not enough: a child of a fork may have a copy of it, and the
-        # server would go on. Of an answer that is not ours nothing is known.
+        # server would go on. Of an answer that is not ours nothing is known. One that has
+        # not begun is a proxy's word that the tunnel stands: the socket is needed.
         with _ownership:
-            if self._hold is not None and self.fp is not None and not self.is_whole:
+            begun = self.headers is not None
+            if self._hold is not None and begun and self.fp is not None and not self.is_whole:
                 left_to_reader = self._hold.reading and not self._broken
                 if left_to_reader:  # noted first: the shutdown wakes it
                     self.cut = True

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import reactivex
+from freezegun import freeze_time
 from reactivex import Observable, Subject, abc
 from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
@@ -391,3 +392,9 @@ def test_the_source_waits_while_the_timer_emits(scheduler: TestScheduler) -> Non
     assert again.wait(60)
     meanwhile.join(60)
     assert got == ["One.", " Two. "]
+
+
+def test_abbreviations_are_read_in_frozen_time_too() -> None:
+    with freeze_time("2020-01-01"):
+        pieces = reactivex.of("Dr. No. ", "Yes.").pipe(sentences("sv"))
+        assert len(list(Stream.of(pieces))) == 2

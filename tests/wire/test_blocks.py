@@ -206,6 +206,8 @@ def test_an_event_stream_is_one_whatever_its_label_and_blocks(
         ("text/plain", b"dat"),
         (None, b"datum"),
         ("text/plain; charset=latin-1", "déjà vu".encode("latin-1")),
+        ("text/plain", "déjà vu".encode()),
+        ("text/event-stream", "déjà vu".encode()),
         ("text/plain; charset=nobody-knows", "déjà vu".encode()),
         ("application/json", b"\xef\xbb\xbf{}"),
         ("application/json", b"\xef\xbb"),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import http.client
 import io
 import socket
+import ssl
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import requests
@@ -48,6 +50,36 @@ def nobody_listens() -> Iterator[str]:
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{bound.getsockname()[1]}"
+
+
+@contextmanager
+def tunnel_to(url: str) -> Iterator[str]:
+    """A proxy for one connection, which it passes on to a server; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            with listening.accept()[0] as client, client.makefile("rb") as file:
+                while file.readline().strip():
+                    pass
+                target = ("127.0.0.1", urlsplit(url).port)
+                with socket.create_connection(target) as server:
+                    client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
+                    back = threading.Thread(target=_pass_on, args=(server, client))
+                    back.start()
+                    _pass_on(client, server)
+                    back.join()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+        thread.join(BOUND)
+
+
+def _pass_on(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while received := source.recv(65536):
+            target.sendall(received)
+        target.shutdown(socket.SHUT_WR)
 
 
 # --- proxies ---
@@ -126,6 +158,19 @@ def test_proxy_that_is_down_is_named_without_its_password(scheme: str, read: Fac
     assert str(error).startswith(f"no answer came from mistral.invalid through the proxy {proxy}: ")
     assert "refused" in str(error)
     assert "secret" not in str(error) + repr(error) + repr(error.__cause__)
+
+
+def test_tls_goes_through_the_tunnel_of_a_proxy(
+    server_tls: ssl.SSLContext, session: requests.Session, read: Face
+) -> None:
+    with ScriptedServer(HELLO, tls=server_tls) as server, tunnel_to(server.url) as proxy:
+        session.proxies = {"https": proxy}
+        client = Mistral(server_url=server.url, session=session)
+        assert [each for each in read(client.chat.stream(**CALL).pipe(text())) if each] == [
+            "Hel",
+            "lo",
+        ]
+        session.close()
 
 
 def test_proxy_that_refuses_a_tunnel_is_named() -> None:
