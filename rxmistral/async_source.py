@@ -28,6 +28,7 @@ from .backpressure import emitting
 from .errors import RequestError, StoppedError
 from .iteration import Hop, being_iterated
 from .stream import Stream
+from .subscriber import reported
 from .threads import begin, start
 
 __all__ = ["from_async_iterable"]
@@ -184,7 +185,7 @@ class _Pulling(abc.DisposableBase, Generic[T]):
         try:
             start(
                 Thread(
-                    target=self._run,
+                    target=reported(self._run),
                     args=(_own_context(),),
                     name="rxmistral-async",
                     daemon=True if being_iterated.get() is not None else None,
