@@ -28,7 +28,7 @@ from .backpressure import emitting
 from .errors import RequestError, StoppedError
 from .iteration import Hop, being_iterated
 from .stream import Stream
-from .subscriber import report
+from .subscriber import reported
 from .threads import begin, start
 
 __all__ = ["from_async_iterable"]
@@ -185,7 +185,7 @@ class _Pulling(abc.DisposableBase, Generic[T]):
         try:
             start(
                 Thread(
-                    target=self._run,
+                    target=reported(self._run),
                     args=(_own_context(),),
                     name="rxmistral-async",
                     daemon=True if being_iterated.get() is not None else None,
@@ -216,13 +216,11 @@ class _Pulling(abc.DisposableBase, Generic[T]):
     # --- the loop's thread ---
 
     def _run(self, context: Context) -> None:
-        try:
-            with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
-                runner.run(self._work(), context=context)
-        except asyncio.CancelledError:
-            pass
-        except BaseException as error:  # of a callback that is called with the terminal
-            report(error)
+        with (
+            suppress(asyncio.CancelledError),
+            asyncio.Runner(loop_factory=lambda: self._loop) as runner,
+        ):
+            runner.run(self._work(), context=context)
 
     def _begin(self) -> None:
         self._loop.create_task(self._work(), name="rxmistral-async")

@@ -35,7 +35,7 @@ from .errors import LaggedError, StoppedError
 from .iteration import being_iterated
 from .resumable import Entry
 from .tally import Tally, counted
-from .threads import begin, in_child, left_to_parent
+from .threads import Kept, begin, beginning_apart, in_child, left_to_parent
 
 __all__ = [
     "History",
@@ -415,10 +415,11 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         # What closes the source ends this as it would end a loop: nobody must wait for ever.
         # And its thread is a daemon: who is to be waited for is a viewer, and has its own.
         iterated, tallied = being_iterated.set(self), counted.set(self._tally)
+        kept = Kept()  # apart: the run goes on when the viewer that begins it has left
+        self._subscription.disposable = kept
         try:
-            self._subscription.disposable = source.subscribe(
-                self.on_next, self.on_error, self.on_completed
-            )
+            with beginning_apart(kept):
+                kept.add(source.subscribe(self.on_next, self.on_error, self.on_completed))
         except BaseException:  # Ctrl-C
             self.stop()
             raise

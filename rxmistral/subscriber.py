@@ -32,7 +32,7 @@ from functools import partial
 from threading import local
 from traceback import FrameSummary, extract_tb, format_exception_only, format_list
 from types import FrameType
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import reactivex
 from reactivex import abc
@@ -41,9 +41,10 @@ from reactivex.internal import noop
 
 from .checks import check_synchronous
 
-__all__ = ["Subscriber", "fail", "report"]
+__all__ = ["Subscriber", "fail", "report", "reported"]
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class _Subscribing(local):
@@ -230,6 +231,18 @@ def report(error: BaseException) -> None:
         )
     elif not isinstance(error, SystemExit) and sys.stderr is not None:
         sys.stderr.write(_brief(error))
+
+
+def reported(work: Callable[P, object]) -> Callable[P, None]:
+    """Returns a function that does the work of a thread, and reports what nobody handled."""
+
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            work(*args, **kwargs)
+        except BaseException as error:  # the last place of a thread
+            report(error)
+
+    return run
 
 
 def _brief(error: BaseException) -> str:

@@ -32,6 +32,7 @@ __all__ = [
     "Kept",
     "begin",
     "beginning",
+    "beginning_apart",
     "exits",
     "fork_safe",
     "in_child",
@@ -91,9 +92,16 @@ def begin(disposable: abc.DisposableBase) -> None:
 @contextmanager
 def beginning(kept: Kept) -> Iterator[None]:
     """Collects all that begins on this thread within the block."""
-    outer = kept.outer = _beginning.kept
+    kept.outer = _beginning.kept
     begin(kept)
-    _beginning.kept = kept
+    with beginning_apart(kept):
+        yield
+
+
+@contextmanager
+def beginning_apart(kept: Kept) -> Iterator[None]:
+    """Collects all that begins within the block, and that outlives the subscription around it."""
+    outer, _beginning.kept = _beginning.kept, kept
     try:
         yield
     finally:

@@ -348,6 +348,16 @@ def test_a_with_block_leaves_with_the_loops_of_its_thread() -> None:
     assert source.disposed.wait(BOUND)
 
 
+def test_leaving_a_with_block_does_not_stop_the_run_that_began_in_it() -> None:
+    script: Script = [*"abc", steps.wait(0.2), "d", steps.finish()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        answer = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+        shared = answer.pipe(text()).shared()
+        with shared as opened:
+            assert next(iter(opened)) == "a"
+        assert by_for(shared) == [*"abcd"]
+
+
 def test_a_with_block_of_one_thread_ends_no_viewer_of_another() -> None:
     source = Source()
     numbers = source.stream.shared()

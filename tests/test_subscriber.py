@@ -129,6 +129,52 @@ def test_unhandled_error_is_reported_with_its_text_first(reader: str) -> None:
     ]
 
 
+OTHER_THREADS = {
+    "log_reader": ("from_log(MemoryLog(lease=0.1), 'none')", "UnknownRunError"),
+    "log_writer": ("failing.pipe(to_log(MemoryLog(), 'run'))", "KeyError"),
+    "async_source": ("from_async_iterable(endless).map(fail)", "KeyError"),
+    "timer": (
+        "Stream.of(reactivex.of('a') + reactivex.never()).pipe(sentences(max_wait=0.01)).map(fail)",
+        "KeyError",
+    ),
+}
+
+
+@pytest.mark.parametrize(("stream", "error"), OTHER_THREADS.values(), ids=OTHER_THREADS)
+def test_unhandled_error_is_brief_on_any_thread_of_ours(stream: str, error: str) -> None:
+    program = f"""
+        import reactivex, sys, threading
+        from rxmistral import *
+
+        failing = Stream.of(reactivex.throw(KeyError("mine")))
+
+        def fail(item):
+            raise KeyError("mine")
+
+        async def endless():
+            while True:
+                yield "a"
+
+        class Written(threading.Event):
+            def write(self, report):
+                sys.__stderr__.write(report)
+                self.set()
+
+        sys.stderr = written = Written()
+        Stream.of({stream}).subscribe(print)
+        written.wait({BOUND})
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        timeout=6 * BOUND,
+    )
+    lines = done.stderr.splitlines()
+    assert error in lines[0]
+    assert lines[1].startswith("not handled: subscribed without on_error at")
+
+
 @pytest.mark.parametrize("reader", ["thread", "shared"])
 def test_unhandled_exception_of_callback_is_reported_with_its_line(reader: str) -> None:
     lines = report_of(script='[steps.role(), "Hi", steps.done()]', reader=reader, callback="fail")

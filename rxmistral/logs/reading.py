@@ -26,6 +26,7 @@ from ..errors import LaggedError, LostProducerError, UnknownRunError
 from ..iteration import being_iterated
 from ..resumable import Entry
 from ..stream import Stream
+from ..subscriber import reported
 from ..threads import begin, start
 from ..wire.connection import Cancelled
 from .encoding import decode_ending, decode_item
@@ -152,7 +153,7 @@ class LoggedStream(Stream[T]):
         begin(subscription)
         start(
             Thread(
-                target=copy_context().run,
+                target=reported(copy_context().run),
                 args=(_read, pages, after, insist, emit, observer),
                 name="rxmistral-log-reader",
                 daemon=being_iterated.get() is not None,

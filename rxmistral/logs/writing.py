@@ -38,7 +38,7 @@ from ..errors import FencedError, LogError, LogUnavailableError, RequestError, S
 from ..iteration import being_iterated
 from ..operators.alarm import Alarm, in_turn
 from ..stream import Stream
-from ..subscriber import fail
+from ..subscriber import fail, reported
 from ..threads import begin, start
 from ..wire.connection import Cancelled
 from .encoding import encode_ending, encode_item
@@ -234,7 +234,7 @@ class _Writing(Alarm, Generic[T]):
     def _start(self, name: str, work: Callable[[], object]) -> None:
         start(
             Thread(
-                target=self._context.copy().run,
+                target=reported(self._context.copy().run),
                 args=(work,),
                 name=f"rxmistral-log-{name}",
                 daemon=self._daemon,

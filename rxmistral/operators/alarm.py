@@ -43,10 +43,12 @@ from typing import TypeVar, TypeVarTuple
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
+from reactivex.scheduler import TimeoutScheduler
 from reactivex.scheduler.scheduler import Scheduler
 
 from ..backpressure import on_an_event_loop
 from ..clock import monotonic
+from ..subscriber import reported
 
 __all__ = ["Alarm", "in_turn"]
 
@@ -87,7 +89,10 @@ class Alarm(abc.DisposableBase):
         self._timer.dispose()
 
     def _fire(self, *_: object) -> None:
-        self._context.copy().run(self._leave, self._ring)
+        # A timer's thread has nobody to raise an error to.
+        threaded = isinstance(self._scheduler, TimeoutScheduler)
+        leave = reported(self._leave) if threaded else self._leave
+        self._context.copy().run(leave, self._ring)
 
     def _ring(self) -> None:
         if not self._timer.is_disposed:
