@@ -236,6 +236,10 @@ def _reported_by_finishing(chunk: CompletionChunk, data: str) -> ReportedError |
     if all(choice.finish_reason != "error" for choice in chunk.choices):
         return None
     said = read_report(data)
+    if not said.message:  # some servers put it into the choice
+        choices = _dicts(_get(json.loads(data, strict=False), "choices"))
+        errors = [choice["error"] for choice in choices if choice.get("error")]
+        said = read_report(json.dumps(errors[0])) if errors else said
     return ReportedError(said.message or "finish_reason is error", said.type, said.code)
 
 

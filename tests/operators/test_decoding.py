@@ -169,6 +169,13 @@ def test_a_clean_end_can_be_taken_for_an_end() -> None:
         (ServerSentEvent(event="error", data="Busy"), ("Busy", None, None)),
         (ServerSentEvent(event="error", data='{"detail":"Busy"}'), ("Busy", None, None)),
         (ServerSentEvent(data=delta("", "error")), ("finish_reason is error", None, None)),
+        (
+            ServerSentEvent(
+                data='{"choices": [{"delta": {"content": ""}, "finish_reason": "error", '
+                '"error": {"message": "overloaded", "code": 502}}]}'
+            ),
+            ("overloaded", None, "502"),
+        ),
         (ServerSentEvent(data=delta("", "error", message="Busy", code=7)), ("Busy", None, "7")),
         (ServerSentEvent(data=delta("", "error", error={"message": "Busy"})), ("Busy", None, None)),
     ],
