@@ -177,8 +177,18 @@ def test_language_is_recognised_however_it_is_written(language: str) -> None:
 
 
 def test_no_table_is_read_before_it_is_needed() -> None:
-    code = "import sys, rxmistral; rxmistral.sentences('xx'); sys.exit('tomllib' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    code = """
+import pkgutil, sys
+read, get_data = [], pkgutil.get_data
+pkgutil.get_data = lambda *name: read.append(name) or get_data(*name)
+import rxmistral
+rxmistral.sentences
+from rxmistral.operators import sentence_segmenters
+assert not read, read
+rxmistral.sentences("de")
+assert len(read) == 1, read
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_without_sentencex_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:

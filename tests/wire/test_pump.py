@@ -376,13 +376,17 @@ def test_flow_that_cannot_be_watched_ends_alone(monkeypatch: pytest.MonkeyPatch)
         def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
             if refused and data is not None:
                 raise PermissionError(1, "Operation not permitted")
-            return super().register(fileobj, events, data)
+            key = super().register(fileobj, events, data)
+            if data is not None:
+                watched.release()
+            return key
 
     refused: list[bool] = []
+    watched = threading.Semaphore(0)
     monkeypatch.setattr(sys.modules[Pump.__module__], "DefaultSelector", Choosy)
     with ScriptedServer(lambda _: SILENT) as server:
         loops = opened(server, 1)
-        assert eventually(lambda: not named("rxmistral-reader"))
+        assert watched.acquire(timeout=BOUND)
         refused.append(True)
         with pytest.raises(DroppedStreamError, match="not permitted"):
             list(ask(server))
