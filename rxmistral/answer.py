@@ -140,7 +140,7 @@ class EventStream(Stream[CompletionEvent]):
         scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002  # a source that blocks needs none
     ) -> abc.DisposableBase:
         live = self._live
-        with _opening:  # whoever comes first has the gate
+        with _opening:  # the first subscriber gets the gate
             gate, self._gate = self._gate, None
         if gate is not None:
             self._track(gate, live)

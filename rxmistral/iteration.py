@@ -68,7 +68,7 @@ class _Leaving(local):
 
 leaving = _Leaving()
 """`with leaving:` what this thread disposes is disposed because a loop or a `with` block was
-left, and not because somebody stopped it."""
+left, and not because it was stopped."""
 
 _LIMIT = 512  # items; enough to let the two threads run in turns, little enough to hold
 

@@ -15,8 +15,8 @@ error, unless the stage below has already had its terminal: then it was raised b
 subscriber's own `on_error` or `on_completed`, and belongs to the thread that emits.
 
 An exception out of an item travels up to whoever emits, which ends the stream with it. Where a
-scheduler of reactivex has called, on a thread or an event loop, nobody is there who would: then
-the stage that it came out of passes it down.
+scheduler of reactivex has called, on a thread or an event loop, nothing does that: then the
+stage that it came out of passes it down.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
             an observer. Without `on_error` an error is raised on the thread that emits.
 
     Raises:
-        TypeError: A callback is a coroutine function: nobody would await it.
+        TypeError: A callback is a coroutine function, which would never be awaited.
     """
 
     __slots__ = (
@@ -131,9 +131,14 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
             # One that was raised below, and comes back through the source, stays the reason
             # if what raised it once raises more when the stages flush.
             reason = error if id(error) == self._raised else None
-            self._end(partial(self._on_error, error), reason)
             below = self._downstream
-            if reason is not None and below is not None and below._raised == id(reason):
+            had_ended = below is not None and below.is_stopped
+            self._end(partial(self._on_error, error), reason)
+            if reason is None or below is None:
+                return
+            if had_ended:  # it came out of the terminal below, and was not reported
+                raise reason
+            if below._raised == id(reason):
                 # It came out of the stage below; replay() and its like do not bring it back.
                 below.on_error(reason)
 
@@ -157,7 +162,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         below = self._downstream
         if below is None:  # subscribed to later, as concat() does with what it goes on with
             below = getattr(self._on_error, "__self__", None)
-        if getattr(below, "is_stopped", True):  # or it is no stage: nobody carries it on
+        if getattr(below, "is_stopped", True):  # or it is not a stage: nothing carries it on
             if not _called_by_a_scheduler():
                 raise raised
             report(raised)
@@ -177,7 +182,7 @@ def fail(observer: abc.ObserverBase[Any], error: Exception) -> None:
     observer.on_error(error)
 
 
-# --- an error that nobody handles ------------------------------------------------
+# --- unhandled errors -------------------------------------------------------------
 
 _OWN_FOLDERS = tuple(
     os.path.dirname(os.path.abspath(inspect.getfile(module))) + os.sep
@@ -221,7 +226,7 @@ def _raise(place: FrameSummary | None, error: Exception) -> None:
 
 
 def report(error: BaseException) -> None:
-    """Report what nobody handled on a thread of this library: to `threading.excepthook` if
+    """Report an unhandled error of a thread of this library: to `threading.excepthook` if
     the program has set one; otherwise briefly on stderr, with the program's own lines."""
     if threading.excepthook is not threading.__excepthook__:
         threading.excepthook(
@@ -234,7 +239,7 @@ def report(error: BaseException) -> None:
 
 
 def reported(work: Callable[P, object]) -> Callable[P, None]:
-    """Returns a function that does the work of a thread, and reports what nobody handled."""
+    """Returns a function that does the work of a thread, and reports its unhandled error."""
 
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from typing import Any
@@ -14,7 +15,7 @@ import reactivex
 from faces import BOUND
 from reactivex import operators as ops
 
-from rxmistral import Mistral, Retry, Stream, answered, on_outcome
+from rxmistral import Mistral, Retry, Stream, answered, from_async_iterable, on_outcome
 
 
 async def coroutine(*_: object) -> None:
@@ -219,3 +220,25 @@ def test_unhandled_error_is_reported_briefly_whoever_called(subscribe: str) -> N
     assert lines[0] == "ValueError: mine"
     assert lines[1] == "not handled: subscribed without on_error at"
     assert len(lines) == 5
+
+
+def test_unhandled_error_is_reported_when_it_comes_before_subscribe_returns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[BaseException] = []
+    start = threading.Thread.start
+
+    def start_and_wait(self: threading.Thread) -> None:
+        start(self)
+        self.join(BOUND)
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    async def one() -> AsyncIterator[int]:
+        yield 1
+
+    monkeypatch.setattr(threading, "excepthook", lambda args: seen.append(args.exc_value))
+    monkeypatch.setattr(threading.Thread, "start", start_and_wait)
+    from_async_iterable(one).map(fail).subscribe()
+    assert [type(error) for error in seen] == [ZeroDivisionError]

@@ -89,7 +89,7 @@ class Alarm(abc.DisposableBase):
         self._timer.dispose()
 
     def _fire(self, *_: object) -> None:
-        # A timer's thread has nobody to raise an error to.
+        # On a timer's thread nothing catches what is raised.
         threaded = isinstance(self._scheduler, TimeoutScheduler)
         leave = reported(self._leave) if threaded else self._leave
         self._context.copy().run(leave, self._ring)

@@ -415,8 +415,8 @@ def completions_into(
     accept_clean_end: bool,
     hurry: Callable[[], None] | None = None,
 ) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
-    """The same, with a decoder that is made for each subscription, and a source that may be
-    told to end soon: `hurry` is called when the answer is whole."""
+    """`completions()` with a decoder that is made for each subscription, and with a source that
+    can be asked to end soon: `hurry` is called when the answer is whole."""
 
     def operate(source: Observable[ServerSentEvent]) -> Stream[CompletionEvent]:
         stream = Stream.of(source)

@@ -730,7 +730,7 @@ _COMPRESSIONS = ("br", "compress", "dcb", "dcz", "x-compress", "zstd")  # IANA's
 def _check_encoding(response: Response) -> None:
     """Raises for a compression that urllib3 cannot decompress, which it passes on as it is.
 
-    Anything else is no compression: several servers label a plain stream "none" or "utf-8".
+    Anything else is not a compression: several servers label a plain stream "none" or "utf-8".
     Its first bytes decide.
     """
     for encoding in _encodings(response):
@@ -755,7 +755,7 @@ def _decoded(body: bytes, response: Response) -> str:
     try:
         return body.decode("utf-8")
     except UnicodeDecodeError:
-        with suppress(LookupError):  # a charset that nobody knows
+        with suppress(LookupError):  # an unknown charset
             return body.decode(response.encoding or "utf-8", "replace")
         return body.decode("utf-8", "replace")
 

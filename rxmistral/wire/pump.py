@@ -121,7 +121,7 @@ class Pump:
         return loop
 
     def bury(self, loop: _Loop, error: BaseException) -> None:
-        """A loop has no thread any more: have others step its flows, or end them."""
+        """A loop has lost its thread: have others step its flows, or end them."""
         with self.lock:
             if self._loop is loop:
                 self._loop = None
@@ -193,7 +193,7 @@ class Pump:
                 return
             others = loop.flows - {stuck}
             if not others:
-                self._loop = None  # who comes next gets another
+                self._loop = None  # the next flow gets another
                 return
             try:
                 successor = _Loop(self, max(_SHORTEST_STALL, loop.stall / 2))
