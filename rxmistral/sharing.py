@@ -393,11 +393,17 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         if watched or self.history.ended or not self._linger:
             return
         try:
-            self._timer.disposable = TimeoutScheduler.singleton().schedule_relative(
+            timer = TimeoutScheduler.singleton().schedule_relative(
                 self._linger, lambda *_: self._lapse(visits)
             )
         except RuntimeError:  # no thread can be started
             self._lapse(visits)
+            return
+        with lock:
+            if visits == self._visits:
+                self._timer.disposable = timer
+                return
+        timer.dispose()  # a viewer has joined while the timer was set
 
     def _lapse(self, visits: int) -> None:
         """Nobody watches; unless somebody came meanwhile it is over."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import faulthandler
 import gc
 import os
 import ssl
@@ -72,6 +73,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if getattr(config.option, "timeout", 0) is None:
         for item in items:
             item.add_marker(pytest.mark.timeout(180, method="signal"))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure() -> None:
+    """Ends a process that cannot exit because a test that failed left a thread, and shows it."""
+    faulthandler.dump_traceback_later(60, exit=True)
 
 
 # Who reads where neither the test nor its module says so.

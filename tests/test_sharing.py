@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from reactivex import Observable, Subject, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
+from reactivex.scheduler import TimeoutScheduler
 
 from rxmistral import (
     DroppedStreamError,
@@ -464,6 +465,25 @@ def test_no_timer_is_left_when_somebody_comes_or_it_is_over() -> None:
     assert eventually(lambda: len(timers()) == 1)
     numbers.stop()
     assert eventually(lambda: not timers())
+
+
+def test_no_timer_is_left_when_a_viewer_joins_while_it_is_set(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    joined: list[Seen] = []
+    schedule = TimeoutScheduler.schedule_relative
+
+    def schedule_and_join(*arguments: Any) -> Any:
+        timer = schedule(*arguments)
+        joined.append(Seen(numbers))
+        return timer
+
+    monkeypatch.setattr(TimeoutScheduler, "schedule_relative", schedule_and_join)
+    numbers = Source().stream.shared(linger=600)
+    Seen(numbers).subscription.dispose()
+    assert eventually(lambda: bool(joined))
+    assert eventually(lambda: not timers())
+    numbers.stop()
 
 
 def test_a_timer_that_is_late_stops_nothing() -> None:
