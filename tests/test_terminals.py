@@ -223,8 +223,9 @@ def test_exception_in_any_pipe_is_its_one_terminal(
     came = FACES[face](answer().pipe(*operators))
     ends = [each for each in came if isinstance(each, Exception)]
     assert len(ends) <= 1
-    if number is None and inject is raising_at:
-        assert ends, "the end of the source always comes by"
+    # The end of the source passes every operator, but after a finish_reason no error counts.
+    if number is None and inject is raising_at and "until_finished" not in first:
+        assert ends
 
 
 @given(first=first_part, second=second_part, number=st.integers(0, 4))
