@@ -96,11 +96,10 @@ from .models import (
     UserMessage,
 )
 from .policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
-from .stream import SharedStream, Stream
+from .rx.stream import SharedStream, Stream
 from .wire import ServerSentEvent
 
 if TYPE_CHECKING:
-    from .async_source import from_async_iterable
     from .logs import LoggedStream, MemoryLog, RunLog, from_log, to_log
     from .operators import (
         CodeBlock,
@@ -136,6 +135,7 @@ if TYPE_CHECKING:
         usage,
         words,
     )
+    from .rx.async_source import from_async_iterable
 
 __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "Mistral",
@@ -271,7 +271,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
 _ROOM_OF = (
     dict.fromkeys(operators.__all__, "operators")
     | dict.fromkeys(("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"), "logs")
-    | {"from_async_iterable": "async_source"}
+    | {"from_async_iterable": "rx.async_source"}
 )
 
 if not TYPE_CHECKING:  # what the first request does not need is loaded when it is asked for

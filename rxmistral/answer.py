@@ -21,14 +21,14 @@ from weakref import WeakSet
 
 from reactivex import abc
 
-from .backpressure import Pausable, emitting
-from .iteration import being_iterated
 from .models import CompletionEvent
 from .operators.outcomes import Outcome, Status, counted
 from .policies.resume import can_be_continued, continued
 from .run import Call, Run
-from .stream import Stream
-from .threads import begin, fork_safe, in_child
+from .rx.backpressure import Pausable, emitting
+from .rx.iteration import being_iterated
+from .rx.stream import Stream
+from .rx.threads import begin, fork_safe, in_child
 from .wire.blocks import Response
 
 __all__ = ["EventStream", "EventStreamAsync"]

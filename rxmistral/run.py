@@ -26,7 +26,6 @@ from msgspec import structs
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
-from .clock import monotonic
 from .errors import (
     MistralError,
     RequestTimeoutError,
@@ -50,7 +49,8 @@ from .policies.resume import (
 )
 from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import Clocks, Timeouts
-from .threads import Kept, beginning
+from .rx.clock import monotonic
+from .rx.threads import Kept, beginning
 from .wire import blocks
 from .wire.blocks import Reader, Request, Response, Session, post
 from .wire.connection import Cancelled

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from reactivex import Observable, operators
 
-from rxmistral.stream import Stream
+from rxmistral.rx.stream import Stream
 
 T = TypeVar("T")
 

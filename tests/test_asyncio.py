@@ -18,7 +18,7 @@ from faces import BOUND
 from reactivex import operators as ops
 
 from rxmistral import Mistral, StatusError, UserMessage, text
-from rxmistral.iteration import being_iterated
+from rxmistral.rx.iteration import being_iterated
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire.blocks import READERS
 

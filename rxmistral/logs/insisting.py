@@ -6,8 +6,8 @@ from collections.abc import Callable
 from threading import Event
 from typing import TypeVar
 
-from ..clock import monotonic
 from ..errors import LogUnavailableError
+from ..rx.clock import monotonic
 from ..wire.connection import Cancelled
 
 __all__ = ["Insistence"]

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from itertools import islice
 from threading import Condition
 
-from ..clock import monotonic
 from ..errors import FencedError, LogError, StoppedError, UnknownRunError
+from ..rx.clock import monotonic
 from .encoding import STOPPED
 from .run_log import Page, check_bounds, check_run_id
 

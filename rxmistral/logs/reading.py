@@ -21,13 +21,13 @@ from reactivex import abc
 from reactivex.disposable import Disposable
 
 from ..checks import check_whole
-from ..clock import monotonic
 from ..errors import LaggedError, LostProducerError, UnknownRunError
-from ..iteration import being_iterated
-from ..resumable import Entry
-from ..stream import Stream
-from ..subscriber import reported
-from ..threads import begin, start
+from ..rx.clock import monotonic
+from ..rx.iteration import being_iterated
+from ..rx.resumable import Entry
+from ..rx.stream import Stream
+from ..rx.subscriber import reported
+from ..rx.threads import begin, start
 from ..wire.connection import Cancelled
 from .encoding import decode_ending, decode_item
 from .insisting import Insistence

@@ -32,14 +32,14 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler, TimeoutScheduler
 
-from ..backpressure import Pausable, emitting
 from ..checks import check_whole
 from ..errors import FencedError, LogError, LogUnavailableError, RequestError, StoppedError
-from ..iteration import being_iterated
-from ..operators.alarm import Alarm, in_turn
-from ..stream import Stream
-from ..subscriber import fail, reported
-from ..threads import begin, start
+from ..rx.backpressure import Pausable, emitting
+from ..rx.iteration import being_iterated
+from ..rx.stream import Stream
+from ..rx.subscriber import fail, reported
+from ..rx.threads import begin, start
+from ..rx.timer import Alarm, in_turn
 from ..wire.connection import Cancelled
 from .encoding import encode_ending, encode_item
 from .insisting import Insistence

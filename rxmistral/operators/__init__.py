@@ -19,6 +19,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from ..rx.shared import shared
+    from ..rx.switching import answered
     from .alternatives import fallback, hedge
     from .decoding import completions
     from .ending import until_finished
@@ -28,10 +30,8 @@ if TYPE_CHECKING:
     from .outcomes import Outcome, on_outcome
     from .parts import deltas, text, thinking
     from .pieces import paragraphs, text_lines, words
-    from .prompts import answered
     from .sentence_operator import sentences
     from .sentence_segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
-    from .sharing import shared
     from .tags import think_tags
     from .timing import coalesced, paced
     from .tools import tool_calls
@@ -73,23 +73,23 @@ __all__ = [
 ]
 
 _ROOMS = {
-    "alternatives": ("fallback", "hedge"),
-    "decoding": ("completions",),
-    "ending": ("until_finished",),
-    "fences": ("CodeBlock", "code_blocks"),
-    "guarding": ("guarded",),
-    "json_operators": ("items", "parsed", "partials"),
-    "outcomes": ("Outcome", "on_outcome"),
-    "parts": ("deltas", "text", "thinking"),
-    "pieces": ("paragraphs", "text_lines", "words"),
-    "prompts": ("answered",),
-    "sentence_operator": ("sentences",),
-    "sentence_segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),
-    "sharing": ("shared",),
-    "tags": ("think_tags",),
-    "timing": ("coalesced", "paced"),
-    "tools": ("tool_calls",),
-    "totals": ("finish_reason", "snapshots", "to_response", "usage"),
+    "operators.alternatives": ("fallback", "hedge"),
+    "operators.decoding": ("completions",),
+    "operators.ending": ("until_finished",),
+    "operators.fences": ("CodeBlock", "code_blocks"),
+    "operators.guarding": ("guarded",),
+    "operators.json_operators": ("items", "parsed", "partials"),
+    "operators.outcomes": ("Outcome", "on_outcome"),
+    "operators.parts": ("deltas", "text", "thinking"),
+    "operators.pieces": ("paragraphs", "text_lines", "words"),
+    "rx.switching": ("answered",),
+    "operators.sentence_operator": ("sentences",),
+    "operators.sentence_segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),
+    "rx.shared": ("shared",),
+    "operators.tags": ("think_tags",),
+    "operators.timing": ("coalesced", "paced"),
+    "operators.tools": ("tool_calls",),
+    "operators.totals": ("finish_reason", "snapshots", "to_response", "usage"),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
 
@@ -98,7 +98,7 @@ if not TYPE_CHECKING:  # to a type checker any name would be here
     def __getattr__(name: str) -> object:
         if name not in _ROOM_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+        found = globals()[name] = getattr(import_module(f"..{_ROOM_OF[name]}", __name__), name)
         return found
 
     def __dir__() -> list[str]:

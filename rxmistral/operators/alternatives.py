@@ -34,7 +34,7 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_number
 from ..errors import AllFailedError, MistralError, StreamError
 from ..models import CompletionChunk, CompletionEvent
-from ..stream import Stream
+from ..rx.stream import Stream
 from .decoding import without_failure
 from .inputs import completions_for
 from .outcomes import counted

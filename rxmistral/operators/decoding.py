@@ -31,9 +31,9 @@ from ..errors import (
     reported_error,
     whole,
 )
-from ..inputs import Input
 from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook, readable
-from ..stream import Stream
+from ..rx.input_type import Input
+from ..rx.stream import Stream
 from ..wire import ServerSentEvent
 from ..wire.events import cut_short
 from .ending import AFTER_END, Lingering

@@ -10,9 +10,9 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..models import CompletionEvent
-from ..stream import Stream
-from ..subscriber import fail
-from .alarm import Alarm, in_turn
+from ..rx.stream import Stream
+from ..rx.subscriber import fail
+from ..rx.timer import Alarm, in_turn
 from .inputs import completions_for
 from .parts import check_choice
 

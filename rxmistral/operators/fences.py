@@ -8,8 +8,8 @@ from collections.abc import Callable
 import msgspec
 from reactivex import Observable
 
-from ..machine import Machine, driven_by
-from ..stream import Stream
+from ..rx.state_machine import Machine, driven_by
+from ..rx.stream import Stream
 from .inputs import text_for
 from .pieces import LineEnds
 

@@ -11,7 +11,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from ..checks import check_whole
 from ..errors import GuardError
-from ..stream import Stream
+from ..rx.stream import Stream
 from .guarding_patterns import unfinished
 from .inputs import text_for
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..inputs import Input
 from ..models import CompletionEvent
+from ..rx.input_type import Input
 
 __all__ = ["completions_for", "text_for"]
 

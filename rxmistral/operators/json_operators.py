@@ -20,9 +20,9 @@ import msgspec
 from reactivex import Observable
 
 from ..errors import InvalidAnswerError
-from ..machine import Machine, driven_by
 from ..model_json import decoder
-from ..stream import Stream
+from ..rx.state_machine import Machine, driven_by
+from ..rx.stream import Stream
 from .inputs import text_for
 from .json_growing import GrowingValue
 from .json_shapes import Openers, Record, Shape, openers_of, shape_of, whole_shape

@@ -25,7 +25,6 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from ..checks import check_callback
-from ..clock import monotonic
 from ..errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -36,8 +35,9 @@ from ..errors import (
     StreamTimeoutError,
 )
 from ..models import ChatCompletionResponse, CompletionEvent, UsageInfo
-from ..stream import Stream
-from ..tally import Tally, counted
+from ..rx.clock import monotonic
+from ..rx.request_counter import Tally, counted
+from ..rx.stream import Stream
 from .inputs import completions_for
 from .totals import ResponseBuilder
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from reactivex import Observable, abc
 
 from ..checks import check_whole
-from ..machine import operator
 from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
-from ..stream import Stream
+from ..rx.state_machine import operator
+from ..rx.stream import Stream
 from .inputs import completions_for
 
 __all__ = ["check_choice", "deltas", "text", "thinking"]

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 from reactivex import Observable
 
-from ..machine import Machine, driven_by
-from ..stream import Stream
+from ..rx.state_machine import Machine, driven_by
+from ..rx.stream import Stream
 from .inputs import text_for
 
 __all__ = ["LineCutter", "LineEnds", "WhiteSpaceCutter", "paragraphs", "text_lines", "words"]

@@ -9,9 +9,9 @@ from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds, check_whole
-from ..stream import Stream
-from ..subscriber import fail
-from .alarm import Alarm, in_turn
+from ..rx.stream import Stream
+from ..rx.subscriber import fail
+from ..rx.timer import Alarm, in_turn
 from .inputs import text_for
 from .sentence_cutter import SentenceCutter
 from .sentence_segmenters import SentenceSegmenter, default_segmenter

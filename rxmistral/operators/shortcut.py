@@ -20,7 +20,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from ..models import CompletionEvent
-from ..stream import Stream
+from ..rx.stream import Stream
 from ..wire import events, lines
 from .decoding import CompletionDecoder, completions_into
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 from reactivex import Observable
 
-from ..machine import Machine, driven_by
 from ..models import TextChunk, ThinkChunk
-from ..stream import Stream
+from ..rx.state_machine import Machine, driven_by
+from ..rx.stream import Stream
 from .inputs import text_for
 
 __all__ = ["TagSplitter", "think_tags"]

@@ -30,9 +30,9 @@ import msgspec
 from msgspec import structs
 from reactivex import Observable
 
-from ..machine import Machine, driven_by
 from ..models import CompletionEvent, FunctionCall, ToolCall, UnfinishedToolCall
-from ..stream import Stream
+from ..rx.state_machine import Machine, driven_by
+from ..rx.stream import Stream
 from .inputs import completions_for
 from .json_growing import GrowingValue
 from .json_shapes import whole_shape

@@ -18,7 +18,6 @@ from typing import Any, cast
 
 from reactivex import Observable, abc
 
-from ..machine import Machine, driven_by, operator
 from ..models import (
     AssistantMessage,
     ChatCompletionChoice,
@@ -34,7 +33,8 @@ from ..models import (
     ToolCall,
     UsageInfo,
 )
-from ..stream import Stream
+from ..rx.state_machine import Machine, driven_by, operator
+from ..rx.stream import Stream
 from .inputs import completions_for
 from .parts import check_choice
 from .tools import ToolCallGatherer

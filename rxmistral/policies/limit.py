@@ -16,8 +16,8 @@ from collections.abc import Callable
 from threading import Event, Lock
 
 from ..checks import check_whole
-from ..clock import monotonic
-from ..threads import fork_safe, in_child
+from ..rx.clock import monotonic
+from ..rx.threads import fork_safe, in_child
 from ..wire.connection import Cancelled
 
 __all__ = ["Limit", "Waiter"]

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..checks import check_seconds
-from ..clock import monotonic
 from ..operators.ending import AFTER_END
 from ..operators.totals import ResponseBuilder
+from ..rx.clock import monotonic
 from ..wire.patience import Patience
 
 __all__ = ["Clocks", "Timeouts"]

@@ -14,7 +14,7 @@ from reactivex import Observable, abc
 
 from ..errors import MistralError
 from ..models import CompletionEvent
-from ..stream import Stream
+from ..rx.stream import Stream
 
 __all__ = ["Encoder", "encoded_by", "payload"]
 

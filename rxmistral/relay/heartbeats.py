@@ -25,10 +25,10 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds
-from ..clock import monotonic
-from ..operators.alarm import Alarm, in_turn
-from ..stream import Stream
-from ..subscriber import fail
+from ..rx.clock import monotonic
+from ..rx.stream import Stream
+from ..rx.subscriber import fail
+from ..rx.timer import Alarm, in_turn
 
 __all__ = ["HEARTBEAT", "with_heartbeats"]
 

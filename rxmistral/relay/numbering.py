@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from reactivex import Observable, abc
 
-from ..machine import operator
-from ..resumable import Entry, Resumable
+from ..rx.resumable import Entry, Resumable
+from ..rx.state_machine import operator
 
 __all__ = ["numbered", "position"]
 

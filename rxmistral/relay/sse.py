@@ -29,8 +29,8 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..checks import check_callback
-from ..resumable import Entry, Resumable
-from ..stream import Stream
+from ..rx.resumable import Entry, Resumable
+from ..rx.stream import Stream
 from .encoder import Encoder, encoded_by, payload
 from .endings import Describe, described, ending_of
 from .heartbeats import HEARTBEAT, with_heartbeats

@@ -38,7 +38,7 @@ from ..models import (
 )
 from ..operators.outcomes import status_of
 from ..operators.tools import BegunCall, ToolCallGatherer
-from ..stream import Stream
+from ..rx.stream import Stream
 from .encoder import Encoder, encoded_by
 from .endings import Describe, described
 from .heartbeats import with_heartbeats

@@ -18,9 +18,9 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..checks import check_callable, check_callback
-from ..iteration import AsyncIteration
-from ..resumable import Entry, Resumable
-from ..stream import Stream
+from ..rx.iteration import AsyncIteration
+from ..rx.resumable import Entry, Resumable
+from ..rx.stream import Stream
 from .encoder import Encoder, encoded_by, payload
 from .endings import Describe, Ending, described, ending_of
 from .numbering import numbered, position

@@ -17,7 +17,7 @@ import ssl
 import struct
 from typing import Self
 
-from ..clock import monotonic
+from ..rx.clock import monotonic
 
 _WOULD_BLOCK = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 _READ, _WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Literal, Self, TypeAlias
 
-from ..clock import monotonic
+from ..rx.clock import monotonic
 from .answers import Answer, Framing, compose
 from .connection import Bell, Connection, PeerClosedError, StoppedError
 from .received import ReceivedRequest, read_request

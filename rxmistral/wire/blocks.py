@@ -46,7 +46,6 @@ from urllib3.exceptions import (
 )
 from urllib3.util import wait_for_read
 
-from ..backpressure import emitting
 from ..errors import (
     DroppedStreamError,
     MistralError,
@@ -62,10 +61,11 @@ from ..errors import (
     without_credentials,
     without_secrets,
 )
-from ..iteration import being_iterated, leaving
-from ..stream import Stream
-from ..subscriber import report
-from ..threads import begin, exits, in_child, start
+from ..rx.backpressure import emitting
+from ..rx.iteration import being_iterated, leaving
+from ..rx.stream import Stream
+from ..rx.subscriber import report
+from ..rx.threads import begin, exits, in_child, start
 from .connection import Cancelled, Hold, Rest, remember, rest_of, was_cut
 from .patience import Patience
 from .pump import Pump

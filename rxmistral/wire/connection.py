@@ -31,7 +31,7 @@ from threading import RLock, local
 from typing import Any
 from weakref import WeakSet
 
-from ..threads import fork_safe, in_child
+from ..rx.threads import fork_safe, in_child
 from .framing import ChunkedDecoder, Decoder, LengthDecoder, UntilCloseDecoder
 from .patience import Patience
 

@@ -23,8 +23,8 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..errors import ProtocolError, ReportedError, reported_error
-from ..inputs import Input
-from ..stream import Stream
+from ..rx.input_type import Input
+from ..rx.stream import Stream
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 
 __all__ = ["EventDecoder", "ServerSentEvent", "cut_short", "decode_events", "events"]

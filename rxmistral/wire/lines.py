@@ -18,9 +18,9 @@ from reactivex import Observable
 
 from ..checks import check_whole
 from ..errors import ProtocolError
-from ..inputs import Input
-from ..machine import Machine, driven_by
-from ..stream import Stream
+from ..rx.input_type import Input
+from ..rx.state_machine import Machine, driven_by
+from ..rx.stream import Stream
 
 __all__ = ["MAX_EVENT_BYTES", "LineDecoder", "check_max_bytes", "lines"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..clock import monotonic
+from ..rx.clock import monotonic
 
 __all__ = ["Patience"]
 

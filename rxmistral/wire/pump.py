@@ -34,10 +34,10 @@ from socket import socketpair
 from threading import Event, RLock, Thread
 from typing import Protocol
 
-from ..backpressure import Pausable, emitting
-from ..clock import monotonic
-from ..subscriber import report
-from ..threads import exits, fork_safe, in_child
+from ..rx.backpressure import Pausable, emitting
+from ..rx.clock import monotonic
+from ..rx.subscriber import report
+from ..rx.threads import exits, fork_safe, in_child
 
 __all__ = ["Flow", "Pump"]
 

@@ -12,7 +12,7 @@ from threading import Condition
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..threads import fork_safe, in_child
+from ..rx.threads import fork_safe, in_child
 
 __all__ = ["Returning"]
 

@@ -31,7 +31,7 @@ from requests.utils import rewind_body, select_proxy
 from urllib3 import HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import EmptyPoolError, ReadTimeoutError
 
-from ..clock import monotonic, sleep
+from ..rx.clock import monotonic, sleep
 from .connection import Hold, hold_here, unwatched, watched
 
 __all__ = [

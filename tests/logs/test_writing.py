@@ -12,8 +12,8 @@ from faces import BOUND, by_for, eventually
 from reactivex import Subject
 
 from rxmistral import LogError, MemoryLog, Stream, from_log, to_log
-from rxmistral.backpressure import emitting
 from rxmistral.logs import writing
+from rxmistral.rx.backpressure import emitting
 
 
 class Gated(MemoryLog):

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rxmistral.machine import Machine
+from rxmistral.rx.state_machine import Machine
 
 
 @st.composite

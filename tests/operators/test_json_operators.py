@@ -26,7 +26,7 @@ from rxmistral.arguments import encode_body
 from rxmistral.errors import InvalidAnswerError
 from rxmistral.models import FunctionCall
 from rxmistral.operators.json_operators import items, parsed, partials
-from rxmistral.stream import Stream
+from rxmistral.rx.stream import Stream
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,

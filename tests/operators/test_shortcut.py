@@ -16,7 +16,7 @@ from rxmistral import CompletionEvent, StreamError
 from rxmistral.operators.decoding import CompletionDecoder, completions_into
 from rxmistral.operators.shortcut import completions_of_blocks
 from rxmistral.operators.totals import ResponseBuilder
-from rxmistral.stream import Stream
+from rxmistral.rx.stream import Stream
 from rxmistral.wire import events, lines
 
 MAX = 3000

@@ -18,7 +18,7 @@ from rxmistral import (
     Stream,
     ToolCall,
 )
-from rxmistral.resumable import Entry
+from rxmistral.rx.resumable import Entry
 
 
 def completion(

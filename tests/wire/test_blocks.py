@@ -32,7 +32,7 @@ from rxmistral.errors import (
     StatusError,
     StreamTimeoutError,
 )
-from rxmistral.stream import Stream
+from rxmistral.rx.stream import Stream
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.blocks import READERS, Request, open_session, post

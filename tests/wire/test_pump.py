@@ -21,7 +21,7 @@ from reactivex import operators as ops
 
 from rxmistral import DroppedStreamError, Mistral, UserMessage, text
 from rxmistral.answer import EventStream
-from rxmistral.stream import Stream
+from rxmistral.rx.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.blocks import Request

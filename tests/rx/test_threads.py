@@ -34,9 +34,9 @@ from rxmistral import (
     until_finished,
 )
 from rxmistral.answer import EventStream
-from rxmistral.stream import Stream
+from rxmistral.rx.stream import Stream
+from rxmistral.rx.threads import Kept, start
 from rxmistral.testing import Script, ScriptedServer, steps
-from rxmistral.threads import Kept, start
 from rxmistral.wire.blocks import READERS
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
@@ -400,7 +400,7 @@ def test_children_ask_while_threads_of_the_parent_do(reader: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which threads there are")
 def test_fork_waits_for_threads_that_exit(reader: str) -> None:
     program = """
-    from rxmistral.threads import exits
+    from rxmistral.rx.threads import exits
     exiting = threading.Event()
 
     def work():

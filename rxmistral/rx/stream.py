@@ -27,7 +27,7 @@ from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from .checks import check_synchronous, check_whole
+from ..checks import check_synchronous, check_whole
 from .iteration import AsyncIteration, Hop, being_iterated, iterate, leaving
 from .resumable import Entry
 from .sharing import SharedRun, Take, WhenBehind, check_shared, numbered, one_by_one, taking
@@ -35,7 +35,7 @@ from .subscriber import Subscriber
 from .threads import Kept, beginning, fork_safe
 
 if TYPE_CHECKING:  # the type of what an answer knows of its end; nothing here makes one
-    from .operators.outcomes import Outcome
+    from ..operators.outcomes import Outcome
 
 __all__ = ["ConnectableStream", "SharedStream", "Stream"]
 

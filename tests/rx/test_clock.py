@@ -80,7 +80,7 @@ def test_frozen_time_does_not_reach_a_client_imported_in_it() -> None:
 from freezegun import freeze_time
 from reactivex import operators
 with freeze_time("2020-02-29"):
-    from rxmistral.clock import monotonic, sleep
+    from rxmistral.rx.clock import monotonic, sleep
     began = monotonic()
     sleep(0.01)
     assert monotonic() - began >= 0.01

@@ -7,8 +7,8 @@ from typing import TypeVar
 
 from reactivex import Observable
 
-from ..sharing import check_shared
-from ..stream import SharedStream
+from .sharing import check_shared
+from .stream import SharedStream
 
 __all__ = ["shared"]
 

@@ -29,7 +29,7 @@ from reactivex.scheduler import CurrentThreadScheduler, TimeoutScheduler
 from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.subject import Subject
 
-from rxmistral.stream import ConnectableStream, Stream
+from rxmistral.rx.stream import ConnectableStream, Stream
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.blocks import Request
@@ -177,7 +177,7 @@ def test_a_script_that_leaves_a_loop_undone_still_exits() -> None:
     program = """
         import itertools, sys, reactivex
         from rxmistral import Mistral
-        from rxmistral.stream import Stream
+        from rxmistral.rx.stream import Stream
         hello = [{"role": "user", "content": "Hi"}]
         kept = iter(Mistral(server_url=sys.argv[1]).chat.stream(model="m", messages=hello))
         next(kept)

@@ -29,9 +29,9 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Event, RLock, Thread
 
+from ..errors import RequestError
 from .backpressure import Pausable, emitting
 from .clock import monotonic
-from .errors import RequestError
 from .subscriber import report
 from .threads import fork_safe, in_child, start
 

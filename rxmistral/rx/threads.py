@@ -24,8 +24,8 @@ from reactivex import abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import ImmediateScheduler, TimeoutScheduler
 
+from ..errors import DroppedStreamError, RequestError
 from .clock import monotonic, sleep
-from .errors import DroppedStreamError, RequestError
 
 __all__ = [
     "Inherited",

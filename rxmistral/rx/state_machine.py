@@ -12,7 +12,7 @@ from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
 
-from .inputs import Input
+from .input_type import Input
 from .stream import Stream
 
 __all__ = ["Machine", "driven_by", "operator"]

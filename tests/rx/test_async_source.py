@@ -29,7 +29,7 @@ from rxmistral import (
     sentences,
     text,
 )
-from rxmistral.backpressure import emitting
+from rxmistral.rx.backpressure import emitting
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.blocks import Request

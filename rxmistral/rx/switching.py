@@ -36,7 +36,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 
 from ..checks import check_callback
-from ..stream import Stream
+from .stream import Stream
 
 __all__ = ["answered"]
 

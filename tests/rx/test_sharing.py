@@ -35,11 +35,11 @@ from rxmistral import (
     shared,
     text,
 )
-from rxmistral import delivery as delivery_module
 from rxmistral.answer import EventStream
-from rxmistral.backpressure import emitting
-from rxmistral.resumable import Entry
-from rxmistral.sharing import History, numbered, one_by_one, taking
+from rxmistral.rx import delivery as delivery_module
+from rxmistral.rx.backpressure import emitting
+from rxmistral.rx.resumable import Entry
+from rxmistral.rx.sharing import History, numbered, one_by_one, taking
 from rxmistral.testing import Script, ScriptedServer, steps
 
 ANSWER: Script = [steps.role(), "One,", " two,", " three.", steps.finish(), steps.done()]

@@ -27,14 +27,14 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import TimeoutScheduler
 
+from ..checks import check_number, check_whole
+from ..errors import LaggedError, StoppedError
 from . import delivery
 from .backpressure import Pausable, emitting, on_an_event_loop
-from .checks import check_number, check_whole
 from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, Audience, lock
-from .errors import LaggedError, StoppedError
 from .iteration import being_iterated
+from .request_counter import Tally, counted
 from .resumable import Entry
-from .tally import Tally, counted
 from .threads import Kept, begin, beginning_apart, in_child, left_to_parent
 
 __all__ = [

@@ -24,8 +24,8 @@ from weakref import WeakSet
 
 from reactivex import abc
 
+from ..errors import RequestError, StoppedError
 from .backpressure import emitting
-from .errors import RequestError, StoppedError
 from .iteration import Hop, being_iterated
 from .stream import Stream
 from .subscriber import reported

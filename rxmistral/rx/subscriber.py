@@ -39,7 +39,7 @@ from reactivex import abc
 from reactivex.disposable import Disposable, SingleAssignmentDisposable
 from reactivex.internal import noop
 
-from .checks import check_synchronous
+from ..checks import check_synchronous
 
 __all__ = ["Subscriber", "fail", "report", "reported"]
 
@@ -185,8 +185,8 @@ def fail(observer: abc.ObserverBase[Any], error: Exception) -> None:
 # --- unhandled errors -------------------------------------------------------------
 
 _OWN_FOLDERS = tuple(
-    os.path.dirname(os.path.abspath(inspect.getfile(module))) + os.sep
-    for module in (sys.modules[__name__], reactivex, asyncio)
+    os.path.dirname(os.path.abspath(file)) + os.sep
+    for file in (os.path.dirname(__file__), reactivex.__file__, asyncio.__file__)
 )
 _OF_REACTIVEX = _OWN_FOLDERS[1]
 _OWN_FILES = (threading.__file__,)

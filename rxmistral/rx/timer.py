@@ -46,9 +46,9 @@ from reactivex.disposable import SerialDisposable
 from reactivex.scheduler import TimeoutScheduler
 from reactivex.scheduler.scheduler import Scheduler
 
-from ..backpressure import on_an_event_loop
-from ..clock import monotonic
-from ..subscriber import reported
+from .backpressure import on_an_event_loop
+from .clock import monotonic
+from .subscriber import reported
 
 __all__ = ["Alarm", "in_turn"]
 

@@ -1,0 +1,1 @@
+"""The reactive core: Streams, their subscriptions and their sharing. Knows no HTTP, no Mistral."""
