@@ -29,7 +29,7 @@ from .rx.backpressure import Pausable, emitting
 from .rx.iteration import being_iterated
 from .rx.stream import Stream
 from .rx.threads import begin, fork_safe, in_child
-from .wire.blocks import Response
+from .wire.reader import Response
 
 __all__ = ["EventStream", "EventStreamAsync"]
 

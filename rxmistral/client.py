@@ -38,7 +38,7 @@ from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
 from .policies.retry import as_retry
 from .run import Call, Policies
 from .wire import MAX_EVENT_BYTES, check_max_bytes
-from .wire.blocks import READERS, Reader, Session, open_session
+from .wire.reader import READERS, Reader, Session, open_session
 from .wire.session import is_loopback
 
 if TYPE_CHECKING:

@@ -52,8 +52,8 @@ from .policies.timeouts import Clocks, Timeouts
 from .rx.clock import monotonic
 from .rx.threads import Kept, beginning
 from .wire import blocks
-from .wire.blocks import Reader, Request, Response, Session, post
 from .wire.connection import Cancelled
+from .wire.reader import Reader, Request, Response, Session, post
 
 __all__ = ["Call", "Policies", "Run"]
 

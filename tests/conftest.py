@@ -19,7 +19,7 @@ from hypothesis import settings
 from leftovers import our_threads, sockets
 
 from rxmistral.testing import ReceivedRequest, ScriptedServer
-from rxmistral.wire.blocks import DEFAULT_READER, READERS, post
+from rxmistral.wire.reader import DEFAULT_READER, READERS, post
 
 # Both run the same examples each time, so that only a change can make one fail, and no
 # example fails because it takes long on a busy machine. HYPOTHESIS_PROFILE=thorough, which

@@ -29,7 +29,7 @@ from rxmistral import (
 )
 from rxmistral.answer import EventStream, EventStreamAsync
 from rxmistral.testing import Script, ScriptedServer, steps
-from rxmistral.wire.blocks import READERS
+from rxmistral.wire.reader import READERS
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 

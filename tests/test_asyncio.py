@@ -20,7 +20,7 @@ from reactivex import operators as ops
 from rxmistral import Mistral, StatusError, UserMessage, text
 from rxmistral.rx.iteration import being_iterated
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
-from rxmistral.wire.blocks import READERS
+from rxmistral.wire.reader import READERS
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 

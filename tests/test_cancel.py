@@ -26,8 +26,8 @@ from rxmistral.answer import EventStream, EventStreamAsync
 from rxmistral.rx.stream import _tracking
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.blocks import READERS, Request
 from rxmistral.wire.connection import _ownership
+from rxmistral.wire.reader import READERS, Request
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 

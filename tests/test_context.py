@@ -33,7 +33,7 @@ from rxmistral import (
 )
 from rxmistral.relay import server_sent_events
 from rxmistral.testing import ScriptedServer, steps
-from rxmistral.wire.blocks import READERS, Session
+from rxmistral.wire.reader import READERS, Session
 
 ANSWER = [steps.role(), "One. ", "Two. ", "Three.", steps.finish("stop"), steps.done()]
 

@@ -32,7 +32,7 @@ from rxmistral.policies import timeouts
 from rxmistral.relay import ui_message_stream
 from rxmistral.testing import Script, ScriptedServer, Step, steps
 from rxmistral.wire import blocks, events, lines
-from rxmistral.wire.blocks import READERS, post
+from rxmistral.wire.reader import READERS, post
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 

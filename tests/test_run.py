@@ -325,7 +325,7 @@ def test_attempts_may_overtake_the_subscription_to_the_first(
             super().start()
             self.join(BOUND)
 
-    monkeypatch.setattr(sys.modules["rxmistral.wire.blocks"], "Thread", Overtaking)
+    monkeypatch.setattr(sys.modules["rxmistral.wire.reader"], "Thread", Overtaking)
     busy: Script = [steps.status(503, body={})]
     retry = Retry(initial=0.001)
     with (

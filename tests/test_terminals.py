@@ -54,7 +54,7 @@ from rxmistral import (
 )
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import events, lines
-from rxmistral.wire.blocks import READERS
+from rxmistral.wire.reader import READERS
 
 Operator = Callable[[Observable[Any]], Observable[Any]]
 

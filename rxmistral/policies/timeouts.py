@@ -23,7 +23,7 @@ from ..checks import check_seconds
 from ..operators.ending import AFTER_END
 from ..operators.totals import ResponseBuilder
 from ..rx.clock import monotonic
-from ..wire.patience import Patience
+from ..wire.idle_timeout import Patience
 
 __all__ = ["Clocks", "Timeouts"]
 

@@ -6,9 +6,9 @@
 `decode_events` is the two of them without Rx.
 """
 
-from .blocks import blocks
 from .events import EventDecoder, ServerSentEvent, decode_events, events
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes, lines
+from .reader import blocks
 
 __all__ = [
     "MAX_EVENT_BYTES",

@@ -32,8 +32,8 @@ from typing import Any
 from weakref import WeakSet
 
 from ..rx.threads import fork_safe, in_child
-from .framing import ChunkedDecoder, Decoder, LengthDecoder, UntilCloseDecoder
-from .patience import Patience
+from .idle_timeout import Patience
+from .message_body import ChunkedDecoder, Decoder, LengthDecoder, UntilCloseDecoder
 
 __all__ = [
     "Cancelled",

@@ -27,7 +27,7 @@ from rxmistral import (
 from rxmistral.models import CompletionChunk, decode_hook
 from rxmistral.operators.tools import ToolCallGatherer
 from rxmistral.testing import ScriptedServer, steps
-from rxmistral.wire.blocks import READERS
+from rxmistral.wire.reader import READERS
 
 decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
 

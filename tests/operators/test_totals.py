@@ -35,7 +35,7 @@ from rxmistral.logs.encoding import decode_item, encode_item
 from rxmistral.models import CompletionChunk, ThinkChunk, decode_hook
 from rxmistral.operators.totals import ResponseBuilder
 from rxmistral.testing import ScriptedServer, steps
-from rxmistral.wire.blocks import READERS
+from rxmistral.wire.reader import READERS
 
 decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
 

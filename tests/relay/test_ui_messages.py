@@ -30,7 +30,7 @@ from rxmistral.relay import UI_MESSAGE_HEADERS, ui_message_stream
 from rxmistral.relay.heartbeats import HEARTBEAT
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import decode_events
-from rxmistral.wire.blocks import READERS
+from rxmistral.wire.reader import READERS
 
 BEGIN = [{"type": "start"}, {"type": "start-step"}]
 END = [{"type": "finish-step"}, {"type": "finish"}]

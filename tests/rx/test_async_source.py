@@ -32,7 +32,7 @@ from rxmistral import (
 from rxmistral.rx.backpressure import emitting
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.blocks import Request
+from rxmistral.wire.reader import Request
 
 LIMIT = 512
 """What a hop holds at most."""

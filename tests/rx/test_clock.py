@@ -18,7 +18,7 @@ from rxmistral import Limit, Mistral, RequestTimeoutError, Retry, StreamTimeoutE
 from rxmistral.relay import server_sent_events
 from rxmistral.relay.heartbeats import HEARTBEAT
 from rxmistral.testing import ScriptedServer, steps
-from rxmistral.wire.blocks import READERS
+from rxmistral.wire.reader import READERS
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 

@@ -32,7 +32,7 @@ from reactivex.subject import Subject
 from rxmistral.rx.stream import ConnectableStream, Stream
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.blocks import Request
+from rxmistral.wire.reader import Request
 
 LIMIT = 512
 """What a hop holds at most."""

@@ -37,7 +37,7 @@ from rxmistral.answer import EventStream
 from rxmistral.rx.stream import Stream
 from rxmistral.rx.threads import Kept, start
 from rxmistral.testing import Script, ScriptedServer, steps
-from rxmistral.wire.blocks import READERS
+from rxmistral.wire.reader import READERS
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 
@@ -346,7 +346,7 @@ def test_parent_and_children_share_no_connection(
     program = f"""
     session = {session}
     if len(sys.argv) > 3 and session is None:
-        from rxmistral.wire.blocks import open_session
+        from rxmistral.wire.reader import open_session
         session = open_session()
     if len(sys.argv) > 3:
         session.verify = sys.argv[3]

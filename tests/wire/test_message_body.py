@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.wire.framing import ChunkedDecoder, LengthDecoder, UntilCloseDecoder
+from rxmistral.wire.message_body import ChunkedDecoder, LengthDecoder, UntilCloseDecoder
 
 BODIES: list[tuple[bytes, bytes, bytes]] = [
     (b"0\r\n\r\n", b"", b""),

@@ -67,8 +67,8 @@ from ..rx.stream import Stream
 from ..rx.subscriber import report
 from ..rx.threads import begin, exits, in_child, start
 from .connection import Cancelled, Hold, Rest, remember, rest_of, was_cut
-from .patience import Patience
-from .pump import Pump
+from .event_loop import Pump
+from .idle_timeout import Patience
 from .returning import Returning
 from .session import borrowed, has_idle_connection, proxy_for, redirected, settings_for
 

@@ -24,8 +24,8 @@ from rxmistral.answer import EventStream
 from rxmistral.rx.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.blocks import Request
-from rxmistral.wire.pump import Pump
+from rxmistral.wire.event_loop import Pump
+from rxmistral.wire.reader import Request
 
 pytestmark = pytest.mark.parametrize("reader", ["shared"], indirect=True)
 
