@@ -21,19 +21,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ..rx.shared import shared
     from ..rx.switching import answered
+    from ..text.code_blocks import CodeBlock, code_blocks
+    from ..text.guard import guarded
+    from ..text.pacing import coalesced, paced
+    from ..text.sentences.operator import sentences
+    from ..text.sentences.segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
+    from ..text.structured.operators import items, parsed, partials
+    from ..text.words_lines import paragraphs, text_lines, words
     from .alternatives import fallback, hedge
     from .decoding import completions
     from .ending import until_finished
-    from .fences import CodeBlock, code_blocks
-    from .guarding import guarded
-    from .json_operators import items, parsed, partials
     from .outcomes import Outcome, on_outcome
     from .parts import deltas, text, thinking
-    from .pieces import paragraphs, text_lines, words
-    from .sentence_operator import sentences
-    from .sentence_segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
     from .tags import think_tags
-    from .timing import coalesced, paced
     from .tools import tool_calls
     from .totals import finish_reason, snapshots, to_response, usage
 
@@ -76,18 +76,18 @@ _ROOMS = {
     "operators.alternatives": ("fallback", "hedge"),
     "operators.decoding": ("completions",),
     "operators.ending": ("until_finished",),
-    "operators.fences": ("CodeBlock", "code_blocks"),
-    "operators.guarding": ("guarded",),
-    "operators.json_operators": ("items", "parsed", "partials"),
+    "text.code_blocks": ("CodeBlock", "code_blocks"),
+    "text.guard": ("guarded",),
+    "text.structured.operators": ("items", "parsed", "partials"),
     "operators.outcomes": ("Outcome", "on_outcome"),
     "operators.parts": ("deltas", "text", "thinking"),
-    "operators.pieces": ("paragraphs", "text_lines", "words"),
+    "text.words_lines": ("paragraphs", "text_lines", "words"),
     "rx.switching": ("answered",),
-    "operators.sentence_operator": ("sentences",),
-    "operators.sentence_segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),
+    "text.sentences.operator": ("sentences",),
+    "text.sentences.segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),
     "rx.shared": ("shared",),
     "operators.tags": ("think_tags",),
-    "operators.timing": ("coalesced", "paced"),
+    "text.pacing": ("coalesced", "paced"),
     "operators.tools": ("tool_calls",),
     "operators.totals": ("finish_reason", "snapshots", "to_response", "usage"),
 }

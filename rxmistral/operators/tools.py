@@ -33,9 +33,9 @@ from reactivex import Observable
 from ..models import CompletionEvent, FunctionCall, ToolCall, UnfinishedToolCall
 from ..rx.state_machine import Machine, driven_by
 from ..rx.stream import Stream
+from ..text.structured.growing_value import GrowingValue
+from ..text.structured.shapes import whole_shape
 from .inputs import completions_for
-from .json_growing import GrowingValue
-from .json_shapes import whole_shape
 from .parts import check_choice
 
 __all__ = ["BegunCall", "ToolCallGatherer", "tool_calls"]

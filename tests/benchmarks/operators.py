@@ -23,7 +23,7 @@ import msgspec
 import reactivex
 
 from rxmistral import CompletionChunk, CompletionEvent, operators
-from rxmistral.operators.sentence_segmenters import default_segmenter
+from rxmistral.text.sentences.segmenters import default_segmenter
 from rxmistral.wire import ServerSentEvent
 
 RUNS = 7

@@ -18,11 +18,11 @@ from pathlib import Path
 
 import reactivex
 
-from rxmistral.operators.sentence_cutter import SentenceCutter
-from rxmistral.operators.sentence_operator import sentences
-from rxmistral.operators.sentence_segmenters import default_segmenter
+from rxmistral.text.sentences.cutter import SentenceCutter
+from rxmistral.text.sentences.operator import sentences
+from rxmistral.text.sentences.segmenters import default_segmenter
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "operators"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "text" / "sentences"))
 
 import sentence_texts as texts  # found by the line above
 

@@ -12,10 +12,10 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
 from rxmistral import Stream, TextChunk, ThinkChunk
-from rxmistral.operators.fences import CodeBlock, code_blocks
-from rxmistral.operators.guarding import guarded
-from rxmistral.operators.pieces import paragraphs, text_lines, words
 from rxmistral.operators.tags import think_tags
+from rxmistral.text.code_blocks import CodeBlock, code_blocks
+from rxmistral.text.guard import guarded
+from rxmistral.text.words_lines import paragraphs, text_lines, words
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,

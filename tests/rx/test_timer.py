@@ -24,13 +24,13 @@ from reactivex.scheduler import TimeoutScheduler, VirtualTimeScheduler
 from reactivex.testing import TestScheduler
 
 from rxmistral import Stream
-from rxmistral.operators.sentence_cutter import SentenceCutter
-from rxmistral.operators.sentence_operator import _Emitter, _Watch, sentences
-from rxmistral.operators.sentence_segmenters import StringSegmenter
-from rxmistral.operators.timing import Coalescer, Flow, coalesced, paced
 from rxmistral.rx import timer as alarm
 from rxmistral.rx.clock import monotonic
 from rxmistral.rx.timer import Alarm, in_turn
+from rxmistral.text.pacing import Coalescer, Flow, coalesced, paced
+from rxmistral.text.sentences.cutter import SentenceCutter
+from rxmistral.text.sentences.operator import _Emitter, _Watch, sentences
+from rxmistral.text.sentences.segmenters import StringSegmenter
 
 
 class ByHand(VirtualTimeScheduler):

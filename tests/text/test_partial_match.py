@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.operators.guarding_patterns import unfinished
+from rxmistral.text.partial_match import unfinished
 
 
 @pytest.mark.parametrize(

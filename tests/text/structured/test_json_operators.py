@@ -25,8 +25,8 @@ from reactivex.testing.subscription import Subscription
 from rxmistral.arguments import encode_body
 from rxmistral.errors import InvalidAnswerError
 from rxmistral.models import FunctionCall
-from rxmistral.operators.json_operators import items, parsed, partials
 from rxmistral.rx.stream import Stream
+from rxmistral.text.structured.operators import items, parsed, partials
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,

@@ -8,13 +8,13 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
-from ..checks import check_seconds, check_whole
-from ..rx.stream import Stream
-from ..rx.subscriber import fail
-from ..rx.timer import Alarm, in_turn
-from .inputs import text_for
-from .sentence_cutter import SentenceCutter
-from .sentence_segmenters import SentenceSegmenter, default_segmenter
+from ...checks import check_seconds, check_whole
+from ...operators.inputs import text_for
+from ...rx.stream import Stream
+from ...rx.subscriber import fail
+from ...rx.timer import Alarm, in_turn
+from .cutter import SentenceCutter
+from .segmenters import SentenceSegmenter, default_segmenter
 
 __all__ = ["sentences"]
 

@@ -10,7 +10,7 @@ from cuts import cut, every_way, through
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.operators.fences import CodeBlock, FenceReader
+from rxmistral.text.code_blocks import CodeBlock, FenceReader
 
 TEXTS = st.lists(
     st.sampled_from(["```", "~~~", "````", "`", "~", " ", "   ", "    ", "\t", "py", "a b", "\n", "\r\n", "\r"]),

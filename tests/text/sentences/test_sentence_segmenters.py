@@ -12,14 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.operators import sentence_segmenters
-from rxmistral.operators.sentence_segmenters import (
-    SpanSegmenter,
-    StringSegmenter,
-    default_segmenter,
-)
+from rxmistral.text.sentences import segmenters as sentence_segmenters
+from rxmistral.text.sentences.segmenters import SpanSegmenter, StringSegmenter, default_segmenter
 
-TABLES = Path(sentence_segmenters.__file__).with_name("sentence_words")
+TABLES = Path(sentence_segmenters.__file__).with_name("abbreviations")
 
 
 def boundaries(text: str, language: str = "en") -> list[int]:

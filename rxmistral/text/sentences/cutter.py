@@ -34,7 +34,7 @@ from collections.abc import Generator, Iterable, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
-from .sentence_segmenters import SentenceSegmenter
+from .segmenters import SentenceSegmenter
 
 __all__ = ["SentenceCutter"]
 

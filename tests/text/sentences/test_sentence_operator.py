@@ -14,8 +14,8 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
 from rxmistral import Stream
-from rxmistral.operators import sentence_segmenters
-from rxmistral.operators.sentence_operator import sentences
+from rxmistral.text.sentences import segmenters as sentence_segmenters
+from rxmistral.text.sentences.operator import sentences
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,

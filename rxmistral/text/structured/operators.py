@@ -19,14 +19,14 @@ from typing import Any, TypeVar, get_args, overload
 import msgspec
 from reactivex import Observable
 
-from ..errors import InvalidAnswerError
-from ..model_json import decoder
-from ..rx.state_machine import Machine, driven_by
-from ..rx.stream import Stream
-from .inputs import text_for
-from .json_growing import GrowingValue
-from .json_shapes import Openers, Record, Shape, openers_of, shape_of, whole_shape
-from .json_start import JsonStart, decode_first
+from ...errors import InvalidAnswerError
+from ...model_json import decoder
+from ...operators.inputs import text_for
+from ...rx.state_machine import Machine, driven_by
+from ...rx.stream import Stream
+from .growing_value import GrowingValue
+from .shapes import Openers, Record, Shape, openers_of, shape_of, whole_shape
+from .start import JsonStart, decode_first
 
 __all__ = ["items", "parsed", "partials"]
 

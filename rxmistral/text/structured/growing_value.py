@@ -36,8 +36,8 @@ from typing import Any
 
 from msgspec import UNSET
 
-from ..model_json import decoder
-from .json_shapes import Kinds, Record, Shape
+from ...model_json import decoder
+from .shapes import Kinds, Record, Shape
 
 __all__ = ["GrowingValue", "MalformedError"]
 

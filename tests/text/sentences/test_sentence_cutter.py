@@ -22,8 +22,8 @@ from sentence_texts import (
     Case,
 )
 
-from rxmistral.operators.sentence_cutter import SentenceCutter
-from rxmistral.operators.sentence_segmenters import default_segmenter
+from rxmistral.text.sentences.cutter import SentenceCutter
+from rxmistral.text.sentences.segmenters import default_segmenter
 
 ORDINARY = [*ENGLISH, *MARKDOWN, *NEWLINES, *GERMAN, *ROMANCE, *CHINESE_AND_JAPANESE]
 EXACT = [*ABBREVIATIONS, *FORMULAS]

@@ -12,8 +12,8 @@ from cuts import cut, every_way, through
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.operators.pieces import LineEnds, paragraphs, text_lines, words
 from rxmistral.rx.state_machine import Machine
+from rxmistral.text.words_lines import LineEnds, paragraphs, text_lines, words
 
 TEXTS = st.one_of(st.text(), st.text("ab. \n\r\t\xa0\u2028", max_size=30))
 

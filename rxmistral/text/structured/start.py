@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any
 
-from .json_growing import GrowingValue
-from .json_shapes import Openers, Shape
+from .growing_value import GrowingValue
+from .shapes import Openers, Shape
 
 __all__ = ["JsonStart", "decode_first"]
 

@@ -2,7 +2,7 @@
 
 An engine is anything with `boundaries(text)`. The extra `rxmistral[sentences]` brings
 sentencex, which Wikimedia maintains for 40 languages and which falls back sensibly in
-others. Abbreviations that sentencex lacks are in `sentence_words/`, a table per language.
+others. Abbreviations that sentencex lacks are in `abbreviations/`, a table per language.
 Two adapters make an engine of any function that cuts a whole text, into spans or into
 strings.
 """
@@ -110,7 +110,7 @@ _LONGEST_BEFORE = 24  # characters before a word in which the word before it is 
 
 
 class _Table(msgspec.Struct, forbid_unknown_fields=True):
-    """A file of `sentence_words/`: words of one language, with white space between them.
+    """A file of `abbreviations/`: words of one language, with white space between them.
 
     Abbreviations are written without their last full stop, and as in the middle of a
     sentence. "z.B" stands for "z. B." too.
@@ -151,7 +151,7 @@ def _table(language: str) -> _Table:
     if not language.isalpha():
         return _FALLBACK
     try:
-        data = get_data(__name__, f"sentence_words/{_SAME.get(language, language)}.toml")
+        data = get_data(__name__, f"abbreviations/{_SAME.get(language, language)}.toml")
     except OSError:
         return _FALLBACK
     # Not by msgspec.toml, which fails where freezegun has replaced the datetime.

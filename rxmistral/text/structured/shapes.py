@@ -33,7 +33,7 @@ import msgspec
 from msgspec import UNSET, inspect
 from msgspec.structs import force_setattr
 
-from ..model_json import decoder
+from ...model_json import decoder
 
 __all__ = ["Openers", "Record", "Shape", "openers_of", "shape_of", "whole_shape"]
 

@@ -17,7 +17,7 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
 from rxmistral.errors import GuardError, MistralError
-from rxmistral.operators.guarding import Guard, guarded
+from rxmistral.text.guard import Guard, guarded
 
 on_next, on_completed = ReactiveTest.on_next, ReactiveTest.on_completed
 

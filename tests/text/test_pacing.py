@@ -22,7 +22,7 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
 from rxmistral import Stream
-from rxmistral.operators.timing import Pacer, coalesced, paced
+from rxmistral.text.pacing import Pacer, coalesced, paced
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,

@@ -1,0 +1,1 @@
+"""Text to sentences, while it is being received."""

@@ -1,0 +1,1 @@
+"""Text that is JSON to values, while it is being received."""
