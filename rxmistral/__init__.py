@@ -23,6 +23,11 @@ from . import operators
 from .answer import EventStream, EventStreamAsync
 from .arguments import ChatArguments
 from .client import Chat, Mistral, __version__
+
+# Two operators are named like the folder of what they emit. Both folders are loaded by the
+# import above, so these names stay the operators.
+from .completions.choice import text
+from .completions.decoding import completions
 from .errors import (
     AllFailedError,
     AuthenticationError,
@@ -110,7 +115,6 @@ if TYPE_CHECKING:
         answered,
         coalesced,
         code_blocks,
-        completions,
         deltas,
         fallback,
         finish_reason,
@@ -125,7 +129,6 @@ if TYPE_CHECKING:
         sentences,
         shared,
         snapshots,
-        text,
         text_lines,
         think_tags,
         thinking,
@@ -268,7 +271,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
     "__version__",
 ]
 
-_ROOM_OF = (
+_MODULE_OF = (
     dict.fromkeys(operators.__all__, "operators")
     | dict.fromkeys(("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"), "logs")
     | {"from_async_iterable": "rx.async_source"}
@@ -277,9 +280,9 @@ _ROOM_OF = (
 if not TYPE_CHECKING:  # what the first request does not need is loaded when it is asked for
 
     def __getattr__(name: str) -> object:
-        if name not in _ROOM_OF:
+        if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(f".{_ROOM_OF[name]}", __name__), name)
+        found = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
         return found
 
     def __dir__() -> list[str]:

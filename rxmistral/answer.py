@@ -21,8 +21,8 @@ from weakref import WeakSet
 
 from reactivex import abc
 
+from .completions.outcome import Outcome, Status, counted
 from .models import CompletionEvent
-from .operators.outcomes import Outcome, Status, counted
 from .policies.resume import can_be_continued, continued
 from .run import Call, Run
 from .rx.backpressure import Pausable, emitting

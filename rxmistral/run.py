@@ -26,6 +26,10 @@ from msgspec import structs
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
+from .completions.accumulator import ResponseBuilder
+from .completions.decoding import CompletionDecoder
+from .completions.fast_path import completions_of_blocks
+from .completions.outcome import Outcome, Record, Status, counted
 from .errors import (
     MistralError,
     RequestTimeoutError,
@@ -34,10 +38,6 @@ from .errors import (
     redacted,
 )
 from .models import CompletionEvent, UsageInfo
-from .operators.decoding import CompletionDecoder
-from .operators.outcomes import Outcome, Record, Status, counted
-from .operators.shortcut import completions_of_blocks
-from .operators.totals import ResponseBuilder
 from .policies.limit import Limit, Waiter
 from .policies.resume import (
     EchoFilter,

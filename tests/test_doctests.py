@@ -23,6 +23,6 @@ def test_the_examples_of_a_module_give_what_they_show(name: str) -> None:
 
 def test_there_are_examples() -> None:
     attempted = {name: doctest.testmod(importlib.import_module(name)).attempted for name in
-                 ("rxmistral.wire.lines", "rxmistral.wire.events", "rxmistral.operators.parts",
-                  "rxmistral.operators.decoding", "rxmistral.operators.ending")}  # fmt: skip
+                 ("rxmistral.wire.lines", "rxmistral.wire.events", "rxmistral.completions.choice",
+                  "rxmistral.completions.decoding", "rxmistral.completions.finish")}  # fmt: skip
     assert all(attempted.values()), attempted

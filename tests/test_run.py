@@ -33,7 +33,7 @@ from rxmistral import (
     text,
     until_finished,
 )
-from rxmistral.operators.totals import ResponseBuilder
+from rxmistral.completions.accumulator import ResponseBuilder
 from rxmistral.testing import Script, ScriptedServer, steps
 
 MESSAGES = [{"role": "user", "content": "?"}]

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..checks import check_seconds
-from ..operators.ending import AFTER_END
-from ..operators.totals import ResponseBuilder
+from ..completions.accumulator import ResponseBuilder
+from ..completions.finish import AFTER_END
 from ..rx.clock import monotonic
 from ..wire.idle_timeout import Patience
 

@@ -25,6 +25,8 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..checks import check_callback
+from ..completions.outcome import status_of
+from ..completions.tool_calls import BegunCall, ToolCallGatherer
 from ..errors import InvalidAnswerError
 from ..models import (
     CompletionChunk,
@@ -36,8 +38,6 @@ from ..models import (
     ToolCall,
     UnfinishedToolCall,
 )
-from ..operators.outcomes import status_of
-from ..operators.tools import BegunCall, ToolCallGatherer
 from ..rx.stream import Stream
 from .encoder import Encoder, encoded_by
 from .endings import Describe, described

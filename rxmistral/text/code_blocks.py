@@ -8,9 +8,9 @@ from collections.abc import Callable
 import msgspec
 from reactivex import Observable
 
-from ..operators.inputs import text_for
 from ..rx.state_machine import Machine, driven_by
 from ..rx.stream import Stream
+from .inputs import text_for
 from .words_lines import LineEnds
 
 __all__ = ["CodeBlock", "FenceReader", "code_blocks"]

@@ -11,8 +11,8 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from ..checks import check_whole
 from ..errors import GuardError
-from ..operators.inputs import text_for
 from ..rx.stream import Stream
+from .inputs import text_for
 from .partial_match import unfinished
 
 __all__ = ["Guard", "guarded"]

@@ -24,11 +24,11 @@ from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds
-from ..operators.inputs import text_for
 from ..rx.input_type import Input
 from ..rx.stream import Stream
 from ..rx.subscriber import fail
 from ..rx.timer import Alarm, in_turn
+from .inputs import text_for
 
 __all__ = ["Coalescer", "Flow", "Pacer", "coalesced", "paced"]
 

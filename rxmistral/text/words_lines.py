@@ -13,9 +13,9 @@ from collections.abc import Callable
 
 from reactivex import Observable
 
-from ..operators.inputs import text_for
 from ..rx.state_machine import Machine, driven_by
 from ..rx.stream import Stream
+from .inputs import text_for
 
 __all__ = ["LineCutter", "LineEnds", "WhiteSpaceCutter", "paragraphs", "text_lines", "words"]
 

@@ -19,8 +19,8 @@ from rxmistral import (
     TextChunk,
     Timeouts,
 )
+from rxmistral.completions.accumulator import ResponseBuilder
 from rxmistral.models import CompletionChunk, decode_hook
-from rxmistral.operators.totals import ResponseBuilder
 from rxmistral.policies.timeouts import Clocks
 from rxmistral.testing import Script, ScriptedServer, steps
 

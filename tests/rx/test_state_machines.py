@@ -12,7 +12,7 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
 from rxmistral import Stream, TextChunk, ThinkChunk
-from rxmistral.operators.tags import think_tags
+from rxmistral.completions.think_tags import think_tags
 from rxmistral.text.code_blocks import CodeBlock, code_blocks
 from rxmistral.text.guard import guarded
 from rxmistral.text.words_lines import paragraphs, text_lines, words

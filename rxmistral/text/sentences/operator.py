@@ -9,10 +9,10 @@ from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ...checks import check_seconds, check_whole
-from ...operators.inputs import text_for
 from ...rx.stream import Stream
 from ...rx.subscriber import fail
 from ...rx.timer import Alarm, in_turn
+from ..inputs import text_for
 from .cutter import SentenceCutter
 from .segmenters import SentenceSegmenter, default_segmenter
 

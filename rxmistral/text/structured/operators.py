@@ -21,9 +21,9 @@ from reactivex import Observable
 
 from ...errors import InvalidAnswerError
 from ...model_json import decoder
-from ...operators.inputs import text_for
 from ...rx.state_machine import Machine, driven_by
 from ...rx.stream import Stream
+from ..inputs import text_for
 from .growing_value import GrowingValue
 from .shapes import Openers, Record, Shape, openers_of, shape_of, whole_shape
 from .start import JsonStart, decode_first

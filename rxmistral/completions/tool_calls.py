@@ -35,8 +35,8 @@ from ..rx.state_machine import Machine, driven_by
 from ..rx.stream import Stream
 from ..text.structured.growing_value import GrowingValue
 from ..text.structured.shapes import whole_shape
+from .choice import check_choice
 from .inputs import completions_for
-from .parts import check_choice
 
 __all__ = ["BegunCall", "ToolCallGatherer", "tool_calls"]
 

@@ -24,8 +24,8 @@ from rxmistral import (
     to_response,
     tool_calls,
 )
+from rxmistral.completions.tool_calls import ToolCallGatherer
 from rxmistral.models import CompletionChunk, decode_hook
-from rxmistral.operators.tools import ToolCallGatherer
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire.reader import READERS
 

@@ -36,9 +36,9 @@ from ..rx.input_type import Input
 from ..rx.stream import Stream
 from ..wire import ServerSentEvent
 from ..wire.events import cut_short
-from .ending import AFTER_END, Lingering
+from .accumulator import ResponseBuilder
+from .finish import AFTER_END, Lingering
 from .repair import REASONING, Reasoning, add_thoughts, is_keep_alive, repair_choices
-from .totals import ResponseBuilder
 
 __all__ = ["CompletionDecoder", "completions", "completions_into"]
 

@@ -9,7 +9,7 @@ from reactivex import Observable
 from ..models import TextChunk, ThinkChunk
 from ..rx.state_machine import Machine, driven_by
 from ..rx.stream import Stream
-from .inputs import text_for
+from ..text.inputs import text_for
 
 __all__ = ["TagSplitter", "think_tags"]
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxmistral import TextChunk, ThinkChunk
-from rxmistral.operators.tags import TagSplitter, think_tags
+from rxmistral.completions.think_tags import TagSplitter, think_tags
 
 TEXTS = st.lists(
     st.sampled_from(["<think>", "</think>", "<", "th", "ink>", "/", "a", "<<think>", "\n"]),

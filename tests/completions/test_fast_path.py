@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from reactivex import Subject
 
 from rxmistral import CompletionEvent, StreamError
-from rxmistral.operators.decoding import CompletionDecoder, completions_into
-from rxmistral.operators.shortcut import completions_of_blocks
-from rxmistral.operators.totals import ResponseBuilder
+from rxmistral.completions.accumulator import ResponseBuilder
+from rxmistral.completions.decoding import CompletionDecoder, completions_into
+from rxmistral.completions.fast_path import completions_of_blocks
 from rxmistral.rx.stream import Stream
 from rxmistral.wire import events, lines
 

@@ -32,9 +32,9 @@ from rxmistral import (
     completions,
     text,
 )
-from rxmistral.operators.decoding import CompletionDecoder
-from rxmistral.operators.shortcut import completions_of_blocks
-from rxmistral.operators.totals import ResponseBuilder
+from rxmistral.completions.accumulator import ResponseBuilder
+from rxmistral.completions.decoding import CompletionDecoder
+from rxmistral.completions.fast_path import completions_of_blocks
 from rxmistral.wire import ServerSentEvent, events, lines
 
 no_deadline = settings(deadline=None)  # a loaded machine is no defect

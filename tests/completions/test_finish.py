@@ -21,7 +21,7 @@ from rxmistral import (
     completions,
     until_finished,
 )
-from rxmistral.operators.ending import Lingering
+from rxmistral.completions.finish import Lingering
 from rxmistral.wire import ServerSentEvent
 
 # Typed for whole ticks, which are seconds here; they take parts of them too.

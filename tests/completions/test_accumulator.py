@@ -31,9 +31,9 @@ from rxmistral import (
     to_response,
     usage,
 )
+from rxmistral.completions.accumulator import ResponseBuilder
 from rxmistral.logs.encoding import decode_item, encode_item
 from rxmistral.models import CompletionChunk, ThinkChunk, decode_hook
-from rxmistral.operators.totals import ResponseBuilder
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire.reader import READERS
 

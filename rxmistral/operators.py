@@ -19,23 +19,23 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ..rx.shared import shared
-    from ..rx.switching import answered
-    from ..text.code_blocks import CodeBlock, code_blocks
-    from ..text.guard import guarded
-    from ..text.pacing import coalesced, paced
-    from ..text.sentences.operator import sentences
-    from ..text.sentences.segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
-    from ..text.structured.operators import items, parsed, partials
-    from ..text.words_lines import paragraphs, text_lines, words
-    from .alternatives import fallback, hedge
-    from .decoding import completions
-    from .ending import until_finished
-    from .outcomes import Outcome, on_outcome
-    from .parts import deltas, text, thinking
-    from .tags import think_tags
-    from .tools import tool_calls
-    from .totals import finish_reason, snapshots, to_response, usage
+    from .completions.accumulator import finish_reason, snapshots, to_response, usage
+    from .completions.choice import deltas, text, thinking
+    from .completions.decoding import completions
+    from .completions.fallback import fallback, hedge
+    from .completions.finish import until_finished
+    from .completions.outcome import Outcome, on_outcome
+    from .completions.think_tags import think_tags
+    from .completions.tool_calls import tool_calls
+    from .rx.shared import shared
+    from .rx.switching import answered
+    from .text.code_blocks import CodeBlock, code_blocks
+    from .text.guard import guarded
+    from .text.pacing import coalesced, paced
+    from .text.sentences.operator import sentences
+    from .text.sentences.segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
+    from .text.structured.operators import items, parsed, partials
+    from .text.words_lines import paragraphs, text_lines, words
 
 __all__ = [
     "CodeBlock",
@@ -72,33 +72,33 @@ __all__ = [
     "words",
 ]
 
-_ROOMS = {
-    "operators.alternatives": ("fallback", "hedge"),
-    "operators.decoding": ("completions",),
-    "operators.ending": ("until_finished",),
+_MODULES = {
+    "completions.accumulator": ("finish_reason", "snapshots", "to_response", "usage"),
+    "completions.choice": ("deltas", "text", "thinking"),
+    "completions.decoding": ("completions",),
+    "completions.fallback": ("fallback", "hedge"),
+    "completions.finish": ("until_finished",),
+    "completions.outcome": ("Outcome", "on_outcome"),
+    "completions.think_tags": ("think_tags",),
+    "completions.tool_calls": ("tool_calls",),
+    "rx.shared": ("shared",),
+    "rx.switching": ("answered",),
     "text.code_blocks": ("CodeBlock", "code_blocks"),
     "text.guard": ("guarded",),
-    "text.structured.operators": ("items", "parsed", "partials"),
-    "operators.outcomes": ("Outcome", "on_outcome"),
-    "operators.parts": ("deltas", "text", "thinking"),
-    "text.words_lines": ("paragraphs", "text_lines", "words"),
-    "rx.switching": ("answered",),
+    "text.pacing": ("coalesced", "paced"),
     "text.sentences.operator": ("sentences",),
     "text.sentences.segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),
-    "rx.shared": ("shared",),
-    "operators.tags": ("think_tags",),
-    "text.pacing": ("coalesced", "paced"),
-    "operators.tools": ("tool_calls",),
-    "operators.totals": ("finish_reason", "snapshots", "to_response", "usage"),
+    "text.structured.operators": ("items", "parsed", "partials"),
+    "text.words_lines": ("paragraphs", "text_lines", "words"),
 }
-_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 if not TYPE_CHECKING:  # to a type checker any name would be here
 
     def __getattr__(name: str) -> object:
-        if name not in _ROOM_OF:
+        if name not in _MODULE_OF:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(f"..{_ROOM_OF[name]}", __name__), name)
+        found = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __package__), name)
         return found
 
     def __dir__() -> list[str]:

@@ -35,9 +35,9 @@ from ..models import (
 )
 from ..rx.state_machine import Machine, driven_by, operator
 from ..rx.stream import Stream
+from .choice import check_choice
 from .inputs import completions_for
-from .parts import check_choice
-from .tools import ToolCallGatherer
+from .tool_calls import ToolCallGatherer
 
 __all__ = ["ResponseBuilder", "finish_reason", "snapshots", "to_response", "usage"]
 

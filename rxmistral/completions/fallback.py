@@ -35,10 +35,10 @@ from ..checks import check_number
 from ..errors import AllFailedError, MistralError, StreamError
 from ..models import CompletionChunk, CompletionEvent
 from ..rx.stream import Stream
+from .accumulator import ResponseBuilder
 from .decoding import without_failure
 from .inputs import completions_for
-from .outcomes import counted
-from .totals import ResponseBuilder
+from .outcome import counted
 
 __all__ = ["fallback", "hedge"]
 

@@ -13,8 +13,8 @@ from ..models import CompletionEvent
 from ..rx.stream import Stream
 from ..rx.subscriber import fail
 from ..rx.timer import Alarm, in_turn
+from .choice import check_choice
 from .inputs import completions_for
-from .parts import check_choice
 
 __all__ = ["AFTER_END", "Lingering", "until_finished"]
 

@@ -38,8 +38,8 @@ from ..models import ChatCompletionResponse, CompletionEvent, UsageInfo
 from ..rx.clock import monotonic
 from ..rx.request_counter import Tally, counted
 from ..rx.stream import Stream
+from .accumulator import ResponseBuilder
 from .inputs import completions_for
-from .totals import ResponseBuilder
 
 __all__ = ["Outcome", "Record", "Status", "Tally", "counted", "on_outcome"]
 

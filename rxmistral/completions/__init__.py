@@ -1,0 +1,1 @@
+"""Mistral's chunks: decoded, reduced to what is in them, added up."""
