@@ -20,9 +20,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from . import operators
-from .answer import EventStream, EventStreamAsync
-from .arguments import ChatArguments
-from .client import Chat, Mistral, __version__
+from .chat.client import Chat, Mistral, __version__
+from .chat.event_stream import EventStream, EventStreamAsync
+from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
+from .chat.request import ChatArguments
 
 # Two operators are named like the folder of what they emit. Both folders are loaded by the
 # import above, so these names stay the operators.
@@ -100,7 +101,6 @@ from .models import (
     UsageInfo,
     UserMessage,
 )
-from .policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
 from .rx.stream import SharedStream, Stream
 from .wire import ServerSentEvent
 

@@ -17,9 +17,9 @@ from typing import TextIO
 
 import msgspec
 
-from .answer import EventStream
-from .arguments import ChatArguments
-from .client import KEY_VARIABLE, SERVER_URL_VARIABLE, Mistral, __version__
+from .chat.client import KEY_VARIABLE, SERVER_URL_VARIABLE, Mistral, __version__
+from .chat.event_stream import EventStream
+from .chat.request import ChatArguments
 from .demo import demo_server
 from .errors import MistralError
 from .models import CompletionEvent, UsageInfo

@@ -22,7 +22,7 @@ from faces import BOUND, eventually, run
 from reactivex import operators as ops
 
 from rxmistral import Mistral, StatusError, UserMessage, text
-from rxmistral.answer import EventStream, EventStreamAsync
+from rxmistral.chat.event_stream import EventStream, EventStreamAsync
 from rxmistral.rx.stream import _tracking
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks

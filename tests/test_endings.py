@@ -52,7 +52,7 @@ from rxmistral import (
     UnfinishedToolCall,
     on_outcome,
 )
-from rxmistral.answer import EventStream
+from rxmistral.chat.event_stream import EventStream
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, Step, steps
 
 EXAMPLES = int(os.environ.get("RXMISTRAL_EXAMPLES", settings().max_examples))

@@ -28,7 +28,7 @@ from rxmistral import (
     to_response,
     usage,
 )
-from rxmistral.policies import timeouts
+from rxmistral.chat.policies import timeouts
 from rxmistral.relay import ui_message_stream
 from rxmistral.testing import Script, ScriptedServer, Step, steps
 from rxmistral.wire import blocks, events, lines

@@ -47,7 +47,7 @@ from rxmistral import (
     on_outcome,
     text,
 )
-from rxmistral.answer import EventStream
+from rxmistral.chat.event_stream import EventStream
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
 on_next, on_completed, on_error = (

@@ -35,7 +35,7 @@ from rxmistral import (
     shared,
     text,
 )
-from rxmistral.answer import EventStream
+from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx import delivery as delivery_module
 from rxmistral.rx.backpressure import emitting
 from rxmistral.rx.resumable import Entry

@@ -24,7 +24,7 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
 from rxmistral import Mistral, Outcome, Stream, UserMessage, answered, on_outcome, text
-from rxmistral.answer import EventStream
+from rxmistral.chat.event_stream import EventStream
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
 on_next, on_completed, on_error = (

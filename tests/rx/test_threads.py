@@ -33,7 +33,7 @@ from rxmistral import (
     to_log,
     until_finished,
 )
-from rxmistral.answer import EventStream
+from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.stream import Stream
 from rxmistral.rx.threads import Kept, start
 from rxmistral.testing import Script, ScriptedServer, steps

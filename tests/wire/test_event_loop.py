@@ -20,7 +20,7 @@ from reactivex import from_iterable
 from reactivex import operators as ops
 
 from rxmistral import DroppedStreamError, Mistral, UserMessage, text
-from rxmistral.answer import EventStream
+from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks

@@ -22,7 +22,7 @@ from reactivex import Observable, Subject
 from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
-from rxmistral.arguments import encode_body
+from rxmistral.chat.request import encode_body
 from rxmistral.errors import InvalidAnswerError
 from rxmistral.models import FunctionCall
 from rxmistral.rx.stream import Stream

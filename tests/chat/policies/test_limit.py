@@ -20,7 +20,7 @@ from rxmistral import (
     Timeouts,
     text,
 )
-from rxmistral.policies.limit import Waiter
+from rxmistral.chat.policies.limit import Waiter
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire.connection import Cancelled
 

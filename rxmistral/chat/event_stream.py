@@ -21,15 +21,15 @@ from weakref import WeakSet
 
 from reactivex import abc
 
-from .completions.outcome import Outcome, Status, counted
-from .models import CompletionEvent
+from ..completions.outcome import Outcome, Status, counted
+from ..models import CompletionEvent
+from ..rx.backpressure import Pausable, emitting
+from ..rx.iteration import being_iterated
+from ..rx.stream import Stream
+from ..rx.threads import begin, fork_safe, in_child
+from ..wire.reader import Response
+from .attempts import Call, Run
 from .policies.resume import can_be_continued, continued
-from .run import Call, Run
-from .rx.backpressure import Pausable, emitting
-from .rx.iteration import being_iterated
-from .rx.stream import Stream
-from .rx.threads import begin, fork_safe, in_child
-from .wire.reader import Response
 
 __all__ = ["EventStream", "EventStreamAsync"]
 

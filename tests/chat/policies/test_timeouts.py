@@ -19,9 +19,9 @@ from rxmistral import (
     TextChunk,
     Timeouts,
 )
+from rxmistral.chat.policies.timeouts import Clocks
 from rxmistral.completions.accumulator import ResponseBuilder
 from rxmistral.models import CompletionChunk, decode_hook
-from rxmistral.policies.timeouts import Clocks
 from rxmistral.testing import Script, ScriptedServer, steps
 
 decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode

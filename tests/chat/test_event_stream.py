@@ -27,7 +27,7 @@ from rxmistral import (
     UserMessage,
     text,
 )
-from rxmistral.answer import EventStream, EventStreamAsync
+from rxmistral.chat.event_stream import EventStream, EventStreamAsync
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire.reader import READERS
 

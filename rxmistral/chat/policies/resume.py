@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from ..checks import check_callback, check_whole
-from ..errors import (
+from ...checks import check_callback, check_whole
+from ...errors import (
     DroppedStreamError,
     IncompleteStreamError,
     MistralError,
@@ -27,7 +27,7 @@ from ..errors import (
     StreamError,
     StreamTimeoutError,
 )
-from ..models import CompletionEvent, ContentChunk, TextChunk
+from ...models import CompletionEvent, ContentChunk, TextChunk
 
 __all__ = ["EchoFilter", "Resume", "can_be_continued", "continued"]
 

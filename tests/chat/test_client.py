@@ -21,7 +21,7 @@ from rxmistral import (
     StatusError,
     text,
 )
-from rxmistral.client import SERVERS, __version__
+from rxmistral.chat.client import SERVERS, __version__
 from rxmistral.testing import ScriptedServer, steps
 
 HELLO = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]

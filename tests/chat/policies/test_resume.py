@@ -24,8 +24,8 @@ from rxmistral import (
     text,
     usage,
 )
+from rxmistral.chat.policies.resume import EchoFilter, can_be_continued, continued
 from rxmistral.models import CompletionChunk, decode_hook
-from rxmistral.policies.resume import EchoFilter, can_be_continued, continued
 from rxmistral.testing import Script, ScriptedServer, steps
 
 MESSAGES = [{"role": "user", "content": "?"}]

@@ -29,7 +29,7 @@ from rxmistral import (
     Timeouts,
     text,
 )
-from rxmistral.policies.retry import as_retry, may_be_repeated, retry_after
+from rxmistral.chat.policies.retry import as_retry, may_be_repeated, retry_after
 from rxmistral.testing import Script, ScriptedServer, steps
 
 MESSAGES = [{"role": "user", "content": "?"}]

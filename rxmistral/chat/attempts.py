@@ -26,18 +26,17 @@ from msgspec import structs
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
-from .completions.accumulator import ResponseBuilder
-from .completions.decoding import CompletionDecoder
-from .completions.fast_path import completions_of_blocks
-from .completions.outcome import Outcome, Record, Status, counted
-from .errors import (
-    MistralError,
-    RequestTimeoutError,
-    StreamError,
-    StreamTimeoutError,
-    redacted,
-)
-from .models import CompletionEvent, UsageInfo
+from ..completions.accumulator import ResponseBuilder
+from ..completions.decoding import CompletionDecoder
+from ..completions.fast_path import completions_of_blocks
+from ..completions.outcome import Outcome, Record, Status, counted
+from ..errors import MistralError, RequestTimeoutError, StreamError, StreamTimeoutError, redacted
+from ..models import CompletionEvent, UsageInfo
+from ..rx.clock import monotonic
+from ..rx.threads import Kept, beginning
+from ..wire import blocks
+from ..wire.connection import Cancelled
+from ..wire.reader import Reader, Request, Response, Session, post
 from .policies.limit import Limit, Waiter
 from .policies.resume import (
     EchoFilter,
@@ -49,11 +48,6 @@ from .policies.resume import (
 )
 from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import Clocks, Timeouts
-from .rx.clock import monotonic
-from .rx.threads import Kept, beginning
-from .wire import blocks
-from .wire.connection import Cancelled
-from .wire.reader import Reader, Request, Response, Session, post
 
 __all__ = ["Call", "Policies", "Run"]
 

@@ -15,10 +15,10 @@ from collections import deque
 from collections.abc import Callable
 from threading import Event, Lock
 
-from ..checks import check_whole
-from ..rx.clock import monotonic
-from ..rx.threads import fork_safe, in_child
-from ..wire.connection import Cancelled
+from ...checks import check_whole
+from ...rx.clock import monotonic
+from ...rx.threads import fork_safe, in_child
+from ...wire.connection import Cancelled
 
 __all__ = ["Limit", "Waiter"]
 

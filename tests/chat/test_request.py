@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import rxmistral
-from rxmistral.arguments import ChatArguments, encode_body
+from rxmistral.chat.request import ChatArguments, encode_body
 from rxmistral.models import (
     AssistantMessage,
     AudioChunk,

@@ -22,8 +22,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ..checks import check_callback, check_number, check_whole
-from ..errors import (
+from ...checks import check_callback, check_number, check_whole
+from ...errors import (
     DroppedStreamError,
     IncompleteStreamError,
     MistralError,

@@ -19,8 +19,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from .hints import STREAM_ARGUMENTS, unexpected
-from .models import (
+from ..models import (
     CustomConnector,
     DocumentLibraryTool,
     GuardrailConfig,
@@ -32,6 +31,7 @@ from .models import (
     Tool,
     ToolChoice,
 )
+from .hints import STREAM_ARGUMENTS, unexpected
 
 __all__ = ["ChatArguments", "encode_body"]
 

@@ -19,11 +19,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..checks import check_seconds
-from ..completions.accumulator import ResponseBuilder
-from ..completions.finish import AFTER_END
-from ..rx.clock import monotonic
-from ..wire.idle_timeout import Patience
+from ...checks import check_seconds
+from ...completions.accumulator import ResponseBuilder
+from ...completions.finish import AFTER_END
+from ...rx.clock import monotonic
+from ...wire.idle_timeout import Patience
 
 __all__ = ["Clocks", "Timeouts"]
 

@@ -22,10 +22,13 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import UNSET, UnsetType
 
-from .answer import EventStream, EventStreamAsync
-from .arguments import AnyMessage, ChatArguments, encode_body
-from .checks import check_callback
-from .errors import without_secrets
+from ..checks import check_callback
+from ..errors import without_secrets
+from ..wire import MAX_EVENT_BYTES, check_max_bytes
+from ..wire.reader import READERS, Reader, Session, open_session
+from ..wire.session import is_loopback
+from .attempts import Call, Policies
+from .event_stream import EventStream, EventStreamAsync
 from .hints import (
     CHAT_ATTRIBUTES,
     CLIENT_ARGUMENTS,
@@ -36,13 +39,10 @@ from .hints import (
 )
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
 from .policies.retry import as_retry
-from .run import Call, Policies
-from .wire import MAX_EVENT_BYTES, check_max_bytes
-from .wire.reader import READERS, Reader, Session, open_session
-from .wire.session import is_loopback
+from .request import AnyMessage, ChatArguments, encode_body
 
 if TYPE_CHECKING:
-    from .demo import EmbeddedServer
+    from ..demo import EmbeddedServer
 
 __version__ = "0.1.0"
 __all__ = ["KEY_VARIABLE", "SERVERS", "SERVER_URL_VARIABLE", "Chat", "ClientOptions", "Mistral"]
@@ -199,7 +199,7 @@ class Mistral:
         ['', 'Hel', 'lo', '']
         """
         # By name: a program that uses no demo server does not load it.
-        embedded: EmbeddedServer = import_module(".demo", __package__).EmbeddedServer()
+        embedded: EmbeddedServer = import_module("..demo", __package__).EmbeddedServer()
         options.setdefault("api_key", "demo")  # one in the environment stays there
         client = cls(server_url=embedded.url, **options)
         client._embedded = embedded
