@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .completions.outcome import Outcome, on_outcome
     from .completions.think_tags import think_tags
     from .completions.tool_calls import tool_calls
-    from .rx.shared import shared
+    from .rx.stream import shared
     from .rx.switching import answered
     from .text.code_blocks import CodeBlock, code_blocks
     from .text.guard import guarded
@@ -81,7 +81,7 @@ _MODULES = {
     "completions.outcome": ("Outcome", "on_outcome"),
     "completions.think_tags": ("think_tags",),
     "completions.tool_calls": ("tool_calls",),
-    "rx.shared": ("shared",),
+    "rx.stream": ("shared",),
     "rx.switching": ("answered",),
     "text.code_blocks": ("CodeBlock", "code_blocks"),
     "text.guard": ("guarded",),

@@ -23,8 +23,8 @@ from reactivex.disposable import Disposable
 from ..checks import check_whole
 from ..errors import LaggedError, LostProducerError, UnknownRunError
 from ..rx.clock import monotonic
+from ..rx.history import Entry
 from ..rx.iteration import being_iterated
-from ..rx.resumable import Entry
 from ..rx.stream import Stream
 from ..rx.subscriber import reported
 from ..rx.threads import begin, start

@@ -5,16 +5,32 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from reactivex import Observable, abc
 
-from ..rx.resumable import Entry, Resumable
+from ..rx.history import Entry
 from ..rx.state_machine import operator
+from ..rx.stream import Stream
 
-__all__ = ["numbered", "position"]
+__all__ = ["Resumable", "numbered", "position"]
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class Resumable(Protocol[T]):
+    """A run that can be read from any of its items on."""
+
+    def entries(self, after: int = 0) -> Stream[Entry[T]]:
+        """All items after the one with this id, and their ids: what there is at once, and
+        then what comes; after the end, too.
+
+        Raises:
+            ValueError: `after` is less than 0.
+        """
+        ...
+
 
 _DIGITS = 18  # a number with more is no id of ours, and too large for a broker
 

@@ -29,12 +29,12 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..checks import check_callback
-from ..rx.resumable import Entry, Resumable
+from ..rx.history import Entry
 from ..rx.stream import Stream
 from .encoder import Encoder, encoded_by, payload
 from .endings import Describe, described, ending_of
 from .heartbeats import HEARTBEAT, with_heartbeats
-from .numbering import numbered, position
+from .numbering import Resumable, numbered, position
 
 __all__ = ["SSE_HEADERS", "EventEncoder", "server_sent_events"]
 

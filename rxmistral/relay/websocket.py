@@ -18,12 +18,12 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..checks import check_callable, check_callback
+from ..rx.history import Entry
 from ..rx.iteration import AsyncIteration
-from ..rx.resumable import Entry, Resumable
 from ..rx.stream import Stream
 from .encoder import Encoder, encoded_by, payload
 from .endings import Describe, Ending, described, ending_of
-from .numbering import numbered, position
+from .numbering import Resumable, numbered, position
 
 __all__ = ["MessageEncoder", "relay_websocket"]
 

@@ -28,16 +28,16 @@ from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from ..checks import check_synchronous, check_whole
+from .history import Entry, Take, WhenBehind, numbered, one_by_one, taking
 from .iteration import AsyncIteration, Hop, being_iterated, iterate, leaving
-from .resumable import Entry
-from .sharing import SharedRun, Take, WhenBehind, check_shared, numbered, one_by_one, taking
+from .sharing import SharedRun, check_shared
 from .subscriber import Subscriber
 from .threads import Kept, beginning, fork_safe
 
 if TYPE_CHECKING:  # the type of what an answer knows of its end; nothing here makes one
     from ..completions.outcome import Outcome
 
-__all__ = ["ConnectableStream", "SharedStream", "Stream"]
+__all__ = ["ConnectableStream", "SharedStream", "Stream", "shared"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -558,6 +558,42 @@ class SharedStream(Stream[T]):
         return _piped_from(self, Stream(subscribe))
 
 
+def shared(
+    linger: float | None = None, max_items: int | None = None
+) -> Callable[[Observable[T]], SharedStream[T]]:
+    """Anything into one run of it, for any number of viewers; as `Stream.shared`.
+
+        --a--b-----c----d--|->       the one subscription to the source
+          a--b-----c----d--|->       the first viewer begins it
+                 abc----d--|->       one that comes late, or after the end
+
+    It shares what stands before it in the pipe; what stands after it is each viewer's own.
+    At the end of a Stream's pipe the method says the same, and the type checkers know
+    then that the result can be stopped: `answer.pipe(text()).shared()`.
+
+    Args:
+        linger: Seconds after which a run that nobody watches any more is stopped; 0 stops
+            it when the last viewer leaves. None lets it go on to its end.
+        max_items: How many items are kept, the last ones, be they text or not. None keeps
+            all.
+
+    Emits: to each viewer all items, those that are there at once and then what comes.
+    Holds: each item once, as long as the result is kept.
+    Completes: as the source does; for who comes later, too.
+    Errors: likewise; `StoppedError` where it was stopped, by `stop()` or as `linger` says,
+        and `LaggedError` for who needs an item that is not kept.
+
+    >>> import reactivex
+    >>> asked = []
+    >>> ask = reactivex.defer(lambda _: asked.append("once") or reactivex.of("All ", "at ", "once."))
+    >>> answer = ask.pipe(shared())
+    >>> list(answer), answer.run(), asked
+    (['All ', 'at ', 'once.'], 'once.', ['once'])
+    """
+    check_shared(linger, max_items)
+    return lambda source: SharedStream(source, linger, max_items)
+
+
 def _giving_streams(method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def fluent(self: Stream[Any], *args: Any, **kwargs: Any) -> Any:
@@ -599,7 +635,7 @@ def _piped_from(source: Stream[Any], result: S) -> S:
 def _check_operator(operator: Any) -> None:
     """Raise TypeError for what can be told to be a mistake before it is called."""
     module = str(getattr(operator, "__module__", ""))
-    if module.startswith(f"{__package__}.") and operator.__qualname__ == operator.__name__:
+    if module.startswith("rxmistral.") and operator.__qualname__ == operator.__name__:
         # Operators are made by functions, inside of them; this is such a function itself.
         name = operator.__name__
         raise TypeError(f"{name} makes an operator and has to be called: pipe({name}(...))")

@@ -18,7 +18,7 @@ from rxmistral import (
     Stream,
     ToolCall,
 )
-from rxmistral.rx.resumable import Entry
+from rxmistral.rx.history import Entry
 
 
 def completion(

@@ -38,8 +38,7 @@ from rxmistral import (
 from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx import delivery as delivery_module
 from rxmistral.rx.backpressure import emitting
-from rxmistral.rx.resumable import Entry
-from rxmistral.rx.sharing import History, numbered, one_by_one, taking
+from rxmistral.rx.history import Entry, History, numbered, one_by_one, taking
 from rxmistral.testing import Script, ScriptedServer, steps
 
 ANSWER: Script = [steps.role(), "One,", " two,", " three.", steps.finish(), steps.done()]
