@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from .completions.decoding import completions
     from .completions.fallback import fallback, hedge
     from .completions.finish import until_finished
-    from .completions.outcome import Outcome, on_outcome
+    from .completions.recorder import on_outcome
     from .completions.think_tags import think_tags
     from .completions.tool_calls import tool_calls
+    from .outcome import Outcome
     from .rx.stream import shared
     from .rx.switching import answered
     from .text.code_blocks import CodeBlock, code_blocks
@@ -78,7 +79,8 @@ _MODULES = {
     "completions.decoding": ("completions",),
     "completions.fallback": ("fallback", "hedge"),
     "completions.finish": ("until_finished",),
-    "completions.outcome": ("Outcome", "on_outcome"),
+    "completions.recorder": ("on_outcome",),
+    "outcome": ("Outcome",),
     "completions.think_tags": ("think_tags",),
     "completions.tool_calls": ("tool_calls",),
     "rx.stream": ("shared",),

@@ -29,10 +29,12 @@ from reactivex.disposable import SerialDisposable
 from ..completions.accumulator import ResponseBuilder
 from ..completions.decoding import CompletionDecoder
 from ..completions.fast_path import completions_of_blocks
-from ..completions.outcome import Outcome, Record, Status, counted
+from ..completions.recorder import Record
 from ..errors import MistralError, RequestTimeoutError, StreamError, StreamTimeoutError, redacted
 from ..models import CompletionEvent, UsageInfo
+from ..outcome import Outcome, Status
 from ..rx.clock import monotonic
+from ..rx.request_counter import counted
 from ..rx.threads import Kept, beginning
 from ..wire import blocks
 from ..wire.connection import Cancelled

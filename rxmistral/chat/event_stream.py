@@ -21,10 +21,11 @@ from weakref import WeakSet
 
 from reactivex import abc
 
-from ..completions.outcome import Outcome, Status, counted
 from ..models import CompletionEvent
+from ..outcome import Outcome, Status
 from ..rx.backpressure import Pausable, emitting
 from ..rx.iteration import being_iterated
+from ..rx.request_counter import counted
 from ..rx.stream import Stream
 from ..rx.threads import begin, fork_safe, in_child
 from ..wire.reader import Response

@@ -34,11 +34,11 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_number
 from ..errors import AllFailedError, MistralError, StreamError
 from ..models import CompletionChunk, CompletionEvent
+from ..rx.request_counter import counted
 from ..rx.stream import Stream
 from .accumulator import ResponseBuilder
 from .decoding import without_failure
 from .inputs import completions_for
-from .outcome import counted
 
 __all__ = ["fallback", "hedge"]
 

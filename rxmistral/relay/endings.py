@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..completions.outcome import Status, status_of
 from ..errors import MistralError, excerpt
+from ..outcome import Status, status_of
 
 __all__ = ["Describe", "Ending", "described", "ending_of"]
 

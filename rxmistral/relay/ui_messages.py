@@ -25,7 +25,6 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..checks import check_callback
-from ..completions.outcome import status_of
 from ..completions.tool_calls import BegunCall, ToolCallGatherer
 from ..errors import InvalidAnswerError
 from ..models import (
@@ -38,6 +37,7 @@ from ..models import (
     ToolCall,
     UnfinishedToolCall,
 )
+from ..outcome import status_of
 from ..rx.stream import Stream
 from .encoder import Encoder, encoded_by
 from .endings import Describe, described

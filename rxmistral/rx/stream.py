@@ -35,7 +35,7 @@ from .subscriber import Subscriber
 from .threads import Kept, beginning, fork_safe
 
 if TYPE_CHECKING:  # the type of what an answer knows of its end; nothing here makes one
-    from ..completions.outcome import Outcome
+    from ..outcome import Outcome
 
 __all__ = ["ConnectableStream", "SharedStream", "Stream", "shared"]
 
