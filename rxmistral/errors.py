@@ -33,15 +33,21 @@ Every error pickles, chains its cause, and builds its text from its attributes.
 
 from __future__ import annotations
 
-import json
 import math
-import re
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from email.utils import parsedate_to_datetime
-from html import unescape
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from .error_report import (
+    excerpt,
+    page_text,
+    read_report,
+    report_in_event,
+    with_cause,
+    without_secrets,
+)
 
 if TYPE_CHECKING:  # the type of what a broken answer holds; nothing here makes one
     from .models import ChatCompletionResponse
@@ -75,7 +81,6 @@ __all__ = [
 E = TypeVar("E", bound=BaseException)
 
 _SHORTEST_KEY = 8  # characters
-_EXCERPT = 500  # characters of a body or an event that an error's text shows
 
 
 class MistralError(Exception):
@@ -194,12 +199,12 @@ class StatusError(MistralError):
         self.body = body
         self.url = url
         said = read_report(body)
-        self.message = said.message or excerpt(readable(body))
+        self.message = said.message or excerpt(page_text(body))
         self.type = said.type
         self.code = said.code
 
     def __str__(self) -> str:
-        said = excerpt(_with_cause(self.message, _decoded(self.body))) or "(an empty body)"
+        said = excerpt(with_cause(self.message, self.body)) or "(an empty body)"
         asked = f" (asked {self.url})" if self.url else ""
         remedy = self._redirection() or _remedy(self.status)
         return f"the service refused with status {_status_line(self.status)}: {said}{asked}{remedy}"
@@ -233,18 +238,6 @@ class AuthenticationError(StatusError):
 class RateLimitError(StatusError):
     """Too many requests, or too many tokens: status 429. `retry_after` says how long to wait,
     in seconds."""
-
-
-_KINDS: dict[int, type[StatusError]] = {
-    401: AuthenticationError,
-    403: AuthenticationError,
-    429: RateLimitError,
-}
-
-
-def refusal(status: int, headers: Mapping[str, str], body: str, url: str | None) -> StatusError:
-    """Returns the error of an answer with this status."""
-    return _KINDS.get(status, StatusError)(status, headers, body, url)
 
 
 def _number_in(text: str | None) -> float | None:
@@ -474,7 +467,7 @@ class ProtocolError(StreamError):
     def __str__(self) -> str:
         if self.body is None:
             return self.reason
-        return f"{self.reason}: {excerpt(readable(self.body)) or '(an empty body)'}"
+        return f"{self.reason}: {excerpt(page_text(self.body)) or '(an empty body)'}"
 
 
 class ChunkError(StreamError):
@@ -652,74 +645,25 @@ class LostProducerError(StreamError):
         )
 
 
-# --- how services word their errors ----------------------------------------------
-#
-# One service words an error in half a dozen shapes, and the gateways in front of it
-# add theirs. All of them nest the same few words, so one walk finds them all:
-#
-#   {"detail": "Unauthorized"}                          {"message": "rate limit exceeded"}
-#   {"detail": [{"type", "loc", "msg", "input"}]}       {"error": "text"}
-#   {"object": "error", "message": "...", "type", "code"}
-#   {"object": "error", "message": {"detail": [...]}}   {"error": {"message", "type", "code"}}
-#   {"code": 500, "msg": "..."}                         {"errors": [{"message": "..."}]}
-#   {"error": {"message": "Provider returned error", "metadata": {"raw": "..."}}}
-#
-# The outermost words are those of the service itself; the inner ones, which may be those of
-# another that it asked, fill the gaps.
-
-_NESTING = ("message", "error", "errors", "detail", "msg")
+# --- errors of what a server sent --------------------------------------------------
 
 
-class Report(NamedTuple):
-    """An error in the service's words; each is None where it said nothing."""
+_KINDS: dict[int, type[StatusError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    429: RateLimitError,
+}
 
-    message: str | None = None
-    type: str | None = None
-    code: str | None = None
 
-
-def read_report(text: str) -> Report:
-    """The words of an error in a body or an event's data, whatever its shape."""
-    return _report(_decoded(text))
+def refusal(status: int, headers: Mapping[str, str], body: str, url: str | None) -> StatusError:
+    """Returns the error of an answer with this status."""
+    return _KINDS.get(status, StatusError)(status, headers, body, url)
 
 
 def reported_error(data: str, event: str = "message") -> ReportedError | None:
-    """The error that an event reports, or None where it reports none.
-
-    An error is an event of the type "error", `{"object": "error", ...}`, anything under
-    a key `error` or `errors`, or an object that is not a chunk but has a `detail` or a message.
-    """
-    value = _decoded(data)
-    if event != "error" and not _is_error(value):
-        return None
-    said = _report(value)
-    message = _with_cause(said.message or excerpt(data), value)
-    return ReportedError(message, said.type, said.code)
-
-
-def _is_error(value: object) -> bool:
-    if not isinstance(value, dict):
-        return False
-    if value.get("object") == "error" or value.get("error"):
-        return True
-    if "choices" in value:
-        return False
-    said = value.get("message"), value.get("msg")
-    succeeded = value.get("code") in (0, 200)  # `{"code": 0, "msg": "ok"}`
-    return bool(value.get("errors") or value.get("detail")) or (
-        not succeeded and any(isinstance(each, str) for each in said)
-    )
-
-
-def _with_cause(message: str, value: Any) -> str:
-    """A gateway's message, and what the service behind it said, if it passes that on."""
-    while isinstance(value, dict):
-        metadata = value.get("metadata")
-        cause = _raw(metadata.get("raw")) if isinstance(metadata, dict) else None
-        if cause and cause not in message:
-            return f"{message}: {cause}"
-        value = value.get("error")
-    return message
+    """Returns the error that an event reports, or None if it reports none."""
+    report = report_in_event(data, event)
+    return None if report is None else ReportedError(report.message or "", report.type, report.code)
 
 
 def redacted(error: E, secret: str) -> E:
@@ -755,119 +699,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
-
-
-_CREDENTIALS = re.compile(r"(?:(?<=//)|^(?!\S*//))[^\s'\"]*@")
-
-
-def without_credentials(text: str) -> str:
-    """Returns a text, or its beginning, without the user names and passwords of its URLs."""
-    return _CREDENTIALS.sub("", text[: 4 * _EXCERPT])
-
-
-def without_secrets(url: str) -> str:
-    """Returns a URL without user name, password, query and fragment."""
-    return re.split(r"[?#]", without_credentials(url), maxsplit=1)[0]
-
-
-_PAGE_BEGINNING = 20_000  # characters of an HTML page that are searched for its text
-_INVISIBLE = re.compile(
-    r"<(script|style|title)\b.*?(</\1[^<>]*>|\Z)|<!--.*?(-->|\Z)|<[^<>]*>", re.S | re.I
-)
-
-
-def readable(body: str) -> str:
-    """Returns the title of an HTML page, or its text; any other body as it is."""
-    page = body[:_PAGE_BEGINNING].lstrip("\ufeff \t\r\n")
-    if page[:1] != "<":
-        return body
-    title = re.search(r"<title[^<>]*>([^<]*)", page, re.I)
-    texts = (title[1] if title else "", _INVISIBLE.sub(" ", page))
-    return next((text for text in map(unescape, texts) if text.strip()), body)
-
-
-def excerpt(text: str) -> str:
-    """The beginning of a text, on one line."""
-    begin = text[: 4 * _EXCERPT]
-    line = " ".join(begin.split())
-    if len(line) <= _EXCERPT and len(begin) == len(text):
-        return line
-    return line[:_EXCERPT] + "..."
-
-
-def whole(text: str) -> str:
-    """A text with its surrogate pairs joined; a lone one becomes U+FFFD, as it would in
-    any decoder."""
-    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _decoded(text: str) -> object:
-    # Not strict: an error that quotes its input may hold raw control characters.
-    try:
-        return json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _report(value: object) -> Report:
-    try:
-        return _walk(value)
-    except RecursionError:
-        return Report()
-
-
-def _walk(value: Any) -> Report:
-    if isinstance(value, str):
-        return Report(whole(value) or None)
-    if isinstance(value, list):
-        return _walk_problems(value)
-    if not isinstance(value, dict):
-        return Report()
-    own = _words(value)
-    nested = (value.get(key) for key in _NESTING)
-    inner = _first(_walk(each) for each in nested if isinstance(each, (dict, list)))
-    return Report(*(mine or theirs for mine, theirs in zip(own, inner, strict=True)))
-
-
-def _words(value: dict[str, Any]) -> Report:
-    """What an object says of itself, but for what is nested in it."""
-    message = next((_word(value[key]) for key in _NESTING if _word(value.get(key))), None)
-    kind = _word(value.get("type"))
-    return Report(message, None if kind == "error" else kind, _code(value))  # not just "error"
-
-
-def _raw(raw: object) -> str | None:
-    """What a service said: text, JSON, or JSON in a text."""
-    said = read_report(raw) if isinstance(raw, str) else _report(raw)
-    return said.message or _word(raw)
-
-
-def _walk_problems(problems: list[Any]) -> Report:
-    """What FastAPI's validation says: one problem an item, each with its place."""
-    reports = [_walk(problem) for problem in problems]
-    places = map(_place, problems)
-    said = [place + (report.message or "") for place, report in zip(places, reports, strict=True)]
-    first = _first(reports)
-    return Report("; ".join(filter(None, said)) or None, first.type, first.code)
-
-
-def _place(problem: Any) -> str:
-    place = problem.get("loc") if isinstance(problem, dict) else None
-    return whole(".".join(map(str, place))) + ": " if isinstance(place, list) else ""
-
-
-def _first(reports: Iterable[Report]) -> Report:
-    seen = [report for report in reports if any(report)]
-    return next((report for report in seen if report.message), seen[0] if seen else Report())
-
-
-def _code(value: dict[str, Any]) -> str | None:
-    code = value.get("code")
-    return None if code is None or isinstance(code, (dict, list)) else whole(str(code))
-
-
-def _word(value: object) -> str | None:
-    return whole(value) if isinstance(value, str) else None
 
 
 def _status_line(status: int) -> str:

@@ -40,7 +40,8 @@ from rxmistral import (
     UnknownRunError,
     UserMessage,
 )
-from rxmistral.errors import excerpt, read_report, redacted, reported_error, without_secrets
+from rxmistral.error_report import excerpt, read_report, without_secrets
+from rxmistral.errors import redacted, reported_error
 from rxmistral.testing import ScriptedServer, steps
 
 HEADERS = CaseInsensitiveDict({"Retry-After": "7"})

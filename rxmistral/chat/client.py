@@ -23,7 +23,7 @@ from urllib.parse import SplitResult, urlsplit
 from msgspec import UNSET, UnsetType
 
 from ..checks import check_callback
-from ..errors import without_secrets
+from ..error_report import without_secrets
 from ..wire import MAX_EVENT_BYTES, check_max_bytes
 from ..wire.reader import READERS, Reader, Session, open_session
 from ..wire.session import is_loopback

@@ -22,15 +22,8 @@ from msgspec import structs
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
-from ..errors import (
-    ChunkError,
-    IncompleteStreamError,
-    ReportedError,
-    StreamError,
-    read_report,
-    reported_error,
-    whole,
-)
+from ..error_report import read_report, whole
+from ..errors import ChunkError, IncompleteStreamError, ReportedError, StreamError, reported_error
 from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook, readable
 from ..rx.input_type import Input
 from ..rx.stream import Stream

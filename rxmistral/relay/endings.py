@@ -7,7 +7,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from ..errors import MistralError, excerpt
+from ..error_report import excerpt
+from ..errors import MistralError
 from ..outcome import Status, status_of
 
 __all__ = ["Describe", "Ending", "described", "ending_of"]

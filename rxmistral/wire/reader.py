@@ -46,6 +46,7 @@ from urllib3.exceptions import (
 )
 from urllib3.util import wait_for_read
 
+from ..error_report import excerpt, without_credentials, without_secrets
 from ..errors import (
     DroppedStreamError,
     MistralError,
@@ -54,12 +55,9 @@ from ..errors import (
     RequestTimeoutError,
     StatusError,
     StreamTimeoutError,
-    excerpt,
     redacted,
     refusal,
     reported_error,
-    without_credentials,
-    without_secrets,
 )
 from ..rx.backpressure import emitting
 from ..rx.iteration import being_iterated, leaving
