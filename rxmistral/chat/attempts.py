@@ -33,13 +33,13 @@ from ..completions.recorder import Record
 from ..errors import MistralError, RequestTimeoutError, StreamError, StreamTimeoutError, redacted
 from ..models import CompletionEvent, UsageInfo
 from ..outcome import Outcome, Status
+from ..rx.cancellation import Cancellation, Cancelled
 from ..rx.clock import monotonic
 from ..rx.request_counter import counted
 from ..rx.threads import Kept, beginning
 from ..wire import blocks
-from ..wire.connection import Cancelled
 from ..wire.reader import Reader, Request, Response, Session, post
-from .policies.limit import Limit, Waiter
+from .policies.limit import Limit
 from .policies.resume import (
     EchoFilter,
     Resume,
@@ -180,7 +180,7 @@ class Run(abc.DisposableBase):
 
     def _wait_for_turn(self) -> None:
         waiter, began = self._turn.waiter, monotonic()
-        waiter.patience = self._clocks.total_left()
+        waiter.deadline = began + self._clocks.total_left()
         try:
             waiter.sleep(self._pause)
             self._turn.wait()
@@ -341,7 +341,7 @@ class Run(abc.DisposableBase):
 
     def dispose(self) -> None:
         self._over = True
-        self._turn.waiter.call_off()
+        self._turn.waiter.cancel()
         self._let_go()
         if self._released:
             self._turn.leave()
@@ -360,7 +360,7 @@ class _Turn:
     """A run's place in what is limited, and what its reader waits with."""
 
     def __init__(self, limit: Limit | None) -> None:
-        self.waiter = Waiter()
+        self.waiter = Cancellation()
         self._limit = limit
         self._inside = False
         self._lock = Lock()

@@ -10,37 +10,51 @@ The name is one of our own classes, looked up in a table: nothing else is ever m
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
 import msgspec
 
-from .. import errors, models, operators, wire
 from ..errors import LogError, MistralError, ReportedError, StoppedError
 from ..models import decode_hook
+from ..outcome import Outcome
 
 __all__ = ["STOPPED", "decode_ending", "decode_item", "encode_ending", "encode_item"]
 
 
-def _ours(kind: type[Any], *modules: Any) -> dict[str, type[Any]]:
-    """The public classes of this kind in these modules, by name."""
-    values = (getattr(module, name) for module in modules for name in module.__all__)
-    return {v.__name__: v for v in values if isinstance(v, type) and issubclass(v, kind)}
+# Looked up in the package by name, so that a log does not depend on the modules that define
+# them; from_log() and to_log() are part of that package, which is therefore there.
+_PACKAGE = __name__.partition(".")[0]
 
 
-_STRUCTS = _ours(msgspec.Struct, wire, models, operators)
-del _STRUCTS["Outcome"]  # it holds an exception
-_NAMES = {kind: name for name, kind in _STRUCTS.items()}
-_ERRORS = _ours(MistralError, errors)
+@cache
+def _public_class(name: str, base: type[Any]) -> type[Any] | None:
+    """Returns the class of this name that the package exports, if it is a subclass of `base`."""
+    package = sys.modules[_PACKAGE]
+    found = getattr(package, name, None) if name in package.__all__ else None
+    return found if isinstance(found, type) and issubclass(found, base) else None
+
+
 _encode = msgspec.json.Encoder().encode
 _decode_tagged = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode = msgspec.json.Decoder().decode
 
 
+def _tag_of(kind: type[Any]) -> str:
+    """Returns the name that tags items of this type; "value" for JSON values."""
+    name = kind.__name__
+    is_ours = _public_class(name, msgspec.Struct) is kind
+    return name if is_ours and kind is not Outcome else "value"  # an Outcome holds an exception
+
+
 @cache
 def _decoder(name: str) -> Callable[[bytes], Any]:
-    return msgspec.json.Decoder(_STRUCTS[name], dec_hook=decode_hook).decode
+    struct = _public_class(name, msgspec.Struct)
+    if struct is None:
+        raise KeyError(name)
+    return msgspec.json.Decoder(struct, dec_hook=decode_hook).decode
 
 
 # --- items -----------------------------------------------------------------------
@@ -52,7 +66,7 @@ def encode_item(item: object) -> bytes:
     Raises:
         LogError: What would be read is not what was written.
     """
-    name = _NAMES.get(type(item), "value")
+    name = _tag_of(type(item))
     try:
         encoded = _encode({name: item})
         if name != "value":
@@ -94,7 +108,7 @@ def decode_ending(encoded: bytes) -> Exception | None:
 def _described(error: Exception) -> dict[str, Any]:
     """An error of ours by its class and its fields; of any other, what it says."""
     name = type(error).__name__
-    if not isinstance(error, MistralError) or _ERRORS.get(name) is not type(error):
+    if not isinstance(error, MistralError) or _public_class(name, MistralError) is not type(error):
         return _described(ReportedError(_text(str(error)), name))
     fields = [_plain(getattr(error, field)) for field in error.__match_args__]
     return {"error": name, "fields": fields}
@@ -125,7 +139,10 @@ def _field_from(plain: Any) -> Any:
 
 
 def _error_from(name: str, fields: list[Any]) -> MistralError:
-    error: MistralError = _ERRORS[name](*map(_field_from, fields))
+    kind = _public_class(name, MistralError)
+    if kind is None:
+        raise KeyError(name)
+    error: MistralError = kind(*map(_field_from, fields))
     return error
 
 

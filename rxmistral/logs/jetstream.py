@@ -49,7 +49,7 @@ from ..errors import (
     UnknownRunError,
 )
 from .encoding import STOPPED
-from .insisting import Insistence
+from .outage import OutageRetry
 from .run_log import Page, check_bounds, check_name, check_run_id, name_of
 
 __all__ = ["NatsLog"]
@@ -285,8 +285,8 @@ class NatsLog:
 
     def stop(self, run_id: str) -> None:
         check_run_id(run_id)
-        insist = Insistence(self.outage)
-        insist(lambda: self._write_down(lambda client: self._stop(client, run_id)))
+        retry_outage = OutageRetry(self.outage)
+        retry_outage(lambda: self._write_down(lambda client: self._stop(client, run_id)))
 
     async def _stop(self, client: Client, run_id: str) -> None:
         state = await self._last(client, run_id, "log")

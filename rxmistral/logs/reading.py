@@ -22,15 +22,15 @@ from reactivex.disposable import Disposable
 
 from ..checks import check_whole
 from ..errors import LaggedError, LostProducerError, UnknownRunError
+from ..rx.cancellation import Cancelled
 from ..rx.clock import monotonic
 from ..rx.history import Entry
 from ..rx.iteration import being_iterated
 from ..rx.stream import Stream
 from ..rx.subscriber import reported
 from ..rx.threads import begin, start
-from ..wire.connection import Cancelled
 from .encoding import decode_ending, decode_item
-from .insisting import Insistence
+from .outage import OutageRetry
 from .run_log import Page, RunLog, check_run_id
 
 __all__ = ["LoggedStream", "from_log"]
@@ -44,11 +44,11 @@ _LOOKS = 8  # in a lease, at least
 class _Pages:
     """The pages of a run, one after the other; it knows when to give it up."""
 
-    def __init__(self, log: RunLog, run_id: str, after: int, insist: Insistence) -> None:
+    def __init__(self, log: RunLog, run_id: str, after: int, retry_outage: OutageRetry) -> None:
         self._log = log
         self._run_id = run_id
         self._after = after
-        self._insist = insist
+        self._retry_outage = retry_outage
         self._known = False
         self._sign = 0
         self._silent = 0.0  # seconds of waiting since the last sign of life
@@ -57,7 +57,7 @@ class _Pages:
     def next(self) -> Page:
         """The next one that has an item or the ending."""
         while True:
-            page = self._insist(self._read)
+            page = self._retry_outage(self._read)
             if page is None:
                 self._check_silence()
                 continue
@@ -90,7 +90,7 @@ class _Pages:
 def _read(
     pages: _Pages,
     after: int,
-    insist: Insistence,
+    retry_outage: OutageRetry,
     emit: Callable[[int, Any], None],
     observer: abc.ObserverBase[Any],
 ) -> None:
@@ -107,7 +107,7 @@ def _read(
             return
         try:
             for after, item in enumerate(items, after + 1):  # noqa: B020  # it goes on from there
-                if insist.called_off:
+                if retry_outage.cancelled:
                     return
                 emit(after, item)
         except Exception as raised:  # by the subscriber
@@ -143,18 +143,18 @@ class LoggedStream(Stream[T]):
         observer: abc.ObserverBase[Any],
         scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002  # a thread of its own
     ) -> abc.DisposableBase:
-        insist = Insistence(self._log.outage)
-        pages = _Pages(self._log, self._run_id, after, insist)
+        retry_outage = OutageRetry(self._log.outage)
+        pages = _Pages(self._log, self._run_id, after, retry_outage)
 
         def emit(number: int, item: Any) -> None:
             observer.on_next(make(number, item))
 
-        subscription = Disposable(insist.call_off)
+        subscription = Disposable(retry_outage.cancel)
         begin(subscription)
         start(
             Thread(
                 target=reported(copy_context().run),
-                args=(_read, pages, after, insist, emit, observer),
+                args=(_read, pages, after, retry_outage, emit, observer),
                 name="rxmistral-log-reader",
                 daemon=being_iterated.get() is not None,
             )

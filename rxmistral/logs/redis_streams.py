@@ -25,7 +25,7 @@ from redis.retry import Retry
 
 from ..errors import FencedError, LogError, LogUnavailableError, StoppedError, UnknownRunError
 from .encoding import STOPPED
-from .insisting import Insistence
+from .outage import OutageRetry
 from .run_log import Page, check_bounds, check_name, check_run_id, name_of
 
 __all__ = ["RedisLog"]
@@ -217,8 +217,8 @@ class RedisLog:
         return Page(after + 1, (), ending, int(signs))
 
     def stop(self, run_id: str) -> None:
-        insist = Insistence(self.outage)
-        insist(lambda: self._run(self._stop, run_id, STOPPED, self._ttl))
+        retry_outage = OutageRetry(self.outage)
+        retry_outage(lambda: self._run(self._stop, run_id, STOPPED, self._ttl))
 
     def close(self) -> None:
         self._closed = True

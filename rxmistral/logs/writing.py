@@ -35,14 +35,14 @@ from reactivex.scheduler import CurrentThreadScheduler, TimeoutScheduler
 from ..checks import check_whole
 from ..errors import FencedError, LogError, LogUnavailableError, RequestError, StoppedError
 from ..rx.backpressure import Pausable, emitting
+from ..rx.cancellation import Cancelled
 from ..rx.iteration import being_iterated
 from ..rx.stream import Stream
 from ..rx.subscriber import fail, reported
 from ..rx.threads import begin, start
 from ..rx.timer import Alarm, in_turn
-from ..wire.connection import Cancelled
 from .encoding import encode_ending, encode_item
-from .insisting import Insistence
+from .outage import OutageRetry
 from .run_log import RunLog, check_run_id
 
 __all__ = ["to_log"]
@@ -143,18 +143,18 @@ class _Run:
         self._id = run_id
         self._token = token_hex(8)
         self._last = after
-        self.insist = Insistence(log.outage)
+        self.retry_outage = OutageRetry(log.outage)
 
     def begin(self) -> None:
         self._log.begin(self._id, self._token, self._last)
 
     def append(self, items: list[bytes], ending: bytes | None) -> None:
         first = self._last + 1
-        self.insist(lambda: self._log.append(self._id, self._token, first, items, ending))
+        self.retry_outage(lambda: self._log.append(self._id, self._token, first, items, ending))
         self._last += len(items)
 
     def keep(self) -> None:
-        self.insist(lambda: self._log.keep(self._id, self._token, self._log.lease / _SIGNS))
+        self.retry_outage(lambda: self._log.keep(self._id, self._token, self._log.lease / _SIGNS))
 
 
 class _Writing(Alarm, Generic[T]):
@@ -266,7 +266,7 @@ class _Writing(Alarm, Generic[T]):
             return
         except Exception as error:  # a log of the user's own may raise anything
             self._give_up(error)
-        self._run.insist.call_off()
+        self._run.retry_outage.cancel()
         while not self._ended:
             self._held.wait_for_ring()
         self._emit_end(self._error or self._log_error)
@@ -285,7 +285,7 @@ class _Writing(Alarm, Generic[T]):
             except RequestError as error:
                 self._end(error)
         if not begun:
-            self._run.insist(self._run.begin)
+            self._run.retry_outage(self._run.begin)
         self._start("keeper", self._keep)
 
     def _copy(self) -> bool:
@@ -323,7 +323,7 @@ class _Writing(Alarm, Generic[T]):
 
     def _cut(self, error: Exception) -> None:
         """Somebody has ended it: the answer, too."""
-        self._run.insist.call_off()
+        self._run.retry_outage.cancel()
         self._leave_source()
         self._emit_end(error)
 

@@ -31,13 +31,13 @@ from threading import RLock, local
 from typing import Any
 from weakref import WeakSet
 
+from ..rx.cancellation import Cancellation
 from ..rx.threads import fork_safe, in_child
 from .idle_timeout import Patience
 from .message_body import ChunkedDecoder, Decoder, LengthDecoder, UntilCloseDecoder
 
 __all__ = [
-    "Cancelled",
-    "Hold",
+    "ConnectionLease",
     "Rest",
     "hold_here",
     "remember",
@@ -54,17 +54,12 @@ _here = local()  # .hold: of the reader that works on this thread
 _ownership = fork_safe(RLock())
 
 
-class Cancelled(BaseException):  # nothing went wrong
-    """Raised on the reader's thread; no `except Exception` between here and there, such as a
-    user's adapter has, catches it."""
-
-
-class Hold:
+class ConnectionLease(Cancellation):
     """What one reader has of the connection that serves it."""
 
     def __init__(self, patience: Patience) -> None:
+        super().__init__()
         self.patience = patience
-        self.cancelled = False
         self.connecting = False
         self.reading = False  # the answer
         self._connection: Any = None
@@ -81,18 +76,14 @@ class Hold:
         finally:
             _here.hold = None
 
-    def check(self) -> None:
-        if self.cancelled:
-            raise Cancelled
-
-    def cancel(self, *, wake: bool) -> None:
-        """From any thread, at any time; `wake` the reader if it is not the one who asks."""
+    def cancel_and_wake(self) -> None:
+        """Cancels, and shuts the socket down under the reader, which may block on it."""
+        self.cancel()
         with _ownership:
-            self.cancelled = True
-            if wake and self._handshake is not None:
+            if self._handshake is not None:
                 _shut_down(self._handshake)
             connection = self._connection
-            if wake and connection is not None and connection.hold is self:
+            if connection is not None and connection.hold is self:
                 connection.spoiled = True
                 _shut_down(self._socket)
 
@@ -134,7 +125,7 @@ class Hold:
                 connection.hold = None
 
 
-def hold_here() -> Hold | None:
+def hold_here() -> ConnectionLease | None:
     """Returns the hold of the reader that sends a request on this thread."""
     return getattr(_here, "hold", None)
 
@@ -435,7 +426,7 @@ class _Watched:
     """Mixed into urllib3's connections: they tell the reader which socket is his."""
 
     response_class = _Answer
-    hold: Hold | None = None
+    hold: ConnectionLease | None = None
     spoiled = False
 
     def connect(self) -> None:

@@ -60,11 +60,12 @@ from ..errors import (
     reported_error,
 )
 from ..rx.backpressure import emitting
+from ..rx.cancellation import Cancelled
 from ..rx.iteration import being_iterated, leaving
 from ..rx.stream import Stream
 from ..rx.subscriber import report
 from ..rx.threads import begin, exits, in_child, start
-from .connection import Cancelled, Hold, Rest, remember, rest_of, was_cut
+from .connection import ConnectionLease, Rest, remember, rest_of, was_cut
 from .event_loop import Pump
 from .idle_timeout import Patience
 from .returning import Returning
@@ -245,7 +246,7 @@ class _Reader(abc.DisposableBase):
         self._patience = patience
         self._on_response = on_response
         self._on_release = on_release
-        self._hold = Hold(patience)
+        self._hold = ConnectionLease(patience)
         self._secret = ""
         self._thread: int | None = None  # that works on it now
         self._context = copy_context()  # of the subscriber, for all that this runs
@@ -327,7 +328,7 @@ class _Reader(abc.DisposableBase):
         awake = get_ident() == self._thread
         # What is read on goes nowhere: its observer is disposed.
         if not self._patience.winding_up or not (awake or leaving.by_itself):
-            self._hold.cancel(wake=not awake)
+            self._hold.cancel() if awake else self._hold.cancel_and_wake()
         self.resume()
 
     # --- the work ---

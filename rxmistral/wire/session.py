@@ -32,7 +32,7 @@ from urllib3 import HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import EmptyPoolError, ReadTimeoutError
 
 from ..rx.clock import monotonic, sleep
-from .connection import Hold, hold_here, unwatched, watched
+from .connection import ConnectionLease, hold_here, unwatched, watched
 
 __all__ = [
     "borrowed",
@@ -145,7 +145,7 @@ class _BorrowedRetry:
         _pause(asked or retry.get_backoff_time(), hold)
 
 
-def _pause(seconds: float, hold: Hold) -> None:
+def _pause(seconds: float, hold: ConnectionLease) -> None:
     end = monotonic() + min(seconds, max(hold.patience.left(), 0.0))
     while (left := end - monotonic()) > 0:
         sleep(min(left, _SLICE))

@@ -663,7 +663,7 @@ def test_a_timer_s_thread_starts_the_next_on_one_that_is_no_daemon(
             raise RuntimeError("can't start new thread")
 
     if refused:
-        monkeypatch.setattr("rxmistral.completions.fallback.Thread", NoThread)
+        monkeypatch.setattr(sys.modules[fallback.__module__], "Thread", NoThread)
     clock = ByHand()
     hedge(reactivex.never(), Stream(note), delay=1, scheduler=clock).subscribe()
     threading.Thread(target=lambda: clock.actions[0](clock, None), daemon=True).start()

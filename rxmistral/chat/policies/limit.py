@@ -13,59 +13,16 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable
-from threading import Event, Lock
+from threading import Lock
 
 from ...checks import check_whole
+from ...rx.cancellation import Cancellation
 from ...rx.clock import monotonic
 from ...rx.threads import fork_safe, in_child
-from ...wire.connection import Cancelled
 
-__all__ = ["Limit", "Waiter"]
+__all__ = ["Limit"]
 
 _MINUTE = 60.0  # seconds
-
-
-class Waiter:
-    """Somebody who waits on his own thread, and can be called off from any other.
-
-    Attributes:
-        patience: Seconds that he waits in all; each wait takes its part of it.
-    """
-
-    def __init__(self) -> None:
-        self.patience = math.inf
-        self._called = Event()
-        self._called_off = False
-
-    def wait(self, seconds: float | None) -> None:
-        """Until it is called, or the time is over.
-
-        Raises:
-            Cancelled: It was called off.
-            TimeoutError: It has no patience left.
-        """
-        longest = self.patience if seconds is None else min(seconds, self.patience)
-        began = monotonic()
-        self._called.wait(None if longest == math.inf else longest)
-        self._called.clear()
-        self.patience -= monotonic() - began
-        if self._called_off:
-            raise Cancelled
-        if self.patience <= 0:
-            raise TimeoutError
-
-    def sleep(self, seconds: float) -> None:
-        """The same, but for all of the time."""
-        end = monotonic() + seconds
-        while (left := end - monotonic()) > 0:
-            self.wait(left)
-
-    def call(self) -> None:
-        self._called.set()
-
-    def call_off(self) -> None:
-        self._called_off = True
-        self._called.set()
 
 
 class Limit:
@@ -100,8 +57,8 @@ class Limit:
         self._per_minute = per_minute
         self._now = now
         self._lock = fork_safe(Lock())
-        self._waiting: deque[Waiter] = deque()  # for a slot
-        self._queue: deque[Waiter] = deque()  # for the leave to send
+        self._waiting: deque[Cancellation] = deque()  # for a slot
+        self._queue: deque[Cancellation] = deque()  # for the leave to send
         self._sent: deque[float] = deque(maxlen=per_minute)
         self._closed_until = 0.0
         in_child(self)
@@ -123,7 +80,7 @@ class Limit:
             limits.append(f"per_minute={self._per_minute} ({len(self._queue)} waiting)")
         return f"<Limit {', '.join(limits)}>"
 
-    def enter(self, waiter: Waiter) -> None:
+    def enter(self, waiter: Cancellation) -> None:
         """Wait for a slot."""
         if self._free is None:
             return
@@ -134,12 +91,12 @@ class Limit:
             self._waiting.append(waiter)
         try:
             while waiter in self._waiting:
-                waiter.wait(None)
+                waiter.wait()
         except BaseException:
             self._give_up(waiter)
             raise
 
-    def _give_up(self, waiter: Waiter) -> None:
+    def _give_up(self, waiter: Cancellation) -> None:
         with self._lock:
             waits = waiter in self._waiting
             if waits:
@@ -153,28 +110,28 @@ class Limit:
             return
         with self._lock:
             if self._waiting:
-                self._waiting.popleft().call()
+                self._waiting.popleft().wake()
             else:
                 self._free += 1
 
-    def pass_by(self, waiter: Waiter) -> None:
+    def pass_by(self, waiter: Cancellation) -> None:
         """Wait for the leave to send one request."""
         with self._lock:
             self._queue.append(waiter)
         try:
-            while (left := self._left(waiter)) is None or left > 0:
+            while (left := self._left(waiter)) > 0:
                 waiter.wait(left)
         finally:
             with self._lock:
                 self._queue.remove(waiter)
                 if self._queue:
-                    self._queue[0].call()
+                    self._queue[0].wake()
 
-    def _left(self, waiter: Waiter) -> float | None:
-        """Seconds that it has to wait; None as long as there are others before it."""
+    def _left(self, waiter: Cancellation) -> float:
+        """Returns the seconds that it has to wait; infinity while others are before it."""
         with self._lock:
             if self._queue[0] is not waiter:
-                return None
+                return math.inf
             now = self._now()
             opens = self._closed_until
             if self._per_minute is not None and len(self._sent) == self._per_minute:

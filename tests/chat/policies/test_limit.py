@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -20,9 +21,8 @@ from rxmistral import (
     Timeouts,
     text,
 )
-from rxmistral.chat.policies.limit import Waiter
+from rxmistral.rx.cancellation import Cancellation, Cancelled
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
-from rxmistral.wire.connection import Cancelled
 
 MESSAGES = [{"role": "user", "content": "?"}]
 
@@ -30,8 +30,8 @@ MESSAGES = [{"role": "user", "content": "?"}]
 class Run:
     """Somebody on a thread of his own who goes through a limit."""
 
-    def __init__(self, work: Callable[[Waiter], None]) -> None:
-        self.waiter = Waiter()
+    def __init__(self, work: Callable[[Cancellation], None]) -> None:
+        self.waiter = Cancellation()
         self.ended = threading.Event()
         self.cancelled = False
         self._work = work
@@ -52,12 +52,12 @@ class Run:
 
 def test_a_slot_goes_to_who_has_waited_longest() -> None:
     limit = Limit(concurrent=1)
-    limit.enter(Waiter())
+    limit.enter(Cancellation())
     order: list[int] = []
     runs: list[Run] = []
     for number in range(5):
 
-        def work(waiter: Waiter, number: int = number) -> None:
+        def work(waiter: Cancellation, number: int = number) -> None:
             limit.enter(waiter)
             order.append(number)
             limit.leave()
@@ -72,10 +72,10 @@ def test_a_slot_goes_to_who_has_waited_longest() -> None:
 
 def test_who_is_called_off_leaves_the_queue_and_takes_no_slot() -> None:
     limit = Limit(concurrent=1)
-    limit.enter(Waiter())
+    limit.enter(Cancellation())
     first, second = Run(limit.enter), Run(limit.enter)
     assert eventually(lambda: len(limit._waiting) == 2)
-    first.waiter.call_off()
+    first.waiter.cancel()
     first.join()
     assert first.cancelled
     limit.leave()
@@ -91,10 +91,10 @@ def test_a_slot_that_is_handed_to_who_is_called_off_goes_on_to_the_next() -> Non
     """Both at the same moment, in whichever order they come."""
     for _ in range(200):
         limit = Limit(concurrent=1)
-        limit.enter(Waiter())
+        limit.enter(Cancellation())
         first = Run(limit.enter)
         assert eventually(lambda limit=limit: len(limit._waiting) == 1)
-        both = [threading.Thread(target=act) for act in (limit.leave, first.waiter.call_off)]
+        both = [threading.Thread(target=act) for act in (limit.leave, first.waiter.cancel)]
         for thread in both:
             thread.start()
         for thread in both:
@@ -111,7 +111,7 @@ class Minute:
         self.now = 0.0
         self.limit = Limit(per_minute=limit, now=lambda: self.now)
 
-    def left(self, waiter: Waiter) -> float | None:
+    def left(self, waiter: Cancellation) -> float:
         self.limit._queue.append(waiter)
         try:
             return self.limit._left(waiter)
@@ -121,37 +121,37 @@ class Minute:
 
 def test_so_many_requests_in_any_sixty_seconds() -> None:
     minute = Minute(2)
-    assert minute.left(Waiter()) <= 0  # type: ignore[operator]
+    assert minute.left(Cancellation()) <= 0
     minute.now = 10
-    assert minute.left(Waiter()) <= 0  # type: ignore[operator]
+    assert minute.left(Cancellation()) <= 0
     minute.now = 30
-    assert minute.left(Waiter()) == 30
+    assert minute.left(Cancellation()) == 30
     minute.now = 60
-    assert minute.left(Waiter()) <= 0  # type: ignore[operator]
-    assert minute.left(Waiter()) == 10
+    assert minute.left(Cancellation()) <= 0
+    assert minute.left(Cancellation()) == 10
 
 
 def test_a_pause_that_the_service_asks_for_holds_everybody() -> None:
     minute = Minute(100)
     minute.limit.close_for(5)
     minute.limit.close_for(3)
-    assert minute.left(Waiter()) == 5
+    assert minute.left(Cancellation()) == 5
     minute.now = 5
-    assert minute.left(Waiter()) <= 0  # type: ignore[operator]
+    assert minute.left(Cancellation()) <= 0
 
 
 def test_the_foremost_looks_at_the_clock_and_the_others_wait_for_him() -> None:
     minute = Minute(1)
-    foremost, next_one = Waiter(), Waiter()
+    foremost, next_one = Cancellation(), Cancellation()
     minute.limit._queue.append(foremost)
-    assert minute.left(next_one) is None
+    assert minute.left(next_one) == math.inf
 
 
 def test_sleeping_takes_no_call_for_the_end_of_it() -> None:
     run = Run(lambda waiter: waiter.sleep(60))
-    run.waiter.call()
+    run.waiter.wake()
     assert not run.ended.wait(0.05)  # it would have ended at once
-    run.waiter.call_off()
+    run.waiter.cancel()
     run.join()
     assert run.cancelled
 
@@ -275,7 +275,7 @@ def test_one_pause_holds_all_of_a_client() -> None:
 
 def test_the_total_clock_runs_while_a_slot_is_waited_for(read: Face) -> None:
     limit = Limit(concurrent=1)
-    limit.enter(Waiter())
+    limit.enter(Cancellation())
     with ScriptedServer() as server, Mistral(server_url=server.url, limit=limit) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES, timeouts=Timeouts(total=0.1))
         (error,) = read(stream)

@@ -179,7 +179,7 @@ read, get_data = [], pkgutil.get_data
 pkgutil.get_data = lambda *name: read.append(name) or get_data(*name)
 import rxmistral
 rxmistral.sentences
-from rxmistral.operators import sentence_segmenters
+from rxmistral.text.sentences import segmenters
 assert not read, read
 rxmistral.sentences("de")
 assert len(read) == 1, read

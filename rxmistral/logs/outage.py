@@ -1,0 +1,46 @@
+"""Calls to a broker that may be unreachable for a while."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from ..errors import LogUnavailableError
+from ..rx.cancellation import Cancellation
+from ..rx.clock import monotonic
+
+__all__ = ["OutageRetry"]
+
+T = TypeVar("T")
+
+_PAUSE = 0.1  # seconds between two attempts
+
+
+class OutageRetry(Cancellation):
+    """Repeats calls to a broker while it is unreachable.
+
+    Args:
+        seconds: How long each call may fail before its error is raised.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._seconds = seconds
+
+    def __call__(self, call: Callable[[], T]) -> T:
+        """Returns what the call returns.
+
+        Raises:
+            Cancelled: `cancel()` was called.
+            LogUnavailableError: The broker was unreachable for too long.
+        """
+        began = monotonic()
+        while True:
+            self.check()
+            try:
+                return call()
+            except LogUnavailableError as error:
+                left = began + self._seconds - monotonic()
+                if left <= 0:
+                    raise LogUnavailableError(error.reason, self._seconds) from error
+                self.wait(min(_PAUSE, left))
