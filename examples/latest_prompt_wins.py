@@ -4,7 +4,7 @@ from threading import Event
 
 from reactivex import Subject
 
-from rxmistral import Mistral, Stream, UserMessage, answered, text
+from rxmistral import Mistral, Stream, UserMessage, answer_each, text
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
 
@@ -32,7 +32,7 @@ with ScriptedServer(service) as server, Mistral(server_url=server.url) as client
 
     # "queue" lets a prompt wait for its turn, "ignore" drops it while an answer is running.
     prompts: Subject[str] = Subject()
-    prompts.pipe(answered(ask, "switch")).subscribe(show, on_completed=ended.set)
+    prompts.pipe(answer_each(ask, "switch")).subscribe(show, on_completed=ended.set)
 
     prompts.on_next("Tell me about Rome.")
     begun.wait()

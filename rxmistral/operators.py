@@ -4,7 +4,7 @@ events ──completions()──▶ completions ──until_finished()──▶ 
   completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),
                   snapshots(), to_response(), on_outcome()
   several streams of completions ──▶ fallback(), hedge()                      one of them
-  prompts ──▶ answered()                                                      their answers
+  prompts ──▶ answer_each()                                                      their answers
   text ──▶ sentences(), words(), text_lines(), paragraphs(), code_blocks()    cut
            think_tags(), guarded()                                            sifted
            parsed(), partials(), items()                                      decoded
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from .completions.tool_calls import tool_calls
     from .outcome import Outcome
     from .rx.stream import shared
-    from .rx.switching import answered
+    from .rx.switching import answer_each
     from .text.code_blocks import CodeBlock, code_blocks
     from .text.guard import guarded
     from .text.pacing import coalesced, paced
@@ -44,7 +44,7 @@ __all__ = [
     "SentenceSegmenter",
     "SpanSegmenter",
     "StringSegmenter",
-    "answered",
+    "answer_each",
     "coalesced",
     "code_blocks",
     "completions",
@@ -84,7 +84,7 @@ _MODULES = {
     "completions.think_tags": ("think_tags",),
     "completions.tool_calls": ("tool_calls",),
     "rx.stream": ("shared",),
-    "rx.switching": ("answered",),
+    "rx.switching": ("answer_each",),
     "text.code_blocks": ("CodeBlock", "code_blocks"),
     "text.guard": ("guarded",),
     "text.pacing": ("coalesced", "paced"),

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from rxmistral.rx.state_machine import Machine
+from rxmistral.rx.state_machine import StateMachine
 
 
 @st.composite
@@ -26,6 +26,6 @@ def every_way(text: str) -> Iterable[list[str]]:
         yield [text[:at], text[at:]]
 
 
-def through(machine: Machine[str, Any], pieces: Iterable[str]) -> list[Any]:
+def through(machine: StateMachine[str, Any], pieces: Iterable[str]) -> list[Any]:
     came = [item for piece in pieces for item in machine.feed(piece)]
     return [*came, *machine.close()]

@@ -20,7 +20,7 @@ from rxmistral import (
     Retry,
     Stream,
     UserMessage,
-    answered,
+    answer_each,
     coalesced,
     from_async_iterable,
     from_log,
@@ -98,7 +98,7 @@ PIPES: dict[str, Callable[[list[str]], list[Any]]] = {
     ],
     "answers": lambda seen: [
         text(),
-        answered(lambda prompt: (seen.append(tenant.get()), reactivex.just(prompt))[1], "queue"),
+        answer_each(lambda prompt: (seen.append(tenant.get()), reactivex.just(prompt))[1], "queue"),
     ],
 }
 

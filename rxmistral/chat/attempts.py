@@ -26,17 +26,17 @@ from msgspec import structs
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
-from ..completions.accumulator import ResponseBuilder
+from ..completions.accumulator import CompletionAccumulator
 from ..completions.decoding import CompletionDecoder
 from ..completions.fast_path import completions_of_blocks
-from ..completions.recorder import Record
+from ..completions.recorder import OutcomeBuilder
 from ..errors import MistralError, RequestTimeoutError, StreamError, StreamTimeoutError, redacted
 from ..models import CompletionEvent, UsageInfo
 from ..outcome import Outcome, Status
 from ..rx.cancellation import Cancellation, Cancelled
 from ..rx.clock import monotonic
-from ..rx.request_counter import counted
-from ..rx.threads import Kept, beginning
+from ..rx.request_counter import current_counter
+from ..rx.threads import SubscriptionScope, subscription_scope
 from ..wire import blocks
 from ..wire.reader import Reader, Request, Response, Session, post
 from .policies.limit import Limit
@@ -49,9 +49,9 @@ from .policies.resume import (
     is_break,
 )
 from .policies.retry import Retry, may_be_repeated, retry_after
-from .policies.timeouts import Clocks, Timeouts
+from .policies.timeouts import ResponseTimeouts, Timeouts
 
-__all__ = ["Call", "Policies", "Run"]
+__all__ = ["Attempts", "Call", "Policies"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ class Call:
     embedded: object = None  # the demo server, which lives as long as this may be sent
 
 
-class Run(abc.DisposableBase):
+class Attempts(abc.DisposableBase):
     """One run, its Disposable, and what is known of it.
 
     Args:
@@ -105,11 +105,11 @@ class Run(abc.DisposableBase):
         self._fail = on_error
         self._complete = on_completed
         self._context = copy_context()  # of who subscribed, for the attempts to come
-        self._received = ResponseBuilder(bounded=True, answers=answers_asked_for(call.body))
-        self._clocks = Clocks(call.policies.timeouts, self._received)
-        self._record = Record(self._received, self._clocks)
-        self.tally = self._record.tally
-        self.tally.report_to(counted.get())
+        self._received = CompletionAccumulator(bounded=True, answers=answers_asked_for(call.body))
+        self._timeouts = ResponseTimeouts(call.policies.timeouts, self._received)
+        self._record = OutcomeBuilder(self._received, self._timeouts)
+        self.counter = self._record.counter
+        self.counter.report_to(current_counter.get())
 
         self._attempt = SerialDisposable()
         self._secret = ""
@@ -133,11 +133,11 @@ class Run(abc.DisposableBase):
         self._released, self._error = False, None
         self._echo = EchoFilter(self._text) if self._text else None
         call = self._call
-        received = self._received if self._echo is None else ResponseBuilder(bounded=True)
+        received = self._received if self._echo is None else CompletionAccumulator(bounded=True)
         attempt = blocks(
             self._make_request,
             session=call.session,
-            patience=self._clocks,
+            idle_timeout=self._timeouts,
             on_response=self._on_response,
             on_release=self._on_release,
             reader=call.reader,
@@ -146,15 +146,15 @@ class Run(abc.DisposableBase):
                 lambda: CompletionDecoder(received, hides_failure=self._may_go_on),
                 max_bytes=call.max_event_bytes,
                 accept_clean_end=call.accept_clean_end,
-                hurry=self._clocks.wind_up,
+                hurry=self._timeouts.wind_up,
             )
         )
         on_next = self._emit if self._echo is None else self._on_next
         # In its place before it begins: it may have ended, and another have begun, on
         # other threads before subscribe() returns here; or Ctrl-C may interrupt that.
-        subscription = Kept()
+        subscription = SubscriptionScope()
         self._attempt.disposable = subscription
-        with beginning(subscription):
+        with subscription_scope(subscription):
             subscription.add(
                 self._context.copy().run(
                     attempt.subscribe, on_next, self._on_error, self._on_completed
@@ -162,7 +162,7 @@ class Run(abc.DisposableBase):
             )
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
-        self._clocks.hear()
+        self._timeouts.note_news()
         if error is not None and error is self._raised:
             status = "failed"
         return self._record.outcome(error, status)
@@ -174,26 +174,26 @@ class Run(abc.DisposableBase):
         if self._over:  # left between two attempts: no request more
             raise Cancelled
         authorization = self._call.authorize()
-        self._clocks.restart()
-        self.tally.request()
+        self._timeouts.restart()
+        self.counter.count_request()
         return post(self._call.url, self._call.headers, self._body, authorization)
 
     def _wait_for_turn(self) -> None:
         waiter, began = self._turn.waiter, monotonic()
-        waiter.deadline = began + self._clocks.total_left()
+        waiter.deadline = began + self._timeouts.total_remaining()
         try:
             waiter.sleep(self._pause)
             self._turn.wait()
         except TimeoutError:
             raise RequestTimeoutError("total", self._call.policies.timeouts.total or 0.0) from None
         finally:
-            self._clocks.spend(monotonic() - began)
+            self._timeouts.add_wait(monotonic() - began)
 
     def _on_response(self, response: Response) -> None:
         sent = response.request.headers.get("Authorization", "")  # the session's, perhaps
         self._secret = str(sent).rpartition(" ")[2] or self._secret
         if response.ok:
-            self.tally.answer(monotonic())
+            self.counter.count_response(monotonic())
         _warn_of_deprecation(self._call.model, response)
         self._answered(response)
 
@@ -251,11 +251,11 @@ class Run(abc.DisposableBase):
         self._end(error)
 
     def _goes_on(self, error: MistralError) -> bool:
-        self._clocks.hear()
+        self._timeouts.note_news()
         self._pause_others(error)
         if self._over or self._received.finished:
             return False
-        if self._clocks.heard:
+        if self._timeouts.has_news:
             self._failures = 0
             return self._resumes(error)
         self._failures += 1
@@ -273,7 +273,7 @@ class Run(abc.DisposableBase):
             return False
         elapsed = monotonic() - self._record.began_at
         wait = retry.wait_after(error, self._failures, elapsed)
-        if wait is None or wait > self._clocks.total_left():
+        if wait is None or wait > self._timeouts.total_remaining():
             return False
         if retry.on_retry is not None:
             retry.on_retry(error, self._failures, wait)
@@ -284,13 +284,13 @@ class Run(abc.DisposableBase):
     def _resumes(self, error: MistralError) -> bool:
         resume = self._call.policies.resume
         broken = error if isinstance(error, StreamError) else self._broken
-        if resume is None or self.tally.resumed >= resume.attempts:
+        if resume is None or self.counter.resumed >= resume.attempts:
             return False
         if broken is None or not self._can_go_on_after(error, resume):
             return False
         if resume.on_resume is not None:
-            resume.on_resume(broken, self.tally.resumed + 1)
-        self.tally.resume()
+            resume.on_resume(broken, self.counter.resumed + 1)
+        self.counter.count_resume()
         received = self._received
         received.begin_again()
         self._spent = received.usage

@@ -44,7 +44,7 @@ from .request import AnyMessage, ChatArguments, encode_body
 if TYPE_CHECKING:
     from ..demo import EmbeddedServer
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["KEY_VARIABLE", "SERVERS", "SERVER_URL_VARIABLE", "Chat", "ClientOptions", "Mistral"]
 
 T = TypeVar("T")

@@ -25,11 +25,11 @@ from ..models import CompletionEvent
 from ..outcome import Outcome, Status
 from ..rx.backpressure import Pausable, emitting
 from ..rx.iteration import being_iterated
-from ..rx.request_counter import counted
+from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
-from ..rx.threads import begin, fork_safe, in_child
+from ..rx.threads import add_to_scope, fork_safe, register_for_fork
 from ..wire.reader import Response
-from .attempts import Call, Run
+from .attempts import Attempts, Call
 from .policies.resume import can_be_continued, continued
 
 __all__ = ["EventStream", "EventStreamAsync"]
@@ -52,9 +52,9 @@ class EventStream(Stream[CompletionEvent]):
         super().__init__()
         self._call = call
         self._latest = _Latest()
-        self._gate: Gate | None = None
+        self._gate: AnswerSubscription | None = None
         self._live = WeakSet()
-        in_child(self)
+        register_for_fork(self)
 
     def forked(self) -> None:
         """Forgets a request that goes on: the parent has its answer."""
@@ -117,12 +117,12 @@ class EventStream(Stream[CompletionEvent]):
         super()._stop()
         self._live = WeakSet()  # of what is subscribed from now on
 
-    def _open(self) -> Gate:
+    def _open(self) -> AnswerSubscription:
         with _opening:  # others may close the Stream, or read it, meanwhile
             gate = self._gate
             if gate is not None:
                 return gate
-            self._gate = gate = Gate(self._latest)
+            self._gate = gate = AnswerSubscription(self._latest)
         self._track(gate, self._live)
         gate.start(self._call)
         return gate
@@ -145,12 +145,12 @@ class EventStream(Stream[CompletionEvent]):
             gate, self._gate = self._gate, None
         if gate is not None:
             self._track(gate, live)
-            begin(gate)
+            add_to_scope(gate)
             gate.attach(observer)
             return gate
-        gate = Gate(self._latest, observer)
+        gate = AnswerSubscription(self._latest, observer)
         self._track(gate, live)
-        begin(gate)
+        add_to_scope(gate)
         gate.start(self._call)
         return gate
 
@@ -217,7 +217,7 @@ class _Latest:
         return self.response
 
 
-class Gate(Observer, abc.DisposableBase):
+class AnswerSubscription(Observer, abc.DisposableBase):
     """Between one run and who reads it: holds the answer back, from its headers on,
     until somebody does."""
 
@@ -234,7 +234,7 @@ class Gate(Observer, abc.DisposableBase):
         self._held: list[CompletionEvent] = []  # what came although it was paused: of one block
         self._paused: Pausable | None = None
         self._lock = Lock()
-        self._run: Run | None = None
+        self._run: Attempts | None = None
 
     def start(self, call: Call) -> None:
         if self._observer is not None:  # nothing to hold back: the items pass it by
@@ -247,7 +247,7 @@ class Gate(Observer, abc.DisposableBase):
             being_iterated.reset(token)
 
     def _start(self, call: Call, on_next: Callable[[CompletionEvent], None]) -> None:
-        self._run = Run(call, self.answered, on_next, self.on_error, self.on_completed)
+        self._run = Attempts(call, self.answered, on_next, self.on_error, self.on_completed)
         self._run.start()
 
     def answered(self, response: Response) -> None:
@@ -262,7 +262,7 @@ class Gate(Observer, abc.DisposableBase):
 
     def attach(self, observer: Observer) -> None:
         if self._run is not None:
-            self._run.tally.report_to(counted.get())
+            self._run.counter.report_to(current_counter.get())
         with self._lock:
             self._context = copy_context()
             self._observer, ending = observer, self._ending

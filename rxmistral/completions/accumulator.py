@@ -33,20 +33,20 @@ from ..models import (
     ToolCall,
     UsageInfo,
 )
-from ..rx.state_machine import Machine, driven_by, operator
+from ..rx.state_machine import StateMachine, item_operator, machine_operator
 from ..rx.stream import Stream
 from .choice import check_choice
 from .inputs import completions_for
-from .tool_calls import ToolCallGatherer
+from .tool_calls import ToolCallAccumulator
 
-__all__ = ["ResponseBuilder", "finish_reason", "snapshots", "to_response", "usage"]
+__all__ = ["CompletionAccumulator", "finish_reason", "snapshots", "to_response", "usage"]
 
 _PIECE = 64  # bytes that a piece of text takes beside its characters
 _JOIN_AT = 256 * 1024  # bytes of pieces that are not joined
 _MOST = 16 * 1024 * 1024  # characters that are kept in case an answer breaks
 
 
-class ResponseBuilder:
+class CompletionAccumulator:
     """Adds up the completions of one answer to the response they stand for.
 
     Args:
@@ -265,7 +265,7 @@ class _GrowingChoice:
         answer has ended."""
         content = _Content()
         content.add(self.contents)
-        gatherer = ToolCallGatherer()
+        gatherer = ToolCallAccumulator()
         calls = gatherer.feed(self.fragments)
         if complete or self.finish_reason is not None:
             calls += gatherer.close(self.finish_reason)
@@ -302,7 +302,7 @@ class _Known:
     def __init__(self) -> None:
         self.content = _Content()
         self.calls: list[ToolCall] = []
-        self._gatherer = ToolCallGatherer()
+        self._gatherer = ToolCallAccumulator()
         self._contents = self._fragments = 0  # that are part of it
 
     def add(self, contents: list[str | list[ContentChunk]], fragments: list[ToolCall]) -> None:
@@ -417,7 +417,7 @@ def snapshots() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompletion
     def start(
         observer: abc.ObserverBase[ChatCompletionResponse],
     ) -> Callable[[CompletionEvent], None]:
-        builder = ResponseBuilder()
+        builder = CompletionAccumulator()
 
         def on_next(event: object) -> None:
             if not isinstance(event, CompletionEvent):
@@ -428,7 +428,7 @@ def snapshots() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompletion
 
         return on_next
 
-    return operator(start)
+    return item_operator(start)
 
 
 def to_response() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompletionResponse]]:
@@ -453,12 +453,12 @@ def to_response() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompleti
     'Hello'
     """
 
-    return driven_by(_WholeResponse, completions_for("to_response"))
+    return machine_operator(_WholeResponse, completions_for("to_response"))
 
 
-class _WholeResponse(Machine[CompletionEvent, ChatCompletionResponse]):
+class _WholeResponse(StateMachine[CompletionEvent, ChatCompletionResponse]):
     def __init__(self) -> None:
-        self._builder = ResponseBuilder()
+        self._builder = CompletionAccumulator()
 
     def feed(self, event: CompletionEvent) -> tuple[()]:
         self._builder.feed(event.data)
@@ -487,10 +487,10 @@ def usage() -> Callable[[Observable[CompletionEvent]], Stream[UsageInfo]]:
     3
     """
 
-    return driven_by(_LatestUsage, completions_for("usage"))
+    return machine_operator(_LatestUsage, completions_for("usage"))
 
 
-class _LatestUsage(Machine[CompletionEvent, UsageInfo]):
+class _LatestUsage(StateMachine[CompletionEvent, UsageInfo]):
     def __init__(self) -> None:
         self._latest: UsageInfo | None = None
 
@@ -543,4 +543,4 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
 
         return on_next
 
-    return operator(start)
+    return item_operator(start)

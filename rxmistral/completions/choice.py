@@ -8,7 +8,7 @@ from reactivex import Observable, abc
 
 from ..checks import check_whole
 from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
-from ..rx.state_machine import operator
+from ..rx.state_machine import item_operator
 from ..rx.stream import Stream
 from .inputs import completions_for
 
@@ -47,7 +47,7 @@ def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[De
 
         return on_next
 
-    return operator(start)
+    return item_operator(start)
 
 
 def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
@@ -92,7 +92,7 @@ def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]
 
         return on_next
 
-    return operator(start)
+    return item_operator(start)
 
 
 def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
@@ -132,7 +132,7 @@ def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[
 
         return on_next
 
-    return operator(start)
+    return item_operator(start)
 
 
 def _thoughts(content: list[ContentChunk]) -> Iterator[str]:

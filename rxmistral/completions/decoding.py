@@ -25,11 +25,11 @@ from reactivex.disposable import CompositeDisposable
 from ..error_report import read_report, whole
 from ..errors import ChunkError, IncompleteStreamError, ReportedError, StreamError, reported_error
 from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook, readable
-from ..rx.input_type import Input
+from ..rx.input_type import InputType
 from ..rx.stream import Stream
 from ..wire import ServerSentEvent
 from ..wire.events import cut_short
-from .accumulator import ResponseBuilder
+from .accumulator import CompletionAccumulator
 from .finish import AFTER_END, Lingering
 from .repair import REASONING, Reasoning, add_thoughts, is_keep_alive, repair_choices
 
@@ -49,7 +49,7 @@ class CompletionDecoder:
             follow; its `ReportedError` says the same.
     """
 
-    def __init__(self, received: ResponseBuilder, *, hides_failure: bool = False) -> None:
+    def __init__(self, received: CompletionAccumulator, *, hides_failure: bool = False) -> None:
         self.done = False  # [DONE] has come
         self.closed = False
         self._looks_closer = False  # at every event
@@ -387,11 +387,11 @@ def completions(
     """
 
     return completions_into(
-        lambda: CompletionDecoder(ResponseBuilder(bounded=True)), accept_clean_end
+        lambda: CompletionDecoder(CompletionAccumulator(bounded=True)), accept_clean_end
     )
 
 
-_TAKES = Input(
+_TAKES = InputType(
     "completions",
     ServerSentEvent,
     "events",

@@ -34,9 +34,9 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_number
 from ..errors import AllFailedError, MistralError, StreamError
 from ..models import CompletionChunk, CompletionEvent
-from ..rx.request_counter import counted
+from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
-from .accumulator import ResponseBuilder
+from .accumulator import CompletionAccumulator
 from .decoding import without_failure
 from .inputs import completions_for
 
@@ -254,7 +254,7 @@ class Relay(Contest):
         clock: abc.SchedulerBase,
     ) -> None:
         super().__init__(streams, observer, scheduler, decides, delay, clock)
-        self._received = ResponseBuilder(bounded=True)
+        self._received = CompletionAccumulator(bounded=True)
         self._broken: StreamError | None = None
         emit = observer.on_next
 
@@ -298,9 +298,9 @@ class Relay(Contest):
             if self._over:
                 return
             self._candidates.append(candidate)
-        tally = self._context.get(counted)
-        if tally is not None:
-            tally.resume()
+        counter = self._context.get(current_counter)
+        if counter is not None:
+            counter.count_resume()
         candidate.subscription.disposable = self._context.copy().run(
             rest.subscribe, candidate, scheduler=self._scheduler
         )
@@ -336,7 +336,7 @@ def _brings_something_or_ends(chunk: CompletionChunk) -> bool:
 
 
 def _news_in(chunk: CompletionChunk) -> str:
-    builder = ResponseBuilder()
+    builder = CompletionAccumulator()
     builder.feed(chunk)
     return builder.news
 

@@ -11,8 +11,8 @@ from reactivex.scheduler import TimeoutScheduler
 
 from ..models import CompletionEvent
 from ..rx.stream import Stream
-from ..rx.subscriber import fail
-from ..rx.timer import Alarm, in_turn
+from ..rx.subscriber import fail_observer
+from ..rx.timer import SerializedTimer, serialized
 from .choice import check_choice
 from .inputs import completions_for
 
@@ -22,7 +22,7 @@ AFTER_END = 0.25  # seconds that a body may take to end when its answer is whole
 _AFTER_FINISH = 1.0  # seconds that the body may take to end after the finish_reason
 
 
-class Lingering(Alarm):
+class Lingering(SerializedTimer):
     """Ends an observer that has all it wants, but not before its source has ended.
 
     A body that was read to its end leaves a connection that the next request can use,
@@ -70,19 +70,19 @@ class Lingering(Alarm):
             self.begun = self.armed = False
             self._timer.disposable = Disposable()
 
-    @in_turn
+    @serialized
     def next(self, item: Any) -> None:
         """Something that still arrives, and that is wanted after all."""
         if not self._over:
             self._observer.on_next(item)
 
-    @in_turn
+    @serialized
     def end(self) -> None:
         """The source has ended."""
         self.due()
 
     def fail(self, error: Exception) -> None:
-        fail(self._observer, error)
+        fail_observer(self._observer, error)
 
     def due(self) -> None:
         if self._over:

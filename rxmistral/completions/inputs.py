@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..models import CompletionEvent
-from ..rx.input_type import Input
+from ..rx.input_type import InputType
 
 __all__ = ["completions_for"]
 
@@ -15,9 +15,9 @@ _BEFORE_COMPLETIONS = {
 }
 
 
-def completions_for(operator: str) -> Input:
+def completions_for(operator: str) -> InputType:
     """What an operator of completions takes."""
     remedies = dict(_BEFORE_COMPLETIONS)
     if operator == "text":
         remedies["str"] = "leave the second text() out"
-    return Input(operator, CompletionEvent, "completions", remedies)
+    return InputType(operator, CompletionEvent, "completions", remedies)

@@ -15,12 +15,12 @@ from ..checks import check_callback
 from ..models import CompletionEvent, UsageInfo
 from ..outcome import Outcome, Status, status_of
 from ..rx.clock import monotonic
-from ..rx.request_counter import Tally, counted
+from ..rx.request_counter import RequestCounter, current_counter
 from ..rx.stream import Stream
-from .accumulator import ResponseBuilder
+from .accumulator import CompletionAccumulator
 from .inputs import completions_for
 
-__all__ = ["Record", "on_outcome"]
+__all__ = ["OutcomeBuilder", "on_outcome"]
 
 
 class Progress(Protocol):
@@ -31,11 +31,11 @@ class Progress(Protocol):
     longest_gap: float | None
 
 
-class Record:
+class OutcomeBuilder:
     """What is known of an answer from its beginning on; at the end, its outcome."""
 
-    def __init__(self, received: ResponseBuilder, progress: Progress) -> None:
-        self.tally = Tally()
+    def __init__(self, received: CompletionAccumulator, progress: Progress) -> None:
+        self.counter = RequestCounter()
         self.began_at = monotonic()
         self._started = time.time()
         self._received = received
@@ -43,9 +43,9 @@ class Record:
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
         """The outcome; `status` where neither the error nor its lack says it."""
-        received, progress, tally = self._received, self._progress, self.tally
+        received, progress, counter = self._received, self._progress, self.counter
         usage = received.usage
-        exact = usage is not None and tally.answers <= 1
+        exact = usage is not None and counter.answers <= 1
         return Outcome(
             status=status or status_of(error),
             response=received.response(
@@ -55,10 +55,10 @@ class Record:
             finish_reason=received.finish_reason(),
             usage=usage,
             usage_is_exact=exact,
-            requests=tally.requests,
-            resumed=tally.resumed,
+            requests=counter.requests,
+            resumed=counter.resumed,
             started=self._started,
-            seconds_to_headers=self._since(tally.headers_at),
+            seconds_to_headers=self._since(counter.headers_at),
             seconds_to_first_token=self._since(progress.first_at),
             seconds_to_last_token=self._since(progress.last_at),
             tokens_per_second=_rate(usage, progress) if exact else None,
@@ -91,9 +91,9 @@ class Recorder:
         self.longest_gap: float | None = None
         self._callback = callback
         self._now = now
-        self._received = ResponseBuilder(bounded=True)
-        self._record = Record(self._received, self)
-        self.tally = self._record.tally
+        self._received = CompletionAccumulator(bounded=True)
+        self._record = OutcomeBuilder(self._received, self)
+        self.counter = self._record.counter
         self._idle_since = self._record.began_at
         self._silent = 0.0  # since the latest news, but for the subscriber's own time
         self._ended = Lock()  # taken once, by whoever comes first
@@ -187,14 +187,14 @@ def on_outcome(
                     return
                 observer.on_completed()
 
-            recorder.tally.report_to(counted.get())
-            token = counted.set(recorder.tally)
+            recorder.counter.report_to(current_counter.get())
+            token = current_counter.set(recorder.counter)
             try:
                 subscription = stream.subscribe(
                     on_next, on_error, on_completed, scheduler=scheduler
                 )
             finally:
-                counted.reset(token)
+                current_counter.reset(token)
             return CompositeDisposable(
                 subscription, Disposable(lambda: context.run(recorder.end, None, "cancelled"))
             )

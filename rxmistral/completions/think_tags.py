@@ -7,14 +7,14 @@ from collections.abc import Callable
 from reactivex import Observable
 
 from ..models import TextChunk, ThinkChunk
-from ..rx.state_machine import Machine, driven_by
+from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from ..text.inputs import text_for
 
 __all__ = ["TagSplitter", "think_tags"]
 
 
-class TagSplitter(Machine[str, TextChunk | ThinkChunk]):
+class TagSplitter(StateMachine[str, TextChunk | ThinkChunk]):
     """Splits text at the one tag that is awaited: the open tag outside of thinking, the
     close tag in it.
 
@@ -95,7 +95,7 @@ def think_tags(
     """
     _check_tag("open", open)
     _check_tag("close", close)
-    return driven_by(lambda: TagSplitter(open, close, begins_open), text_for("think_tags"))
+    return machine_operator(lambda: TagSplitter(open, close, begins_open), text_for("think_tags"))
 
 
 def _check_tag(name: str, value: object) -> None:

@@ -31,14 +31,14 @@ from msgspec import structs
 from reactivex import Observable
 
 from ..models import CompletionEvent, FunctionCall, ToolCall, UnfinishedToolCall
-from ..rx.state_machine import Machine, driven_by
+from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from ..text.structured.growing_value import GrowingValue
 from ..text.structured.shapes import whole_shape
 from .choice import check_choice
 from .inputs import completions_for
 
-__all__ = ["BegunCall", "ToolCallGatherer", "tool_calls"]
+__all__ = ["PartialToolCall", "ToolCallAccumulator", "tool_calls"]
 
 
 # The reasons that end an answer in the middle. A call that the model has not begun to
@@ -47,14 +47,14 @@ __all__ = ["BegunCall", "ToolCallGatherer", "tool_calls"]
 _CUT = ("length", "model_length", "content_filter", "error")
 
 
-class ToolCallGatherer:
+class ToolCallAccumulator:
     """Puts the tool calls of one answer together."""
 
     def __init__(self) -> None:
-        self._begun: list[BegunCall] = []  # and not given yet, in the order they began
-        self._by_index: dict[int, BegunCall] = {}
-        self._by_id: dict[str, BegunCall] = {}
-        self._last: BegunCall | None = None
+        self._begun: list[PartialToolCall] = []  # and not given yet, in the order they began
+        self._by_index: dict[int, PartialToolCall] = {}
+        self._by_id: dict[str, PartialToolCall] = {}
+        self._last: PartialToolCall | None = None
 
     def feed(self, fragments: Iterable[ToolCall]) -> list[ToolCall]:
         """The calls that are certain to be complete now that these fragments came."""
@@ -62,7 +62,7 @@ class ToolCallGatherer:
             self.add(fragment)
         return self.take_certain()
 
-    def add(self, fragment: ToolCall) -> BegunCall:
+    def add(self, fragment: ToolCall) -> PartialToolCall:
         """The call that this fragment goes on with, or begins, as far as that has come."""
         call = self._continued(fragment) or self._begin(fragment)
         call.add(fragment)
@@ -87,7 +87,7 @@ class ToolCallGatherer:
         left, self._begun = self._begun, []
         return [call.unfinished() for call in left]
 
-    def _continued(self, fragment: ToolCall) -> BegunCall | None:
+    def _continued(self, fragment: ToolCall) -> PartialToolCall | None:
         call_id = _real_id(fragment)
         if fragment.index is not None:
             call = self._by_index.get(fragment.index)
@@ -97,8 +97,8 @@ class ToolCallGatherer:
             return None if fragment.function.name else self._last
         return None if call is None or call.cannot_go_on_with(fragment) else call
 
-    def _begin(self, fragment: ToolCall) -> BegunCall:
-        call = BegunCall()
+    def _begin(self, fragment: ToolCall) -> PartialToolCall:
+        call = PartialToolCall()
         self._begun.append(call)
         call_id = _real_id(fragment)
         if fragment.index is not None:
@@ -121,7 +121,7 @@ class ToolCallGatherer:
         return [call.tool_call() for call in given]
 
 
-class BegunCall:
+class PartialToolCall:
     """One call, as far as it came; `pieces` are those of its arguments that are text."""
 
     def __init__(self) -> None:
@@ -209,13 +209,13 @@ def tool_calls(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Strea
     """
     check_choice(choice)
 
-    return driven_by(lambda: _ToolCalls(choice), completions_for("tool_calls"))
+    return machine_operator(lambda: _ToolCalls(choice), completions_for("tool_calls"))
 
 
-class _ToolCalls(Machine[CompletionEvent, ToolCall]):
+class _ToolCalls(StateMachine[CompletionEvent, ToolCall]):
     def __init__(self, choice: int) -> None:
         self._choice = choice
-        self._gatherer = ToolCallGatherer()
+        self._gatherer = ToolCallAccumulator()
 
     def feed(self, event: CompletionEvent) -> list[ToolCall]:
         calls: list[ToolCall] = []

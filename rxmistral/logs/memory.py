@@ -17,7 +17,7 @@ __all__ = ["MemoryLog"]
 _STOPPER = ""  # whose token is none of a producer's
 
 
-class _Run:
+class _StoredRun:
     """One run; touched under the log's lock."""
 
     def __init__(self, max_items: int) -> None:
@@ -94,7 +94,7 @@ class MemoryLog:
         self.lease = lease
         self._ttl = ttl
         self._max_items = max_items
-        self._runs: OrderedDict[str, _Run] = OrderedDict()  # by their last signs of life
+        self._runs: OrderedDict[str, _StoredRun] = OrderedDict()  # by their last signs of life
         self._changed = Condition()
 
     def begin(self, run_id: str, token: str, after: int = 0) -> None:
@@ -102,7 +102,7 @@ class MemoryLog:
         with self._changed:
             now = monotonic()
             self._expire(now)
-            run = self._runs.get(run_id) or _Run(self._max_items)
+            run = self._runs.get(run_id) or _StoredRun(self._max_items)
             run.begin(run_id, token, after, now - self.lease)
             self._runs[run_id] = run
             self._note_life(run_id, run)
@@ -158,17 +158,17 @@ class MemoryLog:
         run = self._runs.get(run_id)
         return None if run is None else run.page(after)
 
-    def _checked(self, run_id: str, token: str) -> _Run:
+    def _checked(self, run_id: str, token: str) -> _StoredRun:
         run = self._known(run_id)
         run.check(run_id, token)
         self._note_life(run_id, run)
         return run
 
-    def _note_life(self, run_id: str, run: _Run) -> None:
+    def _note_life(self, run_id: str, run: _StoredRun) -> None:
         run.live(monotonic())
         self._runs.move_to_end(run_id)
 
-    def _known(self, run_id: str) -> _Run:
+    def _known(self, run_id: str) -> _StoredRun:
         check_run_id(run_id)
         self._expire(monotonic())
         if run_id not in self._runs:

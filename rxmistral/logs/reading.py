@@ -27,8 +27,8 @@ from ..rx.clock import monotonic
 from ..rx.history import Entry
 from ..rx.iteration import being_iterated
 from ..rx.stream import Stream
-from ..rx.subscriber import reported
-from ..rx.threads import begin, start
+from ..rx.subscriber import reporting_unhandled
+from ..rx.threads import add_to_scope, start_thread
 from .encoding import decode_ending, decode_item
 from .outage import OutageRetry
 from .run_log import Page, RunLog, check_run_id
@@ -150,10 +150,10 @@ class LoggedStream(Stream[T]):
             observer.on_next(make(number, item))
 
         subscription = Disposable(retry_outage.cancel)
-        begin(subscription)
-        start(
+        add_to_scope(subscription)
+        start_thread(
             Thread(
-                target=reported(copy_context().run),
+                target=reporting_unhandled(copy_context().run),
                 args=(_read, pages, after, retry_outage, emit, observer),
                 name="rxmistral-log-reader",
                 daemon=being_iterated.get() is not None,

@@ -38,9 +38,9 @@ from ..rx.backpressure import Pausable, emitting
 from ..rx.cancellation import Cancelled
 from ..rx.iteration import being_iterated
 from ..rx.stream import Stream
-from ..rx.subscriber import fail, reported
-from ..rx.threads import begin, start
-from ..rx.timer import Alarm, in_turn
+from ..rx.subscriber import fail_observer, reporting_unhandled
+from ..rx.threads import add_to_scope, start_thread
+from ..rx.timer import SerializedTimer, serialized
 from .encoding import encode_ending, encode_item
 from .outage import OutageRetry
 from .run_log import RunLog, check_run_id
@@ -55,7 +55,7 @@ _BATCH_BYTES = 256 * 1024
 _SIGNS = 3  # of life in a lease
 
 
-class _Held:
+class _WriteQueue:
     """What is on its way from the thread that emits it to the one that appends it.
 
     Bounded by who puts: it waits where too much is held, or has its source paused.
@@ -135,7 +135,7 @@ class _Held:
         self._make_room()
 
 
-class _Run:
+class _ProducedRun:
     """One run in a log, as its producer has it."""
 
     def __init__(self, log: RunLog, run_id: str, after: int) -> None:
@@ -157,17 +157,17 @@ class _Run:
         self.retry_outage(lambda: self._log.keep(self._id, self._token, self._log.lease / _SIGNS))
 
 
-class _Writing(Alarm, Generic[T]):
+class _LogWriter(SerializedTimer, Generic[T]):
     """One subscription: its items go to the observer and into the log."""
 
     def __init__(
-        self, observer: abc.ObserverBase[T], run: _Run, scheduler: abc.SchedulerBase | None
+        self, observer: abc.ObserverBase[T], run: _ProducedRun, scheduler: abc.SchedulerBase | None
     ) -> None:
         super().__init__(TimeoutScheduler.singleton())
         self._observer = observer
         self._run = run
         self._scheduler_of_source = scheduler
-        self._held = _Held()
+        self._held = _WriteQueue()
         self._source = SingleAssignmentDisposable()
         self._daemon = being_iterated.get() is not None
         self._unsubscribed = False
@@ -178,7 +178,7 @@ class _Writing(Alarm, Generic[T]):
 
     # the source's thread
 
-    @in_turn
+    @serialized
     def on_next(self, item: T) -> None:
         if self._log_error is None and not self._ended:
             self._hold(item)
@@ -204,7 +204,7 @@ class _Writing(Alarm, Generic[T]):
 
     def fail(self, error: Exception) -> None:
         self.dispose()
-        fail(self._observer, error)
+        fail_observer(self._observer, error)
 
     def _end(self, error: Exception | None) -> None:
         with self._deciding:
@@ -232,9 +232,9 @@ class _Writing(Alarm, Generic[T]):
         self._start("writer", partial(self._write, partial(self._subscribe_to, source)))
 
     def _start(self, name: str, work: Callable[[], object]) -> None:
-        start(
+        start_thread(
             Thread(
-                target=reported(self._context.copy().run),
+                target=reporting_unhandled(self._context.copy().run),
                 args=(work,),
                 name=f"rxmistral-log-{name}",
                 daemon=self._daemon,
@@ -377,8 +377,8 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            writing = _Writing(observer, _Run(log, run_id, after), scheduler)
-            begin(writing)
+            writing = _LogWriter(observer, _ProducedRun(log, run_id, after), scheduler)
+            add_to_scope(writing)
             writing.start(stream)
             return writing
 

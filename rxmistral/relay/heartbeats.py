@@ -27,8 +27,8 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_seconds
 from ..rx.clock import monotonic
 from ..rx.stream import Stream
-from ..rx.subscriber import fail
-from ..rx.timer import Alarm, in_turn
+from ..rx.subscriber import fail_observer
+from ..rx.timer import SerializedTimer, serialized
 
 __all__ = ["HEARTBEAT", "with_heartbeats"]
 
@@ -42,7 +42,7 @@ HEARTBEAT = b": heartbeat\n\n"
 _CLOCKS_AGREE = 5.0
 
 
-class Heart(Alarm):
+class Heartbeat(SerializedTimer):
     """Emits a heartbeat where an interval has passed in silence."""
 
     def __init__(
@@ -54,25 +54,25 @@ class Heart(Alarm):
         self._interval = interval
         self._silent_since = self.now()
 
-    @in_turn  # or a timer that rings at once would set the next before this one is kept
+    @serialized  # or a timer that rings at once would set the next before this one is kept
     def start(self) -> None:
         self.arm(self._interval)
 
-    @in_turn
+    @serialized
     def on_next(self, encoded: bytes) -> None:
         self._emit(encoded)
         self._silent_since = self.now()  # after that: the time the observer took is its own
 
-    @in_turn
+    @serialized
     def on_error(self, error: Exception) -> None:
         self._observer.on_error(error)
 
-    @in_turn
+    @serialized
     def on_completed(self) -> None:
         self._observer.on_completed()
 
     def fail(self, error: Exception) -> None:
-        fail(self._observer, error)
+        fail_observer(self._observer, error)
 
     def due(self) -> None:
         wait = self._silent_since + self._interval - self.now()
@@ -83,7 +83,7 @@ class Heart(Alarm):
         self.arm(min(wait, self._interval))  # a clock may be set back
 
 
-class LoopHeart(Heart):
+class LoopHeartbeat(Heartbeat):
     """The same, with its timer on an event loop; it may be set from any thread."""
 
     def __init__(
@@ -139,11 +139,11 @@ def with_heartbeats(
 
 def _heart(
     observer: abc.ObserverBase[bytes], interval: float, scheduler: abc.SchedulerBase | None
-) -> Heart:
+) -> Heartbeat:
     if scheduler is not None:
-        return Heart(observer, interval, scheduler)
+        return Heartbeat(observer, interval, scheduler)
     with suppress(RuntimeError):  # no loop is running
         loop = get_running_loop()
         if abs(loop.time() - monotonic()) < _CLOCKS_AGREE:
-            return LoopHeart(observer, interval, loop)
-    return Heart(observer, interval, TimeoutScheduler.singleton())
+            return LoopHeartbeat(observer, interval, loop)
+    return Heartbeat(observer, interval, TimeoutScheduler.singleton())

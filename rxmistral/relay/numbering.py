@@ -10,10 +10,10 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from reactivex import Observable, abc
 
 from ..rx.history import Entry
-from ..rx.state_machine import operator
+from ..rx.state_machine import item_operator
 from ..rx.stream import Stream
 
-__all__ = ["Resumable", "numbered", "position"]
+__all__ = ["Resumable", "entries_of", "resume_position"]
 
 T = TypeVar("T")
 
@@ -35,7 +35,7 @@ class Resumable(Protocol[T]):
 _DIGITS = 18  # a number with more is no id of ours, and too large for a broker
 
 
-def position(source: object, last_event_id: str | None) -> int:
+def resume_position(source: object, last_event_id: str | None) -> int:
     """The id of the item after which to begin; 0 is the start.
 
     What the page says is not ours, and no reason to raise: what is no id of ours stands
@@ -54,7 +54,7 @@ def position(source: object, last_event_id: str | None) -> int:
     return int(last_event_id) if is_number and len(last_event_id) <= _DIGITS else 0
 
 
-def numbered(source: Observable[Any] | Resumable[Any], after: int) -> Observable[Entry[Any]]:
+def entries_of(source: Observable[Any] | Resumable[Any], after: int) -> Observable[Entry[Any]]:
     """The items with their ids; where the source has none they count from 1."""
     if isinstance(source, Resumable):
         return source.entries(after)
@@ -65,4 +65,4 @@ def numbered(source: Observable[Any] | Resumable[Any], after: int) -> Observable
         emit, ids = observer.on_next, count(1)
         return lambda item: emit(Entry(next(ids), item))
 
-    return operator(start)(source)
+    return item_operator(start)(source)

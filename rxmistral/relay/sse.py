@@ -34,7 +34,7 @@ from ..rx.stream import Stream
 from .encoder import Encoder, encoded_by, payload
 from .endings import Describe, described, ending_of
 from .heartbeats import HEARTBEAT, with_heartbeats
-from .numbering import Resumable, numbered, position
+from .numbering import Resumable, entries_of, resume_position
 
 __all__ = ["SSE_HEADERS", "EventEncoder", "server_sent_events"]
 
@@ -157,6 +157,6 @@ def server_sent_events(
     <BLANKLINE>
     """
     check_callback("describe", describe)
-    after = position(source, last_event_id)
+    after = resume_position(source, last_event_id)
     encoded = encoded_by(partial(EventEncoder, after, describe))
-    return Stream.of(numbered(source, after)).pipe(encoded, with_heartbeats(heartbeat, scheduler))
+    return Stream.of(entries_of(source, after)).pipe(encoded, with_heartbeats(heartbeat, scheduler))

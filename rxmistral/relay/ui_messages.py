@@ -25,7 +25,7 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..checks import check_callback
-from ..completions.tool_calls import BegunCall, ToolCallGatherer
+from ..completions.tool_calls import PartialToolCall, ToolCallAccumulator
 from ..errors import InvalidAnswerError
 from ..models import (
     CompletionChunk,
@@ -225,8 +225,8 @@ class _Calls:
     """The tool calls of one answer, as they are put together and as they are shown."""
 
     def __init__(self) -> None:
-        self._gatherer = ToolCallGatherer()
-        self._shown: dict[BegunCall, _ShownCall] = {}
+        self._gatherer = ToolCallAccumulator()
+        self._shown: dict[PartialToolCall, _ShownCall] = {}
         self._coming: deque[_ShownCall] = deque()  # in the order in which they began
         self._ids: set[str] = set()
 
@@ -238,7 +238,7 @@ class _Calls:
             self._coming.append(shown)
         return shown
 
-    def _id_of(self, call: BegunCall, chunk: CompletionChunk) -> str:
+    def _id_of(self, call: PartialToolCall, chunk: CompletionChunk) -> str:
         """The model's, or where there is none, or not one of its own, one that is the same
         for all who are shown this answer."""
         call_id = call.id
@@ -268,7 +268,7 @@ class _Calls:
 class _ShownCall:
     """A tool call, and what of it was shown."""
 
-    def __init__(self, call: BegunCall, id: str) -> None:
+    def __init__(self, call: PartialToolCall, id: str) -> None:
         self.id = id
         self.begun = False
         self._call = call

@@ -23,7 +23,7 @@ from ..rx.iteration import AsyncIteration
 from ..rx.stream import Stream
 from .encoder import Encoder, encoded_by, payload
 from .endings import Describe, Ending, described, ending_of
-from .numbering import Resumable, numbered, position
+from .numbering import Resumable, entries_of, resume_position
 
 __all__ = ["MessageEncoder", "relay_websocket"]
 
@@ -206,9 +206,9 @@ async def relay_websocket(
     check_callback("describe", describe)
     if stop is not None:
         check_callback("stop", stop)
-    after = position(source, last_event_id)
+    after = resume_position(source, last_event_id)
     encoder = MessageEncoder(after, describe)
-    messages = encoded_by(lambda: encoder)(numbered(source, after))
+    messages = encoded_by(lambda: encoder)(entries_of(source, after))
     conversation = _Conversation(messages, send, receive, stop)
     listening = await conversation.go_on()
     if conversation.sent is encoder.ending:

@@ -26,10 +26,10 @@ from reactivex import abc
 
 from ..errors import RequestError, StoppedError
 from .backpressure import emitting
-from .iteration import Hop, being_iterated
+from .iteration import HandOffQueue, being_iterated
 from .stream import Stream
-from .subscriber import reported
-from .threads import begin, start
+from .subscriber import reporting_unhandled
+from .threads import add_to_scope, start_thread
 
 __all__ = ["from_async_iterable"]
 
@@ -89,11 +89,11 @@ def from_async_iterable(
         if at is not None:
             _check_that_it_can_run(at)
             pulling = _Pulling(origin, observer, at)
-            begin(pulling)
+            add_to_scope(pulling)
             pulling.begin()
         else:
             pulling = _Pulling(origin, observer, _new_event_loop())
-            begin(pulling)
+            add_to_scope(pulling)
             pulling.begin_on_own_thread()
         return pulling
 
@@ -108,7 +108,7 @@ def _check(iterable: object) -> None:
 
 def _check_that_it_can_run(loop: asyncio.AbstractEventLoop) -> None:
     reader = being_iterated.get()
-    if isinstance(reader, Hop) and reader.waiting_loop is loop:
+    if isinstance(reader, HandOffQueue) and reader.waiting_loop is loop:
         raise RuntimeError(
             "this loop waits on the thread of the event loop that has to bring its items,"
             " and which cannot run meanwhile: use async for, or await"
@@ -183,9 +183,9 @@ class _Pulling(abc.DisposableBase, Generic[T]):
         """A daemon where a loop reads it, as each source's; see `being_iterated`."""
         _own_loops.add(self._loop)
         try:
-            start(
+            start_thread(
                 Thread(
-                    target=reported(self._run),
+                    target=reporting_unhandled(self._run),
                     args=(_own_context(),),
                     name="rxmistral-async",
                     daemon=True if being_iterated.get() is not None else None,

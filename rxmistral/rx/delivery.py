@@ -32,10 +32,10 @@ from threading import Event, RLock, Thread
 from ..errors import RequestError
 from .backpressure import Pausable, emitting
 from .clock import monotonic
-from .subscriber import report
-from .threads import fork_safe, in_child, start
+from .subscriber import report_unhandled
+from .threads import fork_safe, register_for_fork, start_thread
 
-__all__ = ["OF_LOOPS", "OF_SUBSCRIPTIONS", "Audience", "Delivery", "Viewer", "lock", "remove"]
+__all__ = ["OF_LOOPS", "OF_SUBSCRIPTIONS", "Delivery", "RunViewers", "Viewer", "lock", "remove"]
 
 _QUICK = 0.001  # seconds that a step may take
 _CREDIT = 0.02  # seconds that a viewer may be over that, in sum, before it is alone
@@ -48,7 +48,7 @@ lock = fork_safe(RLock())
 class Viewer(Pausable):
     """Who is served. What it needs for that is kept here."""
 
-    circle: Circle | None = None
+    circle: ViewerGroup | None = None
     debt = 0.0  # seconds that its steps took too long
 
     def step(self) -> bool:
@@ -60,11 +60,11 @@ class Viewer(Pausable):
         raise NotImplementedError
 
 
-class Audience:
+class RunViewers:
     """All viewers of one run."""
 
     def __init__(self) -> None:
-        self.circles: tuple[Circle, ...] = ()
+        self.circles: tuple[ViewerGroup, ...] = ()
 
     def ring(self) -> None:
         """There is something for all of them; from any thread, and never blocks."""
@@ -72,10 +72,10 @@ class Audience:
             circle.ring()
 
 
-class Circle:
+class ViewerGroup:
     """The viewers of one run that one carrier serves."""
 
-    def __init__(self, audience: Audience, carrier: _Carrier) -> None:
+    def __init__(self, audience: RunViewers, carrier: _Worker) -> None:
         self.audience = audience
         self.carrier = carrier
         self.viewers: dict[Viewer, None] = {}
@@ -106,21 +106,21 @@ class Delivery:
 
     def __init__(self, *, daemon: bool) -> None:
         self.daemon = daemon
-        self.common: _Carrier | None = None  # that takes who is new
-        in_child(self)
+        self.common: _Worker | None = None  # that takes who is new
+        register_for_fork(self)
 
     def forked(self) -> None:
         """The threads are the parent's, and so are the viewers."""
         self.common = None
 
-    def add(self, viewer: Viewer, audience: Audience) -> None:
+    def add(self, viewer: Viewer, audience: RunViewers) -> None:
         """Have it stepped from now on, whenever its audience is rung, and once at once.
 
         Raises:
             RequestError: No thread can be started; remove it again.
         """
         with lock:
-            carrier = self.common = self.common or _Carrier(self)
+            carrier = self.common = self.common or _Worker(self)
             carrier.take(viewer, audience)
         try:
             carrier.start()
@@ -150,14 +150,14 @@ def remove(viewer: Viewer, then: Callable[[], None] = _nothing) -> None:
         circle.carrier.calls.put(then)  # it looks whether it has anybody left
 
 
-class _Carrier:
+class _Worker:
     """One thread of a delivery."""
 
     def __init__(self, delivery: Delivery, stall: float = _STALL) -> None:
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._delivery = delivery
         self._stall = stall
-        self._circles: dict[Audience, Circle] = {}
+        self._circles: dict[RunViewers, ViewerGroup] = {}
         self._stepping: Viewer | None = None
         self._steps = 0
         self._thread: Thread | None = None
@@ -166,16 +166,16 @@ class _Carrier:
 
     # --- under the lock: whom it serves ---
 
-    def take(self, viewer: Viewer, audience: Audience) -> None:
+    def take(self, viewer: Viewer, audience: RunViewers) -> None:
         circle = self._circles.get(audience)
         if circle is None:
-            self._circles[audience] = circle = Circle(audience, self)
+            self._circles[audience] = circle = ViewerGroup(audience, self)
             audience.circles = (*audience.circles, circle)
         circle.viewers[viewer] = None
         viewer.circle = circle
         circle.ring_for(viewer)
 
-    def drop(self, circle: Circle) -> None:
+    def drop(self, circle: ViewerGroup) -> None:
         audience = circle.audience
         del self._circles[audience]
         audience.circles = tuple(each for each in audience.circles if each is not circle)
@@ -217,7 +217,7 @@ class _Carrier:
         if thread is not None:
             # Where threads inherit the context: it serves others than who starts it.
             try:
-                Context().run(start, thread)
+                Context().run(start_thread, thread)
             except RequestError:
                 self._thread = None
                 raise
@@ -236,7 +236,7 @@ class _Carrier:
         finally:
             self._retired.set()
 
-    def go_round(self, circle: Circle, viewers: Iterable[Viewer]) -> None:
+    def go_round(self, circle: ViewerGroup, viewers: Iterable[Viewer]) -> None:
         behind = []
         now = monotonic()
         for viewer in viewers:
@@ -261,7 +261,7 @@ class _Carrier:
         try:
             return viewer.step()
         except BaseException as error:  # of on_error, or of a callback that has left
-            report(error)
+            report_unhandled(error)
             return False
 
     # --- who is slow ---
@@ -276,7 +276,7 @@ class _Carrier:
         with lock:
             if viewer.circle is None or not self._others(viewer):
                 return
-            own = _Carrier(self._delivery)
+            own = _Worker(self._delivery)
             _move([viewer], own)
         try:
             own.start()
@@ -300,7 +300,7 @@ class _Carrier:
             if not others:
                 return
             stall = max(_SHORTEST_STALL, self._stall / 2)
-            self._delivery.common = successor = _Carrier(self._delivery, stall)
+            self._delivery.common = successor = _Worker(self._delivery, stall)
             _move(others, successor)
         try:
             successor.start()
@@ -311,7 +311,7 @@ class _Carrier:
                 _move(others, self)
 
 
-def _move(viewers: list[Viewer], carrier: _Carrier) -> None:
+def _move(viewers: list[Viewer], carrier: _Worker) -> None:
     """Under the lock."""
     for viewer in viewers:
         if viewer.circle is not None:

@@ -10,7 +10,15 @@ import msgspec
 from ..checks import check_whole
 from ..errors import LaggedError
 
-__all__ = ["Entry", "History", "Take", "WhenBehind", "numbered", "one_by_one", "taking"]
+__all__ = [
+    "CatchUp",
+    "Entry",
+    "History",
+    "WhenBehind",
+    "all_entries",
+    "all_items",
+    "catch_up_policy",
+]
 
 T = TypeVar("T")
 
@@ -78,24 +86,24 @@ class History(Generic[T]):
 
 # --- what is given to who is behind ----------------------------------------------
 
-Take: TypeAlias = Callable[[History[Any], int, int], tuple[int, Sequence[Any]]]
+CatchUp: TypeAlias = Callable[[History[Any], int, int], tuple[int, Sequence[Any]]]
 """What comes next for a viewer: of a history, the id of the item that it had last, and that
 of the latest item when it joined. Gives the id of the first item that comes, and the items;
 what stands for several has the id of the last of them."""
 
 
-def one_by_one(history: History[T], place: int, _: int) -> tuple[int, Sequence[T]]:
+def all_items(history: History[T], place: int, _: int) -> tuple[int, Sequence[T]]:
     """All of it, as it came."""
     return place + 1, history.after(place, _BATCH)
 
 
-def numbered(history: History[T], place: int, _: int) -> tuple[int, Sequence[Entry[T]]]:
+def all_entries(history: History[T], place: int, _: int) -> tuple[int, Sequence[Entry[T]]]:
     """The same, with the ids."""
     items = history.after(place, _BATCH)
     return place + 1, [Entry(number, item) for number, item in enumerate(items, place + 1)]
 
 
-def _merging(max_items: int) -> Take:
+def _merging(max_items: int) -> CatchUp:
     def take(history: History[str], place: int, _: int) -> tuple[int, Sequence[str]]:
         items = history.after(place)
         for item in items:
@@ -108,7 +116,7 @@ def _merging(max_items: int) -> Take:
     return take
 
 
-def _latest(max_items: int) -> Take:
+def _latest(max_items: int) -> CatchUp:
     def take(history: History[T], place: int, _: int) -> tuple[int, Sequence[T]]:
         if history.last - place > max_items or place < history.gone:
             place = history.last - 1
@@ -117,25 +125,25 @@ def _latest(max_items: int) -> Take:
     return take
 
 
-def _failing(max_items: int) -> Take:
+def _failing(max_items: int) -> CatchUp:
     def take(history: History[T], place: int, joined: int) -> tuple[int, Sequence[T]]:
         behind = history.last - max(place, joined)
         if behind > max_items:
             raise LaggedError(behind - max_items)
-        return one_by_one(history, place, joined)
+        return all_items(history, place, joined)
 
     return take
 
 
-_TAKES: dict[str, Callable[[int], Take]] = {
-    "wait": lambda _: one_by_one,
+_TAKES: dict[str, Callable[[int], CatchUp]] = {
+    "wait": lambda _: all_items,
     "merge": _merging,
     "latest": _latest,
     "fail": _failing,
 }
 
 
-def taking(when_behind: WhenBehind, max_items: int | None) -> tuple[Take, int | None]:
+def catch_up_policy(when_behind: WhenBehind, max_items: int | None) -> tuple[CatchUp, int | None]:
     """A policy; and how far behind it the source may get, or None where it waits for none."""
     if when_behind not in _TAKES:
         raise ValueError(f"when_behind must be one of {', '.join(_TAKES)}, got {when_behind!r}")

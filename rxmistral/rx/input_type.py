@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
-__all__ = ["Input"]
+__all__ = ["InputType"]
 
 
-class Input(NamedTuple):
+class InputType(NamedTuple):
     """The items that an operator takes.
 
     Attributes:

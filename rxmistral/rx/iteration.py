@@ -33,7 +33,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from .backpressure import Pausable, emitting
-from .threads import in_child, left_to_parent, start
+from .threads import forked_stream_error, register_for_fork, start_thread
 
 __all__ = ["AsyncIteration", "being_iterated", "iterate", "leaving"]
 
@@ -81,7 +81,7 @@ _OVERFULL = 16 * _LIMIT
 _PATIENCE = 0.05
 
 
-class Hop(abc.DisposableBase, Generic[T]):
+class HandOffQueue(abc.DisposableBase, Generic[T]):
     """Takes items from the thread that emits them to one that takes them in turn."""
 
     def __init__(self, wake: Callable[[], object]) -> None:
@@ -98,12 +98,12 @@ class Hop(abc.DisposableBase, Generic[T]):
         self.waiting_loop: asyncio.AbstractEventLoop | None = None  # that cannot run meanwhile
         self._reading_thread = get_ident()
         self._subscription = SingleAssignmentDisposable()
-        in_child(self)
+        register_for_fork(self)
 
     def forked(self) -> None:
         """Ends after the items that are here: nothing in this process emits more of them."""
         if not self.ended:
-            self.error, self.ended = left_to_parent(), True
+            self.error, self.ended = forked_stream_error(), True
         self._subscription = SingleAssignmentDisposable()
 
     def subscribe_to(
@@ -219,7 +219,7 @@ def iterate(
     then fills the hop and waits, where on this thread it would never return.
     """
     bell: SimpleQueue[None] = SimpleQueue()
-    hop: Hop[T] = Hop(partial(bell.put, None))
+    hop: HandOffQueue[T] = HandOffQueue(partial(bell.put, None))
     hop.waiting_thread = get_ident()
     with suppress(RuntimeError):  # no loop runs here
         hop.waiting_loop = asyncio.get_running_loop()
@@ -227,7 +227,7 @@ def iterate(
     items = hop.items
     track(hop)
     try:
-        start(
+        start_thread(
             Thread(
                 target=copy_context().run,
                 args=(hop.subscribe_to, source, scheduler),
@@ -263,7 +263,7 @@ class AsyncIteration(AsyncIterator[T]):
     def __init__(self, source: Observable[T], track: Callable[[abc.DisposableBase], None]) -> None:
         self._source = source
         self._track = track
-        self._hop: Hop[T] | None = None
+        self._hop: HandOffQueue[T] | None = None
         self._taken = 0  # since it last had to wait
         self._waiting = False
         self._cancelled = False
@@ -294,14 +294,14 @@ class AsyncIteration(AsyncIterator[T]):
             hop.make_room()
         return item
 
-    def _start(self) -> Hop[T]:
-        self._bell = _LoopBell()
-        self._hop = hop = Hop[T](self._bell.ring)
+    def _start(self) -> HandOffQueue[T]:
+        self._bell = _LoopWakeUp()
+        self._hop = hop = HandOffQueue[T](self._bell.ring)
         self._track(hop)
         hop.subscribe_to(self._source)
         return hop
 
-    async def _wait(self, hop: Hop[T]) -> None:
+    async def _wait(self, hop: HandOffQueue[T]) -> None:
         """Until an item is there; raises where none will come."""
         ended = hop.ended
         if hop.items:
@@ -342,7 +342,7 @@ class AsyncIteration(AsyncIterator[T]):
             self._hop.leave()
 
 
-class _LoopBell:
+class _LoopWakeUp:
     """Rung on any thread, heard on the event loop it was made on."""
 
     def __init__(self) -> None:

@@ -8,10 +8,10 @@ from weakref import WeakSet
 
 from .threads import fork_safe
 
-__all__ = ["Tally", "counted"]
+__all__ = ["RequestCounter", "current_counter"]
 
 
-class Tally:
+class RequestCounter:
     """What a run counts, for itself and for whoever subscribed to it through others."""
 
     _lock = fork_safe(Lock())
@@ -21,27 +21,27 @@ class Tally:
         self.answers = 0
         self.resumed = 0
         self.headers_at: float | None = None
-        self._above: WeakSet[Tally] = WeakSet()  # a shared run outlives who reads it
+        self._parents: WeakSet[RequestCounter] = WeakSet()  # a shared run outlives who reads it
 
-    def report_to(self, above: Tally | None) -> None:
+    def report_to(self, parent: RequestCounter | None) -> None:
         """Have somebody else count as well, what was counted already included."""
-        if above is None:
+        if parent is None:
             return
         with self._lock:
-            self._above.add(above)
-            above._add(self.requests, self.answers, self.resumed, self.headers_at)
+            self._parents.add(parent)
+            parent._add(self.requests, self.answers, self.resumed, self.headers_at)
 
-    def request(self) -> None:
+    def count_request(self) -> None:
         """One more is sent."""
         with self._lock:
             self._add(requests=1)
 
-    def answer(self, now: float) -> None:
+    def count_response(self, now: float) -> None:
         """The headers of an answer that is none of a refusal are here."""
         with self._lock:
             self._add(answers=1, headers_at=now)
 
-    def resume(self) -> None:
+    def count_resume(self) -> None:
         """An answer is continued."""
         with self._lock:
             self._add(resumed=1)
@@ -58,9 +58,11 @@ class Tally:
         self.resumed += resumed
         if self.headers_at is None:
             self.headers_at = headers_at
-        for above in self._above:
-            above._add(requests, answers, resumed, headers_at)
+        for parent in self._parents:
+            parent._add(requests, answers, resumed, headers_at)
 
 
-counted: ContextVar[Tally | None] = ContextVar("rxmistral_counted", default=None)
+current_counter: ContextVar[RequestCounter | None] = ContextVar(
+    "rxmistral_request_counter", default=None
+)
 """Who counts what is subscribed to now."""

@@ -9,7 +9,7 @@
 The source appends, and rings. It waits for nobody, but for those viewers who want it to
 (`when_behind="wait"`). Who joins begins at the first item, whenever that is; what it lacks
 comes to it in batches, on a thread of the `delivery`. What is to be done with who is
-behind is a function of the history and of two places in it, a `Take`.
+behind is a function of the history and of two places in it, a `CatchUp`.
 
 History, end and who watches are touched under the lock of the delivery: one for all, since
 garbage collection may let a viewer leave while any lock is held.
@@ -31,24 +31,30 @@ from ..checks import check_number, check_whole
 from ..errors import StoppedError
 from . import delivery
 from .backpressure import Pausable, emitting, on_an_event_loop
-from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, Audience, lock
-from .history import History, Take
+from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, RunViewers, lock
+from .history import CatchUp, History
 from .iteration import being_iterated
-from .request_counter import Tally, counted
-from .threads import Kept, begin, beginning_apart, in_child, left_to_parent
+from .request_counter import RequestCounter, current_counter
+from .threads import (
+    SubscriptionScope,
+    add_to_scope,
+    detached_scope,
+    forked_stream_error,
+    register_for_fork,
+)
 
-__all__ = ["SharedRun", "Viewer", "check_shared"]
+__all__ = ["SharedRun", "SharedSubscription", "check_shared"]
 
 T = TypeVar("T")
 
 # --- who watches -----------------------------------------------------------------
 
 
-class Viewer(delivery.Viewer, abc.DisposableBase):
+class SharedSubscription(delivery.Viewer, abc.DisposableBase):
     """A place in a history, and the observer that goes on from there; also its Disposable."""
 
     def __init__(
-        self, run: SharedRun[Any], observer: abc.ObserverBase[Any], take: Take, place: int
+        self, run: SharedRun[Any], observer: abc.ObserverBase[Any], take: CatchUp, place: int
     ) -> None:
         self.run = run
         self.place = place  # the id of the item that it had last
@@ -137,7 +143,7 @@ class Viewer(delivery.Viewer, abc.DisposableBase):
             self.run.leave(self)
 
 
-class WaitedFor(Viewer):
+class WaitedFor(SharedSubscription):
     """The source waits for it, where it is further behind than this."""
 
     leeway = 0
@@ -185,22 +191,22 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         self._source: Observable[T] | None = source  # until it is subscribed to
         self._linger = linger
         self._subscription = SingleAssignmentDisposable()
-        self._audience = Audience()
+        self._audience = RunViewers()
         self._watching = 0  # viewers
         self._visits = 0  # viewers that ever came
         self._timer = SerialDisposable()
-        self._tally = Tally()  # of requests, for whoever watches
+        self._counter = RequestCounter()  # of requests, for whoever watches
         self._waited_for: set[WaitedFor] = set()
         self._room = Condition(lock)
         self._paused: set[Pausable] = set()  # sources, until there is room
-        in_child(self)
+        register_for_fork(self)
 
     def forked(self) -> None:
         """Ends where the fork was: the source emits in the parent, to the parent's viewers."""
         if self._source is None and not self.history.ended:
-            self._note_end(left_to_parent())
+            self._note_end(forked_stream_error())
         self._subscription, self._timer = SingleAssignmentDisposable(), SerialDisposable()
-        self._audience = Audience()
+        self._audience = RunViewers()
         self._waited_for, self._paused = set(), set()
 
     def __str__(self) -> str:
@@ -215,16 +221,16 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
     def join(
         self,
         observer: abc.ObserverBase[Any],
-        take: Take,
+        take: CatchUp,
         after: int = 0,
         leeway: int | None = None,
-    ) -> Viewer:
+    ) -> SharedSubscription:
         """A viewer that goes on after this item.
 
         Args:
             leeway: How many items the source may be ahead of it; None for any number.
         """
-        kind = Viewer if leeway is None else WaitedFor
+        kind = SharedSubscription if leeway is None else WaitedFor
         with lock:
             viewer = kind(self, observer, take, after)
             if isinstance(viewer, WaitedFor):
@@ -232,9 +238,9 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
                 self._waited_for.add(viewer)
             self._watching += 1
             self._visits += 1
-        begin(viewer)
+        add_to_scope(viewer)
         self._timer.disposable = Disposable()
-        self._tally.report_to(counted.get())  # first: it may see the end at once
+        self._counter.report_to(current_counter.get())  # first: it may see the end at once
         try:
             (OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS).add(
                 viewer, self._audience
@@ -248,7 +254,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
             self._begin(source)
         return viewer
 
-    def leave(self, viewer: Viewer) -> None:
+    def leave(self, viewer: SharedSubscription) -> None:
         with lock:
             self._waited_for.discard(viewer)
             self._watching -= 1
@@ -292,17 +298,17 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
     def _begin(self, source: Observable[T]) -> None:
         # What closes the source ends this as it would end a loop: nobody must wait for ever.
         # And its thread is a daemon: who is to be waited for is a viewer, and has its own.
-        iterated, tallied = being_iterated.set(self), counted.set(self._tally)
-        kept = Kept()  # apart: the run goes on when the viewer that begins it has left
+        iterated, tallied = being_iterated.set(self), current_counter.set(self._counter)
+        kept = SubscriptionScope()  # apart: the run goes on when the viewer that begins it has left
         self._subscription.disposable = kept
         try:
-            with beginning_apart(kept):
+            with detached_scope(kept):
                 kept.add(source.subscribe(self.on_next, self.on_error, self.on_completed))
         except BaseException:  # Ctrl-C
             self.stop()
             raise
         finally:
-            counted.reset(tallied)
+            current_counter.reset(tallied)
             being_iterated.reset(iterated)
 
     def on_next(self, value: T) -> None:
@@ -358,7 +364,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
                 self._room.wait_for(lambda: not self._is_full())
 
     def _pause(self, source: Pausable) -> None:
-        if isinstance(source, Viewer) and source.run is self:
+        if isinstance(source, SharedSubscription) and source.run is self:
             return  # it feeds what it views, and would wait for itself
         with lock:
             if self._is_full():

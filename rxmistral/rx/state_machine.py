@@ -1,7 +1,7 @@
 """What an operator is made of: a function of an item, or a machine.
 
 A machine takes items and gives items, now or later. It knows no Rx, no thread and no
-socket, so that it can be fed by hand, and attacked by tests; `driven_by` makes an
+socket, so that it can be fed by hand, and attacked by tests; `machine_operator` makes an
 operator of it in a few lines that are the same for all.
 """
 
@@ -12,16 +12,16 @@ from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
 
-from .input_type import Input
+from .input_type import InputType
 from .stream import Stream
 
-__all__ = ["Machine", "driven_by", "operator"]
+__all__ = ["StateMachine", "item_operator", "machine_operator"]
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-class Machine(Generic[A, B]):
+class StateMachine(Generic[A, B]):
     """Makes items of items; one for each subscription."""
 
     error: Exception | None = None
@@ -40,8 +40,8 @@ class Machine(Generic[A, B]):
         return self.close()
 
 
-def driven_by(
-    make: Callable[[], Machine[A, B]], takes: Input
+def machine_operator(
+    make: Callable[[], StateMachine[A, B]], takes: InputType
 ) -> Callable[[Observable[A]], Stream[B]]:
     """An operator from a machine.
 
@@ -97,7 +97,7 @@ def driven_by(
     return operate
 
 
-def operator(
+def item_operator(
     start: Callable[[abc.ObserverBase[B]], Callable[[A], None]],
 ) -> Callable[[Observable[A]], Stream[B]]:
     """An operator from what it does with each item; it holds nothing back.

@@ -28,11 +28,11 @@ from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from ..checks import check_synchronous, check_whole
-from .history import Entry, Take, WhenBehind, numbered, one_by_one, taking
-from .iteration import AsyncIteration, Hop, being_iterated, iterate, leaving
+from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
+from .iteration import AsyncIteration, HandOffQueue, being_iterated, iterate, leaving
 from .sharing import SharedRun, check_shared
 from .subscriber import Subscriber
-from .threads import Kept, beginning, fork_safe
+from .threads import SubscriptionScope, fork_safe, subscription_scope
 
 if TYPE_CHECKING:  # the type of what an answer knows of its end; nothing here makes one
     from ..outcome import Outcome
@@ -422,9 +422,9 @@ class Stream(Observable[T_out]):
         live = self._live_here()
         if live is None:
             return super()._subscribe_core(observer, scheduler)
-        kept = Kept()  # tracked first: Ctrl-C may interrupt what follows
+        kept = SubscriptionScope()  # tracked first: Ctrl-C may interrupt what follows
         self._track(kept, live)
-        with beginning(kept):
+        with subscription_scope(kept):
             kept.add(super()._subscribe_core(observer, scheduler))
         return kept
 
@@ -459,7 +459,7 @@ class SharedStream(Stream[T]):
     ) -> None:
         check_shared(linger, max_items)
         self._shared_run = run = SharedRun[T](source, linger, max_items)
-        super().__init__(lambda observer, _: run.join(observer, one_by_one))
+        super().__init__(lambda observer, _: run.join(observer, all_items))
 
     def __enter__(self) -> Self:
         """A place for its viewers; whoever else watches meanwhile stays when it is left."""
@@ -530,7 +530,7 @@ class SharedStream(Stream[T]):
         >>> list(words.view("latest"))
         ['once.']
         """
-        return self._joined(*taking(when_behind, max_items))
+        return self._joined(*catch_up_policy(when_behind, max_items))
 
     def entries(self, after: int = 0) -> Stream[Entry[T]]:
         """All items after the one with this id, each with its own: from 1, in order.
@@ -544,9 +544,9 @@ class SharedStream(Stream[T]):
         [Entry(id=2, item='at '), Entry(id=3, item='once.')]
         """
         check_whole("after", after, 0)
-        return self._joined(numbered, None, after)
+        return self._joined(all_entries, None, after)
 
-    def _joined(self, take: Take, leeway: int | None, after: int = 0) -> Stream[Any]:
+    def _joined(self, take: CatchUp, leeway: int | None, after: int = 0) -> Stream[Any]:
         def subscribe(
             observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
@@ -657,7 +657,7 @@ def _here() -> object:
     """Who subscribes: a task, or a thread where there is none. A loop subscribes on another
     thread, for the one that reads it."""
     loop = being_iterated.get()
-    if isinstance(loop, Hop) and loop.waiting_thread is not None:
+    if isinstance(loop, HandOffQueue) and loop.waiting_thread is not None:
         return loop.waiting_thread
     with suppress(RuntimeError):  # no event loop runs
         return asyncio.current_task() or get_ident()

@@ -41,7 +41,7 @@ from reactivex.internal import noop
 
 from ..checks import check_synchronous
 
-__all__ = ["Subscriber", "fail", "report", "reported"]
+__all__ = ["Subscriber", "fail_observer", "report_unhandled", "reporting_unhandled"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -165,7 +165,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         if getattr(below, "is_stopped", True):  # or it is not a stage: nothing carries it on
             if not _called_by_a_scheduler():
                 raise raised
-            report(raised)
+            report_unhandled(raised)
         elif below is not None:
             below.on_error(reason or raised)
 
@@ -174,7 +174,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         self._subscription.dispose()
 
 
-def fail(observer: abc.ObserverBase[Any], error: Exception) -> None:
+def fail_observer(observer: abc.ObserverBase[Any], error: Exception) -> None:
     """End an observer with an error that was raised on a thread without a source to carry it;
     raise the error again if the observer has had its end."""
     if getattr(observer, "is_stopped", False):
@@ -225,7 +225,7 @@ def _raise(place: FrameSummary | None, error: Exception) -> None:
     raise error
 
 
-def report(error: BaseException) -> None:
+def report_unhandled(error: BaseException) -> None:
     """Report an unhandled error of a thread of this library: to `threading.excepthook` if
     the program has set one; otherwise briefly on stderr, with the program's own lines."""
     if threading.excepthook is not threading.__excepthook__:
@@ -238,14 +238,14 @@ def report(error: BaseException) -> None:
         sys.stderr.write(_brief(error))
 
 
-def reported(work: Callable[P, object]) -> Callable[P, None]:
+def reporting_unhandled(work: Callable[P, object]) -> Callable[P, None]:
     """Returns a function that does the work of a thread, and reports its unhandled error."""
 
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             work(*args, **kwargs)
         except BaseException as error:  # the last place of a thread
-            report(error)
+            report_unhandled(error)
 
     return run
 

@@ -38,12 +38,12 @@ from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from ..checks import check_callback
 from .stream import Stream
 
-__all__ = ["answered"]
+__all__ = ["answer_each"]
 
 P = TypeVar("P")
 T = TypeVar("T")
 
-Busy: TypeAlias = Literal["switch", "queue", "ignore"]
+WhenBusy: TypeAlias = Literal["switch", "queue", "ignore"]
 
 
 class Answer(abc.ObserverBase[T]):
@@ -82,13 +82,13 @@ class Conversation(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
     def __init__(
         self,
         ask: Callable[[P], Observable[T]],
-        busy: Busy,
+        when_busy: WhenBusy,
         observer: abc.ObserverBase[T],
         scheduler: abc.SchedulerBase | None,
     ) -> None:
         self.observer = observer
         self._ask = ask
-        self._busy = busy
+        self._when_busy = when_busy
         self._scheduler = scheduler
         self._context = copy_context()  # of who subscribed, for the answers to come
         # Of a reentrant lock, since garbage collection may dispose it at any moment.
@@ -105,9 +105,9 @@ class Conversation(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
     def on_next(self, value: P) -> None:
         with self._changed:
             former = self._current
-            if self._over or (former is not None and self._busy == "ignore"):
+            if self._over or (former is not None and self._when_busy == "ignore"):
                 return
-            if former is not None and self._busy == "queue":
+            if former is not None and self._when_busy == "queue":
                 self._queue.append(value)
                 return
             self._leave(former)
@@ -181,7 +181,7 @@ class Conversation(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
 
     def takes_stage(self, answer: Answer[T]) -> bool:
         """Wait until it is free; not for oneself, where a callback sends a prompt that is
-        answered at once. False if the answer was left meanwhile."""
+        answer_each at once. False if the answer was left meanwhile."""
         with self._changed:
             self._changed.wait_for(
                 lambda: answer.left or self._stage is None or self._stage.emitting == get_ident()
@@ -240,8 +240,8 @@ def _nothing() -> None:
     pass
 
 
-def answered(
-    ask: Callable[[P], Observable[T]], busy: Busy = "switch"
+def answer_each(
+    ask: Callable[[P], Observable[T]], when_busy: WhenBusy = "switch"
 ) -> Callable[[Observable[P]], Stream[T]]:
     """Prompts into the items of their answers, one answer at a time.
 
@@ -256,32 +256,32 @@ def answered(
         ask: Makes the answer to a prompt, a Stream or any Observable, on the thread that
             emits the prompt; of one that has waited, on the thread that emitted the end of
             the answer before.
-        busy: What to do with a prompt that comes while an answer is running.
+        when_busy: What to do with a prompt that comes while an answer is running.
 
     Emits: the items of the answers. Where a subscriber is at work on an item of an answer
         that is ended by a new prompt, the new answer waits for that; its connection is
         closed at once.
-    Holds: prompts, where `busy` is "queue".
+    Holds: prompts, where `when_busy` is "queue".
     Completes: when the prompts have, and the last answer.
     Errors: of the prompts and of every answer. Where one that fails shall not end the
         conversation, catch that in `ask`: `lambda prompt: ...catch(...)`.
 
     >>> import reactivex
     >>> prompts = Stream.of(reactivex.of("a", "b"))
-    >>> list(prompts.pipe(answered(lambda prompt: reactivex.of(prompt, prompt.upper()))))
+    >>> list(prompts.pipe(answer_each(lambda prompt: reactivex.of(prompt, prompt.upper()))))
     ['b', 'B']
-    >>> list(prompts.pipe(answered(lambda prompt: reactivex.of(prompt, prompt.upper()), "queue")))
+    >>> list(prompts.pipe(answer_each(lambda prompt: reactivex.of(prompt, prompt.upper()), "queue")))
     ['a', 'A', 'b', 'B']
     """
     check_callback("ask", ask)
-    if busy not in get_args(Busy):
-        raise ValueError(f'busy must be "switch", "queue" or "ignore", got {busy!r}')
+    if when_busy not in get_args(WhenBusy):
+        raise ValueError(f'when_busy must be "switch", "queue" or "ignore", got {when_busy!r}')
 
     def operate(source: Observable[P]) -> Stream[T]:
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            conversation = Conversation(ask, busy, observer, scheduler)
+            conversation = Conversation(ask, when_busy, observer, scheduler)
             return CompositeDisposable(
                 source.subscribe(conversation, scheduler=scheduler), conversation
             )

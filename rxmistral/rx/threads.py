@@ -28,22 +28,22 @@ from ..errors import DroppedStreamError, RequestError
 from .clock import monotonic, sleep
 
 __all__ = [
-    "Inherited",
-    "Kept",
-    "begin",
-    "beginning",
-    "beginning_apart",
-    "exits",
+    "ForkAware",
+    "SubscriptionScope",
+    "add_to_scope",
+    "detached_scope",
     "fork_safe",
-    "in_child",
-    "left_to_parent",
-    "start",
+    "forked_stream_error",
+    "record_thread_exit",
+    "register_for_fork",
+    "start_thread",
+    "subscription_scope",
 ]
 
 T = TypeVar("T")
 
 
-def start(thread: Thread) -> None:
+def start_thread(thread: Thread) -> None:
     """Starts a thread that a subscription needs.
 
     Raises:
@@ -63,7 +63,7 @@ def start(thread: Thread) -> None:
 # --- Ctrl-C within subscribe() ---------------------------------------------------
 
 
-class Kept(CompositeDisposable):
+class SubscriptionScope(CompositeDisposable):
     """The Disposables of everything that begins within a subscription.
 
     Attributes:
@@ -71,17 +71,17 @@ class Kept(CompositeDisposable):
             being collected, although Ctrl-C came before anybody had it.
     """
 
-    outer: Kept | None = None
+    outer: SubscriptionScope | None = None
 
 
 class _Beginning(local):
-    kept: Kept | None = None
+    kept: SubscriptionScope | None = None
 
 
 _beginning = _Beginning()
 
 
-def begin(disposable: abc.DisposableBase) -> None:
+def add_to_scope(disposable: abc.DisposableBase) -> None:
     """Makes a Disposable known to the subscriptions within which it begins; call this before
     anything runs that only this Disposable stops."""
     kept = _beginning.kept
@@ -90,16 +90,16 @@ def begin(disposable: abc.DisposableBase) -> None:
 
 
 @contextmanager
-def beginning(kept: Kept) -> Iterator[None]:
+def subscription_scope(kept: SubscriptionScope) -> Iterator[None]:
     """Collects all that begins on this thread within the block."""
     kept.outer = _beginning.kept
-    begin(kept)
-    with beginning_apart(kept):
+    add_to_scope(kept)
+    with detached_scope(kept):
         yield
 
 
 @contextmanager
-def beginning_apart(kept: Kept) -> Iterator[None]:
+def detached_scope(kept: SubscriptionScope) -> Iterator[None]:
     """Collects all that begins within the block, and that outlives the subscription around it."""
     outer, _beginning.kept = _beginning.kept, kept
     try:
@@ -111,7 +111,7 @@ def beginning_apart(kept: Kept) -> Iterator[None]:
 # --- fork ------------------------------------------------------------------------
 
 
-class Inherited(Protocol):
+class ForkAware(Protocol):
     """An object that means something else in the child of a fork."""
 
     def forked(self) -> None:
@@ -120,9 +120,9 @@ class Inherited(Protocol):
 
 
 _locks: WeakSet[Any] = WeakSet()
-_inherited: WeakSet[Inherited] = WeakSet()
+_inherited: WeakSet[ForkAware] = WeakSet()
 
-I = TypeVar("I", bound=Inherited)  # noqa: E741
+I = TypeVar("I", bound=ForkAware)  # noqa: E741
 
 
 def fork_safe(lock: T) -> T:
@@ -132,13 +132,13 @@ def fork_safe(lock: T) -> T:
     return lock
 
 
-def in_child(thing: I) -> I:
+def register_for_fork(thing: I) -> I:
     """Has `forked()` of an object called in the child of a fork, as long as it exists."""
     _inherited.add(thing)
     return thing
 
 
-def left_to_parent() -> DroppedStreamError:
+def forked_stream_error() -> DroppedStreamError:
     """The error of an answer that a child of a fork tries to read on."""
     return DroppedStreamError("it began before a fork, and the parent process reads it")
 
@@ -162,7 +162,7 @@ _exiting: deque[int] = deque(maxlen=64)  # system's ids
 _LONGEST_EXIT = 0.1  # seconds
 
 
-def exits() -> None:
+def record_thread_exit() -> None:
     """The last that a thread does which has spoken TLS."""
     _exiting.append(get_native_id())
 

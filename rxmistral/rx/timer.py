@@ -48,12 +48,12 @@ from reactivex.scheduler.scheduler import Scheduler
 
 from .backpressure import on_an_event_loop
 from .clock import monotonic
-from .subscriber import reported
+from .subscriber import reporting_unhandled
 
-__all__ = ["Alarm", "in_turn"]
+__all__ = ["SerializedTimer", "serialized"]
 
 
-class Alarm(abc.DisposableBase):
+class SerializedTimer(abc.DisposableBase):
     """One timer, and the turn to emit; the operators that keep time are made of it."""
 
     def __init__(self, scheduler: abc.SchedulerBase) -> None:
@@ -91,7 +91,7 @@ class Alarm(abc.DisposableBase):
     def _fire(self, *_: object) -> None:
         # On a timer's thread nothing catches what is raised.
         threaded = isinstance(self._scheduler, TimeoutScheduler)
-        leave = reported(self._leave) if threaded else self._leave
+        leave = reporting_unhandled(self._leave) if threaded else self._leave
         self._context.copy().run(leave, self._ring)
 
     def _ring(self) -> None:
@@ -151,11 +151,11 @@ class Alarm(abc.DisposableBase):
             return self._source_has_turn
 
 
-A = TypeVar("A", bound=Alarm)
+A = TypeVar("A", bound=SerializedTimer)
 Args = TypeVarTuple("Args")
 
 
-def in_turn(work: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]:
+def serialized(work: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]:
     """A method that the source calls, and that is done in the turn: the short way to it.
 
     Called in the turn, it is done when that is given back.

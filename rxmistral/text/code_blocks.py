@@ -8,7 +8,7 @@ from collections.abc import Callable
 import msgspec
 from reactivex import Observable
 
-from ..rx.state_machine import Machine, driven_by
+from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from .inputs import text_for
 from .words_lines import LineEnds
@@ -112,7 +112,7 @@ class _ClosingFence:
         return character in " \t" and self.complete
 
 
-class FenceReader(Machine[str, CodeBlock]):
+class FenceReader(StateMachine[str, CodeBlock]):
     """Reads text part of a line by part of a line, and gives the code blocks in it.
 
     Outside of a block a line is held until it is complete. In a block it is held while
@@ -234,4 +234,4 @@ def code_blocks(*, streaming: bool = False) -> Callable[[Observable[str]], Strea
     ...     print(block.language, repr(block.content))
     py '1 + 1\n'
     """
-    return driven_by(lambda: FenceReader(streaming), text_for("code_blocks"))
+    return machine_operator(lambda: FenceReader(streaming), text_for("code_blocks"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..rx.input_type import Input
+from ..rx.input_type import InputType
 
 __all__ = ["text_for"]
 
@@ -17,6 +17,6 @@ _BEFORE_TEXT = {
 }
 
 
-def text_for(operator: str) -> Input:
+def text_for(operator: str) -> InputType:
     """What an operator of text takes."""
-    return Input(operator, str, "text", _BEFORE_TEXT)
+    return InputType(operator, str, "text", _BEFORE_TEXT)

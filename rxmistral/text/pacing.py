@@ -24,10 +24,10 @@ from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds
-from ..rx.input_type import Input
+from ..rx.input_type import InputType
 from ..rx.stream import Stream
-from ..rx.subscriber import fail
-from ..rx.timer import Alarm, in_turn
+from ..rx.subscriber import fail_observer
+from ..rx.timer import SerializedTimer, serialized
 from .inputs import text_for
 
 __all__ = ["Coalescer", "Flow", "Pacer", "coalesced", "paced"]
@@ -102,7 +102,7 @@ class Pacer(Coalescer):
         return super()._take(number)
 
 
-class Flow(Alarm):
+class Flow(SerializedTimer):
     """Emits what a Coalescer holds, an interval apart."""
 
     def __init__(
@@ -129,24 +129,24 @@ class Flow(Alarm):
     # Waited for: the timer's thread is a daemon, and the interpreter that exits when the
     # source's thread has ended would not wait for what is left to it.
 
-    @in_turn
+    @serialized
     def on_error(self, error: Exception) -> None:
         self._emit(self._coalescer.close())
         self._observer.on_error(error)
 
-    @in_turn
+    @serialized
     def on_completed(self) -> None:
         self._emit(self._coalescer.close())
         self._observer.on_completed()
 
     def fail(self, error: Exception) -> None:
-        fail(self._observer, error)
+        fail_observer(self._observer, error)
 
     def due(self) -> None:
         self._emitted = _NEVER  # by this timer's word: the clock may be a little behind
         self._look()
 
-    @in_turn
+    @serialized
     def _look(self) -> None:
         if self._held and not self.armed:
             now = self.now()
@@ -173,7 +173,7 @@ def _flowing(
     make: Callable[[], Coalescer],
     interval: float,
     scheduler: abc.SchedulerBase | None,
-    takes: Input,
+    takes: InputType,
 ) -> Callable[[Observable[str]], Stream[str]]:
     given = scheduler
 

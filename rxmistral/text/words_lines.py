@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from reactivex import Observable
 
-from ..rx.state_machine import Machine, driven_by
+from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from .inputs import text_for
 
@@ -27,7 +27,7 @@ _split_lines = re.compile(rf"[^\r\n]*{_LINE_END}|[^\r\n]+").findall
 _find_blank_lines = re.compile(rf"{_LINE_END}(?:[^\S\r\n]*{_LINE_END})+").search
 
 
-class WhiteSpaceCutter(Machine[str, str]):
+class WhiteSpaceCutter(StateMachine[str, str]):
     """Cuts text in some of its runs of white space.
 
     `place` gives the offset in a whole run at which to cut, or None. A run is whole when
@@ -94,7 +94,7 @@ class LineEnds:
         return [rest] if rest else []
 
 
-class LineCutter(Machine[str, str]):
+class LineCutter(StateMachine[str, str]):
     """Cuts text into lines, with their line ends."""
 
     def __init__(self) -> None:
@@ -140,7 +140,7 @@ def words() -> Callable[[Observable[str]], Stream[str]]:
     >>> list(Stream.of(reactivex.of("Hel", "lo  wor", "ld!")).pipe(words()))
     ['Hello  ', 'world!']
     """
-    return driven_by(lambda: WhiteSpaceCutter(len), text_for("words"))
+    return machine_operator(lambda: WhiteSpaceCutter(len), text_for("words"))
 
 
 def text_lines() -> Callable[[Observable[str]], Stream[str]]:
@@ -162,7 +162,7 @@ def text_lines() -> Callable[[Observable[str]], Stream[str]]:
     >>> list(Stream.of(reactivex.of("a\r", "\nb", "c\n", "d")).pipe(text_lines()))
     ['a\r\n', 'bc\n', 'd']
     """
-    return driven_by(LineCutter, text_for("text_lines"))
+    return machine_operator(LineCutter, text_for("text_lines"))
 
 
 def paragraphs() -> Callable[[Observable[str]], Stream[str]]:
@@ -182,4 +182,4 @@ def paragraphs() -> Callable[[Observable[str]], Stream[str]]:
     >>> list(Stream.of(reactivex.of("One\ntwo.\n", "\nThree.")).pipe(paragraphs()))
     ['One\ntwo.\n\n', 'Three.']
     """
-    return driven_by(lambda: WhiteSpaceCutter(_after_blank_lines), text_for("paragraphs"))
+    return machine_operator(lambda: WhiteSpaceCutter(_after_blank_lines), text_for("paragraphs"))

@@ -32,14 +32,14 @@ from typing import Any
 from weakref import WeakSet
 
 from ..rx.cancellation import Cancellation
-from ..rx.threads import fork_safe, in_child
-from .idle_timeout import Patience
+from ..rx.threads import fork_safe, register_for_fork
+from .idle_timeout import IdleTimeout
 from .message_body import ChunkedDecoder, Decoder, LengthDecoder, UntilCloseDecoder
 
 __all__ = [
     "ConnectionLease",
     "Rest",
-    "hold_here",
+    "current_lease",
     "remember",
     "rest_of",
     "unwatched",
@@ -47,7 +47,7 @@ __all__ = [
     "watched",
 ]
 
-_here = local()  # .hold: of the reader that works on this thread
+_here = local()  # .lease: of the reader that works on this thread
 
 # Held for a few assignments and a shutdown(), which do not block. Reentrant, since
 # garbage collection may dispose an abandoned reader at any moment.
@@ -57,9 +57,9 @@ _ownership = fork_safe(RLock())
 class ConnectionLease(Cancellation):
     """What one reader has of the connection that serves it."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self, idle_timeout: IdleTimeout) -> None:
         super().__init__()
-        self.patience = patience
+        self.idle_timeout = idle_timeout
         self.connecting = False
         self.reading = False  # the answer
         self._connection: Any = None
@@ -70,11 +70,11 @@ class ConnectionLease(Cancellation):
     def on_this_thread(self) -> Iterator[None]:
         """What is sent within belongs to this reader; its callbacks may send requests of
         their own, which do not."""
-        _here.hold = self
+        _here.lease = self
         try:
             yield
         finally:
-            _here.hold = None
+            _here.lease = None
 
     def cancel_and_wake(self) -> None:
         """Cancels, and shuts the socket down under the reader, which may block on it."""
@@ -83,14 +83,14 @@ class ConnectionLease(Cancellation):
             if self._handshake is not None:
                 _shut_down(self._handshake)
             connection = self._connection
-            if connection is not None and connection.hold is self:
+            if connection is not None and connection.lease is self:
                 connection.spoiled = True
                 _shut_down(self._socket)
 
-    def take(self, connection: Any) -> None:
+    def acquire(self, connection: Any) -> None:
         """The connection, on the reader's thread: from now on it serves this reader."""
         with _ownership:
-            connection.hold = self
+            connection.lease = self
             self._connection = connection
             self._socket = connection.sock
         self.check()
@@ -116,18 +116,18 @@ class ConnectionLease(Cancellation):
         if self._connection is not None:
             self._connection.sock = None
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         with _ownership:
             self.reading = False
             connection, self._connection = self._connection, None
             self._socket = None
-            if connection is not None and connection.hold is self:
-                connection.hold = None
+            if connection is not None and connection.lease is self:
+                connection.lease = None
 
 
-def hold_here() -> ConnectionLease | None:
-    """Returns the hold of the reader that sends a request on this thread."""
-    return getattr(_here, "hold", None)
+def current_lease() -> ConnectionLease | None:
+    """Returns the lease of the reader that sends a request on this thread."""
+    return getattr(_here, "lease", None)
 
 
 def watched(connection: Any) -> Any:
@@ -149,12 +149,12 @@ def unwatched(connection: Any) -> bool:
         if not isinstance(connection, _Watched):
             return False
         stock: Any = connection  # the class that it is mixed into is not known
-        hold = connection.hold
-        if hold is not None and hold._connection is connection:
-            hold.let_go()
+        lease = connection.lease
+        if lease is not None and lease._connection is connection:
+            lease.release()
         if connection.spoiled:  # its reader was cancelled at this moment
             stock.close()
-        for name in ("hold", "spoiled"):
+        for name in ("lease", "spoiled"):
             vars(connection).pop(name, None)
         object.__setattr__(connection, "__class__", type(connection).__mro__[2])
     return True
@@ -169,7 +169,7 @@ class _Fork:
     def __init__(self) -> None:
         self.sessions: WeakSet[Any] = WeakSet()
         self.is_child = False
-        in_child(self)
+        register_for_fork(self)
 
     def forked(self) -> None:
         self.is_child = True
@@ -233,9 +233,9 @@ class _Answer(HTTPResponse):
         self._came_whole = False
         self._broken = False
         self._chunks = ChunkedDecoder()
-        self._hold = hold = hold_here()
-        if hold is not None and isinstance(self.fp.raw, SocketIO):
-            patient = _PatientSocket(self.fp.detach(), sock, hold.patience)
+        self._lease = lease = current_lease()
+        if lease is not None and isinstance(self.fp.raw, SocketIO):
+            patient = _PatientSocket(self.fp.detach(), sock, lease.idle_timeout)
             self.fp = BufferedReader(patient, _BUFFER_BYTES)
 
     def begin(self) -> None:
@@ -307,24 +307,24 @@ class _Answer(HTTPResponse):
         # not begun is a proxy's word that the tunnel stands: the socket is needed.
         with _ownership:
             begun = self.headers is not None
-            if self._hold is not None and begun and self.fp is not None and not self.is_whole:
-                left_to_reader = self._hold.reading and not self._broken
+            if self._lease is not None and begun and self.fp is not None and not self.is_whole:
+                left_to_reader = self._lease.reading and not self._broken
                 if left_to_reader:  # noted first: the shutdown wakes it
                     self.cut = True
                 _shut_down(self.socket)
                 if left_to_reader:
                     return
-            self._hold = None  # whose clocks know the text: programs keep responses
+            self._lease = None  # whose clocks know the text: programs keep responses
         super().close()
 
 
 class _PatientSocket(RawIOBase):
     """What is read from a socket, by who may not wait for it as long as he likes."""
 
-    def __init__(self, file: RawIOBase, sock: socket, patience: Patience) -> None:
+    def __init__(self, file: RawIOBase, sock: socket, idle_timeout: IdleTimeout) -> None:
         self._file = file
         self._socket = sock
-        self._left = patience.left
+        self._left = idle_timeout.remaining
         self._timeout = -1.0  # of the socket, where it is known
 
     def readable(self) -> bool:
@@ -426,40 +426,40 @@ class _Watched:
     """Mixed into urllib3's connections: they tell the reader which socket is his."""
 
     response_class = _Answer
-    hold: ConnectionLease | None = None
+    lease: ConnectionLease | None = None
     spoiled = False
 
     def connect(self) -> None:
         self.spoiled = False
-        hold = hold_here()
-        if hold is None:
+        lease = current_lease()
+        if lease is None:
             super().connect()  # type: ignore[misc]  # of the class this is mixed into
             return
-        hold.check()  # an adapter may try again whatever happened
-        hold.connecting = True
+        lease.check()  # an adapter may try again whatever happened
+        lease.connecting = True
         try:
             super().connect()  # type: ignore[misc]
         finally:
-            hold.end_handshake()
-        hold.connecting = False
-        hold.take(self)
+            lease.end_handshake()
+        lease.connecting = False
+        lease.acquire(self)
 
     def _new_conn(self) -> socket:
         """urllib3's, for its subclasses: where the socket is made that `connect` wraps."""
         sock: socket = super()._new_conn()  # type: ignore[misc]
-        hold = hold_here()
-        if hold is not None:
+        lease = current_lease()
+        if lease is not None:
             try:
-                hold.begin_handshake(sock)
+                lease.begin_handshake(sock)
             except BaseException:  # cancelled, or no descriptor is left
                 sock.close()
                 raise
         return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        hold = hold_here()
-        if hold is not None:  # a connection from the pool is connected already
-            hold.take(self)
+        lease = current_lease()
+        if lease is not None:  # a connection from the pool is connected already
+            lease.acquire(self)
         super().request(*args, **kwargs)  # type: ignore[misc]
 
 

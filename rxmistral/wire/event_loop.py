@@ -36,10 +36,10 @@ from typing import Protocol
 
 from ..rx.backpressure import Pausable, emitting
 from ..rx.clock import monotonic
-from ..rx.subscriber import report
-from ..rx.threads import exits, fork_safe, in_child
+from ..rx.subscriber import report_unhandled
+from ..rx.threads import fork_safe, record_thread_exit, register_for_fork
 
-__all__ = ["Flow", "Pump"]
+__all__ = ["EventLoop", "LoopTask"]
 
 _TICK = 0.05  # seconds between two looks at the clocks of all flows, at least
 _LONG = 60.0  # seconds between two, at most
@@ -48,7 +48,7 @@ _SHORTEST_STALL = 0.005  # where one after the other is, so that the last waits 
 _SLOW = 0.005  # seconds of a step; as long as a thread may keep the interpreter to itself
 
 
-class Flow(Pausable, Protocol):
+class LoopTask(Pausable, Protocol):
     """What is left of an answer."""
 
     @property
@@ -71,7 +71,7 @@ class Flow(Pausable, Protocol):
         ...
 
 
-class Pump:
+class EventLoop:
     """Steps flows, on one thread as long as none of them holds it up.
 
     Args:
@@ -83,16 +83,16 @@ class Pump:
         # Held for a few assignments. Reentrant, since garbage collection may dispose an
         # abandoned flow, and so schedule it, at any moment.
         self.lock = fork_safe(RLock())
-        self._loop: _Loop | None = None  # that takes what is new
-        self._loops: dict[Flow, _Loop] = {}
-        in_child(self)
+        self._loop: _LoopThread | None = None  # that takes what is new
+        self._loops: dict[LoopTask, _LoopThread] = {}
+        register_for_fork(self)
 
     def forked(self) -> None:
         """The threads are the parent's, and so are the flows."""
         self._loop = None
         self._loops = {}
 
-    def schedule(self, flow: Flow) -> None:
+    def schedule(self, flow: LoopTask) -> None:
         """Have it stepped soon; from any thread. It is this pump's from the first time on.
 
         Raises:
@@ -112,15 +112,15 @@ class Pump:
             self.bury(loop, error)  # others may have come while the thread was being started
             raise
 
-    def _take(self, flow: Flow) -> _Loop:
+    def _take(self, flow: LoopTask) -> _LoopThread:
         loop = self._loops.get(flow)
         if loop is None:
-            self._loop = self._loop or _Loop(self)
+            self._loop = self._loop or _LoopThread(self)
             self._loops[flow] = loop = self._loop
         loop.call(flow)
         return loop
 
-    def bury(self, loop: _Loop, error: BaseException) -> None:
+    def bury(self, loop: _LoopThread, error: BaseException) -> None:
         """A loop has lost its thread: have others step its flows, or end them."""
         with self.lock:
             if self._loop is loop:
@@ -137,19 +137,19 @@ class Pump:
             except (RuntimeError, OSError):
                 _shown(flow.fail, error)
 
-    def unwatch(self, flow: Flow) -> None:
+    def unwatch(self, flow: LoopTask) -> None:
         """Before its socket is closed or serves another; on the thread that steps it."""
         loop = self._loops.get(flow)
         if loop is not None:
             loop.unwatch(flow)
 
-    def forget(self, flow: Flow) -> None:
+    def forget(self, flow: LoopTask) -> None:
         with self.lock:
             loop = self._loops.pop(flow, None)
             if loop is not None:
                 loop.flows.discard(flow)
 
-    def retire(self, loop: _Loop) -> bool:
+    def retire(self, loop: _LoopThread) -> bool:
         """Whether a loop has no flows, and will get none from now on."""
         with self.lock:
             if loop.flows:
@@ -158,17 +158,17 @@ class Pump:
                 self._loop = None
             return True
 
-    def leads(self, loop: _Loop) -> bool:
+    def leads(self, loop: _LoopThread) -> bool:
         """Whether it is the one that serves all but the slow and the stuck."""
         return self._loop is loop
 
-    def isolate(self, flow: Flow, loop: _Loop) -> None:
+    def isolate(self, flow: LoopTask, loop: _LoopThread) -> None:
         """Have a loop of its own take over a flow that this one steps; on its thread."""
         with self.lock:
             if not self.leads(loop) or len(loop.flows) == 1:
                 return
             try:
-                own = _Loop(self)
+                own = _LoopThread(self)
             except OSError:  # no descriptor can be had: it stays
                 return
             self._hand_over(flow, loop, own)
@@ -180,12 +180,12 @@ class Pump:
                 self._hand_over(flow, own, loop)
             own.close()
 
-    def _hand_over(self, flow: Flow, giver: _Loop, taker: _Loop) -> None:
+    def _hand_over(self, flow: LoopTask, giver: _LoopThread, taker: _LoopThread) -> None:
         giver.flows.discard(flow)
         self._loops[flow] = taker
         taker.call(flow)
 
-    def displace(self, loop: _Loop, step: int) -> None:
+    def displace(self, loop: _LoopThread, step: int) -> None:
         """Have another loop take over what a loop that is stuck in this step has beside it."""
         with self.lock:
             stuck = loop.stepping
@@ -196,7 +196,7 @@ class Pump:
                 self._loop = None  # the next flow gets another
                 return
             try:
-                successor = _Loop(self, max(_SHORTEST_STALL, loop.stall / 2))
+                successor = _LoopThread(self, max(_SHORTEST_STALL, loop.stall / 2))
             except OSError:  # no descriptor can be had: they wait, until the guard looks again
                 return
             loop.lost = True
@@ -213,28 +213,28 @@ class Pump:
             successor.close()
 
 
-class _Loop:
+class _LoopThread:
     """One thread of a pump."""
 
-    def __init__(self, pump: Pump, stall: float = _STALL) -> None:
-        self.flows: set[Flow] = set()
+    def __init__(self, pump: EventLoop, stall: float = _STALL) -> None:
+        self.flows: set[LoopTask] = set()
         self.stall = stall
-        self.stepping: Flow | None = None
+        self.stepping: LoopTask | None = None
         self.steps = 0
         self.lost = False  # flows, to another loop, that are watched here
         self._pump = pump
         self._thread: Thread | None = None
-        self._watched: dict[Flow, int] = {}  # and the descriptors of their sockets
-        self._scheduled: deque[Flow] = deque()
+        self._watched: dict[LoopTask, int] = {}  # and the descriptors of their sockets
+        self._scheduled: deque[LoopTask] = deque()
         self._look_at = monotonic() + _LONG  # when to look at the clocks, by monotonic()
         self._retired = Event()
         self._selector = DefaultSelector()
         self._bell, self._button = socketpair()
         self._rung = False
         self._stepped_at = 0.0  # the end of the latest step, or of the wait
-        self._slow: set[Flow] = set()  # whose latest step was
+        self._slow: set[LoopTask] = set()  # whose latest step was
         self._selector.register(self._bell, EVENT_READ)
-        in_child(self)
+        register_for_fork(self)
 
     def forked(self) -> None:
         """Closes the child's copies; the selector forgets nothing that the parent's watches."""
@@ -258,7 +258,7 @@ class _Loop:
             self._thread = None
             raise
 
-    def call(self, flow: Flow) -> None:
+    def call(self, flow: LoopTask) -> None:
         """Under the pump's lock."""
         self.flows.add(flow)
         self._scheduled.append(flow)
@@ -277,7 +277,7 @@ class _Loop:
             self._pump.bury(self, error)
             raise
         self.close()
-        exits()
+        record_thread_exit()
 
     def close(self) -> None:
         self._retired.set()
@@ -307,7 +307,7 @@ class _Loop:
             self._bell.recv(1)
             self._rung = False
 
-    def _step(self, flow: Flow) -> None:
+    def _step(self, flow: LoopTask) -> None:
         if flow not in self.flows:  # it has ended, or another loop has it by now
             return
         more = False
@@ -317,7 +317,7 @@ class _Loop:
         try:
             more = flow.step()
         except BaseException as error:  # of a callback: it ends its own stream, no other
-            report(error)
+            report_unhandled(error)
         finally:
             emitting.source = None
             with self._pump.lock:  # not while another loop takes over what is not stepping
@@ -336,14 +336,14 @@ class _Loop:
         elif self._slow:
             self._slow.discard(flow)
 
-    def _note_slow(self, flow: Flow) -> None:
+    def _note_slow(self, flow: LoopTask) -> None:
         if flow in self._slow:
             self._slow.discard(flow)
             self._pump.isolate(flow, self)
         else:
             self._slow.add(flow)
 
-    def _watch(self, flow: Flow) -> bool:
+    def _watch(self, flow: LoopTask) -> bool:
         """Whether that went well; where it did not, this one has ended, and no other."""
         try:
             descriptor = flow.fileno()
@@ -361,7 +361,7 @@ class _Loop:
         self._watched[flow] = descriptor
         return True
 
-    def unwatch(self, flow: Flow) -> None:
+    def unwatch(self, flow: LoopTask) -> None:
         descriptor = self._watched.pop(flow, None)
         if descriptor is not None:
             with suppress(KeyError, ValueError):  # the selector is closed
@@ -404,4 +404,4 @@ def _shown(work: Callable[[BaseException], object], error: BaseException) -> Non
     try:
         work(error)
     except BaseException as raised:
-        report(raised)
+        report_unhandled(raised)

@@ -23,7 +23,7 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..errors import ProtocolError, ReportedError, reported_error
-from ..rx.input_type import Input
+from ..rx.input_type import InputType
 from ..rx.stream import Stream
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 
@@ -168,7 +168,7 @@ def decode_events(
             raise line_decoder.error
 
 
-_TAKES = Input("events", bytes, "raw lines", {"ServerSentEvent": "leave one events() out"})
+_TAKES = InputType("events", bytes, "raw lines", {"ServerSentEvent": "leave one events() out"})
 
 
 def events(

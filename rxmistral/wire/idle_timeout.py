@@ -11,10 +11,10 @@ from collections.abc import Callable
 
 from ..rx.clock import monotonic
 
-__all__ = ["Patience"]
+__all__ = ["IdleTimeout"]
 
 
-class Patience:
+class IdleTimeout:
     """The same for every wait.
 
     Args:
@@ -39,21 +39,21 @@ class Patience:
             if self.on_wind_up is not None:
                 self.on_wind_up()
 
-    def begin(self) -> None:
+    def start_wait(self) -> None:
         """The reader begins to wait."""
         self._began = self._now()
 
-    def end(self) -> None:
+    def end_wait(self) -> None:
         """The reader has what it waited for, or has waited in vain."""
 
-    def waited(self) -> float:
+    def elapsed(self) -> float:
         """Seconds since it began to wait."""
         return self._now() - self._began
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         """Seconds that it may still wait; 0 or less if it has waited long enough."""
-        return self._read - self.waited()
+        return self._read - self.elapsed()
 
-    def ran_out(self) -> tuple[str, float]:
+    def expired(self) -> tuple[str, float]:
         """The name of the clock that ran out, and how many seconds it gave."""
         return "gap", self._read

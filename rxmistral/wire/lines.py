@@ -18,8 +18,8 @@ from reactivex import Observable
 
 from ..checks import check_whole
 from ..errors import ProtocolError
-from ..rx.input_type import Input
-from ..rx.state_machine import Machine, driven_by
+from ..rx.input_type import InputType
+from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 
 __all__ = ["MAX_EVENT_BYTES", "LineDecoder", "check_max_bytes", "lines"]
@@ -32,7 +32,7 @@ _BOM = b"\xef\xbb\xbf"
 _CR, _LF = b"\r\n"
 
 
-class LineDecoder(Machine[bytes, bytes]):
+class LineDecoder(StateMachine[bytes, bytes]):
     """Cuts blocks into lines, each without its line end.
 
     A line is given as soon as its end is certain. A CR ends a line at once: should the
@@ -130,7 +130,9 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
     [b'data: a', b'']
     """
     check_max_bytes(max_bytes)
-    return driven_by(lambda: LineDecoder(max_bytes), Input("lines", bytes, "blocks of bytes", {}))
+    return machine_operator(
+        lambda: LineDecoder(max_bytes), InputType("lines", bytes, "blocks of bytes", {})
+    )
 
 
 def check_max_bytes(max_bytes: object) -> None:

@@ -63,12 +63,12 @@ from ..rx.backpressure import emitting
 from ..rx.cancellation import Cancelled
 from ..rx.iteration import being_iterated, leaving
 from ..rx.stream import Stream
-from ..rx.subscriber import report
-from ..rx.threads import begin, exits, in_child, start
+from ..rx.subscriber import report_unhandled
+from ..rx.threads import add_to_scope, record_thread_exit, register_for_fork, start_thread
 from .connection import ConnectionLease, Rest, remember, rest_of, was_cut
-from .event_loop import Pump
-from .idle_timeout import Patience
-from .returning import Returning
+from .event_loop import EventLoop
+from .idle_timeout import IdleTimeout
+from .returning import PendingReturns
 from .session import borrowed, has_idle_connection, proxy_for, redirected, settings_for
 
 __all__ = [
@@ -101,8 +101,8 @@ _BODY_BYTES = 1024 * 1024  # of a refusal, or of what is no event stream
 _POOL_SIZE = 128  # idle connections kept for each host
 
 # A thread that a loop reads from is a daemon, see `being_iterated`; so there are two.
-_OF_LOOPS, _OF_SUBSCRIPTIONS = Pump(daemon=True), Pump(daemon=False)
-_RETURNING = Returning()
+_OF_LOOPS, _OF_SUBSCRIPTIONS = EventLoop(daemon=True), EventLoop(daemon=False)
+_RETURNING = PendingReturns()
 
 
 def blocks(
@@ -111,7 +111,7 @@ def blocks(
     session: Session | None = None,
     connect_timeout: float = CONNECT_TIMEOUT,
     read_timeout: float = READ_TIMEOUT,
-    patience: Patience | None = None,
+    idle_timeout: IdleTimeout | None = None,
     on_response: Callable[[Response], None] | None = None,
     on_release: Callable[[Exception | None], None] | None = None,
     reader: Reader | None = None,
@@ -122,7 +122,7 @@ def blocks(
     from any thread and never blocks: it shuts the socket down, before the headers and after.
     When the body was read to its end the connection goes back to the session, before
     completion or error is emitted. A reader that is left on its own thread, or by a loop,
-    when nothing of interest is to come (see `Patience.wind_up`) reads on, and emits nothing.
+    when nothing of interest is to come (see `IdleTimeout.wind_up`) reads on, and emits nothing.
 
     Args:
         request: What to send; a function is asked for each subscription.
@@ -131,7 +131,7 @@ def blocks(
             subscription and closes it at the end.
         connect_timeout: Seconds for the connection, TLS included.
         read_timeout: Seconds that the server may stay silent.
-        patience: Says how long to wait, in place of these two; for one subscription.
+        idle_timeout: Says how long to wait, in place of these two; for one subscription.
         on_response: Called on the reader's thread when the headers are there.
         on_release: Called on the reader's thread when the connection is given back or
             closed, whatever the end was, and before that is emitted; with what a
@@ -156,7 +156,7 @@ def blocks(
     ) -> abc.DisposableBase:
         # The scheduler that run() and await hand in is not for a source that blocks: it
         # may be an event loop's.
-        waits = patience or Patience(connect_timeout, read_timeout)
+        waits = idle_timeout or IdleTimeout(connect_timeout, read_timeout)
         iterated = being_iterated.get() is not None
         pump = _OF_LOOPS if iterated else _OF_SUBSCRIPTIONS
         reading = _Reader(
@@ -171,9 +171,9 @@ def blocks(
         thread = Thread(
             target=reading.run, name="rxmistral-reader", daemon=True if iterated else None
         )
-        begin(reading)
+        add_to_scope(reading)
         try:
-            start(thread)
+            start_thread(thread)
         except RequestError as error:
             reading.refuse(error)
         except BaseException:  # Ctrl-C, while it waits for the thread to begin
@@ -235,18 +235,18 @@ class _Reader(abc.DisposableBase):
         observer: abc.ObserverBase[bytes],
         request: Request | PreparedRequest | Callable[[], Request],
         session: Session | None,
-        patience: Patience,
+        idle_timeout: IdleTimeout,
         on_response: Callable[[Response], None] | None,
         on_release: Callable[[Exception | None], None] | None,
-        pump: Pump | None,
+        pump: EventLoop | None,
     ) -> None:
         self._observer = observer
         self._request = request
         self._session = session
-        self._patience = patience
+        self._idle_timeout = idle_timeout
         self._on_response = on_response
         self._on_release = on_release
-        self._hold = ConnectionLease(patience)
+        self._lease = ConnectionLease(idle_timeout)
         self._secret = ""
         self._thread: int | None = None  # that works on it now
         self._context = copy_context()  # of the subscriber, for all that this runs
@@ -255,10 +255,10 @@ class _Reader(abc.DisposableBase):
         self._rest: Rest | None = None
         self.paused = False
         self._then: Callable[[], None] | None = None
-        in_child(self)
+        register_for_fork(self)
 
     def forked(self) -> None:
-        self._hold.forked()
+        self._lease.forked()
         self._on_release = None
 
     # --- on whose thread ---
@@ -274,8 +274,8 @@ class _Reader(abc.DisposableBase):
         try:
             self._run()
         except BaseException as error:  # of a callback that is called with the terminal
-            report(error)
-        exits()
+            report_unhandled(error)
+        record_thread_exit()
 
     def _run(self) -> None:
         if self.step():
@@ -311,7 +311,7 @@ class _Reader(abc.DisposableBase):
         return descriptor
 
     def left(self) -> float:
-        return self._patience.left()
+        return self._idle_timeout.remaining()
 
     def pause(self, then: Callable[[], None] | None = None) -> None:
         self._then = then
@@ -327,8 +327,8 @@ class _Reader(abc.DisposableBase):
         # On its own thread the reader is awake, and looks.
         awake = get_ident() == self._thread
         # What is read on goes nowhere: its observer is disposed.
-        if not self._patience.winding_up or not (awake or leaving.by_itself):
-            self._hold.cancel() if awake else self._hold.cancel_and_wake()
+        if not self._idle_timeout.winding_up or not (awake or leaving.by_itself):
+            self._lease.cancel() if awake else self._lease.cancel_and_wake()
         self.resume()
 
     # --- the work ---
@@ -340,11 +340,11 @@ class _Reader(abc.DisposableBase):
         except (Cancelled, GeneratorExit):
             return
         except BaseException as death:  # sys.exit() in a callback; nobody must wait for ever
-            if not self._hold.cancelled:
+            if not self._lease.cancelled:
                 self._observer.on_error(RuntimeError(f"a callback ended the reader: {death!r}"))
             raise
         emitting.source = None  # there is nothing that could be paused
-        if not self._hold.cancelled:
+        if not self._lease.cancelled:
             if error is None:
                 self._observer.on_completed()
             else:
@@ -352,12 +352,12 @@ class _Reader(abc.DisposableBase):
 
     def _read_and_release(self) -> Generator[None, None, Exception | None]:
         session = self._session or open_session()
-        self._patience.on_wind_up = partial(_RETURNING.expect, session)
+        self._idle_timeout.on_wind_up = partial(_RETURNING.expect, session)
         response: Response | None = None
         raised: Exception | None = None
         try:
             response = self._send(session)
-            self._hold.reading = True
+            self._lease.reading = True
             if self._on_response is not None:
                 self._on_response(response)
             yield from self._emit_body(response)
@@ -365,7 +365,7 @@ class _Reader(abc.DisposableBase):
                 raise _closed()
         except _Raised as error:
             raised = error.error
-            if self._hold.cancelled:  # no on_error after dispose: the thread's excepthook
+            if self._lease.cancelled:  # no on_error after dispose: the thread's excepthook
                 raise raised from None
             return raised
         except Exception as error:
@@ -374,14 +374,14 @@ class _Reader(abc.DisposableBase):
                 return raised
             return redacted(error, self._secret)
         finally:
-            self._hold.let_go()  # first: nobody must shut down what is being closed
+            self._lease.release()  # first: nobody must shut down what is being closed
             if response is not None:
                 self._give_back(response)
                 response.close()
             if session is not self._session:
                 session.close()
-            self._patience.on_wind_up = None  # an answer that is kept must not keep the session
-            if self._patience.winding_up:
+            self._idle_timeout.on_wind_up = None  # an answer that is kept must not keep the session
+            if self._idle_timeout.winding_up:
                 _RETURNING.returned(session)
             if self._on_release is not None:
                 self._on_release(raised)
@@ -398,22 +398,22 @@ class _Reader(abc.DisposableBase):
         try:
             prepared = _prepared(session, request)
             self._secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
-            self._patience.begin()
+            self._idle_timeout.start_wait()
             return self._follow(session, prepared, asked)
         except (RequestException, HTTPError, OSError, ValueError) as error:
-            self._hold.check()
+            self._lease.check()
             if _is_late(error):
-                connecting = isinstance(error, ConnectTimeout) or self._hold.connecting
+                connecting = isinstance(error, ConnectTimeout) or self._lease.connecting
                 raise self._late(connecting, asked) from error
             raise _no_answer(error, asked) from None if _shows_secrets(error) else error
         finally:
-            self._patience.end()
+            self._idle_timeout.end_wait()
 
     def _late(self, connecting: bool, asked: _Asked) -> RequestTimeoutError:
-        patience = self._patience
-        if connecting and patience.left() > 0:
-            return RequestTimeoutError("connect", patience.connect, asked.host, asked.proxy)
-        return RequestTimeoutError(*patience.ran_out(), asked.host, asked.proxy)
+        idle_timeout = self._idle_timeout
+        if connecting and idle_timeout.remaining() > 0:
+            return RequestTimeoutError("connect", idle_timeout.connect, asked.host, asked.proxy)
+        return RequestTimeoutError(*idle_timeout.expired(), asked.host, asked.proxy)
 
     def _follow(self, session: Session, prepared: PreparedRequest, asked: _Asked) -> Response:
         """Send, and send again if redirected; each time over a watched connection."""
@@ -426,12 +426,12 @@ class _Reader(abc.DisposableBase):
             remember(session)
             if not has_idle_connection(session, prepared, settings):
                 _RETURNING.wait(session, _MOMENT)
-            self._hold.check()
-            with self._hold.on_this_thread():
-                left = max(self._patience.left(), _SOON)
+            self._lease.check()
+            with self._lease.on_this_thread():
+                left = max(self._idle_timeout.remaining(), _SOON)
                 response = lender.send(
                     prepared,
-                    timeout=(min(self._patience.connect, left), left),
+                    timeout=(min(self._idle_timeout.connect, left), left),
                     allow_redirects=False,
                     **settings,
                 )
@@ -445,7 +445,7 @@ class _Reader(abc.DisposableBase):
         raise TooManyRedirects(f"more than {session.max_redirects} redirects")
 
     def _emit_body(self, response: Response) -> Generator[None, None, None]:
-        read = _Body(response, self._patience).read
+        read = _Body(response, self._idle_timeout).read
         if not 200 <= response.status_code < 300:
             raise _refusal(response, read)
         _check_encoding(response)
@@ -459,7 +459,7 @@ class _Reader(abc.DisposableBase):
 
     def _emit_all(self, read: Callable[[], bytes]) -> None:
         while True:
-            self._hold.check()
+            self._lease.check()
             block = read()
             if not block:
                 break
@@ -468,32 +468,32 @@ class _Reader(abc.DisposableBase):
     def _emit_rest(self, rest: Rest) -> Generator[None, None, None]:
         """The same, without waiting."""
         # On the path of every block: no call that can be spared.
-        hold, patience = self._hold, self._patience
+        lease, idle_timeout = self._lease, self._idle_timeout
         while not rest.ended:
-            if hold.cancelled:
+            if lease.cancelled:
                 raise Cancelled
-            patience.begin()
+            idle_timeout.start_wait()
             try:
                 yield
                 while (block := _read_now(rest)) is None:
-                    hold.check()
-                    if patience.left() <= 0:
-                        raise StreamTimeoutError(*patience.ran_out())
+                    lease.check()
+                    if idle_timeout.remaining() <= 0:
+                        raise StreamTimeoutError(*idle_timeout.expired())
                     yield
             finally:
-                patience.end()
+                idle_timeout.end_wait()
             self._emit(block)
             if self.paused or self._then is not None:
                 yield from self._stay_paused()
 
     def _stay_paused(self) -> Generator[None, None, None]:
         while self.paused:
-            self._hold.check()
+            self._lease.check()
             yield
         self._go_on()
 
     def _emit(self, block: bytes) -> None:
-        if self._hold.cancelled:
+        if self._lease.cancelled:
             raise Cancelled
         try:
             if block:
@@ -602,7 +602,7 @@ def _is_permanent(error: Exception, root: BaseException) -> bool:
 class _Body:
     """Reads the body, block after block, and says what went wrong in our words."""
 
-    def __init__(self, response: Response, patience: Patience) -> None:
+    def __init__(self, response: Response, idle_timeout: IdleTimeout) -> None:
         # An adapter that is not urllib3's may have anything that can be read, or a content; and
         # a hook of the session may have read it all. requests has no public name for that.
         is_read = isinstance(response._content, bytes)
@@ -611,15 +611,15 @@ class _Body:
         if "Content-Encoding" in response.headers and isinstance(raw, BaseHTTPResponse):
             # Others, such as vcrpy's, do not know the keyword, and have decompressed it.
             self._read = partial(raw.read1, decode_content=True)
-        self._patience = patience
+        self._idle_timeout = idle_timeout
 
     def read(self) -> bytes:
         """What is there, as soon as anything is; b"" at the end of the body."""
-        self._patience.begin()
+        self._idle_timeout.start_wait()
         try:
             block: bytes = self._read(_BLOCK_BYTES)
         except ReadTimeoutError as error:
-            raise StreamTimeoutError(*self._patience.ran_out()) from error
+            raise StreamTimeoutError(*self._idle_timeout.expired()) from error
         except DecodeError as error:
             raise ProtocolError(
                 f"the body cannot be decompressed: {error}; it is not what its Content-Encoding says"
@@ -629,7 +629,7 @@ class _Body:
             # under them by the one who cancels.
             raise DroppedStreamError(_reason(error)) from error
         finally:
-            self._patience.end()
+            self._idle_timeout.end_wait()
         return block
 
 

@@ -12,18 +12,18 @@ from threading import Condition
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from ..rx.threads import fork_safe, in_child
+from ..rx.threads import fork_safe, register_for_fork
 
-__all__ = ["Returning"]
+__all__ = ["PendingReturns"]
 
 
-class Returning:
+class PendingReturns:
     """Counts, for each session, the connections that are about to return to it."""
 
     def __init__(self) -> None:
         self._changed = fork_safe(Condition())
         self.forked()
-        in_child(self)
+        register_for_fork(self)
 
     def forked(self) -> None:
         """Expects none: the connections are the parent's."""

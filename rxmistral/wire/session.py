@@ -32,7 +32,7 @@ from urllib3 import HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import EmptyPoolError, ReadTimeoutError
 
 from ..rx.clock import monotonic, sleep
-from .connection import ConnectionLease, hold_here, unwatched, watched
+from .connection import ConnectionLease, current_lease, unwatched, watched
 
 __all__ = [
     "borrowed",
@@ -49,7 +49,7 @@ _SLICE = 0.05  # seconds of a wait that nothing can interrupt
 
 
 def borrowed(session: Session) -> Session:
-    """Returns a view of a session, whose requests belong to the hold of their thread."""
+    """Returns a view of a session, whose requests belong to the lease of their thread."""
     return _view(_BorrowedSession, session)
 
 
@@ -103,27 +103,27 @@ class _BorrowedPool:
         **options: Any,
     ) -> Any:
         """Sends one request, and calls itself for each attempt of the adapter's retries."""
-        hold = hold_here()
-        if hold is not None:
-            hold.check()
-            left = hold.patience.left()
+        lease = current_lease()
+        if lease is not None:
+            lease.check()
+            left = lease.idle_timeout.remaining()
             if left <= 0:
                 raise ReadTimeoutError(self, url, "no time is left")  # type: ignore[arg-type]
-            options["timeout"] = Timeout(connect=min(hold.patience.connect, left), read=left)
+            options["timeout"] = Timeout(connect=min(lease.idle_timeout.connect, left), read=left)
             if isinstance(retries, Retry) and not isinstance(retries, _BorrowedRetry):
                 retries = _view(_BorrowedRetry, retries)
         return super().urlopen(method, url, body, headers, retries, *args, **options)  # type: ignore[misc]
 
     def _get_conn(self, timeout: float | None = None) -> Any:
-        hold = hold_here()
-        if hold is None:
+        lease = current_lease()
+        if lease is None:
             return watched(super()._get_conn(timeout))  # type: ignore[misc]
         while True:
             try:
                 return watched(super()._get_conn(_SLICE))  # type: ignore[misc]
             except EmptyPoolError:
                 # No other error may leave here: urllib3 would put a connection back.
-                if hold.cancelled or hold.patience.left() <= 0:
+                if lease.cancelled or lease.idle_timeout.remaining() <= 0:
                     raise
 
     def _put_conn(self, connection: Any) -> None:
@@ -137,19 +137,19 @@ class _BorrowedRetry:
     def sleep(self, response: Any = None) -> None:
         """Pauses for as long as its class would, but not beyond the time that is left."""
         retry: Any = self
-        hold = hold_here()
-        if hold is None:
+        lease = current_lease()
+        if lease is None:
             super().sleep(response)  # type: ignore[misc]
             return
         asked = retry.respect_retry_after_header and response and retry.get_retry_after(response)
-        _pause(asked or retry.get_backoff_time(), hold)
+        _pause(asked or retry.get_backoff_time(), lease)
 
 
-def _pause(seconds: float, hold: ConnectionLease) -> None:
-    end = monotonic() + min(seconds, max(hold.patience.left(), 0.0))
+def _pause(seconds: float, lease: ConnectionLease) -> None:
+    end = monotonic() + min(seconds, max(lease.idle_timeout.remaining(), 0.0))
     while (left := end - monotonic()) > 0:
         sleep(min(left, _SLICE))
-        hold.check()
+        lease.check()
 
 
 # --- how a request is sent -------------------------------------------------------

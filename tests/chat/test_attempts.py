@@ -33,7 +33,7 @@ from rxmistral import (
     text,
     until_finished,
 )
-from rxmistral.completions.accumulator import ResponseBuilder
+from rxmistral.completions.accumulator import CompletionAccumulator
 from rxmistral.testing import Script, ScriptedServer, steps
 
 MESSAGES = [{"role": "user", "content": "?"}]
@@ -455,14 +455,14 @@ def test_what_the_client_has_can_be_turned_off_for_a_call(read: Face) -> None:
 
 def test_the_text_of_an_answer_goes_with_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not when the garbage collection comes by: answers are large, and come by the thousand."""
-    built: list[weakref.ref[ResponseBuilder]] = []
-    build = ResponseBuilder.__init__
+    built: list[weakref.ref[CompletionAccumulator]] = []
+    build = CompletionAccumulator.__init__
 
-    def remember(self: ResponseBuilder, **options: Any) -> None:
+    def remember(self: CompletionAccumulator, **options: Any) -> None:
         build(self, **options)
         built.append(weakref.ref(self))
 
-    monkeypatch.setattr(ResponseBuilder, "__init__", remember)
+    monkeypatch.setattr(CompletionAccumulator, "__init__", remember)
     with ScriptedServer(ANSWER) as server, Mistral(server_url=server.url) as client:
         gc.collect()
         gc.disable()

@@ -31,7 +31,7 @@ from rxmistral import (
     to_response,
     usage,
 )
-from rxmistral.completions.accumulator import ResponseBuilder
+from rxmistral.completions.accumulator import CompletionAccumulator
 from rxmistral.logs.encoding import decode_item, encode_item
 from rxmistral.models import CompletionChunk, ThinkChunk, decode_hook
 from rxmistral.testing import ScriptedServer, steps
@@ -173,7 +173,7 @@ def test_snapshots_grow_and_stay_as_they_were() -> None:
 
 
 def test_a_snapshot_that_was_read_is_the_response() -> None:
-    builder = ResponseBuilder()
+    builder = CompletionAccumulator()
     for each in (event([thinking("hm")]), event("Hi", finish="stop")):
         builder.feed(each.data)
     snapshot = builder.snapshot()
@@ -183,7 +183,7 @@ def test_a_snapshot_that_was_read_is_the_response() -> None:
 
 
 def unread() -> ChatCompletionResponse:
-    builder = ResponseBuilder()
+    builder = CompletionAccumulator()
     builder.feed(event("Hi", finish="stop").data)
     return builder.snapshot()
 
@@ -228,7 +228,7 @@ PIECES = [
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12))
 def test_each_snapshot_is_what_was_added_up_and_stays_so(events: list[CompletionEvent]) -> None:
-    builder = ResponseBuilder()
+    builder = CompletionAccumulator()
     taken, expected = [], []
     for each in events:
         builder.feed(each.data)
@@ -246,7 +246,7 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 def test_a_snapshot_that_is_let_go_costs_what_is_new() -> None:
     """And not a copy of all that is there."""
-    builder = ResponseBuilder()
+    builder = CompletionAccumulator()
     text = "x" * 10_000_000
     builder.feed(event(text).data)
     piece = event("yy").data

@@ -32,7 +32,7 @@ from rxmistral import (
     completions,
     text,
 )
-from rxmistral.completions.accumulator import ResponseBuilder
+from rxmistral.completions.accumulator import CompletionAccumulator
 from rxmistral.completions.decoding import CompletionDecoder
 from rxmistral.completions.fast_path import completions_of_blocks
 from rxmistral.wire import ServerSentEvent, events, lines
@@ -441,7 +441,7 @@ def by_way(way: str, *data: str) -> list[Any]:
     if way == "whole":
         return collect(those(*data, DONE))
     blocks = reactivex.of(*(f"data: {each}\n\n".encode() for each in (*data, DONE)))
-    decoder = CompletionDecoder(ResponseBuilder())
+    decoder = CompletionDecoder(CompletionAccumulator())
     piped = blocks.pipe(
         completions_of_blocks(lambda: decoder, max_bytes=10_000, accept_clean_end=False)
     )
@@ -589,7 +589,7 @@ def test_a_detail_of_the_usage_may_itself_be_odd(written: str, read: str) -> Non
 )
 def test_no_depth_of_nesting_raises_anything_else(nest: Callable[[int], str], depth: int) -> None:
     with suppress(StreamError):
-        CompletionDecoder(ResponseBuilder()).feed(ServerSentEvent(data=nest(depth)))
+        CompletionDecoder(CompletionAccumulator()).feed(ServerSentEvent(data=nest(depth)))
 
 
 WORDS = st.sampled_from(
@@ -613,7 +613,7 @@ def in_a_choice(value: object) -> object:
 @example([{"choices": [{"delta": {"tool_calls": [{"index": [1], "function": {"arguments": "\ud83d"}}]}}]}])  # fmt: skip
 @example([{"choices": [{"delta": {"content": "\ud83d"}}]}, {"choices": [{"finish_reason": "x", "delta": []}]}])  # fmt: skip
 def test_no_json_makes_the_decoder_raise_anything_but_its_errors(values: list[object]) -> None:
-    decoder = CompletionDecoder(ResponseBuilder())
+    decoder = CompletionDecoder(CompletionAccumulator())
     for value in values:
         try:
             decoder.feed(ServerSentEvent(data=json.dumps(value)))
@@ -673,7 +673,7 @@ def gathered_calls(calls: list[ToolCall] | None) -> str:
 
 def run(*chunks: dict[str, Any]) -> dict[int, str]:
     """All text of an answer, by choice; the chunks come as JSON with escapes."""
-    decoder = CompletionDecoder(ResponseBuilder())
+    decoder = CompletionDecoder(CompletionAccumulator())
     got: dict[int, str] = {}
     for chunk in chunks:
         completion = decoder.feed(ServerSentEvent(data=json.dumps(chunk)))
@@ -754,7 +754,7 @@ def test_a_half_in_the_finishing_chunk_is_kept(shape: Callable[[str], dict[str, 
 
 
 def test_a_half_left_at_the_end_leaves_what_else_is_there_alone() -> None:
-    decoder = CompletionDecoder(ResponseBuilder())
+    decoder = CompletionDecoder(CompletionAccumulator())
     decoder.feed(ServerSentEvent(data=delta(HIGH)))
     last = decoder.feed(ServerSentEvent(data=delta([{"type": "file", "file_id": "f"}], "stop")))
     assert last is not None

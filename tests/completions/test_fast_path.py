@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from reactivex import Subject
 
 from rxmistral import CompletionEvent, StreamError
-from rxmistral.completions.accumulator import ResponseBuilder
+from rxmistral.completions.accumulator import CompletionAccumulator
 from rxmistral.completions.decoding import CompletionDecoder, completions_into
 from rxmistral.completions.fast_path import completions_of_blocks
 from rxmistral.rx.stream import Stream
@@ -63,7 +63,7 @@ PIECES: list[bytes] = [
 
 def way(shortcut: bool, blocks: list[bytes], ending: Any) -> tuple[list[Any], Any]:
     """What comes, and what was added up in the end."""
-    received = ResponseBuilder()
+    received = CompletionAccumulator()
     source: Subject[bytes] = Subject()
     if shortcut:
         completions = Stream.of(source).pipe(
@@ -144,7 +144,7 @@ def test_it_is_short_where_the_blocks_allow(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(CompletionDecoder, "feed", counting)
     body = PIECES[0] * 1000 + b"data: [DONE]\n\n"
     blocks = cut(body, set(range(0, len(body), 997)))
-    decoder = CompletionDecoder(ResponseBuilder())
+    decoder = CompletionDecoder(CompletionAccumulator())
     stream = Stream.of(reactivex.from_iterable(blocks)).pipe(
         completions_of_blocks(lambda: decoder, max_bytes=MAX, accept_clean_end=False)
     )

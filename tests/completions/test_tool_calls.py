@@ -24,7 +24,7 @@ from rxmistral import (
     to_response,
     tool_calls,
 )
-from rxmistral.completions.tool_calls import ToolCallGatherer
+from rxmistral.completions.tool_calls import ToolCallAccumulator
 from rxmistral.models import CompletionChunk, decode_hook
 from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire.reader import READERS
@@ -219,7 +219,7 @@ def test_a_call_comes_out_as_soon_as_the_next_has_begun_and_at_the_finish_reason
 
 
 def test_an_interleaved_call_is_not_complete_because_another_has_begun() -> None:
-    gatherer = ToolCallGatherer()
+    gatherer = ToolCallAccumulator()
     (first,) = event(part('{"a":', "f", 0)).data.choices[0].delta.tool_calls or ()
     (second,) = event(part('{"b":1}', "g", 1)).data.choices[0].delta.tool_calls or ()
     assert gatherer.feed([first, second]) == []
@@ -288,7 +288,7 @@ def test_calls_cut_and_interleaved_anyhow_come_out_as_they_were(
 def test_each_piece_of_the_arguments_is_read_once() -> None:
     """Pieces that end as an object does, and names that come again, do not have the whole
     read again."""
-    gatherer = ToolCallGatherer()
+    gatherer = ToolCallAccumulator()
     pieces = ['{"a":[', *["{},"] * 3000, "{}]}"]
     (begin,) = event(part("", "f", 0)).data.choices[0].delta.tool_calls or ()
     gatherer.feed([begin])

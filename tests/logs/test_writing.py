@@ -164,7 +164,7 @@ def test_a_subscribe_that_raises_is_the_end_of_the_run() -> None:
 
 
 def test_a_batch_is_bounded_in_bytes() -> None:
-    held = writing._Held()
+    held = writing._WriteQueue()
     for _ in range(10):
         held.put(b"x" * 100_000)
     assert [len(held.take()) for _ in range(5)] == [2, 2, 2, 2, 2]

@@ -24,7 +24,7 @@ from rxmistral import (
     StoppedError,
     Stream,
     UserMessage,
-    answered,
+    answer_each,
     from_async_iterable,
     sentences,
     text,
@@ -629,9 +629,9 @@ async def letters(count: int = 2) -> AsyncIterator[str]:
 CHAINED: dict[str, tuple[Callable[[], Stream[str]], list[str]]] = {
     "added": (lambda: from_async_iterable(letters) + from_async_iterable(letters), [*"abab"]),
     "repeated": (lambda: from_async_iterable(letters).repeat(3), [*"ababab"]),
-    "answered": (
+    "answer_each": (
         lambda: Stream.of(reactivex.of(1, 2)).pipe(
-            answered(lambda count: from_async_iterable(partial(letters, count)), "queue")
+            answer_each(lambda count: from_async_iterable(partial(letters, count)), "queue")
         ),
         [*"aab"],
     ),

@@ -38,7 +38,7 @@ from rxmistral import (
 from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx import delivery as delivery_module
 from rxmistral.rx.backpressure import emitting
-from rxmistral.rx.history import Entry, History, numbered, one_by_one, taking
+from rxmistral.rx.history import Entry, History, all_entries, all_items, catch_up_policy
 from rxmistral.testing import Script, ScriptedServer, steps
 
 ANSWER: Script = [steps.role(), "One,", " two,", " three.", steps.finish(), steps.done()]
@@ -149,16 +149,16 @@ def of_items(*items: Any) -> History[Any]:
 
 def test_what_is_given_to_who_is_behind() -> None:
     history = of_items("a", "b", "c")
-    assert one_by_one(history, 1, 0) == (2, ["b", "c"])
-    assert numbered(history, 1, 0) == (2, [Entry(2, "b"), Entry(3, "c")])
-    assert taking("merge", None)[0](history, 1, 0) == (3, ["bc"])
-    assert taking("merge", 2)[0](history, 1, 0) == (2, ["b", "c"])
-    assert taking("latest", None)[0](history, 0, 0) == (3, ["c"])
-    assert taking("latest", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
-    assert taking("fail", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
-    assert taking("fail", 1)[0](history, 0, 3) == (1, ["a", "b", "c"])
+    assert all_items(history, 1, 0) == (2, ["b", "c"])
+    assert all_entries(history, 1, 0) == (2, [Entry(2, "b"), Entry(3, "c")])
+    assert catch_up_policy("merge", None)[0](history, 1, 0) == (3, ["bc"])
+    assert catch_up_policy("merge", 2)[0](history, 1, 0) == (2, ["b", "c"])
+    assert catch_up_policy("latest", None)[0](history, 0, 0) == (3, ["c"])
+    assert catch_up_policy("latest", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
+    assert catch_up_policy("fail", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
+    assert catch_up_policy("fail", 1)[0](history, 0, 3) == (1, ["a", "b", "c"])
     with pytest.raises(LaggedError) as raised:
-        taking("fail", 1)[0](history, 0, 0)
+        catch_up_policy("fail", 1)[0](history, 0, 0)
     assert raised.value.missed == 2
 
 
@@ -166,7 +166,7 @@ def test_the_latest_is_there_whatever_is_gone() -> None:
     history: History[int] = History(max_items=1)
     for item in (1, 2, 3):
         history.append(item)
-    assert taking("latest", 5)[0](history, 0, 0) == (3, [3])
+    assert catch_up_policy("latest", 5)[0](history, 0, 0) == (3, [3])
 
 
 def test_what_is_no_text_cannot_be_merged() -> None:
@@ -488,10 +488,10 @@ def test_no_timer_is_left_when_a_viewer_joins_while_it_is_set(
 def test_a_timer_that_is_late_stops_nothing() -> None:
     """It may have fired in the moment in which somebody came."""
     run = Source().stream.shared(linger=60)._shared_run
-    viewer = run.join(Subject(), one_by_one)
+    viewer = run.join(Subject(), all_items)
     run._lapse(1)
     assert not run.history.ended
-    other = run.join(Subject(), one_by_one)
+    other = run.join(Subject(), all_items)
     viewer.dispose()
     other.dispose()
     run._lapse(1)
@@ -657,7 +657,7 @@ class Stepped(delivery_module.Viewer):
 
 
 def test_who_was_taken_over_is_not_stepped_by_both() -> None:
-    audience, go_on = delivery_module.Audience(), threading.Event()
+    audience, go_on = delivery_module.RunViewers(), threading.Event()
     delivery = delivery_module.Delivery(daemon=False)
     stuck = Stepped()
     delivery.add(stuck, audience)

@@ -1,6 +1,6 @@
 """A stream of prompts: what becomes of a running answer when the next prompt comes.
 
-Over real sockets RxPY's own operators are held to the same facts as `answered`, as long
+Over real sockets RxPY's own operators are held to the same facts as `answer_each`, as long
 as the subscriber is quick and the prompts come one after the other.
 """
 
@@ -23,7 +23,7 @@ from reactivex.disposable import Disposable
 from reactivex.testing import ReactiveTest, TestScheduler
 from reactivex.testing.subscription import Subscription
 
-from rxmistral import Mistral, Outcome, Stream, UserMessage, answered, on_outcome, text
+from rxmistral import Mistral, Outcome, Stream, UserMessage, answer_each, on_outcome, text
 from rxmistral.chat.event_stream import EventStream
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
@@ -38,24 +38,24 @@ ERROR = RuntimeError("it broke")
 
 
 def switch(ask: Any) -> Any:
-    return answered(ask)
+    return answer_each(ask)
 
 
 def queue(ask: Any) -> Any:
-    return answered(ask, "queue")
+    return answer_each(ask, "queue")
 
 
 def ignore(ask: Any) -> Any:
-    return answered(ask, busy="ignore")
+    return answer_each(ask, when_busy="ignore")
 
 
 def exclusive(ask: Any) -> Any:
     return lambda source: source.pipe(ops.map(ask), ops.exclusive())
 
 
-SWITCHES = {"answered": switch, "RxPY": ops.switch_map}
-QUEUES = {"answered": queue, "RxPY": ops.concat_map}
-IGNORES = {"answered": ignore, "RxPY": exclusive}
+SWITCHES = {"answer_each": switch, "RxPY": ops.switch_map}
+QUEUES = {"answer_each": queue, "RxPY": ops.concat_map}
+IGNORES = {"answer_each": ignore, "RxPY": exclusive}
 any_switch = pytest.mark.parametrize("operator", SWITCHES.values(), ids=SWITCHES.keys())
 any_queue = pytest.mark.parametrize("operator", QUEUES.values(), ids=QUEUES.keys())
 any_ignore = pytest.mark.parametrize("operator", IGNORES.values(), ids=IGNORES.keys())
@@ -237,9 +237,11 @@ def test_what_ask_raises_and_what_is_no_answer_are_errors(operator: Operator) ->
 
 def test_what_makes_no_sense_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="ask must be callable, got str"):
-        answered("a")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match='busy must be "switch", "queue" or "ignore", got \'no\''):
-        answered(lambda _: Stream(), "no")  # type: ignore[arg-type]
+        answer_each("a")  # type: ignore[arg-type]
+    with pytest.raises(
+        ValueError, match='when_busy must be "switch", "queue" or "ignore", got \'no\''
+    ):
+        answer_each(lambda _: Stream(), "no")  # type: ignore[arg-type]
 
 
 @every
@@ -286,7 +288,7 @@ def at_once(*items: str) -> Observable[str]:
 
 
 def test_a_callback_may_send_the_next_prompt() -> None:
-    """Which is answered in the middle of it, on the same thread."""
+    """Which is answer_each in the middle of it, on the same thread."""
     prompts: Subject[str] = Subject()
     came: list[str] = []
 
@@ -362,14 +364,14 @@ class AtWork:
         self.prompts: Subject[int] = Subject()
         self.answers: list[Subject[str]] = []
         self.came: list[str] = []
-        self.busy, self.go_on = threading.Event(), threading.Event()
+        self.when_busy, self.go_on = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self.subscription = self.prompts.pipe(operator(self.answer)).subscribe(
             self.take, lambda error: self.came.append(str(error)), lambda: self.came.append("|")
         )
         self.prompts.on_next(0)
         self.emit(0, first)
-        assert self.busy.wait(BOUND)
+        assert self.when_busy.wait(BOUND)
 
     def answer(self, prompt: int) -> Subject[str]:
         if prompt < 0:
@@ -383,7 +385,7 @@ class AtWork:
         if item == "switch":
             self.prompts.on_next(1)
         if item == self.first:
-            self.busy.set()
+            self.when_busy.set()
             assert self.go_on.wait(BOUND)
         self.came.append(item)
 

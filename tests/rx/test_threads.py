@@ -35,7 +35,7 @@ from rxmistral import (
 )
 from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.stream import Stream
-from rxmistral.rx.threads import Kept, start
+from rxmistral.rx.threads import SubscriptionScope, start_thread
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire.reader import READERS
 
@@ -242,7 +242,7 @@ def test_with_block_stops_what_ctrl_c_interrupted_at_the_very_end(
     keep = AutoDetachObserver.set_disposable
 
     def interrupt(self: Any, value: Any) -> None:
-        if isinstance(value, Kept):  # that of the Stream which is open
+        if isinstance(value, SubscriptionScope):  # that of the Stream which is open
             raise KeyboardInterrupt
         keep(self, value)
 
@@ -269,12 +269,12 @@ def test_start_raises_the_interrupt_that_it_hides() -> None:
                 raise RuntimeError("release unlocked lock")
 
     with pytest.raises(KeyboardInterrupt):
-        start(Interrupted())
+        start_thread(Interrupted())
     try:
         raise KeyboardInterrupt
     except KeyboardInterrupt:  # another, that is over
         with pytest.raises(RequestError):
-            start(Refusing())
+            start_thread(Refusing())
 
 
 class Refusing(threading.Thread):
@@ -400,7 +400,7 @@ def test_children_ask_while_threads_of_the_parent_do(reader: str) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which threads there are")
 def test_fork_waits_for_threads_that_exit(reader: str) -> None:
     program = """
-    from rxmistral.rx.threads import exits
+    from rxmistral.rx.threads import record_thread_exit
     exiting = threading.Event()
 
     def work():

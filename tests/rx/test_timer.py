@@ -26,7 +26,7 @@ from reactivex.testing import TestScheduler
 from rxmistral import Stream
 from rxmistral.rx import timer as alarm
 from rxmistral.rx.clock import monotonic
-from rxmistral.rx.timer import Alarm, in_turn
+from rxmistral.rx.timer import SerializedTimer, serialized
 from rxmistral.text.pacing import Coalescer, Flow, coalesced, paced
 from rxmistral.text.sentences.cutter import SentenceCutter
 from rxmistral.text.sentences.operator import _Emitter, _Watch, sentences
@@ -54,14 +54,14 @@ class ByHand(VirtualTimeScheduler):
         self.actions.pop(0)(self, None)
 
 
-class Doing(Alarm):
+class Doing(SerializedTimer):
     """Does what it is given, and notes when the time has come."""
 
     def __init__(self, scheduler: Any = None) -> None:
         super().__init__(scheduler or ByHand())
         self.done: list[Any] = []
 
-    @in_turn
+    @serialized
     def do(self, what: Any) -> None:
         if callable(what):
             what()
@@ -277,7 +277,7 @@ class Meeting:
         pass
 
 
-def stepped(kind: type[Alarm], *names: str) -> type[Any]:
+def stepped(kind: type[SerializedTimer], *names: str) -> type[Any]:
     """The same, which steps where it looks at these attributes or sets them."""
     names = ("_source_has_turn", "_holder", "_left", "armed", *names)
 
@@ -304,12 +304,12 @@ def stepped(kind: type[Alarm], *names: str) -> type[Any]:
 SteppedFlow, SteppedWatch = stepped(Flow, "_held", "_emitting"), stepped(_Watch)
 
 
-def a_flow(observer: Any) -> tuple[Alarm, ByHand]:
+def a_flow(observer: Any) -> tuple[SerializedTimer, ByHand]:
     scheduler = ByHand()
     return SteppedFlow(observer, Coalescer(), 1, scheduler), scheduler
 
 
-def a_watch(observer: Any) -> tuple[Alarm, ByHand]:
+def a_watch(observer: Any) -> tuple[SerializedTimer, ByHand]:
     scheduler = ByHand(step=10)
     cutter = SentenceCutter(StringSegmenter(lambda text: [text]), None)
     return SteppedWatch(_Emitter(cutter, observer), 1, scheduler), scheduler

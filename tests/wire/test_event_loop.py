@@ -24,7 +24,7 @@ from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.event_loop import Pump
+from rxmistral.wire.event_loop import EventLoop
 from rxmistral.wire.reader import Request
 
 pytestmark = pytest.mark.parametrize("reader", ["shared"], indirect=True)
@@ -37,8 +37,8 @@ SILENT: Script = [steps.raw(b"data: 1\n\n"), steps.hang()]
 @pytest.fixture
 def nobody_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread of its own for who is taken for slow, as is anybody on a busy machine."""
-    monkeypatch.setattr(Pump, "isolate", lambda *_: None)
-    monkeypatch.setattr(Pump, "displace", lambda *_: None)
+    monkeypatch.setattr(EventLoop, "isolate", lambda *_: None)
+    monkeypatch.setattr(EventLoop, "displace", lambda *_: None)
 
 
 def named(name: str) -> list[threading.Thread]:
@@ -170,7 +170,7 @@ def test_where_no_thread_can_be_started_who_blocks_is_waited_for(
 
     def block(value: bytes) -> None:
         if value == b"data: 2\n\n":
-            monkeypatch.setattr(sys.modules[Pump.__module__].Thread, "start", refuse)
+            monkeypatch.setattr(sys.modules[EventLoop.__module__].Thread, "start", refuse)
             blocked.set()
             assert go_on.wait(BOUND)
 
@@ -230,7 +230,7 @@ def test_reader_thread_reads_on_when_pump_cannot_start(
 
     refusing = type("Thread", (threading.Thread,), {"start": refuse_thread})
     replacement = refusing if missing == "Thread" else no_descriptor
-    monkeypatch.setattr(sys.modules[Pump.__module__], missing, replacement)
+    monkeypatch.setattr(sys.modules[EventLoop.__module__], missing, replacement)
     with ScriptedServer(IN_PIECES) as server:
         assert read(ask(server))[-1] == b"data: 2\n\n"
         assert server.wait_idle()
@@ -254,7 +254,7 @@ def test_slow_flow_stays_when_no_descriptor_is_left_for_a_loop(
         ask(server).subscribe(lambda _: came.set(), errors.append, ended[0].set)
         assert came.wait(BOUND)
         assert eventually(lambda: len(named("rxmistral-pump")) == 1)
-        monkeypatch.setattr(sys.modules[Pump.__module__], "socketpair", no_descriptor)
+        monkeypatch.setattr(sys.modules[EventLoop.__module__], "socketpair", no_descriptor)
         ask(server).subscribe(lambda _: time.sleep(0.02), errors.append, ended[1].set)
         assert all(each.wait(BOUND) for each in ended)
         assert not errors
@@ -271,7 +271,7 @@ def test_stuck_flow_is_left_alone_when_descriptors_come_back(
 
     def block(value: bytes) -> None:
         if value == b"data: 2\n\n":
-            monkeypatch.setattr(sys.modules[Pump.__module__], "socketpair", refuse)
+            monkeypatch.setattr(sys.modules[EventLoop.__module__], "socketpair", refuse)
             assert go_on.wait(BOUND)
 
     with ScriptedServer(by_path(stuck=IN_PIECES, quick=15 * PAUSED_OFTEN)) as server:
@@ -319,7 +319,7 @@ class Numbered:
 def test_descriptor_closed_under_a_flow_serves_the_next_one() -> None:
     ours, peer = socket.socketpair()
     with ours, peer:
-        pump = Pump(daemon=True)
+        pump = EventLoop(daemon=True)
         former, later = Numbered(ours.fileno(), 2), Numbered(ours.fileno(), 2)
         for flow in (former, later):
             pump.schedule(flow)
@@ -332,7 +332,7 @@ def test_descriptor_closed_under_a_flow_serves_the_next_one() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_flows_go_to_another_loop_when_their_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop_class = sys.modules[Pump.__module__]._Loop  # type: ignore[attr-defined]
+    loop_class = sys.modules[EventLoop.__module__]._Loop  # type: ignore[attr-defined]
     look, deaths = loop_class._look_at_clocks, iter(range(3))
 
     def die(self: Any) -> None:
@@ -358,7 +358,7 @@ def test_flows_end_with_an_error_when_no_thread_lasts(monkeypatch: pytest.Monkey
             return super().select(0.01)
 
     broken = threading.Event()
-    monkeypatch.setattr(sys.modules[Pump.__module__], "DefaultSelector", Broken)
+    monkeypatch.setattr(sys.modules[EventLoop.__module__], "DefaultSelector", Broken)
     with ScriptedServer(lambda _: SILENT) as server:
         loops = opened(server, 3)
         assert eventually(lambda: not named("rxmistral-reader"))
@@ -383,7 +383,7 @@ def test_flow_that_cannot_be_watched_ends_alone(monkeypatch: pytest.MonkeyPatch)
 
     refused: list[bool] = []
     watched = threading.Semaphore(0)
-    monkeypatch.setattr(sys.modules[Pump.__module__], "DefaultSelector", Choosy)
+    monkeypatch.setattr(sys.modules[EventLoop.__module__], "DefaultSelector", Choosy)
     with ScriptedServer(lambda _: SILENT) as server:
         loops = opened(server, 1)
         assert watched.acquire(timeout=BOUND)

@@ -18,7 +18,7 @@ from threading import Lock
 from ...checks import check_whole
 from ...rx.cancellation import Cancellation
 from ...rx.clock import monotonic
-from ...rx.threads import fork_safe, in_child
+from ...rx.threads import fork_safe, register_for_fork
 
 __all__ = ["Limit"]
 
@@ -61,7 +61,7 @@ class Limit:
         self._queue: deque[Cancellation] = deque()  # for the leave to send
         self._sent: deque[float] = deque(maxlen=per_minute)
         self._closed_until = 0.0
-        in_child(self)
+        register_for_fork(self)
 
     def forked(self) -> None:
         """Frees the slots: the streams that have them, or wait for one, are the parent's."""

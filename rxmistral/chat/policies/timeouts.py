@@ -20,12 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ...checks import check_seconds
-from ...completions.accumulator import ResponseBuilder
+from ...completions.accumulator import CompletionAccumulator
 from ...completions.finish import AFTER_END
 from ...rx.clock import monotonic
-from ...wire.idle_timeout import Patience
+from ...wire.idle_timeout import IdleTimeout
 
-__all__ = ["Clocks", "Timeouts"]
+__all__ = ["ResponseTimeouts", "Timeouts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Timeouts:
             check_seconds("total", self.total)
 
 
-class Clocks(Patience):
+class ResponseTimeouts(IdleTimeout):
     """The clocks of one run, and when what came.
 
     Args:
@@ -75,7 +75,10 @@ class Clocks(Patience):
     """
 
     def __init__(
-        self, timeouts: Timeouts, received: ResponseBuilder, now: Callable[[], float] = monotonic
+        self,
+        timeouts: Timeouts,
+        received: CompletionAccumulator,
+        now: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__(timeouts.connect, timeouts.first, now)
         self.first_at: float | None = None
@@ -90,41 +93,41 @@ class Clocks(Patience):
         self._clock, self._limit = "first", timeouts.first
 
     @property
-    def heard(self) -> bool:
+    def has_news(self) -> bool:
         """Whether the latest request brought anything useful."""
         return self._clock != "first"
 
     def restart(self) -> None:
         """Another request begins."""
-        self.hear()
+        self.note_news()
         self._silent = 0.0
         self._clock, self._limit = "first", self._timeouts.first
         self.winding_up = False
 
     def wind_up(self) -> None:
-        self.hear()
+        self.note_news()
         self._silent, self._limit = 0.0, AFTER_END
         super().wind_up()
 
-    def begin(self) -> None:
+    def start_wait(self) -> None:
         # These two are on the path of every block: no call that can be spared.
         if self._received.news:
-            self.hear()
+            self.note_news()
         self._began = self._now()
 
-    def end(self) -> None:
+    def end_wait(self) -> None:
         self._came_at = self._now()
         waited = self._came_at - self._began
         self._silent += waited
         self._gap += waited
         self._total += waited
 
-    def spend(self, seconds: float) -> None:
+    def add_wait(self, seconds: float) -> None:
         """It waited for something else than the network, by its own will."""
         self._gap += seconds
         self._total += seconds
 
-    def hear(self) -> None:
+    def note_news(self) -> None:
         """Look whether what came last was news."""
         news = self._received.news
         if not news:
@@ -149,16 +152,16 @@ class Clocks(Patience):
             self.longest_gap = max(self.longest_gap or 0.0, self._gap)
         self.last_at = self._came_at
 
-    def left(self) -> float:
-        waited = self.waited()
-        return min(self._limit - self._silent, self.total_left()) - waited
+    def remaining(self) -> float:
+        waited = self.elapsed()
+        return min(self._limit - self._silent, self.total_remaining()) - waited
 
-    def total_left(self) -> float:
+    def total_remaining(self) -> float:
         total = self._timeouts.total
         return math.inf if total is None else total - self._total
 
-    def ran_out(self) -> tuple[str, float]:
+    def expired(self) -> tuple[str, float]:
         total = self._timeouts.total
-        if total is not None and self.total_left() < self._limit - self._silent:
+        if total is not None and self.total_remaining() < self._limit - self._silent:
             return "total", total
         return self._clock, self._limit

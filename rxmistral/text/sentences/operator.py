@@ -10,8 +10,8 @@ from reactivex.scheduler import TimeoutScheduler
 
 from ...checks import check_seconds, check_whole
 from ...rx.stream import Stream
-from ...rx.subscriber import fail
-from ...rx.timer import Alarm, in_turn
+from ...rx.subscriber import fail_observer
+from ...rx.timer import SerializedTimer, serialized
 from ..inputs import text_for
 from .cutter import SentenceCutter
 from .segmenters import SentenceSegmenter, default_segmenter
@@ -131,7 +131,7 @@ class _Emitter:
             self._observer.on_error(error)
 
     def fail(self, error: Exception) -> None:
-        fail(self._observer, error)
+        fail_observer(self._observer, error)
 
     def flush(self) -> None:
         for sentence in self._cutter.flush():
@@ -148,7 +148,7 @@ class _Emitter:
         return failed
 
 
-class _Watch(Alarm):
+class _Watch(SerializedTimer):
     """Has what is pending emitted when nothing came for `seconds`.
 
     The timer is not moved when something comes: when it is due it looks at the time of
@@ -162,18 +162,18 @@ class _Watch(Alarm):
         self._seconds = seconds
         self._taken = 0.0
 
-    @in_turn
+    @serialized
     def on_next(self, text: str) -> None:
         self._emitter.on_next(text)
         self._taken = self.now()
         if not self.armed:
             self.arm(self._seconds)
 
-    @in_turn
+    @serialized
     def on_error(self, error: Exception) -> None:
         self._emitter.on_error(error)
 
-    @in_turn
+    @serialized
     def on_completed(self) -> None:
         self._emitter.on_completed()
 

@@ -21,7 +21,7 @@ from reactivex import Observable
 
 from ...errors import InvalidAnswerError
 from ...model_json import decoder
-from ...rx.state_machine import Machine, driven_by
+from ...rx.state_machine import StateMachine, machine_operator
 from ...rx.stream import Stream
 from ..inputs import text_for
 from .growing_value import GrowingValue
@@ -74,10 +74,10 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     """
     shape_of(type, growing_items=False)
     openers = openers_of(type)
-    return driven_by(lambda: _Parser(type, openers), text_for("parsed"))
+    return machine_operator(lambda: _Parser(type, openers), text_for("parsed"))
 
 
-class _Parser(Machine[str, Any]):
+class _Parser(StateMachine[str, Any]):
     def __init__(self, type: Any, openers: Openers) -> None:
         self._type = type
         self._openers = openers
@@ -178,10 +178,10 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
     """
     shape = shape_of(type, growing_items=growing_items)
     openers = openers_of(type)
-    return driven_by(lambda: _Partials(type, openers, shape), text_for("partials"))
+    return machine_operator(lambda: _Partials(type, openers, shape), text_for("partials"))
 
 
-class _Partials(Machine[str, Any]):
+class _Partials(StateMachine[str, Any]):
     def __init__(self, type: Any, openers: Openers, shape: Shape) -> None:
         self._answer = _Parser(type, openers)
         self._start = JsonStart(openers)
@@ -274,7 +274,7 @@ def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     item = whole_shape(type)
     name = f"list[{_name(type)}]"
     openers = Openers("[{", openers_of(type).value)
-    return driven_by(lambda: _Items(name, openers, item), text_for("items"))
+    return machine_operator(lambda: _Items(name, openers, item), text_for("items"))
 
 
 class _FirstArray(Shape):
@@ -325,7 +325,7 @@ class _ArrayOrObject(Shape):
         return self._array.open_array()
 
 
-class _Items(Machine[str, Any]):
+class _Items(StateMachine[str, Any]):
     def __init__(self, name: str, openers: Openers, item: Shape) -> None:
         self._name = name
         self._array = _FirstArray(item)

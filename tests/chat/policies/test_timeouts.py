@@ -1,4 +1,4 @@
-"""The four clocks, by a time of our own, and over a real socket."""
+"""The four timeouts, by a time of our own, and over a real socket."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from rxmistral import (
     TextChunk,
     Timeouts,
 )
-from rxmistral.chat.policies.timeouts import Clocks
-from rxmistral.completions.accumulator import ResponseBuilder
+from rxmistral.chat.policies.timeouts import ResponseTimeouts
+from rxmistral.completions.accumulator import CompletionAccumulator
 from rxmistral.models import CompletionChunk, decode_hook
 from rxmistral.testing import Script, ScriptedServer, steps
 
@@ -46,24 +46,24 @@ class Wait:
 
     def __init__(self, **timeouts: float) -> None:
         self.now = 100.0
-        self.received = ResponseBuilder()
-        self.clocks = Clocks(Timeouts(**timeouts), self.received, lambda: self.now)
-        self.clocks.restart()
+        self.received = CompletionAccumulator()
+        self.timeouts = ResponseTimeouts(Timeouts(**timeouts), self.received, lambda: self.now)
+        self.timeouts.restart()
 
     def comes(self, delta: dict[str, Any] | None, after: float, taken_in: float = 0.0) -> None:
-        self.clocks.begin()
+        self.timeouts.start_wait()
         self.now += after
-        self.clocks.end()
+        self.timeouts.end_wait()
         if delta is not None:
             self.received.feed(decode(json.dumps({"choices": [{"delta": delta}]})))
         self.now += taken_in
 
     def left(self) -> float:
-        self.clocks.begin()
-        return self.clocks.left()
+        self.timeouts.start_wait()
+        return self.timeouts.remaining()
 
     def ran_out(self) -> tuple[str, float]:
-        return self.clocks.ran_out()
+        return self.timeouts.expired()
 
 
 def test_the_first_clock_runs_until_something_useful_comes() -> None:
@@ -103,7 +103,7 @@ def test_the_time_that_a_subscriber_takes_rings_no_clock() -> None:
     assert wait.left() == 3
     wait.comes(TEXT, after=1, taken_in=1000)
     assert wait.left() == 3
-    assert wait.clocks.total_left() == 18
+    assert wait.timeouts.total_remaining() == 18
 
 
 def test_thinking_has_a_gap_of_its_own_where_one_is_given() -> None:
@@ -124,30 +124,30 @@ def test_the_total_counts_all_waiting_and_further_requests() -> None:
     wait.comes(TEXT, after=2)
     assert wait.left() == 1
     assert wait.ran_out() == ("total", 12)
-    wait.clocks.restart()
+    wait.timeouts.restart()
     assert wait.left() == 1
-    wait.clocks.spend(0.5)
+    wait.timeouts.add_wait(0.5)
     assert wait.left() == 0.5
 
 
 def test_each_request_has_the_first_clock_for_itself() -> None:
     wait = Wait(first=10, gap=3)
     wait.comes(None, after=9)
-    wait.clocks.restart()
+    wait.timeouts.restart()
     assert wait.left() == 10
 
 
 def test_the_longest_gap_is_the_servers_alone() -> None:
     wait = Wait(gap=60)
     wait.comes(TEXT, after=5, taken_in=100)
-    assert wait.clocks.longest_gap is None
+    assert wait.timeouts.longest_gap is None
     wait.comes(NOTHING[0], after=2, taken_in=100)
     wait.comes(TEXT, after=2, taken_in=100)
     wait.comes(TEXT, after=1)
-    wait.clocks.hear()
-    assert wait.clocks.longest_gap == 4
-    assert wait.clocks.first_at == 105
-    assert wait.clocks.last_at == 410
+    wait.timeouts.note_news()
+    assert wait.timeouts.longest_gap == 4
+    assert wait.timeouts.first_at == 105
+    assert wait.timeouts.last_at == 410
 
 
 def test_the_defaults_are_finite_and_those_of_the_readme() -> None:
