@@ -1,4 +1,4 @@
-"""Checks of arguments, which refuse a wrong one at the call, all in the same words."""
+"""Checks of arguments: a wrong one is refused at the call, in the same words everywhere."""
 
 from __future__ import annotations
 
@@ -8,32 +8,33 @@ from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 __all__ = [
     "check_callable",
     "check_callback",
+    "check_integer",
     "check_number",
     "check_seconds",
     "check_synchronous",
-    "check_whole",
 ]
 
 
-def check_whole(name: str, value: object, least: int = 1) -> None:
-    """Raises unless it is a whole number that is not less than the least."""
+def check_integer(name: str, value: object, minimum: int = 1) -> None:
+    """Raises TypeError or ValueError unless the value is an int of at least `minimum`."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, got {type(value).__name__}")
-    if value < least:
-        raise ValueError(f"{name} must be {least} or more, got {value!r}")
+    if value < minimum:
+        raise ValueError(f"{name} must be {minimum} or more, got {value!r}")
 
 
-def check_number(name: str, value: object, least: float, most: float = math.inf) -> None:
-    """Raises unless it is a finite number from the least to the most."""
+def check_number(name: str, value: object, minimum: float, maximum: float = math.inf) -> None:
+    """Raises TypeError or ValueError unless the value is a finite number within the bounds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not (math.isfinite(value) and least <= value <= most):
-        bound = f"{least:g} or more" if most == math.inf else f"from {least:g} to {most:g}"
-        raise ValueError(f"{name} must be {bound}, and finite, got {value!r}")
+    if not (math.isfinite(value) and minimum <= value <= maximum):
+        is_open = maximum == math.inf
+        bounds = f"{minimum:g} or more" if is_open else f"from {minimum:g} to {maximum:g}"
+        raise ValueError(f"{name} must be {bounds}, and finite, got {value!r}")
 
 
 def check_seconds(name: str, value: object) -> None:
-    """Raises unless it is a length of time that is finite and not zero."""
+    """Raises TypeError or ValueError unless the value is a finite duration above zero."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, got {type(value).__name__}")
     if not (math.isfinite(value) and value > 0):
@@ -41,27 +42,27 @@ def check_seconds(name: str, value: object) -> None:
 
 
 def check_callable(name: str, value: object) -> None:
-    """Raises unless it can be called."""
+    """Raises TypeError unless the value can be called."""
     if not callable(value):
         raise TypeError(f"{name} must be callable, got {type(value).__name__}")
 
 
 def check_callback(name: str, value: object) -> None:
-    """Raise for anything that cannot be called, or to no effect."""
+    """Raises TypeError unless the value can be called and its body runs at the call."""
     check_callable(name, value)
     check_synchronous(name, value)
 
 
 def check_synchronous(name: str, value: object) -> None:
-    """Raise for a coroutine or generator function: a call of it would run nothing."""
-    for function in (value, getattr(type(value), "__call__", None)):  # noqa: B004  # its kind is asked for
+    """Raises TypeError for a coroutine or generator function: calling it would run nothing."""
+    for function in (value, getattr(type(value), "__call__", None)):  # noqa: B004  # to inspect it
         if iscoroutinefunction(function) or isasyncgenfunction(function):
             raise TypeError(
                 f"{name} must be a plain function, got an async one, which would never be "
-                "awaited: read the stream with async for, or start a task in the function"
+                "awaited; read the stream with async for, or start a task in the function"
             )
         if isgeneratorfunction(function):
             raise TypeError(
                 f"{name} must be a plain function, got a generator function, whose body would "
-                "never run: leave its yield out"
+                "never run; remove its yield"
             )

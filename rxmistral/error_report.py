@@ -23,13 +23,13 @@ from html import unescape
 from typing import Any, NamedTuple
 
 __all__ = [
-    "Report",
+    "ErrorReport",
     "excerpt",
+    "join_surrogates",
     "page_text",
     "read_report",
     "report_in_event",
-    "whole",
-    "with_cause",
+    "with_upstream_message",
     "without_credentials",
     "without_secrets",
 ]
@@ -41,7 +41,7 @@ _EXCERPT = 500  # characters of a body or an event that an error's text shows
 _NESTING = ("message", "error", "errors", "detail", "msg")
 
 
-class Report(NamedTuple):
+class ErrorReport(NamedTuple):
     """An error in the service's words; each is None where it said nothing."""
 
     message: str | None = None
@@ -49,12 +49,12 @@ class Report(NamedTuple):
     code: str | None = None
 
 
-def read_report(text: str) -> Report:
+def read_report(text: str) -> ErrorReport:
     """The words of an error in a body or an event's data, whatever its shape."""
     return _report(_decoded(text))
 
 
-def report_in_event(data: str, event: str) -> Report | None:
+def report_in_event(data: str, event: str) -> ErrorReport | None:
     """Returns the error that an event reports, or None if it reports none.
 
     An error is an event of the type "error", `{"object": "error", ...}`, anything under
@@ -67,7 +67,7 @@ def report_in_event(data: str, event: str) -> Report | None:
     return report._replace(message=_with_cause(report.message or excerpt(data), value))
 
 
-def with_cause(message: str, body: str) -> str:
+def with_upstream_message(message: str, body: str) -> str:
     """Returns a gateway's message with that of the service behind it, if the body quotes one."""
     return _with_cause(message, _decoded(body))
 
@@ -137,7 +137,7 @@ def excerpt(text: str) -> str:
     return line[:_EXCERPT] + "..."
 
 
-def whole(text: str) -> str:
+def join_surrogates(text: str) -> str:
     """A text with its surrogate pairs joined; a lone one becomes U+FFFD, as it would in
     any decoder."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
@@ -151,31 +151,31 @@ def _decoded(text: str) -> object:
         return None
 
 
-def _report(value: object) -> Report:
+def _report(value: object) -> ErrorReport:
     try:
         return _walk(value)
     except RecursionError:
-        return Report()
+        return ErrorReport()
 
 
-def _walk(value: Any) -> Report:
+def _walk(value: Any) -> ErrorReport:
     if isinstance(value, str):
-        return Report(whole(value) or None)
+        return ErrorReport(join_surrogates(value) or None)
     if isinstance(value, list):
         return _walk_problems(value)
     if not isinstance(value, dict):
-        return Report()
+        return ErrorReport()
     own = _words(value)
     nested = (value.get(key) for key in _NESTING)
     inner = _first(_walk(each) for each in nested if isinstance(each, (dict, list)))
-    return Report(*(mine or theirs for mine, theirs in zip(own, inner, strict=True)))
+    return ErrorReport(*(mine or theirs for mine, theirs in zip(own, inner, strict=True)))
 
 
-def _words(value: dict[str, Any]) -> Report:
+def _words(value: dict[str, Any]) -> ErrorReport:
     """What an object says of itself, but for what is nested in it."""
     message = next((_word(value[key]) for key in _NESTING if _word(value.get(key))), None)
     kind = _word(value.get("type"))
-    return Report(message, None if kind == "error" else kind, _code(value))  # not just "error"
+    return ErrorReport(message, None if kind == "error" else kind, _code(value))  # not just "error"
 
 
 def _raw(raw: object) -> str | None:
@@ -184,29 +184,29 @@ def _raw(raw: object) -> str | None:
     return said.message or _word(raw)
 
 
-def _walk_problems(problems: list[Any]) -> Report:
+def _walk_problems(problems: list[Any]) -> ErrorReport:
     """What FastAPI's validation says: one problem an item, each with its place."""
     reports = [_walk(problem) for problem in problems]
     places = map(_place, problems)
     said = [place + (report.message or "") for place, report in zip(places, reports, strict=True)]
     first = _first(reports)
-    return Report("; ".join(filter(None, said)) or None, first.type, first.code)
+    return ErrorReport("; ".join(filter(None, said)) or None, first.type, first.code)
 
 
 def _place(problem: Any) -> str:
     place = problem.get("loc") if isinstance(problem, dict) else None
-    return whole(".".join(map(str, place))) + ": " if isinstance(place, list) else ""
+    return join_surrogates(".".join(map(str, place))) + ": " if isinstance(place, list) else ""
 
 
-def _first(reports: Iterable[Report]) -> Report:
+def _first(reports: Iterable[ErrorReport]) -> ErrorReport:
     seen = [report for report in reports if any(report)]
-    return next((report for report in seen if report.message), seen[0] if seen else Report())
+    return next((report for report in seen if report.message), seen[0] if seen else ErrorReport())
 
 
 def _code(value: dict[str, Any]) -> str | None:
     code = value.get("code")
-    return None if code is None or isinstance(code, (dict, list)) else whole(str(code))
+    return None if code is None or isinstance(code, (dict, list)) else join_surrogates(str(code))
 
 
 def _word(value: object) -> str | None:
-    return whole(value) if isinstance(value, str) else None
+    return join_surrogates(value) if isinstance(value, str) else None

@@ -45,7 +45,7 @@ from .error_report import (
     page_text,
     read_report,
     report_in_event,
-    with_cause,
+    with_upstream_message,
     without_secrets,
 )
 
@@ -204,7 +204,7 @@ class StatusError(MistralError):
         self.code = said.code
 
     def __str__(self) -> str:
-        said = excerpt(with_cause(self.message, self.body)) or "(an empty body)"
+        said = excerpt(with_upstream_message(self.message, self.body)) or "(an empty body)"
         asked = f" (asked {self.url})" if self.url else ""
         remedy = self._redirection() or _remedy(self.status)
         return f"the service refused with status {_status_line(self.status)}: {said}{asked}{remedy}"

@@ -1,10 +1,10 @@
-"""JSON as models write it.
+"""A decoder for JSON that a model wrote.
 
 RFC 8259, 7: "All Unicode characters may be placed within the quotation marks, except for
 the characters that MUST be escaped: quotation mark, reverse solidus, and the control
-characters (U+0000 through U+001F)." Models put raw line ends and tabs into their strings
-all the same. msgspec refuses them, so what it refuses is decoded once more, with those
-characters escaped.
+characters (U+0000 through U+001F)." Models nevertheless put raw line ends and tabs into
+strings, and msgspec refuses them. So text that msgspec refuses is decoded a second time, with
+those characters escaped.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["decoder", "with_escapes"]
+__all__ = ["decoder"]
 
 _STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.S)
 _CONTROL = re.compile(r"\\.|[\x00-\x1f]", re.S)
@@ -27,10 +27,10 @@ _ESCAPE = re.compile(
 
 
 def decoder(type: Any) -> Callable[[str], Any]:
-    """Returns a decoder of one JSON text that accepts control characters in its strings.
+    """Returns a decoder of one JSON text that accepts raw control characters in strings.
 
-    Raises what `msgspec.json.decode` raises; an escape that is half of a surrogate pair,
-    which stands for no character, is named in the error.
+    The decoder raises what `msgspec.json.decode` raises. If the text contains half of a
+    surrogate pair as an escape, which stands for no character, the error names the escape.
     """
     decode = msgspec.json.Decoder(type).decode
 
@@ -40,35 +40,35 @@ def decoder(type: Any) -> Callable[[str], Any]:
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
-            escaped = with_escapes(text)
+            escaped = _escape_control_characters(text)
         try:
             return decode(escaped)
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
-            _refuse_half_pair(decode, escaped)
+            _raise_half_pair(decode, escaped)
             raise
 
     return decode_leniently
 
 
-def with_escapes(text: str) -> str:
-    """The JSON text, or the beginning of one, with the control characters escaped that
-    stand in its strings."""
-    return _STRING.sub(lambda string: _CONTROL.sub(_escaped, string[0]), text)
+def _escape_control_characters(text: str) -> str:
+    """Returns a JSON text, or the beginning of one, with the control characters in its strings
+    escaped."""
+    return _STRING.sub(lambda string: _CONTROL.sub(_escape, string[0]), text)
 
 
-def _escaped(found: re.Match[str]) -> str:
-    return found[0] if found[0][0] == "\\" else f"\\u{ord(found[0]):04x}"
+def _escape(match: re.Match[str]) -> str:
+    return match[0] if match[0][0] == "\\" else f"\\u{ord(match[0]):04x}"
 
 
-def _refuse_half_pair(decode: Callable[[str], Any], text: str) -> None:
-    """Raise if nothing else is wrong with the text."""
-    halves = [found["half"] for found in _ESCAPE.finditer(text) if found["half"]]
+def _raise_half_pair(decode: Callable[[str], Any], text: str) -> None:
+    """Raises if the text is malformed by nothing but halves of surrogate pairs."""
+    halves = [match["half"] for match in _ESCAPE.finditer(text) if match["half"]]
     if not halves:
         return
     try:
-        decode(_ESCAPE.sub(lambda found: r"\ufffd" if found["half"] else found[0], text))
+        decode(_ESCAPE.sub(lambda match: r"\ufffd" if match["half"] else match[0], text))
     except msgspec.ValidationError:
         pass
     except msgspec.DecodeError:

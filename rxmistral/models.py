@@ -1,29 +1,28 @@
-"""Mistral's words as msgspec Structs, spelled as the official SDK spells them.
+"""Mistral's vocabulary as msgspec Structs, with the names of the official SDK.
 
-Two habits hold for all of them.
+Two rules hold for all of them.
 
-What the wire did not say is None. Nothing is invented on the way in: a tool call
-without an id has `id=None`, a choice without an index `index=None`. And what is None by
-default is not written on the way out, so that a chunk sent back is the chunk that came.
-Where a request may also say `null` and mean something else than saying nothing, the
-default is `msgspec.UNSET`, which is falsy, and None is written as `null`.
+**Nothing is invented.** A field that is missing on the wire is None: a tool call without an id
+has `id=None`, a choice without an index `index=None`. A field whose value is its default is not
+written, so a chunk that is encoded again equals the chunk that was received. If a request may
+also contain `null`, with another meaning than a missing key, the default is `msgspec.UNSET`
+(which is falsy), and None is written as `null`.
 
-What we do not know survives. Unknown keys are skipped, or kept where people bill by
-them (`UsageInfo`). Unknown kinds of content come as `UnknownContentChunk`, a dict.
+**The unknown survives.** Unknown keys are skipped, but kept in `UsageInfo`, which people are
+billed by. An unknown kind of content becomes an `UnknownContentChunk`, which is a dict.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from types import UnionType
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from .errors import InvalidAnswerError
+from .lenient_decoding import keep_convertible_fields, scalar_to_text
 from .model_json import decoder
 
 __all__ = [
@@ -77,11 +76,11 @@ __all__ = [
 T = TypeVar("T")
 
 
-def _always(word: str) -> Any:
-    """A word that is always written: msgspec omits a default, but not a made one."""
+def _always(value: str) -> Any:
+    """Returns a field that is always written: msgspec omits defaults, but not those of a factory."""
 
     def make() -> str:
-        return word
+        return value
 
     return field(default_factory=make)
 
@@ -96,48 +95,57 @@ class _Model(Struct, kw_only=True, omit_defaults=True):
 class ContentChunk:
     """One part of a message's content; each kind is a class of its own.
 
-    The set is open: a kind that this version does not know is an
-    `UnknownContentChunk`.
+    The set is open: a kind that this version does not know is an `UnknownContentChunk`.
     """
 
     __slots__ = ()
 
 
 class TextChunk(_Model, ContentChunk):
+    """A text."""
+
     text: str
     type: Literal["text"] = _always("text")
 
 
 class ImageURL(_Model):
+    """The URL of an image; `detail` is "low", "auto" or "high"."""
+
     url: str
     detail: str | UnsetType | None = UNSET
 
 
 class ImageURLChunk(_Model, ContentChunk):
-    """An image, by its URL; a `data:` URL holds the image itself."""
+    """An image, by its URL; a `data:` URL contains the image itself."""
 
     image_url: ImageURL | str
     type: Literal["image_url"] = _always("image_url")
 
 
 class DocumentURLChunk(_Model, ContentChunk):
+    """A document, by its URL."""
+
     document_url: str
     document_name: str | None = None
     type: Literal["document_url"] = _always("document_url")
 
 
 class ReferenceChunk(_Model, ContentChunk):
+    """References to sources, by the ids that a tool or the caller gave them."""
+
     reference_ids: list[int | str]
     type: Literal["reference"] = _always("reference")
 
 
 class FileChunk(_Model, ContentChunk):
+    """An uploaded file, by its id."""
+
     file_id: str
     type: Literal["file"] = _always("file")
 
 
 class ThinkChunk(_Model, ContentChunk):
-    """Reasoning; `thinking` holds text, references and tool references."""
+    """Reasoning; `thinking` contains texts, references and tool references."""
 
     thinking: list[ContentChunk]
     signature: str | None = None
@@ -146,6 +154,8 @@ class ThinkChunk(_Model, ContentChunk):
 
 
 class ToolReferenceChunk(_Model, ContentChunk):
+    """A source that a built-in tool found, such as a page of a web search."""
+
     tool: str
     title: str
     url: str | None = None
@@ -155,26 +165,30 @@ class ToolReferenceChunk(_Model, ContentChunk):
 
 
 class AudioChunk(_Model, ContentChunk):
-    """Sound, as base64."""
+    """Audio, encoded as base64."""
 
     input_audio: str
     type: Literal["input_audio"] = _always("input_audio")
 
 
 class ResourceChunk(_Model, ContentChunk):
+    """A resource of a connector, with its content."""
+
     uri: str
     content: ContentChunk
     type: Literal["resource"] = _always("resource")
 
 
 class ResourceLinkChunk(_Model, ContentChunk):
+    """A link to a resource of a connector."""
+
     uri: str
     metadata: dict[str, str | int | float | bool] | None = None
     type: Literal["resource_link"] = _always("resource_link")
 
 
 class UnknownContentChunk(dict[str, Any], ContentChunk):
-    """A kind of content that this version does not know, as the dict it came as."""
+    """A kind of content that this version does not know: the dict that was received."""
 
     @property
     def type(self) -> str | None:
@@ -195,14 +209,17 @@ _CONTENT_CHUNKS: dict[str, Callable[..., ContentChunk]] = {
 }
 
 
-def decode_hook(wanted: type, value: Any) -> Any:
-    """For `msgspec`'s `dec_hook`: decodes the content chunks, which are an open set.
+def decode_hook(type: type, value: Any) -> Any:
+    """Decodes content chunks, which are an open set; the `dec_hook` of msgspec.
 
-    Some servers put bare strings among them, or fields of wrong types into them. A part
-    that does not look like the kind it names is kept as it is, rather than ending the stream.
+    Some servers send bare strings as content chunks, or fields of a wrong type. A chunk that
+    does not have the shape of its kind is kept as a dict, instead of ending the stream.
+
+    Raises:
+        NotImplementedError: The type is not `ContentChunk`.
     """
-    if wanted is not ContentChunk:
-        raise NotImplementedError(f"cannot decode {wanted.__name__}")
+    if type is not ContentChunk:
+        raise NotImplementedError(f"cannot decode {type.__name__}")
     if isinstance(value, str):
         return TextChunk(text=value)
     if not isinstance(value, dict):
@@ -214,58 +231,16 @@ def decode_hook(wanted: type, value: Any) -> Any:
             return msgspec.convert(value, kind, dec_hook=decode_hook)
         except msgspec.ValidationError:
             with suppress(msgspec.ValidationError):
-                return _part_without_its_faults(value, kind)
+                return _decode_damaged(value, kind)
     return UnknownContentChunk(value)
 
 
-def _part_without_its_faults(value: dict[str, Any], kind: Any) -> ContentChunk:
-    """With all that it needs, and what can be read of the rest."""
-    kept = {
-        each.encode_name: value[each.encode_name]
-        for each in msgspec.structs.fields(kind)
-        if each.encode_name in value
-        and (each.required or readable(value[each.encode_name], each.type) is not UNSET)
-    }
+def _decode_damaged(value: dict[str, Any], kind: Any) -> ContentChunk:
+    fields = keep_convertible_fields(value, kind, decode_hook)
     if kind is TextChunk:
-        kept["text"] = scalar_text(kept.get("text"))
-    part: ContentChunk = msgspec.convert(kept, kind, dec_hook=decode_hook)
-    return part
-
-
-def scalar_text(value: Any) -> Any:
-    """A number or a truth value, where a text belongs, as its JSON; anything else as it is."""
-    return json.dumps(value) if isinstance(value, (bool, int, float)) else value
-
-
-def readable(value: Any, kind: Any) -> Any:
-    """The value as one of this kind, with all of it that can be read.
-
-    Returns:
-        UNSET if nothing can. A field that cannot be read has its default, and an item of
-        a list is left out.
-    """
-    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
-    try:
-        # Not strict: a number in a string is a number, where one belongs.
-        return msgspec.convert(value, kind, strict=False, dec_hook=decode_hook)
-    except msgspec.ValidationError:
-        pass
-    for each in kinds:
-        if isinstance(value, dict) and isinstance(each, type) and issubclass(each, Struct):
-            return _readable_struct(value, each)
-        if isinstance(value, list) and get_origin(each) is list:
-            items = (readable(item, *get_args(each)) for item in value)
-            return [item for item in items if item is not UNSET]
-    return UNSET
-
-
-def _readable_struct(value: dict[str, Any], kind: type[Struct]) -> Struct:
-    read = {
-        each.name: readable(value[each.encode_name], each.type)
-        for each in msgspec.structs.fields(kind)
-        if each.encode_name in value
-    }
-    return kind(**{name: each for name, each in read.items() if each is not UNSET})
+        fields["text"] = scalar_to_text(fields.get("text"))
+    chunk: ContentChunk = msgspec.convert(fields, kind, dec_hook=decode_hook)
+    return chunk
 
 
 # --- messages --------------------------------------------------------------------
@@ -276,27 +251,36 @@ class Message(_Model):
 
 
 class SystemMessage(Message):
+    """Instructions for the model."""
+
     content: str | Sequence[ContentChunk]
     role: Literal["system"] = _always("system")
 
 
 class UserMessage(Message):
+    """A message of the user."""
+
     content: str | Sequence[ContentChunk] | None
     role: Literal["user"] = _always("user")
 
 
 class FunctionCall(_Model, gc=False):
-    """The function a model calls; `arguments` is JSON, mostly in a string."""
+    """The function that a model calls; `arguments` is JSON, mostly as a string."""
 
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
     def arguments_as(self, type: type[T]) -> T:
-        """The arguments as a value of a type that msgspec knows; none are `{}`. Raw control
-        characters in the strings are accepted.
+        """Returns the arguments as a value of this type.
+
+        Missing arguments count as `{}`. Raw control characters in strings are accepted.
+
+        Args:
+            type: A type that msgspec knows: a Struct, a dataclass, a TypedDict, ...
 
         Raises:
-            InvalidAnswerError: They are not; it says of which function and where.
+            InvalidAnswerError: The arguments are not JSON of this type. The error names the
+                function and the path of the wrong value.
 
         >>> FunctionCall(name="add", arguments='{"a": 1}').arguments_as(dict[str, int])
         {'a': 1}
@@ -306,12 +290,14 @@ class FunctionCall(_Model, gc=False):
                 return msgspec.convert(self.arguments, type)
             value: T = decoder(type)(self.arguments or "{}")
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
-            wanted = f"{getattr(type, '__name__', type)}, the arguments of {self.name}"
-            raise InvalidAnswerError(wanted, str(error), str(self.arguments)) from error
+            expected = f"{getattr(type, '__name__', type)}, the arguments of {self.name}"
+            raise InvalidAnswerError(expected, str(error), str(self.arguments)) from error
         return value
 
 
 class ToolCall(_Model, gc=False):
+    """A call of a tool that the model asks for."""
+
     function: FunctionCall = field(default_factory=FunctionCall)
     id: str | None = None
     type: str | None = None
@@ -319,12 +305,15 @@ class ToolCall(_Model, gc=False):
 
 
 class UnfinishedToolCall(ToolCall, gc=False):
-    """A tool call that may not have been complete when its answer broke: its arguments
-    are as far as they came. Only what tells of a broken answer holds one."""
+    """A tool call that may not have been complete when its answer broke off.
+
+    Its arguments are what was received of them. Only errors, outcomes and snapshots of broken
+    answers contain such calls.
+    """
 
 
 class AssistantMessage(Message):
-    """What the model said, or is to go on from where `prefix` is True."""
+    """A message of the model; with `prefix=True`, the beginning that its answer must continue."""
 
     content: str | Sequence[ContentChunk] | UnsetType | None = UNSET
     tool_calls: Sequence[ToolCall] | UnsetType | None = UNSET
@@ -333,6 +322,8 @@ class AssistantMessage(Message):
 
 
 class ToolMessage(Message):
+    """The result of a tool call; `tool_call_id` names the call."""
+
     content: str | Sequence[ContentChunk] | None
     tool_call_id: str | UnsetType | None = UNSET
     name: str | UnsetType | None = UNSET
@@ -343,7 +334,7 @@ class ToolMessage(Message):
 
 
 class Function(_Model):
-    """A function the model may call; `parameters` is the JSON schema of its arguments."""
+    """A function that the model may call; `parameters` is the JSON schema of its arguments."""
 
     name: str
     parameters: dict[str, Any]
@@ -352,11 +343,15 @@ class Function(_Model):
 
 
 class Tool(_Model):
+    """A function, as one of the tools of a request."""
+
     function: Function
     type: str = _always("function")
 
 
 class FunctionName(_Model):
+    """The name of the function in a `ToolChoice`."""
+
     name: str
 
 
@@ -368,33 +363,45 @@ class ToolChoice(_Model):
 
 
 class ToolConfiguration(_Model):
+    """The parts of a built-in tool to include, to exclude, or to confirm before use."""
+
     exclude: list[str] | UnsetType | None = UNSET
     include: list[str] | UnsetType | None = UNSET
     requires_confirmation: list[str] | UnsetType | None = UNSET
 
 
 class ImageGenerationTool(_Model):
+    """The built-in tool that generates images."""
+
     tool_configuration: ToolConfiguration | UnsetType | None = UNSET
     type: Literal["image_generation"] = _always("image_generation")
 
 
 class DocumentLibraryTool(_Model):
+    """The built-in tool that searches libraries of documents."""
+
     library_ids: list[str]
     tool_configuration: ToolConfiguration | UnsetType | None = UNSET
     type: Literal["document_library"] = _always("document_library")
 
 
 class APIKeyAuth(_Model):
+    """Authorization of a connector by an API key."""
+
     value: str
     type: Literal["api-key"] = _always("api-key")
 
 
 class OAuth2TokenAuth(_Model):
+    """Authorization of a connector by an OAuth 2 token."""
+
     value: str
     type: Literal["oauth2-token"] = _always("oauth2-token")
 
 
 class CustomConnector(_Model):
+    """A connector of your own, as one of the tools of a request."""
+
     connector_id: str
     authorization: APIKeyAuth | OAuth2TokenAuth | dict[str, Any] | UnsetType | None = UNSET
     tool_configuration: ToolConfiguration | UnsetType | None = UNSET
@@ -402,7 +409,7 @@ class CustomConnector(_Model):
 
 
 class JSONSchema(_Model):
-    """A JSON schema that the answer must follow; it goes over the wire as `schema`."""
+    """A JSON schema that the answer must follow; the field is `schema` on the wire."""
 
     name: str
     schema_definition: dict[str, Any] = field(name="schema")
@@ -411,21 +418,27 @@ class JSONSchema(_Model):
 
 
 class ResponseFormat(_Model):
-    """`type` is "text", "json_object" or "json_schema", which takes a `json_schema`."""
+    """The format of the answer.
+
+    `type` is "text", "json_object" or "json_schema"; the last needs a `json_schema`.
+    """
 
     type: str | None = None
     json_schema: JSONSchema | UnsetType | None = UNSET
 
 
 class Prediction(_Model):
-    """Text that the answer will mostly repeat; what matches comes faster."""
+    """Text that most of the answer will repeat; repeated parts are generated faster."""
 
     content: str = _always("")
     type: Literal["content"] = _always("content")
 
 
 class GuardrailConfig(_Model):
-    """What to refuse; the configurations of the moderation models go as they are."""
+    """Which requests and answers the service must refuse.
+
+    The configurations of the moderation models are sent unchanged.
+    """
 
     block_on_error: bool | UnsetType = UNSET
     moderation_llm_v1: dict[str, Any] | UnsetType | None = UNSET
@@ -436,10 +449,10 @@ class GuardrailConfig(_Model):
 
 
 class UsageInfo(_Model):
-    """What the answer cost, in tokens.
+    """What an answer cost, in tokens.
 
-    `additional_properties` holds every other key that came; each can also be read as
-    an attribute: `usage.prompt_tokens_details["cached_tokens"]`.
+    `additional_properties` contains every other key that was received. Each is also an
+    attribute: `usage.prompt_tokens_details["cached_tokens"]`.
     """
 
     prompt_tokens: int | None = None
@@ -449,7 +462,7 @@ class UsageInfo(_Model):
     service_tier: str | None = None
     additional_properties: dict[str, Any] = field(default_factory=dict)
 
-    if not TYPE_CHECKING:  # a checker would take every misspelt name for an attribute
+    if not TYPE_CHECKING:  # else a type checker would accept every misspelt name
 
         def __getattr__(self, name: str) -> Any:
             try:
@@ -459,6 +472,8 @@ class UsageInfo(_Model):
 
 
 class ChatCompletionResponseTokenLogprobs(_Model, gc=False):
+    """The log probability of one token."""
+
     token: str | None = None
     logprob: float | None = None
     bytes_: list[int] | None = field(name="bytes", default=None)
@@ -466,10 +481,14 @@ class ChatCompletionResponseTokenLogprobs(_Model, gc=False):
 
 
 class ChatCompletionResponseTokenLogprobsTopK(ChatCompletionResponseTokenLogprobs, gc=False):
+    """The log probability of one token, and of the likeliest alternatives."""
+
     top_logprobs: list[ChatCompletionResponseTokenLogprobs] | None = None
 
 
 class ChatCompletionResponseChoiceLogprobs(_Model, gc=False):
+    """The log probabilities of the tokens of one choice."""
+
     content: list[ChatCompletionResponseTokenLogprobsTopK] | None = None
 
 
@@ -495,6 +514,8 @@ class CompletionResponseStreamChoice(_Model, gc=False):
 
 
 class CompletionChunk(_Model, gc=False):
+    """One chunk of a streamed response: the JSON object that an event contains."""
+
     id: str | None = None
     object: str | None = None
     created: int | float | None = None
@@ -504,12 +525,14 @@ class CompletionChunk(_Model, gc=False):
 
 
 class CompletionEvent(_Model, gc=False):
-    """One item of a stream: `event.data.choices[0].delta.content` is the token."""
+    """One item of a stream: `event.data.choices[0].delta.content` is its text."""
 
     data: CompletionChunk
 
 
 class ChatCompletionChoice(_Model):
+    """One of the `n` answers of a whole response."""
+
     index: int | None = None
     message: AssistantMessage | None = None
     messages: list[DeltaMessage] | None = None
@@ -519,7 +542,7 @@ class ChatCompletionChoice(_Model):
 
 
 class ChatCompletionResponse(_Model):
-    """A whole answer, as the endpoint gives it without streaming."""
+    """A whole response, as the endpoint returns it without streaming."""
 
     id: str | None = None
     object: str | None = None

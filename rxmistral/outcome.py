@@ -1,15 +1,15 @@
-"""How an answer ended, and what was received of it, in one object.
+"""How an answer ended and what was received of it, as one object.
 
-An ending is told apart from all others here alone:
+Every ending is one of these, and is classified nowhere else:
 
-    completed  the answer has ended as it should
-    cancelled  whoever read it left before that
-    refused    the service answered with another status
-    timed_out  a clock ran out
+    completed  the answer ended as it should
+    cancelled  it was stopped, or its reader left before the end
+    refused    the service answered with an error status
+    timed_out  a timeout expired
     dropped    the connection broke
     truncated  the answer ended with neither a finish_reason nor [DONE]
     reported   the service reported an error inside the answer
-    failed     anything else: no answer came, or a subscriber's own error
+    failed     anything else: no answer arrived, or a subscriber raised an error
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from .models import ChatCompletionResponse, UsageInfo
 
 __all__ = ["Outcome", "Status", "status_of"]
 
-
 Status: TypeAlias = Literal[
     "completed",
     "cancelled",
@@ -45,30 +44,31 @@ Status: TypeAlias = Literal[
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
-    """What became of an answer.
+    """The ending of an answer, and everything that was received of it.
 
     Attributes:
-        status: How it ended: "completed", "cancelled", "refused", "timed_out",
-            "dropped", "truncated", "reported" or "failed". Only "completed" is whole.
-        response: All that was received: text, thinking, complete tool calls, and
-            `UnfinishedToolCall`s for those that may not be.
-        error: What it ended with, or None.
-        finish_reason: Why the model stopped, or None where it did not say so. "length"
-            is an answer cut short.
-        usage: What it cost, as the service said, or None where it did not; never a guess.
-        usage_is_exact: Whether that is all it cost. It is not where there is none, nor
-            where more than one request was answered: an answer that breaks, or loses a
-            race, does not tell its cost.
-        requests: How many were sent.
-        resumed: How many times the answer was continued.
-        started: When it was begun, in seconds since 1970 (as `time.time()`).
-        seconds_to_headers: From there to the headers of the answer, or None.
-        seconds_to_first_token: To the first text, thinking or tool call, or None.
-        seconds_to_last_token: To the last one, or None.
-        tokens_per_second: `completion_tokens` from the first to the last; None where
-            that is not known exactly, or all came at once.
-        longest_gap: The longest silence between two of them, in seconds, without the
-            time that the subscriber took; None where there were not two.
+        status: How the answer ended: "completed", "cancelled", "refused", "timed_out",
+            "dropped", "truncated", "reported" or "failed". Only "completed" means whole.
+        response: Everything that was received: text, thinking, complete tool calls, and
+            an `UnfinishedToolCall` for each call that may be incomplete.
+        error: The error that the answer ended with; None if there is none.
+        finish_reason: Why the model stopped; None if it is not known. "length" means that
+            the answer was cut short.
+        usage: What the service reported as the cost, never an estimate; None if it
+            reported none.
+        usage_is_exact: Whether `usage` is the whole cost. False if there is no usage, and if
+            more than one request was answered: an answer that breaks, or loses a race, does
+            not report its cost.
+        requests: The number of requests that were sent.
+        resumed: The number of times that the answer was continued by another request.
+        started: When the call began, in seconds since 1970 (as `time.time()`).
+        seconds_to_headers: Seconds from there to the headers of the answer, or None.
+        seconds_to_first_token: Seconds to the first text, thinking or tool call, or None.
+        seconds_to_last_token: Seconds to the last one, or None.
+        tokens_per_second: `completion_tokens` divided by the seconds from the first to the
+            last token; None if the usage is not exact, or everything arrived at once.
+        longest_gap: The longest silence between two tokens, in seconds, without the time
+            that the subscriber spent; None if there were fewer than two.
     """
 
     status: Status
@@ -87,26 +87,25 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
     longest_gap: float | None
 
     def __repr__(self) -> str:
-        """What is in the response is shortened to the beginning of its text."""
-        told = [f"status={self.status!r}", f"finish_reason={self.finish_reason!r}"]
+        """Shows the beginning of the text instead of the whole response."""
+        fields = [f"status={self.status!r}", f"finish_reason={self.finish_reason!r}"]
         if self.error is not None:
-            told.append(f"error={self.error!r:.100}")
-        told += [
+            fields.append(f"error={self.error!r:.100}")
+        fields += [
             f"content={choice.message and choice.message.content!r:.100}"
             for choice in self.response.choices[:1]
         ]
         if self.usage is not None:
-            told.append(f"tokens={self.usage.total_tokens}")
-        return f"<Outcome {', '.join(told)}, requests={self.requests}>"
+            fields.append(f"tokens={self.usage.total_tokens}")
+        return f"<Outcome {', '.join(fields)}, requests={self.requests}>"
 
 
 def status_of(error: BaseException | None) -> Status:
+    """Returns the status of an answer that ended with this error; None is completion."""
     if error is None:
         return "completed"
-    for kind, status in _STATUSES.items():
-        if isinstance(error, kind):
-            return status
-    return "failed"
+    statuses = (status for kind, status in _STATUSES.items() if isinstance(error, kind))
+    return next(statuses, "failed")
 
 
 _STATUSES: dict[type[Exception], Status] = {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from reactivex import Observable, abc
 
-from ..checks import check_whole
+from ..checks import check_integer
 from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
 from ..rx.state_machine import item_operator
 from ..rx.stream import Stream
@@ -145,4 +145,4 @@ def _thoughts(content: list[ContentChunk]) -> Iterator[str]:
 
 def check_choice(choice: object) -> None:
     """Raise for what cannot be the index of an answer."""
-    check_whole("choice", choice, least=0)
+    check_integer("choice", choice, minimum=0)

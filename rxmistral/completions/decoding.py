@@ -22,9 +22,10 @@ from msgspec import structs
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
-from ..error_report import read_report, whole
+from ..error_report import join_surrogates, read_report
 from ..errors import ChunkError, IncompleteStreamError, ReportedError, StreamError, reported_error
-from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook, readable
+from ..lenient_decoding import convert_leniently
+from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
 from ..rx.input_type import InputType
 from ..rx.stream import Stream
 from ..wire import ServerSentEvent
@@ -167,7 +168,7 @@ class CompletionDecoder:
                 _raise_reported(data)
                 return None
         value = self._halves.join(value)
-        chunk: CompletionChunk = readable(value, CompletionChunk)
+        chunk: CompletionChunk = convert_leniently(value, CompletionChunk, decode_hook)
         if chunk.usage is not None:
             _keep_details(chunk.usage, value["usage"])
         if chunk.choices:
@@ -343,7 +344,7 @@ def _dicts(value: Any) -> list[dict[str, Any]]:
 
 def _mended(value: Any) -> Any:
     if isinstance(value, str):
-        return whole(value)
+        return join_surrogates(value)
     if isinstance(value, list):
         return [_mended(each) for each in value]
     if isinstance(value, dict):

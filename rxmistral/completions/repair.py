@@ -12,7 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..models import CompletionChunk, ContentChunk, TextChunk, ThinkChunk, scalar_text
+from ..lenient_decoding import scalar_to_text
+from ..models import CompletionChunk, ContentChunk, TextChunk, ThinkChunk
 
 __all__ = ["REASONING", "Reasoning", "add_thoughts", "is_keep_alive", "repair_choices"]
 
@@ -102,7 +103,7 @@ def repair_choices(choices: Any, has_begun: Callable[[int], bool]) -> list[dict[
         content = delta.get("content")
         if isinstance(content, dict):
             content = [content]
-        choice["delta"] = {**delta, "content": scalar_text(content)}
+        choice["delta"] = {**delta, "content": scalar_to_text(content)}
     return repaired
 
 

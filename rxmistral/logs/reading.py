@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from reactivex import abc
 from reactivex.disposable import Disposable
 
-from ..checks import check_whole
+from ..checks import check_integer
 from ..errors import LaggedError, LostProducerError, UnknownRunError
 from ..rx.cancellation import Cancelled
 from ..rx.clock import monotonic
@@ -133,7 +133,7 @@ class LoggedStream(Stream[T]):
 
     def entries(self, after: int = 0) -> Stream[Entry[T]]:
         """All of its items after the one with this id, and their ids: those of the run."""
-        check_whole("after", after, least=0)
+        check_integer("after", after, minimum=0)
         return Stream(partial(self._subscribe_after, max(after, self._from), Entry))
 
     def _subscribe_after(
@@ -196,5 +196,5 @@ def from_log(log: RunLog, run_id: str, after: int | None = None) -> LoggedStream
     """
     check_run_id(run_id)
     if after is not None:
-        check_whole("after", after, least=0)
+        check_integer("after", after, minimum=0)
     return LoggedStream(log, run_id, after or 0)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 from urllib.parse import quote
 
-from ..checks import check_seconds, check_whole
+from ..checks import check_integer, check_seconds
 
 __all__ = ["Page", "RunLog", "check_bounds", "check_name", "check_run_id", "name_of"]
 
@@ -153,7 +153,7 @@ def check_name(name: object) -> None:
 def check_bounds(ttl: float, max_items: int, lease: float, outage: float = 1.0) -> None:
     """Raise for what cannot bound a log."""
     check_seconds("ttl", ttl)
-    check_whole("max_items", max_items)
+    check_integer("max_items", max_items)
     check_seconds("lease", lease)
     check_seconds("outage", outage)
     if ttl < lease:

@@ -32,7 +32,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler, TimeoutScheduler
 
-from ..checks import check_whole
+from ..checks import check_integer
 from ..errors import FencedError, LogError, LogUnavailableError, RequestError, StoppedError
 from ..rx.backpressure import Pausable, emitting
 from ..rx.cancellation import Cancelled
@@ -369,7 +369,7 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
     ('Hello', 'Hello')
     """
     check_run_id(run_id)
-    check_whole("after", after, least=0)
+    check_integer("after", after, minimum=0)
 
     def operate(source: Observable[T]) -> Stream[T]:
         stream = Stream.of(source)

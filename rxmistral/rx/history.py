@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from ..checks import check_whole
+from ..checks import check_integer
 from ..errors import LaggedError
 
 __all__ = [
@@ -149,5 +149,5 @@ def catch_up_policy(when_behind: WhenBehind, max_items: int | None) -> tuple[Cat
         raise ValueError(f"when_behind must be one of {', '.join(_TAKES)}, got {when_behind!r}")
     if max_items is None:
         max_items = _LEEWAY[when_behind]
-    check_whole("max_items", max_items)
+    check_integer("max_items", max_items)
     return _TAKES[when_behind](max_items), max_items if when_behind == "wait" else None

@@ -27,7 +27,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import TimeoutScheduler
 
-from ..checks import check_number, check_whole
+from ..checks import check_integer, check_number
 from ..errors import StoppedError
 from . import delivery
 from .backpressure import Pausable, emitting, on_an_event_loop
@@ -387,4 +387,4 @@ def check_shared(linger: float | None, max_items: int | None) -> None:
     if linger is not None:
         check_number("linger", linger, 0)
     if max_items is not None:
-        check_whole("max_items", max_items)
+        check_integer("max_items", max_items)

@@ -27,7 +27,7 @@ from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from ..checks import check_synchronous, check_whole
+from ..checks import check_integer, check_synchronous
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
 from .iteration import AsyncIteration, HandOffQueue, being_iterated, iterate, leaving
 from .sharing import SharedRun, check_shared
@@ -543,7 +543,7 @@ class SharedStream(Stream[T]):
         >>> list(words.entries(after=1))
         [Entry(id=2, item='at '), Entry(id=3, item='once.')]
         """
-        check_whole("after", after, 0)
+        check_integer("after", after, 0)
         return self._joined(all_entries, None, after)
 
     def _joined(self, take: CatchUp, leeway: int | None, after: int = 0) -> Stream[Any]:

@@ -9,7 +9,7 @@ from typing import Literal
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 
-from ..checks import check_whole
+from ..checks import check_integer
 from ..errors import GuardError
 from ..rx.stream import Stream
 from .inputs import text_for
@@ -148,7 +148,7 @@ def guarded(
     '911.'
     """
     compiled = _compiled(pattern)
-    check_whole("max_length", max_length)
+    check_integer("max_length", max_length)
     _check_match(compiled, max_length)
     if on_match not in ("redact", "stop"):
         raise ValueError(f'on_match must be "redact" or "stop", got {on_match!r}')

@@ -16,7 +16,7 @@ from itertools import takewhile
 
 from reactivex import Observable
 
-from ..checks import check_whole
+from ..checks import check_integer
 from ..errors import ProtocolError
 from ..rx.input_type import InputType
 from ..rx.state_machine import StateMachine, machine_operator
@@ -137,4 +137,4 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
 
 def check_max_bytes(max_bytes: object) -> None:
     """Raise for what cannot be a number of bytes."""
-    check_whole("max_bytes", max_bytes)
+    check_integer("max_bytes", max_bytes)

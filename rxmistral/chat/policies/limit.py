@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable
 from threading import Lock
 
-from ...checks import check_whole
+from ...checks import check_integer
 from ...rx.cancellation import Cancellation
 from ...rx.clock import monotonic
 from ...rx.threads import fork_safe, register_for_fork
@@ -48,9 +48,9 @@ class Limit:
         now: Callable[[], float] = monotonic,
     ) -> None:
         if concurrent is not None:
-            check_whole("concurrent", concurrent)
+            check_integer("concurrent", concurrent)
         if per_minute is not None:
-            check_whole("per_minute", per_minute)
+            check_integer("per_minute", per_minute)
         if concurrent is None and per_minute is None:
             raise ValueError("a Limit needs a limit: give concurrent or per_minute")
         self._concurrent = self._free = concurrent

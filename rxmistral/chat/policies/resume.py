@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 from msgspec import structs
 
-from ...checks import check_callback, check_whole
+from ...checks import check_callback, check_integer
 from ...errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -56,7 +56,7 @@ class Resume:
     on_resume: OnResume | None = None
 
     def __post_init__(self) -> None:
-        check_whole("attempts", self.attempts)
+        check_integer("attempts", self.attempts)
         if self.on_resume is not None:
             check_callback("on_resume", self.on_resume)
 

@@ -22,7 +22,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from ...checks import check_callback, check_number, check_whole
+from ...checks import check_callback, check_integer, check_number
 from ...errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -70,7 +70,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.attempts is not None:
-            check_whole("attempts", self.attempts)
+            check_integer("attempts", self.attempts)
         check_number("initial", self.initial, 0)
         check_number("maximum", self.maximum, 0)
         check_number("multiplier", self.multiplier, 1)

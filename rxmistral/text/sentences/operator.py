@@ -8,7 +8,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
-from ...checks import check_seconds, check_whole
+from ...checks import check_integer, check_seconds
 from ...rx.stream import Stream
 from ...rx.subscriber import fail_observer
 from ...rx.timer import SerializedTimer, serialized
@@ -94,7 +94,7 @@ def _check(language: object, max_wait: object, segmenter: object, max_chars: obj
     if max_wait is not None:
         check_seconds("max_wait", max_wait)
     if max_chars is not None:
-        check_whole("max_chars", max_chars)
+        check_integer("max_chars", max_chars)
 
 
 _TAKES = text_for("sentences")
