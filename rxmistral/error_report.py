@@ -1,7 +1,7 @@
-"""What servers write into an error body, and what of it an error may show.
+"""What servers send with an error, and what of it the text of an error may show.
 
-One service words an error in half a dozen shapes, and the gateways in front of it
-add theirs. All of them nest the same few words, so one walk finds them all:
+One service writes its errors in half a dozen shapes, and the gateways in front of it add their
+own. All of them nest the same few keys, so one recursive search reads them all:
 
   {"detail": "Unauthorized"}                          {"message": "rate limit exceeded"}
   {"detail": [{"type", "loc", "msg", "input"}]}       {"error": "text"}
@@ -10,16 +10,20 @@ add theirs. All of them nest the same few words, so one walk finds them all:
   {"code": 500, "msg": "..."}                         {"errors": [{"message": "..."}]}
   {"error": {"message": "Provider returned error", "metadata": {"raw": "..."}}}
 
-The outermost words are those of the service itself; the inner ones, which may be those of
-another that it asked, fill the gaps.
+The outermost values are those of the service itself. Inner ones, which may be those of another
+service behind it, fill the gaps.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Mapping
+from email.utils import parsedate_to_datetime
 from html import unescape
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -29,20 +33,24 @@ __all__ = [
     "page_text",
     "read_report",
     "report_in_event",
+    "retry_after_seconds",
+    "status_line",
     "with_upstream_message",
     "without_credentials",
     "without_secrets",
 ]
 
+_EXCERPT_LENGTH = 500  # characters of a body or an event that the text of an error shows
+_PAGE_LENGTH = 20_000  # characters of an HTML page that are searched for its text
 
-_EXCERPT = 500  # characters of a body or an event that an error's text shows
+_MESSAGE_KEYS = ("message", "error", "errors", "detail", "msg")
 
 
-_NESTING = ("message", "error", "errors", "detail", "msg")
+# --- the body --------------------------------------------------------------------
 
 
 class ErrorReport(NamedTuple):
-    """An error in the service's words; each is None where it said nothing."""
+    """An error in the service's words; each field is None if the service did not send it."""
 
     message: str | None = None
     type: str | None = None
@@ -50,26 +58,27 @@ class ErrorReport(NamedTuple):
 
 
 def read_report(text: str) -> ErrorReport:
-    """The words of an error in a body or an event's data, whatever its shape."""
-    return _report(_decoded(text))
+    """Returns the error in a body, or in the data of an event, whatever its shape."""
+    return _report_in(_decode(text))
 
 
 def report_in_event(data: str, event: str) -> ErrorReport | None:
-    """Returns the error that an event reports, or None if it reports none.
+    """Returns the error that an event reports, or None if it does not report one.
 
     An error is an event of the type "error", `{"object": "error", ...}`, anything under
     a key `error` or `errors`, or an object that is not a chunk but has a `detail` or a message.
     """
-    value = _decoded(data)
+    value = _decode(data)
     if event != "error" and not _is_error(value):
         return None
-    report = _report(value)
-    return report._replace(message=_with_cause(report.message or excerpt(data), value))
+    report = _report_in(value)
+    return report._replace(message=_add_upstream_message(report.message or excerpt(data), value))
 
 
 def with_upstream_message(message: str, body: str) -> str:
-    """Returns a gateway's message with that of the service behind it, if the body quotes one."""
-    return _with_cause(message, _decoded(body))
+    """Returns a gateway's message, followed by that of the service behind it if the body
+    quotes one."""
+    return _add_upstream_message(message, _decode(body))
 
 
 def _is_error(value: object) -> bool:
@@ -79,30 +88,152 @@ def _is_error(value: object) -> bool:
         return True
     if "choices" in value:
         return False
-    said = value.get("message"), value.get("msg")
-    succeeded = value.get("code") in (0, 200)  # `{"code": 0, "msg": "ok"}`
-    return bool(value.get("errors") or value.get("detail")) or (
-        not succeeded and any(isinstance(each, str) for each in said)
-    )
+    has_message = any(isinstance(value.get(key), str) for key in ("message", "msg"))
+    is_success = value.get("code") in (0, 200)  # `{"code": 0, "msg": "ok"}`
+    return bool(value.get("errors") or value.get("detail")) or (has_message and not is_success)
 
 
-def _with_cause(message: str, value: Any) -> str:
-    """A gateway's message, and what the service behind it said, if it passes that on."""
+def _add_upstream_message(message: str, value: Any) -> str:
     while isinstance(value, dict):
         metadata = value.get("metadata")
-        cause = _raw(metadata.get("raw")) if isinstance(metadata, dict) else None
-        if cause and cause not in message:
-            return f"{message}: {cause}"
+        upstream = _raw_message(metadata.get("raw")) if isinstance(metadata, dict) else None
+        if upstream and upstream not in message:
+            return f"{message}: {upstream}"
         value = value.get("error")
     return message
 
 
+def _raw_message(raw: object) -> str | None:
+    """Returns the message of a service that a gateway quotes: text, JSON, or JSON in a text."""
+    report = read_report(raw) if isinstance(raw, str) else _report_in(raw)
+    return report.message or _text_or_none(raw)
+
+
+def _decode(text: str) -> object:
+    # Not strict: an error that quotes its input may contain raw control characters.
+    try:
+        return json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _report_in(value: object) -> ErrorReport:
+    try:
+        return _search(value)
+    except RecursionError:
+        return ErrorReport()
+
+
+def _search(value: Any) -> ErrorReport:
+    if isinstance(value, str):
+        return ErrorReport(join_surrogates(value) or None)
+    if isinstance(value, list):
+        return _search_problems(value)
+    if not isinstance(value, dict):
+        return ErrorReport()
+    own = _own_report(value)
+    nested = (value.get(key) for key in _MESSAGE_KEYS)
+    inner = _first_with_message(_search(each) for each in nested if isinstance(each, (dict, list)))
+    return ErrorReport(*(outer or deeper for outer, deeper in zip(own, inner, strict=True)))
+
+
+def _own_report(value: dict[str, Any]) -> ErrorReport:
+    """Returns what an object reports itself, without the objects nested in it."""
+    texts = (_text_or_none(value.get(key)) for key in _MESSAGE_KEYS)
+    kind = _text_or_none(value.get("type"))
+    if kind == "error":  # an envelope, as in {"type": "error", "error": {...}}
+        kind = None
+    return ErrorReport(next(filter(None, texts), None), kind, _code_in(value))
+
+
+def _search_problems(problems: list[Any]) -> ErrorReport:
+    """Reads the list of problems that FastAPI's validation sends, each with its location."""
+    reports = [_search(problem) for problem in problems]
+    messages = [
+        _location_in(problem) + (report.message or "")
+        for problem, report in zip(problems, reports, strict=True)
+    ]
+    first = _first_with_message(reports)
+    return ErrorReport("; ".join(filter(None, messages)) or None, first.type, first.code)
+
+
+def _location_in(problem: Any) -> str:
+    location = problem.get("loc") if isinstance(problem, dict) else None
+    if not isinstance(location, list):
+        return ""
+    return join_surrogates(".".join(map(str, location))) + ": "
+
+
+def _first_with_message(reports: Iterable[ErrorReport]) -> ErrorReport:
+    """Returns the first report with a message, or else the first that is not empty."""
+    found = [report for report in reports if any(report)]
+    return next(
+        (report for report in found if report.message), found[0] if found else ErrorReport()
+    )
+
+
+def _code_in(value: dict[str, Any]) -> str | None:
+    code = value.get("code")
+    is_scalar = code is not None and not isinstance(code, (dict, list))
+    return join_surrogates(str(code)) if is_scalar else None
+
+
+def _text_or_none(value: object) -> str | None:
+    return join_surrogates(value) if isinstance(value, str) else None
+
+
+# --- the head --------------------------------------------------------------------
+
+
+def status_line(status: int) -> str:
+    """Returns a status code with its standard phrase, such as "404 Not Found"."""
+    try:
+        return f"{status} {HTTPStatus(status).phrase}"
+    except ValueError:  # 520, 529: not registered, but in use
+        return str(status)
+
+
+def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
+    """Returns how many seconds the service asks to wait, or None if it does not.
+
+    Read from `retry-after-ms`, which is more exact, or else from `Retry-After`. RFC 9110,
+    10.2.3: "The Retry-After field value can be either an HTTP-date or a number of seconds to
+    delay after receiving the response."
+    """
+    milliseconds = _non_negative_number(headers.get("retry-after-ms"))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("Retry-After")
+    seconds = _non_negative_number(value)
+    return _seconds_until(value) if seconds is None else seconds
+
+
+def _non_negative_number(text: str | None) -> float | None:
+    try:
+        number = float(text or "")
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number >= 0 else None
+
+
+def _seconds_until(date: str | None) -> float | None:
+    try:
+        return max(0.0, parsedate_to_datetime(date or "").timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None
+
+
+# --- texts that may be shown -----------------------------------------------------
+
 _CREDENTIALS = re.compile(r"(?:(?<=//)|^(?!\S*//))[^\s'\"]*@")
+_INVISIBLE = re.compile(
+    r"<(script|style|title)\b.*?(</\1[^<>]*>|\Z)|<!--.*?(-->|\Z)|<[^<>]*>", re.S | re.I
+)
 
 
 def without_credentials(text: str) -> str:
-    """Returns a text, or its beginning, without the user names and passwords of its URLs."""
-    return _CREDENTIALS.sub("", text[: 4 * _EXCERPT])
+    """Returns the beginning of a text without the user names and passwords of its URLs."""
+    return _CREDENTIALS.sub("", text[: 4 * _EXCERPT_LENGTH])
 
 
 def without_secrets(url: str) -> str:
@@ -110,17 +241,9 @@ def without_secrets(url: str) -> str:
     return re.split(r"[?#]", without_credentials(url), maxsplit=1)[0]
 
 
-_PAGE_BEGINNING = 20_000  # characters of an HTML page that are searched for its text
-
-
-_INVISIBLE = re.compile(
-    r"<(script|style|title)\b.*?(</\1[^<>]*>|\Z)|<!--.*?(-->|\Z)|<[^<>]*>", re.S | re.I
-)
-
-
 def page_text(body: str) -> str:
-    """Returns the title of an HTML page, or its text; any other body as it is."""
-    page = body[:_PAGE_BEGINNING].lstrip("\ufeff \t\r\n")
+    """Returns the title of an HTML page, or else its text; any other body unchanged."""
+    page = body[:_PAGE_LENGTH].lstrip("\ufeff \t\r\n")
     if page[:1] != "<":
         return body
     title = re.search(r"<title[^<>]*>([^<]*)", page, re.I)
@@ -129,84 +252,15 @@ def page_text(body: str) -> str:
 
 
 def excerpt(text: str) -> str:
-    """The beginning of a text, on one line."""
-    begin = text[: 4 * _EXCERPT]
-    line = " ".join(begin.split())
-    if len(line) <= _EXCERPT and len(begin) == len(text):
+    """Returns the beginning of a text on one line, with "..." if it is cut."""
+    beginning = text[: 4 * _EXCERPT_LENGTH]
+    line = " ".join(beginning.split())
+    if len(line) <= _EXCERPT_LENGTH and len(beginning) == len(text):
         return line
-    return line[:_EXCERPT] + "..."
+    return line[:_EXCERPT_LENGTH] + "..."
 
 
 def join_surrogates(text: str) -> str:
-    """A text with its surrogate pairs joined; a lone one becomes U+FFFD, as it would in
+    """Returns a text with its surrogate pairs joined; a lone surrogate becomes U+FFFD, as in
     any decoder."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-def _decoded(text: str) -> object:
-    # Not strict: an error that quotes its input may hold raw control characters.
-    try:
-        return json.loads(text, strict=False)
-    except (ValueError, RecursionError):
-        return None
-
-
-def _report(value: object) -> ErrorReport:
-    try:
-        return _walk(value)
-    except RecursionError:
-        return ErrorReport()
-
-
-def _walk(value: Any) -> ErrorReport:
-    if isinstance(value, str):
-        return ErrorReport(join_surrogates(value) or None)
-    if isinstance(value, list):
-        return _walk_problems(value)
-    if not isinstance(value, dict):
-        return ErrorReport()
-    own = _words(value)
-    nested = (value.get(key) for key in _NESTING)
-    inner = _first(_walk(each) for each in nested if isinstance(each, (dict, list)))
-    return ErrorReport(*(mine or theirs for mine, theirs in zip(own, inner, strict=True)))
-
-
-def _words(value: dict[str, Any]) -> ErrorReport:
-    """What an object says of itself, but for what is nested in it."""
-    message = next((_word(value[key]) for key in _NESTING if _word(value.get(key))), None)
-    kind = _word(value.get("type"))
-    return ErrorReport(message, None if kind == "error" else kind, _code(value))  # not just "error"
-
-
-def _raw(raw: object) -> str | None:
-    """What a service said: text, JSON, or JSON in a text."""
-    said = read_report(raw) if isinstance(raw, str) else _report(raw)
-    return said.message or _word(raw)
-
-
-def _walk_problems(problems: list[Any]) -> ErrorReport:
-    """What FastAPI's validation says: one problem an item, each with its place."""
-    reports = [_walk(problem) for problem in problems]
-    places = map(_place, problems)
-    said = [place + (report.message or "") for place, report in zip(places, reports, strict=True)]
-    first = _first(reports)
-    return ErrorReport("; ".join(filter(None, said)) or None, first.type, first.code)
-
-
-def _place(problem: Any) -> str:
-    place = problem.get("loc") if isinstance(problem, dict) else None
-    return join_surrogates(".".join(map(str, place))) + ": " if isinstance(place, list) else ""
-
-
-def _first(reports: Iterable[ErrorReport]) -> ErrorReport:
-    seen = [report for report in reports if any(report)]
-    return next((report for report in seen if report.message), seen[0] if seen else ErrorReport())
-
-
-def _code(value: dict[str, Any]) -> str | None:
-    code = value.get("code")
-    return None if code is None or isinstance(code, (dict, list)) else join_surrogates(str(code))
-
-
-def _word(value: object) -> str | None:
-    return join_surrogates(value) if isinstance(value, str) else None

@@ -1,43 +1,40 @@
-"""What can go wrong.
+"""The errors of this library, as one tree.
 
-    MistralError                  whatever this library raises on purpose
-    ├── RequestError              no answer came; nothing was emitted; may be repeated
+    MistralError                  everything that this library raises on purpose
+    ├── RequestError              no answer arrived; nothing was emitted; may be repeated
     │   └── RequestTimeoutError     ... in time; also a builtin TimeoutError
     ├── StatusError               the service refused: .status .headers .body .message .type .code .url
-    │   ├── AuthenticationError     401, 403: the key is not accepted
+    │   ├── AuthenticationError     401, 403: the key was not accepted
     │   └── RateLimitError          429: .retry_after
-    ├── AllFailedError            of several streams none brought an answer: .errors
-    ├── InvalidAnswerError        it is whole, but not the value asked for: .type .reason .text
-    ├── GuardError                the text matched what it must not: .position
-    ├── LogError                  a log of answers does not do what it should
-    │   ├── LogUnavailableError     its broker is away: .seconds
-    │   ├── UnknownRunError         it has no such run: .run_id
-    │   └── FencedError             another producer writes this run: .run_id
+    ├── AllFailedError            none of several streams returned an answer: .errors
+    ├── InvalidAnswerError        the answer is whole, but not of the requested type: .type .reason .text
+    ├── GuardError                the text matched a forbidden pattern: .position
+    ├── LogError                  a log could not store or read a run: .reason
+    │   ├── LogUnavailableError     its broker was unreachable for too long: .seconds
+    │   ├── UnknownRunError         it does not contain the run: .run_id
+    │   └── FencedError             another producer writes the run: .run_id
     └── StreamError               the answer began and then broke; what was emitted stands: .partial
-        ├── ProtocolError           it is not an event stream, or one event is too large
-        ├── ChunkError              an event does not hold a chunk, but broken JSON: .data .reason
-        ├── ReportedError           the service reported an error inside the stream
+        ├── ProtocolError           the body is not an event stream, or one event is too large
+        ├── ChunkError              an event contains broken JSON instead of a chunk: .data .reason
+        ├── ReportedError           the service reported an error inside the stream: .message .type .code
         ├── StreamTimeoutError      a timeout expired: .clock .seconds; also a TimeoutError
-        ├── DroppedStreamError      the connection broke
-        ├── IncompleteStreamError   it ended with neither a finish_reason nor [DONE]
-        ├── StoppedError            it was stopped, for all who read it
-        ├── LaggedError             this reader was too slow, or came too late: .missed
-        └── LostProducerError       who wrote it died without a word: .run_id .seconds
+        ├── DroppedStreamError      the connection broke: .reason
+        ├── IncompleteStreamError   the answer ended with neither a finish_reason nor [DONE]
+        ├── StoppedError            the answer was stopped for all its readers
+        ├── LaggedError             this reader was too slow, or subscribed too late: .missed
+        └── LostProducerError       the producer of a run died before its end: .run_id .seconds
 
-The upper split answers the two questions of whoever catches one: may I ask again,
-and is what I have still good?  Calling the library wrongly raises a builtin
+The first split answers two questions of the program that catches an error: may the request be
+repeated, and is what was received still good? Calling the library wrongly raises a builtin
 `ValueError` or `TypeError` at the call, before anything is sent.
 
-Every error pickles, chains its cause, and builds its text from its attributes.
+Every error can be pickled and copied, keeps its cause, and builds its text from its attributes.
 """
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Iterable, Iterator, Mapping
-from email.utils import parsedate_to_datetime
-from http import HTTPStatus
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .error_report import (
@@ -45,11 +42,13 @@ from .error_report import (
     page_text,
     read_report,
     report_in_event,
+    retry_after_seconds,
+    status_line,
     with_upstream_message,
     without_secrets,
 )
 
-if TYPE_CHECKING:  # the type of what a broken answer holds; nothing here makes one
+if TYPE_CHECKING:  # only the type of `StreamError.partial`
     from .models import ChatCompletionResponse
 
 __all__ = [
@@ -80,155 +79,131 @@ __all__ = [
 
 E = TypeVar("E", bound=BaseException)
 
-_SHORTEST_KEY = 8  # characters
-
 
 class MistralError(Exception):
-    """Whatever this library raises on purpose.
+    """The base of every error that this library raises on purpose; never raised itself.
 
-    Not raised itself. Catch it to catch everything below; a `ValueError` or a
-    `TypeError` about the arguments of a call is not among it.
+    A `ValueError` or `TypeError` about the arguments of a call is not a MistralError.
     """
 
+    # Each class is a dataclass: its fields are its attributes, the parameters of its constructor
+    # and its `__match_args__`. `eq=False` keeps errors hashable, `repr=False` keeps the repr of
+    # BaseException.
     __match_args__: tuple[str, ...] = ()
 
-    def __reduce__(self) -> tuple[object, ...]:
-        # BaseException would call the class with .args, which OSError and a
-        # keyword constructor both spoil.
-        fields = tuple(getattr(self, name) for name in self.__match_args__)
-        return type(self), fields, self.__dict__.copy()
+    def __post_init__(self) -> None:
+        # BaseException pickles, copies and shows `args`. OSError and keyword arguments leave
+        # it incomplete.
+        self.args = tuple(getattr(self, name) for name in self.__match_args__)
 
 
 # --- no answer -------------------------------------------------------------------
 
 
+@dataclass(eq=False, repr=False)
 class RequestError(MistralError):
-    """No answer came: the name does not resolve, nobody listens, TLS failed, the
-    connection broke before the headers.
+    """No answer arrived: the host is unknown or does not listen, TLS failed, or the connection
+    broke before the headers.
 
-    Nothing was emitted. Whether the service saw the request is not known. Asking
-    again is safe for the text, and may cost a second generation.
+    Nothing was emitted. It is not known whether the service received the request. Repeating it
+    is safe for the text, but may cost a second generation.
 
     Attributes:
         reason: What went wrong.
-        host: The host, and port if the URL has one, that was asked; None if there is none.
-        proxy: The host and port of the proxy in between, or None.
-        is_permanent: Whether the same request would fail again: the name is unknown, the
+        host: The host of the URL, with its port if the URL has one; None if there is no host.
+        proxy: The host and port of the proxy in between; None if there is none.
+        is_permanent: Whether the same request would fail again: the host name is unknown, the
             certificate is not trusted, the URL is not valid. `Retry` does not repeat it.
     """
 
-    __match_args__ = ("reason", "host", "proxy", "is_permanent")
-
-    def __init__(
-        self,
-        reason: str,
-        host: str | None = None,
-        proxy: str | None = None,
-        is_permanent: bool = False,
-    ) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.host = host
-        self.proxy = proxy
-        self.is_permanent = is_permanent
+    reason: str
+    host: str | None = None
+    proxy: str | None = None
+    is_permanent: bool = False
 
     def __str__(self) -> str:
         host = f" from {self.host}" if self.host else ""
         proxy = f" through the proxy {self.proxy}" if self.proxy else ""
-        return f"no answer came{host}{proxy}: {self.reason}"
+        return f"no answer{host}{proxy}: {self.reason}"
 
 
 class RequestTimeoutError(RequestError, TimeoutError):
-    """No answer came in time.
+    """No answer arrived in time.
 
-    Not a silence in an answer that had begun: that is `StreamTimeoutError`.
+    A silence after an answer began is a `StreamTimeoutError`.
 
     Attributes:
         clock: The timeout that expired: "connect", "first", "gap" or "total", as in
             `Timeouts`.
-        seconds: How long it was.
+        seconds: The length of that timeout.
     """
 
-    __match_args__ = ("clock", "seconds", "host", "proxy")
+    # Not a dataclass: its fields would follow those of RequestError, which it replaces.
+    __match_args__ = ("clock", "seconds", "host", "proxy")  # pyright: ignore[reportAssignmentType]
 
     def __init__(
         self, clock: str, seconds: float, host: str | None = None, proxy: str | None = None
     ) -> None:
-        awaited = "a connection" if clock == "connect" else "the headers of the answer"
-        super().__init__(
-            f"the {clock} timeout expired: waited {seconds:g} s for {awaited}{_more_time(clock)}",
-            host,
-            proxy,
-        )
         self.clock = clock
         self.seconds = seconds
+        awaited = "a connection" if clock == "connect" else "the headers of the answer"
+        super().__init__(_expired(clock, f"waited {seconds:g} s for {awaited}"), host, proxy)
 
 
-def _more_time(clock: str) -> str:
-    return f"; allow more in Timeouts({clock}=...)"
+def _expired(clock: str, waited: str) -> str:
+    return f"the {clock} timeout expired: {waited}; allow more in Timeouts({clock}=...)"
 
 
 # --- a refusal -------------------------------------------------------------------
 
 
+@dataclass(eq=False, repr=False)
 class StatusError(MistralError):
-    """The service refused: it answered with a status other than 200.
+    """The service refused: it answered with a status that is not a success.
 
-    Nothing was emitted. 429 and 5xx may be repeated after a while (see the
-    `Retry-After` header); any other status will be refused again.
+    Nothing was emitted. A request that was refused with 429 or 5xx may be repeated after a
+    while (see `retry_after`); with any other status it will be refused again.
 
     Attributes:
         status: The status code.
-        headers: The headers of the answer; look-ups ignore case.
+        headers: The headers of the answer; keys are found in any case.
         body: The body as text, at most 1 MiB of it.
-        url: The URL that was asked, without credentials and query; None if not known.
-        message: What the service said, found in whatever shape it said it; the title or
-            the text of an HTML page; otherwise the beginning of the body.
-        type: The service's word for the kind of error, or None.
-        code: The service's code, as a string, or None.
+        url: The URL of the request, without credentials and query; None if it is not known.
+        message: The message of the service, in whatever shape it was sent; the title or text
+            of an HTML page; otherwise the beginning of the body.
+        type: The kind of error in the service's words, or None.
+        code: The service's error code as a string, or None.
     """
 
-    __match_args__ = ("status", "headers", "body", "url")
+    status: int
+    headers: Mapping[str, str]
+    body: str
+    url: str | None = None
 
-    def __init__(
-        self, status: int, headers: Mapping[str, str], body: str, url: str | None = None
-    ) -> None:
-        super().__init__(status, headers, body, url)
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.url = url
-        said = read_report(body)
-        self.message = said.message or excerpt(page_text(body))
-        self.type = said.type
-        self.code = said.code
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        report = read_report(self.body)
+        self.message = report.message or excerpt(page_text(self.body))
+        self.type = report.type
+        self.code = report.code
 
     def __str__(self) -> str:
-        said = excerpt(with_upstream_message(self.message, self.body)) or "(an empty body)"
+        message = excerpt(with_upstream_message(self.message, self.body)) or "(an empty body)"
         asked = f" (asked {self.url})" if self.url else ""
-        remedy = self._redirection() or _remedy(self.status)
-        return f"the service refused with status {_status_line(self.status)}: {said}{asked}{remedy}"
+        status = status_line(self.status)
+        return f"the service refused with status {status}: {message}{asked}{self._remedy()}"
 
     @property
     def retry_after(self) -> float | None:
-        """Seconds after which the service wants to be asked again; None if it does not say.
+        """Seconds that the service asks to wait before the next request, or None."""
+        return retry_after_seconds(self.headers)
 
-        Source: RFC 9110, 10.2.3, and `retry-after-ms`, which is more exact.
-        """
-        milliseconds = _number_in(self.headers.get("retry-after-ms"))
-        if milliseconds is not None:
-            return milliseconds / 1000
-        text = self.headers.get("Retry-After")
-        seconds = _number_in(text)
-        return seconds if seconds is not None else _until_date(text)
-
-    def _redirection(self) -> str:
+    def _remedy(self) -> str:
         location = self.headers.get("Location") if 300 <= self.status < 400 else None
-        return (
-            f"; it redirects to {without_secrets(location)!r}, which was not followed"
-            if location
-            else ""
-        )
+        if location:
+            return f"; the redirect to {without_secrets(location)!r} was not followed"
+        remedy = _REMEDIES.get(self.status, _TRY_LATER if self.status >= 500 else "")
+        return remedy and f"; {remedy}"
 
 
 class AuthenticationError(StatusError):
@@ -236,56 +211,49 @@ class AuthenticationError(StatusError):
 
 
 class RateLimitError(StatusError):
-    """Too many requests, or too many tokens: status 429. `retry_after` says how long to wait,
-    in seconds."""
+    """Too many requests, or too many tokens: status 429.
+
+    `retry_after` is the number of seconds to wait, or None.
+    """
 
 
-def _number_in(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return number if math.isfinite(number) and number >= 0 else None
-
-
-def _until_date(text: str | None) -> float | None:
-    try:
-        return max(0.0, parsedate_to_datetime(text or "").timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return None
-
-
+_TRY_LATER = "try again later, as Retry does"
 _REMEDIES = {
     401: "check the API key",
-    403: "check what the API key may do",
+    403: "check the permissions of the API key",
     404: "check server_url and model",
     405: "check server_url",
     407: "check the credentials of the proxy",
-    413: "send less",
-    429: "ask again later, as Retry does",
+    413: "send a smaller request",
+    429: _TRY_LATER,
+}
+
+_CLASSES: dict[int, type[StatusError]] = {
+    401: AuthenticationError,
+    403: AuthenticationError,
+    429: RateLimitError,
 }
 
 
-def _remedy(status: int) -> str:
-    remedy = _REMEDIES.get(status, "ask again later, as Retry does" if status >= 500 else "")
-    return remedy and f"; {remedy}"
+def refusal(status: int, headers: Mapping[str, str], body: str, url: str | None) -> StatusError:
+    """Returns the error for an answer with this status."""
+    return _CLASSES.get(status, StatusError)(status, headers, body, url)
 
 
-# --- several refusals ------------------------------------------------------------
+# --- several failures ------------------------------------------------------------
 
 
 class AllFailedError(MistralError):
-    """Of the streams given to `fallback` or `hedge` none brought an answer.
+    """None of the streams passed to `fallback` or `hedge` returned an answer.
 
-    Nothing was emitted. Whether asking again may help is said by each of the errors.
+    Nothing was emitted. Each of the errors tells whether repeating its request may help.
 
-    Not an `ExceptionGroup`: it is one failure that has several reasons. `except
-    MistralError` has to catch it, as it would what each of the streams fails with, and
-    `on_error` takes one error; of a group, an `except*` that handles one of the reasons
-    would raise the others again.
+    This is not an `ExceptionGroup`, because it is one failure with several reasons: `except
+    MistralError` must catch it, and `on_error` receives one error. If it were a group, an
+    `except*` that handles one of the reasons would raise the others again.
 
     Attributes:
-        errors: What each of them failed with, in the order of the streams.
+        errors: The error of each stream, in the order of the streams.
     """
 
     __match_args__ = ("errors",)
@@ -295,174 +263,157 @@ class AllFailedError(MistralError):
         super().__init__(self.errors)
 
     def __str__(self) -> str:
-        said = (excerpt(str(error)) or type(error).__name__ for error in self.errors)
-        listed = "; ".join(f"({number}) {each}" for number, each in enumerate(said, 1))
-        return f"none of {len(self.errors)} streams brought an answer: {listed}"
+        reasons = (excerpt(str(error)) or type(error).__name__ for error in self.errors)
+        listed = "; ".join(f"({number}) {reason}" for number, reason in enumerate(reasons, 1))
+        return f"none of {len(self.errors)} streams returned an answer: {listed}"
 
 
-# --- another answer --------------------------------------------------------------
+# --- an answer that cannot be used -----------------------------------------------
 
 
+@dataclass(eq=False, repr=False)
 class InvalidAnswerError(MistralError):
-    """The answer ended as it should, but its text is not the JSON of the value that was
-    asked for.
+    """The answer ended as it should, but its text is not JSON of the requested type.
 
-    Not a broken answer: that is a `StreamError`. Most often it was cut short, with the
-    finish_reason "length" (give more `max_tokens`), or the request did not ask for this
-    JSON (give the type as `response_format`).
+    A broken answer is a `StreamError` instead. Most often, the answer was cut short, with the
+    finish_reason "length" (allow more `max_tokens`), or the request did not ask for this JSON
+    (pass the type as `response_format`).
 
     Attributes:
-        type: The name of the type that was asked for.
-        reason: What is wrong and where, as msgspec says it: the path `$.steps[0]` is
-            the first of the steps.
-        text: The text; of an array that is read item by item, that of the item.
+        type: The name of the requested type.
+        reason: What is wrong and where, in msgspec's words: the path `$.steps[0]` is the
+            first of the steps.
+        text: The text; if an array is read item by item, the text of the item.
     """
 
-    __match_args__ = ("type", "reason", "text")
-
-    def __init__(self, type: str, reason: str, text: str) -> None:
-        super().__init__(type, reason, text)
-        self.type = type
-        self.reason = reason
-        self.text = text
+    type: str
+    reason: str
+    text: str
 
     def __str__(self) -> str:
-        said = excerpt(self.text) or "(no text)"
-        return f"the answer is not JSON of the type {self.type} ({self.reason}): {said}"
+        text = excerpt(self.text) or "(no text)"
+        return f"the answer is not JSON of the type {self.type} ({self.reason}): {text}"
 
 
-# --- an answer that is stopped ---------------------------------------------------
-
-
+@dataclass(eq=False, repr=False)
 class GuardError(MistralError):
-    """The text matched a pattern that `guarded(on_match="stop")` stops at; the answer
-    was cancelled there.
+    """The text matched a pattern of `guarded(on_match="stop")`, which cancelled the answer.
 
-    What was emitted stands: it is the text up to the match, and nothing of the match is
-    in it, nor in this error. Not a fault of the service or of the connection. Asking
-    again gives another answer, which may match again.
+    The text before the match was emitted and stands. Neither the emitted text nor this error
+    contains any of the match. It is not a fault of the service or of the connection. Another
+    request returns another answer, which may match again.
 
     Attributes:
-        position: Where in the text the match begins, in characters.
+        position: Where the match begins in the text, in characters.
     """
 
-    __match_args__ = ("position",)
-
-    def __init__(self, position: int) -> None:
-        super().__init__(position)
-        self.position = position
+    position: int
 
     def __str__(self) -> str:
         return f"the text was stopped before a match at character {self.position}"
 
 
-# --- a log that fails -------------------------------------------------------------
+# --- a log that fails ------------------------------------------------------------
 
 
+@dataclass(eq=False, repr=False)
 class LogError(MistralError):
-    """A log of answers does not do what it should: what `to_log` writes cannot be kept,
-    or what `from_log` reads cannot be had.
+    """A log of answers could not store what `to_log` writes, or read what `from_log` asks for.
 
-    Raised itself where the broker refuses: `reason` is what it said. The answer is not
-    hurt by it: who runs it receives all of it, and this in place of the completion.
+    Raised itself if the broker refuses. The answer is not affected: the program that runs it
+    receives all of it, and this error in place of the completion.
+
+    Attributes:
+        reason: What went wrong; the broker's message, if it refused.
     """
 
-    __match_args__ = ("reason",)
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
         return f"the log failed: {self.reason}"
 
 
+@dataclass(eq=False, repr=False)
 class LogUnavailableError(LogError):
-    """The broker of a log was away for longer than it may be.
+    """The broker of a log was unreachable for longer than the log tolerates.
 
-    What was written before is there when it comes back.
+    Items that were written before are still there when the broker returns.
 
     Attributes:
-        reason: What the last try met.
-        seconds: How long it was waited for.
+        reason: The failure of the last attempt.
+        seconds: How long the log waited for its broker.
     """
 
-    __match_args__ = ("reason", "seconds")
-
-    def __init__(self, reason: str, seconds: float) -> None:
-        super().__init__(reason)
-        self.seconds = seconds
+    seconds: float
 
     def __str__(self) -> str:
         return f"the log was unavailable for {self.seconds:g} s: {self.reason}"
 
 
+@dataclass(eq=False, repr=False)
 class UnknownRunError(LogError):
-    """The log has no run with this id: nobody has begun it yet, or it has expired.
+    """The log has no run with this id: it has not begun yet, or it has expired.
 
     Attributes:
-        run_id: The id.
+        run_id: The id of the run.
     """
 
-    __match_args__ = ("run_id",)
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(run_id)
-        self.run_id = run_id
+    reason: str = field(init=False, default="not begun yet, or expired")
+    run_id: str
 
     def __str__(self) -> str:
-        return f"the log does not have the run {self.run_id!r}: not begun yet, or expired"
+        return f"the log does not contain the run {self.run_id!r}: {self.reason}"
 
 
+@dataclass(eq=False, repr=False)
 class FencedError(LogError):
-    """Another producer writes the run with this id, or has ended it: this one is fenced
-    out, and nothing that it wrote from then on is in the log.
+    """Another producer writes the run with this id, or has ended it.
+
+    This producer is fenced out: nothing that it writes from then on is in the log.
 
     Attributes:
-        run_id: The id.
+        run_id: The id of the run.
     """
 
-    __match_args__ = ("run_id",)
-
-    def __init__(self, run_id: str) -> None:
-        super().__init__(run_id)
-        self.run_id = run_id
+    reason: str = field(init=False, default="the items of this producer are no longer kept")
+    run_id: str
 
     def __str__(self) -> str:
-        return f"another producer has the run {self.run_id!r}: nothing more of this one is kept"
+        return f"another producer writes the run {self.run_id!r}: {self.reason}"
 
 
 # --- a broken answer -------------------------------------------------------------
 
 
 class StreamError(MistralError):
-    """The answer began and then broke. What was emitted before stands.
+    """The answer began and then broke; what was emitted before stands. Never raised itself.
 
-    Not raised itself. Asking again gives another answer, not the rest of this one;
-    `Resume` asks for the rest.
+    Repeating the request returns another answer, not the rest of this one. `Resume` asks for
+    the rest.
 
     Attributes:
-        partial: The response as far as it came: text, thinking, complete tool calls, and
-            `UnfinishedToolCall`s for those that may not be. None where no completion
-            was decoded, as in a pipe of lines or events.
+        partial: The response as far as it was received: text, thinking, complete tool calls,
+            and an `UnfinishedToolCall` for each call that may be incomplete. None if no
+            completion was decoded, as in a pipe of lines or events.
     """
 
     partial: ChatCompletionResponse | None = None
 
 
+@dataclass(eq=False, repr=False)
 class ProtocolError(StreamError):
-    """The answer is not an event stream (`body` shows what it is instead), or one
-    event of it is larger than allowed.
+    """The body of the answer is not an event stream, or one event is larger than allowed.
 
-    Usually a wrong `server_url`, or a proxy that answers in the service's place.
+    Usually, `server_url` is wrong, or a proxy answered in place of the service.
+
+    Attributes:
+        reason: What is wrong.
+        body: The beginning of a body that is not an event stream; None for an event that is
+            too large.
     """
 
-    __match_args__ = ("reason", "body")
-
-    def __init__(self, reason: str, body: str | None = None) -> None:
-        super().__init__(reason, body)
-        self.reason = reason
-        self.body = body
+    reason: str
+    body: str | None = None
 
     def __str__(self) -> str:
         if self.body is None:
@@ -470,114 +421,103 @@ class ProtocolError(StreamError):
         return f"{self.reason}: {excerpt(page_text(self.body)) or '(an empty body)'}"
 
 
+@dataclass(eq=False, repr=False)
 class ChunkError(StreamError):
-    """An event of the stream does not hold a completion chunk: its data is a JSON object
-    that is broken.
+    """An event does not contain a completion chunk: its data is a broken JSON object.
 
     Attributes:
-        data: The event's data.
-        reason: What is wrong with it and where, as the parser of JSON says it.
+        data: The data of the event.
+        reason: What is wrong and where, in the words of the JSON parser.
     """
 
-    __match_args__ = ("data", "reason")
-
-    def __init__(self, data: str, reason: str) -> None:
-        super().__init__(data, reason)
-        self.data = data
-        self.reason = reason
+    data: str
+    reason: str
 
     def __str__(self) -> str:
-        return f"an event does not hold a chunk ({self.reason}): {excerpt(self.data)}"
+        return f"an event does not contain a chunk ({self.reason}): {excerpt(self.data)}"
 
 
+@dataclass(eq=False, repr=False)
 class ReportedError(StreamError):
-    """The service reported an error inside a stream that had begun with status 200.
+    """The service reported an error inside a stream that had begun with a status of success.
 
-    Not a refusal: that comes as a status, and as `StatusError`.
+    A refusal, which has a status of its own, is a `StatusError` instead.
 
     Attributes:
-        message: What the service said.
-        type: The service's word for the kind of error, or None.
-        code: The service's code, as a string, or None.
+        message: The message of the service.
+        type: The kind of error in the service's words, or None.
+        code: The service's error code as a string, or None.
     """
 
-    __match_args__ = ("message", "type", "code")
-
-    def __init__(self, message: str, type: str | None = None, code: str | None = None) -> None:
-        super().__init__(message, type, code)
-        self.message = message
-        self.type = type
-        self.code = code
+    message: str
+    type: str | None = None
+    code: str | None = None
 
     def __str__(self) -> str:
-        named = [part for part in (self.type, self.code and f"code {self.code}") if part]
-        said = excerpt(self.message) or "(without a message)"
-        return f"the service reported an error: {said}" + (
-            f" ({', '.join(named)})" if named else ""
-        )
+        message = excerpt(self.message) or "(without a message)"
+        kind = ", ".join(filter(None, (self.type, self.code and f"code {self.code}")))
+        return f"the service reported an error: {message}" + (f" ({kind})" if kind else "")
 
 
+def reported_error(data: str, event: str = "message") -> ReportedError | None:
+    """Returns the error that an event reports, or None if it does not report one."""
+    report = report_in_event(data, event)
+    return None if report is None else ReportedError(report.message or "", report.type, report.code)
+
+
+@dataclass(eq=False, repr=False)
 class StreamTimeoutError(StreamError, TimeoutError):
-    """A timeout expired in the middle of an answer: nothing useful came for too long.
+    """A timeout expired in the middle of an answer: nothing useful arrived for too long.
 
-    Comments and empty deltas are not useful, and the time that a subscriber takes for
-    itself does not count.
+    Comments and empty deltas are not useful. The time that the subscriber spends on an item
+    does not count.
 
     Attributes:
         clock: The timeout that expired: "first", "gap", "thinking_gap" or "total", as in
             `Timeouts`.
-        seconds: How long it was.
+        seconds: The length of that timeout.
     """
 
-    __match_args__ = ("clock", "seconds")
-
-    def __init__(self, clock: str, seconds: float) -> None:
-        super().__init__()
-        self.clock = clock
-        self.seconds = seconds
+    clock: str
+    seconds: float
 
     def __str__(self) -> str:
-        waited = (
-            f"the answer took more than {self.seconds:g} s"
-            if self.clock == "total"
-            else f"nothing useful came for {self.seconds:g} s"
-        )
-        return f"the {self.clock} timeout expired: {waited}{_more_time(self.clock)}"
+        duration = f"{self.seconds:g} s"
+        if self.clock == "total":
+            return _expired(self.clock, f"the answer took more than {duration}")
+        return _expired(self.clock, f"nothing useful arrived for {duration}")
 
 
+@dataclass(eq=False, repr=False)
 class DroppedStreamError(StreamError):
     """The connection broke in the middle of an answer.
 
-    Not an answer that ended too early but cleanly: that is `IncompleteStreamError`.
+    An answer that ended too early, but cleanly, is an `IncompleteStreamError` instead.
+
+    Attributes:
+        reason: What happened to the connection.
     """
 
-    __match_args__ = ("reason",)
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str
 
     def __str__(self) -> str:
         return f"the connection broke in the middle of the answer: {self.reason}"
 
 
+@dataclass(eq=False, repr=False)
 class IncompleteStreamError(StreamError):
-    """The answer ended cleanly, but with neither a finish_reason nor `[DONE]`:
-    something between here and the model cut it, and what is here may not be all.
+    """The answer ended cleanly, but with neither a finish_reason nor `[DONE]`.
 
-    For a server that never sends either, give `accept_clean_end=True`. An answer that has
-    a `reason` is incomplete with that as well.
+    Something between the model and this program may have cut it short. If a server never
+    sends either, pass `accept_clean_end=True`. An answer with a `reason` is incomplete all
+    the same.
 
     Attributes:
-        reason: Why this is not the end of any answer: it brought nothing, or ended inside
-            an event. None if it may be one.
+        reason: Why this cannot be the end of an answer: nothing was received, or the body
+            ended inside an event. None if it may be the end.
     """
 
-    __match_args__ = ("reason",)
-
-    def __init__(self, reason: str | None = None) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    reason: str | None = None
 
     def __str__(self) -> str:
         if self.reason is not None:
@@ -589,54 +529,50 @@ class IncompleteStreamError(StreamError):
 
 
 class StoppedError(StreamError):
-    """The answer was stopped for all who read it: by `stop()`, or because nobody had
-    watched it for as long as its `linger` says.
+    """The answer was stopped for all its readers: by `stop()`, or because it had no reader for
+    as long as its `linger` allows.
 
-    Not who leaves alone, by `dispose()` or `break`: he is told nothing.
+    A reader that leaves alone, by `dispose()` or `break`, does not receive this error.
     """
 
     def __str__(self) -> str:
         return "the answer was stopped, for all its readers"
 
 
+@dataclass(eq=False, repr=False)
 class LaggedError(StreamError):
-    """This reader was too slow, or came too late: what it would have to take next is no
-    longer kept. The answer goes on, and its other readers with it.
+    """This reader was too slow, or subscribed too late: its next item is no longer kept.
 
-    Give more `max_items`, or say what is to be done with who is slow.
+    The answer continues for its other readers. Increase `max_items`, or choose another policy
+    for slow readers.
 
     Attributes:
-        missed: How many items are gone.
+        missed: The number of items that this reader cannot receive.
     """
 
-    __match_args__ = ("missed",)
-
-    def __init__(self, missed: int) -> None:
-        super().__init__(missed)
-        self.missed = missed
+    missed: int
 
     def __str__(self) -> str:
         return (
             f"this reader lags too far: {self.missed} items are no longer kept; "
-            "give more max_items, or read faster"
+            "increase max_items, or read faster"
         )
 
 
+@dataclass(eq=False, repr=False)
 class LostProducerError(StreamError):
-    """Who wrote this run into its log died without a word: no sign of life came for as
-    long as its lease says. What was written stands; nobody will write more.
+    """The producer of a run died before it wrote the run's end into the log.
+
+    It gave no sign of life for as long as its lease. The items that it wrote stand; no others
+    will follow.
 
     Attributes:
-        run_id: The run.
-        seconds: How long the lease was.
+        run_id: The id of the run.
+        seconds: The length of the lease.
     """
 
-    __match_args__ = ("run_id", "seconds")
-
-    def __init__(self, run_id: str, seconds: float) -> None:
-        super().__init__(run_id, seconds)
-        self.run_id = run_id
-        self.seconds = seconds
+    run_id: str
+    seconds: float
 
     def __str__(self) -> str:
         return (
@@ -645,36 +581,20 @@ class LostProducerError(StreamError):
         )
 
 
-# --- errors of what a server sent --------------------------------------------------
+# --- keys in errors --------------------------------------------------------------
 
-
-_KINDS: dict[int, type[StatusError]] = {
-    401: AuthenticationError,
-    403: AuthenticationError,
-    429: RateLimitError,
-}
-
-
-def refusal(status: int, headers: Mapping[str, str], body: str, url: str | None) -> StatusError:
-    """Returns the error of an answer with this status."""
-    return _KINDS.get(status, StatusError)(status, headers, body, url)
-
-
-def reported_error(data: str, event: str = "message") -> ReportedError | None:
-    """Returns the error that an event reports, or None if it reports none."""
-    report = report_in_event(data, event)
-    return None if report is None else ReportedError(report.message or "", report.type, report.code)
+# A shorter secret is not the key of any service, and would be found in ordinary words.
+_MIN_KEY_LENGTH = 8
 
 
 def redacted(error: E, secret: str) -> E:
-    """The same error without a secret in it: services quote the key that they refuse,
-    and an error's text ends in a log.
+    """Returns the error without a secret in its text and attributes.
 
-    An error that is not ours stays as it is; where it is the cause of one and shows the
-    secret, it is cut off. What is shorter than a key of any service is none, and would
-    be found in every other word.
+    Services quote the key that they refuse, and the text of an error ends up in a log. The
+    error is changed in place. An error that is not a `MistralError` stays as it is; as the
+    cause of one, it is removed if it shows the secret.
     """
-    if len(secret) < _SHORTEST_KEY or not isinstance(error, MistralError):
+    if len(secret) < _MIN_KEY_LENGTH or not isinstance(error, MistralError):
         return error
     for name, value in vars(error).items():
         setattr(error, name, _without(secret, value))
@@ -699,10 +619,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(cause))
         yield cause
         cause = cause.__cause__ or cause.__context__
-
-
-def _status_line(status: int) -> str:
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:  # 520, 529: not in the registry, but on the wire
-        return str(status)

@@ -104,8 +104,10 @@ def status_of(error: BaseException | None) -> Status:
     """Returns the status of an answer that ended with this error; None is completion."""
     if error is None:
         return "completed"
-    statuses = (status for kind, status in _STATUSES.items() if isinstance(error, kind))
-    return next(statuses, "failed")
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            return status
+    return "failed"
 
 
 _STATUSES: dict[type[Exception], Status] = {

@@ -145,7 +145,7 @@ def test_an_error_is_one_line_and_code_1(script: Any, printed: str, told: str) -
 def test_nobody_there_is_code_1() -> None:
     done = run("Hi", "--server-url", "http://127.0.0.1:9")
     assert done.returncode == 1
-    assert done.stderr.startswith("rxmistral: no answer came")
+    assert done.stderr.startswith("rxmistral: no answer")
     assert len(done.stderr.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""The tree of errors, what each says, and the shapes that services word theirs in."""
+"""The tree of errors, their texts, and the shapes in which services report errors."""
 
 from __future__ import annotations
 
@@ -47,29 +47,29 @@ from rxmistral.testing import ScriptedServer, steps
 HEADERS = CaseInsensitiveDict({"Retry-After": "7"})
 
 EACH: list[tuple[MistralError, str]] = [
-    (RequestError("refused"), "no answer came: refused"),
+    (RequestError("refused"), "no answer: refused"),
     (
         RequestError("refused", "api.mistral.ai", "proxy.local:3128", True),
-        "no answer came from api.mistral.ai through the proxy proxy.local:3128: refused",
+        "no answer from api.mistral.ai through the proxy proxy.local:3128: refused",
     ),
     (
         RequestTimeoutError("connect", 10.0, "localhost:8000"),
-        "no answer came from localhost:8000: the connect timeout expired: "
+        "no answer from localhost:8000: the connect timeout expired: "
         "waited 10 s for a connection; allow more in Timeouts(connect=...)",
     ),
     (
         RequestTimeoutError("first", 0.25),
-        "no answer came: the first timeout expired: "
+        "no answer: the first timeout expired: "
         "waited 0.25 s for the headers of the answer; allow more in Timeouts(first=...)",
     ),
     (
         StatusError(429, HEADERS, '{"message": "rate limit", "type": "rate", "code": "1300"}'),
         "the service refused with status 429 Too Many Requests: rate limit; "
-        "ask again later, as Retry does",
+        "try again later, as Retry does",
     ),
     (
         StatusError(529, HEADERS, ""),
-        "the service refused with status 529: (an empty body); ask again later, as Retry does",
+        "the service refused with status 529: (an empty body); try again later, as Retry does",
     ),
     (
         StatusError(404, HEADERS, '{"detail": "Not Found"}', "http://localhost/v1"),
@@ -79,7 +79,7 @@ EACH: list[tuple[MistralError, str]] = [
     (
         StatusError(303, {"Location": "https://me:secret@b/?key=secret"}, "", "https://a/v1"),
         "the service refused with status 303 See Other: (an empty body) (asked https://a/v1); "
-        "it redirects to 'https://b/', which was not followed",
+        "the redirect to 'https://b/' was not followed",
     ),
     (StatusError(400, {}, "no"), "the service refused with status 400 Bad Request: no"),
     (
@@ -89,24 +89,24 @@ EACH: list[tuple[MistralError, str]] = [
     ),
     (
         RateLimitError(429, HEADERS, "no"),
-        "the service refused with status 429 Too Many Requests: no; ask again later, as Retry does",
+        "the service refused with status 429 Too Many Requests: no; try again later, as Retry does",
     ),
     (
         AllFailedError([RequestError("refused"), ZeroDivisionError("a\nb"), KeyError()]),
-        "none of 3 streams brought an answer: (1) no answer came: refused; (2) a b; (3) KeyError",
+        "none of 3 streams returned an answer: (1) no answer: refused; (2) a b; (3) KeyError",
     ),
     (ProtocolError("too large"), "too large"),
     (
-        ProtocolError("no event stream (text/html)", "<html>\n hi"),
-        "no event stream (text/html): hi",
+        ProtocolError("not an event stream (text/html)", "<html>\n hi"),
+        "not an event stream (text/html): hi",
     ),
     (
-        ProtocolError("no event stream (text/plain)", ""),
-        "no event stream (text/plain): (an empty body)",
+        ProtocolError("not an event stream (text/plain)", ""),
+        "not an event stream (text/plain): (an empty body)",
     ),
     (
         ChunkError("[1]", "Expected `object`"),
-        "an event does not hold a chunk (Expected `object`): [1]",
+        "an event does not contain a chunk (Expected `object`): [1]",
     ),
     (ReportedError("overloaded"), "the service reported an error: overloaded"),
     (
@@ -122,7 +122,7 @@ EACH: list[tuple[MistralError, str]] = [
     (ReportedError(""), "the service reported an error: (without a message)"),
     (
         StreamTimeoutError("gap", 60.0),
-        "the gap timeout expired: nothing useful came for 60 s; allow more in Timeouts(gap=...)",
+        "the gap timeout expired: nothing useful arrived for 60 s; allow more in Timeouts(gap=...)",
     ),
     (
         StreamTimeoutError("total", 5.0),
@@ -140,19 +140,22 @@ EACH: list[tuple[MistralError, str]] = [
     ),
     (LogError("READONLY"), "the log failed: READONLY"),
     (LogUnavailableError("refused", 2.5), "the log was unavailable for 2.5 s: refused"),
-    (UnknownRunError("r1"), "the log does not have the run 'r1': not begun yet, or expired"),
-    (FencedError("r1"), "another producer has the run 'r1': nothing more of this one is kept"),
+    (UnknownRunError("r1"), "the log does not contain the run 'r1': not begun yet, or expired"),
+    (
+        FencedError("r1"),
+        "another producer writes the run 'r1': the items of this producer are no longer kept",
+    ),
     (StoppedError(), "the answer was stopped, for all its readers"),
     (
         LaggedError(3),
-        "this reader lags too far: 3 items are no longer kept; give more max_items, or read faster",
+        "this reader lags too far: 3 items are no longer kept; increase max_items, or read faster",
     ),
     (
         LostProducerError("r1", 10.0),
         "the producer of the run 'r1' is lost: no sign of life for 10 s",
     ),
 ]
-names = pytest.mark.parametrize(
+each_error = pytest.mark.parametrize(
     ("error", "text"), EACH, ids=[f"{type(error).__name__}-{at}" for at, (error, _) in enumerate(EACH)]
 )  # fmt: skip
 
@@ -185,32 +188,32 @@ names = pytest.mark.parametrize(
         (LostProducerError, [StreamError]),
     ],
 )
-def test_the_tree_is_the_one_that_is_drawn(
+def test_error_bases_match_the_drawn_tree(
     error: type[Exception], bases: list[type[Exception]]
 ) -> None:
     assert list(error.__bases__) == bases
 
 
-def test_every_error_is_public() -> None:
+def test_every_error_is_exported_by_the_package() -> None:
     for name in rxmistral.errors.__all__:
         assert getattr(rxmistral, name) is getattr(rxmistral.errors, name)
         assert name in rxmistral.__all__
 
 
-def test_each_error_has_a_sample_here() -> None:
+def test_every_error_class_has_a_sample() -> None:
     parents = {MistralError, StreamError}
     concrete = {getattr(rxmistral.errors, name) for name in rxmistral.errors.__all__} - parents
     assert {type(error) for error, _ in EACH} == concrete
 
 
-@names
-def test_the_text_says_what_happened_on_one_line(error: MistralError, text: str) -> None:
+@each_error
+def test_error_text_is_one_line(error: MistralError, text: str) -> None:
     assert str(error) == text
     assert "\n" not in text
 
 
-@names
-def test_an_error_survives_pickling_and_copying(error: MistralError, text: str) -> None:
+@each_error
+def test_errors_survive_pickling_and_copying(error: MistralError, text: str) -> None:
     error.add_note("while asking for a poem")
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):
         assert type(again) is type(error)
@@ -220,7 +223,21 @@ def test_an_error_survives_pickling_and_copying(error: MistralError, text: str) 
         assert again.__notes__ == error.__notes__
 
 
-def test_a_subclass_with_attributes_of_its_own_pickles_too() -> None:
+@pytest.mark.parametrize(
+    "error",
+    [
+        ReportedError(message="overloaded", code="1300"),
+        RequestTimeoutError(seconds=10.0, clock="connect"),
+        StreamTimeoutError(clock="gap", seconds=60.0),
+    ],
+)
+def test_errors_made_by_keywords_survive_pickling(error: MistralError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert vars(again) == vars(error)
+
+
+def test_subclass_with_extra_attributes_pickles() -> None:
     error = MarkedError("reset")
     error.mark = 7
     again = pickle.loads(pickle.dumps(error))
@@ -231,7 +248,7 @@ class MarkedError(DroppedStreamError):
     mark = 0
 
 
-def test_errors_match_by_their_attributes() -> None:
+def test_errors_match_by_position() -> None:
     match ReportedError("overloaded", "busy", "1300"):
         case ReportedError(message, type, code):
             assert (message, type, code) == ("overloaded", "busy", "1300")
@@ -240,7 +257,7 @@ def test_errors_match_by_their_attributes() -> None:
             assert (clock, seconds) == ("connect", 10.0)
 
 
-def test_errors_match_and_are_made_by_their_first_attributes_alone() -> None:
+def test_errors_need_only_their_required_attributes() -> None:
     match StatusError(404, HEADERS, "no", "http://localhost"):
         case StatusError(status, headers, body):
             assert (status, headers, body) == (404, HEADERS, "no")
@@ -260,20 +277,20 @@ def test_errors_match_and_are_made_by_their_first_attributes_alone() -> None:
         ("", ""),
     ],
 )
-def test_a_url_is_shown_without_secrets(url: str, shown: str) -> None:
+def test_without_secrets_removes_credentials_and_query(url: str, shown: str) -> None:
     assert without_secrets(url) == shown
 
 
-def test_a_timeout_has_no_errno_of_its_words() -> None:
+def test_timeouts_have_no_errno() -> None:
     assert RequestTimeoutError("connect", 10.0).errno is None
     assert StreamTimeoutError("gap", 60.0).errno is None
 
 
-# --- how services word their errors ----------------------------------------------
+# --- the shapes of error bodies ----------------------------------------------
 
-Said = tuple[str | None, str | None, str | None]
+Reported = tuple[str | None, str | None, str | None]
 
-SHAPES: dict[str, tuple[Any, Said]] = {
+SHAPES: dict[str, tuple[Any, Reported]] = {
     "detail": ({"detail": "Unauthorized"}, ("Unauthorized", None, None)),
     "validation": (
         {"detail": [{"type": "missing", "loc": ["body", "messages", 0], "msg": "Field required", "input": {}}]},
@@ -283,7 +300,7 @@ SHAPES: dict[str, tuple[Any, Said]] = {
         {"detail": [{"loc": ["body", "a"], "msg": "x"}, {"loc": ["body", "b"], "msg": "y"}]},
         ("body.a: x; body.b: y", None, None),
     ),
-    "problem without place": ({"detail": [{"msg": "x"}]}, ("x", None, None)),
+    "problem without location": ({"detail": [{"msg": "x"}]}, ("x", None, None)),
     "problems that are strings": ({"detail": ["x", "y"]}, ("x; y", None, None)),
     "message": ({"message": "Requests rate limit exceeded"}, ("Requests rate limit exceeded", None, None)),
     "object": (
@@ -301,11 +318,11 @@ SHAPES: dict[str, tuple[Any, Said]] = {
     "message an object, no inner type": (
         {"object": "error", "message": {"detail": "No"}, "type": "invalid"}, ("No", "invalid", None)
     ),
-    "message an object with words of its own": (
+    "message an object with its own fields": (
         {"object": "error", "message": {"message": "No", "type": "inner", "code": 1}, "type": "outer", "code": 7},
         ("No", "outer", "7"),
     ),
-    "own words first": (
+    "own message first": (
         {"message": "Busy", "error": {"message": "inner", "type": "inner", "code": 1}}, ("Busy", "inner", "1")
     ),
     "an envelope that is just an error": ({"type": "error", "error": {"type": "busy", "message": "Busy"}}, ("Busy", "busy", None)),
@@ -318,24 +335,24 @@ SHAPES: dict[str, tuple[Any, Said]] = {
     "error without message": ({"error": {"type": "x", "code": 7}}, (None, "x", "7")),
     "a string": ("Busy", ("Busy", None, None)),
     "surrogates": ({"message": "\ud83d\ude00 \ud83d", "type": "\ud83d", "code": "\ud83d"}, ("😀 \ufffd", "\ufffd", "\ufffd")),
-    "place with a surrogate": ({"detail": [{"loc": ["\ud83d"], "msg": "x"}]}, ("\ufffd: x", None, None)),
+    "location with a surrogate": ({"detail": [{"loc": ["\ud83d"], "msg": "x"}]}, ("\ufffd: x", None, None)),
     "empty message": ({"message": ""}, (None, None, None)),
     "empty object": ({}, (None, None, None)),
     "number": (7, (None, None, None)),
     "null": (None, (None, None, None)),
-    "unknown words": ({"oops": "x"}, (None, None, None)),
-    "type that is no word": ({"message": "Busy", "type": 7}, ("Busy", None, None)),
+    "unknown keys": ({"oops": "x"}, (None, None, None)),
+    "type that is not a string": ({"message": "Busy", "type": 7}, ("Busy", None, None)),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("body", "said"), SHAPES.values(), ids=SHAPES)
-def test_the_words_are_found_in_every_shape(body: Any, said: Said) -> None:
+@pytest.mark.parametrize(("body", "reported"), SHAPES.values(), ids=SHAPES)
+def test_report_is_found_in_every_shape(body: Any, reported: Reported) -> None:
     text = json.dumps(body)
-    assert read_report(text) == said
+    assert read_report(text) == reported
     error = StatusError(400, {}, text)
-    assert (error.message, error.type, error.code) == (said[0] or text, said[1], said[2])
+    assert (error.message, error.type, error.code) == (reported[0] or text, *reported[1:])
     assert (error.status, error.headers, error.body) == (400, {}, text)
-    str(error).encode()  # whatever was said can be printed
+    str(error).encode()  # whatever was received can be printed
 
 
 @pytest.mark.parametrize(
@@ -355,11 +372,11 @@ def test_the_words_are_found_in_every_shape(body: Any, said: Said) -> None:
         ('{"message": "a", "x": NaN}', "a"),
     ],
 )
-def test_a_body_that_is_no_json_of_a_known_shape_is_the_message(body: str, message: str) -> None:
+def test_message_is_the_text_of_any_other_body(body: str, message: str) -> None:
     assert StatusError(502, {}, body).message == message
 
 
-def test_a_refusal_tells_what_the_service_behind_a_gateway_said() -> None:
+def test_status_error_quotes_the_service_behind_a_gateway() -> None:
     body = '{"error":{"message":"Provider returned error","code":429,"metadata":{"raw":"Busy"}}}'
     error = StatusError(429, {}, body)
     assert error.message == "Provider returned error"
@@ -367,16 +384,16 @@ def test_a_refusal_tells_what_the_service_behind_a_gateway_said() -> None:
 
 
 @pytest.mark.parametrize("status", [418, 499, 520, 529, 599, 999])
-def test_a_status_without_a_phrase_is_no_error_of_ours(status: int) -> None:
+def test_status_error_accepts_unregistered_statuses(status: int) -> None:
     assert f"status {status}" in str(StatusError(status, {}, "x"))
 
 
-def test_headers_are_found_whatever_their_case() -> None:
+def test_headers_are_found_in_any_case() -> None:
     assert StatusError(429, HEADERS, "").headers["retry-after"] == "7"
 
 
 @pytest.mark.parametrize(
-    ("data", "event", "said"),
+    ("data", "event", "reported"),
     [
         ('{"object":"error","message":"Busy","type":"x","code":"7"}', "message", ("Busy", "x", "7")),
         ('{"object":"error"}', "message", ('{"object":"error"}', None, None)),
@@ -398,10 +415,10 @@ def test_headers_are_found_whatever_their_case() -> None:
         ("", "error", ("", None, None)),
     ],
 )  # fmt: skip
-def test_an_event_that_reports_an_error_is_one(data: str, event: str, said: Said) -> None:
+def test_reported_error_reads_every_shape(data: str, event: str, reported: Reported) -> None:
     error = reported_error(data, event)
     assert error is not None
-    assert (error.message, error.type, error.code) == said
+    assert (error.message, error.type, error.code) == reported
 
 
 @pytest.mark.parametrize(
@@ -428,15 +445,15 @@ def test_an_event_that_reports_an_error_is_one(data: str, event: str, said: Said
         '{"object":"chat.completion.chunk"}',
     ],
 )
-def test_an_event_that_reports_none_is_none(data: str) -> None:
+def test_reported_error_is_none_for_other_events(data: str) -> None:
     assert reported_error(data) is None
 
 
 @pytest.mark.parametrize("depth", [100, 400, 900, 100_000])
 @pytest.mark.parametrize(("opening", "closing"), [('{"error":', "}"), ("[", "]"), ('{"x":[', "]}")])
-def test_no_depth_of_nesting_raises_or_takes_long(depth: int, opening: str, closing: str) -> None:
+def test_deep_nesting_neither_raises_nor_takes_long(depth: int, opening: str, closing: str) -> None:
     text = '{"error":' + opening * depth + '"x"' + closing * depth + "}"
-    read_report(text)  # each part is looked at once, or this never returns
+    read_report(text)  # visits each part once, or it would not return in time
     StatusError(500, {}, text)
     reported_error(text)
 
@@ -444,7 +461,7 @@ def test_no_depth_of_nesting_raises_or_takes_long(depth: int, opening: str, clos
 # --- excerpts --------------------------------------------------------------------
 
 
-def test_an_excerpt_is_short_and_on_one_line() -> None:
+def test_excerpt_is_short_and_on_one_line() -> None:
     assert excerpt("a\r\n\t b\u2028c ") == "a b c"
     assert excerpt(500 * "x") == 500 * "x"
     assert excerpt(501 * "x") == 500 * "x" + "..."
@@ -457,17 +474,17 @@ def test_an_excerpt_is_short_and_on_one_line() -> None:
     [
         StatusError(500, {}, 10_000 * "x"),
         StatusError(500, {}, json.dumps({"message": 10_000 * "x"})),
-        ProtocolError("no event stream", 10_000 * "x"),
+        ProtocolError("not an event stream", 10_000 * "x"),
         ChunkError(10_000 * "x", "no"),
         ReportedError(10_000 * "x"),
     ],
 )
-def test_a_text_shows_no_more_than_the_beginning_of_what_came(error: MistralError) -> None:
+def test_error_text_shows_only_the_beginning_of_a_body(error: MistralError) -> None:
     assert len(str(error)) < 620
     assert "x..." in str(error)
 
 
-def test_the_attributes_hold_all_of_what_came() -> None:
+def test_attributes_contain_the_whole_body() -> None:
     body = json.dumps({"message": 10_000 * "x"})
     assert StatusError(500, {}, body).body == body
     assert StatusError(500, {}, body).message == 10_000 * "x"
@@ -478,17 +495,17 @@ def test_the_attributes_hold_all_of_what_came() -> None:
 @pytest.mark.parametrize(
     "error",
     [
-        RequestError("SECRET-KEY is no HTTP"),
+        RequestError("SECRET-KEY is not HTTP"),
         StatusError(
             401, {"x-echo": "SECRET-KEY"}, '{"message": "bad key SECRET-KEY", "type": "SECRET-KEY"}'
         ),
-        ProtocolError("no event stream", "<html>SECRET-KEY"),
+        ProtocolError("not an event stream", "<html>SECRET-KEY"),
         ChunkError("SECRET-KEY", "malformed"),
         ReportedError("bad key SECRET-KEY", "SECRET-KEY", "SECRET-KEY"),
         DroppedStreamError("SECRET-KEY"),
     ],
 )
-def test_a_secret_is_taken_out_of_every_text_of_an_error(error: MistralError) -> None:
+def test_redacted_removes_the_key_from_every_text(error: MistralError) -> None:
     error.__cause__ = ValueError("SECRET-KEY")
     shown = redacted(error, "SECRET-KEY")
     assert shown is error
@@ -498,7 +515,7 @@ def test_a_secret_is_taken_out_of_every_text_of_an_error(error: MistralError) ->
     assert any("[key]" in text for text in texts)
 
 
-def test_an_error_without_the_secret_keeps_its_cause() -> None:
+def test_redacted_keeps_a_cause_without_the_key() -> None:
     error = DroppedStreamError("reset")
     error.__cause__ = cause = OSError("reset")
     assert redacted(error, "SECRET-KEY").__cause__ is cause
@@ -506,7 +523,7 @@ def test_an_error_without_the_secret_keeps_its_cause() -> None:
 
 
 @pytest.mark.parametrize("key", ["", "k", "key", "test"])
-def test_what_is_too_short_for_a_key_stays_in_the_text(key: str) -> None:
+def test_redacted_ignores_secrets_too_short_for_a_key(key: str) -> None:
     error = StatusError(429, {}, '{"message": "the test key is out of tokens"}')
     assert redacted(error, key).message == "the test key is out of tokens"
     assert redacted(error, key).body == '{"message": "the test key is out of tokens"}'

@@ -155,7 +155,7 @@ def test_proxy_that_is_down_is_named_without_its_password(scheme: str, read: Fac
         (error,) = (item for item in read(stream) if item is not None)
     assert isinstance(error, RequestError)
     assert (error.host, error.proxy) == ("mistral.invalid", proxy)
-    assert str(error).startswith(f"no answer came from mistral.invalid through the proxy {proxy}: ")
+    assert str(error).startswith(f"no answer from mistral.invalid through the proxy {proxy}: ")
     assert "refused" in str(error)
     assert "secret" not in str(error) + repr(error) + repr(error.__cause__)
 
