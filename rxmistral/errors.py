@@ -201,7 +201,7 @@ class StatusError(MistralError):
     def _remedy(self) -> str:
         location = self.headers.get("Location") if 300 <= self.status < 400 else None
         if location:
-            return f"; the redirect to {without_secrets(location)!r} was not followed"
+            return f"; it redirects to {without_secrets(location)!r}, which was not followed"
         remedy = _REMEDIES.get(self.status, _TRY_LATER if self.status >= 500 else "")
         return remedy and f"; {remedy}"
 

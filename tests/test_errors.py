@@ -79,7 +79,7 @@ EACH: list[tuple[MistralError, str]] = [
     (
         StatusError(303, {"Location": "https://me:secret@b/?key=secret"}, "", "https://a/v1"),
         "the service refused with status 303 See Other: (an empty body) (asked https://a/v1); "
-        "the redirect to 'https://b/' was not followed",
+        "it redirects to 'https://b/', which was not followed",
     ),
     (StatusError(400, {}, "no"), "the service refused with status 400 Bad Request: no"),
     (
