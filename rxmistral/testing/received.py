@@ -1,4 +1,4 @@
-"""A request as the server received it, and what became of it."""
+"""A request as the server received it, and how its answer went."""
 
 import threading
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ import msgspec
 
 from .connection import Connection
 
-_HEAD_LIMIT = 1 << 20
+_MAX_HEAD_BYTES = 1 << 20
 
 
 class RequestHead(msgspec.Struct):
@@ -23,23 +23,25 @@ class RequestHead(msgspec.Struct):
 
 
 class ReceivedRequest:
-    """One request that a `ScriptedServer` received.
+    """One request that a `ScriptedServer` received. Times are seconds of `time.monotonic()`.
 
     Attributes:
-        number: its place in the order the requests came, from 0.
-        connection: the number of the TCP connection it came over, from 0.
-        method: `POST`.
-        path: the target as in the request line, with its query.
-        headers: case-insensitive: `request.headers["authorization"]`.
-        body: the bytes of the body.
-        received: when it was complete, in seconds of `time.monotonic()`.
-        answered: when its script ran to its end or was cut, in the same seconds; None until then.
-        cut: true if the script was cut: the peer closed the connection, or the server was closed, before the last step
-            (a `hang` always ends so). Known once it is answered.
-        frames: how many frames of the body were given to the socket until now.
-        closed: when the server saw the peer close or reset the connection, in the same seconds; None until then, and
-            for good if the server broke the connection itself (`abort`, or the server was closed).
-        disconnected: true once the connection is gone, whoever closed it.
+        number: The number of the request in the order of arrival, from 0.
+        connection: The number of its TCP connection, from 0.
+        method: The method, such as `POST`.
+        path: The target in the request line, with its query.
+        headers: The headers; keys are found in any case: `request.headers["authorization"]`.
+        body: The body as bytes.
+        received: When the request was complete.
+        answered: When its script had run to its end or was cut; None until then.
+        cut: Whether the script was cut: the peer closed the connection, or the server was
+            closed, before the last step (a `hang` always ends like that). Valid once the
+            request is answered.
+        frames: How many frames of the body were passed to the socket so far.
+        closed: When the server saw the peer close or reset the connection. None until then,
+            and permanently if the server ended the connection itself (`abort`, or the server
+            was closed).
+        disconnected: Whether the connection is gone, whichever side closed it.
     """
 
     def __init__(
@@ -69,10 +71,12 @@ class ReceivedRequest:
         return f"<request {self.number} ({self.method} {self.path})>"
 
     @property
-    def json(
-        self,
-    ) -> dict[str, Any]:  # Any: tests index into it, request.json["messages"][0]["content"]
-        """The body, which must be a JSON object; ValueError if it is not."""
+    def json(self) -> dict[str, Any]:  # Any: for request.json["messages"][0]["content"]
+        """The body as a JSON object.
+
+        Raises:
+            ValueError: The body is not a JSON object.
+        """
         try:
             return msgspec.json.decode(self.body, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -81,36 +85,54 @@ class ReceivedRequest:
             ) from error
 
     def wait_answered(self, timeout: float = 5.0) -> bool:
-        """Wait until the script ran to its end or was cut; false if that took more than `timeout` seconds."""
+        """Waits until the script has run to its end or was cut.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            False if the timeout expired.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: self.answered is not None, timeout)
 
     def wait_closed(self, timeout: float = 5.0) -> bool:
-        """Wait until the peer closed the connection; false if it did not within `timeout` seconds, or never can."""
+        """Waits until the peer closes the connection.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            False if the timeout expired, or the server itself ended the connection.
+        """
         with self._changed:
             self._changed.wait_for(lambda: self.disconnected, timeout)
             return self.closed is not None
 
 
 def read_request(connection: Connection) -> tuple[RequestHead, bytes]:
-    """Read one request and its body. Raises ValueError for what is no HTTP request."""
-    head = _parse(connection.read_until(b"\r\n\r\n", _HEAD_LIMIT))
+    """Reads the head and the body of one request.
+
+    Raises:
+        ValueError: The input is not an HTTP request.
+    """
+    head = _parse_head(connection.read_until(b"\r\n\r\n", _MAX_HEAD_BYTES))
     if "chunked" in head.headers.get("Transfer-Encoding", "").lower():
-        return head, b"".join(_chunks(connection))
+        return head, b"".join(_read_chunks(connection))
     return head, connection.read_exactly(int(head.headers.get("Content-Length", "0")))
 
 
-def _parse(head: bytes) -> RequestHead:
-    first, _, rest = head.partition(b"\r\n")
-    match first.decode("latin-1").split(" "):
+def _parse_head(head: bytes) -> RequestHead:
+    request_line, _, fields = head.partition(b"\r\n")
+    match request_line.decode("latin-1").split(" "):
         case [method, path, version] if version.startswith("HTTP/1."):
-            return RequestHead(method, path, parse_headers(BytesIO(rest)))
+            return RequestHead(method, path, parse_headers(BytesIO(fields)))
         case _:
-            raise ValueError(f"the request line is no HTTP: {first[:200]!r}")
+            raise ValueError(f"the request line is not HTTP: {request_line[:200]!r}")
 
 
-def _chunks(connection: Connection) -> Iterator[bytes]:
-    while size := int(connection.read_until(b"\r\n", _HEAD_LIMIT).split(b";")[0], 16):
+def _read_chunks(connection: Connection) -> Iterator[bytes]:
+    while size := int(connection.read_until(b"\r\n", _MAX_HEAD_BYTES).split(b";")[0], 16):
         yield connection.read_exactly(size + 2)[:-2]
-    while connection.read_until(b"\r\n", _HEAD_LIMIT) != b"\r\n":
+    while connection.read_until(b"\r\n", _MAX_HEAD_BYTES) != b"\r\n":
         pass  # trailers

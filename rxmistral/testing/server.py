@@ -1,4 +1,4 @@
-"""The scripted server: which request gets which script, and who is connected."""
+"""The scripted server: assigns scripts to requests, and keeps track of its connections."""
 
 import selectors
 import socket
@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import Literal, Self, TypeAlias
 
 from ..rx.clock import monotonic
-from .answers import Answer, Framing, compose
-from .connection import Bell, Connection, PeerClosedError, StoppedError
+from .compiler import CompiledScript, Framing, compile_script
+from .connection import Connection, PeerClosedError, ServerClosedError, ShutdownSignal
 from .received import ReceivedRequest, read_request
 from .steps import Script, Wait, status
 
 ScriptFunction: TypeAlias = Callable[[ReceivedRequest], Script]
-"""Makes the script for a request. Runs on the thread of the connection, so several may run at once."""
+"""Returns the script for a request. Called on the thread of the connection, so calls may overlap."""
 
-# What to do with the connection once its answer is sent.
+# What to do with a connection once its answer has been sent.
 _Ending: TypeAlias = Literal["keep", "close", "drop", "abort"]
 
 _BACKLOG = 256
@@ -24,30 +24,33 @@ _JOIN_SECONDS = 5.0
 
 
 class ScriptedServer:
-    """An HTTP/1.1 server on the loopback interface that answers as its scripts say.
+    """An HTTP/1.1 server on the loopback interface that answers as its scripts specify.
 
-        with ScriptedServer(["Hello", steps.finish(), steps.done()], [steps.status(429, body={})]) as server:
+        hello = ["Hello", steps.finish(), steps.done()]
+        with ScriptedServer(hello, [steps.status(429, body={})]) as server:
             ...  # a client of server.url
 
-    Each script, or function of the `ReceivedRequest` that returns one, answers one request, in the order the
-    requests come. One function alone answers every request. A request without a script is answered with status 500,
-    and leaving the `with` block raises AssertionError for it, as it raises what a function raised.
+    Each script answers one request, in the order of arrival. In place of a script, a function of
+    the `ReceivedRequest` may return one; a single function answers every request. A request
+    without a script is answered with status 500, and leaving the `with` block then raises
+    AssertionError. It also raises what a function raised.
+
+    If the server ends a connection in an orderly way (framing `close`, `drop`, or a
+    `Connection: close` of either side), it closes its own side and then waits for the peer to
+    close the other: `open_connections` counts a connection until both sides are closed.
 
     Args:
-        scripts: what to answer. Written down at once: a later change of the list changes nothing.
-        tls: the context to serve HTTPS with, its certificate loaded; it must be good for `localhost`.
-        framing: how the body is sent.
+        scripts: What to answer. They are compiled at once; later changes have no effect.
+        tls: The context to serve HTTPS with; its certificate must be valid for `localhost`.
+            None: HTTP.
+        framing: How the body is sent.
             `chunked`: `Transfer-Encoding: chunked`, one chunk for each frame.
-            `gzip`: the same, compressed, and flushed at each frame.
-            `close`: as it is; closing the connection ends it.
-            `length`: as it is, after a `Content-Length`. A body the script never ends (`drop`, `abort`, `hang`) promises
-            one byte more than there is.
-        model: the `model` of the chunks.
-        port: the TCP port to listen on, on 127.0.0.1; 0 picks a free one.
-
-    Every ending of the connection that the server makes orderly (framing `close`, `drop`, a `Connection: close` of
-    either side) closes the server's side and then waits for the peer to close its own: `open_connections` counts a
-    connection until both have.
+            `gzip`: chunked, and compressed; flushed after each frame.
+            `close`: unchanged; it ends with the connection.
+            `length`: unchanged, after a `Content-Length`. If the script never ends the body
+            (`drop`, `abort`, `hang`), the length is one byte too large.
+        model: The `model` of the chunks.
+        port: The TCP port to listen on, on 127.0.0.1; 0 picks a free one.
     """
 
     def __init__(
@@ -64,7 +67,7 @@ class ScriptedServer:
             raise TypeError(f"tls must be an ssl.SSLContext, got {type(tls).__name__}")
         self._tls = tls
         self._scripts = [
-            script if callable(script) else self._compose(script, number)
+            script if callable(script) else self._compile(script, number)
             for number, script in enumerate(scripts)
         ]
         self._for_all = scripts[0] if len(scripts) == 1 and callable(scripts[0]) else None
@@ -73,52 +76,62 @@ class ScriptedServer:
         self._connections = 0
         self._open = 0
         self._failures: list[BaseException] = []
-        self._bell: Bell | None = None
-        self._wanted_port = port
+        self._shutdown: ShutdownSignal | None = None
+        self._requested_port = port
         self._port: int | None = None
         self._acceptor: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
 
-    def _compose(self, script: Script, number: int) -> Answer:
-        return compose(script, self._framing, self._model, f"scripted-{number}")
+    def _compile(self, script: Script, number: int) -> CompiledScript:
+        return compile_script(script, self._framing, self._model, f"scripted-{number}")
 
-    # Life.
+    # --- lifecycle ---
 
     def start(self) -> Self:
-        """Listen. A server is started once.
+        """Begins to listen. A server can be started once.
 
         Raises:
             OSError: The port is in use.
+            RuntimeError: The server was started before.
         """
-        if self._bell is not None:
-            raise RuntimeError("this server was started before; make another one")
-        listener = socket.create_server(("127.0.0.1", self._wanted_port), backlog=_BACKLOG)
+        if self._shutdown is not None:
+            raise RuntimeError("this server was started before; create another one")
+        listener = socket.create_server(("127.0.0.1", self._requested_port), backlog=_BACKLOG)
         listener.setblocking(False)
-        self._bell = Bell()
+        self._shutdown = ShutdownSignal()
         self._port = listener.getsockname()[1]
-        self._acceptor = self._spawn(self._accept, listener, self._bell)
+        self._acceptor = self._start_thread(self._accept, listener, self._shutdown)
         return self
 
     def close(self) -> None:
-        """Close every connection, whatever its script is doing, and wait for the threads. May be called again."""
-        if self._bell is None or self._acceptor is None:
+        """Closes every connection, whatever its script is doing, and waits for the threads.
+
+        Closing a closed server has no effect.
+        """
+        if self._shutdown is None or self._acceptor is None:
             return
         self.begin_to_close()
         self._acceptor.join()
 
     def begin_to_close(self) -> None:
-        """Close without waiting. It takes no lock, so a finalizer may call it, on whatever thread that runs."""
-        if self._bell is not None:
-            self._bell.ring()
+        """Closes the server without waiting. Acquires no lock, so a finalizer may call it on any
+        thread."""
+        if self._shutdown is not None:
+            self._shutdown.set()
 
     def check(self) -> None:
-        """Raise what went wrong: what a script function raised, or AssertionError for a request without a script.
+        """Raises what went wrong, once.
 
-        Leaving the `with` block does it, unless the block is raising something already; that gets a note instead.
+        Leaving the `with` block calls it, unless the block itself raises: then its exception
+        gets a note instead.
+
+        Raises:
+            AssertionError: A request had no script.
+            BaseException: What a script function raised.
         """
         failures, self._failures = self._failures, []
         for other in failures[1:]:
-            failures[0].add_note(f"And then: {other!r}")
+            failures[0].add_note(f"Also: {other!r}")
         if failures:
             raise failures[0]
 
@@ -133,20 +146,20 @@ class ScriptedServer:
         for failure in self._failures:
             raised.add_note(f"ScriptedServer: {failure!r}")
 
-    # What a test asks.
+    # --- state, for tests ---
 
     @property
     def port(self) -> int:
         """The TCP port on 127.0.0.1."""
         if self._port is None:
             raise RuntimeError(
-                "the server has no port before it is started: use `with`, or start()"
+                "the server has no port before it is started; use `with`, or call start()"
             )
         return self._port
 
     @property
     def url(self) -> str:
-        """`http://127.0.0.1:PORT`, or `https://localhost:PORT`: what a client takes for the address of the service."""
+        """The `server_url` for a client: `http://127.0.0.1:PORT` or `https://localhost:PORT`."""
         return (
             f"http://127.0.0.1:{self.port}"
             if self._tls is None
@@ -155,98 +168,113 @@ class ScriptedServer:
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """The requests that came until now, in their order."""
+        """The requests that have arrived so far, in the order of arrival."""
         with self._changed:
             return list(self._requests)
 
     @property
     def connections(self) -> int:
-        """How many TCP connections were accepted."""
+        """The number of TCP connections that were accepted so far."""
         with self._changed:
             return self._connections
 
     @property
     def open_connections(self) -> int:
-        """How many of them are still there."""
+        """The number of connections that are open."""
         with self._changed:
             return self._open
 
     def wait_for_requests(self, count: int, timeout: float = 5.0) -> list[ReceivedRequest]:
-        """Wait until so many requests have come, and return them all; TimeoutError after `timeout` seconds."""
+        """Waits until `count` requests have arrived, and returns all of them.
+
+        Args:
+            count: The number of requests to wait for.
+            timeout: Seconds to wait.
+
+        Raises:
+            TimeoutError: The timeout expired.
+        """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._requests) >= count, timeout):
                 raise TimeoutError(
-                    f"{len(self._requests)} of {count} requests came within {timeout} seconds"
+                    f"{len(self._requests)} of {count} requests arrived within {timeout} seconds"
                 )
             return list(self._requests)
 
     def wait_idle(self, timeout: float = 5.0) -> bool:
-        """Wait until no connection is open; false if one still was after `timeout` seconds."""
+        """Waits until no connection is open.
+
+        Args:
+            timeout: Seconds to wait.
+
+        Returns:
+            False if the timeout expired.
+        """
         with self._changed:
             return self._changed.wait_for(lambda: not self._open, timeout)
 
-    # Connections.
+    # --- connections ---
 
-    def _spawn(self, target: Callable[..., None], *args: object) -> threading.Thread:
+    def _start_thread(self, target: Callable[..., None], *args: object) -> threading.Thread:
         thread = threading.Thread(
             target=target, args=args, name=f"scripted-server-{self._port}", daemon=True
         )
         thread.start()
         return thread
 
-    def _accept(self, listener: socket.socket, bell: Bell) -> None:
-        with listener, selectors.DefaultSelector() as ready:
-            ready.register(listener, selectors.EVENT_READ)
-            ready.register(bell, selectors.EVENT_READ)
-            while ready.select() and not bell.rung:
+    def _accept(self, listener: socket.socket, shutdown: ShutdownSignal) -> None:
+        with listener, selectors.DefaultSelector() as selector:
+            selector.register(listener, selectors.EVENT_READ)
+            selector.register(shutdown, selectors.EVENT_READ)
+            while selector.select() and not shutdown.is_set:
                 try:
                     accepted, _ = listener.accept()
-                except (BlockingIOError, ConnectionError):  # it went before we came to it
+                except (BlockingIOError, ConnectionError):  # the peer is gone again
                     continue
                 except OSError as error:  # no descriptors left
-                    self._fail(error)
-                    ready.unregister(listener)
+                    self._record_failure(error)
+                    selector.unregister(listener)
                     listener.close()
                     continue
-                self._welcome(accepted, bell)
-        self._wait_for_connections(bell)
+                self._start_connection(accepted, shutdown)
+        self._join_connections(shutdown)
 
-    def _wait_for_connections(self, bell: Bell) -> None:
+    def _join_connections(self, shutdown: ShutdownSignal) -> None:
         deadline = monotonic() + _JOIN_SECONDS
         for thread in self._threads:
             thread.join(max(0.0, deadline - monotonic()))
         if any(thread.is_alive() for thread in self._threads):
-            self._fail(
+            self._record_failure(
                 AssertionError("a script function was still running when the server was closed")
             )
-        else:  # otherwise the bell stays, for the thread that has yet to look at it
-            bell.close()
+        else:  # otherwise the signal stays open, for the thread that has yet to check it
+            shutdown.close()
 
-    def _welcome(self, accepted: socket.socket, bell: Bell) -> None:
+    def _start_connection(self, accepted: socket.socket, shutdown: ShutdownSignal) -> None:
         with self._changed:
             number = self._connections
             self._connections += 1
             self._open += 1
         self._threads = [thread for thread in self._threads if thread.is_alive()]
-        self._threads.append(self._spawn(self._serve, accepted, number, bell))
+        self._threads.append(self._start_thread(self._serve, accepted, number, shutdown))
 
-    def _serve(self, accepted: socket.socket, number: int, bell: Bell) -> None:
-        """One connection, from its beginning to its end."""
-        mine: list[ReceivedRequest] = []
+    def _serve(self, accepted: socket.socket, number: int, shutdown: ShutdownSignal) -> None:
+        """Serves one connection from its beginning to its end."""
+        requests: list[ReceivedRequest] = []
         closed = None
         try:
-            with Connection(accepted, self._tls, bell) as connection:
+            with Connection(accepted, self._tls, shutdown) as connection:
                 connection.handshake()
-                self._converse(connection, number, mine)
+                self._answer_requests(connection, number, requests)
         except PeerClosedError:
             closed = monotonic()
-        except StoppedError:
+        except ServerClosedError:
             pass
         except Exception as error:
-            self._fail(error)
-        self._part(mine, closed)
+            self._record_failure(error)
+        self._record_disconnect(requests, closed)
 
-    def _part(self, requests: list[ReceivedRequest], closed: float | None) -> None:
+    def _record_disconnect(self, requests: list[ReceivedRequest], closed: float | None) -> None:
         with self._changed:
             self._open -= 1
             for request in requests:
@@ -254,18 +282,20 @@ class ScriptedServer:
                 request.disconnected = True
             self._changed.notify_all()
 
-    # Requests.
+    # --- requests ---
 
-    def _converse(self, connection: Connection, number: int, mine: list[ReceivedRequest]) -> None:
+    def _answer_requests(
+        self, connection: Connection, number: int, requests: list[ReceivedRequest]
+    ) -> None:
         ending: _Ending = "keep"
         while ending == "keep":
             request = self._receive(connection, number)
-            mine.append(request)
+            requests.append(request)
             ending = self._answer(connection, request)
         if ending == "abort":
             connection.abort()
         else:
-            connection.finish(politely=ending == "close")
+            connection.finish(with_close_notify=ending == "close")
 
     def _receive(self, connection: Connection, number: int) -> ReceivedRequest:
         head, body = read_request(connection)
@@ -278,66 +308,64 @@ class ScriptedServer:
         return request
 
     def _answer(self, connection: Connection, request: ReceivedRequest) -> _Ending:
-        cut = True
+        is_cut = True
         try:
-            answer = self._answer_for(request)
-            ending = _perform(answer, connection, request)
-            cut = False
+            script = self._script_for(request)
+            ending = _play(script, connection, request)
+            is_cut = False
         finally:
             with self._changed:
-                request.cut = cut
+                request.cut = is_cut
                 request.answered = monotonic()
                 self._changed.notify_all()
         wants_close = request.headers.get("Connection", "").lower() == "close"
-        return "close" if ending == "keep" and (answer.closes or wants_close) else ending
+        return "close" if ending == "keep" and (script.closes or wants_close) else ending
 
-    def _answer_for(self, request: ReceivedRequest) -> Answer:
+    def _script_for(self, request: ReceivedRequest) -> CompiledScript:
         if self._for_all is not None:
-            return self._ask(self._for_all, request)
+            return self._script_from(self._for_all, request)
         if request.number >= len(self._scripts):
-            return self._refuse(request)
+            message = (
+                f"no script for {request!r}, counted from 0: "
+                f"the server was given {len(self._scripts)}"
+            )
+            self._record_failure(AssertionError(message))
+            return self._error_response(message, "unscripted_request")
         script = self._scripts[request.number]
-        return script if isinstance(script, Answer) else self._ask(script, request)
+        return script if isinstance(script, CompiledScript) else self._script_from(script, request)
 
-    def _ask(self, function: ScriptFunction, request: ReceivedRequest) -> Answer:
+    def _script_from(self, function: ScriptFunction, request: ReceivedRequest) -> CompiledScript:
         try:
-            return self._compose(function(request), request.number)
+            return self._compile(function(request), request.number)
         except BaseException as error:
-            self._fail(error)
-            return self._sorry(
+            self._record_failure(error)
+            return self._error_response(
                 f"the script function for {request!r} raised {error!r}", "script_function_error"
             )
 
-    def _refuse(self, request: ReceivedRequest) -> Answer:
-        message = (
-            f"no script for {request!r}, counted from 0: the server was given {len(self._scripts)}"
-        )
-        self._fail(AssertionError(message))
-        return self._sorry(message, "unscripted_request")
-
-    def _sorry(self, message: str, kind: str) -> Answer:
+    def _error_response(self, message: str, kind: str) -> CompiledScript:
         body = {"object": "error", "message": message, "type": kind, "param": None, "code": None}
-        return compose([status(500, body=body)], self._framing, self._model, "")
+        return compile_script([status(500, body=body)], self._framing, self._model, "")
 
-    def _fail(self, failure: BaseException) -> None:
+    def _record_failure(self, failure: BaseException) -> None:
         with self._changed:
             self._failures.append(failure)
 
 
-def _perform(answer: Answer, connection: Connection, request: ReceivedRequest) -> _Ending:
-    """Send the answer; tell what to do with the connection afterwards."""
-    for operation in answer.operations:
+def _play(script: CompiledScript, connection: Connection, request: ReceivedRequest) -> _Ending:
+    """Sends the response; returns what to do with the connection afterwards."""
+    for operation in script.operations:
         if isinstance(operation, bytes):
             connection.send(operation)
             request.frames += 1
         elif isinstance(operation, Wait):
             connection.wait(operation.seconds)
-        elif operation.word == "headers":
-            connection.send(answer.head)
-        elif operation.word == "end":
-            connection.send(answer.tail)
-        elif operation.word == "hang":
+        elif operation.name == "headers":
+            connection.send(script.head)
+        elif operation.name == "end":
+            connection.send(script.tail)
+        elif operation.name == "hang":
             connection.hang()
         else:
-            return operation.word
+            return operation.name
     return "keep"

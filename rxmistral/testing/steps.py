@@ -1,17 +1,17 @@
-"""The words of a script: what a `ScriptedServer` sends, when, and how it ends.
+"""The steps of a script: what a `ScriptedServer` sends, when, and how it ends.
 
-A script is a sequence of steps, and a plain string in it is a step of text:
+A script is a sequence of steps; a plain string in it is a step of text:
 
     [steps.role(), "Hel", "lo", steps.wait(0.2), steps.text("!", "!"), steps.finish("stop"), steps.done()]
 
-    what it says     role text thinking tool_call empty finish usage delta    chunks of this answer
-                     chunk error done comment raw                             anything else on the wire
-    when it says it  headers wait hang
-    how it begins    status header
-    how it ends      end drop abort, or the end of the list, which is a clean end
+    chunks of this answer    role text thinking tool_call empty finish usage delta
+    other parts of the body  chunk error done comment raw
+    time                     headers wait hang
+    beginning                status header
+    ending                   end drop abort, or the end of the list, which is a clean end
 
-Chunks of one answer have one `id`, a fixed `created`, and the server's `model`. Each chunk is one frame
-(`data: {...}` and a blank line), sent in one piece as one HTTP chunk.
+The chunks of one answer have one `id`, a fixed `created`, and the server's `model`. Each chunk is
+one frame (`data: {...}` and a blank line), which is sent in one piece as one HTTP chunk.
 """
 
 import json
@@ -22,43 +22,43 @@ import msgspec
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One step of a script. Made by the functions of this module."""
+    """One step of a script; the functions of this module return steps."""
 
 
 class Text(Step, frozen=True):
-    """One chunk for each piece, with the piece as the delta's `content`."""
+    """One chunk for each piece, with the piece as the `content` of its delta."""
 
     pieces: tuple[str, ...]
     choice: int
 
 
 class Chunks(Step, frozen=True):
-    """One chunk for each: its fields (choices, usage) behind the `id`, `object`, `created`, `model` of the answer."""
+    """Chunks, each by its fields (choices, usage) after `id`, `object`, `created` and `model`."""
 
     fields: tuple[dict[str, object], ...]
 
 
 class Raw(Step, frozen=True):
-    """Bytes for the body exactly as they are, one send for each block."""
+    """Bytes of the body exactly as they are, sent block by block."""
 
     blocks: tuple[bytes, ...]
 
 
 class Wait(Step, frozen=True):
-    """Silence for so many seconds."""
+    """Silence for this many seconds."""
 
     seconds: float
 
 
 class Header(Step, frozen=True):
-    """A response header set, or with `value=None` left out."""
+    """A response header; None as the value removes it."""
 
     name: str
     value: str | None
 
 
 class Status(Step, frozen=True):
-    """Another status line, and maybe a whole body of its own."""
+    """Another status line, with an optional body of its own."""
 
     code: int
     reason: str | None
@@ -66,29 +66,28 @@ class Status(Step, frozen=True):
     body: bytes | None
 
 
-class Act(Step, frozen=True):
-    """Something done to the answer or its connection."""
+class Action(Step, frozen=True):
+    """An action on the response or its connection."""
 
-    word: Literal["headers", "end", "drop", "abort", "hang"]
+    name: Literal["headers", "end", "drop", "abort", "hang"]
 
 
 Script: TypeAlias = Sequence[Step | str]
-"""What one request is answered with. A plain string stands for `text(string)`.
+"""The answer to one request. A plain string stands for `text(string)`.
 
-A type checker takes a list of both that stands alone for a `list[object]`: annotate it, `script: Script = [...]`.
+Type checkers infer `list[object]` for a list of both, so annotate it: `script: Script = [...]`.
 """
 
 Usage: TypeAlias = Mapping[str, object] | tuple[int, int]
-"""Usage as it goes out, or just the (prompt, completion) tokens."""
+"""The usage as it is sent, or only the (prompt, completion) tokens."""
 
 
 def encode(value: object) -> bytes:
-    """Write `value` as compact JSON; a lone surrogate becomes its escape (`"\\ud83d"`)."""
+    """Returns the value as compact JSON; a lone surrogate becomes its escape (`"\\ud83d"`)."""
     try:
         return msgspec.json.encode(value)
-    except (
-        UnicodeEncodeError
-    ):  # UTF-8 has no lone surrogates, but servers that cut an emoji in two send their escapes
+    except UnicodeEncodeError:
+        # UTF-8 has no lone surrogates, but servers that split an emoji send them as escapes.
         return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
@@ -105,49 +104,48 @@ def _usage(prompt: int, completion: int) -> dict[str, object]:
 
 
 def _chunk(
-    part: Mapping[str, object],
+    delta: Mapping[str, object],
     choice: int,
     finish_reason: str | None = None,
     usage: Usage | None = None,
 ) -> dict[str, object]:
-    choices = [{"index": choice, "delta": dict(part), "finish_reason": finish_reason}]
+    choices = [{"index": choice, "delta": dict(delta), "finish_reason": finish_reason}]
     if usage is None:
         return {"choices": choices}
-    return {
-        "choices": choices,
-        "usage": _usage(*usage) if isinstance(usage, tuple) else dict(usage),
-    }
+    totals = _usage(*usage) if isinstance(usage, tuple) else dict(usage)
+    return {"choices": choices, "usage": totals}
 
 
-def _thought(piece: str) -> dict[str, object]:
+def _think_chunk(piece: str) -> dict[str, object]:
     return {"type": "thinking", "thinking": [{"type": "text", "text": piece}]}
 
 
-def _present(**fields: object) -> dict[str, object]:
+def _without_none(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-# What it says, in chunks of this answer.
+# --- chunks of this answer ---
 
 
 def role(*, choice: int = 0) -> Step:
-    """Send the chunk an answer begins with: delta `{"role":"assistant","content":""}`."""
+    """Sends the chunk that an answer begins with: delta `{"role":"assistant","content":""}`."""
     return delta({"role": "assistant", "content": ""}, choice=choice)
 
 
 def text(*pieces: str, choice: int = 0) -> Step:
-    """Send one chunk for each piece: delta `{"content": piece}`."""
+    """Sends one chunk for each piece: delta `{"content": piece}`."""
     return Text(pieces, choice)
 
 
 def empty(*, choice: int = 0) -> Step:
-    """Send a chunk that adds nothing: delta `{"content": ""}`."""
+    """Sends a chunk that adds nothing: delta `{"content": ""}`."""
     return Text(("",), choice)
 
 
 def thinking(*pieces: str, choice: int = 0) -> Step:
-    """Send one chunk for each piece: content `[{"type":"thinking","thinking":[{"type":"text","text": piece}]}]`."""
-    return Chunks(tuple(_chunk({"content": [_thought(piece)]}, choice) for piece in pieces))
+    """Sends one chunk of reasoning for each piece: content
+    `[{"type":"thinking","thinking":[{"type":"text","text": piece}]}]`."""
+    return Chunks(tuple(_chunk({"content": [_think_chunk(piece)]}, choice) for piece in pieces))
 
 
 def tool_call(
@@ -161,49 +159,53 @@ def tool_call(
     finish: str | None = None,
     usage: Usage | None = None,
 ) -> Step:
-    """Send a chunk with one tool call, whole or a fragment: only what is given is there.
+    """Sends a chunk with one tool call, whole or a fragment, with only the keys that are passed.
 
-    A whole call, its finish_reason in the same chunk:
+    A whole call, with its finish_reason in the same chunk:
 
         tool_call(id="call9", name="weather", arguments='{"city": "Paris"}', finish="tool_calls")
 
-    The same in fragments:
+    The same call in fragments:
 
         tool_call(id="call9", name="weather", arguments="", index=0)
         tool_call(name="", arguments='{"city": ', index=0)
         tool_call(name="", arguments='"Paris"}', index=0)
         finish("tool_calls")
 
-    Args:
-        name: the function's name.
-        arguments: JSON text, or an object that goes out as an object.
-        id: the id of the call.
-        index: the place of the call among the calls.
-        type: `"function"`, where the call has a type.
-        choice: the index of the choice.
-        finish: the chunk's finish_reason; null if it is not given.
-        usage: usage in the same chunk, whole or as (prompt, completion) tokens.
-
     Several calls in one delta, or an explicit null, are written with `delta`.
+
+    Args:
+        name: The name of the function.
+        arguments: JSON text, or an object that is sent as an object.
+        id: The id of the call.
+        index: The place of the call among the calls.
+        type: The type of the call, `"function"`.
+        choice: The index of the choice.
+        finish: The finish_reason of the chunk; None: null.
+        usage: The usage in this chunk, whole or as (prompt, completion) tokens; None: no usage.
     """
-    call = _present(
-        id=id, type=type, function=_present(name=name, arguments=arguments) or None, index=index
+    call = _without_none(
+        id=id,
+        type=type,
+        function=_without_none(name=name, arguments=arguments) or None,
+        index=index,
     )
     return Chunks((_chunk({"tool_calls": [call]}, choice, finish, usage),))
 
 
 def delta(part: Mapping[str, object], *, choice: int = 0) -> Step:
-    """Send a chunk with this delta, whatever it holds."""
+    """Sends a chunk with this delta, unchanged."""
     return Chunks((_chunk(part, choice),))
 
 
 def usage(prompt: int = 0, completion: int = 0, **details: object) -> Step:
-    """Send a chunk with `"choices": []` and the usage.
+    """Sends a chunk with `"choices": []` and the usage.
 
     Args:
-        prompt: `prompt_tokens`.
-        completion: `completion_tokens`; `total_tokens` is their sum.
-        details: more keys of the usage, such as `prompt_tokens_details`; they win over those above.
+        prompt: The `prompt_tokens`.
+        completion: The `completion_tokens`; `total_tokens` is the sum of both.
+        details: More keys of the usage, such as `prompt_tokens_details`; they override the
+            others.
     """
     return Chunks(({"choices": [], "usage": _usage(prompt, completion) | details},))
 
@@ -214,21 +216,21 @@ def finish(
     choice: int = 0,
     usage: Usage | None = None,
 ) -> Step:
-    """Send the chunk a choice ends with: delta `{"content": ""}` and its finish_reason.
+    """Sends the chunk that a choice ends with: delta `{"content": ""}` and its finish_reason.
 
     Args:
-        reason: `stop`, `length`, `model_length`, `tool_calls`, `error`, or a new word.
-        choice: the index of the choice.
-        usage: usage in the same chunk, whole or as (prompt, completion) tokens; absent if it is not given.
+        reason: `stop`, `length`, `model_length`, `tool_calls`, `error`, or any other.
+        choice: The index of the choice.
+        usage: The usage in this chunk, whole or as (prompt, completion) tokens; None: no usage.
     """
     return Chunks((_chunk({"content": ""}, choice, reason, usage),))
 
 
-# What it says, in anything else.
+# --- other parts of the body ---
 
 
 def chunk(whole: Mapping[str, object]) -> Step:
-    """Send `data: ` and this whole chunk as it is: nothing is added."""
+    """Sends `data: ` and this whole chunk; nothing is added."""
     return _frame(whole)
 
 
@@ -239,53 +241,56 @@ def error(
     code: str | int | None = None,
     **more: object,
 ) -> Step:
-    """Report an error inside the stream: `data: {"object":"error","message":...,"type":...,"code":...}`.
+    """Reports an error inside the stream: `data: {"object":"error","message":...,"type":...,"code":...}`.
 
     Args:
-        message: the service's text; now and then an object.
-        type: the service's word for the kind of error; may be null.
-        code: digits as a string, an int, or null.
-        more: more keys of the frame, such as `raw_status_code`.
+        message: The message; some services send an object.
+        type: The kind of error in the service's words; None: null.
+        code: Digits as a string, an int, or None: null.
+        more: More keys of the frame, such as `raw_status_code`.
     """
     return _frame({"object": "error", "message": message, "type": type, "code": code} | more)
 
 
 def done() -> Step:
-    """Send the last frame: `data: [DONE]`."""
+    """Sends the last frame: `data: [DONE]`."""
     return Raw((b"data: [DONE]\n\n",))
 
 
 def comment(words: str = "keep-alive") -> Step:
-    """Send a comment, which readers of an event stream ignore: `: keep-alive` and a blank line."""
+    """Sends a comment, which readers of an event stream ignore: `: keep-alive` and a blank line."""
     return Raw((f": {words}\n\n".encode(),))
 
 
 def raw(*blocks: bytes) -> Step:
-    """Send bytes of the body exactly as given: one send, and one HTTP chunk, for each block."""
+    """Sends bytes of the body unchanged: each block at once, and as one HTTP chunk."""
     return Raw(blocks)
 
 
-# When it says it.
+# --- time ---
 
 
 def headers() -> Step:
-    """Send the status line and the headers now. Without this step they go out with the first bytes of the body."""
-    return Act("headers")
+    """Sends the status line and the headers now, instead of with the first bytes of the body."""
+    return Action("headers")
 
 
 def wait(seconds: float) -> Step:
-    """Stay silent for so many seconds, to the millisecond, or until the peer closes the connection."""
+    """Sends nothing for this many seconds, or until the peer closes the connection."""
     if not seconds >= 0:
-        raise ValueError(f"wait() takes seconds, zero or more, not {seconds!r}")
+        raise ValueError(f"wait() needs seconds, zero or more, got {seconds!r}")
     return Wait(seconds)
 
 
 def hang() -> Step:
-    """Stay silent until the peer closes the connection or the server is closed. Before any other step: no headers."""
-    return Act("hang")
+    """Sends nothing until the peer closes the connection or the server is closed.
+
+    As the first step, it holds back the headers, too.
+    """
+    return Action("hang")
 
 
-# How it begins.
+# --- beginning ---
 
 
 def status(
@@ -295,22 +300,23 @@ def status(
     headers: Mapping[str, str | None] | None = None,
     reason: str | None = None,
 ) -> Step:
-    """Answer with another status. A body given here is the whole answer, sent at once with its Content-Length.
+    """Answers with another status.
 
-    Without a body, the steps that follow make one as usual; if none does, the answer has an empty body.
+    A body that is passed here is the whole answer, sent at once with its Content-Length. Without
+    it, the steps that follow make the body; if there are none, the body is empty.
 
     Args:
-        code: the status, such as 429; unknown ones are fine.
-        body: bytes (`application/octet-stream`), a string (`text/plain; charset=utf-8`), or an object that becomes JSON
-            (`application/json`).
-        headers: set or, with None, left out, as by `header`.
-        reason: the words behind the status; the standard ones, or none, if not given.
+        code: The status, such as 429; it need not be registered.
+        body: Bytes (`application/octet-stream`), a string (`text/plain; charset=utf-8`), or an
+            object that becomes JSON (`application/json`). None: no body.
+        headers: Headers to set; None as a value removes the header.
+        reason: The reason phrase. None: the standard one, if there is one.
     """
-    given = tuple(Header(name, value) for name, value in (headers or {}).items())
+    changes = tuple(Header(name, value) for name, value in (headers or {}).items())
     if body is None:
-        return Status(code, reason, given, None)
+        return Status(code, reason, changes, None)
     content_type, content = _body(body)
-    return Status(code, reason, (Header("Content-Type", content_type), *given), content)
+    return Status(code, reason, (Header("Content-Type", content_type), *changes), content)
 
 
 def _body(body: object) -> tuple[str, bytes]:
@@ -322,30 +328,32 @@ def _body(body: object) -> tuple[str, bytes]:
 
 
 def header(name: str, value: str | None) -> Step:
-    """Set a header of the answer, in place of the server's own; None leaves it out.
+    """Sets a header of the answer, in place of the server's own; None removes it.
 
-    The framing of the body stays as it is: a script may promise a Content-Length that is not true.
+    It does not change the framing: a script may send a Content-Length that is wrong.
     """
     return Header(name, value)
 
 
-# How it ends.
+# --- ending ---
 
 
 def end() -> Step:
-    """End the body here, cleanly; without it, the body ends after the last step.
+    """Ends the body here, cleanly; without this step, it ends after the last step.
 
-    Only `wait`, `hang`, `drop` and `abort` can follow: they are done to a connection that the client takes for idle.
-    With framing `close` the end is the closing itself, after the last step.
+    Only `wait`, `hang`, `drop` and `abort` can follow: they act on a connection that the client
+    considers idle. With the framing `close`, the body ends when the connection is closed, after
+    the last step.
     """
-    return Act("end")
+    return Action("end")
 
 
 def drop() -> Step:
-    """Close the connection without ending the body: the peer sees a FIN (over TLS without a close_notify)."""
-    return Act("drop")
+    """Closes the connection without ending the body: the peer sees a FIN (over TLS, without a
+    close_notify)."""
+    return Action("drop")
 
 
 def abort() -> Step:
-    """Reset the connection: the peer sees a RST (`ConnectionResetError`)."""
-    return Act("abort")
+    """Resets the connection: the peer sees a RST (`ConnectionResetError`)."""
+    return Action("abort")

@@ -592,7 +592,7 @@ def test_waiting_for_a_request_that_does_not_come_says_how_many_came() -> None:
     with ScriptedServer(ENDING) as server:
         fetch(server)
         assert len(server.wait_for_requests(1)) == 1
-        with pytest.raises(TimeoutError, match=r"1 of 2 requests came within 0.01 seconds"):
+        with pytest.raises(TimeoutError, match=r"1 of 2 requests arrived within 0.01 seconds"):
             server.wait_for_requests(2, timeout=0.01)
 
 
@@ -850,7 +850,7 @@ def test_check_raises_what_went_wrong_once() -> None:
 
 def test_what_is_no_http_is_told(plain: Transport) -> None:
     with (
-        pytest.raises(ValueError, match="the request line is no HTTP"),
+        pytest.raises(ValueError, match="the request line is not HTTP"),
         ScriptedServer() as server,
         plain.socket(server) as client,
     ):

@@ -1,0 +1,271 @@
+"""Compiles a script into the bytes of one HTTP response, without a socket or a clock.
+
+The whole response is written before its first byte is sent, for two reasons: a test that measures
+a reader must not wait for the writer, and a script that cannot be played (a header after the
+headers, a frame after the end) must fail where it was written. While the response is sent, there
+is nothing left to do but to wait, and to break the connection as the script asks.
+"""
+
+import zlib
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from .steps import Action, Chunks, Header, Raw, Script, Status, Step, Text, Wait, encode
+
+Framing: TypeAlias = Literal["chunked", "close", "gzip", "length"]
+"""How the client finds the end of the body; see `ScriptedServer`."""
+
+CREATED = 1_700_000_000
+"""The `created` of every chunk, in seconds since 1970: constant, so that recordings are equal."""
+
+_BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+
+Operation: TypeAlias = bytes | Wait | Action
+
+
+class CompiledScript(msgspec.Struct, frozen=True):
+    """What to send for one request.
+
+    Attributes:
+        operations: What to do, in this order. Bytes are one frame of the body, the first of
+            which is preceded by the head; `Action("headers")` sends `head`; `Action("end")`
+            sends `tail`.
+        head: The status line and the headers.
+        tail: The bytes that end the body.
+        closes: Whether the connection cannot be used for another request.
+    """
+
+    operations: tuple[Operation, ...]
+    head: bytes
+    tail: bytes
+    closes: bool
+
+
+def compile_script(script: Script, framing: Framing, model: str, answer_id: str) -> CompiledScript:
+    """Returns the response of a script.
+
+    Raises:
+        TypeError: The script is not a sequence of steps and strings.
+        ValueError: The steps cannot be played in this order.
+    """
+    if isinstance(script, str | bytes) or not hasattr(script, "__iter__"):
+        raise TypeError(
+            "a script is a sequence of steps such as [text('Hello'), finish(), done()], "
+            f"got {script!r}"
+        )
+    if framing not in _BODIES:
+        raise ValueError(f"framing must be one of {', '.join(_BODIES)}, got {framing!r}")
+    compiler = _Compiler(framing, model, answer_id)
+    for number, step in enumerate(script):
+        try:
+            compiler.add(Text((step,), 0) if isinstance(step, str) else step)
+        except (TypeError, ValueError) as error:
+            error.add_note(f"This is step {number} of the script, counted from 0: {step!r:.200}")
+            raise
+    return compiler.result()
+
+
+class _PlainBody:
+    """A body without framing: it ends with the connection, or at its length."""
+
+    def frame(self, data: bytes) -> bytes:
+        return data
+
+    def end(self) -> bytes:
+        return b""
+
+
+class _ChunkedBody(_PlainBody):
+    def frame(self, data: bytes) -> bytes:
+        return b"%x\r\n%b\r\n" % (len(data), data)
+
+    def end(self) -> bytes:
+        return b"0\r\n\r\n"
+
+
+class _GzipBody(_ChunkedBody):
+    def __init__(self) -> None:
+        self._gzip = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
+
+    def frame(self, data: bytes) -> bytes:
+        # The sync flush lets the reader decode this frame before the next one arrives.
+        return super().frame(self._gzip.compress(data) + self._gzip.flush(zlib.Z_SYNC_FLUSH))
+
+    def end(self) -> bytes:
+        return super().frame(self._gzip.flush()) + super().end()
+
+
+_BODIES: dict[Framing, type[_PlainBody]] = {
+    "chunked": _ChunkedBody,
+    "close": _PlainBody,
+    "gzip": _GzipBody,
+    "length": _PlainBody,
+}
+_FRAMING_HEADERS: dict[Framing, dict[str, str]] = {
+    "chunked": {"Transfer-Encoding": "chunked"},
+    "close": {"Connection": "close"},
+    "gzip": {"Transfer-Encoding": "chunked", "Content-Encoding": "gzip"},
+    "length": {},  # its header is known at the end only
+}
+
+
+class _Compiler:
+    """The response while its script is being read, in one of four phases.
+
+    "head": nothing has been sent; status and headers may change. "body": they may not.
+    "ended": the body is whole; only the connection is left. "over": nothing can follow (`drop`,
+    `abort`, `hang`).
+    """
+
+    def __init__(self, framing: Framing, model: str, answer_id: str) -> None:
+        self._framing: Framing = framing
+        self._body = _BODIES[framing]()
+        self._chunk_start = _chunk_start(model, answer_id)
+        self._status: Status | None = None
+        self._changes: list[Header] = []
+        self._operations: list[Operation] = []
+        self._length = 0
+        self._is_complete = False
+        self._phase: Literal["head", "body", "ended", "over"] = "head"
+
+    def add(self, step: Step) -> None:
+        if self._phase == "over":
+            raise ValueError("this step can never run: nothing can follow the step before it")
+        match step:
+            case Wait():
+                self._operations.append(step)
+            case Action():
+                self._add_action(step)
+            case Header():
+                self._require("head", "the headers are already sent")
+                self._changes.append(step)
+            case Status():
+                self._add_status(step)
+            case Text() | Chunks() | Raw():
+                self._require("body", "the body has already ended")
+                self._add_frames(step)
+            case _:
+                raise TypeError(
+                    "a step comes from rxmistral.testing.steps or is a string, "
+                    f"got {type(step).__name__}"
+                )
+
+    def _require(self, phase: Literal["head", "body"], otherwise: str) -> None:
+        if self._phase != "head" and self._phase != phase:
+            raise ValueError(f"this step comes too late: {otherwise}")
+
+    def _add_action(self, action: Action) -> None:
+        match action.name:
+            case "headers":
+                self._require("head", "the headers are already sent")
+                self._phase = "body"
+            case "end":
+                self._require("body", "the body has already ended")
+                self._is_complete = True
+                self._phase = "ended"
+            case "drop" | "abort" | "hang":
+                self._phase = "over"
+        self._operations.append(action)
+
+    def _add_status(self, status: Status) -> None:
+        self._require("head", "the headers are already sent")
+        self._status = status
+        self._changes += status.headers
+        if status.body is not None:
+            self._frame_by_length()
+            self._add_frames(Raw((status.body,)))
+            self._add_action(Action("end"))
+
+    def _frame_by_length(self) -> None:
+        self._framing, self._body = "length", _PlainBody()
+
+    def _add_frames(self, step: Text | Chunks | Raw) -> None:
+        # Without empty ones: an empty HTTP chunk would end the body.
+        frames = [data for data in self._frames(step) if data]
+        if frames:
+            self._phase = "body"
+        self._length += sum(map(len, frames))
+        self._operations += map(self._body.frame, frames)
+
+    def _frames(self, step: Text | Chunks | Raw) -> Iterator[bytes]:
+        match step:
+            case Raw():
+                yield from step.blocks
+            case Chunks():
+                for fields in step.fields:
+                    yield self._chunk_start + encode(fields)[1:] + b"\n\n"
+            case Text():
+                # Load tests send very many of these: only the piece itself is encoded for each.
+                delta_start = b'"choices":[{"index":%d,"delta":{"content":' % step.choice
+                start = self._chunk_start + delta_start
+                for piece in step.pieces:
+                    yield start + encode(piece) + b'},"finish_reason":null}]}\n\n'
+
+    def result(self) -> CompiledScript:
+        if self._phase in ("head", "body"):
+            if self._status is not None and self._phase == "head":
+                self._frame_by_length()
+            self._add_action(Action("end"))
+        head, closes = self._head()
+        tail = self._insert_head(head, self._body.end())
+        return CompiledScript(tuple(self._operations), head, tail, closes)
+
+    def _insert_head(self, head: bytes, tail: bytes) -> bytes:
+        """Puts the head before whatever is sent first: a frame, or the tail, which is returned."""
+        for position, operation in enumerate(self._operations):
+            if operation == Action("headers"):
+                break
+            if operation == Action("end"):
+                return head + tail
+            if isinstance(operation, bytes):
+                self._operations[position] = head + operation
+                break
+        return tail
+
+    def _head(self) -> tuple[bytes, bool]:
+        fields = {name.lower(): (name, value) for name, value in self._headers().items()}
+        for change in self._changes:
+            fields.pop(change.name.lower(), None)
+            if change.value is not None:
+                fields[change.name.lower()] = change.name, change.value
+        lines = (f"{name}: {value}\r\n" for name, value in fields.values())
+        closes = fields.get("connection", ("", ""))[1].lower() == "close"
+        return f"{self._status_line()}\r\n{''.join(lines)}\r\n".encode("latin-1"), closes
+
+    def _headers(self) -> dict[str, str]:
+        headers = dict(_FRAMING_HEADERS[self._framing])
+        if self._framing == "length" and self._code() not in _BODILESS:
+            # One byte too many, if the script never ends the body: the client must keep waiting.
+            headers["Content-Length"] = str(self._length + (not self._is_complete))
+        if self._length or self._status is None:
+            headers = {"Content-Type": "text/event-stream; charset=utf-8"} | headers
+        return headers
+
+    def _code(self) -> int:
+        return 200 if self._status is None else self._status.code
+
+    def _status_line(self) -> str:
+        code = self._code()
+        reason = None if self._status is None else self._status.reason
+        return f"HTTP/1.1 {code} {_standard_reason(code) if reason is None else reason}"
+
+
+def _standard_reason(code: int) -> str:
+    try:
+        return HTTPStatus(code).phrase
+    except ValueError:  # 520, 529: statuses that only proxies use
+        return ""
+
+
+def _chunk_start(model: str, answer_id: str) -> bytes:
+    """Returns the beginning of a chunk, up to and with the comma before its choices."""
+    common = {
+        "id": answer_id,
+        "object": "chat.completion.chunk",
+        "created": CREATED,
+        "model": model,
+    }
+    return b"data: " + encode(common)[:-1] + b","
