@@ -1,7 +1,7 @@
-"""The scripted server, seen by clients that know nothing of rxmistral: http.client, socket, ssl.
+"""The scripted server, used by clients without rxmistral: http.client, socket, ssl.
 
-No test sleeps. Where one thing must come after another, the test waits for an event of the server or of the socket;
-PROMPT only bounds how long a failure may take to show.
+No test sleeps. If one thing must follow another, the test waits for an event of the server or of
+the socket. TIMEOUT_SECONDS only limits how long a failure takes.
 """
 
 import contextlib
@@ -26,29 +26,29 @@ import trustme
 
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, Step, steps
 
-PROMPT = 30.0
-"""Seconds within which the server must have seen what happened; it takes milliseconds."""
+TIMEOUT_SECONDS = 30.0
+"""Seconds within which the server must notice an event; it takes milliseconds."""
 
 REQUEST = (
     b'POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 17\r\n\r\n{"model":"small"}'
 )
 ENDING: list[Step | str] = [steps.finish(), steps.done()]
-MUCH = bytes(64 << 20)
-"""More than all the buffers between two sockets hold."""
+LARGE_BLOCK = bytes(64 << 20)
+"""More than all the buffers between two sockets can contain."""
 
 
 @pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
+def no_leftovers() -> Iterator[None]:
     """No thread and no descriptor outlives a test."""
     threads, descriptors = set(threading.enumerate()), len(os.listdir("/dev/fd"))
     yield
     assert set(threading.enumerate()) <= threads
-    assert len(os.listdir("/dev/fd")) <= descriptors  # fewer: a test before left garbage
+    assert len(os.listdir("/dev/fd")) <= descriptors  # fewer, if an earlier test left garbage
 
 
 @dataclass
 class Transport:
-    """Plain TCP or TLS: how to serve it, and how to connect to it. What it opened is closed after the test."""
+    """Serves and connects over plain TCP or TLS; closes what it opened after the test."""
 
     server_side: ssl.SSLContext | None = None
     client_side: ssl.SSLContext | None = None
@@ -58,7 +58,7 @@ class Transport:
         return ScriptedServer(*scripts, tls=self.server_side, **options)
 
     def socket(self, server: ScriptedServer, *, ragged: bool = True) -> socket.socket:
-        client = socket.create_connection(("127.0.0.1", server.port), timeout=PROMPT)
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_SECONDS)
         if self.client_side:
             client = self.client_side.wrap_socket(
                 client, server_hostname="localhost", suppress_ragged_eofs=ragged
@@ -67,10 +67,10 @@ class Transport:
         return client
 
     def http(self, server: ScriptedServer) -> http.client.HTTPConnection:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PROMPT)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_SECONDS)
         if self.client_side:
             connection = http.client.HTTPSConnection(
-                "localhost", server.port, timeout=PROMPT, context=self.client_side
+                "localhost", server.port, timeout=TIMEOUT_SECONDS, context=self.client_side
             )
         self.opened.append(connection)
         return connection
@@ -120,7 +120,7 @@ def body_of(*script: Step | str, **options: Any) -> bytes:
 
 
 def fetch(server: ScriptedServer) -> tuple[http.client.HTTPResponse, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PROMPT)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_SECONDS)
     try:
         response = post(connection)
         return response, response.read()
@@ -145,9 +145,9 @@ def read_to_end(client: socket.socket) -> bytes:
 
 
 def read_until(client: socket.socket, end: bytes) -> None:
-    seen = b""
-    while end not in seen:
-        seen += client.recv(1000)
+    data = b""
+    while end not in data:
+        data += client.recv(1000)
 
 
 def reset(client: socket.socket) -> None:
@@ -155,10 +155,10 @@ def reset(client: socket.socket) -> None:
     client.close()
 
 
-# What the steps say.
+# --- steps ---
 
 
-def test_a_chunk_has_the_shape_of_mistrals() -> None:
+def test_chunk_has_the_shape_of_mistral_chunks() -> None:
     (chunk,) = frames_of(body_of("Bonjour", model="mistral-small-latest"))
     assert chunk == {
         "id": "scripted-0",
@@ -169,7 +169,7 @@ def test_a_chunk_has_the_shape_of_mistrals() -> None:
     }
 
 
-def test_text_goes_byte_for_byte_as_mistral_writes_it() -> None:
+def test_text_is_encoded_as_mistral_encodes_it() -> None:
     assert (
         body_of(steps.text("é\u2028\n", choice=1))
         == (
@@ -179,7 +179,7 @@ def test_text_goes_byte_for_byte_as_mistral_writes_it() -> None:
     )
 
 
-def test_a_string_in_a_script_is_a_step_of_text() -> None:
+def test_string_in_a_script_is_a_text_step() -> None:
     assert (
         body_of("Hel", "lo")
         == body_of(steps.text("Hel", "lo"))
@@ -187,7 +187,7 @@ def test_a_string_in_a_script_is_a_step_of_text() -> None:
     )
 
 
-def test_half_an_emoji_goes_as_the_escape_of_a_lone_surrogate() -> None:
+def test_half_an_emoji_is_sent_as_a_surrogate_escape() -> None:
     body = body_of("\ud83d", steps.delta({"content": "\ude00"}))
     assert b'{"content":"\\ud83d"}' in body
     assert b'{"content":"\\ude00"}' in body
@@ -227,7 +227,7 @@ def test_half_an_emoji_goes_as_the_escape_of_a_lone_surrogate() -> None:
         (steps.tool_call(id="null"), {"tool_calls": [{"id": "null"}]}),
     ],
 )
-def test_a_step_sends_its_delta(step: Step, delta: object) -> None:
+def test_step_sends_its_delta(step: Step, delta: object) -> None:
     assert delta_of(step) == delta
 
 
@@ -243,17 +243,17 @@ def test_a_step_sends_its_delta(step: Step, delta: object) -> None:
         steps.finish(choice=2),
     ],
 )
-def test_a_step_speaks_for_its_choice(step: Step) -> None:
+def test_step_sends_the_index_of_its_choice(step: Step) -> None:
     (chunk,) = frames_of(body_of(step))
     assert chunk["choices"][0]["index"] == 2
 
 
-def test_each_piece_is_a_frame_of_its_own() -> None:
+def test_each_piece_is_one_frame() -> None:
     assert len(frames_of(body_of(steps.text("a", "b", "c")))) == 3
     assert len(frames_of(body_of(steps.thinking("a", "b", "c")))) == 3
 
 
-def test_finish_carries_the_reason_and_the_usage_only_if_given() -> None:
+def test_finish_sends_reason_and_usage_when_passed() -> None:
     bare, short, whole = frames_of(
         body_of(
             steps.finish(),
@@ -300,15 +300,15 @@ def test_usage_is_a_chunk_without_choices() -> None:
         (steps.raw(b"\xffdata", b": \r", b"\n"), b"\xffdata: \r\n"),
     ],
 )
-def test_a_step_sends_its_bytes(step: Step, body: bytes) -> None:
+def test_step_sends_its_bytes(step: Step, body: bytes) -> None:
     assert body_of(step) == body
 
 
-def test_an_empty_block_does_not_end_a_chunked_body() -> None:
+def test_empty_block_does_not_end_a_chunked_body() -> None:
     assert body_of(steps.raw(b"a", b"", b"b")) == b"ab"
 
 
-# How the body is framed.
+# --- framing ---
 
 SCRIPT: Script = [steps.role(), "Hel", "lo", *ENDING]
 
@@ -328,7 +328,7 @@ SCRIPT: Script = [steps.role(), "Hel", "lo", *ENDING]
         ("length", {"Transfer-Encoding": None, "Connection": None}),
     ],
 )
-def test_the_same_body_comes_out_of_every_framing(
+def test_every_framing_delivers_the_same_body(
     transport: Transport, framing: str, headers: dict[str, str | None]
 ) -> None:
     with transport.serve(SCRIPT, framing=framing) as server:
@@ -342,12 +342,12 @@ def test_the_same_body_comes_out_of_every_framing(
             headers = headers | {"Content-Length": str(len(body))}
         assert {name: response.headers[name] for name in headers} == headers
         assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
-        assert server.requests[0].wait_answered(PROMPT)
+        assert server.requests[0].wait_answered(TIMEOUT_SECONDS)
         assert server.requests[0].frames == 5
         connection.close()
 
 
-def test_each_frame_is_one_http_chunk_and_the_headers_go_with_the_first(plain: Transport) -> None:
+def test_each_frame_is_one_http_chunk(plain: Transport) -> None:
     with (
         ScriptedServer([steps.raw(b"ab", b"c"), steps.end()]) as server,
         plain.socket(server) as client,
@@ -359,7 +359,7 @@ def test_each_frame_is_one_http_chunk_and_the_headers_go_with_the_first(plain: T
 
 
 @pytest.mark.parametrize("framing", ["chunked", "gzip", "close", "length"])
-def test_a_frame_comes_out_before_the_next_is_sent(transport: Transport, framing: str) -> None:
+def test_frame_arrives_before_the_next_is_sent(transport: Transport, framing: str) -> None:
     with transport.serve(["Hello", steps.hang()], framing=framing) as server:
         connection = transport.http(server)
         response = post(connection)
@@ -373,9 +373,7 @@ def test_a_frame_comes_out_before_the_next_is_sent(transport: Transport, framing
 
 
 @pytest.mark.parametrize("framing", ["chunked", "gzip", "length"])
-def test_a_dropped_body_is_incomplete_also_where_all_frames_were_sent(
-    transport: Transport, framing: str
-) -> None:
+def test_dropped_body_is_incomplete_after_all_frames(transport: Transport, framing: str) -> None:
     with transport.serve(["Hello", steps.drop()], framing=framing) as server:
         connection = transport.http(server)
         with pytest.raises(http.client.IncompleteRead) as caught:
@@ -384,13 +382,13 @@ def test_a_dropped_body_is_incomplete_also_where_all_frames_were_sent(
         connection.close()
 
 
-def test_a_body_larger_than_the_buffers_arrives_whole(transport: Transport) -> None:
+def test_body_larger_than_the_buffers_arrives_whole(transport: Transport) -> None:
     block = b"".join(b"%08d" % number for number in range(2_000_000))
     with transport.serve([steps.raw(block, b"end")]) as server:
         assert post(transport.http(server)).read() == block + b"end"
 
 
-def test_a_script_cut_by_end_is_a_clean_end_of_the_body(transport: Transport) -> None:
+def test_end_step_ends_the_body_cleanly(transport: Transport) -> None:
     for framing in ("chunked", "close", "length"):
         with transport.serve(["Hello", steps.end()], framing=framing) as server:
             connection = transport.http(server)
@@ -398,7 +396,7 @@ def test_a_script_cut_by_end_is_a_clean_end_of_the_body(transport: Transport) ->
             connection.close()
 
 
-def test_an_empty_script_is_an_empty_event_stream() -> None:
+def test_empty_script_is_an_empty_event_stream() -> None:
     with ScriptedServer([]) as server:
         response, body = fetch(server)
     assert (response.status, response.headers["Content-Type"][:17], body) == (
@@ -408,7 +406,7 @@ def test_an_empty_script_is_an_empty_event_stream() -> None:
     )
 
 
-# Statuses and headers.
+# --- statuses and headers ---
 
 
 @pytest.mark.parametrize(
@@ -421,7 +419,7 @@ def test_an_empty_script_is_an_empty_event_stream() -> None:
     ],
 )
 @pytest.mark.parametrize("framing", ["chunked", "gzip", "close", "length"])
-def test_a_status_answers_whole_in_any_framing(
+def test_status_with_a_body_is_whole_in_any_framing(
     framing: Any, body: object, content_type: str | None, content: bytes
 ) -> None:
     step = steps.status(429, body=body, headers={"Retry-After": "1"})
@@ -435,28 +433,30 @@ def test_a_status_answers_whole_in_any_framing(
 
 
 @pytest.mark.parametrize(
-    ("code", "given", "reason"), [(529, None, ""), (520, "Odd", "Odd"), (404, "", "")]
+    ("code", "passed", "reason"), [(529, None, ""), (520, "Odd", "Odd"), (404, "", "")]
 )
-def test_unknown_statuses_and_odd_reasons_go_out(code: int, given: str | None, reason: str) -> None:
-    with ScriptedServer([steps.status(code, reason=given)]) as server:
+def test_unregistered_statuses_and_reasons_are_sent(
+    code: int, passed: str | None, reason: str
+) -> None:
+    with ScriptedServer([steps.status(code, reason=passed)]) as server:
         response, _ = fetch(server)
     assert (response.status, response.reason) == (code, reason)
 
 
-def test_a_status_without_a_body_takes_the_steps_that_follow() -> None:
+def test_status_without_a_body_uses_the_next_steps() -> None:
     with ScriptedServer([steps.status(500), "Hello", *ENDING]) as server:
         response, body = fetch(server)
     assert (response.status, body) == (500, body_of("Hello", *ENDING))
     assert response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
 
 
-def test_204_has_no_length() -> None:
+def test_status_204_has_no_content_length() -> None:
     with ScriptedServer([steps.status(204)]) as server:
         response, body = fetch(server)
     assert (response.status, body, response.headers["Content-Length"]) == (204, b"", None)
 
 
-def test_headers_are_added_replaced_and_left_out() -> None:
+def test_headers_are_added_replaced_and_removed() -> None:
     script: Script = [steps.header("content-type", "text/plain"), steps.header("X-A", "b"), "Hello"]
     with ScriptedServer(script, [steps.header("Content-Type", None), "Hello"]) as server:
         first, second = fetch(server)[0], fetch(server)[0]
@@ -465,7 +465,7 @@ def test_headers_are_added_replaced_and_left_out() -> None:
     assert second.headers["Content-Type"] is None
 
 
-def test_a_status_with_a_body_keeps_its_own_content_type_header() -> None:
+def test_status_with_a_body_keeps_its_content_type_header() -> None:
     with ScriptedServer(
         [steps.status(502, body="<p>", headers={"content-type": "text/html"})]
     ) as server:
@@ -473,7 +473,7 @@ def test_a_status_with_a_body_keeps_its_own_content_type_header() -> None:
     assert response.headers.get_all("Content-Type") == ["text/html"]
 
 
-def test_headers_go_out_before_the_first_frame_if_told_to(transport: Transport) -> None:
+def test_headers_step_sends_headers_before_any_frame(transport: Transport) -> None:
     with transport.serve([steps.headers(), steps.hang()]) as server:
         connection = transport.http(server)
         response = post(connection)
@@ -488,11 +488,11 @@ def test_headers_sent_early_are_not_sent_again() -> None:
     assert body_of(steps.headers(), "Hello", *ENDING) == body_of("Hello", *ENDING)
 
 
-# Scripts that cannot be played.
+# --- scripts that cannot be played ---
 
 
 @pytest.mark.parametrize(
-    ("script", "kind", "words"),
+    ("script", "kind", "message"),
     [
         (["a", steps.header("X", "y")], ValueError, "too late: the headers are already sent"),
         ([steps.headers(), steps.headers()], ValueError, "too late: the headers are already sent"),
@@ -512,26 +512,26 @@ def test_headers_sent_early_are_not_sent_again() -> None:
         (steps.done(), TypeError, "a script is a sequence of steps"),
     ],
 )
-def test_a_script_that_cannot_be_played_is_refused_where_it_is_written(
-    script: Any, kind: type[Exception], words: str
+def test_unplayable_script_is_refused_at_construction(
+    script: Any, kind: type[Exception], message: str
 ) -> None:
-    with pytest.raises(kind, match=words) as caught:
+    with pytest.raises(kind, match=message) as caught:
         ScriptedServer(script)
-    if "sequence" not in words:
+    if "sequence" not in message:
         assert "step 1 of the script" in caught.value.__notes__[0]
 
 
-def test_a_negative_wait_and_an_unknown_framing_are_refused() -> None:
+def test_negative_wait_and_unknown_framing_are_refused() -> None:
     with pytest.raises(ValueError, match="zero or more"):
         steps.wait(-1)
     with pytest.raises(ValueError, match="chunked, close, gzip, length"):
         ScriptedServer([], framing="brotli")  # type: ignore[arg-type]
 
 
-# What the server tells about a request.
+# --- received requests ---
 
 
-def test_a_request_is_told_as_it_came(transport: Transport) -> None:
+def test_request_has_every_received_part(transport: Transport) -> None:
     before = time.monotonic()
     with transport.serve(ENDING) as server:
         connection = transport.http(server)
@@ -553,9 +553,9 @@ def test_a_request_is_told_as_it_came(transport: Transport) -> None:
     assert before < request.received < time.monotonic()
 
 
-def test_a_chunked_request_body_is_put_together() -> None:
+def test_chunked_request_body_is_joined() -> None:
     with ScriptedServer(ENDING) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PROMPT)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_SECONDS)
         connection.request("POST", "/", iter([b'{"model":', b'"small"}']))
         connection.getresponse().read()
         connection.close()
@@ -563,9 +563,9 @@ def test_a_chunked_request_body_is_put_together() -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"[1]", b"{", b'"\xff"'])
-def test_a_body_that_is_no_json_object_says_so(body: bytes) -> None:
+def test_json_raises_when_the_body_is_not_an_object(body: bytes) -> None:
     with ScriptedServer(ENDING) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PROMPT)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_SECONDS)
         post(connection, body).read()
         connection.close()
     with pytest.raises(
@@ -575,7 +575,7 @@ def test_a_body_that_is_no_json_object_says_so(body: bytes) -> None:
         _ = server.requests[0].json
 
 
-def test_the_url_and_the_port_are_known_once_started(transport: Transport) -> None:
+def test_url_and_port_are_known_once_started(transport: Transport) -> None:
     server = transport.serve()
     with pytest.raises(RuntimeError, match="before it is started"):
         _ = server.url
@@ -588,7 +588,7 @@ def test_the_url_and_the_port_are_known_once_started(transport: Transport) -> No
         server.start()
 
 
-def test_waiting_for_a_request_that_does_not_come_says_how_many_came() -> None:
+def test_wait_for_requests_reports_how_many_arrived() -> None:
     with ScriptedServer(ENDING) as server:
         fetch(server)
         assert len(server.wait_for_requests(1)) == 1
@@ -596,14 +596,14 @@ def test_waiting_for_a_request_that_does_not_come_says_how_many_came() -> None:
             server.wait_for_requests(2, timeout=0.01)
 
 
-def test_requests_are_waited_for_until_they_come() -> None:
+def test_wait_for_requests_returns_when_they_arrive() -> None:
     with ScriptedServer(ENDING) as server, ThreadPoolExecutor() as pool:
         waiting = pool.submit(server.wait_for_requests, 1)
         fetch(server)
-        assert waiting.result(timeout=PROMPT)[0].wait_answered()
+        assert waiting.result(timeout=TIMEOUT_SECONDS)[0].wait_answered()
 
 
-# Connections.
+# --- connections ---
 
 
 def test_several_requests_use_one_connection(transport: Transport) -> None:
@@ -621,7 +621,7 @@ def test_several_requests_use_one_connection(transport: Transport) -> None:
     assert server.connections == 2
 
 
-def test_two_requests_sent_at_once_are_answered_in_turn(plain: Transport) -> None:
+def test_pipelined_requests_are_answered_in_order(plain: Transport) -> None:
     with ScriptedServer(["a"], ["b"]) as server, plain.socket(server) as client:
         client.sendall(REQUEST + REQUEST.replace(b"Host", b"Connection: close\r\nHost"))
         answers = read_to_end(client)
@@ -638,22 +638,22 @@ def test_two_requests_sent_at_once_are_answered_in_turn(plain: Transport) -> Non
         ([*ENDING, steps.end(), steps.drop()], "chunked", b""),
     ],
 )
-def test_the_server_closes_its_side_and_waits_for_the_peers(
+def test_server_closes_its_side_and_waits_for_the_peer(
     transport: Transport, script: Script, framing: str, header: bytes
 ) -> None:
     with transport.serve(script, framing=framing) as server, transport.socket(server) as client:
         client.sendall(REQUEST.replace(b"Host", header + b"Host"))
         assert b"[DONE]" in read_to_end(client)
         (request,) = server.requests
-        assert request.wait_answered(PROMPT)
+        assert request.wait_answered(TIMEOUT_SECONDS)
         assert not request.cut
         assert (request.closed, server.open_connections) == (None, 1)
         client.close()
-        assert request.wait_closed(PROMPT)
-        assert server.wait_idle(PROMPT)
+        assert request.wait_closed(TIMEOUT_SECONDS)
+        assert server.wait_idle(TIMEOUT_SECONDS)
 
 
-def test_a_clean_close_over_tls_is_announced_and_a_drop_is_not(tls: Transport) -> None:
+def test_close_sends_close_notify_and_drop_does_not(tls: Transport) -> None:
     with tls.serve(["a"], ["a", steps.drop()], framing="close") as server:
         for announced in (True, False):
             with tls.socket(server, ragged=False) as client:
@@ -676,12 +676,12 @@ def test_abort_is_a_reset(transport: Transport, script: Script) -> None:
             while socket.socket.recv(client, 65_536):
                 pass
         (request,) = server.requests
-        assert not request.wait_closed(PROMPT)
+        assert not request.wait_closed(TIMEOUT_SECONDS)
         assert request.disconnected
         assert not request.cut
 
 
-def test_drop_is_an_end_without_a_reset_also_before_the_headers(transport: Transport) -> None:
+def test_drop_before_the_headers_is_not_a_reset(transport: Transport) -> None:
     with transport.serve([steps.drop()]) as server, transport.socket(server) as client:
         client.sendall(REQUEST)
         assert read_to_end(client) == b""
@@ -700,14 +700,14 @@ def test_wait_delays_what_follows(transport: Transport) -> None:
         connection.close()
 
 
-# The peer goes.
+# --- disconnects ---
 
 LONG = steps.wait(60)
 
 
-@pytest.mark.parametrize("go", [socket.socket.close, reset], ids=["close", "reset"])
+@pytest.mark.parametrize("disconnect", [socket.socket.close, reset], ids=["close", "reset"])
 @pytest.mark.parametrize(
-    ("script", "sees"),
+    ("script", "received"),
     [
         pytest.param([steps.hang()], b"", id="hangs before the headers"),
         pytest.param([LONG], b"", id="waits before the headers"),
@@ -715,79 +715,79 @@ LONG = steps.wait(60)
         pytest.param([steps.headers(), LONG, "a"], b"\r\n\r\n", id="waits after the headers"),
         pytest.param(["Hello", steps.hang()], b"Hello", id="hangs in the body"),
         pytest.param(["Hello", LONG, "a"], b"Hello", id="waits in the body"),
-        pytest.param([steps.raw(MUCH)], b"\r\n\r\n", id="is sending"),
+        pytest.param([steps.raw(LARGE_BLOCK)], b"\r\n\r\n", id="is sending"),
         pytest.param([steps.end(), LONG], b"0\r\n\r\n", id="waits after the body"),
     ],
 )
-def test_the_server_sees_the_peer_go_while_it(
+def test_server_notices_a_disconnect_while_it(
     transport: Transport,
     script: Script,
-    sees: bytes,
-    go: Callable[[socket.socket], None],
+    received: bytes,
+    disconnect: Callable[[socket.socket], None],
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     with transport.serve(script) as server, transport.socket(server) as client:
         client.sendall(REQUEST)
         (request,) = server.wait_for_requests(1)
-        read_until(client, sees)
+        read_until(client, received)
         assert request.closed is None
-        went = time.monotonic()
-        go(client)
-        assert request.wait_closed(PROMPT)
+        left = time.monotonic()
+        disconnect(client)
+        assert request.wait_closed(TIMEOUT_SECONDS)
         assert request.closed is not None
-        assert request.received < went < request.closed < went + PROMPT
-        assert request.wait_answered(PROMPT)
+        assert request.received < left < request.closed < left + TIMEOUT_SECONDS
+        assert request.wait_answered(TIMEOUT_SECONDS)
         assert request.cut
-        assert server.wait_idle(PROMPT)
+        assert server.wait_idle(TIMEOUT_SECONDS)
     assert capfd.readouterr().err == ""
 
 
-def test_the_server_sees_the_peer_stop_sending_while_it_does_not_read(transport: Transport) -> None:
-    """The buffers are full and stay so: only the FIN tells."""
-    with transport.serve([steps.raw(MUCH)]) as server, transport.socket(server) as client:
+def test_server_notices_a_half_close_while_buffers_are_full(transport: Transport) -> None:
+    """The buffers are full and stay full: only the FIN shows it."""
+    with transport.serve([steps.raw(LARGE_BLOCK)]) as server, transport.socket(server) as client:
         client.sendall(REQUEST)
         (request,) = server.wait_for_requests(1)
         client.recv(1)
         socket.socket.shutdown(client, socket.SHUT_WR)  # of the bare socket, also for TLS
-        assert request.wait_closed(PROMPT)
+        assert request.wait_closed(TIMEOUT_SECONDS)
         assert request.frames == 0
 
 
-def test_the_server_sees_an_idle_connection_close(transport: Transport) -> None:
+def test_server_notices_an_idle_connection_close(transport: Transport) -> None:
     with transport.serve(ENDING, ENDING) as server:
         connection = transport.http(server)
         post(connection).read()
         post(connection).read()
-        assert server.requests[1].wait_answered(PROMPT)
+        assert server.requests[1].wait_answered(TIMEOUT_SECONDS)
         assert server.open_connections == 1
         connection.close()
-        assert all(request.wait_closed(PROMPT) for request in server.requests)
+        assert all(request.wait_closed(TIMEOUT_SECONDS) for request in server.requests)
         assert [request.cut for request in server.requests] == [False, False]
 
 
-def test_a_tls_peer_that_says_goodbye_is_gone(tls: Transport) -> None:
+def test_close_notify_of_the_peer_is_a_disconnect(tls: Transport) -> None:
     """A close_notify ends the connection, though the socket is still open."""
     with tls.serve(["Hello", steps.hang()]) as server, tls.socket(server) as client:
         assert isinstance(client, ssl.SSLSocket)
         client.sendall(REQUEST)
         read_until(client, b"Hello")
         client.setblocking(False)
-        with contextlib.suppress(ssl.SSLError):  # there is no answer yet, or none at all
+        with contextlib.suppress(ssl.SSLError):  # the reply has not arrived, or never will
             client.unwrap()
-        assert server.requests[0].wait_closed(PROMPT)
+        assert server.requests[0].wait_closed(TIMEOUT_SECONDS)
 
 
-def test_more_requests_while_an_answer_hangs_do_not_hide_that_the_peer_goes(
+def test_pipelined_request_does_not_hide_a_disconnect(
     transport: Transport,
 ) -> None:
     with transport.serve([steps.hang()]) as server, transport.socket(server) as client:
         client.sendall(REQUEST + REQUEST)
         (request,) = server.wait_for_requests(1)
         client.close()
-        assert request.wait_closed(PROMPT)
+        assert request.wait_closed(TIMEOUT_SECONDS)
 
 
-def test_peers_that_connect_and_go_leave_no_trace(
+def test_peers_that_send_no_request_leave_no_trace(
     transport: Transport, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with transport.serve() as server:
@@ -801,22 +801,22 @@ def test_peers_that_connect_and_go_leave_no_trace(
     assert capfd.readouterr().err == ""
 
 
-def test_a_client_that_does_not_trust_the_certificate_leaves_no_trace(
+def test_failed_tls_handshake_leaves_no_trace(
     tls: Transport, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with tls.serve() as server:
-        connection = http.client.HTTPSConnection("localhost", server.port, timeout=PROMPT)
+        connection = http.client.HTTPSConnection("localhost", server.port, timeout=TIMEOUT_SECONDS)
         with pytest.raises(ssl.SSLCertVerificationError):
             connection.request("GET", "/")
         connection.close()
-        assert server.wait_idle(PROMPT)
+        assert server.wait_idle(TIMEOUT_SECONDS)
     assert (server.connections, server.requests, capfd.readouterr().err) == (1, [], "")
 
 
-# What goes wrong is told.
+# --- failures ---
 
 
-def test_a_request_without_a_script_fails_loudly() -> None:
+def test_request_without_a_script_fails_the_test() -> None:
     server = ScriptedServer(ENDING).start()
     fetch(server)
     response, body = fetch(server)
@@ -830,14 +830,14 @@ def test_a_request_without_a_script_fails_loudly() -> None:
     assert "was given 1" in error["message"]
 
 
-def test_what_the_block_raises_comes_first_with_a_note_of_the_rest() -> None:
+def test_error_of_the_block_gets_a_note_of_failures() -> None:
     with pytest.raises(KeyError) as caught, ScriptedServer() as server:
         fetch(server)
         raise KeyError
     assert "no script for <request 0" in caught.value.__notes__[0]
 
 
-def test_check_raises_what_went_wrong_once() -> None:
+def test_check_raises_each_failure_once() -> None:
     server = ScriptedServer().start()
     fetch(server)
     fetch(server)
@@ -848,7 +848,7 @@ def test_check_raises_what_went_wrong_once() -> None:
     server.check()
 
 
-def test_what_is_no_http_is_told(plain: Transport) -> None:
+def test_input_that_is_not_http_raises(plain: Transport) -> None:
     with (
         pytest.raises(ValueError, match="the request line is not HTTP"),
         ScriptedServer() as server,
@@ -870,7 +870,7 @@ def test_one_function_answers_every_request() -> None:
     assert [request.number for request in server.requests] == [0, 1, 2]
 
 
-def test_several_functions_and_scripts_answer_one_request_each() -> None:
+def test_several_functions_answer_one_request_each() -> None:
     with ScriptedServer(lambda _: ["a"], ["b"], lambda _: ["c"]) as server:
         bodies = [fetch(server)[1] for _ in range(3)]
     chunks = [frames_of(body)[0] for body in bodies]
@@ -879,11 +879,11 @@ def test_several_functions_and_scripts_answer_one_request_each() -> None:
 
 
 class Interruption(BaseException):
-    """As pytest.fail() raises: not an Exception."""
+    """Not an Exception, like the exception of pytest.fail()."""
 
 
 @pytest.mark.parametrize("kind", [LookupError, Interruption])
-def test_what_a_function_raises_is_raised_again(
+def test_error_of_a_script_function_is_raised_again(
     kind: type[BaseException], capfd: pytest.CaptureFixture[str]
 ) -> None:
     def answer(request: ReceivedRequest) -> Script:
@@ -899,7 +899,7 @@ def test_what_a_function_raises_is_raised_again(
     assert capfd.readouterr().err == ""
 
 
-def test_a_function_that_returns_no_script_is_told() -> None:
+def test_function_that_returns_a_wrong_script_raises() -> None:
     with (
         pytest.raises(ValueError, match="can never run"),
         ScriptedServer(lambda _: [steps.drop(), "a"]) as server,
@@ -907,30 +907,30 @@ def test_a_function_that_returns_no_script_is_told() -> None:
         assert fetch(server)[0].status == 500
 
 
-# Closing, and many at once.
+# --- closing, and concurrency ---
 
 
 @pytest.mark.parametrize(
-    ("script", "sees", "ends"),
+    ("script", "received", "ends"),
     [
         pytest.param([steps.hang()], b"", False, id="hang"),
         pytest.param([steps.headers(), LONG], b"\r\n\r\n", False, id="wait"),
-        pytest.param([steps.raw(MUCH)], b"\r\n\r\n", False, id="client does not read"),
+        pytest.param([steps.raw(LARGE_BLOCK)], b"\r\n\r\n", False, id="client does not read"),
         pytest.param([steps.drop()], b"", True, id="client does not close"),
         pytest.param(ENDING, b"0\r\n\r\n", True, id="idle"),
     ],
 )
-def test_close_ends_everything_at_once(
-    transport: Transport, script: Script, sees: bytes, ends: bool
+def test_close_ends_every_script_at_once(
+    transport: Transport, script: Script, received: bytes, ends: bool
 ) -> None:
     with transport.serve(script) as server, transport.socket(server) as client:
         client.sendall(REQUEST)
         (request,) = server.wait_for_requests(1)
-        read_until(client, sees)
-        assert request.wait_answered(PROMPT if ends else 0) is ends
+        read_until(client, received)
+        assert request.wait_answered(TIMEOUT_SECONDS if ends else 0) is ends
         began = time.monotonic()
         server.close()
-        assert time.monotonic() - began < PROMPT
+        assert time.monotonic() - began < TIMEOUT_SECONDS
         assert request.disconnected
         assert request.closed is None
         assert request.cut is not ends
@@ -939,19 +939,19 @@ def test_close_ends_everything_at_once(
             transport.socket(server)
 
 
-def test_close_ends_a_connection_that_says_nothing(transport: Transport) -> None:
+def test_close_ends_a_silent_connection(transport: Transport) -> None:
     """Before the request, and before the TLS handshake."""
     with (
         transport.serve() as server,
-        socket.create_connection(("127.0.0.1", server.port), timeout=PROMPT) as client,
+        socket.create_connection(("127.0.0.1", server.port), timeout=TIMEOUT_SECONDS) as client,
     ):
         client.sendall(b"\x16")
         began = time.monotonic()
         server.close()
-        assert time.monotonic() - began < PROMPT
+        assert time.monotonic() - began < TIMEOUT_SECONDS
 
 
-def test_close_sends_the_rest_of_a_hanging_answer_nowhere(transport: Transport) -> None:
+def test_close_leaves_a_hanging_body_incomplete(transport: Transport) -> None:
     with transport.serve(["Hello", steps.hang()]) as server:
         connection = transport.http(server)
         response = post(connection)
@@ -964,11 +964,11 @@ def test_close_sends_the_rest_of_a_hanging_answer_nowhere(transport: Transport) 
 
 
 def test_fifty_connections_at_once(transport: Transport) -> None:
-    """None of them is answered before all of them are there."""
-    all_here = threading.Barrier(50)
+    """No request is answered before all of them have arrived."""
+    all_arrived = threading.Barrier(50)
 
     def answer(request: ReceivedRequest) -> Script:
-        all_here.wait(timeout=PROMPT)
+        all_arrived.wait(timeout=TIMEOUT_SECONDS)
         return SCRIPT
 
     def ask() -> bytes:
@@ -987,7 +987,7 @@ def test_fifty_connections_at_once(transport: Transport) -> None:
 @pytest.mark.parametrize("reuse", [True, False], ids=["one connection", "a connection each"])
 def test_five_hundred_requests_in_a_row(reuse: bool) -> None:
     with ScriptedServer(*[SCRIPT] * 500) as server:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PROMPT)
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_SECONDS)
         for _ in range(500):
             assert post(connection).read().endswith(b"data: [DONE]\n\n")
             if not reuse:
@@ -1003,12 +1003,12 @@ def test_twenty_thousand_frames_are_sent_quickly(plain: Transport) -> None:
         with plain.socket(server) as client:
             client.sendall(REQUEST.replace(b"Host", b"Connection: close\r\nHost"))
             received = read_to_end(client)
-        assert time.monotonic() - began < PROMPT  # it takes a fraction of a second
+        assert time.monotonic() - began < TIMEOUT_SECONDS  # it takes a fraction of a second
         assert received.count(b"word ") == 20_000
         assert server.requests[0].frames == 20_002
 
 
-def test_tls_takes_a_context_and_nothing_else() -> None:
+def test_tls_must_be_a_context() -> None:
     with pytest.raises(TypeError, match="must be an ssl"):
         ScriptedServer(tls=True)  # type: ignore[arg-type]
 
@@ -1023,10 +1023,10 @@ first, second = (socket.socket() for _ in range(2))
 first.connect(("127.0.0.1", server.port))
 first.sendall(b"POST / HTTP/1.1\\r\\nContent-Length: 0\\r\\n\\r\\n")
 server.wait_for_requests(1)
-held = []
+descriptors = []
 try:
     while True:
-        held.append(os.open(os.devnull, os.O_RDONLY))
+        descriptors.append(os.open(os.devnull, os.O_RDONLY))
 except OSError:
     second.connect(("127.0.0.1", server.port))
 while True:
@@ -1034,9 +1034,9 @@ while True:
         server.check()
     except OSError:
         break
-for descriptor in held:
+for descriptor in descriptors:
     os.close(descriptor)
-assert server.open_connections == 1  # those that it has go on
+assert server.open_connections == 1  # the open one continues
 server.close()
 assert server.open_connections == 0
 first.close()
@@ -1044,14 +1044,14 @@ second.close()
 """
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="there is no limit that could be set")
+@pytest.mark.skipif(sys.platform == "win32", reason="the limit cannot be set")
 def test_server_closes_after_descriptors_ran_out() -> None:
-    program = [sys.executable, "-X", "dev", "-c", NO_DESCRIPTORS]  # it tells what is not closed
+    program = [sys.executable, "-X", "dev", "-c", NO_DESCRIPTORS]  # reports what is not closed
     done = subprocess.run(program, capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_server_listens_on_the_port_that_it_is_given() -> None:
+def test_server_listens_on_the_requested_port() -> None:
     with ScriptedServer() as first:
         port = first.port
         with pytest.raises(OSError, match="in use"):
