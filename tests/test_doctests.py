@@ -1,4 +1,4 @@
-"""The examples in the docstrings are programs that run."""
+"""The examples in docstrings run, and print what they show."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MODULES = ["rxmistral"] + [
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("__main__")])
-def test_the_examples_of_a_module_give_what_they_show(name: str) -> None:
+def test_examples_of_a_module_pass(name: str) -> None:
     failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
 
 
-def test_there_are_examples() -> None:
+def test_central_modules_have_examples() -> None:
     attempted = {name: doctest.testmod(importlib.import_module(name)).attempted for name in
                  ("rxmistral.wire.lines", "rxmistral.wire.events", "rxmistral.completions.choice",
                   "rxmistral.completions.decoding", "rxmistral.completions.finish")}  # fmt: skip

@@ -1,4 +1,4 @@
-"""What holds for each stage of the pipe, whatever it makes of its items."""
+"""The Rx contract of every stage of the pipe, whatever it does with its items."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Operator = Callable[[Observable[Any]], Stream[Any]]
 
 
 class Sample(NamedTuple):
-    """An operator, two items that go in, and what each of them makes it emit."""
+    """An operator, two items of its source, and what it emits for each."""
 
     make: Callable[[], Operator]
     items: tuple[Any, Any]
@@ -81,21 +81,17 @@ def scheduler() -> TestScheduler:
 
 
 def emitted(sample: Sample, observable: Observable[Any], scheduler: TestScheduler) -> list[Any]:
-    """What happens from 200 on, where it is subscribed, until it is disposed at 1000."""
+    """Returns what the operator emits from its subscription at 200 to its disposal at 1000."""
     return scheduler.start(lambda: observable.pipe(sample.make())).messages
 
 
-def test_never_stays_silent_and_is_left_on_dispose(
-    sample: Sample, scheduler: TestScheduler
-) -> None:
+def test_silent_source_is_disposed_on_dispose(sample: Sample, scheduler: TestScheduler) -> None:
     source: Any = scheduler.create_cold_observable()
     assert emitted(sample, source, scheduler) == []
     assert source.subscriptions == [Subscription(200, 1000)]
 
 
-def test_items_pass_when_they_come_and_one_subscription_makes_one(
-    sample: Sample, scheduler: TestScheduler
-) -> None:
+def test_items_pass_at_once_over_one_subscription(sample: Sample, scheduler: TestScheduler) -> None:
     first, second = sample.items
     source = scheduler.create_cold_observable(on_next(10, first), on_next(20, second))
     assert emitted(sample, source, scheduler) == [
@@ -105,14 +101,14 @@ def test_items_pass_when_they_come_and_one_subscription_makes_one(
     assert source.subscriptions == [Subscription(200, 1000)]
 
 
-def test_an_error_at_once_passes_at_once(sample: Sample, scheduler: TestScheduler) -> None:
+def test_error_before_any_item_passes_at_once(sample: Sample, scheduler: TestScheduler) -> None:
     error = RuntimeError("at once")
     source = scheduler.create_cold_observable(on_error(10, error))
     assert emitted(sample, source, scheduler) == [on_error(210, error)]
     assert source.subscriptions == [Subscription(200, 210)]
 
 
-def test_an_error_comes_after_the_items_before_it(sample: Sample, scheduler: TestScheduler) -> None:
+def test_error_follows_the_items_before_it(sample: Sample, scheduler: TestScheduler) -> None:
     error = RuntimeError("late")
     source = scheduler.create_cold_observable(on_next(10, sample.items[0]), on_error(20, error))
     assert emitted(sample, source, scheduler) == [
@@ -122,7 +118,7 @@ def test_an_error_comes_after_the_items_before_it(sample: Sample, scheduler: Tes
     assert source.subscriptions == [Subscription(200, 220)]
 
 
-def test_the_end_passes_when_it_comes(sample: Sample, scheduler: TestScheduler) -> None:
+def test_completion_passes_at_once(sample: Sample, scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, sample.items[0]), on_completed(20))
     first, last = emitted(sample, source, scheduler)
     assert first == on_next(210, sample.emitted[0])
@@ -131,7 +127,7 @@ def test_the_end_passes_when_it_comes(sample: Sample, scheduler: TestScheduler) 
     assert source.subscriptions == [Subscription(200, 220)]
 
 
-def test_disposed_early_nothing_more_comes(sample: Sample, scheduler: TestScheduler) -> None:
+def test_nothing_is_emitted_after_dispose(sample: Sample, scheduler: TestScheduler) -> None:
     first, second = sample.items
     source = scheduler.create_cold_observable(on_next(10, first), on_next(20, second))
     result = scheduler.start(lambda: source.pipe(sample.make()), disposed=215)
@@ -139,7 +135,7 @@ def test_disposed_early_nothing_more_comes(sample: Sample, scheduler: TestSchedu
     assert source.subscriptions == [Subscription(200, 215)]
 
 
-def test_nothing_is_subscribed_before_somebody_subscribes(sample: Sample) -> None:
+def test_each_subscription_subscribes_to_the_source_once(sample: Sample) -> None:
     subscribed: list[int] = []
 
     def factory(_: object) -> Observable[Any]:
@@ -153,28 +149,30 @@ def test_nothing_is_subscribed_before_somebody_subscribes(sample: Sample) -> Non
     assert subscribed == [1, 1]
 
 
-def test_a_synchronous_source_gives_all_before_subscribe_returns(sample: Sample) -> None:
-    got: list[Any] = []
+def test_synchronous_source_emits_all_before_subscribe_returns(sample: Sample) -> None:
+    received: list[Any] = []
     source = reactivex.of(*sample.items)
-    source.pipe(sample.make()).subscribe(got.append, lambda error: got.append(type(error)))
-    assert got == [
+    source.pipe(sample.make()).subscribe(
+        received.append, lambda error: received.append(type(error))
+    )
+    assert received == [
         *sample.emitted,
         *([IncompleteStreamError] if sample.make is completions else []),
     ]
 
 
-def test_a_synchronous_source_can_be_left_after_one_item(sample: Sample) -> None:
-    got: list[Any] = []
-    reactivex.of(*sample.items).pipe(sample.make(), operators.take(1)).subscribe(got.append)
-    assert got == [sample.emitted[0]]
+def test_synchronous_source_can_be_disposed_after_one_item(sample: Sample) -> None:
+    received: list[Any] = []
+    reactivex.of(*sample.items).pipe(sample.make(), operators.take(1)).subscribe(received.append)
+    assert received == [sample.emitted[0]]
 
 
-def test_what_the_observer_raises_is_the_observers(sample: Sample) -> None:
+def test_error_of_the_observer_is_raised_to_the_source(sample: Sample) -> None:
     source: Subject[Any] = Subject()
     errors: list[Exception] = []
 
     def fail(_: object) -> None:
-        raise IncompleteStreamError  # also where it is one that the operators raise themselves
+        raise IncompleteStreamError  # even one that the operators emit themselves
 
     source.pipe(sample.make()).subscribe(fail, errors.append)
     with pytest.raises(IncompleteStreamError):
@@ -182,7 +180,7 @@ def test_what_the_observer_raises_is_the_observers(sample: Sample) -> None:
     assert errors == []
 
 
-def test_two_subscriptions_to_one_pipe_share_no_state(sample: Sample) -> None:
+def test_subscriptions_to_one_pipe_share_no_state(sample: Sample) -> None:
     source: Subject[Any] = Subject()
     piped = source.pipe(sample.make())
     first: list[Any] = []
@@ -194,17 +192,17 @@ def test_two_subscriptions_to_one_pipe_share_no_state(sample: Sample) -> None:
     assert (first, second) == (list(sample.emitted), [sample.emitted[1]])
 
 
-def test_the_scheduler_of_the_subscriber_reaches_the_source(
+def test_scheduler_of_the_subscriber_reaches_the_source(
     sample: Sample, scheduler: TestScheduler
 ) -> None:
-    seen: list[Any] = []
+    schedulers: list[Any] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
-        seen.append(scheduler)
+        schedulers.append(scheduler)
 
     Observable(subscribe).pipe(sample.make()).subscribe(scheduler=scheduler)
-    assert seen == [scheduler]
+    assert schedulers == [scheduler]
 
 
-def test_any_pipe_gives_a_stream(sample: Sample) -> None:
+def test_every_pipe_returns_a_stream(sample: Sample) -> None:
     assert isinstance(reactivex.of(*sample.items).pipe(sample.make()), Stream)

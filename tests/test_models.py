@@ -1,4 +1,4 @@
-"""Mistral's words: what decodes, what stays reachable, and what goes out again."""
+"""The models: decoding, unknown keys and kinds, and encoding."""
 
 from __future__ import annotations
 
@@ -69,14 +69,14 @@ def part(value: object) -> ContentChunk:
     return content[0]
 
 
-def written(value: object) -> Any:
+def encoded(value: object) -> Any:
     return json.loads(msgspec.json.encode(value))
 
 
-# --- what must survive -----------------------------------------------------------
+# --- decoding --------------------------------------------------------------------
 
 
-def test_a_chunk_says_what_the_wire_said() -> None:
+def test_chunk_has_the_values_of_the_wire() -> None:
     chunk = decode(
         {
             "id": "a1",
@@ -138,11 +138,11 @@ def test_a_chunk_says_what_the_wire_said() -> None:
         {"choices": [{"delta": {}, "logprobs": {"tokens": ["a"], "token_logprobs": [-1.5]}}]},
     ],
 )
-def test_what_is_seen_in_the_wild_decodes(value: object) -> None:
+def test_chunks_of_many_servers_decode(value: object) -> None:
     decode(value)
 
 
-def test_what_the_wire_did_not_say_is_none() -> None:
+def test_missing_keys_are_none() -> None:
     chunk = decode({"choices": [{"delta": {"tool_calls": [{"function": {"arguments": "{}"}}]}}]})
     assert (chunk.id, chunk.object, chunk.created, chunk.model, chunk.usage) == (None,) * 5
     [choice] = chunk.choices
@@ -167,7 +167,7 @@ def test_arguments_are_a_string_or_an_object(arguments: Any) -> None:
     ]
 
 
-def test_logprobs_without_bytes_and_without_token_id_decode() -> None:
+def test_logprobs_without_bytes_and_token_id_decode() -> None:
     token = {"token": "a", "logprob": -0.5, "bytes": None}
     top = {"token": "b", "logprob": -2, "bytes": [98], "token_id": 7}
     choice = {"index": 0, "delta": {}, "logprobs": {"content": [{**token, "top_logprobs": [top]}]}}
@@ -240,25 +240,21 @@ known = pytest.mark.parametrize(("value", "chunk"), KNOWN)
 
 
 @known
-def test_each_kind_of_content_is_a_class_of_its_own(
-    value: dict[str, Any], chunk: ContentChunk
-) -> None:
+def test_each_kind_of_content_has_its_own_class(value: dict[str, Any], chunk: ContentChunk) -> None:
     decoded = part(value)
     assert decoded == chunk
     assert type(decoded) is type(chunk)
 
 
 @known
-def test_content_goes_out_as_it_came(value: dict[str, Any], chunk: ContentChunk) -> None:
-    assert written(chunk) == value
-    assert written(part(value)) == value
-    assert written(AssistantMessage(content=[chunk])) == {"role": "assistant", "content": [value]}
+def test_content_is_encoded_as_it_was_received(value: dict[str, Any], chunk: ContentChunk) -> None:
+    assert encoded(chunk) == value
+    assert encoded(part(value)) == value
+    assert encoded(AssistantMessage(content=[chunk])) == {"role": "assistant", "content": [value]}
 
 
 @known
-def test_an_unknown_key_of_a_known_kind_is_no_error(
-    value: dict[str, Any], chunk: ContentChunk
-) -> None:
+def test_unknown_key_of_a_known_kind_is_skipped(value: dict[str, Any], chunk: ContentChunk) -> None:
     assert part({**value, "novel": {"a": 1}}) == chunk
 
 
@@ -273,7 +269,7 @@ def test_an_unknown_key_of_a_known_kind_is_no_error(
         {"type": {"a": 1}},
         {"text": "no type"},
         {},
-        # kinds that we know, but not in this shape
+        # known kinds in an unknown shape
         {"type": "text"},
         {"type": "text", "text": None},
         {"type": "text", "text": {"value": "a"}},
@@ -286,31 +282,31 @@ def test_an_unknown_key_of_a_known_kind_is_no_error(
         {"type": "resource", "uri": "u"},
     ],
 )
-def test_what_we_do_not_know_is_kept_as_it_came(value: dict[str, Any]) -> None:
+def test_unknown_content_is_kept_unchanged(value: dict[str, Any]) -> None:
     chunk = part(value)
     assert isinstance(chunk, UnknownContentChunk)
     assert isinstance(chunk, ContentChunk)
     assert chunk == value
     assert chunk.type == value.get("type")
-    assert written(chunk) == value
-    assert written(UserMessage(content=[chunk])) == {"role": "user", "content": [value]}
+    assert encoded(chunk) == value
+    assert encoded(UserMessage(content=[chunk])) == {"role": "user", "content": [value]}
 
 
-def test_an_unknown_kind_leaves_its_neighbours_alone() -> None:
+def test_unknown_content_does_not_change_its_neighbours() -> None:
     content = delta({"content": [{"type": "novel"}, {"type": "text", "text": "a"}]}).content
     assert content == [UnknownContentChunk({"type": "novel"}), TextChunk(text="a")]
 
 
-def test_a_bare_string_among_the_parts_is_text() -> None:
+def test_bare_string_in_the_content_is_text() -> None:
     assert part("a") == TextChunk(text="a")
 
 
 @pytest.mark.parametrize("value", [None, 7, [1]])
-def test_what_is_no_object_is_kept_all_the_same(value: object) -> None:
+def test_content_that_is_not_an_object_is_kept(value: object) -> None:
     assert part(value) == UnknownContentChunk(value=value)
 
 
-def test_the_hook_decodes_content_and_nothing_else() -> None:
+def test_decode_hook_decodes_only_content() -> None:
     with pytest.raises(NotImplementedError, match="complex"):
         decode_hook(complex, 1)
 
@@ -318,7 +314,7 @@ def test_the_hook_decodes_content_and_nothing_else() -> None:
 # --- usage -----------------------------------------------------------------------
 
 
-def test_usage_gives_every_other_key_as_an_attribute() -> None:
+def test_usage_has_every_other_key_as_an_attribute() -> None:
     usage = UsageInfo(total_tokens=3, additional_properties={"prompt_tokens_details": {"a": 1}})
     assert usage.total_tokens == 3
     assert usage.prompt_tokens_details == {"a": 1}  # type: ignore[attr-defined]
@@ -335,9 +331,9 @@ def test_usage_can_be_copied_and_pickled() -> None:
         assert again.a == {"b": 1}
 
 
-# --- on the way out --------------------------------------------------------------
+# --- encoding --------------------------------------------------------------------
 
-OUT: list[tuple[msgspec.Struct, dict[str, Any]]] = [
+ENCODED: list[tuple[msgspec.Struct, dict[str, Any]]] = [
     (SystemMessage(content="a"), {"role": "system", "content": "a"}),
     (UserMessage(content="a"), {"role": "user", "content": "a"}),
     (UserMessage(content=None), {"role": "user", "content": None}),
@@ -404,15 +400,15 @@ OUT: list[tuple[msgspec.Struct, dict[str, Any]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("struct", "value"), OUT)
-def test_what_is_unset_is_absent_and_what_is_set_is_written(
+@pytest.mark.parametrize(("struct", "value"), ENCODED)
+def test_only_fields_that_are_set_are_encoded(
     struct: msgspec.Struct, value: dict[str, Any]
 ) -> None:
-    assert written(struct) == value
+    assert encoded(struct) == value
 
 
 @pytest.mark.parametrize(
-    ("make", "word"),
+    ("make", "field"),
     [
         (lambda: SystemMessage(content="a", role="system"), {"role": "system"}),
         (lambda: UserMessage(content="a", role="user"), {"role": "user"}),
@@ -426,11 +422,11 @@ def test_what_is_unset_is_absent_and_what_is_set_is_written(
         (lambda: Prediction(content="a", type="content"), {"type": "content"}),
     ],
 )  # fmt: skip
-def test_official_programs_may_name_the_type_and_the_role(make: Any, word: dict[str, str]) -> None:
-    assert word.items() <= written(make()).items()
+def test_type_and_role_can_be_passed(make: Any, field: dict[str, str]) -> None:
+    assert field.items() <= encoded(make()).items()
 
 
-def test_a_message_that_came_can_be_sent_again() -> None:
+def test_received_response_is_encoded_unchanged() -> None:
     value = {
         "id": "a1",
         "model": "m",
@@ -451,10 +447,10 @@ def test_a_message_that_came_can_be_sent_again() -> None:
     decoded = msgspec.json.decode(
         json.dumps(value), type=ChatCompletionResponse, dec_hook=decode_hook
     )
-    assert written(decoded) == value
+    assert encoded(decoded) == value
 
 
-def test_a_chunk_goes_out_as_it_came() -> None:
+def test_received_chunk_is_encoded_unchanged() -> None:
     value = {
         "id": "a1",
         "object": "chat.completion.chunk",
@@ -463,7 +459,7 @@ def test_a_chunk_goes_out_as_it_came() -> None:
         "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 19, "completion_tokens": 2, "total_tokens": 21},
     }
-    assert written(decode(value)) == value
+    assert encoded(decode(value)) == value
 
 
 # --- the official names ----------------------------------------------------------
@@ -510,17 +506,17 @@ NAMES = {
     "ToolMessage": "role content tool_call_id name",
     "ToolReferenceChunk": "type tool title url favicon description",
     "UsageInfo": "prompt_tokens completion_tokens total_tokens prompt_audio_seconds service_tier "
-    "additional_properties",  # theirs come as attributes; so do ours
+    "additional_properties",  # attributes in the official SDK; ours are attributes, too
     "UserMessage": "role content",
 }
 
 
 @pytest.mark.parametrize(("name", "fields"), NAMES.items())
-def test_the_fields_are_named_as_in_the_official_sdk(name: str, fields: str) -> None:
+def test_fields_are_named_as_in_the_official_sdk(name: str, fields: str) -> None:
     assert set(getattr(models, name).__struct_fields__) == set(fields.split())
 
 
-def test_every_struct_is_public_and_in_the_table_above() -> None:
+def test_every_struct_is_public_and_in_the_table() -> None:
     structs = {
         name
         for name, value in vars(models).items()
@@ -538,17 +534,17 @@ class Sum(msgspec.Struct):
 
 
 @pytest.mark.parametrize("arguments", ['{"a": 1, "b": 2}', {"a": 1, "b": 2}])
-def test_arguments_become_a_value_of_a_type(arguments: Any) -> None:
+def test_arguments_as_returns_a_value_of_the_type(arguments: Any) -> None:
     assert FunctionCall(name="add", arguments=arguments).arguments_as(Sum) == Sum(1, 2)
 
 
 @pytest.mark.parametrize("arguments", ["", None, {}, "{}"])
-def test_no_arguments_are_an_empty_object(arguments: Any) -> None:
+def test_missing_arguments_are_an_empty_object(arguments: Any) -> None:
     assert FunctionCall(name="now", arguments=arguments).arguments_as(dict) == {}
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reason"),
     [
         ('{"a": "one"}', "Expected `int`, got `str` - at `$.a`"),
         ({"a": "one"}, "Expected `int`, got `str` - at `$.a`"),
@@ -556,15 +552,13 @@ def test_no_arguments_are_an_empty_object(arguments: Any) -> None:
         ("{}", "missing required field `a`"),
     ],
 )
-def test_arguments_that_are_no_such_value_say_of_which_call_and_where(
-    arguments: Any, told: str
-) -> None:
+def test_arguments_as_names_the_call_and_the_wrong_value(arguments: Any, reason: str) -> None:
     with pytest.raises(InvalidAnswerError, match="Sum, the arguments of add") as caught:
         FunctionCall(name="add", arguments=arguments).arguments_as(Sum)
-    assert told in str(caught.value)
+    assert reason in str(caught.value)
 
 
-def test_arguments_nested_too_deeply_to_be_read_are_no_such_value() -> None:
+def test_arguments_nested_too_deeply_are_invalid() -> None:
     call = FunctionCall(name="add", arguments="[" * 100_000 + "]" * 100_000)
     with pytest.raises(InvalidAnswerError, match="the arguments of add"):
         call.arguments_as(object)

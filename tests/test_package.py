@@ -1,4 +1,4 @@
-"""The package itself: what imports what, what is public, what is shipped."""
+"""The package: its layers, its public names, and what it ships."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ import rxmistral
 PACKAGE = Path(rxmistral.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
-# Each may import from itself and from the floors before its own.
-FLOORS = [
+# Each entry may import from itself and from the layers before its own.
+LAYERS = [
     {"checks", "model_json", "lenient_decoding", "error_report"},
     {"errors", "models"},
     {"outcome"},
@@ -30,8 +30,8 @@ FLOORS = [
     {"__main__", "__init__"},
 ]
 
-# What would take the architecture apart, whichever floors the two are on.
-NEVER = {
+# Imports that would break the architecture, whatever the layers.
+FORBIDDEN = {
     "rx": {"wire", "models"},
     "text": {"models", "wire"},
     "wire": {"models"},
@@ -39,22 +39,22 @@ NEVER = {
     "logs": {"wire", "completions"},
 }
 
-# The one circle, for types alone: a broken answer holds a response, and a response of the wrong
-# type is an error.
+# The only cycle, and for types only: the error of a broken answer contains a response, and a
+# value of the wrong type in a response is an error.
 FOR_TYPES_ONLY = {("errors", "models"), ("models", "errors")}
 
 
 def folder(path: Path) -> str:
-    """Returns the folder or the file of the top level that a module belongs to."""
+    """Returns the top-level folder or file that a module belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-def floor(name: str) -> int:
-    return next(number for number, names in enumerate(FLOORS) if name in names)
+def layer_of(name: str) -> int:
+    return next(number for number, names in enumerate(LAYERS) if name in names)
 
 
 def imported(path: Path) -> set[str]:
-    """Returns the absolute names of what a file imports, also under TYPE_CHECKING."""
+    """Returns the absolute names that a file imports, also under TYPE_CHECKING."""
     package = ".".join(("rxmistral", *path.relative_to(PACKAGE).parent.parts)).split(".")
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -68,8 +68,8 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def neighbours(path: Path) -> set[str]:
-    """Returns the folders and files of the top level that a module imports from."""
+def imported_neighbours(path: Path) -> set[str]:
+    """Returns the top-level folders and files that a module imports from."""
     names = {name.split(".")[1] for name in imported(path) if name.startswith("rxmistral.")}
     top = {folder(module) for module in MODULES}
     return (names & top) - {folder(path)}
@@ -78,12 +78,14 @@ def neighbours(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_imports_point_down_only(path: Path) -> None:
     own = folder(path)
-    for used in neighbours(path):
-        assert floor(used) < floor(own) or (own, used) in FOR_TYPES_ONLY, f"{own} imports {used}"
-        assert used not in NEVER.get(own, ()), f"{own} must not know {used}"
+    for used in imported_neighbours(path):
+        assert layer_of(used) < layer_of(own) or (own, used) in FOR_TYPES_ONLY, (
+            f"{own} imports {used}"
+        )
+        assert used not in FORBIDDEN.get(own, ()), f"{own} must not import {used}"
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
+def test_imports_have_no_cycle() -> None:
     graph = {
         ".".join(("rxmistral", *path.relative_to(PACKAGE).with_suffix("").parts)): imported(path)
         for path in MODULES
@@ -102,12 +104,12 @@ def test_modules_import_each_other_in_no_circle() -> None:
     sorter.prepare()  # raises CycleError
 
 
-def test_requests_is_imported_where_requests_are_sent_and_nowhere_else() -> None:
+def test_requests_is_imported_only_in_wire() -> None:
     users = {path for path in MODULES if any(n.split(".")[0] == "requests" for n in imported(path))}
     assert users == {PACKAGE / "wire" / "reader.py", PACKAGE / "wire" / "session.py"}
 
 
-def test_nothing_is_imported_inside_a_function() -> None:
+def test_functions_contain_no_imports() -> None:
     for path in MODULES:
         for function in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -117,7 +119,7 @@ def test_nothing_is_imported_inside_a_function() -> None:
                     )
 
 
-def test_three_dependencies_at_run_time() -> None:
+def test_package_has_three_dependencies() -> None:
     needed = {line.split(">")[0] for line in requires("rxmistral") or () if "extra ==" not in line}
     assert needed == {"reactivex", "requests", "msgspec"}
 
@@ -133,11 +135,11 @@ def test_every_model_operator_and_error_is_at_the_root() -> None:
         assert set(module.__all__) <= set(rxmistral.__all__), module.__name__
 
 
-def test_the_types_are_shipped() -> None:
+def test_package_ships_its_types() -> None:
     assert (PACKAGE / "py.typed").exists()
 
 
-def test_importing_it_loads_nothing_that_the_first_request_does_not_need() -> None:
+def test_import_does_not_load_lazy_modules() -> None:
     code = "import sys, rxmistral; print(*(name for name in sys.modules if 'rxmistral.' in name))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True
@@ -159,18 +161,18 @@ def test_importing_it_loads_nothing_that_the_first_request_does_not_need() -> No
     assert all(import_module(name) for name in lazy)
 
 
-def test_operators_named_like_a_folder_are_the_operators() -> None:
+def test_operators_named_like_folders_are_operators() -> None:
     for name in ("text", "completions"):
         assert getattr(rxmistral, name) is getattr(rxmistral.operators, name)
         assert (PACKAGE / name).is_dir()
 
 
-def test_logs_load_no_broker_s_client() -> None:
+def test_logs_import_no_client_of_a_broker() -> None:
     code = "import sys, rxmistral.logs; sys.exit(not {'redis', 'nats'}.isdisjoint(sys.modules))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-def test_every_operator_is_found_where_it_is_said_to_be() -> None:
+def test_every_operator_is_in_its_listed_module() -> None:
     operators = rxmistral.operators
     assert set(operators._MODULE_OF) == set(operators.__all__)
     for name, path in operators._MODULE_OF.items():
@@ -181,7 +183,7 @@ def test_every_operator_is_found_where_it_is_said_to_be() -> None:
         assert name in dir(rxmistral)
 
 
-def test_what_is_not_there_is_missed_as_anywhere() -> None:
+def test_unknown_names_raise_attribute_error() -> None:
     for module in (rxmistral, rxmistral.operators):
         with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute"):
             module.sentense  # noqa: B018
