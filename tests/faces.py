@@ -1,4 +1,4 @@
-"""Every way to read a Stream, so that one assertion can be made on all of them."""
+"""Every way to read a Stream, so that one assertion covers all of them."""
 
 from __future__ import annotations
 
@@ -16,15 +16,18 @@ from rxmistral.rx.stream import Stream
 T = TypeVar("T")
 
 BOUND = 60.0
-"""Seconds that a thing which takes milliseconds may take before the test calls it a hang."""
+"""Seconds after which an action that takes milliseconds counts as a hang."""
 
 
 THOROUGH = os.environ.get("HYPOTHESIS_PROFILE", "repeatable") != "repeatable"
-"""Whether to try all cases also where some of them show most faults, as .ci/run does."""
+"""Whether to run all cases even if a few of them find most faults, as .ci/run does."""
 
 
 def eventually(condition: Callable[[], bool], bound: float = BOUND) -> bool:
-    """Whether it comes true within the bound; for what has no event that one could wait for."""
+    """Returns whether the condition becomes true within `bound` seconds.
+
+    For conditions without an event to wait for.
+    """
     deadline = time.monotonic() + bound
     while not condition():
         if time.monotonic() > deadline:
@@ -34,42 +37,42 @@ def eventually(condition: Callable[[], bool], bound: float = BOUND) -> bool:
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, which would silently cancel a task that was left behind."""
+    """Runs a coroutine, and fails if it leaves a task, which `asyncio.run` would cancel silently."""
 
-    async def alone() -> T:
+    async def check_tasks() -> T:
         result = await main
         others = asyncio.all_tasks() - {asyncio.current_task()}
         assert not others
         return result
 
-    return asyncio.run(alone())
+    return asyncio.run(check_tasks())
 
 
 Face: TypeAlias = Callable[[Observable[Any]], list[Any]]
-"""Reads a Stream to its end: what came, and the error that it ended with as the last item."""
+"""Reads a Stream to its end; returns its items, followed by its error if it fails."""
 
 
 def by_subscribing(stream: Observable[Any]) -> list[Any]:
-    came: list[Any] = []
+    received: list[Any] = []
     ended = threading.Event()
 
     def fail(error: Exception) -> None:
-        came.append(error)
+        received.append(error)
         ended.set()
 
-    stream.subscribe(came.append, fail, ended.set)
+    stream.subscribe(received.append, fail, ended.set)
     assert ended.wait(BOUND)
-    return came
+    return received
 
 
 def by_for(stream: Stream[Any]) -> list[Any]:
-    came: list[Any] = []
+    received: list[Any] = []
     try:
         for item in stream:
-            came.append(item)  # noqa: PERF402  # the loop is what is tested
+            received.append(item)  # noqa: PERF402  # the loop is what is tested
     except Exception as error:
-        came.append(error)
-    return came
+        received.append(error)
+    return received
 
 
 def by_with_for(stream: Stream[Any]) -> list[Any]:
@@ -78,13 +81,13 @@ def by_with_for(stream: Stream[Any]) -> list[Any]:
 
 
 async def _async_for(stream: Stream[Any]) -> list[Any]:
-    came: list[Any] = []
+    received: list[Any] = []
     try:
         async for item in stream:
-            came.append(item)  # noqa: PERF401  # the loop is what is tested
+            received.append(item)  # noqa: PERF401  # the loop is what is tested
     except Exception as error:
-        came.append(error)
-    return came
+        received.append(error)
+    return received
 
 
 def by_async_for(stream: Stream[Any]) -> list[Any]:
@@ -99,23 +102,25 @@ def by_async_with(stream: Stream[Any]) -> list[Any]:
     return run(read())
 
 
-def _the_last(read: Callable[[Stream[Any]], Any]) -> Face:
-    """A face that gives the last item only: all of them are put into one first."""
+def _by_reading(read: Callable[[Stream[Any]], Any]) -> Face:
+    """Makes a face of a reading that returns only the last item: the items are noted on the way."""
 
     def by(stream: Observable[Any]) -> list[Any]:
-        came: list[Any] = []
+        received: list[Any] = []
         try:
-            read(Stream.of(stream).pipe(_noting(came)))
+            read(Stream.of(stream).pipe(_note_items(received)))
         except Exception as error:
-            came.append(error)
-        return came
+            received.append(error)
+        return received
 
     return by
 
 
-def _noting(came: list[Any]) -> Callable[[Observable[Any]], Stream[Any]]:
+def _note_items(received: list[Any]) -> Callable[[Observable[Any]], Stream[Any]]:
     def note(source: Observable[Any]) -> Stream[Any]:
-        return Stream.of(source.pipe(operators.do_action(came.append), operators.start_with(None)))
+        return Stream.of(
+            source.pipe(operators.do_action(received.append), operators.start_with(None))
+        )
 
     return note
 
@@ -128,8 +133,8 @@ FACES: dict[str, Face] = {
     "subscribe": by_subscribing,
     "for": by_for,
     "with+for": by_with_for,
-    "run": _the_last(lambda stream: stream.run()),
+    "run": _by_reading(lambda stream: stream.run()),
     "async for": by_async_for,
     "async with": by_async_with,
-    "await": _the_last(lambda stream: run(_await(stream))),
+    "await": _by_reading(lambda stream: run(_await(stream))),
 }

@@ -1,4 +1,4 @@
-"""What a test may leave behind: threads of ours, and sockets."""
+"""Finds what a test may leave behind: threads of ours, and sockets."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ def our_threads() -> list[threading.Thread]:
 
 
 def sockets() -> set[str]:
-    """The sockets of this process, by inode: a number that is not given twice in a while."""
+    """Returns the sockets of this process by inode, a number that is not reused soon."""
     found = set()
     for descriptor in os.listdir("/dev/fd"):
         try:
             name = os.readlink(f"/dev/fd/{descriptor}")
-        except OSError:  # closed since, or the one that listed them
+        except OSError:  # closed meanwhile, or the descriptor of the listing
             continue
         if name.startswith("socket:"):
             found.add(name)
