@@ -1,8 +1,8 @@
-"""Answers read without any of them: what rxmistral is to be held against.
+"""Reads answers without any library: the baseline of the comparison.
 
-The loop is the one that a good programmer writes in a quarter of an hour, with requests
-and msgspec; it knows no errors, no endings and no second thread. The sockets are the
-limit: one thread that waits for many of them.
+The loop is what a good programmer writes in a quarter of an hour, with requests and msgspec,
+without errors, endings or a second thread. The sockets are the limit: one thread that waits for
+many of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 import requests
-from ways import MODEL, PATH, PROMPT, Take, Way
+from ways import MODEL, PATH, PROMPT, Consume, Way
 
 from rxmistral.models import CompletionChunk, decode_hook
 
@@ -54,17 +54,17 @@ def open_client(url: str) -> Client:
     return Client(requests.Session(), url + PATH)
 
 
-def loop(decode: Decode, client: Client, take: Take) -> None:
-    answer = client.session.post(client.url, json=BODY, stream=True)
-    rest = b""
-    for block in answer.iter_content(None):
-        *events, rest = (rest + block).split(b"\n\n")
+def loop(decode: Decode, client: Client, consume: Consume) -> None:
+    response = client.session.post(client.url, json=BODY, stream=True)
+    incomplete = b""
+    for block in response.iter_content(None):
+        *events, incomplete = (incomplete + block).split(b"\n\n")
         for event in events:
             data = event[6:]
             if data != b"[DONE]":
                 for choice in decode(data).choices:
                     if choice.delta.content:
-                        take(choice.delta.content)
+                        consume(choice.delta.content)
 
 
 # --- sockets ---------------------------------------------------------------------
@@ -91,19 +91,19 @@ class Endpoint:
         by.sendall(self._request)
 
 
-def read_socket(endpoint: Endpoint, take: Take) -> None:
-    """Takes the first content alone: who reads like this wants to know when it is there."""
+def read_socket(endpoint: Endpoint, consume: Consume) -> None:
+    """Consumes only the first content, to measure when it arrives."""
     endpoint.ask(endpoint.socket)
-    received, taken = b"", False
+    received, consumed = b"", False
     while not received.endswith(b"\r\n0\r\n\r\n"):
         received += endpoint.socket.recv(65536)
-        if not taken and b'"content":"' in received:
-            taken = True
-            take(received)
+        if not consumed and b'"content":"' in received:
+            consumed = True
+            consume(received)
 
 
-def read_sockets(endpoint: Endpoint, count: int, take: Take) -> None:
-    """Many streams on one thread. A packet is a chunk here, as the server sends them."""
+def read_sockets(endpoint: Endpoint, count: int, consume: Consume) -> None:
+    """Reads many streams on one thread. The server sends each chunk as one packet."""
     selector = DefaultSelector()
     for _ in range(count):
         each = endpoint.connect()
@@ -114,7 +114,7 @@ def read_sockets(endpoint: Endpoint, count: int, take: Take) -> None:
             for event in _FRAMING.sub(b"", key.data(65536)).split(b"\n\n"):
                 at = event.find(b"data: ")
                 if at >= 0:
-                    take(decode_content(event[at + 6 :]).choices[0].delta.content)
+                    consume(decode_content(event[at + 6 :]).choices[0].delta.content)
 
 
 WAYS = {

@@ -1,4 +1,4 @@
-"""Answers read with rxmistral: each face, and pipes of different lengths."""
+"""Reads answers with rxmistral: through each face, and through pipes of several lengths."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from queue import SimpleQueue
 from typing import Any
 
 from reactivex import operators as ops
-from ways import MODEL, PROMPT, Take, Way
+from ways import MODEL, PROMPT, Consume, Way
 
 from rxmistral import Mistral, Stream, UserMessage, sentences, text
 
-PAUSE = 0.001  # seconds, of the loop that sleeps
+PAUSE = 0.001  # seconds that the sleeping loop sleeps
 
 
 def choices_of(event: Any) -> Any:
@@ -52,33 +52,33 @@ def ask(pipe: str, client: Mistral) -> Stream[Any]:
     return stream
 
 
-def subscribe(pipe: str, client: Mistral, take: Take) -> None:
-    subscribe_many(pipe, client, 1, take)
+def subscribe(pipe: str, client: Mistral, consume: Consume) -> None:
+    subscribe_many(pipe, client, 1, consume)
 
 
-def subscribe_many(pipe: str, client: Mistral, count: int, take: Take) -> None:
+def subscribe_many(pipe: str, client: Mistral, count: int, consume: Consume) -> None:
     ended: SimpleQueue[Exception | None] = SimpleQueue()
     for _ in range(count):
-        ask(pipe, client).subscribe(take, ended.put, lambda: ended.put(None))
+        ask(pipe, client).subscribe(consume, ended.put, lambda: ended.put(None))
     for _ in range(count):
         error = ended.get()
         if error is not None:
             raise error
 
 
-def loop(pipe: str, client: Mistral, take: Take) -> None:
+def loop(pipe: str, client: Mistral, consume: Consume) -> None:
     for item in ask(pipe, client):
-        take(item)
+        consume(item)
 
 
-async def async_loop(pipe: str, client: Mistral, take: Take) -> None:
+async def async_loop(pipe: str, client: Mistral, consume: Consume) -> None:
     async for item in ask(pipe, client):
-        take(item)
+        consume(item)
 
 
-async def sleeping_loop(client: Mistral, take: Take) -> None:
+async def sleeping_loop(client: Mistral, consume: Consume) -> None:
     async for item in ask("text", client):
-        take(item)
+        consume(item)
         await asyncio.sleep(PAUSE)
 
 

@@ -1,10 +1,10 @@
-"""One process that reads in one way, and measures itself.
+"""A process that reads in one way, and measures itself.
 
-    python tests/benchmarks/client.py LIBRARY WAY    for `streams.py`, which says what to do
+    python tests/benchmarks/client.py LIBRARY WAY    started by `streams.py`
 
-A line of JSON comes in for each thing to measure, `[name, arguments]`, and one goes out
-with what was found. So no library is slowed down by the garbage of another, and the CPU
-time and the memory of the process are those of the client.
+It reads a line of JSON for each measurement, `[name, arguments]`, and writes a line with its
+results. In a process of its own, no library is slowed down by the garbage of another, and the CPU
+time and memory of the process are those of the client.
 """
 
 from __future__ import annotations
@@ -25,98 +25,100 @@ from threading import Thread
 from typing import Any
 
 from server import RATE, STAMP_DIGITS, allow_many_files
-from ways import Take, Way, read_many
+from ways import Consume, Way, read_many
 
-Found = dict[str, Any]
+Results = dict[str, Any]
 
 
 def drop(_: object) -> None:
-    """Take a piece and do nothing with it."""
+    """Ignores a piece."""
 
 
 class Measure:
-    """What may be asked; the names are those of the methods."""
+    """The measurements, each by the name of its method."""
 
     def __init__(self, way: Way) -> None:
         self._way = way
         self._runner = asyncio.Runner()
         self._client = cache(way.open)  # one for each URL
 
-    def _read(self, url: str, take: Take) -> None:
-        reading = self._way.read(self._client(url), take)
+    def _read(self, url: str, consume: Consume) -> None:
+        reading = self._way.read(self._client(url), consume)
         if self._way.is_async:
             self._runner.run(reading)
 
-    def burst(self, url: str, times: int = 1) -> Found:
-        """Seconds for one answer, the least of several."""
+    def burst(self, url: str, times: int = 1) -> Results:
+        """Measures the seconds of one answer, the best of several."""
         return {"seconds": min(self._burst(url) for _ in range(times))}
 
     def _burst(self, url: str) -> float:
-        taken = 0
+        consumed = 0
 
-        def take(_: object) -> None:
-            nonlocal taken
-            taken += 1
+        def consume(_: object) -> None:
+            nonlocal consumed
+            consumed += 1
 
         start = time.perf_counter()
-        self._read(url, take)
+        self._read(url, consume)
         seconds = time.perf_counter() - start
-        if not taken:
-            raise RuntimeError(f"nothing came from {url}")
+        if not consumed:
+            raise RuntimeError(f"no piece arrived from {url}")
         return seconds
 
-    def first(self, url: str, times: int) -> Found:
-        """Seconds from asking to the first piece, each time."""
+    def first(self, url: str, times: int) -> Results:
+        """Measures the seconds from the request to the first piece, each time."""
         return {"seconds": [self._first(url) for _ in range(times)]}
 
     def _first(self, url: str) -> float:
         first = 0.0
 
-        def take(_: object) -> None:
+        def consume(_: object) -> None:
             nonlocal first
             first = first or time.perf_counter()
 
         start = time.perf_counter()
-        self._read(url, take)
+        self._read(url, consume)
         return first - start
 
-    def tokens(self, url: str, count: int) -> Found:
-        """Resident bytes at each tenth of an answer, and at its end."""
+    def tokens(self, url: str, count: int) -> Results:
+        """Measures the resident bytes at each tenth of an answer, and at its end."""
         self._read(url, drop)
-        sizes, taken = [], 0
+        sizes, consumed = [], 0
 
-        def take(_: object) -> None:
-            nonlocal taken
-            taken += 1
-            if taken % (count // 10) == 0:
+        def consume(_: object) -> None:
+            nonlocal consumed
+            consumed += 1
+            if consumed % (count // 10) == 0:
                 sizes.append(resident())
 
-        self._read(url, take)
+        self._read(url, consume)
         return {"resident": sizes}
 
-    def slow(self, warm: str, url: str, pause: float) -> Found:
-        """How many bytes the process grows while a consumer sleeps after each piece."""
+    def slow(self, warm: str, url: str, pause: float) -> Results:
+        """Measures by how many bytes the process grows if a consumer sleeps after each piece."""
         self._read(warm, drop)
         before = highest = resident()
 
-        def take(_: object) -> None:
+        def consume(_: object) -> None:
             nonlocal highest
             highest = max(highest, resident())
             time.sleep(pause)
 
         start = time.perf_counter()
-        self._read(url, take)
+        self._read(url, consume)
         seconds = time.perf_counter() - start
         return {"growth": max(highest, resident()) - before, "seconds": seconds}
 
-    def paced(self, warm: str, url: str, streams: int, settle: float, seconds: float) -> Found:
-        """CPU, latency and memory of many streams at once. The last that is measured: the
-        streams never end, and go with the process."""
+    def paced(self, warm: str, url: str, streams: int, settle: float, seconds: float) -> Results:
+        """Measures CPU, latency and memory of many concurrent streams.
+
+        It must be the last measurement: the streams end only with the process.
+        """
         self._read(warm, drop)
         paced = Paced(streams)
         before = anonymous()
         client = self._way.open(url)
-        Thread(target=read_many, args=(self._way, client, streams, paced.take)).start()
+        Thread(target=read_many, args=(self._way, client, streams, paced.consume)).start()
         paced.wait_for_all()
         time.sleep(settle)
         memory = anonymous() - before - paced.latencies.itemsize * len(paced.latencies)
@@ -129,26 +131,26 @@ class Measure:
 
 
 class Paced:
-    """Watches many streams whose pieces say when they were sent."""
+    """Observes many streams whose pieces contain the time at which they were sent."""
 
     def __init__(self, streams: int) -> None:
         self.latencies = array("q")  # nanoseconds
         self.began: list[int] = []
         self._streams = streams
 
-    def take(self, stamp: str) -> None:
+    def consume(self, stamp: str) -> None:
         sent = int(stamp[-STAMP_DIGITS:])
         if sent:
             self.latencies.append(time.monotonic_ns() - sent)
         else:
             self.began.append(sent)
 
-    def wait_for_all(self, patience: float = 30.0) -> None:
-        until = time.monotonic() + patience
-        while len(self.began) < self._streams and time.monotonic() < until:
+    def wait_for_all(self, timeout: float = 30.0) -> None:
+        deadline = time.monotonic() + timeout
+        while len(self.began) < self._streams and time.monotonic() < deadline:
             time.sleep(0.01)
 
-    def watch(self, seconds: float) -> Found:
+    def watch(self, seconds: float) -> Results:
         wall, cpu, begin = time.monotonic(), time.process_time(), len(self.latencies)
         time.sleep(seconds)
         cpu, end = time.process_time() - cpu, len(self.latencies)
@@ -162,23 +164,23 @@ class Paced:
 
 
 def percentiles(latencies: list[int]) -> dict[str, float]:
-    """Of nanoseconds, in milliseconds."""
+    """Returns percentiles, in milliseconds, of sorted latencies in nanoseconds."""
     if not latencies:
         return {}
     last = len(latencies) - 1
     return {f"p{each:g}": latencies[int(last * each / 100)] / 1e6 for each in (50, 95, 99, 99.9)}
 
 
-# --- what Linux says of a process ------------------------------------------------
+# --- the process, as Linux reports it --------------------------------------------
 
 
 def resident() -> int:
-    """Bytes."""
+    """Returns the resident memory in bytes."""
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def anonymous() -> int:
-    """Bytes that are of no file: what other processes do changes nothing about them."""
+    """Returns the bytes that belong to no file: they do not depend on other processes."""
     rollup = Path("/proc/self/smaps_rollup").read_text()
     return int(re.findall(r"\nAnonymous: *(\d+) kB", rollup)[0]) * 1024
 
@@ -188,16 +190,16 @@ def status(name: str) -> str:
     return next(line.split()[1] for line in lines if line.startswith(name + ":"))
 
 
-def asked() -> Iterator[tuple[Callable[..., Found], dict[str, Any]]]:
-    _, library, name = sys.argv
-    measure = Measure(import_module(f"by_{library}").WAYS[name])
+def requested_work() -> Iterator[tuple[Callable[..., Results], dict[str, Any]]]:
+    _, library, way = sys.argv
+    measure = Measure(import_module(f"by_{library}").WAYS[way])
     for line in sys.stdin:
-        what, arguments = json.loads(line)
-        yield getattr(measure, what), arguments
+        name, arguments = json.loads(line)
+        yield getattr(measure, name), arguments
 
 
 if __name__ == "__main__":
     allow_many_files()
-    for work, arguments in asked():
+    for work, arguments in requested_work():
         print(json.dumps(work(**arguments)), flush=True)
     os._exit(0)  # paced streams have threads that never end

@@ -1,4 +1,4 @@
-"""What it takes to begin: from the start of the process to the first token, and imports."""
+"""Measures the cold start: from the start of the process to the first token, and imports."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from urllib.parse import urlsplit
 
 from parent import ENVIRONMENT, Reader
 
-# All is compiled once, in the first run, as an installer does; wherever the modules are,
-# and whether or not this environment lets Python write what it compiled.
+# Everything is compiled once, in the first run, as an installer does it: wherever the modules are,
+# and even if this environment does not let Python write compiled files.
 _COMPILED = TemporaryDirectory(prefix="rxmistral-benchmark-")
 _ENVIRONMENT = ENVIRONMENT | {"PYTHONPYCACHEPREFIX": _COMPILED.name, "PYTHONDONTWRITEBYTECODE": ""}
 
 DEPENDENCIES = ("reactivex", "requests", "msgspec")
 
-# Each ends with the first token; nothing else is imported than what its user would.
+# Each ends with the first token, and imports only what a program would import.
 ASK = 'model="mistral-small-latest", messages=[{"role": "user", "content": "Hi."}]'
 SCRIPTS = {
     Reader("hand", "socket"): """
@@ -50,19 +50,19 @@ for chunk in OpenAI(api_key="key", base_url="URL/v1").chat.completions.create({A
     break
 """,
 }
-TELL = "\nimport os, time\nprint(time.monotonic_ns(), flush=True)\nos._exit(0)\n"
+PRINT_TIME = "\nimport os, time\nprint(time.monotonic_ns(), flush=True)\nos._exit(0)\n"
 
 
 def to_first_token(url: str, runs: int) -> dict[str, dict[str, Any]]:
-    """Milliseconds; in turns, so that all see the same machine."""
-    here = [reader for reader in SCRIPTS if reader.installed]
-    times: dict[Reader, list[float]] = {reader: [] for reader in here}
+    """Measures milliseconds; the readers alternate, so that all run on the same machine."""
+    installed = [reader for reader in SCRIPTS if reader.installed]
+    times: dict[Reader, list[float]] = {reader: [] for reader in installed}
     for _ in range(runs + 1):
-        for reader in here:
+        for reader in installed:
             times[reader].append(_once(_filled(SCRIPTS[reader], url)))
     return {
         str(reader): {"best ms": min(each[1:]), "median ms": statistics.median(each[1:])}
-        for reader, each in times.items()  # the first of each may have compiled what it imports
+        for reader, each in times.items()  # the first run may have compiled modules
     }
 
 
@@ -73,7 +73,7 @@ def _filled(script: str, url: str) -> str:
 
 def _once(script: str) -> float:
     begin = time.monotonic_ns()
-    return (int(_output(script + TELL)) - begin) / 1e6
+    return (int(_output(script + PRINT_TIME)) - begin) / 1e6
 
 
 def _output(script: str, *options: str) -> str:
@@ -98,7 +98,7 @@ print(json.dumps(spent))
 
 
 def imports(runs: int) -> dict[str, dict[str, Any]]:
-    """Milliseconds for each dependency, and for rxmistral when they are there."""
+    """Measures milliseconds for each dependency, and for rxmistral once they are imported."""
     names = (*DEPENDENCIES, "rxmistral")
     script = IMPORT_EACH.replace("NAMES", repr(names))
     spent = [json.loads(_output(script)) for _ in range(runs)]
@@ -112,11 +112,11 @@ def imports(runs: int) -> dict[str, dict[str, Any]]:
     }
 
 
-# Which modules have a function that runs between the import and the first token. What a
-# module has of types and constants cannot be seen, and of an extension in C not all.
+# Finds the modules of which a function runs between the import and the first token. Uses of types
+# and constants cannot be seen, nor all uses of C extensions.
 WATCH = """
 import sys
-given = set(sys.modules)
+builtin = set(sys.modules)
 import reactivex, requests, msgspec
 below = set(sys.modules)
 import rxmistral
@@ -138,13 +138,13 @@ sys.setprofile(None)
 threading.setprofile(None)
 late = set(sys.modules) - loaded
 import json
-print(json.dumps([sorted(each) for each in (below - given, loaded - below, ran, late)]))
+print(json.dumps([sorted(each) for each in (below - builtin, loaded - below, ran, late)]))
 """
 
 
 def unused(url: str) -> dict[str, dict[str, Any]]:
-    """Modules of which no function runs until the first token; with the milliseconds that
-    they take by themselves, the longest first."""
+    """Returns the modules of which no function runs until the first token, with the milliseconds
+    that each takes to import by itself, slowest first."""
     script = _filled(WATCH.replace("ASK", ASK), url)
     below, ours, ran, late = json.loads(_output(script))
     spent = _import_times()
@@ -172,16 +172,16 @@ def _idle(names: Iterable[str], ran: list[str], spent: dict[str, float]) -> dict
 
 
 def _import_times(runs: int = 3) -> dict[str, float]:
-    """Milliseconds that a module takes by itself, as `python -X importtime` tells; the
-    least of several."""
+    """Returns the milliseconds that each module takes by itself, from `python -X importtime`; the
+    best of several runs."""
     script = "import " + ", ".join(DEPENDENCIES) + "; import rxmistral"
     command = [sys.executable, "-X", "importtime", "-c", script]
     least: dict[str, float] = {}
     for _ in range(runs):
-        told = subprocess.run(
+        report = subprocess.run(
             command, env=_ENVIRONMENT, check=True, stderr=subprocess.PIPE, text=True
         ).stderr
-        for line in told.splitlines()[1:]:
+        for line in report.splitlines()[1:]:
             own, _, name = line.removeprefix("import time:").split("|")
             spent = int(own) / 1e3 if own.strip().isdigit() else 0.0
             least[name.strip()] = min(spent, least.get(name.strip(), spent))

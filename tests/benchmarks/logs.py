@@ -1,7 +1,8 @@
-"""How many items a second go through a log, and how long one takes from its producer to a
-reader: one process, real brokers on loopback, with what the tests configure.
+"""Measures how many items per second a log stores, and the latency from producer to reader.
 
     PYTHONPATH=tests python tests/benchmarks/logs.py
+
+One process, with real brokers on the loopback interface, configured as in the tests.
 """
 
 from __future__ import annotations
@@ -16,18 +17,18 @@ from statistics import median, quantiles
 from typing import Any
 
 import reactivex
-from brokers import Nats, Redis  # the tests' own
+from brokers import Nats, Redis  # of the tests
 
 from rxmistral import MemoryLog, RunLog, Stream, from_log, to_log
 from rxmistral.logs.jetstream import NatsLog
 from rxmistral.logs.redis_streams import RedisLog
 
-FAST = 50_000  # items, as fast as they go
-PACED = 250  # items, 50 a second
+FAST = 50_000  # items, as fast as possible
+PACED = 250  # items, 50 per second
 
 
 def relay(log: RunLog, run_id: str, moments: Callable[[], Iterator[float]]) -> list[float]:
-    """The latency of each item of a run, in seconds; the items are the moments they came."""
+    """Returns the latency of each item in seconds; an item is the time at which it was emitted."""
     latencies: list[float] = []
     ended = threading.Event()
 
@@ -61,11 +62,11 @@ def measure(name: str, log: RunLog) -> None:
     at_50 = relay(log, f"{name}-paced", paced)
     print(
         f"{name:7} {alone:9,.0f}/s written  {both:9,.0f}/s written and read"
-        f"  at full speed {shown(under_load)}  at 50/s {shown(at_50)}"
+        f"  at full speed {describe(under_load)}  at 50/s {describe(at_50)}"
     )
 
 
-def shown(latencies: list[float]) -> str:
+def describe(latencies: list[float]) -> str:
     slowest = quantiles(latencies, n=100)[98]
     return f"{median(latencies) * 1e3:6.2f} ms (99%: {slowest * 1e3:6.2f})"
 

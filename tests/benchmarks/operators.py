@@ -1,11 +1,11 @@
-"""Measure every operator: what an item costs, in a chain of Rx and in a plain loop.
+"""Measures what every operator costs per item, in an Rx chain and in a plain loop.
 
     python tests/benchmarks/operators.py [--json]
 
-A chain is `from_iterable(items).pipe(operator).subscribe(take)`, on one thread. The loop
-beside it does what a program without streams would: the table says what that is. It is
-there for scale; most loops need the whole answer before they begin. The best of several
-runs counts. Without the extra `rxmistral[sentences]` its operator is left out.
+A chain is `from_iterable(items).pipe(operator).subscribe(consume)`, on one thread. The loop next
+to it does what a program without streams would do, as the table describes. It is there for scale:
+most loops need the whole answer before they begin. The best of several runs counts. Without the
+extra `rxmistral[sentences]`, its operator is left out.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from rxmistral.wire import ServerSentEvent
 RUNS = 7
 COUNT = 2500  # items of a run
 
-Take = Callable[[Any], object]
+Consume = Callable[[Any], object]
 
-# --- what goes in ----------------------------------------------------------------
+# --- the input -------------------------------------------------------------------
 
 PROSE = "The train was late. We waited in the hall, and it rained; Mr. Fox had left. "
 MARKDOWN = (
@@ -65,7 +65,7 @@ def recipes(characters: int) -> str:
 
 
 def events(deltas: list[dict[str, Any]]) -> list[ServerSentEvent]:
-    """As the service sends them: a role, what is asked for, the end with the usage."""
+    """Returns events as the service sends them: a role, these deltas, the end with the usage."""
     last = {"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}
     usage = {"prompt_tokens": 20, "completion_tokens": COUNT, "total_tokens": 20 + COUNT}
     deltas = [{"role": "assistant", "content": ""}, *deltas]
@@ -81,7 +81,7 @@ def decoded(deltas: list[dict[str, Any]]) -> list[CompletionEvent]:
 
 
 def fragment(number: int) -> dict[str, Any]:
-    """Of a tool call; a hundred of them make one."""
+    """Returns a delta with a fragment of a tool call; a call consists of a hundred."""
     index, at = divmod(number, 100)
     function = {
         "name": "" if at else "look_up",
@@ -98,82 +98,82 @@ THOUGHTS = [
 CALLS = [fragment(number) for number in range(COUNT)]
 COMPLETIONS = decoded(TEXTS)
 
-# --- the loops; their docstrings are in the table --------------------------------
+# --- the loops; the table shows their docstrings ---------------------------------
 
 
-def take_each(items: list[Any], take: Take) -> None:
-    """takes each item"""
+def consume_each(items: list[Any], consume: Consume) -> None:
+    """consumes each item"""
     for item in items:
-        take(item)
+        consume(item)
 
 
-def decode_each(items: list[ServerSentEvent], take: Take) -> None:
+def decode_each(items: list[ServerSentEvent], consume: Consume) -> None:
     """decodes each with msgspec"""
     decode = msgspec.json.Decoder(CompletionChunk).decode
     for item in items:
-        take(decode(item.data))
+        consume(decode(item.data))
 
 
-def take_deltas(items: list[CompletionEvent], take: Take) -> None:
-    """takes the delta of each choice"""
+def consume_deltas(items: list[CompletionEvent], consume: Consume) -> None:
+    """consumes the delta of each choice"""
     for item in items:
         for choice in item.data.choices:
-            take(choice.delta)
+            consume(choice.delta)
 
 
-def take_contents(items: list[CompletionEvent], take: Take) -> None:
-    """takes the content of each choice"""
+def consume_contents(items: list[CompletionEvent], consume: Consume) -> None:
+    """consumes the content of each choice"""
     for item in items:
         for choice in item.data.choices:
             if choice.delta.content:
-                take(choice.delta.content)
+                consume(choice.delta.content)
 
 
-def join_arguments(items: list[CompletionEvent], take: Take) -> None:
+def join_arguments(items: list[CompletionEvent], consume: Consume) -> None:
     """joins the arguments of each index"""
     calls: dict[int, list[Any]] = {}
     for item in items:
         for call in item.data.choices[0].delta.tool_calls or ():
             calls.setdefault(call.index or 0, []).append(call.function.arguments)
     for call in calls.values():
-        take("".join(call))
+        consume("".join(call))
 
 
-def take_usages(items: list[CompletionEvent], take: Take) -> None:
-    """takes the usage that is not None"""
+def consume_usages(items: list[CompletionEvent], consume: Consume) -> None:
+    """consumes the usage that is not None"""
     for item in items:
         if item.data.usage is not None:
-            take(item.data.usage)
+            consume(item.data.usage)
 
 
-def take_reasons(items: list[CompletionEvent], take: Take) -> None:
-    """takes the finish_reason that is not None"""
+def consume_reasons(items: list[CompletionEvent], consume: Consume) -> None:
+    """consumes the finish_reason that is not None"""
     for item in items:
         for choice in item.data.choices:
             if choice.finish_reason is not None:
-                take(choice.finish_reason)
+                consume(choice.finish_reason)
 
 
-def join_contents(items: list[CompletionEvent], take: Take) -> None:
+def join_contents(items: list[CompletionEvent], consume: Consume) -> None:
     """appends each content, joins them at the end"""
     contents: list[Any] = []
-    take_contents(items, contents.append)
-    take("".join(contents))
+    consume_contents(items, contents.append)
+    consume("".join(contents))
 
 
-def join(items: list[str], take: Take) -> None:
+def join(items: list[str], consume: Consume) -> None:
     """appends each, joins them at the end"""
-    held: list[str] = []
+    parts: list[str] = []
     for item in items:
-        held.append(item)  # noqa: PERF402  # as they come
-    take("".join(held))
+        parts.append(item)  # noqa: PERF402  # one by one
+    consume("".join(parts))
 
 
-def on_whole(what: str, cut: Callable[[str], Any]) -> Callable[[list[str], Take], None]:
-    def loop(items: list[str], take: Take) -> None:
-        join(items, lambda whole: take_each(cut(whole), take))
+def on_whole(description: str, cut: Callable[[str], Any]) -> Callable[[list[str], Consume], None]:
+    def loop(items: list[str], consume: Consume) -> None:
+        join(items, lambda whole: consume_each(cut(whole), consume))
 
-    loop.__doc__ = f"joins all, then {what}"
+    loop.__doc__ = f"joins all, then {description}"
     return loop
 
 
@@ -191,22 +191,22 @@ FENCE = r"(?ms)^```(\w*)\n(.*?)^```$"
 class Row(NamedTuple):
     make: Callable[[], Any]
     items: list[Any]
-    loop: Callable[[list[Any], Take], None]
+    loop: Callable[[list[Any], Consume], None]
 
 
 def rows() -> dict[str, Row]:
     on, markdown = operators, pieces(MARKDOWN)
     tagged = ["<think>", *pieces(PROSE)[: COUNT // 2], "</think>", *pieces(PROSE)[COUNT // 2 :]]
     return {
-        "(none)": Row(lambda: lambda source: source, COMPLETIONS, take_each),
+        "(none)": Row(lambda: lambda source: source, COMPLETIONS, consume_each),
         "completions": Row(on.completions, events(TEXTS), decode_each),
-        "until_finished": Row(on.until_finished, COMPLETIONS, take_each),
-        "deltas": Row(on.deltas, COMPLETIONS, take_deltas),
-        "text": Row(on.text, COMPLETIONS, take_contents),
-        "thinking": Row(on.thinking, decoded(THOUGHTS), take_contents),
+        "until_finished": Row(on.until_finished, COMPLETIONS, consume_each),
+        "deltas": Row(on.deltas, COMPLETIONS, consume_deltas),
+        "text": Row(on.text, COMPLETIONS, consume_contents),
+        "thinking": Row(on.thinking, decoded(THOUGHTS), consume_contents),
         "tool_calls": Row(on.tool_calls, decoded(CALLS), join_arguments),
-        "usage": Row(on.usage, COMPLETIONS, take_usages),
-        "finish_reason": Row(on.finish_reason, COMPLETIONS, take_reasons),
+        "usage": Row(on.usage, COMPLETIONS, consume_usages),
+        "finish_reason": Row(on.finish_reason, COMPLETIONS, consume_reasons),
         "snapshots": Row(on.snapshots, COMPLETIONS, join_contents),
         "to_response": Row(on.to_response, COMPLETIONS, join_contents),
         "on_outcome": Row(lambda: on.on_outcome(lambda _: None), COMPLETIONS, join_contents),
@@ -227,7 +227,7 @@ def rows() -> dict[str, Row]:
 
 
 def best(work: Callable[[], object]) -> float:
-    """Seconds."""
+    """Returns the seconds of the fastest run."""
     times = []
     for _ in range(RUNS):
         start = time.perf_counter()
@@ -251,7 +251,7 @@ def costs(row: Row) -> dict[str, Any]:
 
 
 def growth(row: Row) -> dict[str, float]:
-    """Milliseconds for a whole answer, and for one four times as long."""
+    """Measures milliseconds for a whole answer, and for one that is four times as long."""
     return {
         f"{deltas * 40 // 1000}_kB_ms": 1e3
         * in_a_chain(row._replace(items=pieces(recipes(deltas * 40), 40, deltas)))

@@ -1,4 +1,4 @@
-"""The processes that a benchmark consists of: one server, and clients."""
+"""The processes of a benchmark: one server, and clients."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ENVIRONMENT = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
 
 
 class Reader(NamedTuple):
-    """A way of a library."""
+    """A library, and one way to read with it."""
 
     library: str
     way: str
@@ -33,7 +33,7 @@ class Reader(NamedTuple):
 
 
 class Child:
-    """A Python process that is told to end when its stdin is closed."""
+    """A Python process that ends when its stdin is closed."""
 
     def __init__(self, *arguments: str) -> None:
         self._process = subprocess.Popen(
@@ -70,30 +70,30 @@ class Child:
         self._process.stdin.flush()
 
     def cpu(self) -> float:
-        """Seconds that it has computed, by now."""
+        """Returns the CPU seconds that the process has used so far."""
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-class Clock:
-    """What others have of the machine meanwhile: the more, the less a time is worth."""
+class OtherLoad:
+    """The CPU that other processes use meanwhile: the more, the less a measurement is worth."""
 
     def __init__(self, server: Child) -> None:
         self._server = server
         self._began = time.monotonic()
         self._busy, self._own = busy(), self._own_cpu()
 
-    def others(self) -> float:
-        """Cores, on average. Clients that have not ended yet count as others."""
-        theirs = busy() - self._busy - (self._own_cpu() - self._own)
-        return max(0.0, theirs / (time.monotonic() - self._began))
+    def cores(self) -> float:
+        """Returns the average number of cores. Clients that still run count as others."""
+        other_seconds = busy() - self._busy - (self._own_cpu() - self._own)
+        return max(0.0, other_seconds / (time.monotonic() - self._began))
 
     def _own_cpu(self) -> float:
         return sum(os.times()[:4]) + self._server.cpu()
 
 
 def busy() -> float:
-    """Seconds that all cores have computed, or were taken from this machine."""
+    """Returns the CPU seconds that all cores have used, or that were stolen from this machine."""
     fields = Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]
     user, nice, system, _idle, _iowait, irq, softirq, steal = map(int, fields)
     ticks = user + nice + system + irq + softirq + steal
@@ -101,18 +101,20 @@ def busy() -> float:
 
 
 class Client(Child):
-    """Reads in one way, and measures itself; see `client.py`."""
+    """A process that reads in one way, and measures itself; see `client.py`."""
 
     def __init__(self, reader: Reader) -> None:
         super().__init__(str(HERE / "client.py"), *reader)
 
-    def measure(self, what: str, **arguments: Any) -> dict[str, Any]:
-        self.write(json.dumps([what, arguments]))
-        found: dict[str, Any] = json.loads(self.line())
-        return found
+    def measure(self, name: str, **arguments: Any) -> dict[str, Any]:
+        self.write(json.dumps([name, arguments]))
+        results: dict[str, Any] = json.loads(self.line())
+        return results
 
 
 class Server(Child):
+    """The process that answers; see `server.py`."""
+
     def __init__(self) -> None:
         super().__init__(str(HERE / "server.py"))
         self._url = f"http://127.0.0.1:{int(self.line())}"
@@ -124,10 +126,10 @@ class Server(Child):
 
 @contextmanager
 def clients(readers: list[Reader]) -> Iterator[dict[Reader, Client]]:
-    """A client for each, as far as they are installed; they rest while others work."""
-    here = {reader: Client(reader) for reader in readers if reader.installed}
+    """Starts a client for each installed reader; it is idle while another works."""
+    started = {reader: Client(reader) for reader in readers if reader.installed}
     try:
-        yield here
+        yield started
     finally:
-        for client in here.values():
+        for client in started.values():
             client.__exit__(None, None, None)

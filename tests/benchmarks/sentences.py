@@ -1,9 +1,8 @@
-"""Measure `sentences()`: exactness, latency, speed and how it grows.
+"""Measures `sentences()`: exactness, latency, speed and growth.
 
     python tests/benchmarks/sentences.py
 
-Wants the extra `rxmistral[sentences]`; compares with stream2sentence where that is
-installed.
+Needs the extra `rxmistral[sentences]`. Compares with stream2sentence if that is installed.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from rxmistral.text.sentences.segmenters import default_segmenter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "text" / "sentences"))
 
-import sentence_texts as texts  # found by the line above
+import sentence_texts as texts  # on the path that is added above
 
 try:
     from stream2sentence import generate_sentences
@@ -44,7 +43,7 @@ GROUPS = {
 
 
 def deltas(text: str) -> Iterator[str]:
-    """The text in pieces of 3 to 5 characters, the same ones each time."""
+    """Yields the text in pieces of 3 to 5 characters, the same ones in each run."""
     random_lengths, start = random.Random(text[:1000]), 0
     while start < len(text):
         end = start + random_lengths.randint(3, 5)
@@ -53,13 +52,13 @@ def deltas(text: str) -> Iterator[str]:
 
 
 def by_us(case: texts.Case) -> list[tuple[int, str]]:
-    """The sentences, each with the number of characters that had come."""
+    """Returns the sentences, each with the number of characters received before it."""
     cutter = SentenceCutter(default_segmenter(case.language))
-    came, found = 0, []
+    received, found = 0, []
     for delta in deltas(case.text):
-        came += len(delta)
-        found += [(came, sentence) for sentence in cutter.feed(delta)]
-    return found + [(came, sentence) for sentence in cutter.close()]
+        received += len(delta)
+        found += [(received, sentence) for sentence in cutter.feed(delta)]
+    return found + [(received, sentence) for sentence in cutter.close()]
 
 
 def exactness() -> None:
@@ -81,10 +80,10 @@ def exactness() -> None:
 
 
 def lateness(found: list[tuple[int, str]]) -> list[int]:
-    """From the last visible character of a sentence to its emission, the last left out."""
+    """Returns the characters from the end of each sentence but the last to its emission."""
     late, end = [], 0
-    for came, sentence in found[:-1]:
-        late.append(came - end - len(sentence.rstrip()))
+    for received, sentence in found[:-1]:
+        late.append(received - end - len(sentence.rstrip()))
         end += len(sentence)
     return late
 

@@ -1,18 +1,18 @@
 """The server that the benchmarks of streams read from.
 
-    python tests/benchmarks/server.py    prints its port, serves until its stdin ends
+    python tests/benchmarks/server.py    prints its port, and serves until its stdin ends
 
-It must not be what is measured: one process, one thread, all answers made in advance.
-The path before `/v1/chat/completions` says what the answer is:
+The server must not be the bottleneck: it is one process and one thread, and all answers are made
+in advance. The path before `/v1/chat/completions` selects the answer:
 
-    /burst/COUNT/BYTES   COUNT chunks, events of BYTES each (0: as recorded), and the end,
-                         as fast as they are taken
-    /paced               50 chunks a second without end. Each is one packet, and its
-                         content is the time.monotonic_ns() at which it was sent, which
-                         all processes of a Linux share; that of the first is 0
+    /burst/COUNT/BYTES   COUNT chunks, in events of BYTES each (0: as recorded), and the end,
+                         as fast as they are read
+    /paced               50 chunks per second without end. Each is one packet. Its content is the
+                         time.monotonic_ns() at which it was sent, a clock that all processes of
+                         a Linux share; the content of the first is 0
 
-Each event is one chunk of HTTP. The paced streams tick one after the other, spread over
-the fiftieth of a second, and not all at once.
+Each event is one HTTP chunk. The paced streams do not send all at once, but one after the other,
+spread over the fiftieth of a second.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from itertools import cycle, islice, repeat
 from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import Any
 
-RATE = 50  # chunks a second of a paced stream
-SLOTS = 100  # of a period; the streams of a slot are sent to in one go
+RATE = 50  # chunks per second of a paced stream
+SLOTS = 100  # of a period; all streams of a slot are sent to at once
 SLOT_NS = 1_000_000_000 // RATE // SLOTS
-APART = 61  # slots between a stream and the next; without a common divisor with SLOTS
+SLOT_STEP = 61  # slots from a stream to the next; has no common divisor with SLOTS
 
-# --- what is sent ----------------------------------------------------------------
+# --- the answers -----------------------------------------------------------------
 
 HEAD = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=utf-8\r\n"
@@ -63,7 +63,7 @@ def chunk(content: str, finish_reason: str | None = None, **more: Any) -> str:
 
 
 def framed(data: str) -> bytes:
-    """One event, as one chunk of HTTP."""
+    """Returns one event as one HTTP chunk."""
     event = f"data: {data}\n\n".encode()
     return b"%x\r\n%s\r\n" % (len(event), event)
 
@@ -73,7 +73,7 @@ LAST = framed(chunk("", "stop", usage=USAGE, p="abcdef")) + framed("[DONE]") + b
 
 @cache
 def recorded() -> list[bytes]:
-    """Chunks of 3 to 6 characters, with as much padding as the service puts there."""
+    """Returns chunks of 3 to 6 characters, with as much padding as the service adds."""
     packets, start = [], 0
     while start < len(PROSE):
         end = start + 3 + start % 4
@@ -87,11 +87,11 @@ BARE = '{"choices":[{"index":0,"delta":{"content":"%s"},"finish_reason":null}]}'
 
 @cache
 def sized(size: int) -> list[bytes]:
-    """One chunk, with nothing beside its choice, whose event has that many bytes."""
-    room = size - len(f"data: {BARE % ''}\n\n")
-    if room < 1:
+    """Returns one chunk that has only its choice, and whose event has this many bytes."""
+    space = size - len(f"data: {BARE % ''}\n\n")
+    if space < 1:
         raise ValueError(f"an event with a chunk does not fit in {size} bytes")
-    return [framed(BARE % (PROSE * (room // len(PROSE) + 1))[:room])]
+    return [framed(BARE % (PROSE * (space // len(PROSE) + 1))[:space])]
 
 
 @cache
@@ -100,7 +100,7 @@ def block_of(size: int, count: int) -> bytes:
 
 
 def burst(count: int, size: int) -> Iterator[bytes]:
-    """The answer, in blocks of about 256 kB."""
+    """Yields the answer in blocks of about 256 kB."""
     each = max(1, 2**18 // (size or 250))
     yield HEAD + block_of(size, count % each)
     yield from repeat(block_of(size, each), count // each)
@@ -112,11 +112,11 @@ packet = bytearray(framed(chunk(STAMP, p=PADDING[:18])))
 STAMP_AT = packet.index(STAMP.encode())
 STAMP_END = STAMP_AT + STAMP_DIGITS
 
-# --- how it is sent --------------------------------------------------------------
+# --- the connections -------------------------------------------------------------
 
 
 class Connection:
-    """One client's, for one request after the other."""
+    """A connection to one client, which sends one request after the other."""
 
     def __init__(self, server: Server, connected: socket.socket) -> None:
         self.socket = connected
@@ -171,10 +171,10 @@ class Connection:
     def tick(self) -> None:
         packet[STAMP_AT:STAMP_END] = b"%019d" % time.monotonic_ns()
         try:
-            whole = self.socket.send(packet) == len(packet)
+            is_sent = self.socket.send(packet) == len(packet)
         except OSError:
-            whole = False
-        if not whole:  # it left, or lies seconds behind
+            is_sent = False
+        if not is_sent:  # the client has left, or lags by seconds
             self.close()
 
     def close(self) -> None:
@@ -190,12 +190,12 @@ class Server:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
         self.port: int = self._listener.getsockname()[1]
         self._slots: list[list[Connection]] = [[] for _ in range(SLOTS)]
-        self._ticking = 0  # streams, ever
-        self._next = 0  # the slot that is due next, counted from the epoch of the clock
+        self._ticking = 0  # paced streams so far
+        self._next = 0  # the number of the next slot, since the epoch of the clock
 
     def tick_with(self, connection: Connection) -> list[Connection]:
-        """The slot that has it."""
-        slot = self._slots[self._ticking * APART % SLOTS]
+        """Adds a connection to a slot, and returns the slot."""
+        slot = self._slots[self._ticking * SLOT_STEP % SLOTS]
         self._ticking += 1
         slot.append(connection)
         return slot
@@ -204,7 +204,7 @@ class Server:
         self.selector.register(self._listener, EVENT_READ, self._accept)
         self.selector.register(sys.stdin, EVENT_READ, lambda _: sys.exit())
         while True:
-            # A selector counts in milliseconds: too coarse to wait for a slot with.
+            # A selector counts in milliseconds, which is too coarse to wait for a slot.
             ticking = any(self._slots)
             for key, events in self.selector.select(0 if ticking else None):
                 key.data(events)
@@ -214,7 +214,7 @@ class Server:
                 self._next = time.monotonic_ns() // SLOT_NS
 
     def _tick(self) -> None:
-        """Send what is due, and sleep until more is."""
+        """Sends the chunks that are due, and sleeps until the next slot."""
         while self._next * SLOT_NS <= time.monotonic_ns():
             for connection in self._slots[self._next % SLOTS][:]:
                 connection.tick()
@@ -230,7 +230,7 @@ class Server:
 
 
 def allow_many_files() -> None:
-    """As many as may be: a stream is one."""
+    """Raises the limit of open files to the maximum: each stream is one."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 

@@ -1,9 +1,9 @@
-"""What it costs to have a thousand viewers of one run.
+"""Measures the cost of a thousand viewers of one shared stream.
 
     python tests/benchmarks/sharing.py
 
-CPU seconds of a thousand items for each of them, which come as fast as they are taken, or
-one each millisecond; by subscribe, and by `async for` on one event loop.
+Prints the CPU seconds of a thousand items for each viewer, emitted as fast as they are consumed or
+one per millisecond, with `subscribe` and with `async for` on one event loop.
 """
 
 from __future__ import annotations
@@ -44,15 +44,15 @@ def by_async_for(shared: SharedStream[str], source: Subject[str], pause: float) 
         async for _ in shared:
             pass
 
-    async def all_of_them() -> float:
+    async def view_all() -> float:
         viewers = [asyncio.create_task(view()) for _ in range(VIEWERS)]
-        await asyncio.sleep(0)  # each has joined
+        await asyncio.sleep(0)  # each has subscribed
         began = time.process_time()
         Thread(target=emit, args=(source, pause)).start()
         await asyncio.gather(*viewers)
         return time.process_time() - began
 
-    return asyncio.run(all_of_them())
+    return asyncio.run(view_all())
 
 
 if __name__ == "__main__":

@@ -1,19 +1,18 @@
-"""Measure streams, beside the loop that one writes by hand and beside other libraries.
+"""Measures streams: rxmistral, a loop written by hand, and other libraries.
 
     python tests/benchmarks/streams.py [PART ...] [--quick] [--json FILE]
 
-    burst    20 000 chunks as fast as they come: microseconds for each
-    growth   the same for 1 k, 10 k and 100 k chunks, and for events of 100 B to 1 MB
-    first    from asking to the first token, on a client that has asked before
-    paced    20, 300 and 1000 streams of 50 chunks a second: CPU, latency, memory, threads
-    memory   an hour of tokens in one stream; 100 MB that are taken slowly
-    cold     from the start of a process to the first token; what importing costs
+    burst    20 000 chunks as fast as possible: microseconds per chunk
+    growth   microseconds per chunk for 1 k, 10 k and 100 k chunks, and events of 100 B to 1 MB
+    first    from the request to the first token, on a client that has a connection
+    paced    20, 300 and 1000 streams of 50 chunks per second: CPU, latency, memory, threads
+    memory   an hour of tokens in one stream; 100 MB that are read slowly
+    cold     from the start of a process to the first token; the cost of imports
 
-Each part prints a table, and in the end come the bars that rxmistral is to keep, with
-what was measured. Times are the best of several, since the machine is never quite
-quiet; ratios hold within one run. `mistralai` and `openai` take part where they are
-installed. All that reads is a process of its own, `client.py`, and so is the server.
-Linux only.
+Each part prints a table. The end lists the limits that rxmistral must meet, and the measured
+values. Times are the best of several, because the machine is never quite idle; compare ratios
+within one run. `mistralai` and `openai` are included if they are installed. Each reader is a
+process of its own, `client.py`, and so is the server. Linux only.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from subprocess import DEVNULL, PIPE
 from typing import Any, NamedTuple
 
 import coldstart
-from parent import HERE, Client, Clock, Reader, Server, clients
+from parent import HERE, Client, OtherLoad, Reader, Server, clients
 
 Rows = dict[str, dict[str, Any]]
 
@@ -48,11 +47,11 @@ def ours(*pipes: str) -> list[Reader]:
 
 
 class Size(NamedTuple):
-    """How much is measured."""
+    """How much to measure."""
 
     chunks: int
     rounds: int
-    seconds: float  # that paced streams are watched
+    seconds: float  # of observation of the paced streams
     megabytes: int  # for a slow consumer
     tokens: int
 
@@ -62,11 +61,11 @@ QUICK = Size(chunks=5_000, rounds=3, seconds=2.0, megabytes=20, tokens=20_000)
 
 # --- burst and growth ------------------------------------------------------------
 
-_LONG = 1.0  # seconds; what takes longer is measured in fewer rounds
+_LONG = 1.0  # seconds; slower readers are measured in fewer rounds
 
 
-class Answer(NamedTuple):
-    """What is read, and how often in each round."""
+class Burst(NamedTuple):
+    """A burst to read, and how often in each round."""
 
     url: str
     chunks: int
@@ -74,36 +73,36 @@ class Answer(NamedTuple):
 
 
 def best_bursts(
-    readers: list[Reader], answers: list[Answer], rounds: int
+    readers: list[Reader], answers: list[Burst], rounds: int
 ) -> dict[Reader, list[float]]:
-    """Seconds for each answer; all readers take turns."""
+    """Returns the best seconds for each burst; the readers alternate."""
     best: dict[Reader, list[float]] = {}
     with clients(readers) as here:
         for number in range(rounds + 1):
             for reader, client in here.items():
                 if number <= rounds // 2 or max(best[reader]) < _LONG:
                     each = [seconds(client, answer) for answer in answers]
-                    # In the first round connections are made, and what is lazy wakes up.
+                    # The first round connects, and runs everything that is lazy.
                     so_far = best.get(reader, each) if number > 1 else each
                     best[reader] = list(map(min, each, so_far))
     return best
 
 
-def seconds(client: Client, answer: Answer) -> float:
+def seconds(client: Client, answer: Burst) -> float:
     return float(client.measure("burst", url=answer.url, times=answer.times)["seconds"])
 
 
 def burst(server: Server, size: Size) -> Rows:
     pipes = ("completions", "text", "sentences", "5 operators")
     readers = [HAND, Reader("hand", "loop, content only"), *ours(*pipes), *PEERS]
-    answer = Answer(server.burst(size.chunks), size.chunks)
+    answer = Burst(server.burst(size.chunks), size.chunks)
     best = best_bursts(readers, [answer], size.rounds)
     us = {reader: each[0] / size.chunks * 1e6 for reader, each in best.items()}
     return {str(reader): {"us/chunk": us[reader]} | _ratios(reader, us) for reader in us}
 
 
 def _ratios(reader: Reader, us: dict[Reader, float]) -> dict[str, float]:
-    """How often as long as by hand; how often a peer's own loop of that kind takes as long."""
+    """Returns the time relative to the loop by hand, and those of the peers relative to it."""
     way = "async for" if reader.way.startswith("async for") else "for"
     peers = {f"{name}'s": Reader(name, way) for name in ("mistralai", "openai")}
     by_peers = {title: us[peer] / us[reader] for title, peer in peers.items() if peer in us}
@@ -114,20 +113,20 @@ _MB = 10**6
 
 
 def growth(server: Server, size: Size) -> Rows:
-    """Microseconds for each chunk more than one."""
+    """Measures microseconds for each chunk after the first."""
     answers = {
-        f"{count // 1000} k": Answer(server.burst(count), count, 20_000 // count or 1)
+        f"{count // 1000} k": Burst(server.burst(count), count, 20_000 // count or 1)
         for count in (1_000, 10_000, 100_000)
     }
     for event in (100, 1_000, 10_000, 100_000, _MB):
         count = min(size.chunks, 20 * _MB // event)
-        answers[f"{event} B"] = Answer(server.burst(count, event), count)
-    empty = Answer(server.burst(1), 1, 20)
+        answers[f"{event} B"] = Burst(server.burst(count, event), count)
+    empty = Burst(server.burst(1), 1, 20)
     best = best_bursts([HAND, *ours("text")], [empty, *answers.values()], size.rounds)
     return {
         str(reader): {
-            title: (took - one) / (answer.chunks - 1) * 1e6
-            for (title, answer), took in zip(answers.items(), each, strict=True)
+            title: (total - one) / (answer.chunks - 1) * 1e6
+            for (title, answer), total in zip(answers.items(), each, strict=True)
         }
         for reader, (one, *each) in best.items()
     }
@@ -139,7 +138,7 @@ _TIMES = 200
 
 
 def first(server: Server, size: Size) -> Rows:
-    """Milliseconds to the first token, and how many more than over a socket."""
+    """Measures milliseconds to the first token, and how many more than over a socket."""
     readers = [SOCKET, HAND, *ours("text"), *PEERS]
     times: dict[Reader, list[float]] = {}
     with clients(readers) as here:
@@ -171,11 +170,13 @@ PACED = [
 
 
 def paced(server: Server, size: Size) -> Rows:
-    """Of several runs, the one with the lowest 99th percentile; those that fell behind
-    are the last to be chosen, since what did not come was not late."""
+    """Returns, of several runs, the one with the lowest 99th percentile.
+
+    Runs that fell behind are chosen last: pieces that did not arrive are not late.
+    """
     wanted = [each for each in PACED if each[0].installed]
     runs = [
-        {each: _watched(server, *each, size.seconds) for each in wanted}
+        {each: _observe(server, *each, size.seconds) for each in wanted}
         for _ in range(1 + size.rounds // 3)
     ]
     return {
@@ -184,17 +185,18 @@ def paced(server: Server, size: Size) -> Rows:
     }
 
 
-_CARRIED = 0.95  # of what was sent; with less it fell behind, and the rest means little
+# Of the chunks sent. A reader with less fell behind, and its other values mean little.
+_CARRIED = 0.95
 
 
 def _badness(row: dict[str, Any]) -> tuple[bool, float]:
     return row["carried"] < _CARRIED, row.get("p99 ms", math.inf)
 
 
-def _watched(server: Server, reader: Reader, count: int, seconds: float) -> dict[str, Any]:
-    clock, began, cpu = Clock(server), time.monotonic(), server.cpu()
+def _observe(server: Server, reader: Reader, count: int, seconds: float) -> dict[str, Any]:
+    load, began, cpu = OtherLoad(server), time.monotonic(), server.cpu()
     with Client(reader) as client:
-        found = client.measure(
+        results = client.measure(
             "paced",
             warm=server.burst(20),
             url=server.paced,
@@ -203,14 +205,14 @@ def _watched(server: Server, reader: Reader, count: int, seconds: float) -> dict
             seconds=seconds,
         )
     return {
-        "CPU us/chunk": found["cpu_us"],
-        "cores": found["cores"],
-        "carried": found["carried"],
-        **{f"{name} ms": each for name, each in found["latency_ms"].items()},
-        "kB/stream": found["memory"] / 1000,
-        "threads": found["threads"],
+        "CPU us/chunk": results["cpu_us"],
+        "cores": results["cores"],
+        "carried": results["carried"],
+        **{f"{name} ms": each for name, each in results["latency_ms"].items()},
+        "kB/stream": results["memory"] / 1000,
+        "threads": results["threads"],
         "server's cores": (server.cpu() - cpu) / (time.monotonic() - began),
-        "others'": clock.others(),
+        "others'": load.cores(),
     }
 
 
@@ -244,15 +246,15 @@ def _slow(server: Server, size: Size) -> Rows:
     for event in (_SMALL, _LARGE):
         for reader in readers:
             with Client(reader) as client:
-                found = client.measure(
+                results = client.measure(
                     "slow",
                     warm=server.burst(1000),
                     url=server.burst(size.megabytes * _MB // event, event),
                     pause=_PAUSE * event / _SMALL,
                 )
             rows[f"{reader}, {size.megabytes} MB in events of {event // 1000} kB"] = {
-                "growth MB": found["growth"] / _MB,
-                "seconds": found["seconds"],
+                "growth MB": results["growth"] / _MB,
+                "seconds": results["seconds"],
             }
     return rows
 
@@ -277,13 +279,13 @@ def _unused(url: str) -> Rows:
     }
 
 
-# --- the bars --------------------------------------------------------------------
+# --- the limits ------------------------------------------------------------------
 
 
 class Bar(NamedTuple):
     name: str
-    measured: float | None  # None: who was measured fell behind
-    most: float  # where at_least, the least
+    measured: float | None  # None: the reader fell behind
+    most: float  # the least, if at_least
     at_least: bool = False
 
     @property
@@ -345,7 +347,7 @@ def _carried(rows: Rows, name: str, column: str) -> float | None:
 
 
 def memory_bars(rows: Rows) -> list[Bar]:
-    """A slow consumer holds 16 MiB of the answer, and a loop 512 items beside."""
+    """A slow consumer buffers 16 MiB of the answer, and a loop 512 more items."""
     return [
         Bar(
             f"memory, {name.removeprefix('rxmistral: ')}: growth MB",
@@ -378,7 +380,7 @@ PARTS = {
     "cold": Part(cold, cold_bars),
 }
 
-# --- what is shown ---------------------------------------------------------------
+# --- the output ------------------------------------------------------------------
 
 
 _NAMES = 24  # of modules; all are in the JSON
@@ -429,14 +431,14 @@ def machine() -> dict[str, Any]:
 
 
 def _revision() -> str | None:
-    """With "+" where the tree has changes: it is the tree that is measured."""
+    """Returns the revision, with "+" if the working tree, which is measured, has changes."""
     command = ["git", "-C", str(HERE), "describe", "--always", "--dirty=+"]
     try:
         return subprocess.run(
             command, check=True, stdout=PIPE, stderr=DEVNULL, text=True
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
-        return None  # no clone
+        return None  # not a clone
 
 
 def _version(name: str) -> str | None:
@@ -451,12 +453,12 @@ def options() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
-    parser.add_argument("--quick", action="store_true", help="less of everything")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was measured")
+    parser.add_argument("--quick", action="store_true", help="smaller measurements")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all results")
     chosen = parser.parse_args()
     unknown = set(chosen.parts) - set(PARTS)
     if unknown:
-        parser.error(f"no such part: {', '.join(unknown)}; there are {', '.join(PARTS)}")
+        parser.error(f"unknown part: {', '.join(unknown)}; choose from {', '.join(PARTS)}")
     return chosen
 
 
@@ -468,10 +470,10 @@ def main() -> None:
     bars: list[Bar] = []
     with Server() as server:
         for name in chosen.parts or PARTS:
-            clock = Clock(server)
+            load = OtherLoad(server)
             rows = PARTS[name].measure(server, QUICK if chosen.quick else FULL)
             show(name, rows)
-            others[name] = clock.others()
+            others[name] = load.cores()
             print(f"meanwhile others had {others[name]:.2f} of {os.cpu_count()} cores")
             bars += PARTS[name].bars(rows)
             results[name] = rows

@@ -1,4 +1,4 @@
-"""A way to read an answer: what the benchmarks measure. The modules `by_...` have them."""
+"""A way to read an answer. The modules `by_...` define the ways that the benchmarks measure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from inspect import iscoroutinefunction
 from threading import Thread
 from typing import Any, NamedTuple
 
-Take = Callable[[Any], None]
+Consume = Callable[[Any], None]
 
 PATH = "/v1/chat/completions"
 MODEL = "mistral-small-latest"
@@ -16,32 +16,33 @@ PROMPT = "Why is the sky blue?"
 
 
 class Way(NamedTuple):
-    """
-    open: Gives a client of the server at a URL; it is used for one answer after another.
-    read: Reads one answer with a client and gives each piece of it to `take`. May be a
-        coroutine function.
-    read_many: Reads that many answers at once. None: each on a thread or in a task.
+    """How to read answers.
+
+    Attributes:
+        open: Returns a client of the server at a URL, for one answer after another.
+        read: Reads one answer and passes each piece to `consume`. May be a coroutine function.
+        read_many: Reads this many answers at once. None: each on a thread or in a task.
     """
 
     open: Callable[[str], Any]
-    read: Callable[[Any, Take], Any]
-    read_many: Callable[[Any, int, Take], object] | None = None
+    read: Callable[[Any, Consume], Any]
+    read_many: Callable[[Any, int, Consume], object] | None = None
 
     @property
     def is_async(self) -> bool:
         return iscoroutinefunction(self.read)
 
 
-def read_many(way: Way, client: Any, count: int, take: Take) -> None:
-    """Returns when all have ended, or before."""
+def read_many(way: Way, client: Any, count: int, consume: Consume) -> None:
+    """Reads many answers at once; may return before they end."""
     if way.read_many is not None:
-        way.read_many(client, count, take)
+        way.read_many(client, count, consume)
     elif way.is_async:
-        asyncio.run(_gathered(way, client, count, take))
+        asyncio.run(_gathered(way, client, count, consume))
     else:
         for _ in range(count):
-            Thread(target=way.read, args=(client, take), daemon=True).start()
+            Thread(target=way.read, args=(client, consume), daemon=True).start()
 
 
-async def _gathered(way: Way, client: Any, count: int, take: Take) -> None:
-    await asyncio.gather(*[way.read(client, take) for _ in range(count)])
+async def _gathered(way: Way, client: Any, count: int, consume: Consume) -> None:
+    await asyncio.gather(*[way.read(client, consume) for _ in range(count)])
