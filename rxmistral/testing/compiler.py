@@ -13,7 +13,18 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from .steps import Action, Chunks, Header, Raw, Script, Status, Step, Text, Wait, encode
+from .steps import (
+    ActionStep,
+    ChunksStep,
+    HeaderStep,
+    RawStep,
+    Script,
+    StatusStep,
+    Step,
+    TextStep,
+    WaitStep,
+    encode,
+)
 
 Framing: TypeAlias = Literal["chunked", "close", "gzip", "length"]
 """How the client finds the end of the body; see `ScriptedServer`."""
@@ -23,7 +34,7 @@ CREATED = 1_700_000_000
 
 _BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 
-Operation: TypeAlias = bytes | Wait | Action
+Operation: TypeAlias = bytes | WaitStep | ActionStep
 
 
 class CompiledScript(msgspec.Struct, frozen=True):
@@ -31,7 +42,7 @@ class CompiledScript(msgspec.Struct, frozen=True):
 
     Attributes:
         operations: What to do, in this order. Bytes are one frame of the body, the first of
-            which is preceded by the head; `Action("headers")` sends `head`; `Action("end")`
+            which is preceded by the head; `ActionStep("headers")` sends `head`; `ActionStep("end")`
             sends `tail`.
         head: The status line and the headers.
         tail: The bytes that end the body.
@@ -61,7 +72,7 @@ def compile_script(script: Script, framing: Framing, model: str, answer_id: str)
     compiler = _Compiler(framing, model, answer_id)
     for number, step in enumerate(script):
         try:
-            compiler.add(Text((step,), 0) if isinstance(step, str) else step)
+            compiler.add(TextStep((step,), 0) if isinstance(step, str) else step)
         except (TypeError, ValueError) as error:
             error.add_note(f"This is step {number} of the script, counted from 0: {step!r:.200}")
             raise
@@ -124,8 +135,8 @@ class _Compiler:
         self._framing: Framing = framing
         self._body = _BODIES[framing]()
         self._chunk_start = _chunk_start(model, answer_id)
-        self._status: Status | None = None
-        self._changes: list[Header] = []
+        self._status: StatusStep | None = None
+        self._changes: list[HeaderStep] = []
         self._operations: list[Operation] = []
         self._length = 0
         self._is_complete = False
@@ -135,16 +146,16 @@ class _Compiler:
         if self._phase == "over":
             raise ValueError("this step can never run: nothing can follow the step before it")
         match step:
-            case Wait():
+            case WaitStep():
                 self._operations.append(step)
-            case Action():
+            case ActionStep():
                 self._add_action(step)
-            case Header():
+            case HeaderStep():
                 self._require("head", "the headers are already sent")
                 self._changes.append(step)
-            case Status():
+            case StatusStep():
                 self._add_status(step)
-            case Text() | Chunks() | Raw():
+            case TextStep() | ChunksStep() | RawStep():
                 self._require("body", "the body has already ended")
                 self._add_frames(step)
             case _:
@@ -157,7 +168,7 @@ class _Compiler:
         if self._phase != "head" and self._phase != phase:
             raise ValueError(f"this step comes too late: {otherwise}")
 
-    def _add_action(self, action: Action) -> None:
+    def _add_action(self, action: ActionStep) -> None:
         match action.name:
             case "headers":
                 self._require("head", "the headers are already sent")
@@ -170,19 +181,19 @@ class _Compiler:
                 self._phase = "over"
         self._operations.append(action)
 
-    def _add_status(self, status: Status) -> None:
+    def _add_status(self, status: StatusStep) -> None:
         self._require("head", "the headers are already sent")
         self._status = status
         self._changes += status.headers
         if status.body is not None:
             self._frame_by_length()
-            self._add_frames(Raw((status.body,)))
-            self._add_action(Action("end"))
+            self._add_frames(RawStep((status.body,)))
+            self._add_action(ActionStep("end"))
 
     def _frame_by_length(self) -> None:
         self._framing, self._body = "length", _PlainBody()
 
-    def _add_frames(self, step: Text | Chunks | Raw) -> None:
+    def _add_frames(self, step: TextStep | ChunksStep | RawStep) -> None:
         # Without empty ones: an empty HTTP chunk would end the body.
         frames = [data for data in self._frames(step) if data]
         if frames:
@@ -190,14 +201,14 @@ class _Compiler:
         self._length += sum(map(len, frames))
         self._operations += map(self._body.frame, frames)
 
-    def _frames(self, step: Text | Chunks | Raw) -> Iterator[bytes]:
+    def _frames(self, step: TextStep | ChunksStep | RawStep) -> Iterator[bytes]:
         match step:
-            case Raw():
+            case RawStep():
                 yield from step.blocks
-            case Chunks():
+            case ChunksStep():
                 for fields in step.fields:
                     yield self._chunk_start + encode(fields)[1:] + b"\n\n"
-            case Text():
+            case TextStep():
                 # Load tests send very many of these: only the piece itself is encoded for each.
                 delta_start = b'"choices":[{"index":%d,"delta":{"content":' % step.choice
                 start = self._chunk_start + delta_start
@@ -208,7 +219,7 @@ class _Compiler:
         if self._phase in ("head", "body"):
             if self._status is not None and self._phase == "head":
                 self._frame_by_length()
-            self._add_action(Action("end"))
+            self._add_action(ActionStep("end"))
         head, closes = self._head()
         tail = self._insert_head(head, self._body.end())
         return CompiledScript(tuple(self._operations), head, tail, closes)
@@ -216,9 +227,9 @@ class _Compiler:
     def _insert_head(self, head: bytes, tail: bytes) -> bytes:
         """Puts the head before whatever is sent first: a frame, or the tail, which is returned."""
         for position, operation in enumerate(self._operations):
-            if operation == Action("headers"):
+            if operation == ActionStep("headers"):
                 break
-            if operation == Action("end"):
+            if operation == ActionStep("end"):
                 return head + tail
             if isinstance(operation, bytes):
                 self._operations[position] = head + operation

@@ -11,7 +11,7 @@ from ..rx.clock import monotonic
 from .compiler import CompiledScript, Framing, compile_script
 from .connection import Connection, PeerClosedError, ServerClosedError, ShutdownSignal
 from .received import ReceivedRequest, read_request
-from .steps import Script, Wait, status
+from .steps import Script, WaitStep, status
 
 ScriptFunction: TypeAlias = Callable[[ReceivedRequest], Script]
 """Returns the script for a request. Called on the thread of the connection, so calls may overlap."""
@@ -358,7 +358,7 @@ def _play(script: CompiledScript, connection: Connection, request: ReceivedReque
         if isinstance(operation, bytes):
             connection.send(operation)
             request.frames += 1
-        elif isinstance(operation, Wait):
+        elif isinstance(operation, WaitStep):
             connection.wait(operation.seconds)
         elif operation.name == "headers":
             connection.send(script.head)

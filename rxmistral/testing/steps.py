@@ -25,48 +25,48 @@ class Step(msgspec.Struct, frozen=True):
     """One step of a script; the functions of this module return steps."""
 
 
-class Text(Step, frozen=True):
+class TextStep(Step, frozen=True):
     """One chunk for each piece, with the piece as the `content` of its delta."""
 
     pieces: tuple[str, ...]
     choice: int
 
 
-class Chunks(Step, frozen=True):
+class ChunksStep(Step, frozen=True):
     """Chunks, each by its fields (choices, usage) after `id`, `object`, `created` and `model`."""
 
     fields: tuple[dict[str, object], ...]
 
 
-class Raw(Step, frozen=True):
+class RawStep(Step, frozen=True):
     """Bytes of the body exactly as they are, sent block by block."""
 
     blocks: tuple[bytes, ...]
 
 
-class Wait(Step, frozen=True):
+class WaitStep(Step, frozen=True):
     """Silence for this many seconds."""
 
     seconds: float
 
 
-class Header(Step, frozen=True):
+class HeaderStep(Step, frozen=True):
     """A response header; None as the value removes it."""
 
     name: str
     value: str | None
 
 
-class Status(Step, frozen=True):
+class StatusStep(Step, frozen=True):
     """Another status line, with an optional body of its own."""
 
     code: int
     reason: str | None
-    headers: tuple[Header, ...]
+    headers: tuple[HeaderStep, ...]
     body: bytes | None
 
 
-class Action(Step, frozen=True):
+class ActionStep(Step, frozen=True):
     """An action on the response or its connection."""
 
     name: Literal["headers", "end", "drop", "abort", "hang"]
@@ -91,8 +91,8 @@ def encode(value: object) -> bytes:
         return json.dumps(value, separators=(",", ":")).encode("ascii")
 
 
-def _frame(value: object) -> Raw:
-    return Raw((b"data: " + encode(value) + b"\n\n",))
+def _frame(value: object) -> RawStep:
+    return RawStep((b"data: " + encode(value) + b"\n\n",))
 
 
 def _usage(prompt: int, completion: int) -> dict[str, object]:
@@ -134,18 +134,18 @@ def role(*, choice: int = 0) -> Step:
 
 def text(*pieces: str, choice: int = 0) -> Step:
     """Sends one chunk for each piece: delta `{"content": piece}`."""
-    return Text(pieces, choice)
+    return TextStep(pieces, choice)
 
 
 def empty(*, choice: int = 0) -> Step:
     """Sends a chunk that adds nothing: delta `{"content": ""}`."""
-    return Text(("",), choice)
+    return TextStep(("",), choice)
 
 
 def thinking(*pieces: str, choice: int = 0) -> Step:
     """Sends one chunk of reasoning for each piece: content
     `[{"type":"thinking","thinking":[{"type":"text","text": piece}]}]`."""
-    return Chunks(tuple(_chunk({"content": [_think_chunk(piece)]}, choice) for piece in pieces))
+    return ChunksStep(tuple(_chunk({"content": [_think_chunk(piece)]}, choice) for piece in pieces))
 
 
 def tool_call(
@@ -190,12 +190,12 @@ def tool_call(
         function=_without_none(name=name, arguments=arguments) or None,
         index=index,
     )
-    return Chunks((_chunk({"tool_calls": [call]}, choice, finish, usage),))
+    return ChunksStep((_chunk({"tool_calls": [call]}, choice, finish, usage),))
 
 
 def delta(part: Mapping[str, object], *, choice: int = 0) -> Step:
     """Sends a chunk with this delta, unchanged."""
-    return Chunks((_chunk(part, choice),))
+    return ChunksStep((_chunk(part, choice),))
 
 
 def usage(prompt: int = 0, completion: int = 0, **details: object) -> Step:
@@ -207,7 +207,7 @@ def usage(prompt: int = 0, completion: int = 0, **details: object) -> Step:
         details: More keys of the usage, such as `prompt_tokens_details`; they override the
             others.
     """
-    return Chunks(({"choices": [], "usage": _usage(prompt, completion) | details},))
+    return ChunksStep(({"choices": [], "usage": _usage(prompt, completion) | details},))
 
 
 def finish(
@@ -223,7 +223,7 @@ def finish(
         choice: The index of the choice.
         usage: The usage in this chunk, whole or as (prompt, completion) tokens; None: no usage.
     """
-    return Chunks((_chunk({"content": ""}, choice, reason, usage),))
+    return ChunksStep((_chunk({"content": ""}, choice, reason, usage),))
 
 
 # --- other parts of the body ---
@@ -254,17 +254,17 @@ def error(
 
 def done() -> Step:
     """Sends the last frame: `data: [DONE]`."""
-    return Raw((b"data: [DONE]\n\n",))
+    return RawStep((b"data: [DONE]\n\n",))
 
 
 def comment(words: str = "keep-alive") -> Step:
     """Sends a comment, which readers of an event stream ignore: `: keep-alive` and a blank line."""
-    return Raw((f": {words}\n\n".encode(),))
+    return RawStep((f": {words}\n\n".encode(),))
 
 
 def raw(*blocks: bytes) -> Step:
     """Sends bytes of the body unchanged: each block at once, and as one HTTP chunk."""
-    return Raw(blocks)
+    return RawStep(blocks)
 
 
 # --- time ---
@@ -272,14 +272,14 @@ def raw(*blocks: bytes) -> Step:
 
 def headers() -> Step:
     """Sends the status line and the headers now, instead of with the first bytes of the body."""
-    return Action("headers")
+    return ActionStep("headers")
 
 
 def wait(seconds: float) -> Step:
     """Sends nothing for this many seconds, or until the peer closes the connection."""
     if not seconds >= 0:
         raise ValueError(f"wait() needs seconds, zero or more, got {seconds!r}")
-    return Wait(seconds)
+    return WaitStep(seconds)
 
 
 def hang() -> Step:
@@ -287,7 +287,7 @@ def hang() -> Step:
 
     As the first step, it holds back the headers, too.
     """
-    return Action("hang")
+    return ActionStep("hang")
 
 
 # --- beginning ---
@@ -312,11 +312,11 @@ def status(
         headers: Headers to set; None as a value removes the header.
         reason: The reason phrase. None: the standard one, if there is one.
     """
-    changes = tuple(Header(name, value) for name, value in (headers or {}).items())
+    changes = tuple(HeaderStep(name, value) for name, value in (headers or {}).items())
     if body is None:
-        return Status(code, reason, changes, None)
+        return StatusStep(code, reason, changes, None)
     content_type, content = _body(body)
-    return Status(code, reason, (Header("Content-Type", content_type), *changes), content)
+    return StatusStep(code, reason, (HeaderStep("Content-Type", content_type), *changes), content)
 
 
 def _body(body: object) -> tuple[str, bytes]:
@@ -332,7 +332,7 @@ def header(name: str, value: str | None) -> Step:
 
     It does not change the framing: a script may send a Content-Length that is wrong.
     """
-    return Header(name, value)
+    return HeaderStep(name, value)
 
 
 # --- ending ---
@@ -345,15 +345,15 @@ def end() -> Step:
     considers idle. With the framing `close`, the body ends when the connection is closed, after
     the last step.
     """
-    return Action("end")
+    return ActionStep("end")
 
 
 def drop() -> Step:
     """Closes the connection without ending the body: the peer sees a FIN (over TLS, without a
     close_notify)."""
-    return Action("drop")
+    return ActionStep("drop")
 
 
 def abort() -> Step:
     """Resets the connection: the peer sees a RST (`ConnectionResetError`)."""
-    return Action("abort")
+    return ActionStep("abort")
