@@ -47,7 +47,7 @@ def convert_leniently(value: Any, type: Any, dec_hook: DecodeHook) -> Any:
     except msgspec.ValidationError:
         pass
     for member in get_args(type) if isinstance(type, UnionType) else (type,):
-        if isinstance(value, dict) and _is_struct(member):
+        if isinstance(value, dict) and hasattr(member, "__struct_fields__"):
             return _convert_struct(value, member, dec_hook)
         if isinstance(value, list) and get_origin(member) is list:
             items = (convert_leniently(item, get_args(member)[0], dec_hook) for item in value)
@@ -69,10 +69,6 @@ def keep_convertible_fields(
             or convert_leniently(value[field.encode_name], field.type, dec_hook) is not UNSET
         )
     }
-
-
-def _is_struct(candidate: Any) -> bool:
-    return isinstance(candidate, type) and issubclass(candidate, Struct)
 
 
 def _convert_struct(value: dict[str, Any], type: Any, dec_hook: DecodeHook) -> Struct:

@@ -56,12 +56,7 @@ class CompiledScript(msgspec.Struct, frozen=True):
 
 
 def compile_script(script: Script, framing: Framing, model: str, answer_id: str) -> CompiledScript:
-    """Returns the response of a script.
-
-    Raises:
-        TypeError: The script is not a sequence of steps and strings.
-        ValueError: The steps cannot be played in this order.
-    """
+    """Returns the response of a script; raises TypeError or ValueError if it cannot be played."""
     if isinstance(script, str | bytes) or not hasattr(script, "__iter__"):
         raise TypeError(
             "a script is a sequence of steps such as [text('Hello'), finish(), done()], "

@@ -94,11 +94,8 @@ class Connection:
     # --- reading ---
 
     def read_until(self, end: bytes, limit: int) -> bytes:
-        """Returns the input up to and with `end`.
-
-        Raises:
-            ValueError: The first `limit` bytes do not contain `end`.
-        """
+        """Returns the input up to and with `end`; raises ValueError if the first `limit` bytes do
+        not contain it."""
         while (found := self._input.find(end, 0, limit)) < 0:
             if len(self._input) >= limit:
                 raise ValueError(

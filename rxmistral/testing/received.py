@@ -72,11 +72,7 @@ class ReceivedRequest:
 
     @property
     def json(self) -> dict[str, Any]:  # Any: for request.json["messages"][0]["content"]
-        """The body as a JSON object.
-
-        Raises:
-            ValueError: The body is not a JSON object.
-        """
+        """The body as a JSON object; raises ValueError for anything else."""
         try:
             return msgspec.json.decode(self.body, type=dict[str, Any])
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -85,37 +81,20 @@ class ReceivedRequest:
             ) from error
 
     def wait_answered(self, timeout: float = 5.0) -> bool:
-        """Waits until the script has run to its end or was cut.
-
-        Args:
-            timeout: Seconds to wait.
-
-        Returns:
-            False if the timeout expired.
-        """
+        """Waits until the script has run to its end or was cut; False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: self.answered is not None, timeout)
 
     def wait_closed(self, timeout: float = 5.0) -> bool:
-        """Waits until the peer closes the connection.
-
-        Args:
-            timeout: Seconds to wait.
-
-        Returns:
-            False if the timeout expired, or the server itself ended the connection.
-        """
+        """Waits until the peer closes the connection; False after `timeout` seconds, or if the
+        server ended the connection itself."""
         with self._changed:
             self._changed.wait_for(lambda: self.disconnected, timeout)
             return self.closed is not None
 
 
 def read_request(connection: Connection) -> tuple[RequestHead, bytes]:
-    """Reads the head and the body of one request.
-
-    Raises:
-        ValueError: The input is not an HTTP request.
-    """
+    """Reads the head and the body of one request; raises ValueError if it is not HTTP."""
     head = _parse_head(connection.read_until(b"\r\n\r\n", _MAX_HEAD_BYTES))
     if "chunked" in head.headers.get("Transfer-Encoding", "").lower():
         return head, b"".join(_read_chunks(connection))

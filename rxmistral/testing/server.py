@@ -88,11 +88,10 @@ class ScriptedServer:
     # --- lifecycle ---
 
     def start(self) -> Self:
-        """Begins to listen. A server can be started once.
+        """Begins to listen; a server can be started once.
 
         Raises:
             OSError: The port is in use.
-            RuntimeError: The server was started before.
         """
         if self._shutdown is not None:
             raise RuntimeError("this server was started before; create another one")
@@ -104,10 +103,7 @@ class ScriptedServer:
         return self
 
     def close(self) -> None:
-        """Closes every connection, whatever its script is doing, and waits for the threads.
-
-        Closing a closed server has no effect.
-        """
+        """Closes every connection, whatever its script is doing, and waits for the threads."""
         if self._shutdown is None or self._acceptor is None:
             return
         self.begin_to_close()
@@ -160,11 +156,8 @@ class ScriptedServer:
     @property
     def url(self) -> str:
         """The `server_url` for a client: `http://127.0.0.1:PORT` or `https://localhost:PORT`."""
-        return (
-            f"http://127.0.0.1:{self.port}"
-            if self._tls is None
-            else f"https://localhost:{self.port}"
-        )
+        origin = "http://127.0.0.1" if self._tls is None else "https://localhost"
+        return f"{origin}:{self.port}"
 
     @property
     def requests(self) -> list[ReceivedRequest]:
@@ -185,14 +178,10 @@ class ScriptedServer:
             return self._open
 
     def wait_for_requests(self, count: int, timeout: float = 5.0) -> list[ReceivedRequest]:
-        """Waits until `count` requests have arrived, and returns all of them.
-
-        Args:
-            count: The number of requests to wait for.
-            timeout: Seconds to wait.
+        """Waits until `count` requests have arrived, and returns all that have.
 
         Raises:
-            TimeoutError: The timeout expired.
+            TimeoutError: Fewer have arrived after `timeout` seconds.
         """
         with self._changed:
             if not self._changed.wait_for(lambda: len(self._requests) >= count, timeout):
@@ -202,14 +191,7 @@ class ScriptedServer:
             return list(self._requests)
 
     def wait_idle(self, timeout: float = 5.0) -> bool:
-        """Waits until no connection is open.
-
-        Args:
-            timeout: Seconds to wait.
-
-        Returns:
-            False if the timeout expired.
-        """
+        """Waits until no connection is open; returns False after `timeout` seconds."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._open, timeout)
 
