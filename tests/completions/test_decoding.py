@@ -682,7 +682,7 @@ def run(*chunks: dict[str, Any]) -> dict[int, str]:
             index = choice.index or 0
             got[index] = got.get(index, "") + gathered(choice.delta.content)
             got[index] += gathered_calls(choice.delta.tool_calls)
-    assert not decoder._halves.waiting, "what waits makes all that follows slow"
+    assert not decoder._surrogates.waiting, "what waits makes all that follows slow"
     return got
 
 

@@ -378,8 +378,8 @@ def test_the_sources_get_the_scheduler_of_the_subscription(combine: Any) -> None
 @pytest.mark.parametrize(
     ("call", "error", "says"),
     [
-        (lambda: fallback(), ValueError, "fallback needs a stream at least"),
-        (lambda: hedge(delay=1), ValueError, "hedge needs a stream at least"),
+        (lambda: fallback(), ValueError, "fallback needs at least one stream"),
+        (lambda: hedge(delay=1), ValueError, "hedge needs at least one stream"),
         (lambda: fallback([Stream()]), TypeError, "fallback takes Observables, got list"),  # type: ignore[arg-type]
         (lambda: hedge(Stream(), "b", delay=1), TypeError, "hedge takes Observables, got str"),  # type: ignore[arg-type]
         (lambda: hedge(Stream(), delay="1"), TypeError, "delay must be a number, got str"),  # type: ignore[arg-type]

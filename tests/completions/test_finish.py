@@ -21,7 +21,7 @@ from rxmistral import (
     completions,
     until_finished,
 )
-from rxmistral.completions.finish import Lingering
+from rxmistral.completions.finish import GracePeriod
 from rxmistral.wire import ServerSentEvent
 
 # Typed for whole ticks, which are seconds here; they take parts of them too.
@@ -195,11 +195,13 @@ def test_no_timer_outlives_the_source() -> None:
     assert all(timer.finished.is_set() for timer in begun)
 
 
-def test_a_lingering_ends_once() -> None:
+def test_a_grace_period_ends_once() -> None:
     """Its observer need not be one that looks after that itself."""
     ends: list[str] = []
-    lingering = Lingering(Observer(on_completed=lambda: ends.append("end")), 1.0, TestScheduler())
-    lingering.begin()
-    lingering.end()
-    lingering.end()
+    grace_period = GracePeriod(
+        Observer(on_completed=lambda: ends.append("end")), 1.0, TestScheduler()
+    )
+    grace_period.start()
+    grace_period.end()
+    grace_period.end()
     assert ends == ["end"]
