@@ -17,7 +17,6 @@ import msgspec
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
-from ..error_report import read_report
 from ..errors import ChunkError, IncompleteStreamError, ReportedError, StreamError, reported_error
 from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook, readable
 from ..rx.input_type import InputType
@@ -25,12 +24,17 @@ from ..rx.stream import Stream
 from ..wire import ServerSentEvent
 from ..wire.events import incomplete_event_handler
 from .accumulator import CompletionAccumulator
-from .finish import END_GRACE_SECONDS, GracePeriod, without_failure
+from .finish import (
+    END_GRACE_SECONDS,
+    GracePeriod,
+    error_of_finish_reason,
+    without_failure,
+)
 from .repair import (
     REASONING_KEYS,
     Reasoning,
     add_reasoning,
-    dicts_in,
+    decode_reasoning,
     is_keep_alive,
     repair_choices,
 )
@@ -44,20 +48,11 @@ _DONE = "[DONE]"
 _UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
-class _ChoiceReasoning(msgspec.Struct, gc=False):
-    delta: Reasoning | None = None
-
-
-class _ChunkReasoning(msgspec.Struct, gc=False):
-    choices: list[_ChoiceReasoning] = []
-
-
 class _ChunkUsage(msgspec.Struct):
     usage: dict[str, Any]
 
 
 _decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
-_decode_reasoning = msgspec.json.Decoder(_ChunkReasoning).decode
 _decode_usage = msgspec.json.Decoder(_ChunkUsage).decode
 
 
@@ -93,7 +88,7 @@ class CompletionDecoder:
             chunk = _decode(data)
             (choice,) = chunk.choices
             if data.find(b'"reasoning') >= 0:  # faster than `in`
-                add_reasoning(chunk, _reasoning_in(data))
+                add_reasoning(chunk, decode_reasoning(data))
         except _UNDECODABLE:
             return None
         if choice.finish_reason or chunk.usage is not None:
@@ -161,7 +156,7 @@ class CompletionDecoder:
         self.received.feed(chunk)
         completion = CompletionEvent(data=chunk)
         if self.received.failed and self.pending_error is None:
-            self.pending_error = _error_of_finish_reason(chunk, data)
+            self.pending_error = error_of_finish_reason(chunk, data)
             if self._hides_failure and self.pending_error is not None:
                 return without_failure(completion)
         return completion
@@ -174,7 +169,7 @@ class CompletionDecoder:
             if chunk.usage is not None:
                 _add_unknown_keys(chunk.usage, _decode_usage(data).usage)
             if '"reasoning' in data:
-                add_reasoning(chunk, _reasoning_in(data))
+                add_reasoning(chunk, decode_reasoning(data))
         except _UNDECODABLE:
             return None
         return chunk
@@ -211,10 +206,6 @@ class CompletionDecoder:
         return chunk
 
 
-def _reasoning_in(data: bytes | str) -> list[Reasoning | None]:
-    return [choice.delta for choice in _decode_reasoning(data).choices]
-
-
 def _only_keeps_alive(event: ServerSentEvent) -> bool:
     """Whether an event without a chunk only keeps the connection open, according to its type or
     to that in its data, as in `{"type": "ping"}`."""
@@ -236,18 +227,6 @@ def _add_unknown_keys(usage: UsageInfo, received: dict[str, Any]) -> None:
     usage.additional_properties = {
         key: value for key, value in received.items() if key not in usage.__struct_fields__
     }
-
-
-def _error_of_finish_reason(chunk: CompletionChunk, data: str) -> ReportedError | None:
-    """Returns the error that the finish_reason "error" stands for, if a choice has it."""
-    if all(choice.finish_reason != "error" for choice in chunk.choices):
-        return None
-    report = read_report(data)
-    if not report.message:  # some servers write it into the choice
-        choices = dicts_in(json.loads(data, strict=False).get("choices"))
-        errors = [choice["error"] for choice in choices if choice.get("error")]
-        report = read_report(json.dumps(errors[0])) if errors else report
-    return ReportedError(report.message or "finish_reason is error", report.type, report.code)
 
 
 def _raise_reported(data: str, event: str = "message") -> None:

@@ -6,14 +6,13 @@
     hedge      a ───────────────✗        the next one when a stream is slow
                     b ────useful──▶
 
-What it must do: emit the events of one stream only, all of them and in order, however close the
-race is; and end the requests of the others at once. What it may cost: nothing, once there is a
-winner.
+The events of one stream only are emitted, all of them and in order, however close the race is,
+and the requests of the others end at once. Once there is a winner, this costs next to nothing.
 
 Strategy: each stream has a candidate, which buffers events until one of them is useful, and then
 tries to win the race; that needs a lock, once. From then on the winner alone emits, and an item
-costs a check of the candidate's own flag. If the winner breaks after text, a stream after it may be
-asked for the rest of the answer (mid-stream fallback); that stream starts as the winner.
+costs a check of its own flag. If the winner breaks after text, a stream after it may be asked
+for the rest of the answer (mid-stream fallback); that stream starts as the winner.
 
 If a stream fails before its `subscribe` returns, the call that started it also starts the next
 one. So streams that fail at once, one after the other, need no deep stack.
@@ -21,11 +20,10 @@ one. So streams that fail at once, one after the other, need no deep stack.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from threading import RLock, Thread, current_thread
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from reactivex import Observable, Observer, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
@@ -101,10 +99,9 @@ class _Race(abc.DisposableBase):
         streams: The streams, in the order in which they are started.
         observer: Receives the events of the winner.
         scheduler: The scheduler of the subscription.
-        is_useful: Whether a completion makes its stream the winner.
-        delay: Seconds until the next stream is started while others are still running; None: it
-            is started only when no stream is running.
-        clock: Keeps the time of the delay.
+        delay: Seconds until the next stream is started while others are still running; None: a
+            fallback, which starts it only when no stream is running.
+        clock: Keeps the time of the delay; None: the scheduler, or a `TimeoutScheduler`.
     """
 
     def __init__(
@@ -112,17 +109,15 @@ class _Race(abc.DisposableBase):
         streams: tuple[_Source, ...],
         observer: _EventObserver,
         scheduler: abc.SchedulerBase | None,
-        is_useful: Callable[[CompletionChunk], bool],
         delay: float | None,
-        clock: abc.SchedulerBase,
+        clock: abc.SchedulerBase | None,
     ) -> None:
         self.observer = observer
         self.accepted = completions_for("fallback" if delay is None else "hedge")
-        self.is_useful = is_useful
         self._streams = streams
         self._scheduler = scheduler
         self._delay = delay
-        self._clock = clock
+        self._clock = clock or scheduler or TimeoutScheduler.singleton()
         self._context = copy_context()  # of the subscriber, for streams that start later
         self._subscriber_is_daemon = current_thread().daemon
         self._timer = SerialDisposable()
@@ -134,6 +129,13 @@ class _Race(abc.DisposableBase):
         self._first_empty: _Candidate | None = None  # completed without useful output
         self._is_decided = False  # a stream has won, or all have failed, or it is disposed
         self._is_disposed = False
+
+    def is_useful(self, chunk: CompletionChunk) -> bool:
+        """Whether a completion makes its stream the winner."""
+        accumulator = CompletionAccumulator()
+        accumulator.feed(chunk)
+        kind = accumulator.new_output
+        return kind != "" and (kind != "finish" or self._delay is None)
 
     def start(self) -> None:
         for number in range(len(self._streams) if self._delay == 0 else 1):
@@ -219,8 +221,8 @@ class _Race(abc.DisposableBase):
             empty.release()
         except Exception as raised:
             self.observer.on_error(raised)
-            return
-        self.observer.on_completed()
+        else:
+            self.observer.on_completed()
 
     def on_winner_error(self, candidate: _Candidate, error: Exception) -> None:  # noqa: ARG002  # an override needs it
         self.observer.on_error(error)
@@ -233,15 +235,16 @@ class _Race(abc.DisposableBase):
                 return False
             self._is_decided = True
             losers = [each for each in self._candidates if each is not candidate]
-        self._timer.dispose()
-        for loser in losers:
-            loser.subscription.dispose()
+        self._stop(losers)
         return True
 
     def dispose(self) -> None:
         with self._lock:
             self._is_decided = self._is_disposed = True
             candidates = list(self._candidates)
+        self._stop(candidates)
+
+    def _stop(self, candidates: list[_Candidate]) -> None:
         self._timer.dispose()
         for candidate in candidates:
             candidate.subscription.dispose()
@@ -250,27 +253,19 @@ class _Race(abc.DisposableBase):
 class _MidStreamFallback(_Race):
     """A fallback in which a later stream continues an answer that broke."""
 
-    def __init__(
-        self,
-        streams: tuple[_Source, ...],
-        observer: _EventObserver,
-        scheduler: abc.SchedulerBase | None,
-        is_useful: Callable[[CompletionChunk], bool],
-        delay: float | None,
-        clock: abc.SchedulerBase,
-    ) -> None:
-        super().__init__(streams, observer, scheduler, is_useful, delay, clock)
+    _break: StreamError | None = None
+
+    def start(self) -> None:
         self._received = CompletionAccumulator(bounded=True)
-        self._break: StreamError | None = None
-        emit = observer.on_next
+        subscriber = self._subscriber = self.observer
+        self.observer = Observer(self._on_next, subscriber.on_error, subscriber.on_completed)
+        super().start()
 
-        def on_next(event: CompletionEvent) -> None:
-            self._received.feed(event.data)
-            shown = without_failure(event) if self._received.failed else event
-            if shown is not None:
-                emit(shown)
-
-        self.observer = Observer(on_next, observer.on_error, observer.on_completed)
+    def _on_next(self, event: CompletionEvent) -> None:
+        self._received.feed(event.data)
+        shown = without_failure(event) if self._received.failed else event
+        if shown is not None:
+            self._subscriber.on_next(shown)
 
     def on_winner_error(self, candidate: _Candidate, error: Exception) -> None:
         if isinstance(error, StreamError):
@@ -295,8 +290,7 @@ class _MidStreamFallback(_Race):
             return None
         if received.finished or received.overflowed or received.has_tool_calls():
             return None
-        continuation: _Source | None = continued(text)
-        return continuation
+        return cast("_Source | None", continued(text))
 
     def _continue_with(self, continuation: _Source, number: int) -> None:
         self._received.begin_again()
@@ -314,40 +308,24 @@ class _MidStreamFallback(_Race):
 def _race(
     kind: type[_Race],
     streams: tuple[_Source, ...],
-    is_useful: Callable[[CompletionChunk], bool],
     delay: float | None = None,
     clock: abc.SchedulerBase | None = None,
 ) -> Stream[CompletionEvent]:
+    name = "fallback" if delay is None else "hedge"
+    if not streams:
+        raise ValueError(f"{name} needs at least one stream")
+    for stream in streams:
+        if not isinstance(stream, Observable):
+            raise TypeError(f"{name} takes Observables, got {type(stream).__name__}")
+
     def subscribe(
         observer: _EventObserver, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        race = kind(
-            streams,
-            observer,
-            scheduler,
-            is_useful,
-            delay,
-            clock or scheduler or TimeoutScheduler.singleton(),
-        )
+        race = kind(streams, observer, scheduler, delay, clock)
         race.start()
         return race
 
     return Stream(subscribe)
-
-
-def _has_output(chunk: CompletionChunk) -> bool:
-    """Whether a completion has text, thinking or a tool call."""
-    return _output_kind(chunk) not in ("", "finish")
-
-
-def _has_output_or_finish(chunk: CompletionChunk) -> bool:
-    return _output_kind(chunk) != ""
-
-
-def _output_kind(chunk: CompletionChunk) -> str:
-    accumulator = CompletionAccumulator()
-    accumulator.feed(chunk)
-    return accumulator.new_output
 
 
 # --- the combinators -------------------------------------------------------------
@@ -385,8 +363,7 @@ def fallback(
     >>> [event.data.choices[0].delta.content for event in fallback(fails, works)]
     ['Hi']
     """
-    kind = _MidStreamFallback if resume else _Race
-    return _race(kind, _checked_streams("fallback", streams), _has_output_or_finish)
+    return _race(_MidStreamFallback if resume else _Race, streams)
 
 
 def hedge(
@@ -429,13 +406,4 @@ def hedge(
     ['Hi']
     """
     check_number("delay", delay, 0)
-    return _race(_Race, _checked_streams("hedge", streams), _has_output, delay, scheduler)
-
-
-def _checked_streams(name: str, streams: tuple[object, ...]) -> tuple[_Source, ...]:
-    if not streams:
-        raise ValueError(f"{name} needs at least one stream")
-    for stream in streams:
-        if not isinstance(stream, Observable):
-            raise TypeError(f"{name} takes Observables, got {type(stream).__name__}")
-    return streams  # type: ignore[return-value]  # as checked
+    return _race(_Race, streams, delay, scheduler)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -10,14 +11,23 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import TimeoutScheduler
 
-from ..models import CompletionEvent
+from ..error_report import read_report
+from ..errors import ReportedError
+from ..models import CompletionChunk, CompletionEvent
 from ..rx.stream import Stream
 from ..rx.subscriber import fail_observer
 from ..rx.timer import SerializedTimer, serialized
 from .choice import check_choice
 from .inputs import completions_for
+from .repair import dicts_in
 
-__all__ = ["END_GRACE_SECONDS", "GracePeriod", "until_finished", "without_failure"]
+__all__ = [
+    "END_GRACE_SECONDS",
+    "GracePeriod",
+    "error_of_finish_reason",
+    "until_finished",
+    "without_failure",
+]
 
 END_GRACE_SECONDS = 0.25  # for a body to end after the last chunk of its answer
 _FINISH_GRACE_SECONDS = 1.0  # for a body to end after the finish_reason
@@ -116,6 +126,18 @@ def without_failure(event: CompletionEvent) -> CompletionEvent | None:
     ):
         return None
     return structs.replace(event, data=structs.replace(event.data, choices=choices))
+
+
+def error_of_finish_reason(chunk: CompletionChunk, data: str) -> ReportedError | None:
+    """Returns the error that the finish_reason "error" stands for, if a choice has it."""
+    if all(choice.finish_reason != "error" for choice in chunk.choices):
+        return None
+    report = read_report(data)
+    if not report.message:  # some servers write it into the choice
+        choices = dicts_in(json.loads(data, strict=False).get("choices"))
+        errors = [choice["error"] for choice in choices if choice.get("error")]
+        report = read_report(json.dumps(errors[0])) if errors else report
+    return ReportedError(report.message or "finish_reason is error", report.type, report.code)
 
 
 def until_finished(

@@ -163,13 +163,13 @@ class _Recorder(abc.ObserverBase[CompletionEvent]):
         self._silent_seconds = 0.0  # since the latest output, without the subscriber's own time
         self._has_ended = Lock()  # acquired once, by the first call of end()
 
-    def on_next(self, event: object) -> None:
-        if not isinstance(event, CompletionEvent):
-            self.on_error(_ACCEPTED.error_for(event))
+    def on_next(self, value: object) -> None:
+        if not isinstance(value, CompletionEvent):
+            self.on_error(_ACCEPTED.error_for(value))
             return
-        self._record(event)
+        self._record(value)
         try:
-            self._emit(event)
+            self._emit(value)
         except Exception as error:  # by the subscriber
             self.end(error, "failed")
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from ..models import CompletionChunk, ContentChunk, TextChunk, ThinkChunk, scalar_text
@@ -19,6 +20,7 @@ __all__ = [
     "Reasoning",
     "add_reasoning",
     "as_part",
+    "decode_reasoning",
     "dicts_in",
     "is_keep_alive",
     "repair_choices",
@@ -53,7 +55,21 @@ class Reasoning(Struct, gc=False):
     reasoning: Any = None
 
 
+class _ChoiceReasoning(Struct, gc=False):
+    delta: Reasoning | None = None
+
+
+class _ChunkReasoning(Struct, gc=False):
+    choices: list[_ChoiceReasoning] = []
+
+
 REASONING_KEYS = Reasoning.__struct_fields__
+_decode_reasoning = msgspec.json.Decoder(_ChunkReasoning).decode
+
+
+def decode_reasoning(data: bytes | str) -> list[Reasoning | None]:
+    """Returns the reasoning of each choice in the JSON of a chunk."""
+    return [choice.delta for choice in _decode_reasoning(data).choices]
 
 
 def add_reasoning(chunk: CompletionChunk, reasonings: Iterable[Reasoning | None]) -> None:
