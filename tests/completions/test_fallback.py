@@ -131,9 +131,7 @@ both = pytest.mark.parametrize("combine", [fallback, late(100)], ids=["fallback"
 
 
 @both
-def test_the_first_that_brings_something_is_the_answer(
-    combine: Any, scheduler: TestScheduler
-) -> None:
+def test_first_stream_with_useful_output_is_emitted(combine: Any, scheduler: TestScheduler) -> None:
     a = [on_next(10, ROLE), on_next(20, A), on_next(30, B), on_next(40, STOP), on_completed(50)]
     played = Played(scheduler, combine, a, [on_next(10, C)])
     assert played.messages == [
@@ -148,7 +146,7 @@ def test_the_first_that_brings_something_is_the_answer(
 
 @both
 @useful
-def test_what_is_useful_comes_at_once(
+def test_useful_output_is_emitted_at_once(
     combine: Any, useful: CompletionEvent, scheduler: TestScheduler
 ) -> None:
     played = Played(scheduler, combine, [on_next(10, useful)], [])
@@ -158,7 +156,7 @@ def test_what_is_useful_comes_at_once(
 
 @both
 @idle
-def test_what_brings_nothing_is_held_and_goes_with_its_stream(
+def test_useless_output_is_dropped_with_its_failed_stream(
     combine: Any, idle: CompletionEvent, scheduler: TestScheduler
 ) -> None:
     played = Played(scheduler, combine, [on_next(10, idle), on_error(20, ERROR)], [on_next(10, A)])
@@ -167,16 +165,14 @@ def test_what_brings_nothing_is_held_and_goes_with_its_stream(
 
 
 @both
-def test_an_error_after_something_useful_is_the_error(
-    combine: Any, scheduler: TestScheduler
-) -> None:
+def test_error_after_useful_output_is_emitted(combine: Any, scheduler: TestScheduler) -> None:
     played = Played(scheduler, combine, [on_next(10, A), on_error(20, ERROR)], [on_next(10, B)])
     assert played.messages == [on_next(210, A), on_error(220, ERROR)]
     assert played.subscriptions == [[(200, 220)], []]
 
 
 @both
-def test_all_failed_is_one_error_that_lists_each(combine: Any, scheduler: TestScheduler) -> None:
+def test_all_failed_error_lists_each_error(combine: Any, scheduler: TestScheduler) -> None:
     played = Played(
         scheduler, combine, [on_error(10, ERROR)], [on_next(10, ROLE), on_error(20, OTHER)]
     )
@@ -189,14 +185,14 @@ def test_all_failed_is_one_error_that_lists_each(combine: Any, scheduler: TestSc
 
 
 @both
-def test_one_stream_alone_is_one_of_several(combine: Any, scheduler: TestScheduler) -> None:
+def test_single_stream_behaves_like_several(combine: Any, scheduler: TestScheduler) -> None:
     assert Played(scheduler, combine, [on_next(10, A)]).messages == [on_next(210, A)]
     failed = Played(TestScheduler(), combine, [on_error(10, ERROR)])
     assert failed.error().errors == (ERROR,)
 
 
 @both
-def test_an_answer_that_is_empty_for_all_completes(combine: Any, scheduler: TestScheduler) -> None:
+def test_empty_answer_completes_after_failures(combine: Any, scheduler: TestScheduler) -> None:
     empty = [on_next(10, ROLE), on_next(20, STOP), on_completed(30)]
     played = Played(scheduler, combine, [on_error(10, ERROR)], empty)
     assert [message.value for message in played.messages[:2]] == [
@@ -207,14 +203,12 @@ def test_an_answer_that_is_empty_for_all_completes(combine: Any, scheduler: Test
 
 
 @both
-def test_nothing_at_all_that_ends_as_it_should_completes(
-    combine: Any, scheduler: TestScheduler
-) -> None:
+def test_stream_without_items_completes(combine: Any, scheduler: TestScheduler) -> None:
     assert Played(scheduler, combine, [on_completed(10)]).messages == [on_completed(210)]
 
 
 @both
-def test_each_reader_has_a_contest_of_its_own(combine: Any, scheduler: TestScheduler) -> None:
+def test_each_subscription_runs_its_own_race(combine: Any, scheduler: TestScheduler) -> None:
     a: Any = scheduler.create_cold_observable(on_error(10, ERROR))
     b: Any = scheduler.create_cold_observable(on_next(10, A), on_completed(20))
     stream = combine(a, b)
@@ -228,7 +222,7 @@ def test_each_reader_has_a_contest_of_its_own(combine: Any, scheduler: TestSched
 
 @both
 @pytest.mark.parametrize("disposed", [205, 215, 305, 315])
-def test_disposing_in_any_phase_ends_all_and_starts_none(
+def test_dispose_in_any_phase_ends_all_and_starts_none(
     combine: Any, disposed: float, scheduler: TestScheduler
 ) -> None:
     played = Played(
@@ -247,7 +241,7 @@ def test_disposing_in_any_phase_ends_all_and_starts_none(
 
 
 @both
-def test_streams_that_fail_while_they_are_subscribed_to_are_no_burden(combine: Any) -> None:
+def test_synchronous_failures_need_no_deep_stack(combine: Any) -> None:
     started: list[int] = []
 
     def failing(number: int) -> Observable[Any]:
@@ -266,7 +260,7 @@ def test_streams_that_fail_while_they_are_subscribed_to_are_no_burden(combine: A
 
 
 @both
-def test_a_subscribe_that_raises_is_a_stream_that_fails(combine: Any) -> None:
+def test_subscribe_that_raises_counts_as_failed_stream(combine: Any) -> None:
     def subscribe(*_: Any) -> Any:
         raise ERROR
 
@@ -274,7 +268,7 @@ def test_a_subscribe_that_raises_is_a_stream_that_fails(combine: Any) -> None:
 
 
 @both
-def test_sources_that_emit_while_they_are_subscribed_to(combine: Any, read: Face) -> None:
+def test_synchronous_sources_are_supported(combine: Any, read: Face) -> None:
     assert read(combine(reactivex.of(ROLE, A, B), reactivex.of(C))) == [ROLE, A, B]
     assert read(combine(reactivex.throw(ERROR), reactivex.of(ROLE, A))) == [ROLE, A]
     (error,) = read(combine(reactivex.throw(ERROR), reactivex.throw(OTHER)))
@@ -282,7 +276,7 @@ def test_sources_that_emit_while_they_are_subscribed_to(combine: Any, read: Face
 
 
 @both
-def test_what_a_subscriber_makes_a_stream_bring_keeps_its_place(combine: Any) -> None:
+def test_reentrant_item_is_emitted_in_order(combine: Any) -> None:
     source: Subject[CompletionEvent] = Subject()
     came: list[Any] = []
 
@@ -303,7 +297,7 @@ def raising(_: Any) -> None:
 
 
 @both
-def test_a_subscriber_that_raises_at_the_first_event_is_no_stream_that_fails(combine: Any) -> None:
+def test_subscriber_error_does_not_start_the_next_stream(combine: Any) -> None:
     def subscribe(observer: Any, _: Any = None) -> Any:
         try:  # as a reader does: what a callback raises is the error of the stream
             observer.on_next(ROLE)
@@ -318,7 +312,7 @@ def test_a_subscriber_that_raises_at_the_first_event_is_no_stream_that_fails(com
 
 
 @both
-def test_a_source_that_goes_on_after_a_subscriber_has_raised_is_heard(combine: Any) -> None:
+def test_source_may_continue_after_a_subscriber_error(combine: Any) -> None:
     source: Subject[CompletionEvent] = Subject()
     came: list[Any] = []
 
@@ -335,7 +329,7 @@ def test_a_source_that_goes_on_after_a_subscriber_has_raised_is_heard(combine: A
 
 
 @both
-def test_what_a_subscriber_raises_at_the_end_of_an_empty_answer_is_the_error(combine: Any) -> None:
+def test_subscriber_error_at_an_empty_answer_is_emitted(combine: Any) -> None:
     source: Subject[CompletionEvent] = Subject()
     ends: list[Any] = []
     combine(source).subscribe(raising, ends.append, lambda: ends.append(None))
@@ -345,7 +339,7 @@ def test_what_a_subscriber_raises_at_the_end_of_an_empty_answer_is_the_error(com
 
 
 @both
-def test_a_failure_that_was_on_its_way_when_it_was_disposed_is_nobody_s(combine: Any) -> None:
+def test_failure_after_dispose_is_ignored(combine: Any) -> None:
     observers: list[Any] = []
 
     def subscribe(observer: Any, _: Any = None) -> Any:
@@ -363,7 +357,7 @@ def test_a_failure_that_was_on_its_way_when_it_was_disposed_is_nobody_s(combine:
 
 
 @both
-def test_the_sources_get_the_scheduler_of_the_subscription(combine: Any) -> None:
+def test_sources_receive_the_scheduler_of_the_subscription(combine: Any) -> None:
     given: list[Any] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
@@ -389,14 +383,14 @@ def test_the_sources_get_the_scheduler_of_the_subscription(combine: Any) -> None
         (lambda: hedge(Stream(), delay=float("inf")), ValueError, "delay must be 0 or more, and finite"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_at_the_call(
+def test_invalid_arguments_raise_at_the_call(
     call: Callable[[], Any], error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):
         call()
 
 
-def test_the_result_is_a_stream() -> None:
+def test_result_is_a_stream() -> None:
     assert isinstance(fallback(reactivex.of(A)), Stream)
     assert isinstance(hedge(reactivex.of(A), delay=1), Stream)
 
@@ -404,13 +398,13 @@ def test_the_result_is_a_stream() -> None:
 # --- fallback --------------------------------------------------------------------
 
 
-def test_a_stream_that_is_silent_is_waited_for(scheduler: TestScheduler) -> None:
+def test_fallback_waits_for_a_silent_stream(scheduler: TestScheduler) -> None:
     played = Played(scheduler, fallback, [on_next(10, ROLE)], [on_next(10, A)])
     assert played.messages == []
     assert played.subscriptions == [[(200, 1000)], []]
 
 
-def test_a_finish_reason_is_an_answer(scheduler: TestScheduler) -> None:
+def test_fallback_accepts_an_empty_answer_with_finish_reason(scheduler: TestScheduler) -> None:
     """One that is empty, but ended as the model meant it."""
     played = Played(
         scheduler, fallback, [on_next(10, ROLE), on_next(20, STOP), on_error(30, ERROR)], []
@@ -419,7 +413,7 @@ def test_a_finish_reason_is_an_answer(scheduler: TestScheduler) -> None:
     assert played.subscriptions == [[(200, 230)], []]
 
 
-def test_an_empty_answer_that_ends_as_it_should_is_an_answer(scheduler: TestScheduler) -> None:
+def test_fallback_accepts_an_empty_answer_that_completes(scheduler: TestScheduler) -> None:
     played = Played(
         scheduler, fallback, [on_error(10, ERROR)], [on_next(10, ROLE), on_completed(20)], []
     )
@@ -430,7 +424,7 @@ def test_an_empty_answer_that_ends_as_it_should_is_an_answer(scheduler: TestSche
 # --- hedge, in virtual time ------------------------------------------------------
 
 
-def test_the_next_is_started_where_one_is_late_and_loses(scheduler: TestScheduler) -> None:
+def test_hedge_starts_the_next_when_one_is_slow(scheduler: TestScheduler) -> None:
     played = Played(
         scheduler,
         late(100),
@@ -446,14 +440,14 @@ def test_the_next_is_started_where_one_is_late_and_loses(scheduler: TestSchedule
     assert played.subscriptions == [[(200, 320)], [(300, 370)]]
 
 
-def test_the_first_may_still_win(scheduler: TestScheduler) -> None:
+def test_hedge_lets_the_first_win_after_the_delay(scheduler: TestScheduler) -> None:
     played = Played(scheduler, late(100), [on_next(150, A)], [on_next(60, B)], [on_next(60, C)])
     assert played.messages == [on_next(350, A)]
     assert played.subscriptions == [[(200, 1000)], [(300, 350)], []]
 
 
 @idle
-def test_what_brings_nothing_does_not_keep_the_next_waiting(
+def test_useless_output_does_not_postpone_the_next_stream(
     idle: CompletionEvent, scheduler: TestScheduler
 ) -> None:
     played = Played(scheduler, late(100), [on_next(at, idle) for at in range(10, 300, 10)], [])
@@ -461,33 +455,33 @@ def test_what_brings_nothing_does_not_keep_the_next_waiting(
     assert played.subscriptions == [[(200, 1000)], [(300, 1000)]]
 
 
-def test_each_gets_the_delay_before_the_next(scheduler: TestScheduler) -> None:
+def test_hedge_starts_each_after_another_delay(scheduler: TestScheduler) -> None:
     played = Played(scheduler, late(100), [], [], [], [on_next(50, A)])
     assert played.messages == [on_next(550, A)]
     assert played.subscriptions == [[(200, 550)], [(300, 550)], [(400, 550)], [(500, 1000)]]
 
 
-def test_where_none_is_running_the_next_is_started_at_once(scheduler: TestScheduler) -> None:
+def test_hedge_starts_the_next_at_once_when_none_is_running(scheduler: TestScheduler) -> None:
     """And has the whole delay for itself."""
     played = Played(scheduler, late(100), [on_error(40, ERROR)], [], [on_next(50, A)])
     assert played.messages == [on_next(390, A)]
     assert played.subscriptions == [[(200, 240)], [(240, 390)], [(340, 1000)]]
 
 
-def test_where_one_is_running_a_failure_starts_none(scheduler: TestScheduler) -> None:
+def test_failure_starts_no_stream_while_another_is_running(scheduler: TestScheduler) -> None:
     played = Played(scheduler, late(100), [on_error(150, ERROR)], [], [on_next(50, A)])
     assert played.messages == [on_next(450, A)]
     assert played.subscriptions == [[(200, 350)], [(300, 450)], [(400, 1000)]]
 
 
-def test_an_error_never_wins(scheduler: TestScheduler) -> None:
+def test_error_never_wins(scheduler: TestScheduler) -> None:
     played = Played(scheduler, late(100), [on_next(180, A)], [on_error(10, ERROR)])
     assert played.messages == [on_next(380, A)]
     assert played.subscriptions == [[(200, 1000)], [(300, 310)]]
 
 
 @pytest.mark.parametrize("empty", [[ROLE, STOP], [STOP], []], ids=["role", "finish", "nothing"])
-def test_an_empty_answer_never_wins(empty: list[Any], scheduler: TestScheduler) -> None:
+def test_empty_answer_never_wins(empty: list[Any], scheduler: TestScheduler) -> None:
     script = [*(on_next(10, each) for each in empty), on_completed(20)]
     played = Played(scheduler, late(100), [on_next(180, A)], script)
     assert played.messages == [on_next(380, A)]
@@ -496,7 +490,7 @@ def test_an_empty_answer_never_wins(empty: list[Any], scheduler: TestScheduler) 
     assert first.subscriptions == [[(200, 220)], [(220, 1000)]]
 
 
-def test_of_several_empty_answers_the_first_to_end_completes(scheduler: TestScheduler) -> None:
+def test_first_of_several_empty_answers_completes(scheduler: TestScheduler) -> None:
     usage = IDLE["usage"]
     played = Played(
         scheduler,
@@ -508,18 +502,18 @@ def test_of_several_empty_answers_the_first_to_end_completes(scheduler: TestSche
     assert played.messages == [on_next(420, usage), on_completed(420)]
 
 
-def test_errors_are_listed_in_the_order_of_the_streams(scheduler: TestScheduler) -> None:
+def test_errors_are_listed_in_stream_order(scheduler: TestScheduler) -> None:
     played = Played(scheduler, late(10), [on_error(100, ERROR)], [on_error(10, OTHER)])
     assert played.error().errors == (ERROR, OTHER)
 
 
-def test_no_delay_starts_all_at_once(scheduler: TestScheduler) -> None:
+def test_zero_delay_starts_all_at_once(scheduler: TestScheduler) -> None:
     played = Played(scheduler, late(0), [on_next(50, A)], [on_error(10, ERROR)], [on_next(40, C)])
     assert played.messages == [on_next(240, C)]
     assert played.subscriptions == [[(200, 240)], [(200, 210)], [(200, 1000)]]
 
 
-def test_no_delay_starts_none_after_a_winner() -> None:
+def test_zero_delay_starts_none_after_a_winner() -> None:
     other: Any = TestScheduler().create_cold_observable(on_next(10, B))
 
     def at_once(observer: Any, _: Any = None) -> Any:
@@ -532,7 +526,7 @@ def test_no_delay_starts_none_after_a_winner() -> None:
     assert other.subscriptions == []
 
 
-def test_the_time_is_that_of_the_scheduler_that_is_given(scheduler: TestScheduler) -> None:
+def test_hedge_keeps_time_by_its_scheduler_argument(scheduler: TestScheduler) -> None:
     others = TestScheduler()
     other: Any = scheduler.create_cold_observable(on_next(10, B))
     hedge(reactivex.never(), other, delay=50, scheduler=scheduler).subscribe(scheduler=others)
@@ -557,7 +551,7 @@ class ByHand(CurrentThreadScheduler):
 
 
 @pytest.mark.parametrize("end", ["win", "fail", "dispose"])
-def test_no_timer_is_left_behind_and_one_that_rings_late_starts_nothing(end: str) -> None:
+def test_late_timer_starts_nothing_and_none_is_left(end: str) -> None:
     clock = ByHand()
     a: Subject[CompletionEvent] = Subject()
     b: Subject[CompletionEvent] = Subject()
@@ -581,7 +575,7 @@ def test_no_timer_is_left_behind_and_one_that_rings_late_starts_nothing(end: str
     assert all(timer.is_disposed for timer in clock.timers)
 
 
-def test_what_is_subscribed_to_in_the_moment_of_the_end_is_disposed() -> None:
+def test_stream_that_starts_during_a_win_is_disposed() -> None:
     """The other wins while the next is in the middle of its subscribe."""
     a: Subject[CompletionEvent] = Subject()
     disposed: list[str] = []
@@ -599,7 +593,7 @@ def test_what_is_subscribed_to_in_the_moment_of_the_end_is_disposed() -> None:
     assert disposed == ["b"]
 
 
-def test_the_losers_are_disposed_before_the_winner_is_shown() -> None:
+def test_losers_are_disposed_before_the_winner_emits() -> None:
     disposed: list[bool] = []
     loser = Stream(lambda *_: Disposable(lambda: disposed.append(True)))
     winner: Subject[CompletionEvent] = Subject()
@@ -609,7 +603,7 @@ def test_the_losers_are_disposed_before_the_winner_is_shown() -> None:
     assert seen == [True]
 
 
-def test_at_most_one_wins_however_close_it_is() -> None:
+def test_concurrent_candidates_have_one_winner() -> None:
     """Several threads that become useful at once: one answer, whole, and by one thread."""
     at_work = threading.Lock()
     for number in range(300):
@@ -648,7 +642,7 @@ def test_at_most_one_wins_however_close_it_is() -> None:
 
 
 @pytest.mark.parametrize("refused", [False, True], ids=["a thread", "no thread"])
-def test_a_timer_s_thread_starts_the_next_on_one_that_is_no_daemon(
+def test_timer_starts_the_next_stream_on_a_non_daemon_thread(
     refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or itself, where there is none to be had."""
@@ -702,7 +696,7 @@ def scripted(number: int, script: Any) -> list[Any]:
 
 
 @given(SCRIPTS, st.sampled_from([None, 0, 1, 20, 50, 500]))
-def test_what_is_shown_is_one_stream_and_nothing_else(scripts: Any, delay: float | None) -> None:
+def test_exactly_one_stream_is_emitted(scripts: Any, delay: float | None) -> None:
     messages = [scripted(number, script) for number, script in enumerate(scripts)]
     combine = fallback if delay is None else late(delay)
     played = Played(TestScheduler(), combine, *messages, disposed=10_000)
@@ -754,13 +748,13 @@ FAILURES: dict[str, Script] = {
 
 @both
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
-def test_every_way_to_fail_leads_to_the_next(combine: Any, failure: Script, read: Face) -> None:
+def test_every_failure_starts_the_next_stream(combine: Any, failure: Script, read: Face) -> None:
     with ScriptedServer(failure, WHOLE) as server, Mistral(server_url=server.url) as client:
         assert read(combine(ask(client), ask(client)).pipe(text())) == ["Hel", "lo"]
         assert len(server.requests) == 2
 
 
-def test_one_connection_at_a_time() -> None:
+def test_fallback_uses_one_connection_at_a_time() -> None:
     """The next request comes when the one before is over, and may use its connection."""
     with (
         ScriptedServer(BUSY, BUSY, WHOLE) as server,
@@ -771,7 +765,7 @@ def test_one_connection_at_a_time() -> None:
         assert server.connections == 1
 
 
-def test_text_that_broke_is_not_begun_again() -> None:
+def test_fallback_does_not_restart_after_text() -> None:
     with (
         ScriptedServer([steps.role(), "Hel", steps.drop()]) as server,
         Mistral(server_url=server.url) as client,
@@ -784,7 +778,7 @@ def test_text_that_broke_is_not_begun_again() -> None:
         assert len(server.requests) == 1
 
 
-def test_all_refuse_and_each_says_why() -> None:
+def test_all_failed_error_quotes_each_refusal() -> None:
     with (
         ScriptedServer(BUSY, BUSY) as server,
         Mistral(server_url=server.url) as client,
@@ -796,7 +790,7 @@ def test_all_refuse_and_each_says_why() -> None:
 
 
 @both
-def test_an_outcome_counts_the_requests_of_all(combine: Any) -> None:
+def test_outcome_counts_the_requests_of_all_streams(combine: Any) -> None:
     """Also of those that are sent from another thread, later."""
     outcomes: list[Outcome] = []
     silent: Script = [steps.role(), steps.hang()] if combine is not fallback else BUSY
@@ -808,7 +802,7 @@ def test_an_outcome_counts_the_requests_of_all(combine: Any) -> None:
     assert outcome.requests == 2
 
 
-def test_a_loser_s_connection_is_closed_at_once() -> None:
+def test_loser_connection_is_closed_at_once() -> None:
     def play(request: ReceivedRequest) -> Script:
         if request.json["model"] == "slow":
             return [steps.role(), steps.hang()]
@@ -828,7 +822,7 @@ def test_a_loser_s_connection_is_closed_at_once() -> None:
 
 
 @pytest.mark.parametrize("phase", ["first", "both", "after the win"])
-def test_disposing_closes_the_connections_of_all(phase: str) -> None:
+def test_dispose_closes_all_connections(phase: str) -> None:
     silent: Script = [steps.role(), steps.hang()]
     talks: Script = [steps.role(), "Hel", steps.hang()]
     scripts = [silent, talks if phase == "after the win" else silent]
@@ -847,7 +841,7 @@ def test_disposing_closes_the_connections_of_all(phase: str) -> None:
         assert len(server.requests) == (1 if phase == "first" else 2)
 
 
-def test_closing_one_of_the_streams_ends_the_loop_that_waits_for_it() -> None:
+def test_closing_a_waiting_stream_ends_the_loop() -> None:
     with (
         ScriptedServer(BUSY, [steps.role(), steps.hang()]) as server,
         Mistral(server_url=server.url) as client,
@@ -866,7 +860,7 @@ def stopped(loop: threading.Thread, stream: EventStream) -> bool:
 
 
 @both
-def test_a_slow_subscriber_slows_the_server_down(combine: Any) -> None:
+def test_slow_subscriber_slows_the_server_down(combine: Any) -> None:
     count = 200_000
     long: Script = [steps.role(), steps.text(*["x" * 100] * count), steps.finish(), steps.done()]
     go_on = threading.Event()
@@ -915,7 +909,7 @@ begun.wait()
 """
 
 
-def test_a_script_that_ends_while_an_answer_comes_prints_all_of_it() -> None:
+def test_ending_script_prints_the_whole_answer() -> None:
     """Though it was a timer's thread, which is a daemon, that started the stream."""
 
     def play(request: ReceivedRequest) -> Script:
@@ -934,7 +928,7 @@ def test_a_script_that_ends_while_an_answer_comes_prints_all_of_it() -> None:
     assert done.stdout == "Hello"
 
 
-def test_200_hedges_of_two_servers_that_are_equally_fast() -> None:
+def test_200_hedges_of_two_equally_fast_servers() -> None:
     """One winner each, its text whole and no one else's, and nothing is left."""
     dice = random.Random(3)
 
@@ -1002,7 +996,7 @@ def prefix(text: str) -> list[dict[str, Any]]:
 END: Script = [steps.finish(), steps.done()]
 
 
-def test_the_next_model_may_be_asked_for_the_rest(read: Face) -> None:
+def test_resume_asks_the_next_model_for_the_rest(read: Face) -> None:
     came, asked, outcome = relayed(
         read, ["The ", "sky ", steps.drop()], ["The sky ", "is ", "blue.", *END]
     )
@@ -1012,7 +1006,7 @@ def test_the_next_model_may_be_asked_for_the_rest(read: Face) -> None:
     assert outcome.response.choices[0].message.content == "The sky is blue."  # type: ignore[union-attr]
 
 
-def test_what_refuses_to_go_on_is_passed_over(read: Face) -> None:
+def test_resume_skips_a_model_that_refuses(read: Face) -> None:
     came, asked, _ = relayed(
         read,
         ["The ", steps.drop()],
@@ -1023,7 +1017,7 @@ def test_what_refuses_to_go_on_is_passed_over(read: Face) -> None:
     assert asked == [("a", []), ("b", prefix("The ")), ("c", prefix("The "))]
 
 
-def test_where_nobody_goes_on_the_break_is_the_error(read: Face) -> None:
+def test_resume_emits_the_break_when_every_model_refuses(read: Face) -> None:
     refusal: Script = [steps.status(400, body={"message": "no prefix"})]
     (*_, error), asked, outcome = relayed(read, ["The ", steps.drop()], refusal, refusal)
     assert isinstance(error, DroppedStreamError)
@@ -1041,7 +1035,7 @@ def test_where_nobody_goes_on_the_break_is_the_error(read: Face) -> None:
         (["a", steps.drop()], {"response_format": {"type": "json_object"}}),
     ],
 )
-def test_when_nobody_is_asked_for_the_rest(
+def test_resume_asks_nobody_when_the_answer_cannot_continue(
     read: Face, script: Script, more: dict[str, Any]
 ) -> None:
     (*_, error), asked, _ = relayed(read, script, **more)
@@ -1049,7 +1043,7 @@ def test_when_nobody_is_asked_for_the_rest(
     assert len(asked) == 1
 
 
-def test_other_observables_cannot_be_asked_for_the_rest() -> None:
+def test_resume_does_not_ask_other_observables() -> None:
     error = DroppedStreamError("cut")
     broken = reactivex.concat(reactivex.of(A), reactivex.throw(error))
     came: list[Any] = []
@@ -1057,7 +1051,7 @@ def test_other_observables_cannot_be_asked_for_the_rest() -> None:
     assert came == [A, error]
 
 
-def test_dispose_ends_the_one_that_goes_on() -> None:
+def test_dispose_ends_the_continuation() -> None:
     scripts: list[Script] = [["a", steps.drop()], ["b", steps.hang()]]
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
         streams = [

@@ -105,13 +105,13 @@ endings = st.sampled_from([None, ConnectionError("reset")])
 
 
 @given(bodies, st.sets(st.integers(0, 2000), max_size=8), endings)
-def test_it_is_the_whole_way(body: bytes, places: set[int], ending: Any) -> None:
+def test_fast_path_equals_slow_path(body: bytes, places: set[int], ending: Any) -> None:
     blocks = cut(body, places)
     assert settled(way(True, blocks, ending)) == settled(way(False, blocks, ending))
 
 
 @given(bodies)
-def test_byte_by_byte(body: bytes) -> None:
+def test_fast_path_equals_slow_path_byte_by_byte(body: bytes) -> None:
     blocks = [body[place : place + 1] for place in range(len(body))]
     assert settled(way(True, blocks, None)) == settled(way(False, blocks, None))
 
@@ -125,14 +125,14 @@ def settled(found: tuple[list[Any], Any]) -> tuple[list[Any], Any]:
 
 @pytest.mark.parametrize("piece", PIECES)
 @pytest.mark.parametrize("before", [b"", PIECES[0], PIECES[0] + PIECES[0]])
-def test_nothing_waits_longer_than_on_the_whole_way(piece: bytes, before: bytes) -> None:
+def test_fast_path_emits_as_early_as_slow_path(piece: bytes, before: bytes) -> None:
     for size in (1, 7, 1000):
         body = before + piece
         blocks = [body[place : place + size] for place in range(0, len(body), size)]
         assert way(True, blocks, None)[0] == way(False, blocks, None)[0]
 
 
-def test_it_is_short_where_the_blocks_allow(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fast_path_is_taken_for_simple_events(monkeypatch: pytest.MonkeyPatch) -> None:
     """The first event and the last go the whole way; a thousand between them do not."""
     looked: list[object] = []
     feed = CompletionDecoder.feed

@@ -55,24 +55,24 @@ def through(*events: CompletionEvent, choice: int = 0) -> list[CompletionEvent]:
 
 
 @pytest.mark.parametrize("reason", ["stop", "length", "model_length", "tool_calls", "a_new_word"])
-def test_the_finishing_item_is_the_last(reason: str) -> None:
+def test_finishing_item_is_the_last(reason: str) -> None:
     last = completion((0, reason))
     assert through(GOES_ON, last, USAGE, GOES_ON) == [GOES_ON, last]
 
 
 @pytest.mark.parametrize("reason", [None, ""])
-def test_no_reason_is_no_finish(reason: str | None) -> None:
+def test_empty_reason_does_not_finish(reason: str | None) -> None:
     item = completion((0, reason))
     assert through(item, USAGE, item) == [item, USAGE, item]
 
 
-def test_another_answer_finishes_nothing() -> None:
+def test_reason_of_another_answer_does_not_finish() -> None:
     other, own = completion((1, "stop")), completion((0, None), (2, "stop"))
     assert through(other, GOES_ON, own, choice=2) == [other, GOES_ON, own]
     assert through(other, own, STOP, USAGE) == [other, own, STOP]
 
 
-def test_a_choice_without_index_is_the_first() -> None:
+def test_choice_without_index_is_the_first() -> None:
     last = completion((None, "stop"))
     assert through(last, USAGE) == [last]
     assert through(last, USAGE, choice=1) == [last, USAGE]
@@ -86,7 +86,7 @@ def scheduler() -> TestScheduler:
     return TestScheduler()
 
 
-def test_it_completes_when_the_source_does(scheduler: TestScheduler) -> None:
+def test_completes_when_the_source_does(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(
         on_next(10, GOES_ON), on_next(20, STOP), on_next(20.5, USAGE), on_completed(20.75)
     )
@@ -95,7 +95,7 @@ def test_it_completes_when_the_source_does(scheduler: TestScheduler) -> None:
     assert source.subscriptions == [Subscription(200, 220)]  # whole ticks: the source's own end
 
 
-def test_it_completes_a_second_after_the_finish_where_the_source_does_not(
+def test_completes_1_s_after_the_finish_when_source_stays_open(
     scheduler: TestScheduler,
 ) -> None:
     source = scheduler.create_cold_observable(
@@ -106,32 +106,32 @@ def test_it_completes_a_second_after_the_finish_where_the_source_does_not(
     assert source.subscriptions == [Subscription(200, 211)]
 
 
-def test_what_breaks_after_the_finish_is_no_loss(scheduler: TestScheduler) -> None:
+def test_error_after_the_finish_is_ignored(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, STOP), on_error(10.5, DROPPED))
     result = scheduler.start(lambda: source.pipe(until_finished()))
     assert result.messages == [on_next(210, STOP), on_completed(210.5)]
 
 
-def test_what_breaks_before_the_finish_is_an_error(scheduler: TestScheduler) -> None:
+def test_error_before_the_finish_is_emitted(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, GOES_ON), on_error(20, DROPPED))
     result = scheduler.start(lambda: source.pipe(until_finished()))
     assert result.messages == [on_next(210, GOES_ON), on_error(220, DROPPED)]
 
 
-def test_it_waits_as_long_as_there_is_no_finish(scheduler: TestScheduler) -> None:
+def test_waits_until_there_is_a_finish(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, GOES_ON), on_next(700, STOP))
     result = scheduler.start(lambda: source.pipe(until_finished()))
     assert result.messages == [on_next(210, GOES_ON), on_next(900, STOP), on_completed(901)]
 
 
-def test_disposed_after_the_finish_it_never_completes(scheduler: TestScheduler) -> None:
+def test_never_completes_when_disposed_after_the_finish(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, STOP))
     result = scheduler.start(lambda: source.pipe(until_finished()), disposed=210.5)
     assert result.messages == [on_next(210, STOP)]
     assert source.subscriptions == [Subscription(200, 210)]
 
 
-def test_the_error_that_a_finish_reason_names_is_raised() -> None:
+def test_finish_reason_error_is_raised() -> None:
     """An answer that ended in an error has not finished."""
     event = ServerSentEvent(data='{"choices":[{"index":0,"finish_reason":"error"}]}')
     got: list[object] = []
@@ -141,7 +141,7 @@ def test_the_error_that_a_finish_reason_names_is_raised() -> None:
     assert isinstance(error, ReportedError)
 
 
-def test_an_error_of_another_answer_after_the_finish_is_no_loss() -> None:
+def test_error_of_another_answer_after_finish_is_ignored() -> None:
     events = [
         ServerSentEvent(data='{"choices":[{"index":0,"finish_reason":"stop"}]}'),
         ServerSentEvent(data='{"choices":[{"index":1,"finish_reason":"error"}]}'),
@@ -156,7 +156,7 @@ def test_an_error_of_another_answer_after_the_finish_is_no_loss() -> None:
 # --- without a scheduler ---------------------------------------------------------
 
 
-def test_without_a_scheduler_a_timer_of_its_own_completes_it() -> None:
+def test_default_scheduler_completes_it() -> None:
     source: Subject[CompletionEvent] = Subject()
     completed = threading.Event()
     source.pipe(until_finished()).subscribe(on_completed=completed.set)
@@ -166,7 +166,7 @@ def test_without_a_scheduler_a_timer_of_its_own_completes_it() -> None:
     assert not source.observers
 
 
-def test_the_end_of_the_source_and_the_timer_make_one_completion(scheduler: TestScheduler) -> None:
+def test_source_end_and_timer_complete_once(scheduler: TestScheduler) -> None:
     source = scheduler.create_hot_observable(on_next(210, STOP), on_completed(211))
     result = scheduler.start(lambda: source.pipe(until_finished()))
     assert result.messages == [on_next(210, STOP), on_completed(211)]
@@ -195,7 +195,7 @@ def test_no_timer_outlives_the_source() -> None:
     assert all(timer.finished.is_set() for timer in begun)
 
 
-def test_a_grace_period_ends_once() -> None:
+def test_grace_period_ends_once() -> None:
     """Its observer need not be one that looks after that itself."""
     ends: list[str] = []
     grace_period = GracePeriod(

@@ -59,26 +59,28 @@ def split(text: str, open: str = "<think>", close: str = "</think>") -> list[tup
         ("", []),
     ],
 )
-def test_a_text_is_what_it_is_however_it_was_cut(text: str, parts: list[tuple[str, str]]) -> None:
+def test_text_is_split_the_same_way_for_all_cuts(text: str, parts: list[tuple[str, str]]) -> None:
     for pieces in every_way(text):
         assert joined(through(TagSplitter("<think>", "</think>"), pieces)) == parts
 
 
 @given(cut(TEXTS))
-def test_random_texts_split_as_a_regular_expression_splits_them(pieces: list[str]) -> None:
+def test_splitter_agrees_with_a_regular_expression(pieces: list[str]) -> None:
     came = through(TagSplitter("<think>", "</think>"), pieces)
     assert joined(came) == split("".join(pieces))
 
 
 @given(cut(st.text("ab", max_size=30)), st.text("ab", min_size=1, max_size=5), st.text("ab", min_size=1, max_size=5))  # fmt: skip
-def test_so_it_is_with_any_tags(pieces: list[str], open: str, close: str) -> None:
+def test_splitter_agrees_with_a_regular_expression_for_any_tags(
+    pieces: list[str], open: str, close: str
+) -> None:
     """Also with ones whose beginning comes again in them, or that are the same."""
     came = through(TagSplitter(open, close), pieces)
     assert joined(came) == split("".join(pieces), open, close)
 
 
 @given(cut(TEXTS))
-def test_only_the_longest_end_that_the_awaited_tag_begins_with_is_held(pieces: list[str]) -> None:
+def test_only_a_prefix_of_the_next_tag_is_buffered(pieces: list[str]) -> None:
     splitter = TagSplitter("<think>", "</think>")
     text, came = "", []
     for piece in pieces:
@@ -99,14 +101,14 @@ def _after_the_last_tag(text: str) -> tuple[str, str]:
     return awaited, text
 
 
-def test_a_text_that_begins_in_the_middle_of_thinking() -> None:
+def test_begins_open_starts_inside_of_thinking() -> None:
     for pieces in every_way("hm</think>Yes<think>b"):
         splitter = TagSplitter("<think>", "</think>", begins_open=True)
         parts = [("thinking", "hm"), ("text", "Yes"), ("thinking", "b")]
         assert joined(through(splitter, pieces)) == parts
 
 
-def test_closing_twice_gives_nothing_twice() -> None:
+def test_second_close_returns_nothing() -> None:
     splitter = TagSplitter("<think>", "</think>")
     splitter.feed("<th")
     assert joined(splitter.close()) == [("text", "<th")]
@@ -122,7 +124,7 @@ def test_closing_twice_gives_nothing_twice() -> None:
         (("a", None), TypeError, "close must be a str, got NoneType"),
     ],
 )
-def test_a_tag_that_is_none_is_refused_at_the_call(
+def test_invalid_tag_raises_at_the_call(
     arguments: tuple[str, str], error: type[Exception], says: str
 ) -> None:
     with pytest.raises(error, match=says):

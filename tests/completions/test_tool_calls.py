@@ -201,12 +201,12 @@ CASES: dict[str, tuple[list[CompletionEvent], list[tuple[Any, ...]]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_call_comes_out_whole(case: str) -> None:
+def test_fragments_become_whole_calls(case: str) -> None:
     events, expected = CASES[case]
     assert summary(gathered(*events)) == expected
 
 
-def test_a_call_comes_out_as_soon_as_the_next_has_begun_and_at_the_finish_reason() -> None:
+def test_call_is_emitted_when_the_next_begins_or_at_the_finish() -> None:
     source: Subject[CompletionEvent] = Subject()
     calls: list[ToolCall] = []
     source.pipe(tool_calls()).subscribe(calls.append)
@@ -218,7 +218,7 @@ def test_a_call_comes_out_as_soon_as_the_next_has_begun_and_at_the_finish_reason
     assert summary(calls)[1:] == [("y", "g", "{}")]
 
 
-def test_an_interleaved_call_is_not_complete_because_another_has_begun() -> None:
+def test_interleaved_call_is_not_complete_when_another_begins() -> None:
     gatherer = ToolCallAccumulator()
     (first,) = event(part('{"a":', "f", 0)).data.choices[0].delta.tool_calls or ()
     (second,) = event(part('{"b":1}', "g", 1)).data.choices[0].delta.tool_calls or ()
@@ -226,7 +226,7 @@ def test_an_interleaved_call_is_not_complete_because_another_has_begun() -> None
 
 
 @pytest.mark.parametrize("arguments", ['{"a":', '{"a":1}', ""])
-def test_a_stream_that_breaks_never_emits_the_call_it_was_in(arguments: str) -> None:
+def test_broken_stream_never_emits_the_open_call(arguments: str) -> None:
     source: Subject[CompletionEvent] = Subject()
     calls: list[ToolCall] = []
     errors: list[Exception] = []
@@ -247,7 +247,7 @@ def test_finish_reason_error_completes_no_call() -> None:
     assert not calls
 
 
-def test_choice_picks_the_answer() -> None:
+def test_choice_selects_the_answer() -> None:
     events = [
         event(part("{}", "f"), finish="tool_calls"),
         event(part("{}", "g"), finish="tool_calls", choice=1),
@@ -256,7 +256,7 @@ def test_choice_picks_the_answer() -> None:
     assert call.function.name == "g"
 
 
-def test_what_the_wire_did_not_say_is_none() -> None:
+def test_fields_that_were_not_sent_are_none() -> None:
     (call,) = gathered(event(part("{}", "f"), finish="tool_calls"))
     assert (call.id, call.type, call.index) == (None, None, None)
 
@@ -265,7 +265,7 @@ def test_what_the_wire_did_not_say_is_none() -> None:
     objects=st.lists(st.dictionaries(st.text(), st.text() | st.integers()), min_size=1, max_size=4),
     data=st.data(),
 )
-def test_calls_cut_and_interleaved_anyhow_come_out_as_they_were(
+def test_calls_survive_any_cuts_and_interleaving(
     objects: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     queues = []
@@ -285,7 +285,7 @@ def test_calls_cut_and_interleaved_anyhow_come_out_as_they_were(
     assert [call.id for call in calls] == [f"id{index}" for index in range(len(objects))]
 
 
-def test_each_piece_of_the_arguments_is_read_once() -> None:
+def test_each_piece_of_arguments_is_read_once() -> None:
     """Pieces that end as an object does, and names that come again, do not have the whole
     read again."""
     gatherer = ToolCallAccumulator()
