@@ -277,7 +277,7 @@ def completions_into(
     accept_clean_end: bool,
     start_grace_period: Callable[[], None] | None = None,
 ) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
-    """Returns `completions()` with a given decoder.
+    """Returns the operator `completions()` with another decoder.
 
     Args:
         make_decoder: Makes the decoder of each subscription.

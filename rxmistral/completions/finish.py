@@ -174,17 +174,16 @@ def until_finished(
             observer: abc.ObserverBase[CompletionEvent],
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
-            finished = False
             grace = GracePeriod(observer, _FINISH_GRACE_SECONDS, scheduler)
 
             def on_next(event: object) -> None:
-                nonlocal finished
-                if finished:
+                if grace.has_started:
                     return
                 if not isinstance(event, CompletionEvent):
                     observer.on_error(accepted.error_for(event))
                     return
                 observer.on_next(event)  # first: an exception of the subscriber is an error
+                finished = False
                 for each in event.data.choices:
                     if each.finish_reason and (each.index or 0) == choice:
                         finished = each.finish_reason != "error"
@@ -192,7 +191,7 @@ def until_finished(
                     grace.start()
 
             def on_error(error: Exception) -> None:
-                if finished:
+                if grace.has_started:
                     grace.end()
                 else:
                     observer.on_error(error)

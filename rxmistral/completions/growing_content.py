@@ -2,7 +2,7 @@
 
 Strategy: a snapshot after each completion must cost what is new, not what has accumulated. CPython
 appends to a string in place if nothing else refers to it, so an open text grows at its
-end; only a snapshot that somebody keeps costs a copy of the text.
+end; only a snapshot that is kept costs a copy of the text.
 """
 
 from __future__ import annotations

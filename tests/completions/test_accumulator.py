@@ -1,4 +1,4 @@
-"""What the completions of an answer add up to."""
+"""The accumulator, and the operators on what completions add up to."""
 
 from __future__ import annotations
 
@@ -173,23 +173,23 @@ def test_snapshots_grow_and_earlier_ones_stay_unchanged() -> None:
 
 
 def test_snapshot_choices_equal_the_response() -> None:
-    builder = CompletionAccumulator()
+    accumulator = CompletionAccumulator()
     for each in (event([thinking("hm")]), event("Hi", finish="stop")):
-        builder.feed(each.data)
-    snapshot = builder.snapshot()
-    assert snapshot.choices == builder.response().choices
+        accumulator.feed(each.data)
+    snapshot = accumulator.snapshot()
+    assert snapshot.choices == accumulator.response().choices
     assert snapshot.choices is snapshot.choices
     assert isinstance(snapshot.choices[0].message.content[0], ThinkChunk)  # type: ignore[union-attr,index]
 
 
-def unread() -> ChatCompletionResponse:
-    builder = CompletionAccumulator()
-    builder.feed(event("Hi", finish="stop").data)
-    return builder.snapshot()
+def snapshot_of_hi() -> ChatCompletionResponse:
+    accumulator = CompletionAccumulator()
+    accumulator.feed(event("Hi", finish="stop").data)
+    return accumulator.snapshot()
 
 
 @pytest.mark.parametrize(
-    "look",
+    "view",
     [
         lambda snapshot: snapshot.choices,
         repr,
@@ -200,12 +200,12 @@ def unread() -> ChatCompletionResponse:
         lambda snapshot: snapshot == response(event("Hi", finish="stop")),
     ],
 )
-def test_snapshot_equals_response_in_every_view(look: Callable[[Any], object]) -> None:
-    assert look(unread()) == look(response(event("Hi", finish="stop")))
+def test_snapshot_equals_response_in_every_view(view: Callable[[Any], object]) -> None:
+    assert view(snapshot_of_hi()) == view(response(event("Hi", finish="stop")))
 
 
 def test_snapshot_is_a_mutable_response() -> None:
-    snapshot = unread()
+    snapshot = snapshot_of_hi()
     assert isinstance(snapshot, ChatCompletionResponse)
     assert snapshot.__struct_fields__ == ChatCompletionResponse.__struct_fields__
     snapshot.choices = []
@@ -228,13 +228,13 @@ PIECES = [
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12))
 def test_each_snapshot_equals_the_response_at_its_time(events: list[CompletionEvent]) -> None:
-    builder = CompletionAccumulator()
-    taken, expected = [], []
+    accumulator = CompletionAccumulator()
+    actual, expected = [], []
     for each in events:
-        builder.feed(each.data)
-        taken.append(builder.snapshot())
-        expected.append(copy.deepcopy(builder.response()))
-    assert taken == expected
+        accumulator.feed(each.data)
+        actual.append(accumulator.snapshot())
+        expected.append(copy.deepcopy(accumulator.response()))
+    assert actual == expected
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -245,15 +245,14 @@ def cpu_seconds(work: Callable[[], object]) -> float:
 
 
 def test_released_snapshot_costs_only_new_text() -> None:
-    """And not a copy of all that is there."""
-    builder = CompletionAccumulator()
+    accumulator = CompletionAccumulator()
     text = "x" * 10_000_000
-    builder.feed(event(text).data)
+    accumulator.feed(event(text).data)
     piece = event("yy").data
 
     def snapshot() -> None:
-        builder.feed(piece)
-        content: Any = builder.snapshot().choices[0].message.content  # type: ignore[union-attr]
+        accumulator.feed(piece)
+        content: Any = accumulator.snapshot().choices[0].message.content  # type: ignore[union-attr]
         assert content[-1] == "y"
 
     snapshot()
@@ -261,7 +260,7 @@ def test_released_snapshot_costs_only_new_text() -> None:
 
 
 def test_snapshot_can_be_logged_and_converted_to_a_dict() -> None:
-    snapshot = unread()
+    snapshot = snapshot_of_hi()
     assert decode_item(encode_item(snapshot)) == snapshot
     (choice,) = msgspec.structs.asdict(snapshot)["choices"]
     assert choice.message.content == "Hi"
@@ -275,14 +274,14 @@ def test_finish_reason_emits_a_repeated_reason_once() -> None:
 
 def test_usage_emits_the_last_one_at_the_end() -> None:
     source: Subject[CompletionEvent] = Subject()
-    seen: list[UsageInfo] = []
-    source.pipe(usage()).subscribe(seen.append)
+    emitted: list[UsageInfo] = []
+    source.pipe(usage()).subscribe(emitted.append)
     source.on_next(event(usage={"total_tokens": 1}))
     source.on_next(event(usage={"total_tokens": 2}))
     source.on_next(event(usage=None))
-    assert not seen
+    assert not emitted
     source.on_completed()
-    assert [each.total_tokens for each in seen] == [2]
+    assert [each.total_tokens for each in emitted] == [2]
 
 
 def test_usage_emits_nothing_when_none_was_sent() -> None:
@@ -291,9 +290,9 @@ def test_usage_emits_nothing_when_none_was_sent() -> None:
 
 def test_finish_reason_is_emitted_on_arrival() -> None:
     source: Subject[CompletionEvent] = Subject()
-    seen: list[str] = []
-    source.pipe(finish_reason(choice=1)).subscribe(seen.append)
+    emitted: list[str] = []
+    source.pipe(finish_reason(choice=1)).subscribe(emitted.append)
     source.on_next(event("", finish="stop"))
-    assert not seen
+    assert not emitted
     source.on_next(event("", finish="a_new_word", index=1))
-    assert seen == ["a_new_word"]
+    assert emitted == ["a_new_word"]

@@ -1,4 +1,4 @@
-"""Completions to deltas and to text."""
+"""Completions to deltas and text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rxmistral import (
 
 
 def completion(*choices: tuple[int | None, Any]) -> CompletionEvent:
-    """One chunk; each choice is its index and its content."""
+    """Returns one chunk; each choice is given by its index and content."""
     return CompletionEvent(
         data=CompletionChunk(
             choices=[
@@ -117,7 +117,7 @@ def test_text_reads_strings_and_lists_in_one_stream() -> None:
 
 @pytest.mark.parametrize("operator", [deltas, text, until_finished])
 @pytest.mark.parametrize(
-    ("choice", "error", "says"),
+    ("choice", "error", "message"),
     [
         (-1, ValueError, "choice must be 0 or more, got -1"),
         ("0", TypeError, "choice must be an int, got str"),
@@ -127,9 +127,9 @@ def test_text_reads_strings_and_lists_in_one_stream() -> None:
     ],
 )
 def test_invalid_choice_raises_at_the_call(
-    operator: Callable[..., Any], choice: object, error: type[Exception], says: str
+    operator: Callable[..., Any], choice: object, error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         operator(choice)
 
 

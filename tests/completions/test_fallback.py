@@ -1,4 +1,4 @@
-"""fallback and hedge: one answer of several streams, whoever brings it."""
+"""fallback and hedge: one answer from several streams."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ STOP = event("stop", content="")
 A, B, C = event(content="a"), event(content="b"), event(content="c")
 CALL = event(tool_calls=[ToolCall(id="1", function=FunctionCall(name="f", arguments="{}"))])
 
-USEFUL = {
+USEFUL_EVENTS = {
     "text": A,
     "text in parts": event(content=[TextChunk(text="a")]),
     "thinking": event(content=[ThinkChunk(thinking=[TextChunk(text="hm")])]),
@@ -77,7 +77,7 @@ USEFUL = {
     "text and the finish": event("stop", content="a"),
     "a tool call and the finish": event("tool_calls", tool_calls=CALL.data.choices[0].delta.tool_calls),
 }  # fmt: skip
-IDLE = {
+USELESS_EVENTS = {
     "a role": ROLE,
     "an empty delta": event(content=""),
     "no content": event(),
@@ -86,8 +86,8 @@ IDLE = {
     "empty parts": event(content=[TextChunk(text=""), ThinkChunk(thinking=[TextChunk(text="")])]),
     "an empty reference": event(content=[ReferenceChunk(reference_ids=[])]),
 }
-useful = pytest.mark.parametrize("useful", USEFUL.values(), ids=USEFUL.keys())
-idle = pytest.mark.parametrize("idle", IDLE.values(), ids=IDLE.keys())
+useful = pytest.mark.parametrize("useful", USEFUL_EVENTS.values(), ids=USEFUL_EVENTS.keys())
+useless = pytest.mark.parametrize("useless", USELESS_EVENTS.values(), ids=USELESS_EVENTS.keys())
 
 ERROR, OTHER = RuntimeError("first"), ValueError("second")
 
@@ -97,8 +97,8 @@ def scheduler() -> TestScheduler:
     return TestScheduler()
 
 
-class Played:
-    """What came of sources that are scripted in virtual time; subscribed at 200."""
+class Timeline:
+    """The result of combining sources scripted in virtual time; subscribed at 200."""
 
     def __init__(
         self,
@@ -119,29 +119,29 @@ class Played:
         return self.messages[-1].value.exception
 
 
-def late(delay: float) -> Callable[..., Stream[CompletionEvent]]:
-    """hedge, as an operand of Played; on the scheduler that the subscription brings."""
+def hedge_after(delay: float) -> Callable[..., Stream[CompletionEvent]]:
+    """Returns hedge for `Timeline`, on the scheduler of the subscription."""
     return lambda *streams: hedge(*streams, delay=delay)
 
 
-both = pytest.mark.parametrize("combine", [fallback, late(100)], ids=["fallback", "hedge"])
+both = pytest.mark.parametrize("combine", [fallback, hedge_after(100)], ids=["fallback", "hedge"])
 
 
-# --- what holds for both ---------------------------------------------------------
+# --- fallback and hedge ----------------------------------------------------------
 
 
 @both
 def test_first_stream_with_useful_output_is_emitted(combine: Any, scheduler: TestScheduler) -> None:
     a = [on_next(10, ROLE), on_next(20, A), on_next(30, B), on_next(40, STOP), on_completed(50)]
-    played = Played(scheduler, combine, a, [on_next(10, C)])
-    assert played.messages == [
+    timeline = Timeline(scheduler, combine, a, [on_next(10, C)])
+    assert timeline.messages == [
         on_next(220, ROLE),
         on_next(220, A),
         on_next(230, B),
         on_next(240, STOP),
         on_completed(250),
     ]
-    assert played.subscriptions == [[(200, 250)], []]
+    assert timeline.subscriptions == [[(200, 250)], []]
 
 
 @both
@@ -149,62 +149,64 @@ def test_first_stream_with_useful_output_is_emitted(combine: Any, scheduler: Tes
 def test_useful_output_is_emitted_at_once(
     combine: Any, useful: CompletionEvent, scheduler: TestScheduler
 ) -> None:
-    played = Played(scheduler, combine, [on_next(10, useful)], [])
-    assert played.messages == [on_next(210, useful)]
-    assert played.subscriptions == [[(200, 1000)], []]
+    timeline = Timeline(scheduler, combine, [on_next(10, useful)], [])
+    assert timeline.messages == [on_next(210, useful)]
+    assert timeline.subscriptions == [[(200, 1000)], []]
 
 
 @both
-@idle
+@useless
 def test_useless_output_is_dropped_with_its_failed_stream(
-    combine: Any, idle: CompletionEvent, scheduler: TestScheduler
+    combine: Any, useless: CompletionEvent, scheduler: TestScheduler
 ) -> None:
-    played = Played(scheduler, combine, [on_next(10, idle), on_error(20, ERROR)], [on_next(10, A)])
-    assert played.messages == [on_next(230, A)]
-    assert played.subscriptions == [[(200, 220)], [(220, 1000)]]
+    timeline = Timeline(
+        scheduler, combine, [on_next(10, useless), on_error(20, ERROR)], [on_next(10, A)]
+    )
+    assert timeline.messages == [on_next(230, A)]
+    assert timeline.subscriptions == [[(200, 220)], [(220, 1000)]]
 
 
 @both
 def test_error_after_useful_output_is_emitted(combine: Any, scheduler: TestScheduler) -> None:
-    played = Played(scheduler, combine, [on_next(10, A), on_error(20, ERROR)], [on_next(10, B)])
-    assert played.messages == [on_next(210, A), on_error(220, ERROR)]
-    assert played.subscriptions == [[(200, 220)], []]
+    timeline = Timeline(scheduler, combine, [on_next(10, A), on_error(20, ERROR)], [on_next(10, B)])
+    assert timeline.messages == [on_next(210, A), on_error(220, ERROR)]
+    assert timeline.subscriptions == [[(200, 220)], []]
 
 
 @both
 def test_all_failed_error_lists_each_error(combine: Any, scheduler: TestScheduler) -> None:
-    played = Played(
+    timeline = Timeline(
         scheduler, combine, [on_error(10, ERROR)], [on_next(10, ROLE), on_error(20, OTHER)]
     )
-    assert [message.time for message in played.messages] == [230]
-    error = played.error()
+    assert [message.time for message in timeline.messages] == [230]
+    error = timeline.error()
     assert isinstance(error, AllFailedError)
     assert error.errors == (ERROR, OTHER)
     assert error.__cause__ is OTHER
-    assert played.subscriptions == [[(200, 210)], [(210, 230)]]
+    assert timeline.subscriptions == [[(200, 210)], [(210, 230)]]
 
 
 @both
 def test_single_stream_behaves_like_several(combine: Any, scheduler: TestScheduler) -> None:
-    assert Played(scheduler, combine, [on_next(10, A)]).messages == [on_next(210, A)]
-    failed = Played(TestScheduler(), combine, [on_error(10, ERROR)])
+    assert Timeline(scheduler, combine, [on_next(10, A)]).messages == [on_next(210, A)]
+    failed = Timeline(TestScheduler(), combine, [on_error(10, ERROR)])
     assert failed.error().errors == (ERROR,)
 
 
 @both
 def test_empty_answer_completes_after_failures(combine: Any, scheduler: TestScheduler) -> None:
     empty = [on_next(10, ROLE), on_next(20, STOP), on_completed(30)]
-    played = Played(scheduler, combine, [on_error(10, ERROR)], empty)
-    assert [message.value for message in played.messages[:2]] == [
+    timeline = Timeline(scheduler, combine, [on_error(10, ERROR)], empty)
+    assert [message.value for message in timeline.messages[:2]] == [
         on_next(0, ROLE).value,
         on_next(0, STOP).value,
     ]
-    assert played.messages[-1] == on_completed(240)
+    assert timeline.messages[-1] == on_completed(240)
 
 
 @both
 def test_stream_without_items_completes(combine: Any, scheduler: TestScheduler) -> None:
-    assert Played(scheduler, combine, [on_completed(10)]).messages == [on_completed(210)]
+    assert Timeline(scheduler, combine, [on_completed(10)]).messages == [on_completed(210)]
 
 
 @both
@@ -212,11 +214,11 @@ def test_each_subscription_runs_its_own_race(combine: Any, scheduler: TestSchedu
     a: Any = scheduler.create_cold_observable(on_error(10, ERROR))
     b: Any = scheduler.create_cold_observable(on_next(10, A), on_completed(20))
     stream = combine(a, b)
-    came: list[Any] = []
+    items: list[Any] = []
     for _ in range(2):
-        stream.subscribe(came.append, scheduler=scheduler)
+        stream.subscribe(items.append, scheduler=scheduler)
         scheduler.start()
-    assert came == [A, A]
+    assert items == [A, A]
     assert len(a.subscriptions) == len(b.subscriptions) == 2
 
 
@@ -225,7 +227,7 @@ def test_each_subscription_runs_its_own_race(combine: Any, scheduler: TestSchedu
 def test_dispose_in_any_phase_ends_all_and_starts_none(
     combine: Any, disposed: float, scheduler: TestScheduler
 ) -> None:
-    played = Played(
+    timeline = Timeline(
         scheduler,
         combine,
         [on_next(10, ROLE), on_error(110, ERROR)],
@@ -233,11 +235,11 @@ def test_dispose_in_any_phase_ends_all_and_starts_none(
         [on_next(10, A)],
         disposed=disposed,
     )
-    assert played.messages == []
-    for subscriptions in played.subscriptions:
+    assert timeline.messages == []
+    for subscriptions in timeline.subscriptions:
         for _, until in subscriptions:
             assert until <= disposed
-    assert len(played.subscriptions[2]) == 0
+    assert len(timeline.subscriptions[2]) == 0
 
 
 @both
@@ -253,9 +255,9 @@ def test_synchronous_failures_need_no_deep_stack(combine: Any) -> None:
 
         return reactivex.create(subscribe)
 
-    came: list[Any] = []
-    combine(*map(failing, range(100)), reactivex.of(A, STOP)).subscribe(came.append)
-    assert came == [A, STOP]
+    items: list[Any] = []
+    combine(*map(failing, range(100)), reactivex.of(A, STOP)).subscribe(items.append)
+    assert items == [A, STOP]
     assert started == list(range(100))
 
 
@@ -278,18 +280,18 @@ def test_synchronous_sources_are_supported(combine: Any, read: Face) -> None:
 @both
 def test_reentrant_item_is_emitted_in_order(combine: Any) -> None:
     source: Subject[CompletionEvent] = Subject()
-    came: list[Any] = []
+    items: list[Any] = []
 
-    def take(item: CompletionEvent) -> None:
-        came.append(item)
+    def collect(item: CompletionEvent) -> None:
+        items.append(item)
         if item is ROLE:
             source.on_next(B)
 
-    combine(source).subscribe(take)
+    combine(source).subscribe(collect)
     source.on_next(ROLE)
     source.on_next(A)
     source.on_next(C)
-    assert came == [ROLE, A, B, C]
+    assert items == [ROLE, A, B, C]
 
 
 def raising(_: Any) -> None:
@@ -299,7 +301,7 @@ def raising(_: Any) -> None:
 @both
 def test_subscriber_error_does_not_start_the_next_stream(combine: Any) -> None:
     def subscribe(observer: Any, _: Any = None) -> Any:
-        try:  # as a reader does: what a callback raises is the error of the stream
+        try:  # as a reader does: an exception of a callback is the error of the stream
             observer.on_next(ROLE)
             observer.on_next(A)
         except RuntimeError as error:
@@ -314,18 +316,18 @@ def test_subscriber_error_does_not_start_the_next_stream(combine: Any) -> None:
 @both
 def test_source_may_continue_after_a_subscriber_error(combine: Any) -> None:
     source: Subject[CompletionEvent] = Subject()
-    came: list[Any] = []
+    items: list[Any] = []
 
-    def take(item: CompletionEvent) -> None:
-        came.append(item)
+    def collect(item: CompletionEvent) -> None:
+        items.append(item)
         if item is A:
             raise ERROR
 
-    combine(source).subscribe(take)
+    combine(source).subscribe(collect)
     with pytest.raises(RuntimeError):
         source.on_next(A)
     source.on_next(B)
-    assert came == [A, B]
+    assert items == [A, B]
 
 
 @both
@@ -348,9 +350,9 @@ def test_failure_after_dispose_is_ignored(combine: Any) -> None:
 
     ends: list[Any] = []
     stream = combine(reactivex.create(subscribe), reactivex.of(A))
-    contest = stream._subscribe(Observer(ends.append, ends.append), None)
-    contest.dispose()
-    candidate = contest._candidates[0]
+    race = stream._subscribe(Observer(ends.append, ends.append), None)
+    race.dispose()
+    candidate = race._candidates[0]
     candidate.on_next(A)
     candidate.on_error(ERROR)
     assert ends == []
@@ -358,19 +360,19 @@ def test_failure_after_dispose_is_ignored(combine: Any) -> None:
 
 @both
 def test_sources_receive_the_scheduler_of_the_subscription(combine: Any) -> None:
-    given: list[Any] = []
+    schedulers: list[Any] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
-        given.append(scheduler)
+        schedulers.append(scheduler)
         return Disposable()
 
     scheduler = TestScheduler()
     combine(Stream(subscribe)).subscribe(scheduler=scheduler)
-    assert given == [scheduler]
+    assert schedulers == [scheduler]
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "says"),
+    ("call", "error", "message"),
     [
         (lambda: fallback(), ValueError, "fallback needs at least one stream"),
         (lambda: hedge(delay=1), ValueError, "hedge needs at least one stream"),
@@ -384,9 +386,9 @@ def test_sources_receive_the_scheduler_of_the_subscription(combine: Any) -> None
     ],
 )  # fmt: skip
 def test_invalid_arguments_raise_at_the_call(
-    call: Callable[[], Any], error: type[Exception], says: str
+    call: Callable[[], Any], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         call()
 
 
@@ -399,118 +401,123 @@ def test_result_is_a_stream() -> None:
 
 
 def test_fallback_waits_for_a_silent_stream(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, fallback, [on_next(10, ROLE)], [on_next(10, A)])
-    assert played.messages == []
-    assert played.subscriptions == [[(200, 1000)], []]
+    timeline = Timeline(scheduler, fallback, [on_next(10, ROLE)], [on_next(10, A)])
+    assert timeline.messages == []
+    assert timeline.subscriptions == [[(200, 1000)], []]
 
 
 def test_fallback_accepts_an_empty_answer_with_finish_reason(scheduler: TestScheduler) -> None:
-    """One that is empty, but ended as the model meant it."""
-    played = Played(
+    timeline = Timeline(
         scheduler, fallback, [on_next(10, ROLE), on_next(20, STOP), on_error(30, ERROR)], []
     )
-    assert played.messages == [on_next(220, ROLE), on_next(220, STOP), on_error(230, ERROR)]
-    assert played.subscriptions == [[(200, 230)], []]
+    assert timeline.messages == [on_next(220, ROLE), on_next(220, STOP), on_error(230, ERROR)]
+    assert timeline.subscriptions == [[(200, 230)], []]
 
 
 def test_fallback_accepts_an_empty_answer_that_completes(scheduler: TestScheduler) -> None:
-    played = Played(
+    timeline = Timeline(
         scheduler, fallback, [on_error(10, ERROR)], [on_next(10, ROLE), on_completed(20)], []
     )
-    assert played.messages == [on_next(230, ROLE), on_completed(230)]
-    assert played.subscriptions == [[(200, 210)], [(210, 230)], []]
+    assert timeline.messages == [on_next(230, ROLE), on_completed(230)]
+    assert timeline.subscriptions == [[(200, 210)], [(210, 230)], []]
 
 
 # --- hedge, in virtual time ------------------------------------------------------
 
 
 def test_hedge_starts_the_next_when_one_is_slow(scheduler: TestScheduler) -> None:
-    played = Played(
+    timeline = Timeline(
         scheduler,
-        late(100),
+        hedge_after(100),
         [on_next(10, ROLE), on_next(150, A)],
         [on_next(10, ROLE), on_next(20, B), on_next(60, C), on_completed(70)],
     )
-    assert played.messages == [
+    assert timeline.messages == [
         on_next(320, ROLE),
         on_next(320, B),
         on_next(360, C),
         on_completed(370),
     ]
-    assert played.subscriptions == [[(200, 320)], [(300, 370)]]
+    assert timeline.subscriptions == [[(200, 320)], [(300, 370)]]
 
 
 def test_hedge_lets_the_first_win_after_the_delay(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(100), [on_next(150, A)], [on_next(60, B)], [on_next(60, C)])
-    assert played.messages == [on_next(350, A)]
-    assert played.subscriptions == [[(200, 1000)], [(300, 350)], []]
+    timeline = Timeline(
+        scheduler, hedge_after(100), [on_next(150, A)], [on_next(60, B)], [on_next(60, C)]
+    )
+    assert timeline.messages == [on_next(350, A)]
+    assert timeline.subscriptions == [[(200, 1000)], [(300, 350)], []]
 
 
-@idle
+@useless
 def test_useless_output_does_not_postpone_the_next_stream(
-    idle: CompletionEvent, scheduler: TestScheduler
+    useless: CompletionEvent, scheduler: TestScheduler
 ) -> None:
-    played = Played(scheduler, late(100), [on_next(at, idle) for at in range(10, 300, 10)], [])
-    assert played.messages == []
-    assert played.subscriptions == [[(200, 1000)], [(300, 1000)]]
+    timeline = Timeline(
+        scheduler, hedge_after(100), [on_next(at, useless) for at in range(10, 300, 10)], []
+    )
+    assert timeline.messages == []
+    assert timeline.subscriptions == [[(200, 1000)], [(300, 1000)]]
 
 
 def test_hedge_starts_each_after_another_delay(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(100), [], [], [], [on_next(50, A)])
-    assert played.messages == [on_next(550, A)]
-    assert played.subscriptions == [[(200, 550)], [(300, 550)], [(400, 550)], [(500, 1000)]]
+    timeline = Timeline(scheduler, hedge_after(100), [], [], [], [on_next(50, A)])
+    assert timeline.messages == [on_next(550, A)]
+    assert timeline.subscriptions == [[(200, 550)], [(300, 550)], [(400, 550)], [(500, 1000)]]
 
 
 def test_hedge_starts_the_next_at_once_when_none_is_running(scheduler: TestScheduler) -> None:
-    """And has the whole delay for itself."""
-    played = Played(scheduler, late(100), [on_error(40, ERROR)], [], [on_next(50, A)])
-    assert played.messages == [on_next(390, A)]
-    assert played.subscriptions == [[(200, 240)], [(240, 390)], [(340, 1000)]]
+    """It also gets the whole delay."""
+    timeline = Timeline(scheduler, hedge_after(100), [on_error(40, ERROR)], [], [on_next(50, A)])
+    assert timeline.messages == [on_next(390, A)]
+    assert timeline.subscriptions == [[(200, 240)], [(240, 390)], [(340, 1000)]]
 
 
 def test_failure_starts_no_stream_while_another_is_running(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(100), [on_error(150, ERROR)], [], [on_next(50, A)])
-    assert played.messages == [on_next(450, A)]
-    assert played.subscriptions == [[(200, 350)], [(300, 450)], [(400, 1000)]]
+    timeline = Timeline(scheduler, hedge_after(100), [on_error(150, ERROR)], [], [on_next(50, A)])
+    assert timeline.messages == [on_next(450, A)]
+    assert timeline.subscriptions == [[(200, 350)], [(300, 450)], [(400, 1000)]]
 
 
 def test_error_never_wins(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(100), [on_next(180, A)], [on_error(10, ERROR)])
-    assert played.messages == [on_next(380, A)]
-    assert played.subscriptions == [[(200, 1000)], [(300, 310)]]
+    timeline = Timeline(scheduler, hedge_after(100), [on_next(180, A)], [on_error(10, ERROR)])
+    assert timeline.messages == [on_next(380, A)]
+    assert timeline.subscriptions == [[(200, 1000)], [(300, 310)]]
 
 
 @pytest.mark.parametrize("empty", [[ROLE, STOP], [STOP], []], ids=["role", "finish", "nothing"])
 def test_empty_answer_never_wins(empty: list[Any], scheduler: TestScheduler) -> None:
     script = [*(on_next(10, each) for each in empty), on_completed(20)]
-    played = Played(scheduler, late(100), [on_next(180, A)], script)
-    assert played.messages == [on_next(380, A)]
-    first = Played(TestScheduler(), late(100), script, [on_next(10, A)])
+    timeline = Timeline(scheduler, hedge_after(100), [on_next(180, A)], script)
+    assert timeline.messages == [on_next(380, A)]
+    first = Timeline(TestScheduler(), hedge_after(100), script, [on_next(10, A)])
     assert first.messages == [on_next(230, A)]
     assert first.subscriptions == [[(200, 220)], [(220, 1000)]]
 
 
 def test_first_of_several_empty_answers_completes(scheduler: TestScheduler) -> None:
-    usage = IDLE["usage"]
-    played = Played(
+    usage = USELESS_EVENTS["usage"]
+    timeline = Timeline(
         scheduler,
-        late(10),
+        hedge_after(10),
         [on_next(10, ROLE), on_completed(100)],
         [on_next(10, usage), on_completed(20)],
         [on_error(200, ERROR)],
     )
-    assert played.messages == [on_next(420, usage), on_completed(420)]
+    assert timeline.messages == [on_next(420, usage), on_completed(420)]
 
 
 def test_errors_are_listed_in_stream_order(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(10), [on_error(100, ERROR)], [on_error(10, OTHER)])
-    assert played.error().errors == (ERROR, OTHER)
+    timeline = Timeline(scheduler, hedge_after(10), [on_error(100, ERROR)], [on_error(10, OTHER)])
+    assert timeline.error().errors == (ERROR, OTHER)
 
 
 def test_zero_delay_starts_all_at_once(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(0), [on_next(50, A)], [on_error(10, ERROR)], [on_next(40, C)])
-    assert played.messages == [on_next(240, C)]
-    assert played.subscriptions == [[(200, 240)], [(200, 210)], [(200, 1000)]]
+    timeline = Timeline(
+        scheduler, hedge_after(0), [on_next(50, A)], [on_error(10, ERROR)], [on_next(40, C)]
+    )
+    assert timeline.messages == [on_next(240, C)]
+    assert timeline.subscriptions == [[(200, 240)], [(200, 210)], [(200, 1000)]]
 
 
 def test_zero_delay_starts_none_after_a_winner() -> None:
@@ -520,9 +527,9 @@ def test_zero_delay_starts_none_after_a_winner() -> None:
         observer.on_next(A)
         return Disposable()
 
-    came: list[Any] = []
-    hedge(reactivex.create(at_once), other, delay=0).subscribe(came.append).dispose()
-    assert came == [A]
+    items: list[Any] = []
+    hedge(reactivex.create(at_once), other, delay=0).subscribe(items.append).dispose()
+    assert items == [A]
     assert other.subscriptions == []
 
 
@@ -536,8 +543,8 @@ def test_hedge_keeps_time_by_its_scheduler_argument(scheduler: TestScheduler) ->
     assert len(other.subscriptions) == 1
 
 
-class ByHand(CurrentThreadScheduler):
-    """Timers that the test fires."""
+class ManualScheduler(CurrentThreadScheduler):
+    """A scheduler whose timers the test fires."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -552,7 +559,7 @@ class ByHand(CurrentThreadScheduler):
 
 @pytest.mark.parametrize("end", ["win", "fail", "dispose"])
 def test_late_timer_starts_nothing_and_none_is_left(end: str) -> None:
-    clock = ByHand()
+    clock = ManualScheduler()
     a: Subject[CompletionEvent] = Subject()
     b: Subject[CompletionEvent] = Subject()
     c: Subject[CompletionEvent] = Subject()
@@ -568,7 +575,7 @@ def test_late_timer_starts_nothing_and_none_is_left(end: str) -> None:
         case "dispose":
             subscription.dispose()
     assert clock.timers[0].is_disposed
-    clock.actions[0](clock, None)  # it was on its way already
+    clock.actions[0](clock, None)  # it had fired already
     assert len(b.observers) == (end == "fail")
     assert not c.observers
     subscription.dispose()
@@ -576,7 +583,7 @@ def test_late_timer_starts_nothing_and_none_is_left(end: str) -> None:
 
 
 def test_stream_that_starts_during_a_win_is_disposed() -> None:
-    """The other wins while the next is in the middle of its subscribe."""
+    """One stream wins while the next is in the middle of its subscribe."""
     a: Subject[CompletionEvent] = Subject()
     disposed: list[str] = []
 
@@ -585,11 +592,11 @@ def test_stream_that_starts_during_a_win_is_disposed() -> None:
         observer.on_next(B)
         return Disposable(lambda: disposed.append("b"))
 
-    came: list[Any] = []
-    clock = ByHand()
-    hedge(a, reactivex.create(subscribe), delay=1, scheduler=clock).subscribe(came.append)
+    items: list[Any] = []
+    clock = ManualScheduler()
+    hedge(a, reactivex.create(subscribe), delay=1, scheduler=clock).subscribe(items.append)
     clock.actions[0](clock, None)
-    assert came == [A]
+    assert items == [A]
     assert disposed == ["b"]
 
 
@@ -604,19 +611,21 @@ def test_losers_are_disposed_before_the_winner_emits() -> None:
 
 
 def test_concurrent_candidates_have_one_winner() -> None:
-    """Several threads that become useful at once: one answer, whole, and by one thread."""
+    """Several threads emit useful output at once: one whole answer, on one thread."""
     at_work = threading.Lock()
     for number in range(300):
         sources: list[Subject[CompletionEvent]] = [Subject() for _ in range(4)]
-        came: list[tuple[str, int]] = []
+        items: list[tuple[str, int]] = []
         ends: list[Any] = []
 
-        def take(item: CompletionEvent, came: Any = came) -> None:
+        def collect(item: CompletionEvent, items: Any = items) -> None:
             assert at_work.acquire(blocking=False)
-            came.append((str(item.data.choices[0].delta.content), threading.get_ident()))
+            items.append((str(item.data.choices[0].delta.content), threading.get_ident()))
             at_work.release()
 
-        hedge(*sources, delay=0).subscribe(take, ends.append, lambda ends=ends: ends.append(None))
+        hedge(*sources, delay=0).subscribe(
+            collect, ends.append, lambda ends=ends: ends.append(None)
+        )
         barrier = threading.Barrier(4)
 
         def emit(name: str, source: Any, barrier: Any = barrier, number: int = number) -> None:
@@ -636,8 +645,8 @@ def test_concurrent_candidates_have_one_winner() -> None:
             thread.start()
         for thread in threads:
             thread.join(BOUND)
-        assert [name for name, _ in came] == ["", *5 * [came[-1][0]]]
-        assert len({thread for _, thread in came}) == 1
+        assert [name for name, _ in items] == ["", *5 * [items[-1][0]]]
+        assert len({thread for _, thread in items}) == 1
         assert ends == ([ERROR] if number % 2 else [None])
 
 
@@ -645,7 +654,7 @@ def test_concurrent_candidates_have_one_winner() -> None:
 def test_timer_starts_the_next_stream_on_a_non_daemon_thread(
     refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or itself, where there is none to be had."""
+    """On its own thread if no other can be started."""
     started: list[bool] = []
 
     def note(*_: Any) -> Any:
@@ -658,13 +667,13 @@ def test_timer_starts_the_next_stream_on_a_non_daemon_thread(
 
     if refused:
         monkeypatch.setattr(sys.modules[fallback.__module__], "Thread", NoThread)
-    clock = ByHand()
+    clock = ManualScheduler()
     hedge(reactivex.never(), Stream(note), delay=1, scheduler=clock).subscribe()
     threading.Thread(target=lambda: clock.actions[0](clock, None), daemon=True).start()
     assert eventually(lambda: started == [refused])
 
 
-# --- whatever the streams do -----------------------------------------------------
+# --- random streams --------------------------------------------------------------
 
 PIECES = st.sampled_from(["role", "", "text", "finish"])
 SCRIPTS = st.lists(
@@ -679,7 +688,7 @@ SCRIPTS = st.lists(
 
 
 def scripted(number: int, script: Any) -> list[Any]:
-    """Messages of one stream; each of its events is told apart from all others."""
+    """Returns the messages of one stream; each event is a separate object."""
     pieces, last, end = script
     messages, now = [], 0
     for gap, piece in pieces:
@@ -698,31 +707,33 @@ def scripted(number: int, script: Any) -> list[Any]:
 @given(SCRIPTS, st.sampled_from([None, 0, 1, 20, 50, 500]))
 def test_exactly_one_stream_is_emitted(scripts: Any, delay: float | None) -> None:
     messages = [scripted(number, script) for number, script in enumerate(scripts)]
-    combine = fallback if delay is None else late(delay)
-    played = Played(TestScheduler(), combine, *messages, disposed=10_000)
-    shown = [each.value.value for each in played.messages if each.value.kind == "N"]
-    ends = [each for each in played.messages if each.value.kind != "N"]
-    assert ends == played.messages[len(shown) :][:1], "one end at most, and nothing after it"
+    combine = fallback if delay is None else hedge_after(delay)
+    timeline = Timeline(TestScheduler(), combine, *messages, disposed=10_000)
+    emitted = [each.value.value for each in timeline.messages if each.value.kind == "N"]
+    ends = [each for each in timeline.messages if each.value.kind != "N"]
+    assert ends == timeline.messages[len(emitted) :][:1], "one end at most, and nothing after it"
     owners = [
         number
         for number, own in enumerate(messages)
-        if [id(item) for item in shown]
-        == [id(each.value.value) for each in own if each.value.kind == "N"][: len(shown)]
+        if [id(item) for item in emitted]
+        == [id(each.value.value) for each in own if each.value.kind == "N"][: len(emitted)]
     ]
-    assert owners, "the events are the first ones of one stream"
-    if shown:
+    assert owners, "the events are the first events of one stream"
+    if emitted:
         (winner,) = owners
-        now = played.messages[0].time
-        others = [subs for number, subs in enumerate(played.subscriptions) if number != winner]
+        now = timeline.messages[0].time
+        others = [subs for number, subs in enumerate(timeline.subscriptions) if number != winner]
         assert all(until <= now for subs in others for _, until in subs)
         end = next((each.value for each in messages[winner] if each.value.kind != "N"), None)
         assert [each.value for each in ends] == ([] if end is None else [end])
     elif ends and ends[0].value.kind == "E":
-        assert [str(each) for each in played.error().errors] == list(map(str, range(len(scripts))))
-    started = [subs[0][0] for subs in played.subscriptions if subs]
+        assert [str(each) for each in timeline.error().errors] == list(
+            map(str, range(len(scripts)))
+        )
+    started = [subs[0][0] for subs in timeline.subscriptions if subs]
     assert started == sorted(started)
     if delay is None:
-        spans = [subs[0] for subs in played.subscriptions if subs]
+        spans = [subs[0] for subs in timeline.subscriptions if subs]
         assert all(one[1] <= other[0] for one, other in pairwise(spans))
 
 
@@ -732,7 +743,7 @@ WHOLE: Script = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
 BUSY: Script = [steps.status(503, body={"message": "busy"})]
 
 
-def ask(client: Mistral, model: str = "m") -> EventStream:
+def stream_from(client: Mistral, model: str = "m") -> EventStream:
     return client.chat.stream(model=model, messages=[UserMessage(content="Hi")])
 
 
@@ -750,17 +761,17 @@ FAILURES: dict[str, Script] = {
 @pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
 def test_every_failure_starts_the_next_stream(combine: Any, failure: Script, read: Face) -> None:
     with ScriptedServer(failure, WHOLE) as server, Mistral(server_url=server.url) as client:
-        assert read(combine(ask(client), ask(client)).pipe(text())) == ["Hel", "lo"]
+        assert read(combine(stream_from(client), stream_from(client)).pipe(text())) == ["Hel", "lo"]
         assert len(server.requests) == 2
 
 
 def test_fallback_uses_one_connection_at_a_time() -> None:
-    """The next request comes when the one before is over, and may use its connection."""
+    """The next request is sent after the previous one ended, on the same connection."""
     with (
         ScriptedServer(BUSY, BUSY, WHOLE) as server,
         Mistral(server_url=server.url) as client,
     ):
-        streams = [ask(client) for _ in range(3)]
+        streams = [stream_from(client) for _ in range(3)]
         assert list(fallback(*streams).pipe(text())) == ["Hel", "lo"]
         assert server.connections == 1
 
@@ -770,11 +781,11 @@ def test_fallback_does_not_restart_after_text() -> None:
         ScriptedServer([steps.role(), "Hel", steps.drop()]) as server,
         Mistral(server_url=server.url) as client,
     ):
-        came = []
+        items = []
         with pytest.raises(StreamError):
-            for piece in fallback(ask(client), ask(client)).pipe(text()):
-                came.append(piece)  # noqa: PERF402  # what came before the error
-        assert came == ["Hel"]
+            for piece in fallback(stream_from(client), stream_from(client)).pipe(text()):
+                items.append(piece)  # noqa: PERF402  # before the error
+        assert items == ["Hel"]
         assert len(server.requests) == 1
 
 
@@ -784,19 +795,21 @@ def test_all_failed_error_quotes_each_refusal() -> None:
         Mistral(server_url=server.url) as client,
         pytest.raises(AllFailedError) as caught,
     ):
-        fallback(ask(client), ask(client)).run()
+        fallback(stream_from(client), stream_from(client)).run()
     assert [type(error) for error in caught.value.errors] == [StatusError, StatusError]
     assert str(caught.value).count("busy") == 2
 
 
 @both
 def test_outcome_counts_the_requests_of_all_streams(combine: Any) -> None:
-    """Also of those that are sent from another thread, later."""
+    """Includes requests that another thread sends later."""
     outcomes: list[Outcome] = []
     silent: Script = [steps.role(), steps.hang()] if combine is not fallback else BUSY
-    hurried = combine if combine is fallback else late(0.02)
+    combine_soon = combine if combine is fallback else hedge_after(0.02)
     with ScriptedServer(silent, WHOLE) as server, Mistral(server_url=server.url) as client:
-        hurried(ask(client), ask(client)).pipe(on_outcome(outcomes.append)).run()
+        combine_soon(stream_from(client), stream_from(client)).pipe(
+            on_outcome(outcomes.append)
+        ).run()
     (outcome,) = outcomes
     assert outcome.status == "completed"
     assert outcome.requests == 2
@@ -806,19 +819,19 @@ def test_loser_connection_is_closed_at_once() -> None:
     def play(request: ReceivedRequest) -> Script:
         if request.json["model"] == "slow":
             return [steps.role(), steps.hang()]
-        server.wait_for_requests(2 * (request.number // 2 + 1))  # the slow one's, too
+        server.wait_for_requests(2 * (request.number // 2 + 1))  # including the slow one
         return WHOLE
 
-    took: list[float] = []
+    seconds: list[float] = []
     with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
         for _ in range(20):
-            hedged = hedge(ask(client, "slow"), ask(client, "quick"), delay=0.01)
+            hedged = hedge(stream_from(client, "slow"), stream_from(client, "quick"), delay=0.01)
             won = [time.monotonic() for _ in hedged.pipe(text())]
             (slow,) = (each for each in server.requests[-2:] if each.json["model"] == "slow")
             assert slow.wait_closed(BOUND)
             assert slow.closed is not None
-            took.append(slow.closed - won[0])
-    assert sorted(took)[10] < BOUND / 10, took  # about a millisecond
+            seconds.append(slow.closed - won[0])
+    assert sorted(seconds)[10] < BOUND / 10, seconds  # about a millisecond
 
 
 @pytest.mark.parametrize("phase", ["first", "both", "after the win"])
@@ -829,7 +842,7 @@ def test_dispose_closes_all_connections(phase: str) -> None:
     delay = 60 if phase == "first" else 0.01
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
         won = threading.Event()
-        hedged = hedge(ask(client), ask(client), delay=delay)
+        hedged = hedge(stream_from(client), stream_from(client), delay=delay)
         subscription = hedged.subscribe(lambda _: won.set())
         server.wait_for_requests(1 if phase == "first" else 2)
         if phase == "after the win":
@@ -846,8 +859,8 @@ def test_closing_a_waiting_stream_ends_the_loop() -> None:
         ScriptedServer(BUSY, [steps.role(), steps.hang()]) as server,
         Mistral(server_url=server.url) as client,
     ):
-        other = ask(client)
-        loop = threading.Thread(target=lambda: list(fallback(ask(client), other)))
+        other = stream_from(client)
+        loop = threading.Thread(target=lambda: list(fallback(stream_from(client), other)))
         loop.start()
         server.wait_for_requests(2)
         assert eventually(lambda: not stopped(loop, other))
@@ -867,11 +880,11 @@ def test_slow_subscriber_slows_the_server_down(combine: Any) -> None:
     began = threading.Event()
     with ScriptedServer(long) as server, Mistral(server_url=server.url) as client:
 
-        def take(_: Any) -> None:
+        def collect(_: Any) -> None:
             began.set()
             go_on.wait(BOUND)
 
-        subscription = combine(ask(client), ask(client)).subscribe(take)
+        subscription = combine(stream_from(client), stream_from(client)).subscribe(collect)
         assert began.wait(BOUND)
         (request,) = server.requests
         sent = -1
@@ -879,7 +892,7 @@ def test_slow_subscriber_slows_the_server_down(combine: Any) -> None:
         def stands_still() -> bool:
             nonlocal sent
             before, sent = sent, request.frames
-            time.sleep(0.05)  # as long as it may take to send more
+            time.sleep(0.05)  # time enough to send more
             return sent == before
 
         assert eventually(stands_still)
@@ -910,7 +923,7 @@ begun.wait()
 
 
 def test_ending_script_prints_the_whole_answer() -> None:
-    """Though it was a timer's thread, which is a daemon, that started the stream."""
+    """Although the thread of a timer, a daemon, started the stream."""
 
     def play(request: ReceivedRequest) -> Script:
         if request.json["model"] == "slow":
@@ -929,7 +942,7 @@ def test_ending_script_prints_the_whole_answer() -> None:
 
 
 def test_200_hedges_of_two_equally_fast_servers() -> None:
-    """One winner each, its text whole and no one else's, and nothing is left."""
+    """Each has one winner and its whole text; nothing is left behind."""
     dice = random.Random(3)
 
     def play(request: ReceivedRequest) -> Script:
@@ -949,7 +962,7 @@ def test_200_hedges_of_two_equally_fast_servers() -> None:
             texts: list[list[str]] = [[] for _ in range(20)]
             terminals: list[list[Any]] = [[] for _ in range(20)]
             for number in range(20):
-                streams = [ask(first, "a"), ask(second, "b")]
+                streams = [stream_from(first, "a"), stream_from(second, "b")]
                 dice.shuffle(streams)
 
                 def end(error: Any = None, number: int = number) -> None:
@@ -959,10 +972,10 @@ def test_200_hedges_of_two_equally_fast_servers() -> None:
                 hedged = hedge(*streams, delay=dice.choice([0, 0, 0.001, 0.002]))
                 hedged.pipe(text()).subscribe(texts[number].append, end, end)
             assert all(event.wait(BOUND) for event in ended), each
-            for came, terminal in zip(texts, terminals, strict=True):
+            for items, terminal in zip(texts, terminals, strict=True):
                 assert terminal == [None]
-                assert came == 20 * [came[0]]
-                wins[came[0]] += 1
+                assert items == 20 * [items[0]]
+                wins[items[0]] += 1
         assert sum(wins.values()) == 200
         assert all(wins.values())
         requests = len(one.requests) + len(other.requests)
@@ -973,20 +986,20 @@ def test_200_hedges_of_two_equally_fast_servers() -> None:
     assert eventually(lambda: threading.active_count() <= before)
 
 
-# --- going on with another model -------------------------------------------------
+# --- mid-stream fallback ---------------------------------------------------------
 
 
-def relayed(read: Face, *scripts: Script, **more: Any) -> tuple[list[Any], list[Any], Outcome]:
-    """What is read, what the servers were asked, and the outcome."""
+def read_resumed(read: Face, *scripts: Script, **more: Any) -> tuple[list[Any], list[Any], Outcome]:
+    """Returns the items, the requests (model and messages), and the outcome."""
     seen: list[Outcome] = []
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
         streams = [
             client.chat.stream(model=name, messages=[UserMessage(content="?")], **more)
             for name in "abc"
         ]
-        came = read(fallback(*streams, resume=True).pipe(on_outcome(seen.append), text()))
-        asked = [(each.json["model"], each.json["messages"][1:]) for each in server.requests]
-    return came, asked, seen[0]
+        items = read(fallback(*streams, resume=True).pipe(on_outcome(seen.append), text()))
+        requests = [(each.json["model"], each.json["messages"][1:]) for each in server.requests]
+    return items, requests, seen[0]
 
 
 def prefix(text: str) -> list[dict[str, Any]]:
@@ -997,34 +1010,34 @@ END: Script = [steps.finish(), steps.done()]
 
 
 def test_resume_asks_the_next_model_for_the_rest(read: Face) -> None:
-    came, asked, outcome = relayed(
+    items, requests, outcome = read_resumed(
         read, ["The ", "sky ", steps.drop()], ["The sky ", "is ", "blue.", *END]
     )
-    assert "".join(came) in ("The sky is blue.", "blue.")
-    assert asked == [("a", []), ("b", prefix("The sky "))]
+    assert "".join(items) in ("The sky is blue.", "blue.")
+    assert requests == [("a", []), ("b", prefix("The sky "))]
     assert (outcome.status, outcome.requests, outcome.resumed) == ("completed", 2, 1)
     assert outcome.response.choices[0].message.content == "The sky is blue."  # type: ignore[union-attr]
 
 
 def test_resume_skips_a_model_that_refuses(read: Face) -> None:
-    came, asked, _ = relayed(
+    items, requests, _ = read_resumed(
         read,
         ["The ", steps.drop()],
         [steps.status(400, body={"message": "no prefix"})],
         ["sky", *END],
     )
-    assert came[-1] == "sky"
-    assert asked == [("a", []), ("b", prefix("The ")), ("c", prefix("The "))]
+    assert items[-1] == "sky"
+    assert requests == [("a", []), ("b", prefix("The ")), ("c", prefix("The "))]
 
 
 def test_resume_emits_the_break_when_every_model_refuses(read: Face) -> None:
     refusal: Script = [steps.status(400, body={"message": "no prefix"})]
-    (*_, error), asked, outcome = relayed(read, ["The ", steps.drop()], refusal, refusal)
+    (*_, error), requests, outcome = read_resumed(read, ["The ", steps.drop()], refusal, refusal)
     assert isinstance(error, DroppedStreamError)
     assert "no prefix" in error.__notes__[0]
     assert error.partial is not None
     assert error.partial.choices[0].message.content == "The "  # type: ignore[union-attr]
-    assert (len(asked), outcome.status) == (3, "dropped")
+    assert (len(requests), outcome.status) == (3, "dropped")
 
 
 @pytest.mark.parametrize(
@@ -1038,17 +1051,17 @@ def test_resume_emits_the_break_when_every_model_refuses(read: Face) -> None:
 def test_resume_asks_nobody_when_the_answer_cannot_continue(
     read: Face, script: Script, more: dict[str, Any]
 ) -> None:
-    (*_, error), asked, _ = relayed(read, script, **more)
+    (*_, error), requests, _ = read_resumed(read, script, **more)
     assert isinstance(error, StreamError)
-    assert len(asked) == 1
+    assert len(requests) == 1
 
 
 def test_resume_does_not_ask_other_observables() -> None:
     error = DroppedStreamError("cut")
     broken = reactivex.concat(reactivex.of(A), reactivex.throw(error))
-    came: list[Any] = []
-    fallback(broken, reactivex.of(B), resume=True).subscribe(came.append, came.append)
-    assert came == [A, error]
+    items: list[Any] = []
+    fallback(broken, reactivex.of(B), resume=True).subscribe(items.append, items.append)
+    assert items == [A, error]
 
 
 def test_dispose_ends_the_continuation() -> None:

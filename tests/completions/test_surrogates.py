@@ -50,7 +50,7 @@ SHAPES: dict[str, Callable[[str], dict[str, Any]]] = {
     "parts": lambda part: {
         "content": [{"type": "text", "text": each} for each in (part[:1], part[1:])]
     },
-    "beside a thought": lambda part: {
+    "next to a thought": lambda part: {
         "content": [
             {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
             {"type": "text", "text": part},
