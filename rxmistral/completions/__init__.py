@@ -1,13 +1,15 @@
 """Mistral's chunks: decoded, reduced to their parts, added up.
 
-block ──▶ fast_path ──────────────────────────────────┐
-             └─▶ wire: lines, events ──▶ decoding ────┤
-                               surrogates, repair ─┘  ▼
-     finish (until_finished) ◀──────────────── completion ──▶ recorder (on_outcome)
-                                                   │
-          choice ◀─────────────────────────────────┼──▶ tool_calls
-deltas, text, thinking                             ▼
-            └─▶ think_tags      accumulator (growing_content) ──▶ response
+block ──▶ fast_path ─────────────────────────────────────▶ completion
+              └──▶ wire: lines, events ──▶ decoding ───────────▲
+                                              └── repair, surrogates
 
-several streams of completions ──▶ fallback (fallback, hedge) ──▶ completion
+completion ──▶ choice          deltas, text, thinking; text ──▶ think_tags
+           ──▶ tool_calls      whole calls from fragments
+           ──▶ accumulator     with growing_content; ──▶ response: to_response, snapshots,
+                               usage, finish_reason
+           ──▶ finish          until_finished, and the time that a body has to end
+           ──▶ recorder        on_outcome
+
+streams of completions ──▶ fallback (fallback, hedge) ──▶ completions of one of them
 """

@@ -24,12 +24,7 @@ from ..rx.stream import Stream
 from ..wire import ServerSentEvent
 from ..wire.events import incomplete_event_handler
 from .accumulator import CompletionAccumulator
-from .finish import (
-    END_GRACE_SECONDS,
-    GracePeriod,
-    error_of_finish_reason,
-    without_failure,
-)
+from .finish import END_GRACE_SECONDS, GracePeriod, error_of_finish_reason, without_failure
 from .repair import (
     REASONING_KEYS,
     Reasoning,
@@ -76,13 +71,13 @@ class CompletionDecoder:
         self._hides_failure = hides_failure
         self._closed = False
         self._ended_inside_event = False
-        self._needs_feed = False  # for every event, simple or not
+        self._needs_slow_path = False  # for simple events, too
         self._surrogates = SurrogateJoiner()
 
     def decode_simple(self, data: bytes) -> CompletionEvent | None:
         """Returns the completion in the data of an event without an "error"; None if `feed` has
         to examine the event."""
-        if self._needs_feed:
+        if self._needs_slow_path:
             return None
         try:
             chunk = _decode(data)
@@ -111,7 +106,7 @@ class CompletionDecoder:
         try:
             return self._feed(event)
         finally:
-            self._needs_feed = bool(
+            self._needs_slow_path = bool(
                 self._closed or self._surrogates.waiting or self.received.finished
             )
 
@@ -125,7 +120,7 @@ class CompletionDecoder:
 
     def close(self) -> None:
         """Ignores all further events."""
-        self._closed = self._needs_feed = True
+        self._closed = self._needs_slow_path = True
 
     @property
     def ended(self) -> bool:
@@ -341,14 +336,14 @@ class _Decoding:
 
     def on_next(self, event: object) -> None:
         if not isinstance(event, ServerSentEvent):
-            self._observer.on_error(self._closing(_ACCEPTED.error_for(event)))
+            self._observer.on_error(self._close_with(_ACCEPTED.error_for(event)))
             return
         try:
             completion = self._feed(event)
         except ReportedError as report:
-            self._grace.start(self._closing(report))
+            self._grace.start(self._close_with(report))
         except StreamError as error:
-            self._grace.start(self._closing(error))
+            self._grace.start(self._close_with(error))
             self._grace.end()
         else:
             self._pass_on(completion)
@@ -360,7 +355,7 @@ class _Decoding:
         if self._grace.has_started:
             self._grace.end()
         else:
-            self._observer.on_error(self._closing(error))
+            self._observer.on_error(self._close_with(error))
 
     def on_completed(self) -> None:
         reason = self._decoder.incomplete_reason()
@@ -368,7 +363,7 @@ class _Decoding:
         if self._grace.has_started or self._decoder.ended or is_clean_end:
             self._grace.end()
         else:
-            self._observer.on_error(self._closing(IncompleteStreamError(reason)))
+            self._observer.on_error(self._close_with(IncompleteStreamError(reason)))
 
     def _pass_on(self, completion: CompletionEvent | None) -> None:
         decoder, grace = self._decoder, self._grace
@@ -382,13 +377,14 @@ class _Decoding:
             grace.error = raised
             raise
         if decoder.pending_error is not None:
-            grace.start(self._closing(decoder.pending_error))
+            grace.start(self._close_with(decoder.pending_error))
         elif is_last:
             grace.start()
         elif grace.has_started:  # another of several answers goes on
             grace.cancel()
 
-    def _closing(self, error: Exception) -> Exception:
+    def _close_with(self, error: Exception) -> Exception:
+        """Closes the decoder; returns the error, with its `partial`."""
         self._decoder.close()
         if isinstance(error, StreamError):
             error.partial = self._decoder.received.response(with_unfinished=True)
