@@ -37,7 +37,7 @@ _MAX_CHARACTERS = 16 * 1024 * 1024  # kept by a bounded accumulator
 
 
 class CompletionAccumulator:
-    """Adds up the completions of one answer to the response that they stand for.
+    """The completions of one answer, added up to the response that they stand for.
 
     Args:
         bounded: For an answer that is kept only in case it breaks. Pieces of text are joined
@@ -204,7 +204,7 @@ def _output_kind(content: list[ContentChunk]) -> str:
 
 
 class _GrowingChoice:
-    """What was received of one of the `n` answers.
+    """One of the `n` answers, as far as it was received.
 
     Attributes:
         contents: Strings and lists of parts that are not empty.

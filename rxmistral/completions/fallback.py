@@ -93,7 +93,7 @@ class _Candidate(_EventObserver):
 
 
 class _Race(abc.DisposableBase):
-    """Starts the streams of one subscription, and decides which of them is the answer.
+    """The race of the streams of one subscription; its winner is the answer.
 
     Args:
         streams: The streams, in the order in which they are started.
@@ -101,7 +101,7 @@ class _Race(abc.DisposableBase):
         scheduler: The scheduler of the subscription.
         delay: Seconds until the next stream is started while others are still running; None: a
             fallback, which starts it only when no stream is running.
-        clock: Keeps the time of the delay; None: the scheduler, or a `TimeoutScheduler`.
+        clock: Measures the delay; None: the scheduler, or a `TimeoutScheduler`.
     """
 
     def __init__(
@@ -371,7 +371,7 @@ def hedge(
     delay: float,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Stream[CompletionEvent]:
-    """Streams of completions into one: the first with useful output; a slow one gets a rival.
+    """Streams of completions into one: the first with useful output, of several at a time.
 
         a  --role----------------x   its connection is closed
         b            --role--a--b--c-|->
@@ -387,7 +387,7 @@ def hedge(
         delay: Seconds that a stream has for useful output before the next one is started in
             parallel; 0 starts all at once. If no stream is running, the next one is started
             immediately.
-        scheduler: Keeps the time; None: that of the subscription, or else a
+        scheduler: Measures the delay; None: that of the subscription, or else a
             `TimeoutScheduler`. If a source emits on another thread, the scheduler of an event
             loop must be its thread-safe kind.
 

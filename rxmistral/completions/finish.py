@@ -43,7 +43,7 @@ class GracePeriod(SerializedTimer):
     Args:
         observer: The observer to end.
         seconds: The length of the grace period.
-        scheduler: Keeps the time; None: a `TimeoutScheduler`.
+        scheduler: Measures the time; None: a `TimeoutScheduler`.
         start_in_source: Called instead of starting a timer, for a source that keeps the grace
             period itself.
 

@@ -90,7 +90,7 @@ class _GrowingThought:
 
 
 class GrowingMessage:
-    """Content and complete tool calls, brought up to date for each snapshot."""
+    """The content and complete tool calls of a message, updated for each snapshot."""
 
     def __init__(self) -> None:
         self.content = GrowingContent()

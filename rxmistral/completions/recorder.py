@@ -25,7 +25,7 @@ __all__ = ["OutcomeBuilder", "on_outcome"]
 
 
 class Progress(Protocol):
-    """When output was received.
+    """The times at which output was received.
 
     Attributes:
         first_at: Time of the first output, in seconds of `monotonic()`; None: not yet.
@@ -39,7 +39,7 @@ class Progress(Protocol):
 
 
 class OutcomeBuilder:
-    """Measures an answer from its beginning, and builds its outcome at the end."""
+    """A builder of the outcome of one answer; created when the answer begins."""
 
     def __init__(self, received: CompletionAccumulator, progress: Progress) -> None:
         self.counter = RequestCounter()
@@ -145,7 +145,7 @@ _ACCEPTED = completions_for("on_outcome")
 
 
 class _Recorder(abc.ObserverBase[CompletionEvent]):
-    """Records completions while it passes them on, and reports their outcome once."""
+    """An observer that records the completions it passes on, and reports their outcome once."""
 
     def __init__(
         self,

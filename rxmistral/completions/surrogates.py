@@ -15,7 +15,7 @@ __all__ = ["SurrogateJoiner"]
 
 
 class SurrogateJoiner:
-    """Joins surrogate pairs that were split over the chunks of one answer.
+    """A joiner of surrogate pairs that were split over the chunks of one answer.
 
     A high surrogate at the end of a text waits for the next text of the same kind and choice,
     and is put in front of it. At the end of the choice it is released; a lone surrogate becomes
