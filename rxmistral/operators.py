@@ -19,12 +19,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .completions.accumulator import finish_reason, snapshots, to_response, usage
     from .completions.choice import deltas, text, thinking
     from .completions.decoding import completions
     from .completions.fallback import fallback, hedge
     from .completions.finish import until_finished
     from .completions.recorder import on_outcome
+    from .completions.response import finish_reason, snapshots, to_response, usage
     from .completions.think_tags import think_tags
     from .completions.tool_calls import tool_calls
     from .outcome import Outcome
@@ -74,12 +74,12 @@ __all__ = [
 ]
 
 _MODULES = {
-    "completions.accumulator": ("finish_reason", "snapshots", "to_response", "usage"),
     "completions.choice": ("deltas", "text", "thinking"),
     "completions.decoding": ("completions",),
     "completions.fallback": ("fallback", "hedge"),
     "completions.finish": ("until_finished",),
     "completions.recorder": ("on_outcome",),
+    "completions.response": ("finish_reason", "snapshots", "to_response", "usage"),
     "outcome": ("Outcome",),
     "completions.think_tags": ("think_tags",),
     "completions.tool_calls": ("tool_calls",),

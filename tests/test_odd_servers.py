@@ -201,7 +201,7 @@ def test_nothing_is_emitted_after_leaving_at_the_finish_reason() -> None:
 
 
 def test_a_close_after_the_finish_reason_closes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timeouts, "AFTER_END", 60.0)
+    monkeypatch.setattr(timeouts, "END_GRACE_SECONDS", 60.0)
     with (
         ScriptedServer([HELLO, STOP, steps.hang()]) as server,
         Mistral(server_url=server.url) as client,

@@ -146,7 +146,7 @@ class Attempts(abc.DisposableBase):
                 lambda: CompletionDecoder(received, hides_failure=self._may_go_on),
                 max_bytes=call.max_event_bytes,
                 accept_clean_end=call.accept_clean_end,
-                hurry=self._timeouts.wind_up,
+                start_grace_period=self._timeouts.wind_up,
             )
         )
         on_next = self._emit if self._echo is None else self._on_next

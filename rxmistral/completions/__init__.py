@@ -1,1 +1,15 @@
-"""Mistral's chunks: decoded, reduced to what is in them, added up."""
+"""Mistral's chunks: decoded, reduced to their parts, added up.
+
+block ──▶ fast_path ─────────────────────────────────────▶ completion
+              └──▶ wire: lines, events ──▶ decoding ───────────▲
+                                              └── repair, surrogates
+
+completion ──▶ choice          deltas, text, thinking; text ──▶ think_tags
+           ──▶ tool_calls      whole calls from fragments
+           ──▶ accumulator     with growing_content; ──▶ response: to_response, snapshots,
+                               usage, finish_reason
+           ──▶ finish          until_finished, and the time that a body has to end
+           ──▶ recorder        on_outcome
+
+streams of completions ──▶ fallback (fallback, hedge) ──▶ completions of one of them
+"""

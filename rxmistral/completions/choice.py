@@ -1,4 +1,4 @@
-"""Completions to their parts: one of the `n` answers, and what it is made of."""
+"""Completions to the parts of one of the `n` answers: deltas, text, thinking."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[De
         --a-------------------c------------|->
 
     Args:
-        choice: Which of the `n` answers.
+        choice: Index of the answer among the `n` answers.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
@@ -32,14 +32,14 @@ def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[De
     'Hi'
     """
     check_choice(choice)
-    takes = completions_for("deltas")
+    accepted = completions_for("deltas")
 
     def start(observer: abc.ObserverBase[DeltaMessage]) -> Callable[[CompletionEvent], None]:
         emit = observer.on_next
 
         def on_next(event: object) -> None:
             if not isinstance(event, CompletionEvent):
-                observer.on_error(takes.error_for(event))
+                observer.on_error(accepted.error_for(event))
                 return
             for each in event.data.choices:
                 if (each.index or 0) == choice:
@@ -51,16 +51,16 @@ def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[De
 
 
 def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
-    """Completions into the text of one answer, as it comes; never an empty string.
+    """Completions into the text of one answer, as it arrives.
 
         --role--"Hel"--[thinking, "lo"]--""--stop-|->
         --------"Hel"------------"lo"-------------|->
 
     Args:
-        choice: Which of the `n` answers.
+        choice: Index of the answer among the `n` answers.
 
-    Emits: strings as they came, and the text parts of content lists. Thinking is not
-        text.
+    Emits: string contents, and the text parts of content lists; never an empty string.
+        Thinking is not text.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
@@ -70,14 +70,14 @@ def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]
     'Hi'
     """
     check_choice(choice)
-    takes = completions_for("text")
+    accepted = completions_for("text")
 
     def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
         emit = observer.on_next
 
         def on_next(event: object) -> None:
             if not isinstance(event, CompletionEvent):
-                observer.on_error(takes.error_for(event))
+                observer.on_error(accepted.error_for(event))
                 return
             for each in event.data.choices:
                 if (each.index or 0) == choice:
@@ -96,17 +96,17 @@ def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]
 
 
 def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
-    """Completions into the reasoning of one answer, as it comes; never an empty string.
+    """Completions into the reasoning of one answer, as it arrives.
 
         --[thinking "Let me"]--[thinking " see", "Four"]--"."-|->
         --"Let me"-------------" see"-------------------------|->
 
     Args:
-        choice: Which of the `n` answers.
+        choice: Index of the answer among the `n` answers.
 
     Emits: the text in thinking parts of content lists, also if the server wrote it into
-        `reasoning_content` or `reasoning`; references are left out. For servers that write
-        their reasoning into the text, see `think_tags`.
+        `reasoning_content` or `reasoning`; never an empty string. References are left out.
+        For servers that write their reasoning into the text, see `think_tags`.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
@@ -117,12 +117,12 @@ def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[
     'Let me see'
     """
     check_choice(choice)
-    takes = completions_for("thinking")
+    accepted = completions_for("thinking")
 
     def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
         def on_next(event: object) -> None:
             if not isinstance(event, CompletionEvent):
-                observer.on_error(takes.error_for(event))
+                observer.on_error(accepted.error_for(event))
                 return
             for each in event.data.choices:
                 content = each.delta.content
@@ -144,5 +144,5 @@ def _thoughts(content: list[ContentChunk]) -> Iterator[str]:
 
 
 def check_choice(choice: object) -> None:
-    """Raise for what cannot be the index of an answer."""
+    """Raises unless the value can be the index of an answer."""
     check_integer("choice", choice, minimum=0)

@@ -1,76 +1,91 @@
 """Events to completions.
 
-The data of an event is decoded by msgspec straight into Structs; that is the way of all
-but a few events. What msgspec refuses is looked at again, slowly: the `[DONE]` that is
-no JSON, keep-alives, an error report, a chunk with fields of wrong types, and JSON that is
-not quite JSON but that servers do send: raw control characters, NaN, and half emojis. A
-model's token may be one half of a surrogate pair; written as `"\\ud83d"` it is no text by
-itself, and the other half comes in the next chunk.
-
-Reasoning that a server writes into keys of its own, `reasoning_content` or `reasoning`,
-becomes a `ThinkChunk` in the content here, before anything else sees the chunk.
+Strategy: msgspec decodes the data of nearly every event straight into Structs. What it rejects
+is examined again, slowly: `[DONE]`, which is not JSON, keep-alives, an error report, a chunk
+with fields of wrong types, and almost-JSON that servers send: raw control characters, NaN, and
+halves of surrogate pairs (`surrogates`). Chunks that deviate from the API are repaired
+(`repair`), before anything else sees them.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
-from msgspec import structs
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 
-from ..error_report import join_surrogates, read_report
 from ..errors import ChunkError, IncompleteStreamError, ReportedError, StreamError, reported_error
 from ..lenient_decoding import convert_leniently
 from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
 from ..rx.input_type import InputType
 from ..rx.stream import Stream
 from ..wire import ServerSentEvent
-from ..wire.events import cut_short
+from ..wire.events import incomplete_event_handler
 from .accumulator import CompletionAccumulator
-from .finish import AFTER_END, Lingering
-from .repair import REASONING, Reasoning, add_thoughts, is_keep_alive, repair_choices
+from .finish import END_GRACE_SECONDS, GracePeriod, error_of_finish_reason, without_failure
+from .repair import (
+    REASONING_KEYS,
+    Reasoning,
+    add_reasoning,
+    decode_reasoning,
+    is_keep_alive,
+    repair_choices,
+)
+from .surrogates import SurrogateJoiner
 
 __all__ = ["CompletionDecoder", "completions", "completions_into"]
 
 _DONE = "[DONE]"
 
+# What msgspec and json raise for data that is not JSON, not of the expected type, or too deep.
+_UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+
+
+class _ChunkUsage(msgspec.Struct):
+    usage: dict[str, Any]
+
+
 _decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
+_decode_usage = msgspec.json.Decoder(_ChunkUsage).decode
 
 
 class CompletionDecoder:
-    """Decodes the events of one answer, and knows how far the answer is.
+    """A decoder of the events of one answer; it tracks how the answer may end.
 
     Args:
-        received: Adds up what is decoded; the answer may be going on with what is in it.
-        hides_failure: The finish_reason "error" is not shown, since another answer may
-            follow; its `ReportedError` says the same.
+        received: Adds up what is decoded; may contain an earlier part of the answer.
+        hides_failure: Whether to leave out the finish_reason "error", because another attempt
+            may follow. Its `ReportedError` reports the failure anyway.
+
+    Attributes:
+        done: Whether `[DONE]` was received.
+        pending_error: The error to raise after the chunk that it arrived in.
     """
 
     def __init__(self, received: CompletionAccumulator, *, hides_failure: bool = False) -> None:
-        self.done = False  # [DONE] has come
-        self.closed = False
-        self._looks_closer = False  # at every event
-        self.cut = False  # the body ended inside an event
+        self.done = False
         self.received = received
+        self.pending_error: ReportedError | None = None
         self._hides_failure = hides_failure
-        self.report: ReportedError | None = None  # to be raised after the chunk it came in
-        self._halves = SurrogateJoiner()
+        self._closed = False
+        self._ended_inside_event = False
+        self._needs_slow_path = False  # for simple events, too
+        self._surrogates = SurrogateJoiner()
 
-    def take(self, data: bytes) -> CompletionEvent | None:
-        """The completion that the data of an event holds, in which there is no "error";
-        None if it needs the closer look that `feed` takes."""
-        if self._looks_closer:
+    def decode_simple(self, data: bytes) -> CompletionEvent | None:
+        """Returns the completion in the data of an event without an "error"; None if `feed` has
+        to examine the event."""
+        if self._needs_slow_path:
             return None
         try:
             chunk = _decode(data)
             (choice,) = chunk.choices
             if data.find(b'"reasoning') >= 0:  # faster than `in`
-                add_thoughts(chunk, _reasonings_in(data))
-        except _NOT_SIMPLE:
+                add_reasoning(chunk, decode_reasoning(data))
+        except _UNDECODABLE:
             return None
         if choice.finish_reason or chunk.usage is not None:
             return None
@@ -80,67 +95,77 @@ class CompletionDecoder:
         return CompletionEvent(data=chunk)
 
     def feed(self, event: ServerSentEvent) -> CompletionEvent | None:
-        """The completion that the event holds; None for `[DONE]`, for anything after it,
-        and for an event that keeps the connection open."""
-        if self.closed:
+        """Returns the completion in an event; None for `[DONE]`, for any event after it, and
+        for one that only keeps the connection open.
+
+        Raises:
+            ReportedError: The event reports an error of the service.
+            ChunkError: The data is a broken JSON object.
+        """
+        if self._closed:
             return None
         try:
             return self._feed(event)
         finally:
-            self._looks_closer = bool(self.closed or self._halves.waiting or self.received.finished)
+            self._needs_slow_path = bool(
+                self._closed or self._surrogates.waiting or self.received.finished
+            )
+
+    def feed_incomplete(self, event: ServerSentEvent | None) -> CompletionEvent | None:
+        """Returns the completion in the last event of a body that ended inside it, if nothing
+        but its blank line is missing; None otherwise."""
+        if event is not None and _is_whole_chunk(event.data):
+            return self.feed(event)
+        self._ended_inside_event = True
+        return None
 
     def close(self) -> None:
-        """Nothing that arrives now is part of the answer."""
-        self.closed = self._looks_closer = True
-
-    def _feed(self, event: ServerSentEvent) -> CompletionEvent | None:
-        data = event.data
-        if event.event == "error":
-            _raise_reported(data, "error")
-        chunk = self._decode_at_once(data) or self._decode_slowly(event)
-        if chunk is None:
-            return None
-        if not chunk.choices:
-            if chunk.usage is None and _keeps_alive(event):
-                return None
-            _raise_reported(data)
-        elif '"error":' in data:  # as a key; in a text its quotes are escaped
-            self.report = reported_error(data)
-        self.received.feed(chunk)
-        if self.received.failed and self.report is None:
-            self.report = _reported_by_finishing(chunk, data)
-            if self._hides_failure and self.report is not None:
-                return without_failure(CompletionEvent(data=chunk))
-        return CompletionEvent(data=chunk)
-
-    def feed_unfinished(self, event: ServerSentEvent | None) -> CompletionEvent | None:
-        """The completion in an event that the end of the body cut short, if only its blank
-        line is missing; None if there is none in it."""
-        if event is not None and _is_whole(event.data):
-            return self.feed(event)
-        self.cut = True
-        return None
+        """Ignores all further events."""
+        self._closed = self._needs_slow_path = True
 
     @property
     def ended(self) -> bool:
         """Whether the answer may end here."""
         return self.done or self.received.finished
 
-    def why_incomplete(self) -> str | None:
-        """Why the end of the body can not be the end of an answer; None if it can."""
-        if self.cut:
+    def incomplete_reason(self) -> str | None:
+        """Returns why the end of the body cannot be the end of an answer; None if it can."""
+        if self._ended_inside_event:
             return "it ended inside an event"
-        return None if self.received.useful else "it ended before any text, thinking or tool call"
+        if not self.received.has_output:
+            return "it ended before any text, thinking or tool call"
+        return None
 
-    def _decode_at_once(self, data: str) -> CompletionChunk | None:
-        if self._halves.waiting or '"message"' in data:
+    def _feed(self, event: ServerSentEvent) -> CompletionEvent | None:
+        data = event.data
+        if event.event == "error":
+            _raise_reported(data, "error")
+        chunk = self._decode_fast(data) or self._decode_slowly(event)
+        if chunk is None:
+            return None
+        if not chunk.choices:
+            if chunk.usage is None and _only_keeps_alive(event):
+                return None
+            _raise_reported(data)
+        elif '"error":' in data:  # a key: in a text its quotes would be escaped
+            self.pending_error = reported_error(data)
+        self.received.feed(chunk)
+        completion = CompletionEvent(data=chunk)
+        if self.received.failed and self.pending_error is None:
+            self.pending_error = error_of_finish_reason(chunk, data)
+            if self._hides_failure and self.pending_error is not None:
+                return without_failure(completion)
+        return completion
+
+    def _decode_fast(self, data: str) -> CompletionChunk | None:
+        if self._surrogates.waiting or '"message"' in data:
             return None
         try:
             chunk = _decode(data)
             if chunk.usage is not None:
-                _keep_details(chunk.usage, _decode_usage(data).usage)
+                _add_unknown_keys(chunk.usage, _decode_usage(data).usage)
             if '"reasoning' in data:
-                add_thoughts(chunk, _reasonings_in(data))
+                add_reasoning(chunk, decode_reasoning(data))
         except _UNDECODABLE:
             return None
         return chunk
@@ -149,7 +174,7 @@ class CompletionDecoder:
         data = event.data
         text = data.strip()
         if text == _DONE:
-            self.done = self.closed = True
+            self.done = self._closed = True
             return None
         try:
             value = json.loads(data, strict=False)
@@ -163,55 +188,30 @@ class CompletionDecoder:
     def _repaired(self, value: dict[str, Any], data: str) -> CompletionChunk | None:
         choices = value.get("choices")
         if isinstance(choices, list):
-            value["choices"] = repair_choices(choices, self.received.has_begun)
+            value["choices"] = repair_choices(choices, self.received.has_output_in)
             if choices and not value["choices"] and not value.get("usage"):
                 _raise_reported(data)
                 return None
-        value = self._halves.join(value)
+        value = self._surrogates.join(value)
         chunk: CompletionChunk = convert_leniently(value, CompletionChunk, decode_hook)
         if chunk.usage is not None:
-            _keep_details(chunk.usage, value["usage"])
+            _add_unknown_keys(chunk.usage, value["usage"])
         if chunk.choices:
             deltas = (choice["delta"] for choice in value["choices"])
-            add_thoughts(chunk, (Reasoning(*map(delta.get, REASONING)) for delta in deltas))
+            add_reasoning(chunk, (Reasoning(*map(delta.get, REASONING_KEYS)) for delta in deltas))
         return chunk
 
 
-# What msgspec refuses: JSON that is none, or not of the wanted type, or too deep.
-_UNDECODABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_NOT_SIMPLE = (*_UNDECODABLE, ValueError)  # or not exactly one choice
-
-
-class _UsageOf(msgspec.Struct):
-    usage: dict[str, Any]
-
-
-class _ReasoningOf(msgspec.Struct, gc=False):
-    delta: Reasoning | None = None
-
-
-class _ReasoningsOf(msgspec.Struct, gc=False):
-    choices: list[_ReasoningOf] = []
-
-
-_decode_usage = msgspec.json.Decoder(_UsageOf).decode
-_decode_reasonings = msgspec.json.Decoder(_ReasoningsOf).decode
-
-
-def _reasonings_in(data: bytes | str) -> list[Reasoning | None]:
-    return [choice.delta for choice in _decode_reasonings(data).choices]
-
-
-def _keeps_alive(event: ServerSentEvent) -> bool:
-    """Whether an event without a chunk is there to keep the connection open, as its type
-    says, or its data: `{"type": "ping"}`."""
+def _only_keeps_alive(event: ServerSentEvent) -> bool:
+    """Whether an event without a chunk only keeps the connection open, according to its type or
+    to that in its data, as in `{"type": "ping"}`."""
     return is_keep_alive(event.event) or is_keep_alive(
         json.loads(event.data, strict=False).get("type")
     )
 
 
-def _is_whole(data: str) -> bool:
-    """Whether the data of an event that the end cut short is all of it."""
+def _is_whole_chunk(data: str) -> bool:
+    """Whether the data of an incomplete event is a chunk, or `[DONE]`, without a part missing."""
     try:
         value = json.loads(data, strict=False)
     except (ValueError, RecursionError):
@@ -219,35 +219,10 @@ def _is_whole(data: str) -> bool:
     return isinstance(value, dict) and "choices" in value
 
 
-def _keep_details(usage: UsageInfo, came: dict[str, Any]) -> None:
-    """Keys of the usage that the Struct has no field for."""
+def _add_unknown_keys(usage: UsageInfo, received: dict[str, Any]) -> None:
     usage.additional_properties = {
-        key: value for key, value in came.items() if key not in usage.__struct_fields__
+        key: value for key, value in received.items() if key not in usage.__struct_fields__
     }
-
-
-def _reported_by_finishing(chunk: CompletionChunk, data: str) -> ReportedError | None:
-    if all(choice.finish_reason != "error" for choice in chunk.choices):
-        return None
-    said = read_report(data)
-    if not said.message:  # some servers put it into the choice
-        choices = _dicts(_get(json.loads(data, strict=False), "choices"))
-        errors = [choice["error"] for choice in choices if choice.get("error")]
-        said = read_report(json.dumps(errors[0])) if errors else said
-    return ReportedError(said.message or "finish_reason is error", said.type, said.code)
-
-
-def without_failure(event: CompletionEvent) -> CompletionEvent | None:
-    """The completion without the finish_reason "error"; None if that was all of it."""
-    choices = [
-        structs.replace(each, finish_reason=None) if each.finish_reason == "error" else each
-        for each in event.data.choices
-    ]
-    if not any(
-        each.finish_reason or each.delta.content or each.delta.tool_calls for each in choices
-    ):
-        return None
-    return structs.replace(event, data=structs.replace(event.data, choices=choices))
 
 
 def _raise_reported(data: str, event: str = "message") -> None:
@@ -256,128 +231,30 @@ def _raise_reported(data: str, event: str = "message") -> None:
         raise reported from None
 
 
-# --- half emojis -----------------------------------------------------------------
-
-
-class SurrogateJoiner:
-    """Joins surrogate pairs that were cut in two over the chunks of one answer.
-
-    A high surrogate at the end of a text waits for the next text of the same kind and
-    choice, and is put before it; at the end of the choice it waits no more. A lone one
-    becomes U+FFFD, as it would in any decoder.
-    """
-
-    def __init__(self) -> None:
-        self.waiting: dict[_Place, str] = {}
-
-    def join(self, chunk: Any) -> Any:
-        """The decoded JSON of one chunk, with every text whole."""
-        for choice in _dicts(_get(chunk, "choices")):
-            self._join_choice(choice, _index(choice) or 0)
-        return _mended(chunk)
-
-    def _join_choice(self, choice: dict[str, Any], index: int) -> None:
-        last = bool(choice.get("finish_reason"))
-        delta = choice["delta"]
-        for key in REASONING:
-            self._join_key(delta, key, _Place(index, key), last)
-        content = delta.get("content")
-        if isinstance(content, str):
-            self._join_key(delta, "content", _Place(index, "text"), last)
-        elif isinstance(content, list):
-            delta["content"] = content = [_as_part(part) for part in content]
-        for part in _dicts(content):
-            self._join_key(part, "text", _Place(index, "text"), last)
-            for thought in _dicts(part.get("thinking")):
-                self._join_key(thought, "text", _Place(index, "thinking"), last)
-        for call in _dicts(delta.get("tool_calls")):
-            # A call without an index is whole: no other half of it can come.
-            place = _Place(index, "arguments", _index(call))
-            self._join_key(call.get("function"), "arguments", place, last or place.call is None)
-        if last:
-            self._end(delta, index)
-
-    def _end(self, delta: dict[str, Any], index: int) -> None:
-        """No other half will come: what waits of the text is given back; of a thought or
-        of arguments, cut short as they are, it is dropped."""
-        half = self.waiting.get(_Place(index, "text"))
-        if half is not None:
-            content = delta.get("content")
-            delta["content"] = [*content, _as_part(half)] if isinstance(content, list) else half
-        for place in [place for place in self.waiting if place.choice == index]:
-            del self.waiting[place]
-
-    def _join_key(self, holder: Any, key: str, place: _Place, last: bool) -> None:
-        if isinstance(_get(holder, key), str):
-            text = self.waiting.pop(place, "") + holder[key]
-            if not last and "\ud800" <= text[-1:] <= "\udbff":
-                self.waiting[place] = text[-1]
-                text = text[:-1]
-            holder[key] = text
-
-
-class _Place(NamedTuple):
-    """The text that a delta adds to."""
-
-    choice: int
-    kind: str
-    call: int | None = None
-
-
-def _index(holder: dict[str, Any]) -> int | None:
-    index = holder.get("index")
-    return index if isinstance(index, int) else None
-
-
-def _as_part(part: Any) -> Any:
-    """Some servers put bare strings among the parts of a content list."""
-    return {"type": "text", "text": part} if isinstance(part, str) else part
-
-
-def _get(value: Any, key: str) -> Any:
-    return value.get(key) if isinstance(value, dict) else None
-
-
-def _dicts(value: Any) -> list[dict[str, Any]]:
-    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
-
-
-def _mended(value: Any) -> Any:
-    if isinstance(value, str):
-        return join_surrogates(value)
-    if isinstance(value, list):
-        return [_mended(each) for each in value]
-    if isinstance(value, dict):
-        return {_mended(key): _mended(each) for key, each in value.items()}
-    return value
-
-
 # --- the operator ----------------------------------------------------------------
 
 
 def completions(
     *, accept_clean_end: bool = False
 ) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
-    """Events into the completions they hold.
+    """Events into the completions that they contain.
 
         --{"choices": ...}--{"choices": ...}--[DONE]-|->
         --completion--------completion---------------|->
 
     Args:
-        accept_clean_end: Take a clean end after text, thinking or a tool call for an end,
-            for servers that send neither a finish_reason nor `[DONE]`.
+        accept_clean_end: Whether a clean end after text, thinking or a tool call is the end of
+            the answer, for servers that send neither a finish_reason nor `[DONE]`; default False.
 
-    Emits: one `CompletionEvent` for each chunk. `[DONE]` never surfaces, nor does anything
-        after it. Events that only keep the connection open are skipped: `ping`, `null`, and
-        anything else that is not a JSON object. A field that cannot be read is None.
-        Reasoning in keys of its own (`reasoning_content`, `reasoning`) is content.
-    Completes: when the source ends after `[DONE]` or a finish_reason, even if it breaks then;
-        a quarter of a second after them if it does not end, as on a connection that is kept
-        open.
-    Errors: `ChunkError` for a JSON object that is broken, `ReportedError` for an error of
-        the service (when the source ends, or a quarter of a second later), and
-        `IncompleteStreamError` for an end too early. Every `StreamError`,
-        the source's too, is given its `partial`.
+    Emits: one `CompletionEvent` for each chunk. `[DONE]` and everything after it is dropped.
+        Events that only keep the connection open are skipped: `ping`, `null`, and anything else
+        that is not a JSON object. A field that cannot be read is None. Reasoning in keys of its
+        own (`reasoning_content`, `reasoning`) becomes a `ThinkChunk` in the content.
+    Completes: when the source ends or breaks after `[DONE]` or a finish_reason; 0.25 seconds
+        after them if it stays open.
+    Errors: `ChunkError` for a broken JSON object; `ReportedError` for an error that the service
+        reports, when the source ends, or 0.25 seconds later; `IncompleteStreamError` for an end
+        that is too early. Every `StreamError`, the source's included, has its `partial`.
 
     >>> import reactivex
     >>> from rxmistral.wire import ServerSentEvent
@@ -386,13 +263,49 @@ def completions(
     >>> Stream.of(reactivex.of(event, done)).pipe(completions()).run().data.choices[0].delta.content
     'Hi'
     """
-
     return completions_into(
         lambda: CompletionDecoder(CompletionAccumulator(bounded=True)), accept_clean_end
     )
 
 
-_TAKES = InputType(
+def completions_into(
+    make_decoder: Callable[[], CompletionDecoder],
+    accept_clean_end: bool,
+    start_grace_period: Callable[[], None] | None = None,
+) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
+    """Returns the operator `completions()` with another decoder.
+
+    Args:
+        make_decoder: Makes the decoder of each subscription.
+        accept_clean_end: As for `completions()`.
+        start_grace_period: Called when the answer is complete, for a source that can end its
+            stream after `END_GRACE_SECONDS`; None: a timer does.
+    """
+
+    def operate(source: Observable[ServerSentEvent]) -> Stream[CompletionEvent]:
+        stream = Stream.of(source)
+
+        def subscribe(
+            observer: abc.ObserverBase[CompletionEvent],
+            scheduler: abc.SchedulerBase | None = None,
+        ) -> abc.DisposableBase:
+            grace = GracePeriod(observer, END_GRACE_SECONDS, scheduler, start_grace_period)
+            decoding = _Decoding(make_decoder(), accept_clean_end, observer, grace)
+            token = incomplete_event_handler.set(decoding.on_incomplete_event)
+            try:
+                subscription = stream.subscribe(
+                    decoding.on_next, decoding.on_error, decoding.on_completed, scheduler=scheduler
+                )
+            finally:
+                incomplete_event_handler.reset(token)
+            return CompositeDisposable(subscription, grace)
+
+        return Stream(subscribe)
+
+    return operate
+
+
+_ACCEPTED = InputType(
     "completions",
     ServerSentEvent,
     "events",
@@ -404,87 +317,76 @@ _TAKES = InputType(
 )
 
 
-def completions_into(
-    make_decoder: Callable[[], CompletionDecoder],
-    accept_clean_end: bool,
-    hurry: Callable[[], None] | None = None,
-) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
-    """`completions()` with a decoder that is made for each subscription, and with a source that
-    can be asked to end soon: `hurry` is called when the answer is whole."""
+class _Decoding:
+    """The observer of the events of one subscription, which decides how the answer ends."""
 
-    def operate(source: Observable[ServerSentEvent]) -> Stream[CompletionEvent]:
-        stream = Stream.of(source)
+    __slots__ = ("_accept_clean_end", "_decoder", "_emit", "_feed", "_grace", "_observer")
 
-        def subscribe(
-            observer: abc.ObserverBase[CompletionEvent],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            decoder = make_decoder()
-            feed, emit = decoder.feed, observer.on_next
-            lingering = Lingering(observer, AFTER_END, scheduler, hurry)
+    def __init__(
+        self,
+        decoder: CompletionDecoder,
+        accept_clean_end: bool,
+        observer: abc.ObserverBase[CompletionEvent],
+        grace: GracePeriod,
+    ) -> None:
+        self._decoder = decoder
+        self._accept_clean_end = accept_clean_end
+        self._observer = observer
+        self._grace = grace
+        self._feed, self._emit = decoder.feed, observer.on_next
 
-            def on_next(event: object) -> None:
-                if not isinstance(event, ServerSentEvent):
-                    observer.on_error(closing(_TAKES.error_for(event)))
-                    return
-                try:
-                    completion = feed(event)
-                except ReportedError as report:
-                    lingering.begin(closing(report))
-                except StreamError as error:
-                    lingering.begin(closing(error))
-                    lingering.end()
-                else:
-                    pass_on(completion)
+    def on_next(self, event: object) -> None:
+        if not isinstance(event, ServerSentEvent):
+            self._observer.on_error(self._close_with(_ACCEPTED.error_for(event)))
+            return
+        try:
+            completion = self._feed(event)
+        except ReportedError as report:
+            self._grace.start(self._close_with(report))
+        except StreamError as error:
+            self._grace.start(self._close_with(error))
+            self._grace.end()
+        else:
+            self._pass_on(completion)
 
-            def pass_on(completion: CompletionEvent | None) -> None:
-                ends = decoder.done or decoder.received.whole
-                if ends and hurry is not None:  # before the subscriber can leave
-                    lingering.begin()
-                try:
-                    if completion is not None:
-                        (lingering.next if lingering.begun else emit)(completion)
-                except Exception as raised:  # by the subscriber: no ending of the answer hides it
-                    lingering.error = raised
-                    raise
-                if decoder.report is not None:
-                    lingering.begin(closing(decoder.report))
-                elif ends:
-                    lingering.begin()
-                elif lingering.begun:  # one more of several answers
-                    lingering.put_off()
+    def on_incomplete_event(self, event: ServerSentEvent | None) -> None:
+        self._pass_on(self._decoder.feed_incomplete(event))
 
-            def on_cut(event: ServerSentEvent | None) -> None:
-                pass_on(decoder.feed_unfinished(event))
+    def on_error(self, error: Exception) -> None:
+        if self._grace.has_started:
+            self._grace.end()
+        else:
+            self._observer.on_error(self._close_with(error))
 
-            def on_error(error: Exception) -> None:
-                if lingering.begun:
-                    lingering.end()
-                else:
-                    observer.on_error(closing(error))
+    def on_completed(self) -> None:
+        reason = self._decoder.incomplete_reason()
+        is_clean_end = self._accept_clean_end and reason is None
+        if self._grace.has_started or self._decoder.ended or is_clean_end:
+            self._grace.end()
+        else:
+            self._observer.on_error(self._close_with(IncompleteStreamError(reason)))
 
-            def on_completed() -> None:
-                reason = decoder.why_incomplete()
-                if lingering.begun or decoder.ended or (accept_clean_end and reason is None):
-                    lingering.end()
-                else:
-                    observer.on_error(closing(IncompleteStreamError(reason)))
+    def _pass_on(self, completion: CompletionEvent | None) -> None:
+        decoder, grace = self._decoder, self._grace
+        is_last = decoder.done or decoder.received.is_complete
+        if is_last and grace.is_kept_by_source:  # before the subscriber can dispose
+            grace.start()
+        try:
+            if completion is not None:
+                (grace.emit if grace.has_started else self._emit)(completion)
+        except Exception as raised:  # by the subscriber: it replaces any other ending
+            grace.error = raised
+            raise
+        if decoder.pending_error is not None:
+            grace.start(self._close_with(decoder.pending_error))
+        elif is_last:
+            grace.start()
+        elif grace.has_started:  # another of several answers goes on
+            grace.cancel()
 
-            def closing(error: Exception) -> Exception:
-                decoder.close()
-                if isinstance(error, StreamError):
-                    error.partial = decoder.received.response(with_unfinished=True)
-                return error
-
-            token = cut_short.set(on_cut)
-            try:
-                subscription = stream.subscribe(
-                    on_next, on_error, on_completed, scheduler=scheduler
-                )
-            finally:
-                cut_short.reset(token)
-            return CompositeDisposable(subscription, lingering)
-
-        return Stream(subscribe)
-
-    return operate
+    def _close_with(self, error: Exception) -> Exception:
+        """Closes the decoder; returns the error, with its `partial`."""
+        self._decoder.close()
+        if isinstance(error, StreamError):
+            error.partial = self._decoder.received.response(with_unfinished=True)
+        return error

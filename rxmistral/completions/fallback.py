@@ -1,31 +1,29 @@
-"""Several streams, one answer: the first that brings something.
+"""Several streams, one answer: the first stream that has useful output.
 
-    fallback   a ──✗                     the next when one fails
+    fallback   a ──✗                     the next one when a stream fails
                    b ────useful──▶
 
-    hedge      a ───────────────✗        the next when one is late
+    hedge      a ───────────────✗        the next one when a stream is slow
                     b ────useful──▶
 
-What it must do: show the events of one stream only, all of them and in their order,
-however close the race is; and end the requests of the others at once. What it may cost:
-nothing, once that is decided. So each stream has a candidate, which holds what comes
-until some of it is useful, and then asks whether it is the first; that takes a lock, once.
-From then on it alone emits, and an item costs a look at a flag that is its own.
+The events of one stream only are emitted, all of them and in order, however close the race is,
+and the requests of the others end at once. Once there is a winner, this costs next to nothing.
 
-Where a winner breaks after text, and that is wanted, a stream behind it is asked for the
-rest: it begins as the winner.
+Strategy: each stream has a candidate, which buffers events until one of them is useful, and then
+tries to win the race; that needs a lock, once. From then on the winner alone emits, and an item
+costs a check of its own flag. If the winner breaks after text, a stream after it may be asked
+for the rest of the answer (mid-stream fallback); that stream starts as the winner.
 
-Whoever starts a stream also starts the next one, where the first has failed before its
-`subscribe` came back: streams that fail at once, one after the other, need no deep stack.
+If a stream fails before its `subscribe` returns, the call that started it also starts the next
+one. So streams that fail at once, one after the other, need no deep stack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from threading import RLock, Thread, current_thread
-from typing import Any
+from typing import Any, TypeAlias, cast
 
 from reactivex import Observable, Observer, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
@@ -37,308 +35,297 @@ from ..models import CompletionChunk, CompletionEvent
 from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from .accumulator import CompletionAccumulator
-from .decoding import without_failure
+from .finish import without_failure
 from .inputs import completions_for
 
 __all__ = ["fallback", "hedge"]
 
-Completions = Observable[CompletionEvent]
-Events = abc.ObserverBase[CompletionEvent]
+_Source: TypeAlias = Observable[CompletionEvent]
+_EventObserver: TypeAlias = abc.ObserverBase[CompletionEvent]
 
 
-class Candidate(Events):
-    """One of the streams; holds its events until it is certain that they are the answer."""
+class _Candidate(_EventObserver):
+    """One of the streams; it buffers its events until it has won."""
 
-    def __init__(self, contest: Contest, number: int, *, wins: bool = False) -> None:
+    def __init__(self, race: _Race, number: int, *, has_won: bool = False) -> None:
         self.number = number
         self.subscription = SingleAssignmentDisposable()
         self.error: Exception | None = None
-        self._contest = contest
-        self._emit = contest.observer.on_next
-        self._held: list[CompletionEvent] = []
-        self._wins = wins
-        self._passes = wins  # it has won, and nothing is held
+        self._race = race
+        self._emit = race.observer.on_next
+        self._buffer: list[CompletionEvent] = []
+        self._has_won = has_won
+        self._passes_through = has_won  # it has won, and its buffer is empty
 
     def on_next(self, value: Any) -> None:
-        if self._passes:
+        if self._passes_through:
             self._emit(value)
             return
         if not isinstance(value, CompletionEvent):
-            self._contest.observer.on_error(self._contest.takes.error_for(value))
+            self._race.observer.on_error(self._race.accepted.error_for(value))
             return
-        self._held.append(value)
-        if self._contest.decides(value.data) and self._contest.won_by(self):
+        self._buffer.append(value)
+        if self._race.is_useful(value.data) and self._race.win(self):
             self.release()
 
     def release(self) -> None:
-        """Emit what is held; what a subscriber makes it bring meanwhile comes after that."""
-        self._wins = True
+        """Emits the buffer; events that arrive meanwhile, because a subscriber caused them, are
+        emitted after it."""
+        self._has_won = True
         try:
-            for event in self._held:
+            for event in self._buffer:
                 self._emit(event)
         finally:
-            self._held = []
-            self._passes = True
+            self._buffer = []
+            self._passes_through = True
 
     def on_error(self, error: Exception) -> None:
-        if self._wins:
-            self._contest.broke(self, error)
+        if self._has_won:
+            self._race.on_winner_error(self, error)
         else:
-            self._contest.ended(self, error)
+            self._race.on_useless_end(self, error)
 
     def on_completed(self) -> None:
-        if self._wins:
-            self._contest.observer.on_completed()
+        if self._has_won:
+            self._race.observer.on_completed()
         else:
-            self._contest.ended(self, None)
+            self._race.on_useless_end(self, None)
 
 
-class Contest(abc.DisposableBase):
-    """Starts the streams, and knows which of them is the answer.
+class _Race(abc.DisposableBase):
+    """The race of the streams of one subscription; its winner is the answer.
 
     Args:
-        streams: To be started in this order.
-        observer: Gets the events of one of them.
-        scheduler: Of the subscription.
-        decides: Whether a completion makes its stream the answer.
-        delay: Seconds after which the next is started beside those that are running;
-            None if it never is.
-        clock: Keeps the time.
+        streams: The streams, in the order in which they are started.
+        observer: Receives the events of the winner.
+        scheduler: The scheduler of the subscription.
+        delay: Seconds until the next stream is started while others are still running; None: a
+            fallback, which starts it only when no stream is running.
+        clock: Measures the delay; None: the scheduler, or a `TimeoutScheduler`.
     """
 
     def __init__(
         self,
-        streams: tuple[Completions, ...],
-        observer: Events,
+        streams: tuple[_Source, ...],
+        observer: _EventObserver,
         scheduler: abc.SchedulerBase | None,
-        decides: Callable[[CompletionChunk], bool],
         delay: float | None,
-        clock: abc.SchedulerBase,
+        clock: abc.SchedulerBase | None,
     ) -> None:
         self.observer = observer
-        self.takes = completions_for("fallback" if delay is None else "hedge")
-        self.decides = decides
+        self.accepted = completions_for("fallback" if delay is None else "hedge")
         self._streams = streams
         self._scheduler = scheduler
         self._delay = delay
-        self._clock = clock
-        self._context = copy_context()  # of who subscribed, for the streams to come
-        self._daemon = current_thread().daemon
+        self._clock = clock or scheduler or TimeoutScheduler.singleton()
+        self._context = copy_context()  # of the subscriber, for streams that start later
+        self._subscriber_is_daemon = current_thread().daemon
         self._timer = SerialDisposable()
-        # Reentrant, since garbage collection may dispose it at any moment.
+        # Reentrant, since the garbage collection may dispose it at any moment.
         self._lock = RLock()
-        self._candidates: list[Candidate] = []
+        self._candidates: list[_Candidate] = []
         self._running = 0
-        self._starting = 0  # are in the middle of their `subscribe`
-        self._empty: Candidate | None = None  # the first that ended as it should, with nothing
-        self._decided = False  # it is won, or lost by all, or disposed
-        self._over = False  # it is disposed
+        self._starting = 0  # streams whose `subscribe` has not returned
+        self._first_empty: _Candidate | None = None  # completed without useful output
+        self._is_decided = False  # a stream has won, or all have failed, or it is disposed
+        self._is_disposed = False
 
-    def begin(self) -> None:
+    def is_useful(self, chunk: CompletionChunk) -> bool:
+        """Whether a completion makes its stream the winner."""
+        accumulator = CompletionAccumulator()
+        accumulator.feed(chunk)
+        kind = accumulator.new_output
+        return kind != "" and (kind != "finish" or self._delay is None)
+
+    def start(self) -> None:
         for number in range(len(self._streams) if self._delay == 0 else 1):
             self._start(number)
 
     def _start(self, number: int) -> None:
-        """The stream of this number, unless somebody has done so."""
+        """Starts the stream of this number, unless it was started already."""
         with self._lock:
-            if self._decided or number != len(self._candidates):
+            if self._is_decided or number != len(self._candidates):
                 return
-            candidate = Candidate(self, number)
+            candidate = _Candidate(self, number)
             self._candidates.append(candidate)
             self._running += 1
             self._starting += 1
         try:
             if self._delay and number + 1 < len(self._streams):
-                with suppress(RuntimeError):  # no thread can be started: it runs alone
+                with suppress(RuntimeError):  # no thread can be started: the stream runs alone
                     self._timer.disposable = self._clock.schedule_relative(
-                        self._delay, lambda *_: self._start_on_fitting_thread(number + 1)
+                        self._delay, lambda *_: self._start_on_suitable_thread(number + 1)
                     )
-            candidate.subscription.disposable = self._context.copy().run(
-                self._streams[number].subscribe, candidate, scheduler=self._scheduler
-            )
+            self._subscribe(candidate, self._streams[number])
         finally:
             with self._lock:
                 self._starting -= 1
-        self._look()
+        self._start_next_or_end()
 
-    def _start_on_fitting_thread(self, number: int) -> None:
-        """A timer's thread is a daemon, and so would be the reader that it starts: a
-        script that ends in a plain `subscribe` would exit in the middle of the answer."""
-        if not self._daemon and current_thread().daemon:
+    def _subscribe(self, candidate: _Candidate, stream: _Source) -> None:
+        candidate.subscription.disposable = self._context.copy().run(
+            stream.subscribe, candidate, scheduler=self._scheduler
+        )
+
+    def _start_on_suitable_thread(self, number: int) -> None:
+        """Starts a stream on a thread that is a daemon only if the subscriber's thread is one.
+
+        The thread of a timer is a daemon, and the reader that it starts would be one, too: a
+        script that ends in a plain `subscribe` would exit in the middle of the answer.
+        """
+        if not self._subscriber_is_daemon and current_thread().daemon:
             starter = Thread(
                 target=self._start, args=(number,), name="rxmistral-start", daemon=False
             )
-            with suppress(RuntimeError):  # there are too many; a reader will say so
+            with suppress(RuntimeError):  # too many threads; the reader will report it
                 starter.start()
                 return
         self._start(number)
 
-    def _look(self) -> None:
-        """Whether it is time for the next, or for the end."""
+    def _start_next_or_end(self) -> None:
+        """If no stream is running: starts the next one, or ends after the last."""
         with self._lock:
-            if self._decided or self._running or self._starting:
+            if self._is_decided or self._running or self._starting:
                 return
             number = len(self._candidates)
-            self._decided = all_ended = number == len(self._streams)
+            self._is_decided = all_ended = number == len(self._streams)
         if all_ended:
-            self._end()
+            self._end_without_winner()
         else:
-            self._start_on_fitting_thread(number)
+            self._start_on_suitable_thread(number)
 
-    def ended(self, candidate: Candidate, error: Exception | None) -> None:
-        """With nothing useful: an error, or an empty answer."""
-        if error is None and self._delay is None and self.won_by(candidate):
+    def on_useless_end(self, candidate: _Candidate, error: Exception | None) -> None:
+        """Handles the end of a stream without useful output: an error, or an empty answer."""
+        if error is None and self._delay is None and self.win(candidate):
             self._complete_with(candidate)
             return
         with self._lock:
             candidate.error = error
             if error is None:
-                self._empty = self._empty or candidate
+                self._first_empty = self._first_empty or candidate
             self._running -= 1
-        self._look()
+        self._start_next_or_end()
 
-    def _end(self) -> None:
-        if self._empty is not None:
-            self._complete_with(self._empty)
+    def _end_without_winner(self) -> None:
+        if self._first_empty is not None:
+            self._complete_with(self._first_empty)
             return
         errors = tuple(each.error for each in self._candidates if each.error is not None)
         failed = AllFailedError(errors)
         failed.__cause__ = errors[-1]
         self.observer.on_error(failed)
 
-    def _complete_with(self, empty: Candidate) -> None:
-        # Its source has ended: what the subscriber raises has no other way to come out.
+    def _complete_with(self, empty: _Candidate) -> None:
+        # Its source has ended, so nothing else would pass an exception of the subscriber on.
         try:
             empty.release()
         except Exception as raised:
             self.observer.on_error(raised)
-            return
-        self.observer.on_completed()
+        else:
+            self.observer.on_completed()
 
-    def broke(self, candidate: Candidate, error: Exception) -> None:  # noqa: ARG002  # a relay asks
-        """The winner has failed."""
+    def on_winner_error(self, candidate: _Candidate, error: Exception) -> None:  # noqa: ARG002  # an override needs it
         self.observer.on_error(error)
 
-    def won_by(self, candidate: Candidate) -> bool:
-        """Whether it is the first; then it is the only one, from now on."""
+    def win(self, candidate: _Candidate) -> bool:
+        """Makes this candidate the winner and disposes the others, unless the race is decided;
+        returns whether it won."""
         with self._lock:
-            if self._decided:
+            if self._is_decided:
                 return False
-            self._decided = True
+            self._is_decided = True
             losers = [each for each in self._candidates if each is not candidate]
-        self._timer.dispose()
-        for loser in losers:
-            loser.subscription.dispose()
+        self._stop(losers)
         return True
 
     def dispose(self) -> None:
         with self._lock:
-            self._decided = self._over = True
+            self._is_decided = self._is_disposed = True
             candidates = list(self._candidates)
+        self._stop(candidates)
+
+    def _stop(self, candidates: list[_Candidate]) -> None:
         self._timer.dispose()
         for candidate in candidates:
             candidate.subscription.dispose()
 
 
-class Relay(Contest):
-    """A contest without a clock, in which the rest of an answer that broke is another
-    stream's to bring."""
+class _MidStreamFallback(_Race):
+    """A fallback in which a later stream continues an answer that broke."""
 
-    def __init__(
-        self,
-        streams: tuple[Completions, ...],
-        observer: Events,
-        scheduler: abc.SchedulerBase | None,
-        decides: Callable[[CompletionChunk], bool],
-        delay: float | None,
-        clock: abc.SchedulerBase,
-    ) -> None:
-        super().__init__(streams, observer, scheduler, decides, delay, clock)
+    _break: StreamError | None = None
+
+    def start(self) -> None:
         self._received = CompletionAccumulator(bounded=True)
-        self._broken: StreamError | None = None
-        emit = observer.on_next
+        subscriber = self._subscriber = self.observer
+        self.observer = Observer(self._on_next, subscriber.on_error, subscriber.on_completed)
+        super().start()
 
-        def on_next(event: CompletionEvent) -> None:
-            self._received.feed(event.data)
-            shown = without_failure(event) if self._received.failed else event
-            if shown is not None:
-                emit(shown)
+    def _on_next(self, event: CompletionEvent) -> None:
+        self._received.feed(event.data)
+        shown = without_failure(event) if self._received.failed else event
+        if shown is not None:
+            self._subscriber.on_next(shown)
 
-        self.observer = Observer(on_next, observer.on_error, observer.on_completed)
-
-    def broke(self, candidate: Candidate, error: Exception) -> None:
+    def on_winner_error(self, candidate: _Candidate, error: Exception) -> None:
         if isinstance(error, StreamError):
-            self._broken = error
+            self._break = error
             error.partial = self._received.response(with_unfinished=True)
         for number in range(candidate.number + 1, len(self._streams)):
-            rest = self._rest_of(self._streams[number])
-            if rest is not None and isinstance(error, MistralError):
-                self._go_on(rest, number)
+            continuation = self._continuation_by(self._streams[number])
+            if continuation is not None and isinstance(error, MistralError):
+                self._continue_with(continuation, number)
                 return
-        if self._broken is not None and error is not self._broken:
-            self._broken.add_note(f"what was to continue it failed: {error}")
-            error = self._broken
+        if self._break is not None and error is not self._break:
+            self._break.add_note(f"the stream that was to continue it failed: {error}")
+            error = self._break
         self.observer.on_error(error)
 
-    def _rest_of(self, stream: Completions) -> Completions | None:
+    def _continuation_by(self, stream: _Source) -> _Source | None:
+        """Returns the stream of the rest of the answer, if this stream can be asked for it."""
         received = self._received
         text = received.text()
         continued = getattr(stream, "continued", None)
-        if continued is None or self._broken is None or not text:
+        if continued is None or self._break is None or not text:
             return None
         if received.finished or received.overflowed or received.has_tool_calls():
             return None
-        rest: Completions | None = continued(text)
-        return rest
+        return cast("_Source | None", continued(text))
 
-    def _go_on(self, rest: Completions, number: int) -> None:
+    def _continue_with(self, continuation: _Source, number: int) -> None:
         self._received.begin_again()
-        candidate = Candidate(self, number, wins=True)
+        candidate = _Candidate(self, number, has_won=True)
         with self._lock:
-            if self._over:
+            if self._is_disposed:
                 return
             self._candidates.append(candidate)
         counter = self._context.get(current_counter)
         if counter is not None:
             counter.count_resume()
-        candidate.subscription.disposable = self._context.copy().run(
-            rest.subscribe, candidate, scheduler=self._scheduler
-        )
+        self._subscribe(candidate, continuation)
 
 
-def _contest(
-    streams: tuple[Completions, ...],
-    decides: Callable[[CompletionChunk], bool],
-    delay: float | None,
-    scheduler: abc.SchedulerBase | None,
-    kind: type[Contest] = Contest,
+def _race(
+    kind: type[_Race],
+    streams: tuple[_Source, ...],
+    delay: float | None = None,
+    clock: abc.SchedulerBase | None = None,
 ) -> Stream[CompletionEvent]:
-    given = scheduler
+    name = "fallback" if delay is None else "hedge"
+    if not streams:
+        raise ValueError(f"{name} needs at least one stream")
+    for stream in streams:
+        if not isinstance(stream, Observable):
+            raise TypeError(f"{name} takes Observables, got {type(stream).__name__}")
 
     def subscribe(
-        observer: Events, scheduler: abc.SchedulerBase | None = None
+        observer: _EventObserver, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        clock = given or scheduler or TimeoutScheduler.singleton()
-        contest = kind(streams, observer, scheduler, decides, delay, clock)
-        contest.begin()
-        return contest
+        race = kind(streams, observer, scheduler, delay, clock)
+        race.start()
+        return race
 
     return Stream(subscribe)
-
-
-def _brings_something(chunk: CompletionChunk) -> bool:
-    """Text, thinking or a tool call."""
-    return _news_in(chunk) not in ("", "finish")
-
-
-def _brings_something_or_ends(chunk: CompletionChunk) -> bool:
-    return _news_in(chunk) != ""
-
-
-def _news_in(chunk: CompletionChunk) -> str:
-    builder = CompletionAccumulator()
-    builder.feed(chunk)
-    return builder.news
 
 
 # --- the combinators -------------------------------------------------------------
@@ -347,38 +334,36 @@ def _news_in(chunk: CompletionChunk) -> str:
 def fallback(
     *streams: Observable[CompletionEvent], resume: bool = False
 ) -> Stream[CompletionEvent]:
-    """Streams of completions into one: the next where one fails before it brings anything.
+    """Streams of completions into one: the next stream if one fails before useful output.
 
         a  --role--✗
         b            --role--a--b--c-|->
            ------------------role,a--b--c-|->
 
-    Useful is text, thinking, a tool call or a finish_reason: an answer that is empty, but
-    ends as it should, is an answer, and another model's would be another one. What comes
-    before that is held. There is one connection at a time: the next stream is subscribed
-    to when the one before has given its connection back.
+    Useful output is text, thinking, a tool call or a finish_reason: an empty answer that ends
+    normally is an answer, and another model would give a different one. There is one connection
+    at a time: the next stream is subscribed to when the one before has released its connection.
 
     Args:
-        streams: To be tried in this order; any Observables of completions.
-        resume: Where a stream breaks after text, ask the next for the rest of the answer,
-            as `Resume` asks the same one; those that `chat.stream` gives can be asked.
+        streams: Observables of completions, in the order in which to try them.
+        resume: Whether to ask the next stream for the rest of an answer that breaks after text,
+            as `Resume` asks the same one again; default False. Only streams that `chat.stream`
+            returns can be asked.
 
-    Emits: the events of one stream, and nothing of those that failed before.
-    Holds: the events of a stream until one is useful: a role, empty deltas.
+    Emits: the events of one stream, and none of those that failed before it.
+    Holds: the events of a stream before its first useful one: a role, empty deltas.
     Completes: as that stream does.
-    Errors: after something useful, that of its stream. `AllFailedError` where all failed
-        before.
+    Errors: as that stream does after useful output; `AllFailedError` if all failed before.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionResponseStreamChoice, DeltaMessage
     >>> choice = CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))
     >>> works = reactivex.of(CompletionEvent(data=CompletionChunk(choices=[choice])))
-    >>> fails = reactivex.throw(ConnectionError("nobody listens"))
+    >>> fails = reactivex.throw(ConnectionError("connection refused"))
     >>> [event.data.choices[0].delta.content for event in fallback(fails, works)]
     ['Hi']
     """
-    kind = Relay if resume else Contest
-    return _contest(_checked("fallback", streams), _brings_something_or_ends, None, None, kind)
+    return _race(_MidStreamFallback if resume else _Race, streams)
 
 
 def hedge(
@@ -386,32 +371,31 @@ def hedge(
     delay: float,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Stream[CompletionEvent]:
-    """Streams of completions into one: the next where one is late, and the first that
-    brings something useful.
+    """Streams of completions into one: the first with useful output, of several at a time.
 
         a  --role----------------x   its connection is closed
         b            --role--a--b--c-|->
            ------------------role,a--b--c-|->
            '--delay--'
 
-    Useful is text, thinking or a tool call: an error, a role or an empty answer wins
-    nothing. The others are disposed before the first event is emitted, so they cost no
-    more than they have until then.
+    Useful output is text, thinking or a tool call: an error, a role or an empty answer does not
+    win. The other streams are disposed before the first event is emitted, so they cost only
+    what they have used until then.
 
     Args:
-        streams: To be started in this order; any Observables of completions.
-        delay: Seconds that a stream has for something useful before the next is started
-            beside it; 0 starts all at once. The next is started earlier where none is
-            running any more.
-        scheduler: Keeps the time; by default the one of the subscription, or else a
-            `TimeoutScheduler`. One that belongs to an event loop must be its
-            thread-safe kind where a source emits on another thread.
+        streams: Observables of completions, in the order in which to start them.
+        delay: Seconds that a stream has for useful output before the next one is started in
+            parallel; 0 starts all at once. If no stream is running, the next one is started
+            immediately.
+        scheduler: Measures the delay; None: that of the subscription, or else a
+            `TimeoutScheduler`. If a source emits on another thread, the scheduler of an event
+            loop must be its thread-safe kind.
 
     Emits: the events of the winner, on its thread.
-    Holds: the events of a stream until one is useful: a role, empty deltas.
-    Completes: as the winner does; with the first answer that came to be empty, where all
-        others failed or were empty as well.
-    Errors: that of the winner. `AllFailedError` where all failed.
+    Holds: the events of a stream before its first useful one: a role, empty deltas.
+    Completes: as the winner does; with the first answer that was empty, if all others failed or
+        were empty as well.
+    Errors: as the winner does; `AllFailedError` if all failed.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionResponseStreamChoice, DeltaMessage
@@ -422,13 +406,4 @@ def hedge(
     ['Hi']
     """
     check_number("delay", delay, 0)
-    return _contest(_checked("hedge", streams), _brings_something, delay, scheduler)
-
-
-def _checked(name: str, streams: tuple[object, ...]) -> tuple[Completions, ...]:
-    if not streams:
-        raise ValueError(f"{name} needs a stream at least")
-    for stream in streams:
-        if not isinstance(stream, Observable):
-            raise TypeError(f"{name} takes Observables, got {type(stream).__name__}")
-    return streams  # type: ignore[return-value]  # as checked
+    return _race(_Race, streams, delay, scheduler)

@@ -1,15 +1,16 @@
-r"""Blocks to completions, with a shortcut for the blocks that nearly all servers send.
+r"""Blocks to completions, with a fast path for the blocks that nearly all servers send.
 
-    block ──▶ "data: {...}\n\n" ─────────────── decoded as it is ──────────────▶ completion
+    block ──▶ "data: {...}\n\n" ─────────────── decoded in place ──────────────▶ completion
           └─▶ anything else ──▶ lines() ──▶ events() ──▶ completions_into() ──▶ completion
 
-A chunk that stands alone in an event of one line needs no line and no event made of it:
-its bytes are decoded where they are, which halves the cost of a token. What is not so
-simple goes the whole way: the first event, which may begin with a BOM, a finish_reason and
-all that follows it, `[DONE]`, usage, errors, half emojis, whatever msgspec refuses. An event goes one way or the other as a
-whole, so the whole way is always between two events when the shortcut is taken. A body
-that ends its lines in other ways, or has an event that takes many blocks, goes the whole
-way from there on.
+Strategy: a chunk that is alone in an event of one line needs neither a line object nor an event
+object. Its bytes are decoded in place, which halves the cost of a token. Everything else takes
+the slow path: the first event, which may begin with a BOM; the finish_reason and all that
+follows it; `[DONE]`, usage, errors, halves of surrogate pairs, and whatever msgspec rejects.
+
+An event takes one path or the other as a whole, so the slow path is always between two events
+when the fast path is taken. A body with other line ends, or with an event that spans many
+blocks, stays on the slow path from there on.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .decoding import CompletionDecoder, completions_into
 
 __all__ = ["completions_of_blocks"]
 
-_LONG = 16 * 1024  # bytes of an event that has not ended
+_MAX_PARTIAL_EVENT_BYTES = 16 * 1024  # on the fast path
 
 
 def completions_of_blocks(
@@ -34,9 +35,16 @@ def completions_of_blocks(
     *,
     max_bytes: int,
     accept_clean_end: bool,
-    hurry: Callable[[], None] | None = None,
+    start_grace_period: Callable[[], None] | None = None,
 ) -> Callable[[Observable[bytes]], Stream[CompletionEvent]]:
-    """What `lines()`, `events()` and `completions_into()` do, in one step where that can be."""
+    """Does what `lines()`, `events()` and `completions_into()` do, in one step if possible.
+
+    Args:
+        make_decoder: Makes the decoder of each subscription.
+        max_bytes: The maximum size of a line, and of the data of an event, in bytes.
+        accept_clean_end: As for `completions()`.
+        start_grace_period: As for `completions_into()`.
+    """
 
     def operate(source: Observable[bytes]) -> Stream[CompletionEvent]:
         stream = Stream.of(source)
@@ -46,69 +54,20 @@ def completions_of_blocks(
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
             decoder = make_decoder()
-            take, emit = decoder.take, observer.on_next
-            entry: abc.ObserverBase[bytes]
-            rest = b""  # of an event that has not ended
-            began = long_way_only = False
-
-            def on_next(block: bytes) -> None:
-                nonlocal rest, began
-                if long_way_only:
-                    entry.on_next(block)
-                    return
-                block = rest + block
-                if b"\r" in block or len(block) > max_bytes:
-                    go_long_way(block)
-                    return
-                simple = _simple(block) if began else None
-                if simple is not None:
-                    data, rest = simple
-                    for each in data:
-                        completion = take(each)
-                        if completion is not None:
-                            emit(completion)
-                        else:
-                            entry.on_next(b"data: " + each + b"\n\n")
-                else:
-                    *whole, rest = block.split(b"\n\n")
-                    began = began or bool(whole)
-                    for event in whole:
-                        entry.on_next(event + b"\n\n")
-                    if rest and not _may_be_simple(rest):
-                        go_long_way(rest)
-
-            def go_long_way(block: bytes) -> None:
-                nonlocal long_way_only
-                long_way_only = True
-                entry.on_next(block)
-
-            def on_error(error: Exception) -> None:
-                if not long_way_only:
-                    go_long_way(rest)
-                entry.on_error(error)
-
-            def on_completed() -> None:
-                if not long_way_only:
-                    go_long_way(rest)
-                entry.on_completed()
-
-            def enter(
-                first: abc.ObserverBase[bytes], _: abc.SchedulerBase | None = None
-            ) -> abc.DisposableBase:
-                nonlocal entry
-                entry = first
-                return Disposable()
-
-            long_way = Stream(enter).pipe(
+            fast_path = _FastPath(decoder, observer, max_bytes)
+            slow_path = Stream(fast_path.connect_slow_path).pipe(
                 lines(max_bytes=max_bytes),
                 events(max_bytes=max_bytes),
-                completions_into(lambda: decoder, accept_clean_end, hurry),
+                completions_into(lambda: decoder, accept_clean_end, start_grace_period),
             )
             return CompositeDisposable(
-                long_way.subscribe(
-                    emit, observer.on_error, observer.on_completed, scheduler=scheduler
+                slow_path.subscribe(observer, scheduler=scheduler),
+                stream.subscribe(
+                    fast_path.on_next,
+                    fast_path.on_error,
+                    fast_path.on_completed,
+                    scheduler=scheduler,
                 ),
-                stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler),
             )
 
         return Stream(subscribe)
@@ -116,29 +75,109 @@ def completions_of_blocks(
     return operate
 
 
-def _simple(block: bytes) -> tuple[list[bytes], bytes] | None:
-    """The data of the events of a block, and the beginning of one more; None if they are
-    not all simple."""
+class _FastPath:
+    """The observer of the blocks of one subscription, which sends each event down one path."""
+
+    __slots__ = (
+        "_decode_simple",
+        "_emit",
+        "_has_begun",
+        "_is_bypassed",
+        "_max_bytes",
+        "_partial_event",
+        "_slow_path",
+    )
+
+    _slow_path: abc.ObserverBase[bytes]
+
+    def __init__(
+        self,
+        decoder: CompletionDecoder,
+        observer: abc.ObserverBase[CompletionEvent],
+        max_bytes: int,
+    ) -> None:
+        self._decode_simple = decoder.decode_simple
+        self._emit = observer.on_next
+        self._max_bytes = max_bytes
+        self._partial_event = b""
+        self._has_begun = False  # the first event has passed
+        self._is_bypassed = False  # all blocks take the slow path
+
+    def connect_slow_path(
+        self, observer: abc.ObserverBase[bytes], _: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        self._slow_path = observer
+        return Disposable()
+
+    def on_next(self, block: bytes) -> None:
+        if self._is_bypassed:
+            self._slow_path.on_next(block)
+            return
+        block = self._partial_event + block
+        if b"\r" in block or len(block) > self._max_bytes:
+            self._bypass(block)
+            return
+        simple = _split_simple(block) if self._has_begun else None
+        if simple is None:
+            self._split(block)
+            return
+        data, self._partial_event = simple
+        for each in data:
+            completion = self._decode_simple(each)
+            if completion is not None:
+                self._emit(completion)
+            else:
+                self._slow_path.on_next(b"data: " + each + b"\n\n")
+
+    def on_error(self, error: Exception) -> None:
+        self._bypass(self._partial_event)
+        self._slow_path.on_error(error)
+
+    def on_completed(self) -> None:
+        self._bypass(self._partial_event)
+        self._slow_path.on_completed()
+
+    def _split(self, block: bytes) -> None:
+        *whole, partial = block.split(b"\n\n")
+        self._partial_event = partial
+        self._has_begun = self._has_begun or bool(whole)
+        for event in whole:
+            self._slow_path.on_next(event + b"\n\n")
+        if partial and not _may_be_simple(partial):
+            self._bypass(partial)
+
+    def _bypass(self, block: bytes) -> None:
+        if not self._is_bypassed:
+            self._is_bypassed = True
+            self._slow_path.on_next(block)
+
+
+def _split_simple(block: bytes) -> tuple[list[bytes], bytes] | None:
+    """Returns the data of the events of a block, and the beginning of one more; None if they
+    are not all simple."""
     if block[:6] != b"data: " or block.find(b'"error"') >= 0:  # faster than `in`
         return None
-    if block[-2:] == b"\n\n" and block.count(b"\n") == 2:  # one: so a token comes
+    if block[-2:] == b"\n\n" and block.count(b"\n") == 2:  # one event, as for most tokens
         return [block[6:-2]], b""
     end = block.rfind(b"\n\n")
-    rest = block[end + 2 :]
+    partial = block[end + 2 :]
     if end < 6:
         return None
-    if rest and not _may_be_simple(rest):
+    if partial and not _may_be_simple(partial):
         return None
     data = block[6:end].split(b"\n\ndata: ")
     # An event of two lines, or a comment between two events, has more line ends.
-    return (data, rest) if block.count(b"\n", 0, end) == 2 * len(data) - 2 else None
+    return (data, partial) if block.count(b"\n", 0, end) == 2 * len(data) - 2 else None
 
 
-def _may_be_simple(rest: bytes) -> bool:
-    """Whether the beginning of an event can be that of a simple one: what is not must not
-    wait for its end, since a line of JSON where none belongs is an error at once."""
+def _may_be_simple(partial: bytes) -> bool:
+    """Whether the beginning of an event may become a simple event.
+
+    Anything else must not wait for its end: a line of JSON outside of an event is an error at
+    once.
+    """
     return (
-        (rest[:6] == b"data: " or b"data: ".startswith(rest))
-        and rest.find(b"\n", 0, -1) < 0
-        and len(rest) <= _LONG
+        (partial[:6] == b"data: " or b"data: ".startswith(partial))
+        and partial.find(b"\n", 0, -1) < 0
+        and len(partial) <= _MAX_PARTIAL_EVENT_BYTES
     )

@@ -1,39 +1,56 @@
-"""Where an answer ends."""
+"""How an answer ends: its finish_reason, and the time that its source has to end as well."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
+from msgspec import structs
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 from reactivex.scheduler import TimeoutScheduler
 
-from ..models import CompletionEvent
+from ..error_report import read_report
+from ..errors import ReportedError
+from ..models import CompletionChunk, CompletionEvent
 from ..rx.stream import Stream
 from ..rx.subscriber import fail_observer
 from ..rx.timer import SerializedTimer, serialized
 from .choice import check_choice
 from .inputs import completions_for
+from .repair import dicts_in
 
-__all__ = ["AFTER_END", "Lingering", "until_finished"]
+__all__ = [
+    "END_GRACE_SECONDS",
+    "GracePeriod",
+    "error_of_finish_reason",
+    "until_finished",
+    "without_failure",
+]
 
-AFTER_END = 0.25  # seconds that a body may take to end when its answer is whole
-_AFTER_FINISH = 1.0  # seconds that the body may take to end after the finish_reason
+END_GRACE_SECONDS = 0.25  # for a body to end after the last chunk of its answer
+_FINISH_GRACE_SECONDS = 1.0  # for a body to end after the finish_reason
 
 
-class Lingering(SerializedTimer):
-    """Ends an observer that has all it wants, but not before its source has ended.
+class GracePeriod(SerializedTimer):
+    """The time that a source has to end after an observer has received all that it needs.
 
-    A body that was read to its end leaves a connection that the next request can use,
-    and ending only then makes sure that it does. In nearly every answer the rest is
-    there already; if it does not arrive in time, the end does.
+    Only a body that was read to its end leaves a connection for the next request. In nearly
+    every answer the rest has arrived already. The observer is ended when the source ends, or
+    when the grace period expires.
 
     Args:
-        observer: To be ended.
-        seconds: How long the source may take.
-        scheduler: Keeps that time.
-        hurry: Called in place of a timer, if the source can be told to end in time.
+        observer: The observer to end.
+        seconds: The length of the grace period.
+        scheduler: Measures the time; None: a `TimeoutScheduler`.
+        start_in_source: Called instead of starting a timer, for a source that keeps the grace
+            period itself.
+
+    Attributes:
+        has_started: Whether the grace period has started, and was not cancelled.
+        is_kept_by_source: Whether the source keeps the grace period.
+        error: The error to end with; None: completion.
     """
 
     def __init__(
@@ -41,76 +58,103 @@ class Lingering(SerializedTimer):
         observer: abc.ObserverBase[Any],
         seconds: float,
         scheduler: abc.SchedulerBase | None,
-        hurry: Callable[[], None] | None = None,
+        start_in_source: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(scheduler or TimeoutScheduler.singleton())
-        self.begun = False
-        self.error: Exception | None = None  # that it ends with; None: it completes
+        self.has_started = False
+        self.is_kept_by_source = start_in_source is not None
+        self.error: Exception | None = None
         self._observer = observer
         self._seconds = seconds
-        self._hurry = hurry
-        self._over = False
+        self._start_in_source = start_in_source
+        self._has_ended = False
 
-    def begin(self, error: Exception | None = None) -> None:
-        """The observer has all it wants; it is to complete, or to end with this error."""
+    def start(self, error: Exception | None = None) -> None:
+        """Starts it, unless it has started; the observer is to complete, or to end with the
+        first error of all calls."""
         self.error = self.error or error
-        if self.begun:
+        if self.has_started:
             return
-        self.begun = True
-        if self._hurry is not None:
-            self._hurry()
+        self.has_started = True
+        if self._start_in_source is not None:
+            self._start_in_source()
             return
         self.arm(self._seconds)
         if not self.armed:  # no thread can be started
             self.end()
 
-    def put_off(self) -> None:
-        """It wants more after all, unless it is to end with an error."""
-        if self._hurry is None and self.error is None:
-            self.begun = self.armed = False
+    def cancel(self) -> None:
+        """Cancels it, unless the source keeps it or the observer is to end with an error."""
+        if self._start_in_source is None and self.error is None:
+            self.has_started = self.armed = False
             self._timer.disposable = Disposable()
 
     @serialized
-    def next(self, item: Any) -> None:
-        """Something that still arrives, and that is wanted after all."""
-        if not self._over:
+    def emit(self, item: Any) -> None:
+        """Emits an item that arrives within the grace period."""
+        if not self._has_ended:
             self._observer.on_next(item)
 
     @serialized
     def end(self) -> None:
-        """The source has ended."""
+        """Ends the observer, because the source has ended."""
         self.due()
 
     def fail(self, error: Exception) -> None:
         fail_observer(self._observer, error)
 
     def due(self) -> None:
-        if self._over:
+        if self._has_ended:
             return
-        self._over = True
+        self._has_ended = True
         self.dispose()
-        error, self.error = self.error, None  # what was raised knows the frames that hold this
+        error, self.error = self.error, None  # its traceback may refer to this object
         if error is None:
             self._observer.on_completed()
         else:
             self._observer.on_error(error)
 
 
+def without_failure(event: CompletionEvent) -> CompletionEvent | None:
+    """Returns the completion without the finish_reason "error"; None if nothing is left."""
+    choices = [
+        structs.replace(each, finish_reason=None) if each.finish_reason == "error" else each
+        for each in event.data.choices
+    ]
+    if not any(
+        each.finish_reason or each.delta.content or each.delta.tool_calls for each in choices
+    ):
+        return None
+    return structs.replace(event, data=structs.replace(event.data, choices=choices))
+
+
+def error_of_finish_reason(chunk: CompletionChunk, data: str) -> ReportedError | None:
+    """Returns the error that the finish_reason "error" stands for, if a choice has it."""
+    if all(choice.finish_reason != "error" for choice in chunk.choices):
+        return None
+    report = read_report(data)
+    if not report.message:  # some servers write it into the choice
+        choices = dicts_in(json.loads(data, strict=False).get("choices"))
+        errors = [choice["error"] for choice in choices if choice.get("error")]
+        report = read_report(json.dumps(errors[0])) if errors else report
+    return ReportedError(report.message or "finish_reason is error", report.type, report.code)
+
+
 def until_finished(
     choice: int = 0,
 ) -> Callable[[Observable[CompletionEvent]], Stream[CompletionEvent]]:
-    """Completions up to and with the one that carries the finish_reason.
+    """Completions up to and including the one with the finish_reason.
 
         --a--b--c(stop)--usage-|->
         --a--b--c(stop)--------|->
 
     Args:
-        choice: Which of the `n` answers.
+        choice: Index of the answer among the `n` answers.
 
-    Completes: when the source ends after the finishing item, so that the connection is
-        free for the next request; a second after that item if the source does not.
-    Errors: those that come before the finishing item; what breaks after it is no loss.
-        The finish_reason "error" finishes nothing: it is emitted, and its error follows.
+    Completes: when the source ends after the finishing item, so that the connection is free
+        for the next request; one second after that item if the source stays open.
+    Errors: as the source does before the finishing item; later errors are ignored. The
+        finish_reason "error" does not finish an answer: it is emitted, and its error follows.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
@@ -121,7 +165,7 @@ def until_finished(
     1
     """
     check_choice(choice)
-    takes = completions_for("until_finished")
+    accepted = completions_for("until_finished")
 
     def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
         stream = Stream.of(source)
@@ -130,31 +174,30 @@ def until_finished(
             observer: abc.ObserverBase[CompletionEvent],
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
-            finished = False
-            lingering = Lingering(observer, _AFTER_FINISH, scheduler)
+            grace = GracePeriod(observer, _FINISH_GRACE_SECONDS, scheduler)
 
             def on_next(event: object) -> None:
-                nonlocal finished
-                if finished:
+                if grace.has_started:
                     return
                 if not isinstance(event, CompletionEvent):
-                    observer.on_error(takes.error_for(event))
+                    observer.on_error(accepted.error_for(event))
                     return
-                observer.on_next(event)  # first: what that raises is an error, not the rest
+                observer.on_next(event)  # first: an exception of the subscriber is an error
+                finished = False
                 for each in event.data.choices:
                     if each.finish_reason and (each.index or 0) == choice:
                         finished = each.finish_reason != "error"
                 if finished:
-                    lingering.begin()
+                    grace.start()
 
             def on_error(error: Exception) -> None:
-                if finished:
-                    lingering.end()
+                if grace.has_started:
+                    grace.end()
                 else:
                     observer.on_error(error)
 
             return CompositeDisposable(
-                stream.subscribe(on_next, on_error, lingering.end, scheduler=scheduler), lingering
+                stream.subscribe(on_next, on_error, grace.end, scheduler=scheduler), grace
             )
 
         return Stream(subscribe)

@@ -1,4 +1,4 @@
-"""The items that operators on completions accept."""
+"""The input type of operators on completions."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..rx.input_type import InputType
 
 __all__ = ["completions_for"]
 
-_BEFORE_COMPLETIONS = {
+_REMEDIES = {
     "str": "put it before text()",
     "DeltaMessage": "put it before deltas()",
     "ServerSentEvent": "put completions() before it",
@@ -16,8 +16,8 @@ _BEFORE_COMPLETIONS = {
 
 
 def completions_for(operator: str) -> InputType:
-    """What an operator of completions takes."""
-    remedies = dict(_BEFORE_COMPLETIONS)
+    """Returns completions as the input type of an operator."""
+    remedies = dict(_REMEDIES)
     if operator == "text":
         remedies["str"] = "leave the second text() out"
     return InputType(operator, CompletionEvent, "completions", remedies)

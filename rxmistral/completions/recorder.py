@@ -1,10 +1,11 @@
-"""Records an answer while it is being received, and makes its Outcome."""
+"""Records an answer while it is being received, and builds its `Outcome`."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from dataclasses import dataclass
 from threading import Lock
 from typing import Protocol
 
@@ -24,7 +25,13 @@ __all__ = ["OutcomeBuilder", "on_outcome"]
 
 
 class Progress(Protocol):
-    """When what came; moments are those of `time.monotonic()`."""
+    """The times at which output was received.
+
+    Attributes:
+        first_at: Time of the first output, in seconds of `monotonic()`; None: not yet.
+        last_at: Time of the latest output.
+        longest_gap: The longest silence between two outputs, in seconds.
+    """
 
     first_at: float | None
     last_at: float | None
@@ -32,7 +39,7 @@ class Progress(Protocol):
 
 
 class OutcomeBuilder:
-    """What is known of an answer from its beginning on; at the end, its outcome."""
+    """A builder of the outcome of one answer; created when the answer begins."""
 
     def __init__(self, received: CompletionAccumulator, progress: Progress) -> None:
         self.counter = RequestCounter()
@@ -42,10 +49,15 @@ class OutcomeBuilder:
         self._progress = progress
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
-        """The outcome; `status` where neither the error nor its lack says it."""
+        """Returns the outcome.
+
+        Args:
+            error: The error that the answer ended with; None: none.
+            status: How it ended; None: as the error, or its absence, implies.
+        """
         received, progress, counter = self._received, self._progress, self.counter
         usage = received.usage
-        exact = usage is not None and counter.answers <= 1
+        is_exact = usage is not None and counter.answers <= 1
         return Outcome(
             status=status or status_of(error),
             response=received.response(
@@ -54,22 +66,22 @@ class OutcomeBuilder:
             error=error,
             finish_reason=received.finish_reason(),
             usage=usage,
-            usage_is_exact=exact,
+            usage_is_exact=is_exact,
             requests=counter.requests,
             resumed=counter.resumed,
             started=self._started,
-            seconds_to_headers=self._since(counter.headers_at),
-            seconds_to_first_token=self._since(progress.first_at),
-            seconds_to_last_token=self._since(progress.last_at),
-            tokens_per_second=_rate(usage, progress) if exact else None,
+            seconds_to_headers=self._seconds_until(counter.headers_at),
+            seconds_to_first_token=self._seconds_until(progress.first_at),
+            seconds_to_last_token=self._seconds_until(progress.last_at),
+            tokens_per_second=_tokens_per_second(usage, progress) if is_exact else None,
             longest_gap=progress.longest_gap,
         )
 
-    def _since(self, moment: float | None) -> float | None:
+    def _seconds_until(self, moment: float | None) -> float | None:
         return None if moment is None else max(0.0, moment - self.began_at)
 
 
-def _rate(usage: UsageInfo | None, progress: Progress) -> float | None:
+def _tokens_per_second(usage: UsageInfo | None, progress: Progress) -> float | None:
     tokens = usage.completion_tokens if usage else None
     first, last = progress.first_at, progress.last_at
     if not tokens or first is None or last is None or last <= first:
@@ -80,63 +92,20 @@ def _rate(usage: UsageInfo | None, progress: Progress) -> float | None:
 # --- the operator ----------------------------------------------------------------
 
 
-class Recorder:
-    """Records the completions that pass by, and says once what became of them."""
-
-    def __init__(
-        self, callback: Callable[[Outcome], object], now: Callable[[], float] = monotonic
-    ) -> None:
-        self.first_at: float | None = None
-        self.last_at: float | None = None
-        self.longest_gap: float | None = None
-        self._callback = callback
-        self._now = now
-        self._received = CompletionAccumulator(bounded=True)
-        self._record = OutcomeBuilder(self._received, self)
-        self.counter = self._record.counter
-        self._idle_since = self._record.began_at
-        self._silent = 0.0  # since the latest news, but for the subscriber's own time
-        self._ended = Lock()  # taken once, by whoever comes first
-
-    def came(self, event: CompletionEvent) -> None:
-        received, now = self._received, self._now()
-        received.feed(event.data)
-        self._silent += now - self._idle_since
-        if received.news:
-            if received.news != "finish":
-                self._note(now)
-            received.news = ""
-            self._silent = 0.0
-
-    def _note(self, now: float) -> None:
-        if self.first_at is None:
-            self.first_at = now
-        else:
-            self.longest_gap = max(self.longest_gap or 0.0, self._silent)
-        self.last_at = now
-
-    def taken(self) -> None:
-        """The subscriber has taken it."""
-        self._idle_since = self._now()
-
-    def end(self, error: BaseException | None, status: Status | None = None) -> None:
-        if self._ended.acquire(blocking=False):
-            self._callback(self._record.outcome(error, status))
-
-
 def on_outcome(
     callback: Callable[[Outcome], object],
 ) -> Callable[[Observable[CompletionEvent]], Stream[CompletionEvent]]:
-    """Completions as they are; their outcome goes to a callback, once, whatever it is.
+    """Completions into the same completions; a callback receives their outcome, once.
 
         --a--b--c-|->
         --a--b--c-|->
                   callback(Outcome(status="completed", ...))
 
     Args:
-        callback: Called with the `Outcome`: before the completion or the error is
-            emitted, on the thread of that; or by dispose(), on the thread of that. What
-            it raises at a completion or an error is the error of the stream.
+        callback: Called with the `Outcome`, however the answer ends: before the completion or
+            the error is emitted, on the same thread; or by `dispose()`, on the thread that
+            disposes. An exception that it raises at a completion or an error becomes the error
+            of the stream.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
@@ -147,7 +116,6 @@ def on_outcome(
     completed
     """
     check_callback("callback", callback)
-    takes = completions_for("on_outcome")
 
     def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
         stream = Stream.of(source)
@@ -156,43 +124,12 @@ def on_outcome(
             observer: abc.ObserverBase[CompletionEvent],
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
-            recorder = Recorder(callback)
-            context = copy_context()  # dispose() comes from any thread
-            came, emit, taken = recorder.came, observer.on_next, recorder.taken
-
-            def on_next(event: object) -> None:
-                if not isinstance(event, CompletionEvent):
-                    on_error(takes.error_for(event))
-                    return
-                came(event)
-                try:
-                    emit(event)
-                except Exception as error:  # the subscriber's own
-                    recorder.end(error, "failed")
-                    raise
-                taken()
-
-            def on_error(error: Exception) -> None:
-                try:
-                    recorder.end(error)
-                except Exception as raised:
-                    error = raised
-                observer.on_error(error)
-
-            def on_completed() -> None:
-                try:
-                    recorder.end(None)
-                except Exception as raised:
-                    observer.on_error(raised)
-                    return
-                observer.on_completed()
-
+            recorder = _Recorder(observer, callback)
+            context = copy_context()  # dispose() may be called on any thread
             recorder.counter.report_to(current_counter.get())
             token = current_counter.set(recorder.counter)
             try:
-                subscription = stream.subscribe(
-                    on_next, on_error, on_completed, scheduler=scheduler
-                )
+                subscription = stream.subscribe(recorder, scheduler=scheduler)
             finally:
                 current_counter.reset(token)
             return CompositeDisposable(
@@ -202,3 +139,81 @@ def on_outcome(
         return Stream(subscribe)
 
     return operate
+
+
+_ACCEPTED = completions_for("on_outcome")
+
+
+class _Recorder(abc.ObserverBase[CompletionEvent]):
+    """An observer that records the completions it passes on, and reports their outcome once."""
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[CompletionEvent],
+        callback: Callable[[Outcome], object],
+    ) -> None:
+        self._observer = observer
+        self._emit = observer.on_next
+        self._callback = callback
+        self._received = CompletionAccumulator(bounded=True)
+        self._output_times = _OutputTimes()
+        self._outcome_builder = OutcomeBuilder(self._received, self._output_times)
+        self.counter = self._outcome_builder.counter
+        self._waiting_since = self._outcome_builder.began_at
+        self._silent_seconds = 0.0  # since the latest output, without the subscriber's own time
+        self._has_ended = Lock()  # acquired once, by the first call of end()
+
+    def on_next(self, value: object) -> None:
+        if not isinstance(value, CompletionEvent):
+            self.on_error(_ACCEPTED.error_for(value))
+            return
+        self._record(value)
+        try:
+            self._emit(value)
+        except Exception as error:  # by the subscriber
+            self.end(error, "failed")
+            raise
+        self._waiting_since = monotonic()
+
+    def on_error(self, error: Exception) -> None:
+        try:
+            self.end(error)
+        except Exception as raised:
+            error = raised
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        try:
+            self.end(None)
+        except Exception as raised:
+            self._observer.on_error(raised)
+            return
+        self._observer.on_completed()
+
+    def end(self, error: BaseException | None, status: Status | None = None) -> None:
+        if self._has_ended.acquire(blocking=False):
+            self._callback(self._outcome_builder.outcome(error, status))
+
+    def _record(self, event: CompletionEvent) -> None:
+        received, now = self._received, monotonic()
+        received.feed(event.data)
+        self._silent_seconds += now - self._waiting_since
+        if received.new_output:
+            if received.new_output != "finish":
+                self._output_times.add(now, self._silent_seconds)
+            received.new_output = ""
+            self._silent_seconds = 0.0
+
+
+@dataclass(slots=True)
+class _OutputTimes:
+    first_at: float | None = None
+    last_at: float | None = None
+    longest_gap: float | None = None
+
+    def add(self, now: float, silent_seconds: float) -> None:
+        if self.first_at is None:
+            self.first_at = now
+        else:
+            self.longest_gap = max(self.longest_gap or 0.0, silent_seconds)
+        self.last_at = now

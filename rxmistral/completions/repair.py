@@ -1,8 +1,8 @@
-"""Chunks that are not quite chunks, made ones.
+"""Repairs chunks that do not quite follow the API.
 
-Servers put all kinds of things beside a text: null for an object, a date for a number, the
-reasoning into a key of its own, a whole answer as a message. None of that is a reason to
-lose the text. So all of a chunk that can be read is read, and the rest is None.
+Servers write all kinds of things next to a text: null for an object, a date for a number,
+reasoning in keys of its own, a whole answer as a message. None of that is a reason to lose the
+text. So every field of a chunk that can be read is read, and the others are None.
 """
 
 from __future__ import annotations
@@ -10,48 +10,82 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 
 from ..lenient_decoding import scalar_to_text
 from ..models import CompletionChunk, ContentChunk, TextChunk, ThinkChunk
 
-__all__ = ["REASONING", "Reasoning", "add_thoughts", "is_keep_alive", "repair_choices"]
+__all__ = [
+    "REASONING_KEYS",
+    "Reasoning",
+    "add_reasoning",
+    "as_part",
+    "decode_reasoning",
+    "dicts_in",
+    "is_keep_alive",
+    "repair_choices",
+]
 
-_KEEP_ALIVES = ("ping", "pong", "keepalive", "heartbeat", "noop")
+_KEEP_ALIVE_TYPES = ("ping", "pong", "keepalive", "heartbeat", "noop")
 
 
-class Reasoning(Struct, gc=False):
-    """What a delta has in the keys for it: a text, or something with a text in it."""
-
-    reasoning_content: Any = None
-    reasoning: Any = None
-
-
-REASONING = Reasoning.__struct_fields__
+def is_keep_alive(event_type: object) -> bool:
+    """Whether an event of this type, or a JSON object, only keeps a connection open."""
+    letters = filter(str.isalpha, event_type.lower()) if isinstance(event_type, str) else ()
+    return "".join(letters) in _KEEP_ALIVE_TYPES
 
 
-def is_keep_alive(word: object) -> bool:
-    """Whether an event of this type, or an object, is there to keep a connection open."""
-    letters = "".join(filter(str.isalpha, word.lower())) if isinstance(word, str) else ""
-    return letters in _KEEP_ALIVES
+def dicts_in(value: Any) -> list[dict[str, Any]]:
+    """Returns the dicts in a list; an empty list for anything that is not a list."""
+    return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+
+
+def as_part(part: Any) -> Any:
+    """Returns a bare string in a content list, as some servers write it, as a text part."""
+    return {"type": "text", "text": part} if isinstance(part, str) else part
 
 
 # --- reasoning -------------------------------------------------------------------
 
 
-def add_thoughts(chunk: CompletionChunk, reasonings: Iterable[Reasoning | None]) -> None:
-    """Put the reasoning that stands beside the contents of a chunk's choices into them."""
+class Reasoning(Struct, gc=False):
+    """The reasoning in the keys of a delta: a text, or an object that contains one."""
+
+    reasoning_content: Any = None
+    reasoning: Any = None
+
+
+class _ChoiceReasoning(Struct, gc=False):
+    delta: Reasoning | None = None
+
+
+class _ChunkReasoning(Struct, gc=False):
+    choices: list[_ChoiceReasoning] = []
+
+
+REASONING_KEYS = Reasoning.__struct_fields__
+_decode_reasoning = msgspec.json.Decoder(_ChunkReasoning).decode
+
+
+def decode_reasoning(data: bytes | str) -> list[Reasoning | None]:
+    """Returns the reasoning of each choice in the JSON of a chunk."""
+    return [choice.delta for choice in _decode_reasoning(data).choices]
+
+
+def add_reasoning(chunk: CompletionChunk, reasonings: Iterable[Reasoning | None]) -> None:
+    """Adds the reasoning of each choice to its content, as a `ThinkChunk`."""
     for choice, reasoning in zip(chunk.choices, reasonings, strict=True):
         if reasoning is None:
             continue
         one, other = reasoning.reasoning_content, reasoning.reasoning
         if one or other:
-            thought = _joined(_text_in(one), _text_in(other))
+            thought = _merged(_text_in(one), _text_in(other))
             choice.delta.content = _with_thought(thought, choice.delta.content)
 
 
-def _joined(one: str, other: str) -> str:
-    """Both, but what is in both counts once: many servers write it into two keys."""
+def _merged(one: str, other: str) -> str:
+    """Returns both texts, without a repetition: many servers write one text into two keys."""
     if other in one:
         return one
     return other if one in other else one + other
@@ -65,8 +99,10 @@ def _with_thought(
     chunk = ThinkChunk(thinking=[TextChunk(text=thought)])
     if not isinstance(content, list):
         return [chunk, TextChunk(text=content)] if content else [chunk]
-    said = (part.thinking for part in content if isinstance(part, ThinkChunk))
-    return content if chunk.thinking in said else [chunk, *content]
+    is_repeated = any(
+        part.thinking == chunk.thinking for part in content if isinstance(part, ThinkChunk)
+    )
+    return content if is_repeated else [chunk, *content]
 
 
 def _text_in(value: Any) -> str:
@@ -83,21 +119,23 @@ def _text_in(value: Any) -> str:
 # --- choices ---------------------------------------------------------------------
 
 
-def repair_choices(choices: Any, has_begun: Callable[[int], bool]) -> list[dict[str, Any]]:
-    """The choices of a decoded chunk that are any, each with a delta.
+def repair_choices(
+    choices: list[Any], has_output_in: Callable[[int], bool]
+) -> list[dict[str, Any]]:
+    """Returns the choices of a decoded chunk that are objects, each with a delta.
 
     Args:
-        choices: What is there in the place of the choices.
-        has_begun: Whether the answer with this index has brought anything before.
+        choices: The decoded list.
+        has_output_in: Whether earlier chunks have content for the choice of this index.
     """
-    repaired = [each for each in choices if isinstance(each, dict)]
+    repaired = dicts_in(choices)
     for choice in repaired:
         delta = choice.get("delta")
         delta = delta if isinstance(delta, dict) else {}
         message, index = choice.get("message"), choice.get("index")
-        # A message that follows deltas, or stands beside one, repeats them.
+        # A message after deltas, or in the same choice as one, repeats them.
         if isinstance(message, dict) and not (
-            _brings_something(delta) or has_begun(index if isinstance(index, int) else 0)
+            _has_output(delta) or has_output_in(index if isinstance(index, int) else 0)
         ):
             delta = message
         content = delta.get("content")
@@ -107,5 +145,5 @@ def repair_choices(choices: Any, has_begun: Callable[[int], bool]) -> list[dict[
     return repaired
 
 
-def _brings_something(delta: dict[str, Any]) -> bool:
-    return any(delta.get(key) for key in ("content", "tool_calls", *REASONING))
+def _has_output(delta: dict[str, Any]) -> bool:
+    return any(delta.get(key) for key in ("content", "tool_calls", *REASONING_KEYS))

@@ -1,4 +1,4 @@
-"""Text with tags in it to thinking and text, for servers that put both into one."""
+"""Text with tags to thinking and text, for servers that write both into one string."""
 
 from __future__ import annotations
 
@@ -15,50 +15,49 @@ __all__ = ["TagSplitter", "think_tags"]
 
 
 class TagSplitter(StateMachine[str, TextChunk | ThinkChunk]):
-    """Splits text at the one tag that is awaited: the open tag outside of thinking, the
-    close tag in it.
+    """A splitter of text at the next tag: the open tag, or inside of thinking the close tag.
 
-    What could still become that tag is the longest end of the text that the tag begins
-    with; everything before it is let go at once.
+    The longest suffix of the text that is a prefix of that tag may still become the tag, so it
+    is buffered; everything before it is emitted at once.
     """
 
     def __init__(self, open: str, close: str, begins_open: bool = False) -> None:
         self._open, self._close = open, close
-        self._thinking = begins_open
-        self._awaited = close if begins_open else open
-        self._held = ""
+        self._is_thinking = begins_open
+        self._next_tag = close if begins_open else open
+        self._buffer = ""
 
     def feed(self, piece: str) -> list[TextChunk | ThinkChunk]:
-        text = self._held + piece
+        text = self._buffer + piece
         chunks: list[TextChunk | ThinkChunk] = []
         begin = 0
-        while (at := text.find(self._awaited, begin)) >= 0:
-            self._add(chunks, text[begin:at])
-            begin = at + len(self._awaited)
-            self._turn()
-        end = _end_before(self._awaited, text, begin)
-        self._add(chunks, text[begin:end])
-        self._held = text[end:]
+        while (at := text.find(self._next_tag, begin)) >= 0:
+            self._add_chunk(chunks, text[begin:at])
+            begin = at + len(self._next_tag)
+            self._toggle()
+        end = _tag_prefix_start(self._next_tag, text, begin)
+        self._add_chunk(chunks, text[begin:end])
+        self._buffer = text[end:]
         return chunks
 
     def close(self) -> list[TextChunk | ThinkChunk]:
         chunks: list[TextChunk | ThinkChunk] = []
-        self._add(chunks, self._held)
-        self._held = ""
+        self._add_chunk(chunks, self._buffer)
+        self._buffer = ""
         return chunks
 
-    def _turn(self) -> None:
-        self._thinking = not self._thinking
-        self._awaited = self._close if self._thinking else self._open
+    def _toggle(self) -> None:
+        self._is_thinking = not self._is_thinking
+        self._next_tag = self._close if self._is_thinking else self._open
 
-    def _add(self, chunks: list[TextChunk | ThinkChunk], text: str) -> None:
+    def _add_chunk(self, chunks: list[TextChunk | ThinkChunk], text: str) -> None:
         if text:
             chunk = TextChunk(text=text)
-            chunks.append(ThinkChunk(thinking=[chunk]) if self._thinking else chunk)
+            chunks.append(ThinkChunk(thinking=[chunk]) if self._is_thinking else chunk)
 
 
-def _end_before(tag: str, text: str, begin: int) -> int:
-    """Where the text ends before what could still become the tag."""
+def _tag_prefix_start(tag: str, text: str, begin: int) -> int:
+    """Returns the index from which on the text may still become the tag."""
     at = text.find(tag[0], max(begin, len(text) - len(tag) + 1))
     while at >= 0 and not tag.startswith(text[at:]):
         at = text.find(tag[0], at + 1)
@@ -68,25 +67,24 @@ def _end_before(tag: str, text: str, begin: int) -> int:
 def think_tags(
     open: str = "<think>", close: str = "</think>", *, begins_open: bool = False
 ) -> Callable[[Observable[str]], Stream[TextChunk | ThinkChunk]]:
-    """Text with tags in it into text and thinking, without the tags.
+    """Text with tags into text and thinking, without the tags.
 
         --"<thi"--"nk>hm"--"m</"--"think>Yes"-|->
         ----------[hm]-----[m]-----Yes--------|->
 
     Args:
         open: The tag that thinking begins with.
-        close: The tag that it ends with.
-        begins_open: The text begins in the middle of thinking, as it does where the
-            model's chat template has written the open tag already.
+        close: The tag that thinking ends with.
+        begins_open: Whether the text begins inside of thinking, because the model's chat
+            template has written the open tag already; default False.
 
-    Emits: a `TextChunk` for text and a `ThinkChunk` for thinking, never an empty one.
-        Without the tag that is awaited everything is what it was: a close tag outside
-        of thinking is text, an open tag in thinking is thinking. White space about the
-        tags is kept.
-    Holds: what could still become the tag, one character less than that at most.
-    Completes: what is held is then emitted as what it was; thinking that was never
-        closed is thinking.
-    Errors: likewise, before the error.
+    Emits: a `TextChunk` for text and a `ThinkChunk` for thinking, never an empty one. Only the
+        next expected tag counts: a close tag outside of thinking is text, an open tag inside
+        of it is thinking. White space around the tags is kept.
+    Holds: a suffix that may still become the tag, at most one character less than the tag.
+    Completes: after the buffered suffix, which is text or thinking as before it; thinking that
+        was never closed is thinking.
+    Errors: after the buffered suffix, too.
 
     >>> import reactivex
     >>> pieces = reactivex.of("<thi", "nk>Hm.</think", ">Yes", ", 1 < 2")

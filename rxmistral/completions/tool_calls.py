@@ -1,29 +1,30 @@
 """Completions to tool calls.
 
-A tool call comes whole in one delta, or as fragments of its arguments over many. Both
-come with and without an index, an id or a name, and several calls may be interleaved.
-So a fragment looks for its call by these rules, the first that applies:
+A tool call arrives whole in one delta, or as fragments of its arguments in many. Both may lack
+an index, an id or a name, and several calls may be interleaved.
 
-1. It has an index: it goes on with the latest call of that index. Later fragments may
-   carry another id, `"null"` or none, and the name again or an empty one.
-2. It has the id of an earlier call: it goes on with that.
-3. It has no name: it goes on with the last call.
-4. Else it begins a call. Two calls are never one only because both lack an index.
+Strategy: the first of these rules that applies assigns a fragment to its call.
 
-By 1 and 2 nothing goes on with a call whose arguments are a whole JSON object already,
-if it brings arguments or another name: some servers number all their calls alike.
+1. It has an index: it continues the latest call with that index. Later fragments may have
+   another id, `"null"` or none, and repeat the name or leave it empty.
+2. It has the id of an earlier call: it continues that call.
+3. It has no name: it continues the last call.
+4. Otherwise it begins a call. Two calls are never merged only because both lack an index.
 
-A call is certain to be complete when the answer has its finish_reason, or has ended as
-it should; and before that when a later call has begun and its own arguments are a whole
-JSON object. (That a later one has begun is not enough where calls are interleaved, and
-arguments that are whole are not enough where blanks may follow.) Calls are given in the
-order in which they began, so one that is not certain holds back those behind it.
+By rules 1 and 2, a call whose arguments are a whole JSON object is not continued by a fragment
+with arguments or another name: some servers give all their calls the same index.
+
+A call is known to be complete when the answer has a finish_reason or has ended normally. It is
+known earlier if a later call has begun and its own arguments are a whole JSON object. (Either
+alone is not enough: calls may be interleaved, and blanks may follow whole arguments.) Calls are
+emitted in the order in which they began, so an incomplete one holds back those after it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from itertools import takewhile
 from typing import Any
 
 import msgspec
@@ -41,53 +42,57 @@ from .inputs import completions_for
 __all__ = ["PartialToolCall", "ToolCallAccumulator", "tool_calls"]
 
 
-# The reasons that end an answer in the middle. A call that the model has not begun to
-# write the arguments of has the same fragment as one without arguments, so what was whole
-# by then is the only thing to go by.
-_CUT = ("length", "model_length", "content_filter", "error")
+# Reasons that end an answer in the middle. A call whose arguments the model has not begun to
+# write looks the same as a call without arguments, so only whole arguments count as complete.
+_TRUNCATING_REASONS = ("length", "model_length", "content_filter", "error")
 
 
 class ToolCallAccumulator:
-    """Puts the tool calls of one answer together."""
+    """The tool calls of one answer, put together from fragments."""
 
     def __init__(self) -> None:
-        self._begun: list[PartialToolCall] = []  # and not given yet, in the order they began
+        self._open: list[PartialToolCall] = []  # not returned yet, in the order they began
         self._by_index: dict[int, PartialToolCall] = {}
         self._by_id: dict[str, PartialToolCall] = {}
         self._last: PartialToolCall | None = None
 
     def feed(self, fragments: Iterable[ToolCall]) -> list[ToolCall]:
-        """The calls that are certain to be complete now that these fragments came."""
+        """Adds fragments; returns the calls that are now known to be complete."""
         for fragment in fragments:
             self.add(fragment)
-        return self.take_certain()
+        return self.pop_complete()
 
     def add(self, fragment: ToolCall) -> PartialToolCall:
-        """The call that this fragment goes on with, or begins, as far as that has come."""
-        call = self._continued(fragment) or self._begin(fragment)
+        """Adds a fragment; returns the call that it continues or begins."""
+        call = self._continued_by(fragment) or self._begin(fragment)
         call.add(fragment)
         self._last = call
         return call
 
-    def take_certain(self) -> list[ToolCall]:
-        """The calls that are certain to be complete and were not given yet."""
-        return self._give(self._certain()) if len(self._begun) > 1 else []
+    def pop_complete(self) -> list[ToolCall]:
+        """Returns the calls that are known to be complete and were not returned before."""
+        if len(self._open) < 2:  # for most fragments
+            return []
+        complete = [*takewhile(PartialToolCall.is_whole, self._open[:-1])]
+        del self._open[: len(complete)]
+        return [call.tool_call() for call in complete]
 
     def close(self, finish_reason: str | None = None) -> list[ToolCall]:
-        """The calls that are left when the answer has ended. If it was cut, those that are
-        not whole are `UnfinishedToolCall`s."""
-        left, self._begun = self._begun, []
-        cut = finish_reason in _CUT
+        """Returns the remaining calls of an answer that has ended. If it was truncated, calls
+        whose arguments are not whole are `UnfinishedToolCall`s."""
+        remaining, self._open = self._open, []
+        is_truncated = finish_reason in _TRUNCATING_REASONS
         return [
-            call.unfinished() if cut and not call.is_whole() else call.tool_call() for call in left
+            call.unfinished() if is_truncated and not call.is_whole() else call.tool_call()
+            for call in remaining
         ]
 
     def unfinished(self) -> list[UnfinishedToolCall]:
-        """The calls that are left when the answer has broken."""
-        left, self._begun = self._begun, []
-        return [call.unfinished() for call in left]
+        """Returns the remaining calls of an answer that has broken."""
+        remaining, self._open = self._open, []
+        return [call.unfinished() for call in remaining]
 
-    def _continued(self, fragment: ToolCall) -> PartialToolCall | None:
+    def _continued_by(self, fragment: ToolCall) -> PartialToolCall | None:
         call_id = _real_id(fragment)
         if fragment.index is not None:
             call = self._by_index.get(fragment.index)
@@ -95,11 +100,11 @@ class ToolCallAccumulator:
             call = self._by_id[call_id]
         else:
             return None if fragment.function.name else self._last
-        return None if call is None or call.cannot_go_on_with(fragment) else call
+        return None if call is None or call.cannot_continue_with(fragment) else call
 
     def _begin(self, fragment: ToolCall) -> PartialToolCall:
         call = PartialToolCall()
-        self._begun.append(call)
+        self._open.append(call)
         call_id = _real_id(fragment)
         if fragment.index is not None:
             self._by_index[fragment.index] = call
@@ -107,22 +112,13 @@ class ToolCallAccumulator:
             self._by_id[call_id] = call
         return call
 
-    def _certain(self) -> int:
-        """How many of the oldest calls are complete."""
-        count = 0
-        for call in self._begun[:-1]:
-            if not call.is_whole():
-                break
-            count += 1
-        return count
-
-    def _give(self, count: int) -> list[ToolCall]:
-        given, self._begun = self._begun[:count], self._begun[count:]
-        return [call.tool_call() for call in given]
-
 
 class PartialToolCall:
-    """One call, as far as it came; `pieces` are those of its arguments that are text."""
+    """One call, as far as it has arrived.
+
+    Attributes:
+        pieces: The pieces of its arguments that are text.
+    """
 
     def __init__(self) -> None:
         self.id: str | None = None
@@ -143,14 +139,14 @@ class PartialToolCall:
             self._object = {**(self._object or {}), **arguments}
         elif arguments:
             self.pieces.append(arguments)
-            with suppress(ValueError, msgspec.MsgspecError, RecursionError):  # no JSON, then
+            with suppress(ValueError, msgspec.MsgspecError, RecursionError):  # not JSON
                 self._json.feed(arguments)
 
-    def cannot_go_on_with(self, fragment: ToolCall) -> bool:
+    def cannot_continue_with(self, fragment: ToolCall) -> bool:
         if not self.is_whole():
             return False
         name = fragment.function.name
-        return bool(name and name != self.name) or _brings_arguments(fragment.function)
+        return bool(name and name != self.name) or _has_arguments(fragment.function)
 
     def is_whole(self) -> bool:
         """Whether the arguments are a whole JSON object."""
@@ -173,7 +169,7 @@ def _real_id(fragment: ToolCall) -> str | None:
     return fragment.id if fragment.id != "null" else None
 
 
-def _brings_arguments(function: FunctionCall) -> bool:
+def _has_arguments(function: FunctionCall) -> bool:
     arguments = function.arguments
     return bool(arguments.strip()) if isinstance(arguments, str) else arguments is not None
 
@@ -185,16 +181,15 @@ def tool_calls(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Strea
         --------------a{"x":1}---b{"y":2}--|->
 
     Args:
-        choice: Which of the `n` answers.
+        choice: Index of the answer among the `n` answers.
 
-    Emits: each call as soon as it is certain to be complete: another one has begun, or
-        the finish_reason has come, or the end. Arguments are a string of JSON, or an
-        object where the server sent one; an id that never came is None.
-    Holds: the call that is coming; and those behind one that has no arguments yet, which
-        may still get some.
-    Errors: of the source. A call that was not complete is never emitted. If the answer
-        was cut (by the finish_reason "length" or "content_filter") that is each call
-        whose arguments are not a whole JSON object, also one without any.
+    Emits: each call when it is known to be complete: when the next call has begun, at the
+        finish_reason, or at the end. Arguments are a string of JSON, or an object if the
+        server sent one; an id that was not sent is None.
+    Holds: the call that is arriving, and those after a call that may still get arguments.
+    Errors: as the source does. An incomplete call is never emitted. If the finish_reason says
+        that the answer was truncated ("length", "content_filter"), each call is incomplete
+        whose arguments are not a whole JSON object, including calls without arguments.
 
     >>> import reactivex
     >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
@@ -208,31 +203,27 @@ def tool_calls(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Strea
     FunctionCall(name='weather', arguments='{"city": "Paris"}')
     """
     check_choice(choice)
-
     return machine_operator(lambda: _ToolCalls(choice), completions_for("tool_calls"))
 
 
 class _ToolCalls(StateMachine[CompletionEvent, ToolCall]):
     def __init__(self, choice: int) -> None:
         self._choice = choice
-        self._gatherer = ToolCallAccumulator()
+        self._accumulator = ToolCallAccumulator()
 
     def feed(self, event: CompletionEvent) -> list[ToolCall]:
         calls: list[ToolCall] = []
         for each in event.data.choices:
             if (each.index or 0) == self._choice:
                 if each.delta.tool_calls:
-                    calls += self._gatherer.feed(each.delta.tool_calls)
+                    calls += self._accumulator.feed(each.delta.tool_calls)
                 if each.finish_reason and each.finish_reason != "error":
-                    calls += _complete(self._gatherer.close(each.finish_reason))
+                    closed = self._accumulator.close(each.finish_reason)
+                    calls += [c for c in closed if not isinstance(c, UnfinishedToolCall)]
         return calls
 
     def close(self) -> list[ToolCall]:
-        return self._gatherer.close()
+        return self._accumulator.close()
 
     def abandon(self) -> list[ToolCall]:
-        return []  # a call that was not complete
-
-
-def _complete(calls: list[ToolCall]) -> list[ToolCall]:
-    return [call for call in calls if not isinstance(call, UnfinishedToolCall)]
+        return []  # incomplete calls

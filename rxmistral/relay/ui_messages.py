@@ -249,7 +249,7 @@ class _Calls:
         return call_id
 
     def take_certain(self) -> list[tuple[_ShownCall, ToolCall]]:
-        return self._completed(self._gatherer.take_certain())
+        return self._completed(self._gatherer.pop_complete())
 
     def close(self, finish_reason: str | None) -> list[tuple[_ShownCall, ToolCall]]:
         """Those that are left, also those that were cut."""

@@ -10,7 +10,7 @@ the first is a field it does not know and the second an event that never ended.
 `events()` raises both as `ReportedError`; the decoder itself keeps to the letter.
 
 The standard also discards an event that the end of the stream cut short. `events()` does so
-too, but passes it to the subscriber that asked for it by `cut_short`: if HTTP says that the
+too, but passes it to the subscriber that set `incomplete_event_handler`: if HTTP says that the
 body is whole, only a blank line may be missing.
 """
 
@@ -27,7 +27,7 @@ from ..rx.input_type import InputType
 from ..rx.stream import Stream
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 
-__all__ = ["EventDecoder", "ServerSentEvent", "cut_short", "decode_events", "events"]
+__all__ = ["EventDecoder", "ServerSentEvent", "decode_events", "events", "incomplete_event_handler"]
 
 _FIELDS = (b"data", b"event", b"id")
 _MAX_RETRY_DIGITS = 640  # int() may be set to refuse more, but never fewer
@@ -50,8 +50,8 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     retry: int | None = None
 
 
-cut_short: ContextVar[Callable[[ServerSentEvent | None], None] | None] = ContextVar(
-    "rxmistral_cut_short", default=None
+incomplete_event_handler: ContextVar[Callable[[ServerSentEvent | None], None] | None] = ContextVar(
+    "rxmistral_incomplete_event_handler", default=None
 )
 """Set while `events()` is subscribed to: called before the completion of a stream that ended
 inside an event, with that event, or None if no data of it had arrived."""
@@ -202,7 +202,7 @@ def events(
         ) -> abc.DisposableBase:
             decoder = EventDecoder(max_bytes)
             feed, emit = decoder.feed, observer.on_next
-            on_cut = cut_short.get()
+            on_cut = incomplete_event_handler.get()
 
             def on_next(line: object) -> None:
                 if not isinstance(line, bytes):
@@ -237,11 +237,12 @@ def events(
                     on_cut(event)
                 observer.on_completed()
 
-            token = cut_short.set(None)  # what the source subscribes to is another stream
+            # what the source subscribes to is another stream
+            token = incomplete_event_handler.set(None)
             try:
                 return stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
             finally:
-                cut_short.reset(token)
+                incomplete_event_handler.reset(token)
 
         return Stream(subscribe)
 

@@ -1,4 +1,4 @@
-"""What the completions of an answer add up to."""
+"""The accumulator, and the operators on what completions add up to."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def thinking(text: str, **more: Any) -> dict[str, Any]:
     return {"type": "thinking", "thinking": [{"type": "text", "text": text}], **more}
 
 
-def test_a_response_is_what_the_endpoint_gives_without_streaming() -> None:
+def test_response_equals_the_endpoint_without_streaming() -> None:
     whole = response(
         event("", delta={"role": "assistant"}),
         event("Hel"),
@@ -81,7 +81,7 @@ def test_a_response_is_what_the_endpoint_gives_without_streaming() -> None:
     }
 
 
-def test_thinking_and_text_become_the_parts_of_one_content() -> None:
+def test_response_merges_thinking_and_text_into_parts() -> None:
     whole = response(
         event([thinking("Let ")]),
         event([thinking("me see.", closed=True), {"type": "text", "text": "Four"}]),
@@ -95,7 +95,7 @@ def test_thinking_and_text_become_the_parts_of_one_content() -> None:
     ]
 
 
-def test_unknown_content_keeps_its_place() -> None:
+def test_response_keeps_unknown_content_in_place() -> None:
     whole = response(event("a"), event([{"type": "new", "x": 1}]), event("b", finish="stop"))
     content = whole.choices[0].message.content  # type: ignore[union-attr]
     assert msgspec.to_builtins(content) == [
@@ -105,7 +105,7 @@ def test_unknown_content_keeps_its_place() -> None:
     ]
 
 
-def test_tool_calls_are_put_together() -> None:
+def test_response_joins_tool_call_fragments() -> None:
     def fragment(arguments: str, **more: Any) -> dict[str, Any]:
         return {"tool_calls": [{"index": 0, "function": {"arguments": arguments, **more}}]}
 
@@ -121,7 +121,7 @@ def test_tool_calls_are_put_together() -> None:
     assert (call.function.name, call.function.arguments) == ("f", '{"a":1}')
 
 
-def test_all_n_answers_are_there_by_index() -> None:
+def test_response_has_all_n_answers_by_index() -> None:
     whole = response(event("b", index=1), event("a"), event("B", "stop", 1), event("A", "length"))
     assert [
         (choice.index, choice.message.content, choice.finish_reason)  # type: ignore[union-attr]
@@ -129,7 +129,7 @@ def test_all_n_answers_are_there_by_index() -> None:
     ] == [(0, "aA", "length"), (1, "bB", "stop")]
 
 
-def test_logprobs_are_put_together() -> None:
+def test_response_joins_logprobs() -> None:
     tokens = [{"content": [{"token": token, "logprob": -1, "bytes": None}]} for token in "ab"]
     whole = response(*(event(choice={"logprobs": each}) for each in tokens), event(finish="stop"))
     logprobs = whole.choices[0].logprobs
@@ -146,7 +146,7 @@ AGGREGATES = {
 
 @pytest.mark.parametrize("name", AGGREGATES)
 @pytest.mark.parametrize("reader", READERS, indirect=True)
-def test_aggregates_emit_nothing_before_an_error(read: Face, name: str) -> None:
+def test_aggregate_emits_nothing_before_an_error(read: Face, name: str) -> None:
     script = ["12", steps.usage(1, 2), steps.abort()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         answer = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
@@ -157,12 +157,12 @@ def test_aggregates_emit_nothing_before_an_error(read: Face, name: str) -> None:
     assert error.partial.usage is not None
 
 
-def test_nothing_adds_up_to_nothing() -> None:
+def test_response_of_an_empty_stream_is_empty() -> None:
     assert list(reactivex.from_iterable(()).pipe(to_response())) == []
     assert list(reactivex.from_iterable(()).pipe(snapshots())) == []
 
 
-def test_snapshots_grow_and_stay_as_they_were() -> None:
+def test_snapshots_grow_and_earlier_ones_stay_unchanged() -> None:
     events = [event("Hel"), event("lo"), event("", finish="stop", usage={"total_tokens": 1})]
     growing = list(reactivex.from_iterable(events).pipe(snapshots()))
     assert all(isinstance(each, ChatCompletionResponse) for each in growing)
@@ -172,24 +172,24 @@ def test_snapshots_grow_and_stay_as_they_were() -> None:
     assert [each.usage for each in growing] == [None, None, UsageInfo(total_tokens=1)]
 
 
-def test_a_snapshot_that_was_read_is_the_response() -> None:
-    builder = CompletionAccumulator()
+def test_snapshot_choices_equal_the_response() -> None:
+    accumulator = CompletionAccumulator()
     for each in (event([thinking("hm")]), event("Hi", finish="stop")):
-        builder.feed(each.data)
-    snapshot = builder.snapshot()
-    assert snapshot.choices == builder.response().choices
+        accumulator.feed(each.data)
+    snapshot = accumulator.snapshot()
+    assert snapshot.choices == accumulator.response().choices
     assert snapshot.choices is snapshot.choices
     assert isinstance(snapshot.choices[0].message.content[0], ThinkChunk)  # type: ignore[union-attr,index]
 
 
-def unread() -> ChatCompletionResponse:
-    builder = CompletionAccumulator()
-    builder.feed(event("Hi", finish="stop").data)
-    return builder.snapshot()
+def snapshot_of_hi() -> ChatCompletionResponse:
+    accumulator = CompletionAccumulator()
+    accumulator.feed(event("Hi", finish="stop").data)
+    return accumulator.snapshot()
 
 
 @pytest.mark.parametrize(
-    "look",
+    "view",
     [
         lambda snapshot: snapshot.choices,
         repr,
@@ -200,12 +200,12 @@ def unread() -> ChatCompletionResponse:
         lambda snapshot: snapshot == response(event("Hi", finish="stop")),
     ],
 )
-def test_whoever_looks_at_a_snapshot_sees_a_response(look: Callable[[Any], object]) -> None:
-    assert look(unread()) == look(response(event("Hi", finish="stop")))
+def test_snapshot_equals_response_in_every_view(view: Callable[[Any], object]) -> None:
+    assert view(snapshot_of_hi()) == view(response(event("Hi", finish="stop")))
 
 
-def test_a_snapshot_has_the_fields_of_a_response_and_can_be_changed_as_one() -> None:
-    snapshot = unread()
+def test_snapshot_is_a_mutable_response() -> None:
+    snapshot = snapshot_of_hi()
     assert isinstance(snapshot, ChatCompletionResponse)
     assert snapshot.__struct_fields__ == ChatCompletionResponse.__struct_fields__
     snapshot.choices = []
@@ -227,14 +227,14 @@ PIECES = [
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=12))
-def test_each_snapshot_is_what_was_added_up_and_stays_so(events: list[CompletionEvent]) -> None:
-    builder = CompletionAccumulator()
-    taken, expected = [], []
+def test_each_snapshot_equals_the_response_at_its_time(events: list[CompletionEvent]) -> None:
+    accumulator = CompletionAccumulator()
+    actual, expected = [], []
     for each in events:
-        builder.feed(each.data)
-        taken.append(builder.snapshot())
-        expected.append(copy.deepcopy(builder.response()))
-    assert taken == expected
+        accumulator.feed(each.data)
+        actual.append(accumulator.snapshot())
+        expected.append(copy.deepcopy(accumulator.response()))
+    assert actual == expected
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -244,56 +244,55 @@ def cpu_seconds(work: Callable[[], object]) -> float:
     return time.process_time() - began
 
 
-def test_a_snapshot_that_is_let_go_costs_what_is_new() -> None:
-    """And not a copy of all that is there."""
-    builder = CompletionAccumulator()
+def test_released_snapshot_costs_only_new_text() -> None:
+    accumulator = CompletionAccumulator()
     text = "x" * 10_000_000
-    builder.feed(event(text).data)
+    accumulator.feed(event(text).data)
     piece = event("yy").data
 
     def snapshot() -> None:
-        builder.feed(piece)
-        content: Any = builder.snapshot().choices[0].message.content  # type: ignore[union-attr]
+        accumulator.feed(piece)
+        content: Any = accumulator.snapshot().choices[0].message.content  # type: ignore[union-attr]
         assert content[-1] == "y"
 
     snapshot()
     assert cpu_seconds(snapshot) < cpu_seconds(lambda: text + "yy") / 4
 
 
-def test_a_snapshot_can_be_logged_and_taken_apart() -> None:
-    snapshot = unread()
+def test_snapshot_can_be_logged_and_converted_to_a_dict() -> None:
+    snapshot = snapshot_of_hi()
     assert decode_item(encode_item(snapshot)) == snapshot
     (choice,) = msgspec.structs.asdict(snapshot)["choices"]
     assert choice.message.content == "Hi"
 
 
-def test_a_finish_reason_that_is_repeated_is_told_once() -> None:
+def test_finish_reason_emits_a_repeated_reason_once() -> None:
     events = [event(finish="stop"), event("a"), event(finish="stop"), event(finish="stop", index=1)]
     assert list(reactivex.from_iterable(events).pipe(finish_reason())) == ["stop"]
     assert list(reactivex.from_iterable(events).pipe(finish_reason(1))) == ["stop"]
 
 
-def test_usage_is_the_last_one_and_comes_at_the_end() -> None:
+def test_usage_emits_the_last_one_at_the_end() -> None:
     source: Subject[CompletionEvent] = Subject()
-    seen: list[UsageInfo] = []
-    source.pipe(usage()).subscribe(seen.append)
+    emitted: list[UsageInfo] = []
+    source.pipe(usage()).subscribe(emitted.append)
     source.on_next(event(usage={"total_tokens": 1}))
     source.on_next(event(usage={"total_tokens": 2}))
     source.on_next(event(usage=None))
-    assert not seen
+    assert not emitted
     source.on_completed()
-    assert [each.total_tokens for each in seen] == [2]
+    assert [each.total_tokens for each in emitted] == [2]
 
 
-def test_no_usage_is_nothing_and_not_zero() -> None:
+def test_usage_emits_nothing_when_none_was_sent() -> None:
     assert list(reactivex.of(event("Hi")).pipe(usage())) == []
 
 
-def test_the_finish_reason_comes_when_it_comes() -> None:
+def test_finish_reason_is_emitted_on_arrival() -> None:
     source: Subject[CompletionEvent] = Subject()
-    seen: list[str] = []
-    source.pipe(finish_reason(choice=1)).subscribe(seen.append)
+    emitted: list[str] = []
+    source.pipe(finish_reason(choice=1)).subscribe(emitted.append)
     source.on_next(event("", finish="stop"))
-    assert not seen
+    assert not emitted
     source.on_next(event("", finish="a_new_word", index=1))
-    assert seen == ["a_new_word"]
+    assert emitted == ["a_new_word"]

@@ -1,4 +1,4 @@
-"""Completions to deltas and to text."""
+"""Completions to deltas and text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rxmistral import (
 
 
 def completion(*choices: tuple[int | None, Any]) -> CompletionEvent:
-    """One chunk; each choice is its index and its content."""
+    """Returns one chunk; each choice is given by its index and content."""
     return CompletionEvent(
         data=CompletionChunk(
             choices=[
@@ -54,28 +54,28 @@ INTERLEAVED = [
 @pytest.mark.parametrize(
     ("choice", "contents"), [(0, ["a", "d", None]), (1, ["b", "c"]), (2, ["", "e"]), (3, [])]
 )
-def test_deltas_are_those_of_one_answer(choice: int, contents: list[str | None]) -> None:
+def test_deltas_selects_one_answer(choice: int, contents: list[str | None]) -> None:
     expected = [DeltaMessage(content=content) for content in contents]
     assert through(deltas(choice), *INTERLEAVED) == expected
 
 
 @pytest.mark.parametrize(("choice", "pieces"), [(0, "ad"), (1, "bc"), (2, "e"), (3, "")])
-def test_text_is_that_of_one_answer(choice: int, pieces: str) -> None:
+def test_text_selects_one_answer(choice: int, pieces: str) -> None:
     assert through(text(choice), *INTERLEAVED) == list(pieces)
 
 
 @pytest.mark.parametrize("operator", [deltas, text])
-def test_the_first_answer_is_the_default(operator: Callable[..., Any]) -> None:
+def test_choice_defaults_to_the_first_answer(operator: Callable[..., Any]) -> None:
     assert through(operator(), *INTERLEAVED) == through(operator(choice=0), *INTERLEAVED)
 
 
-def test_a_choice_without_index_is_the_first() -> None:
+def test_choice_without_index_is_the_first() -> None:
     assert through(text(), completion((None, "a"))) == ["a"]
     assert through(deltas(), completion((None, "a"))) == [DeltaMessage(content="a")]
     assert through(text(1), completion((None, "a"))) == []
 
 
-def test_a_delta_is_the_one_that_came() -> None:
+def test_deltas_emits_the_received_object() -> None:
     event = completion((0, "a"))
     assert through(deltas(), event)[0] is event.data.choices[0].delta
 
@@ -100,11 +100,11 @@ THOUGHT = ThinkChunk(thinking=[TextChunk(text="hm")])
         ([UnknownContentChunk({"type": "novel", "text": "a"})], []),
     ],
 )
-def test_text_is_never_empty_and_never_a_thought(content: Any, pieces: list[str]) -> None:
+def test_text_emits_neither_empty_strings_nor_thinking(content: Any, pieces: list[str]) -> None:
     assert through(text(), completion((0, content))) == pieces
 
 
-def test_a_stream_may_mix_strings_and_lists() -> None:
+def test_text_reads_strings_and_lists_in_one_stream() -> None:
     mixed = [
         completion((0, "")),
         completion((0, [THOUGHT])),
@@ -117,7 +117,7 @@ def test_a_stream_may_mix_strings_and_lists() -> None:
 
 @pytest.mark.parametrize("operator", [deltas, text, until_finished])
 @pytest.mark.parametrize(
-    ("choice", "error", "says"),
+    ("choice", "error", "message"),
     [
         (-1, ValueError, "choice must be 0 or more, got -1"),
         ("0", TypeError, "choice must be an int, got str"),
@@ -126,14 +126,14 @@ def test_a_stream_may_mix_strings_and_lists() -> None:
         (None, TypeError, "choice must be an int, got NoneType"),
     ],
 )
-def test_a_choice_that_is_none_is_refused_at_the_call(
-    operator: Callable[..., Any], choice: object, error: type[Exception], says: str
+def test_invalid_choice_raises_at_the_call(
+    operator: Callable[..., Any], choice: object, error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         operator(choice)
 
 
 @pytest.mark.parametrize("operator", [deltas, text, until_finished])
-def test_an_operator_that_was_not_called_says_so(operator: Callable[..., Any]) -> None:
+def test_uncalled_operator_raises_a_helpful_error(operator: Callable[..., Any]) -> None:
     with pytest.raises(TypeError, match="choice must be an int, got"):
         reactivex.of(completion((0, "a"))).pipe(operator)

@@ -1,4 +1,4 @@
-"""Events to completions: every ending, every oddity, and emojis cut in two."""
+"""Events to completions: every ending, and chunks that deviate from the API."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from rxmistral import (
     ChunkError,
     CompletionEvent,
     DroppedStreamError,
-    FileChunk,
     FunctionCall,
     IncompleteStreamError,
     ReportedError,
@@ -28,7 +27,6 @@ from rxmistral import (
     TextChunk,
     ThinkChunk,
     ToolCall,
-    UnknownContentChunk,
     completions,
     text,
 )
@@ -37,7 +35,7 @@ from rxmistral.completions.decoding import CompletionDecoder
 from rxmistral.completions.fast_path import completions_of_blocks
 from rxmistral.wire import ServerSentEvent, events, lines
 
-no_deadline = settings(deadline=None)  # a loaded machine is no defect
+no_deadline = settings(deadline=None)  # a loaded machine is not a defect
 
 DROPPED = DroppedStreamError("reset")
 DONE = "[DONE]"
@@ -49,29 +47,29 @@ def delta(content: object, finish: str | None = None, **rest: object) -> str:
 
 
 def collect(source: Observable[ServerSentEvent], **options: bool) -> list[object]:
-    """What completions() emits, the terminal last."""
+    """Returns what completions() emits, the terminal last."""
     got: list[object] = []
     source.pipe(completions(**options)).subscribe(got.append, got.append, lambda: got.append("end"))
     return got
 
 
-def other(content: str, finish: str | None = None) -> str:
-    """Of the second answer."""
+def of_second_answer(content: str, finish: str | None = None) -> str:
+    """Returns the data of a chunk of the second answer."""
     return delta(content, finish).replace('"index": 0', '"index": 1')
 
 
-def those(*data: str | ServerSentEvent) -> Observable[ServerSentEvent]:
+def events_of(*data: str | ServerSentEvent) -> Observable[ServerSentEvent]:
     return reactivex.from_iterable(
         each if isinstance(each, ServerSentEvent) else ServerSentEvent(data=each) for each in data
     )
 
 
-def broken(*data: str | ServerSentEvent) -> Observable[ServerSentEvent]:
-    return reactivex.concat(those(*data), reactivex.throw(DROPPED))
+def broken_events_of(*data: str | ServerSentEvent) -> Observable[ServerSentEvent]:
+    return reactivex.concat(events_of(*data), reactivex.throw(DROPPED))
 
 
 def summary(got: list[object]) -> list[object]:
-    """Completions by their content, errors by their type."""
+    """Returns completions by their content, errors by their type."""
     return [
         each.data.choices[0].delta.content
         if isinstance(each, CompletionEvent) and each.data.choices
@@ -92,73 +90,90 @@ USAGE = '{"choices":[],"usage":{"total_tokens":3}}'
     ("source", "expected"),
     [
         # complete
-        (those(A, STOP, DONE), ["a", "", "end"]),
-        (those(A, DONE), ["a", "end"]),
-        (those(A, STOP), ["a", "", "end"]),
-        (those(A, STOP, USAGE), ["a", "", CompletionEvent, "end"]),
-        (those(A, STOP, USAGE, DONE), ["a", "", CompletionEvent, "end"]),
-        (those(DONE), ["end"]),
-        (those(A, " [DONE] "), ["a", "end"]),
-        # what comes after [DONE] is not of this answer
-        (those(A, DONE, A, STOP, DONE), ["a", "end"]),
-        (those(A, DONE, "nonsense"), ["a", "end"]),
-        (those(A, DONE, '{"error":"x"}'), ["a", "end"]),
-        (those(A, DONE, ServerSentEvent(event="error", data="x")), ["a", "end"]),
-        (broken(A, DONE), ["a", "end"]),
-        (broken(A, STOP), ["a", "", "end"]),
-        (broken(A, STOP, USAGE), ["a", "", CompletionEvent, "end"]),
-        (those(A, STOP, A, STOP, DONE), ["a", "", "a", "", "end"]),
-        (those(A, STOP, '{"error":"x"}'), ["a", "", ReportedError]),
-        (broken(delta("a", "stop"), other("b")), ["a", "b", DroppedStreamError]),
-        (broken(delta("a", "stop"), other("b"), other("", "stop")), ["a", "b", "", "end"]),
+        (events_of(A, STOP, DONE), ["a", "", "end"]),
+        (events_of(A, DONE), ["a", "end"]),
+        (events_of(A, STOP), ["a", "", "end"]),
+        (events_of(A, STOP, USAGE), ["a", "", CompletionEvent, "end"]),
+        (events_of(A, STOP, USAGE, DONE), ["a", "", CompletionEvent, "end"]),
+        (events_of(DONE), ["end"]),
+        (events_of(A, " [DONE] "), ["a", "end"]),
+        # after [DONE] nothing belongs to this answer
+        (events_of(A, DONE, A, STOP, DONE), ["a", "end"]),
+        (events_of(A, DONE, "nonsense"), ["a", "end"]),
+        (events_of(A, DONE, '{"error":"x"}'), ["a", "end"]),
+        (events_of(A, DONE, ServerSentEvent(event="error", data="x")), ["a", "end"]),
+        (broken_events_of(A, DONE), ["a", "end"]),
+        (broken_events_of(A, STOP), ["a", "", "end"]),
+        (broken_events_of(A, STOP, USAGE), ["a", "", CompletionEvent, "end"]),
+        (events_of(A, STOP, A, STOP, DONE), ["a", "", "a", "", "end"]),
+        (events_of(A, STOP, '{"error":"x"}'), ["a", "", ReportedError]),
+        (
+            broken_events_of(delta("a", "stop"), of_second_answer("b")),
+            ["a", "b", DroppedStreamError],
+        ),
+        (
+            broken_events_of(
+                delta("a", "stop"), of_second_answer("b"), of_second_answer("", "stop")
+            ),
+            ["a", "b", "", "end"],
+        ),
         # truncated
-        (those(), [IncompleteStreamError]),
-        (those(A), ["a", IncompleteStreamError]),
-        (those(A, USAGE), ["a", CompletionEvent, IncompleteStreamError]),
-        (those(A, delta("", "")), ["a", "", IncompleteStreamError]),
+        (events_of(), [IncompleteStreamError]),
+        (events_of(A), ["a", IncompleteStreamError]),
+        (events_of(A, USAGE), ["a", CompletionEvent, IncompleteStreamError]),
+        (events_of(A, delta("", "")), ["a", "", IncompleteStreamError]),
         # dropped
-        (broken(), [DroppedStreamError]),
-        (broken(A), ["a", DroppedStreamError]),
-        (broken(A, delta("b", "error")), ["a", "b", ReportedError]),
+        (broken_events_of(), [DroppedStreamError]),
+        (broken_events_of(A), ["a", DroppedStreamError]),
+        (broken_events_of(A, delta("b", "error")), ["a", "b", ReportedError]),
         # reported
-        (those(A, delta("b", "error"), DONE), ["a", "b", ReportedError]),
-        (those(A, '{"object":"error","message":"x"}', DONE), ["a", ReportedError]),
-        (those(A, '{"error":{"message":"x"}}'), ["a", ReportedError]),
-        (those(A, '{"error":"x"}'), ["a", ReportedError]),
-        (those(A, '{"choices":[],"error":"x"}'), ["a", ReportedError]),
-        (those(A, '{"error":"x","choices":"none"}'), ["a", ReportedError]),
-        (those(A, '{"error":"x","id":7}'), ["a", ReportedError]),
-        (those(A, '{"detail":"x"}'), ["a", ReportedError]),
-        (those(A, '{"message":"x"}'), ["a", ReportedError]),
-        (those(A, delta("b")[:-1] + ',"error":{"message":"x"}}', DONE), ["a", "b", ReportedError]),
-        (those(delta('"error": is a word'), STOP, DONE), ['"error": is a word', "", "end"]),
-        (those(A, ServerSentEvent(event="error", data='{"message":"x"}')), ["a", ReportedError]),
-        (those(A, ServerSentEvent(event="error", data=A)), ["a", ReportedError]),
-        (those(A, ServerSentEvent(event="error")), ["a", ReportedError]),
-        # no chunk
-        (those(A, A[:-1], A), ["a", ChunkError]),
-        (those(A, "{nonsense}"), ["a", ChunkError]),
-        (those(A, ServerSentEvent(event="chunk", data=A[:-1])), ["a", ChunkError]),
+        (events_of(A, delta("b", "error"), DONE), ["a", "b", ReportedError]),
+        (events_of(A, '{"object":"error","message":"x"}', DONE), ["a", ReportedError]),
+        (events_of(A, '{"error":{"message":"x"}}'), ["a", ReportedError]),
+        (events_of(A, '{"error":"x"}'), ["a", ReportedError]),
+        (events_of(A, '{"choices":[],"error":"x"}'), ["a", ReportedError]),
+        (events_of(A, '{"error":"x","choices":"none"}'), ["a", ReportedError]),
+        (events_of(A, '{"error":"x","id":7}'), ["a", ReportedError]),
+        (events_of(A, '{"detail":"x"}'), ["a", ReportedError]),
+        (events_of(A, '{"message":"x"}'), ["a", ReportedError]),
+        (
+            events_of(A, delta("b")[:-1] + ',"error":{"message":"x"}}', DONE),
+            ["a", "b", ReportedError],
+        ),
+        (events_of(delta('"error": is a word'), STOP, DONE), ['"error": is a word', "", "end"]),
+        (
+            events_of(A, ServerSentEvent(event="error", data='{"message":"x"}')),
+            ["a", ReportedError],
+        ),
+        (events_of(A, ServerSentEvent(event="error", data=A)), ["a", ReportedError]),
+        (events_of(A, ServerSentEvent(event="error")), ["a", ReportedError]),
+        # not a chunk
+        (events_of(A, A[:-1], A), ["a", ChunkError]),
+        (events_of(A, "{nonsense}"), ["a", ChunkError]),
+        (events_of(A, ServerSentEvent(event="chunk", data=A[:-1])), ["a", ChunkError]),
         # nothing at all
-        (those("", " ", "\n", DONE), ["end"]),
+        (events_of("", " ", "\n", DONE), ["end"]),
     ],
 )
-def test_an_answer_ends_as_it_ended(
+def test_completions_end_as_the_answer_ended(
     source: Observable[ServerSentEvent], expected: list[object]
 ) -> None:
     assert summary(collect(source)) == expected
 
 
-def test_a_clean_end_can_be_taken_for_an_end() -> None:
-    assert summary(collect(those(A), accept_clean_end=True)) == ["a", "end"]
-    assert summary(collect(those(), accept_clean_end=True)) == [IncompleteStreamError]
-    assert summary(collect(those(delta("")), accept_clean_end=True)) == ["", IncompleteStreamError]
-    assert summary(collect(broken(A), accept_clean_end=True)) == ["a", DroppedStreamError]
-    assert summary(collect(those('{"error":"x"}'), accept_clean_end=True)) == [ReportedError]
+def test_accept_clean_end_completes_after_output() -> None:
+    assert summary(collect(events_of(A), accept_clean_end=True)) == ["a", "end"]
+    assert summary(collect(events_of(), accept_clean_end=True)) == [IncompleteStreamError]
+    assert summary(collect(events_of(delta("")), accept_clean_end=True)) == [
+        "",
+        IncompleteStreamError,
+    ]
+    assert summary(collect(broken_events_of(A), accept_clean_end=True)) == ["a", DroppedStreamError]
+    assert summary(collect(events_of('{"error":"x"}'), accept_clean_end=True)) == [ReportedError]
 
 
 @pytest.mark.parametrize(
-    ("event", "said"),
+    ("event", "report"),
     [
         (ServerSentEvent(data='{"object":"error","message":"Busy","type":"t","code":7}'), ("Busy", "t", "7")),
         (ServerSentEvent(data='{"error":{"message":"Busy","type":"t","code":"7"}}'), ("Busy", "t", "7")),
@@ -180,26 +195,26 @@ def test_a_clean_end_can_be_taken_for_an_end() -> None:
         (ServerSentEvent(data=delta("", "error", error={"message": "Busy"})), ("Busy", None, None)),
     ],
 )  # fmt: skip
-def test_a_reported_error_carries_the_servers_words(
-    event: ServerSentEvent, said: tuple[str, str | None, str | None]
+def test_reported_error_has_the_message_of_the_server(
+    event: ServerSentEvent, report: tuple[str, str | None, str | None]
 ) -> None:
-    error = collect(those(event))[-1]
+    error = collect(events_of(event))[-1]
     assert isinstance(error, ReportedError)
-    assert (error.message, error.type, error.code) == said
+    assert (error.message, error.type, error.code) == report
     assert error.__cause__ is None
     assert error.__suppress_context__ or error.__context__ is None
 
 
-def test_a_chunk_error_names_the_place_and_shows_the_data() -> None:
+def test_chunk_error_names_the_column_and_has_the_data() -> None:
     data = '{"choices":[{"index":'
-    [error] = collect(those(data))
+    [error] = collect(events_of(data))
     assert isinstance(error, ChunkError)
     assert error.data == data
     assert "column 22" in error.reason
     assert error.__cause__ is not None
 
 
-def test_no_event_is_emitted_after_an_error() -> None:
+def test_nothing_is_emitted_after_an_error() -> None:
     source: Subject[ServerSentEvent] = Subject()
     got = collect(source)
     source.on_next(ServerSentEvent(data="{nonsense"))
@@ -216,43 +231,45 @@ def scheduler() -> TestScheduler:
     return TestScheduler()
 
 
-def happen(source: Observable[ServerSentEvent], scheduler: TestScheduler, **at: float) -> list[Any]:
+def timeline(
+    source: Observable[ServerSentEvent], scheduler: TestScheduler, **at: float
+) -> list[Any]:
     result = scheduler.start(lambda: source.pipe(completions()), **at)
     messages: list[Any] = result.messages
     return [(message.time, message.value.kind) for message in messages]
 
 
-# Typed for whole ticks, which are seconds here; they take parts of them too.
+# Typed for whole ticks, which are seconds here; fractions work, too.
 on_next: Any = ReactiveTest.on_next
 on_completed: Any = ReactiveTest.on_completed
 on_error: Any = ReactiveTest.on_error
 EVENT, LAST = ServerSentEvent(data=A), ServerSentEvent(data=DONE)
 
 
-def test_it_completes_when_the_body_ends_after_done(scheduler: TestScheduler) -> None:
+def test_completes_when_the_body_ends_after_done(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(
         on_next(10, EVENT), on_next(20, LAST), on_completed(20.125)
     )
-    assert happen(source, scheduler) == [(210, "N"), (220.125, "C")]
+    assert timeline(source, scheduler) == [(210, "N"), (220.125, "C")]
     assert len(source.subscriptions) == 1
 
 
-def test_it_completes_a_quarter_of_a_second_after_done_where_the_body_stays_open(
+def test_completes_250_ms_after_done_when_the_body_stays_open(
     scheduler: TestScheduler,
 ) -> None:
     source = scheduler.create_cold_observable(
         on_next(10, EVENT), on_next(20, LAST), on_next(20.125, EVENT), on_next(20.2, LAST)
     )
-    assert happen(source, scheduler) == [(210, "N"), (220.25, "C")]
+    assert timeline(source, scheduler) == [(210, "N"), (220.25, "C")]
     assert source.subscriptions == [Subscription(200, 220)]
 
 
-def test_a_break_after_done_completes_it_at_once(scheduler: TestScheduler) -> None:
+def test_completes_at_once_when_the_body_breaks_after_done(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(20, LAST), on_error(20.125, DROPPED))
-    assert happen(source, scheduler) == [(220.125, "C")]
+    assert timeline(source, scheduler) == [(220.125, "C")]
 
 
-def test_it_completes_a_quarter_of_a_second_after_the_finish_reason(
+def test_completes_250_ms_after_the_finish_reason(
     scheduler: TestScheduler,
 ) -> None:
     last = ServerSentEvent(data=STOP)
@@ -260,52 +277,53 @@ def test_it_completes_a_quarter_of_a_second_after_the_finish_reason(
         on_next(10, last), on_next(10.125, EVENT), on_next(10.2, last), on_next(11, EVENT)
     )
     expected = [(210, "N"), (210.125, "N"), (210.2, "N"), (210.25, "C")]
-    assert happen(source, scheduler) == expected
+    assert timeline(source, scheduler) == expected
     assert source.subscriptions == [Subscription(200, 210)]
 
 
-def test_the_end_of_one_of_two_answers_is_not_the_end(scheduler: TestScheduler) -> None:
-    one, two = (ServerSentEvent(data=data) for data in (STOP, other("b")))
-    both = ServerSentEvent(data=other("", "stop"))
+def test_does_not_complete_when_one_of_two_answers_ends(scheduler: TestScheduler) -> None:
+    one, two = (ServerSentEvent(data=data) for data in (STOP, of_second_answer("b")))
+    both = ServerSentEvent(data=of_second_answer("", "stop"))
     source = scheduler.create_cold_observable(on_next(10, two), on_next(20, one), on_next(30, both))
-    assert happen(source, scheduler) == [(210, "N"), (220, "N"), (230, "N"), (230.25, "C")]
+    assert timeline(source, scheduler) == [(210, "N"), (220, "N"), (230, "N"), (230.25, "C")]
 
 
-def test_an_answer_that_begins_after_another_has_finished_is_waited_for(
+def test_waits_for_an_answer_that_begins_after_another_ended(
     scheduler: TestScheduler,
 ) -> None:
     first, second, last = (
-        ServerSentEvent(data=data) for data in (STOP, other("b"), other("", "stop"))
+        ServerSentEvent(data=data)
+        for data in (STOP, of_second_answer("b"), of_second_answer("", "stop"))
     )
     source = scheduler.create_cold_observable(
         on_next(10, first), on_next(10.125, second), on_next(30, last)
     )
-    assert happen(source, scheduler) == [(210, "N"), (210.125, "N"), (230, "N"), (230.25, "C")]
+    assert timeline(source, scheduler) == [(210, "N"), (210.125, "N"), (230, "N"), (230.25, "C")]
 
 
-def test_an_event_that_is_being_taken_when_the_time_is_up_comes_before_the_end() -> None:
+def test_completion_waits_for_a_running_callback() -> None:
     source: Subject[ServerSentEvent] = Subject()
-    taking, ended, got = threading.Event(), threading.Event(), list[object]()
+    item_running, ended, got = threading.Event(), threading.Event(), list[object]()
 
-    def take(item: CompletionEvent) -> None:
+    def collect_slowly(item: CompletionEvent) -> None:
         if got:
-            taking.set()
-            assert not ended.wait(0.5), "it must not end while an item is taken"
+            item_running.set()
+            assert not ended.wait(0.5), "it must not end while a callback runs"
         got.append(item)
 
-    source.pipe(completions()).subscribe(take, on_completed=ended.set)
+    source.pipe(completions()).subscribe(collect_slowly, on_completed=ended.set)
     source.on_next(ServerSentEvent(data=STOP))
     source.on_next(EVENT)
     assert len(got) == 2
     assert ended.wait(10)
 
 
-def test_disposed_after_done_it_never_completes(scheduler: TestScheduler) -> None:
+def test_never_completes_when_disposed_after_done(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(20, LAST))
-    assert happen(source, scheduler, disposed=220.125) == []
+    assert timeline(source, scheduler, disposed=220.125) == []
 
 
-def test_without_a_scheduler_a_timer_of_its_own_completes_it() -> None:
+def test_default_scheduler_completes_it() -> None:
     source: Subject[ServerSentEvent] = Subject()
     completed = threading.Event()
     source.pipe(completions()).subscribe(on_completed=completed.set)
@@ -315,7 +333,7 @@ def test_without_a_scheduler_a_timer_of_its_own_completes_it() -> None:
     assert not source.observers
 
 
-# --- what must survive -----------------------------------------------------------
+# --- deviations from the API -----------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -323,19 +341,19 @@ def test_without_a_scheduler_a_timer_of_its_own_completes_it() -> None:
     ["null", '""', "[]", "true", "0", "ping", ": PROCESSING", '"[DONE]"', "[1", "NaN", " \n",
      '{"choices":[null]}', '{"choices":[1,"x"]}', '{"type":"ping"}', '{"type":"keep-alive","message":"hi"}'],
 )  # fmt: skip
-def test_what_is_not_an_object_or_keeps_the_connection_open_is_skipped(data: str) -> None:
-    assert summary(collect(those(A, data, A, DONE))) == ["a", "a", "end"]
+def test_keep_alives_and_non_objects_are_skipped(data: str) -> None:
+    assert summary(collect(events_of(A, data, A, DONE))) == ["a", "a", "end"]
 
 
 @pytest.mark.parametrize("name", ["ping", "keepalive", "keep-alive", "heartbeat", "Heart_Beat"])
 @pytest.mark.parametrize("data", ["2026-11-30", "{}", "{", '{"message":"here"}', '{"choices":[]}', "[]"])  # fmt: skip
-def test_an_event_named_as_a_keep_alive_is_skipped(name: str, data: str) -> None:
+def test_event_with_a_keep_alive_type_is_skipped(name: str, data: str) -> None:
     keep_alive = ServerSentEvent(event=name, data=data)
-    assert summary(collect(those(A, keep_alive, A, DONE))) == ["a", "a", "end"]
+    assert summary(collect(events_of(A, keep_alive, A, DONE))) == ["a", "a", "end"]
 
 
-def test_a_chunk_counts_whatever_its_event_is_named() -> None:
-    assert summary(collect(those(ServerSentEvent(event="ping", data=A), DONE))) == ["a", "end"]
+def test_chunk_is_decoded_whatever_its_event_type() -> None:
+    assert summary(collect(events_of(ServerSentEvent(event="ping", data=A), DONE))) == ["a", "end"]
 
 
 @pytest.mark.parametrize(
@@ -353,9 +371,7 @@ def test_a_chunk_counts_whatever_its_event_is_named() -> None:
         ('"usage":{"total_tokens":"many","new":1}', "usage.additional_properties", {"new": 1}),
     ],
 )
-def test_a_wrong_type_beside_the_text_is_none_and_the_text_is_kept(
-    wrong: str, at: str, read: object
-) -> None:
+def test_field_of_a_wrong_type_is_none_and_text_is_kept(wrong: str, at: str, read: object) -> None:
     value: Any = first(A[:-1] + "," + wrong + "}")
     assert value.choices[0].delta.content == "a"
     for name in at.split("."):
@@ -373,13 +389,13 @@ def test_a_wrong_type_beside_the_text_is_none_and_the_text_is_kept(
         ("", '"tool_calls":[null,7]'), ("", '"metadata":"x"'), ("", '"index":1.5'),
     ],
 )  # fmt: skip
-def test_a_wrong_type_in_a_choice_leaves_the_text_alone(choice: str, delta: str) -> None:
+def test_choice_field_of_a_wrong_type_leaves_the_text(choice: str, delta: str) -> None:
     choice, delta = (f",{each}" if each else "" for each in (choice, delta))
     data = f'{{"choices":[{{"delta":{{"content":"a"{delta}}}{choice}}}]}}'
-    assert summary(collect(those(data, DONE))) == ["a", "end"]
+    assert summary(collect(events_of(data, DONE))) == ["a", "end"]
 
 
-def test_of_a_tool_call_is_kept_what_can_be_read() -> None:
+def test_readable_fields_of_a_tool_call_are_kept() -> None:
     call = '{"id":5,"index":"1","type":[],"function":{"name":"f","arguments":"{}","x":1}}'
     delta = first(f'{{"choices":[{{"delta":{{"tool_calls":[null,{call}]}}}}]}}').choices[0].delta
     function = FunctionCall(name="f", arguments="{}")
@@ -394,7 +410,7 @@ def test_of_a_tool_call_is_kept_what_can_be_read() -> None:
      ('[{"type":"thinking","thinking":["a"],"closed":"yes","signature":"s"}]',
       [ThinkChunk(thinking=[TextChunk(text="a")], signature="s")])],
 )  # fmt: skip
-def test_a_content_of_another_type_is_the_text_that_it_holds(content: str, read: object) -> None:
+def test_content_of_another_type_becomes_text(content: str, read: object) -> None:
     data = f'{{"choices":[{{"delta":{{"content":{content}}}}}]}}'
     assert first(data).choices[0].delta.content == read
 
@@ -428,30 +444,24 @@ HM = ThinkChunk(thinking=[TextChunk(text="hm")])
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("more", [{}, {"created": "today"}, {"usage": {"total_tokens": 1}}])
-@pytest.mark.parametrize("way", ["whole", "short"])
-def test_reasoning_in_a_key_of_its_own_is_thinking(
-    delta: dict[str, Any], content: object, more: dict[str, Any], way: str
+@pytest.mark.parametrize("path", ["slow", "fast"])
+def test_reasoning_in_its_own_key_becomes_thinking(
+    delta: dict[str, Any], content: object, more: dict[str, Any], path: str
 ) -> None:
     data = json.dumps({"choices": [{"index": 0, "delta": delta}], **more})
-    assert by_way(way, A, data)[1].data.choices[0].delta.content == content
+    assert decoded_by(path, A, data)[1].data.choices[0].delta.content == content
 
 
-def by_way(way: str, *data: str) -> list[Any]:
-    """What is decoded of these events, on the way from blocks or from events."""
-    if way == "whole":
-        return collect(those(*data, DONE))
+def decoded_by(path: str, *data: str) -> list[Any]:
+    """Returns the completions of these events, decoded from blocks or from events."""
+    if path == "slow":
+        return collect(events_of(*data, DONE))
     blocks = reactivex.of(*(f"data: {each}\n\n".encode() for each in (*data, DONE)))
     decoder = CompletionDecoder(CompletionAccumulator())
     piped = blocks.pipe(
         completions_of_blocks(lambda: decoder, max_bytes=10_000, accept_clean_end=False)
     )
     return list(piped)
-
-
-@pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
-def test_an_emoji_that_is_cut_in_reasoning_comes_out_whole(key: str) -> None:
-    got = run(chunk({key: "a" + HIGH}), chunk({key: LOW + "b"}), chunk({}, finish="stop"))
-    assert got == {0: "a😀b"}
 
 
 @pytest.mark.parametrize(
@@ -466,29 +476,29 @@ def test_an_emoji_that_is_cut_in_reasoning_comes_out_whole(key: str) -> None:
         ({"message": "x", "delta": {"content": "b"}}, "b"),
     ],
 )
-@pytest.mark.parametrize("way", ["whole", "short"])
-def test_a_whole_message_is_a_delta(choice: dict[str, Any], content: object, way: str) -> None:
+@pytest.mark.parametrize("path", ["slow", "fast"])
+def test_whole_message_becomes_a_delta(choice: dict[str, Any], content: object, path: str) -> None:
     data = json.dumps({"choices": [{"index": 0, "finish_reason": "stop", **choice}]})
-    role = json.dumps(chunk({"role": "assistant", "content": ""}))
-    assert by_way(way, role, data)[1].data.choices[0].delta.content == content
+    role = json.dumps({"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]})
+    assert decoded_by(path, role, data)[1].data.choices[0].delta.content == content
 
 
-def test_a_whole_message_has_its_tool_calls() -> None:
+def test_whole_message_keeps_its_tool_calls() -> None:
     call = {"id": "c1", "function": {"name": "f", "arguments": "{}"}}
     message = {"content": None, "tool_calls": [call]}
     [read] = first(json.dumps({"choices": [{"message": message}]})).choices[0].delta.tool_calls
     assert (read.id, read.function.name) == ("c1", "f")
 
 
-@pytest.mark.parametrize("way", ["whole", "short"])
-def test_a_message_that_repeats_the_deltas_before_it_is_not_told_again(way: str) -> None:
+@pytest.mark.parametrize("path", ["slow", "fast"])
+def test_message_that_repeats_earlier_deltas_is_ignored(path: str) -> None:
     last = {"index": 0, "delta": {}, "message": {"content": "a"}, "finish_reason": "stop"}
-    got = by_way(way, A, json.dumps({"choices": [last]}))
+    got = decoded_by(path, A, json.dumps({"choices": [last]}))
     assert [each.data.choices[0].delta.content for each in got[:2]] == ["a", None]
 
 
 def first(data: str) -> Any:
-    item = collect(those(data))[0]
+    item = collect(events_of(data))[0]
     assert isinstance(item, CompletionEvent), item
     return item.data
 
@@ -511,14 +521,14 @@ def first(data: str) -> Any:
         ' {"choices":[]} ',
     ],
 )
-def test_an_odd_chunk_is_a_chunk(data: str) -> None:
+def test_odd_chunk_is_decoded(data: str) -> None:
     first(data)
 
 
 @pytest.mark.parametrize(
     "odd", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x00", "\x1f", "\t", "\x7f", "\ufeff"]
 )
-def test_text_holds_raw_characters_that_json_or_others_forbid(odd: str) -> None:
+def test_raw_control_characters_are_kept_in_text(odd: str) -> None:
     body = f'data: {{"choices":[{{"delta":{{"content":"a{odd}b"}}}}]}}\n\ndata: [DONE]\n\n'
     got: list[str] = []
     pipe = (lines(), events(), completions(), text())
@@ -526,14 +536,14 @@ def test_text_holds_raw_characters_that_json_or_others_forbid(odd: str) -> None:
     assert got == [f"a{odd}b"]
 
 
-def test_a_number_that_is_none_is_no_error() -> None:
+def test_nan_is_not_an_error() -> None:
     token = '{"token":"a","logprob":NaN}'
     chunk = first(f'{{"choices":[{{"delta":{{}},"logprobs":{{"content":[{token}]}}}}]}}')
     assert str(chunk.choices[0].logprobs.content[0].logprob) == "nan"
 
 
-def test_chunks_of_one_stream_may_differ_in_everything() -> None:
-    stream = those(
+def test_chunks_of_one_stream_may_differ_in_every_field() -> None:
+    stream = events_of(
         '{"id":"1","choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}',
         '{"id":"2","choices":[{"index":0,"delta":{"role":"assistant","content":"a"}}]}',
         '{"id":"3","choices":[{"index":0,"delta":{"content":[{"type":"text","text":"b"}]}}]}',
@@ -556,7 +566,7 @@ def test_chunks_of_one_stream_may_differ_in_everything() -> None:
         ',"choices":[{"index":0,"delta":{"content":"a\x01b"},"finish_reason":"stop"}]',
     ],
 )
-def test_the_details_of_the_usage_are_kept_whatever_comes_with_them(rest: str) -> None:
+def test_usage_details_are_kept_next_to_odd_fields(rest: str) -> None:
     details = '"prompt_tokens_details":{"cached_tokens":0},"service_tier":"standard","novel":[1]'
     usage = first(f'{{"usage":{{"total_tokens":21,{details}}}{rest}}}').usage
     assert (usage.total_tokens, usage.service_tier) == (21, "standard")
@@ -568,7 +578,7 @@ def test_the_details_of_the_usage_are_kept_whatever_comes_with_them(rest: str) -
 
 
 @pytest.mark.parametrize(("written", "read"), [("NaN", "nan"), ('"\\ud83d"', "\ufffd"), ('"\x01"', "\x01")])  # fmt: skip
-def test_a_detail_of_the_usage_may_itself_be_odd(written: str, read: str) -> None:
+def test_odd_usage_detail_is_decoded(written: str, read: str) -> None:
     assert str(first(f'{{"usage":{{"total_tokens":21,"novel":{written}}}}}').usage.novel) == read
 
 
@@ -587,7 +597,7 @@ def test_a_detail_of_the_usage_may_itself_be_odd(written: str, read: str) -> Non
         ),
     ],
 )
-def test_no_depth_of_nesting_raises_anything_else(nest: Callable[[int], str], depth: int) -> None:
+def test_deep_nesting_raises_stream_errors_only(nest: Callable[[int], str], depth: int) -> None:
     with suppress(StreamError):
         CompletionDecoder(CompletionAccumulator()).feed(ServerSentEvent(data=nest(depth)))
 
@@ -612,199 +622,10 @@ def in_a_choice(value: object) -> object:
 @example([{"choices": [{"index": [1], "delta": {"content": "\ud83d"}}]}])
 @example([{"choices": [{"delta": {"tool_calls": [{"index": [1], "function": {"arguments": "\ud83d"}}]}}]}])  # fmt: skip
 @example([{"choices": [{"delta": {"content": "\ud83d"}}]}, {"choices": [{"finish_reason": "x", "delta": []}]}])  # fmt: skip
-def test_no_json_makes_the_decoder_raise_anything_but_its_errors(values: list[object]) -> None:
+def test_decoder_raises_stream_errors_only_for_any_json(values: list[object]) -> None:
     decoder = CompletionDecoder(CompletionAccumulator())
     for value in values:
         try:
             decoder.feed(ServerSentEvent(data=json.dumps(value)))
         except StreamError as error:
             str(error).encode("utf-8", "surrogatepass")
-
-
-# --- emojis cut in two -----------------------------------------------------------
-
-HIGH, LOW = "\ud83d", "\ude00"
-
-SHAPES: dict[str, Callable[[str], dict[str, Any]]] = {
-    "string": lambda part: {"content": part},
-    "list": lambda part: {"content": [{"type": "text", "text": part}]},
-    "bare string in a list": lambda part: {"content": [part]},
-    "parts": lambda part: {
-        "content": [{"type": "text", "text": each} for each in (part[:1], part[1:])]
-    },
-    "beside a thought": lambda part: {
-        "content": [
-            {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
-            {"type": "text", "text": part},
-        ]
-    },
-    "thinking": lambda part: {
-        "content": [{"type": "thinking", "thinking": [{"type": "text", "text": part}]}]
-    },
-    "arguments": lambda part: {"tool_calls": [{"index": 0, "function": {"arguments": part}}]},
-    "arguments of the second call": lambda part: {
-        "tool_calls": [
-            {"index": 0, "function": {"arguments": ""}},
-            {"index": 1, "function": {"arguments": part}},
-        ]
-    },
-}
-
-
-def gathered(content: Any) -> str:
-    """All text in a content, thoughts included, but for those that every delta repeats."""
-    if isinstance(content, str):
-        return content
-    parts = ""
-    for part in content or []:
-        if isinstance(part, TextChunk):
-            parts += part.text
-        elif isinstance(part, ThinkChunk):
-            thought = gathered(part.thinking)
-            parts += "" if thought == "hm" else thought
-    return parts
-
-
-def gathered_calls(calls: list[ToolCall] | None) -> str:
-    return "".join(
-        call.function.arguments for call in calls or [] if isinstance(call.function.arguments, str)
-    )
-
-
-def run(*chunks: dict[str, Any]) -> dict[int, str]:
-    """All text of an answer, by choice; the chunks come as JSON with escapes."""
-    decoder = CompletionDecoder(CompletionAccumulator())
-    got: dict[int, str] = {}
-    for chunk in chunks:
-        completion = decoder.feed(ServerSentEvent(data=json.dumps(chunk)))
-        assert completion is not None
-        for choice in completion.data.choices:
-            index = choice.index or 0
-            got[index] = got.get(index, "") + gathered(choice.delta.content)
-            got[index] += gathered_calls(choice.delta.tool_calls)
-    assert not decoder._halves.waiting, "what waits makes all that follows slow"
-    return got
-
-
-def chunk(delta: dict[str, Any], index: int = 0, finish: str | None = None) -> dict[str, Any]:
-    return {"choices": [{"index": index, "delta": delta, "finish_reason": finish}]}
-
-
-def replaced(units: str) -> str:
-    """What UTF-16 makes of the code units, put together."""
-    return units.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-
-
-UNITS = st.text(st.sampled_from([HIGH, LOW, "\ud800", "\udbff", "\udc00", "\udfff", "a", "é", "\uffff"]), max_size=6)  # fmt: skip
-STOPS: dict[str, dict[str, Any]] = {
-    "empty": {"delta": {"content": ""}},
-    "null": {"delta": {"content": None}},
-    "absent": {"delta": {}},
-    "no delta": {},
-    "delta null": {"delta": None},
-    "empty list": {"delta": {"content": []}},
-    "a thought": {"delta": {"content": [{"type": "thinking", "thinking": []}]}},
-    "calls null": {"delta": {"tool_calls": None}},
-}
-
-
-@no_deadline
-@pytest.mark.parametrize("stop", STOPS.values(), ids=STOPS)
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-@given(parts=st.lists(UNITS, max_size=6))
-@example(parts=[HIGH, LOW])
-@example(parts=[HIGH, "", "", LOW])
-@example(parts=[HIGH])
-@example(parts=[HIGH, "a"])
-@example(parts=[HIGH, HIGH + LOW, LOW])
-def test_text_cut_anywhere_comes_out_whole(
-    shape: Callable[[str], dict[str, Any]], stop: dict[str, Any], parts: list[str]
-) -> None:
-    last = {"choices": [{"index": 0, "finish_reason": "stop", **stop}]}
-    got = run(*(chunk(shape(part)) for part in parts), last)
-    whole = replaced("".join(parts))
-    if gathered_by_content(shape) or not "\ud800" <= "".join(parts)[-1:] <= "\udbff":
-        assert got == {0: whole}
-    else:  # of a thought or of arguments that were cut short, the lone half is dropped
-        assert got == {0: whole.removesuffix("\ufffd")}
-
-
-def gathered_by_content(shape: Callable[[str], dict[str, Any]]) -> bool:
-    return shape not in (
-        SHAPES["thinking"],
-        SHAPES["arguments"],
-        SHAPES["arguments of the second call"],
-    )
-
-
-@no_deadline
-@given(parts=st.lists(st.tuples(st.integers(0, 2), UNITS), max_size=10))
-def test_the_halves_of_interleaved_answers_do_not_mix(parts: list[tuple[int, str]]) -> None:
-    stops = [chunk({"content": ""}, index, "stop") for index in range(3)]
-    got = run(*(chunk({"content": units}, index) for index, units in parts), *stops)
-    for choice in range(3):
-        assert got[choice] == replaced("".join(units for index, units in parts if index == choice))
-
-
-@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
-def test_a_half_in_the_finishing_chunk_is_kept(shape: Callable[[str], dict[str, Any]]) -> None:
-    last = chunk(shape("a" + HIGH), finish="length")
-    assert run(last) == {0: "a\ufffd"}
-    assert run(chunk(shape(HIGH)), chunk(shape(LOW), finish="stop")) == {0: "😀"}
-
-
-def test_a_half_left_at_the_end_leaves_what_else_is_there_alone() -> None:
-    decoder = CompletionDecoder(CompletionAccumulator())
-    decoder.feed(ServerSentEvent(data=delta(HIGH)))
-    last = decoder.feed(ServerSentEvent(data=delta([{"type": "file", "file_id": "f"}], "stop")))
-    assert last is not None
-    content: Any = last.data.choices[0].delta.content
-    assert content == [FileChunk(file_id="f"), TextChunk(text="\ufffd")]
-
-
-def test_text_a_thought_and_arguments_are_joined_each_with_its_own() -> None:
-    shapes = [SHAPES["string"], SHAPES["thinking"], SHAPES["arguments"]]
-    got = run(
-        *(chunk(shape(HIGH)) for shape in shapes),
-        *(chunk(shape(LOW)) for shape in shapes),
-        chunk({}, finish="stop"),
-    )
-    assert got == {0: "😀😀😀"}
-
-
-def test_a_call_without_index_is_whole_and_never_joined_to_another() -> None:
-    call = {"function": {"arguments": "a" + HIGH}}
-    other = {"function": {"arguments": LOW + "b"}}
-    assert run(chunk({"tool_calls": [call, other]})) == {0: "a\ufffd\ufffdb"}
-    assert run(chunk({"tool_calls": [call]}), chunk({"tool_calls": [other]})) == {0: "a\ufffd\ufffdb"}  # fmt: skip
-
-
-def test_an_arguments_object_may_hold_a_half() -> None:
-    data = chunk(
-        {"tool_calls": [{"index": 0, "function": {"arguments": {HIGH: [LOW, HIGH + LOW]}}}]}
-    )
-    calls = first(json.dumps(data)).choices[0].delta.tool_calls
-    assert calls[0].function.arguments == {"\ufffd": ["\ufffd", "😀"]}
-
-
-def test_a_half_in_an_unknown_kind_of_content_does_not_end_the_stream() -> None:
-    content = first(json.dumps(chunk({"content": [{"type": "novel", "x": HIGH}]})))
-    assert content.choices[0].delta.content == [
-        UnknownContentChunk({"type": "novel", "x": "\ufffd"})
-    ]
-
-
-def test_whole_emojis_never_wait() -> None:
-    assert run(chunk({"content": "😀"}), chunk({"content": HIGH + LOW})) == {0: "😀😀"}
-
-
-def test_each_subscription_joins_its_own_halves() -> None:
-    source: Subject[ServerSentEvent] = Subject()
-    piped = source.pipe(completions(), text())
-    one: list[str] = []
-    two: list[str] = []
-    piped.subscribe(one.append)
-    source.on_next(ServerSentEvent(data=delta(HIGH)))
-    piped.subscribe(two.append)
-    source.on_next(ServerSentEvent(data=delta(LOW)))
-    assert (one, two) == (["😀"], ["\ufffd"])

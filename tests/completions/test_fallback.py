@@ -1,13 +1,9 @@
-"""fallback and hedge: one answer of several streams, whoever brings it."""
+"""fallback and hedge: one answer from several streams."""
 
 from __future__ import annotations
 
-import random
-import subprocess
 import sys
-import textwrap
 import threading
-import time
 from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
@@ -31,24 +27,15 @@ from rxmistral import (
     DeltaMessage,
     DroppedStreamError,
     FunctionCall,
-    Mistral,
-    Outcome,
     ReferenceChunk,
-    StatusError,
     Stream,
-    StreamError,
     TextChunk,
     ThinkChunk,
     ToolCall,
     UsageInfo,
-    UserMessage,
     fallback,
     hedge,
-    on_outcome,
-    text,
 )
-from rxmistral.chat.event_stream import EventStream
-from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,
@@ -69,7 +56,7 @@ STOP = event("stop", content="")
 A, B, C = event(content="a"), event(content="b"), event(content="c")
 CALL = event(tool_calls=[ToolCall(id="1", function=FunctionCall(name="f", arguments="{}"))])
 
-USEFUL = {
+USEFUL_EVENTS = {
     "text": A,
     "text in parts": event(content=[TextChunk(text="a")]),
     "thinking": event(content=[ThinkChunk(thinking=[TextChunk(text="hm")])]),
@@ -77,7 +64,7 @@ USEFUL = {
     "text and the finish": event("stop", content="a"),
     "a tool call and the finish": event("tool_calls", tool_calls=CALL.data.choices[0].delta.tool_calls),
 }  # fmt: skip
-IDLE = {
+USELESS_EVENTS = {
     "a role": ROLE,
     "an empty delta": event(content=""),
     "no content": event(),
@@ -86,8 +73,8 @@ IDLE = {
     "empty parts": event(content=[TextChunk(text=""), ThinkChunk(thinking=[TextChunk(text="")])]),
     "an empty reference": event(content=[ReferenceChunk(reference_ids=[])]),
 }
-useful = pytest.mark.parametrize("useful", USEFUL.values(), ids=USEFUL.keys())
-idle = pytest.mark.parametrize("idle", IDLE.values(), ids=IDLE.keys())
+useful = pytest.mark.parametrize("useful", USEFUL_EVENTS.values(), ids=USEFUL_EVENTS.keys())
+useless = pytest.mark.parametrize("useless", USELESS_EVENTS.values(), ids=USELESS_EVENTS.keys())
 
 ERROR, OTHER = RuntimeError("first"), ValueError("second")
 
@@ -97,8 +84,8 @@ def scheduler() -> TestScheduler:
     return TestScheduler()
 
 
-class Played:
-    """What came of sources that are scripted in virtual time; subscribed at 200."""
+class Timeline:
+    """The result of combining sources scripted in virtual time; subscribed at 200."""
 
     def __init__(
         self,
@@ -119,119 +106,115 @@ class Played:
         return self.messages[-1].value.exception
 
 
-def late(delay: float) -> Callable[..., Stream[CompletionEvent]]:
-    """hedge, as an operand of Played; on the scheduler that the subscription brings."""
+def hedge_after(delay: float) -> Callable[..., Stream[CompletionEvent]]:
+    """Returns hedge for `Timeline`, on the scheduler of the subscription."""
     return lambda *streams: hedge(*streams, delay=delay)
 
 
-both = pytest.mark.parametrize("combine", [fallback, late(100)], ids=["fallback", "hedge"])
+both = pytest.mark.parametrize("combine", [fallback, hedge_after(100)], ids=["fallback", "hedge"])
 
 
-# --- what holds for both ---------------------------------------------------------
+# --- fallback and hedge ----------------------------------------------------------
 
 
 @both
-def test_the_first_that_brings_something_is_the_answer(
-    combine: Any, scheduler: TestScheduler
-) -> None:
+def test_first_stream_with_useful_output_is_emitted(combine: Any, scheduler: TestScheduler) -> None:
     a = [on_next(10, ROLE), on_next(20, A), on_next(30, B), on_next(40, STOP), on_completed(50)]
-    played = Played(scheduler, combine, a, [on_next(10, C)])
-    assert played.messages == [
+    timeline = Timeline(scheduler, combine, a, [on_next(10, C)])
+    assert timeline.messages == [
         on_next(220, ROLE),
         on_next(220, A),
         on_next(230, B),
         on_next(240, STOP),
         on_completed(250),
     ]
-    assert played.subscriptions == [[(200, 250)], []]
+    assert timeline.subscriptions == [[(200, 250)], []]
 
 
 @both
 @useful
-def test_what_is_useful_comes_at_once(
+def test_useful_output_is_emitted_at_once(
     combine: Any, useful: CompletionEvent, scheduler: TestScheduler
 ) -> None:
-    played = Played(scheduler, combine, [on_next(10, useful)], [])
-    assert played.messages == [on_next(210, useful)]
-    assert played.subscriptions == [[(200, 1000)], []]
+    timeline = Timeline(scheduler, combine, [on_next(10, useful)], [])
+    assert timeline.messages == [on_next(210, useful)]
+    assert timeline.subscriptions == [[(200, 1000)], []]
 
 
 @both
-@idle
-def test_what_brings_nothing_is_held_and_goes_with_its_stream(
-    combine: Any, idle: CompletionEvent, scheduler: TestScheduler
+@useless
+def test_useless_output_is_dropped_with_its_failed_stream(
+    combine: Any, useless: CompletionEvent, scheduler: TestScheduler
 ) -> None:
-    played = Played(scheduler, combine, [on_next(10, idle), on_error(20, ERROR)], [on_next(10, A)])
-    assert played.messages == [on_next(230, A)]
-    assert played.subscriptions == [[(200, 220)], [(220, 1000)]]
+    timeline = Timeline(
+        scheduler, combine, [on_next(10, useless), on_error(20, ERROR)], [on_next(10, A)]
+    )
+    assert timeline.messages == [on_next(230, A)]
+    assert timeline.subscriptions == [[(200, 220)], [(220, 1000)]]
 
 
 @both
-def test_an_error_after_something_useful_is_the_error(
-    combine: Any, scheduler: TestScheduler
-) -> None:
-    played = Played(scheduler, combine, [on_next(10, A), on_error(20, ERROR)], [on_next(10, B)])
-    assert played.messages == [on_next(210, A), on_error(220, ERROR)]
-    assert played.subscriptions == [[(200, 220)], []]
+def test_error_after_useful_output_is_emitted(combine: Any, scheduler: TestScheduler) -> None:
+    timeline = Timeline(scheduler, combine, [on_next(10, A), on_error(20, ERROR)], [on_next(10, B)])
+    assert timeline.messages == [on_next(210, A), on_error(220, ERROR)]
+    assert timeline.subscriptions == [[(200, 220)], []]
 
 
 @both
-def test_all_failed_is_one_error_that_lists_each(combine: Any, scheduler: TestScheduler) -> None:
-    played = Played(
+def test_all_failed_error_lists_each_error(combine: Any, scheduler: TestScheduler) -> None:
+    timeline = Timeline(
         scheduler, combine, [on_error(10, ERROR)], [on_next(10, ROLE), on_error(20, OTHER)]
     )
-    assert [message.time for message in played.messages] == [230]
-    error = played.error()
+    assert [message.time for message in timeline.messages] == [230]
+    error = timeline.error()
     assert isinstance(error, AllFailedError)
     assert error.errors == (ERROR, OTHER)
     assert error.__cause__ is OTHER
-    assert played.subscriptions == [[(200, 210)], [(210, 230)]]
+    assert timeline.subscriptions == [[(200, 210)], [(210, 230)]]
 
 
 @both
-def test_one_stream_alone_is_one_of_several(combine: Any, scheduler: TestScheduler) -> None:
-    assert Played(scheduler, combine, [on_next(10, A)]).messages == [on_next(210, A)]
-    failed = Played(TestScheduler(), combine, [on_error(10, ERROR)])
+def test_single_stream_behaves_like_several(combine: Any, scheduler: TestScheduler) -> None:
+    assert Timeline(scheduler, combine, [on_next(10, A)]).messages == [on_next(210, A)]
+    failed = Timeline(TestScheduler(), combine, [on_error(10, ERROR)])
     assert failed.error().errors == (ERROR,)
 
 
 @both
-def test_an_answer_that_is_empty_for_all_completes(combine: Any, scheduler: TestScheduler) -> None:
+def test_empty_answer_completes_after_failures(combine: Any, scheduler: TestScheduler) -> None:
     empty = [on_next(10, ROLE), on_next(20, STOP), on_completed(30)]
-    played = Played(scheduler, combine, [on_error(10, ERROR)], empty)
-    assert [message.value for message in played.messages[:2]] == [
+    timeline = Timeline(scheduler, combine, [on_error(10, ERROR)], empty)
+    assert [message.value for message in timeline.messages[:2]] == [
         on_next(0, ROLE).value,
         on_next(0, STOP).value,
     ]
-    assert played.messages[-1] == on_completed(240)
+    assert timeline.messages[-1] == on_completed(240)
 
 
 @both
-def test_nothing_at_all_that_ends_as_it_should_completes(
-    combine: Any, scheduler: TestScheduler
-) -> None:
-    assert Played(scheduler, combine, [on_completed(10)]).messages == [on_completed(210)]
+def test_stream_without_items_completes(combine: Any, scheduler: TestScheduler) -> None:
+    assert Timeline(scheduler, combine, [on_completed(10)]).messages == [on_completed(210)]
 
 
 @both
-def test_each_reader_has_a_contest_of_its_own(combine: Any, scheduler: TestScheduler) -> None:
+def test_each_subscription_runs_its_own_race(combine: Any, scheduler: TestScheduler) -> None:
     a: Any = scheduler.create_cold_observable(on_error(10, ERROR))
     b: Any = scheduler.create_cold_observable(on_next(10, A), on_completed(20))
     stream = combine(a, b)
-    came: list[Any] = []
+    items: list[Any] = []
     for _ in range(2):
-        stream.subscribe(came.append, scheduler=scheduler)
+        stream.subscribe(items.append, scheduler=scheduler)
         scheduler.start()
-    assert came == [A, A]
+    assert items == [A, A]
     assert len(a.subscriptions) == len(b.subscriptions) == 2
 
 
 @both
 @pytest.mark.parametrize("disposed", [205, 215, 305, 315])
-def test_disposing_in_any_phase_ends_all_and_starts_none(
+def test_dispose_in_any_phase_ends_all_and_starts_none(
     combine: Any, disposed: float, scheduler: TestScheduler
 ) -> None:
-    played = Played(
+    timeline = Timeline(
         scheduler,
         combine,
         [on_next(10, ROLE), on_error(110, ERROR)],
@@ -239,15 +222,15 @@ def test_disposing_in_any_phase_ends_all_and_starts_none(
         [on_next(10, A)],
         disposed=disposed,
     )
-    assert played.messages == []
-    for subscriptions in played.subscriptions:
+    assert timeline.messages == []
+    for subscriptions in timeline.subscriptions:
         for _, until in subscriptions:
             assert until <= disposed
-    assert len(played.subscriptions[2]) == 0
+    assert len(timeline.subscriptions[2]) == 0
 
 
 @both
-def test_streams_that_fail_while_they_are_subscribed_to_are_no_burden(combine: Any) -> None:
+def test_synchronous_failures_need_no_deep_stack(combine: Any) -> None:
     started: list[int] = []
 
     def failing(number: int) -> Observable[Any]:
@@ -259,14 +242,14 @@ def test_streams_that_fail_while_they_are_subscribed_to_are_no_burden(combine: A
 
         return reactivex.create(subscribe)
 
-    came: list[Any] = []
-    combine(*map(failing, range(100)), reactivex.of(A, STOP)).subscribe(came.append)
-    assert came == [A, STOP]
+    items: list[Any] = []
+    combine(*map(failing, range(100)), reactivex.of(A, STOP)).subscribe(items.append)
+    assert items == [A, STOP]
     assert started == list(range(100))
 
 
 @both
-def test_a_subscribe_that_raises_is_a_stream_that_fails(combine: Any) -> None:
+def test_subscribe_that_raises_counts_as_failed_stream(combine: Any) -> None:
     def subscribe(*_: Any) -> Any:
         raise ERROR
 
@@ -274,7 +257,7 @@ def test_a_subscribe_that_raises_is_a_stream_that_fails(combine: Any) -> None:
 
 
 @both
-def test_sources_that_emit_while_they_are_subscribed_to(combine: Any, read: Face) -> None:
+def test_synchronous_sources_are_supported(combine: Any, read: Face) -> None:
     assert read(combine(reactivex.of(ROLE, A, B), reactivex.of(C))) == [ROLE, A, B]
     assert read(combine(reactivex.throw(ERROR), reactivex.of(ROLE, A))) == [ROLE, A]
     (error,) = read(combine(reactivex.throw(ERROR), reactivex.throw(OTHER)))
@@ -282,20 +265,20 @@ def test_sources_that_emit_while_they_are_subscribed_to(combine: Any, read: Face
 
 
 @both
-def test_what_a_subscriber_makes_a_stream_bring_keeps_its_place(combine: Any) -> None:
+def test_reentrant_item_is_emitted_in_order(combine: Any) -> None:
     source: Subject[CompletionEvent] = Subject()
-    came: list[Any] = []
+    items: list[Any] = []
 
-    def take(item: CompletionEvent) -> None:
-        came.append(item)
+    def collect(item: CompletionEvent) -> None:
+        items.append(item)
         if item is ROLE:
             source.on_next(B)
 
-    combine(source).subscribe(take)
+    combine(source).subscribe(collect)
     source.on_next(ROLE)
     source.on_next(A)
     source.on_next(C)
-    assert came == [ROLE, A, B, C]
+    assert items == [ROLE, A, B, C]
 
 
 def raising(_: Any) -> None:
@@ -303,9 +286,9 @@ def raising(_: Any) -> None:
 
 
 @both
-def test_a_subscriber_that_raises_at_the_first_event_is_no_stream_that_fails(combine: Any) -> None:
+def test_subscriber_error_does_not_start_the_next_stream(combine: Any) -> None:
     def subscribe(observer: Any, _: Any = None) -> Any:
-        try:  # as a reader does: what a callback raises is the error of the stream
+        try:  # as a reader does: an exception of a callback is the error of the stream
             observer.on_next(ROLE)
             observer.on_next(A)
         except RuntimeError as error:
@@ -318,24 +301,24 @@ def test_a_subscriber_that_raises_at_the_first_event_is_no_stream_that_fails(com
 
 
 @both
-def test_a_source_that_goes_on_after_a_subscriber_has_raised_is_heard(combine: Any) -> None:
+def test_source_may_continue_after_a_subscriber_error(combine: Any) -> None:
     source: Subject[CompletionEvent] = Subject()
-    came: list[Any] = []
+    items: list[Any] = []
 
-    def take(item: CompletionEvent) -> None:
-        came.append(item)
+    def collect(item: CompletionEvent) -> None:
+        items.append(item)
         if item is A:
             raise ERROR
 
-    combine(source).subscribe(take)
+    combine(source).subscribe(collect)
     with pytest.raises(RuntimeError):
         source.on_next(A)
     source.on_next(B)
-    assert came == [A, B]
+    assert items == [A, B]
 
 
 @both
-def test_what_a_subscriber_raises_at_the_end_of_an_empty_answer_is_the_error(combine: Any) -> None:
+def test_subscriber_error_at_an_empty_answer_is_emitted(combine: Any) -> None:
     source: Subject[CompletionEvent] = Subject()
     ends: list[Any] = []
     combine(source).subscribe(raising, ends.append, lambda: ends.append(None))
@@ -345,7 +328,7 @@ def test_what_a_subscriber_raises_at_the_end_of_an_empty_answer_is_the_error(com
 
 
 @both
-def test_a_failure_that_was_on_its_way_when_it_was_disposed_is_nobody_s(combine: Any) -> None:
+def test_failure_after_dispose_is_ignored(combine: Any) -> None:
     observers: list[Any] = []
 
     def subscribe(observer: Any, _: Any = None) -> Any:
@@ -354,32 +337,32 @@ def test_a_failure_that_was_on_its_way_when_it_was_disposed_is_nobody_s(combine:
 
     ends: list[Any] = []
     stream = combine(reactivex.create(subscribe), reactivex.of(A))
-    contest = stream._subscribe(Observer(ends.append, ends.append), None)
-    contest.dispose()
-    candidate = contest._candidates[0]
+    race = stream._subscribe(Observer(ends.append, ends.append), None)
+    race.dispose()
+    candidate = race._candidates[0]
     candidate.on_next(A)
     candidate.on_error(ERROR)
     assert ends == []
 
 
 @both
-def test_the_sources_get_the_scheduler_of_the_subscription(combine: Any) -> None:
-    given: list[Any] = []
+def test_sources_receive_the_scheduler_of_the_subscription(combine: Any) -> None:
+    schedulers: list[Any] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Any:
-        given.append(scheduler)
+        schedulers.append(scheduler)
         return Disposable()
 
     scheduler = TestScheduler()
     combine(Stream(subscribe)).subscribe(scheduler=scheduler)
-    assert given == [scheduler]
+    assert schedulers == [scheduler]
 
 
 @pytest.mark.parametrize(
-    ("call", "error", "says"),
+    ("call", "error", "message"),
     [
-        (lambda: fallback(), ValueError, "fallback needs a stream at least"),
-        (lambda: hedge(delay=1), ValueError, "hedge needs a stream at least"),
+        (lambda: fallback(), ValueError, "fallback needs at least one stream"),
+        (lambda: hedge(delay=1), ValueError, "hedge needs at least one stream"),
         (lambda: fallback([Stream()]), TypeError, "fallback takes Observables, got list"),  # type: ignore[arg-type]
         (lambda: hedge(Stream(), "b", delay=1), TypeError, "hedge takes Observables, got str"),  # type: ignore[arg-type]
         (lambda: hedge(Stream(), delay="1"), TypeError, "delay must be a number, got str"),  # type: ignore[arg-type]
@@ -389,14 +372,14 @@ def test_the_sources_get_the_scheduler_of_the_subscription(combine: Any) -> None
         (lambda: hedge(Stream(), delay=float("inf")), ValueError, "delay must be 0 or more, and finite"),
     ],
 )  # fmt: skip
-def test_what_makes_no_sense_is_refused_at_the_call(
-    call: Callable[[], Any], error: type[Exception], says: str
+def test_invalid_arguments_raise_at_the_call(
+    call: Callable[[], Any], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         call()
 
 
-def test_the_result_is_a_stream() -> None:
+def test_result_is_a_stream() -> None:
     assert isinstance(fallback(reactivex.of(A)), Stream)
     assert isinstance(hedge(reactivex.of(A), delay=1), Stream)
 
@@ -404,135 +387,140 @@ def test_the_result_is_a_stream() -> None:
 # --- fallback --------------------------------------------------------------------
 
 
-def test_a_stream_that_is_silent_is_waited_for(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, fallback, [on_next(10, ROLE)], [on_next(10, A)])
-    assert played.messages == []
-    assert played.subscriptions == [[(200, 1000)], []]
+def test_fallback_waits_for_a_silent_stream(scheduler: TestScheduler) -> None:
+    timeline = Timeline(scheduler, fallback, [on_next(10, ROLE)], [on_next(10, A)])
+    assert timeline.messages == []
+    assert timeline.subscriptions == [[(200, 1000)], []]
 
 
-def test_a_finish_reason_is_an_answer(scheduler: TestScheduler) -> None:
-    """One that is empty, but ended as the model meant it."""
-    played = Played(
+def test_fallback_accepts_an_empty_answer_with_finish_reason(scheduler: TestScheduler) -> None:
+    timeline = Timeline(
         scheduler, fallback, [on_next(10, ROLE), on_next(20, STOP), on_error(30, ERROR)], []
     )
-    assert played.messages == [on_next(220, ROLE), on_next(220, STOP), on_error(230, ERROR)]
-    assert played.subscriptions == [[(200, 230)], []]
+    assert timeline.messages == [on_next(220, ROLE), on_next(220, STOP), on_error(230, ERROR)]
+    assert timeline.subscriptions == [[(200, 230)], []]
 
 
-def test_an_empty_answer_that_ends_as_it_should_is_an_answer(scheduler: TestScheduler) -> None:
-    played = Played(
+def test_fallback_accepts_an_empty_answer_that_completes(scheduler: TestScheduler) -> None:
+    timeline = Timeline(
         scheduler, fallback, [on_error(10, ERROR)], [on_next(10, ROLE), on_completed(20)], []
     )
-    assert played.messages == [on_next(230, ROLE), on_completed(230)]
-    assert played.subscriptions == [[(200, 210)], [(210, 230)], []]
+    assert timeline.messages == [on_next(230, ROLE), on_completed(230)]
+    assert timeline.subscriptions == [[(200, 210)], [(210, 230)], []]
 
 
 # --- hedge, in virtual time ------------------------------------------------------
 
 
-def test_the_next_is_started_where_one_is_late_and_loses(scheduler: TestScheduler) -> None:
-    played = Played(
+def test_hedge_starts_the_next_when_one_is_slow(scheduler: TestScheduler) -> None:
+    timeline = Timeline(
         scheduler,
-        late(100),
+        hedge_after(100),
         [on_next(10, ROLE), on_next(150, A)],
         [on_next(10, ROLE), on_next(20, B), on_next(60, C), on_completed(70)],
     )
-    assert played.messages == [
+    assert timeline.messages == [
         on_next(320, ROLE),
         on_next(320, B),
         on_next(360, C),
         on_completed(370),
     ]
-    assert played.subscriptions == [[(200, 320)], [(300, 370)]]
+    assert timeline.subscriptions == [[(200, 320)], [(300, 370)]]
 
 
-def test_the_first_may_still_win(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(100), [on_next(150, A)], [on_next(60, B)], [on_next(60, C)])
-    assert played.messages == [on_next(350, A)]
-    assert played.subscriptions == [[(200, 1000)], [(300, 350)], []]
+def test_hedge_lets_the_first_win_after_the_delay(scheduler: TestScheduler) -> None:
+    timeline = Timeline(
+        scheduler, hedge_after(100), [on_next(150, A)], [on_next(60, B)], [on_next(60, C)]
+    )
+    assert timeline.messages == [on_next(350, A)]
+    assert timeline.subscriptions == [[(200, 1000)], [(300, 350)], []]
 
 
-@idle
-def test_what_brings_nothing_does_not_keep_the_next_waiting(
-    idle: CompletionEvent, scheduler: TestScheduler
+@useless
+def test_useless_output_does_not_postpone_the_next_stream(
+    useless: CompletionEvent, scheduler: TestScheduler
 ) -> None:
-    played = Played(scheduler, late(100), [on_next(at, idle) for at in range(10, 300, 10)], [])
-    assert played.messages == []
-    assert played.subscriptions == [[(200, 1000)], [(300, 1000)]]
+    timeline = Timeline(
+        scheduler, hedge_after(100), [on_next(at, useless) for at in range(10, 300, 10)], []
+    )
+    assert timeline.messages == []
+    assert timeline.subscriptions == [[(200, 1000)], [(300, 1000)]]
 
 
-def test_each_gets_the_delay_before_the_next(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(100), [], [], [], [on_next(50, A)])
-    assert played.messages == [on_next(550, A)]
-    assert played.subscriptions == [[(200, 550)], [(300, 550)], [(400, 550)], [(500, 1000)]]
+def test_hedge_starts_each_after_another_delay(scheduler: TestScheduler) -> None:
+    timeline = Timeline(scheduler, hedge_after(100), [], [], [], [on_next(50, A)])
+    assert timeline.messages == [on_next(550, A)]
+    assert timeline.subscriptions == [[(200, 550)], [(300, 550)], [(400, 550)], [(500, 1000)]]
 
 
-def test_where_none_is_running_the_next_is_started_at_once(scheduler: TestScheduler) -> None:
-    """And has the whole delay for itself."""
-    played = Played(scheduler, late(100), [on_error(40, ERROR)], [], [on_next(50, A)])
-    assert played.messages == [on_next(390, A)]
-    assert played.subscriptions == [[(200, 240)], [(240, 390)], [(340, 1000)]]
+def test_hedge_starts_the_next_at_once_when_none_is_running(scheduler: TestScheduler) -> None:
+    """It also gets the whole delay."""
+    timeline = Timeline(scheduler, hedge_after(100), [on_error(40, ERROR)], [], [on_next(50, A)])
+    assert timeline.messages == [on_next(390, A)]
+    assert timeline.subscriptions == [[(200, 240)], [(240, 390)], [(340, 1000)]]
 
 
-def test_where_one_is_running_a_failure_starts_none(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(100), [on_error(150, ERROR)], [], [on_next(50, A)])
-    assert played.messages == [on_next(450, A)]
-    assert played.subscriptions == [[(200, 350)], [(300, 450)], [(400, 1000)]]
+def test_failure_starts_no_stream_while_another_is_running(scheduler: TestScheduler) -> None:
+    timeline = Timeline(scheduler, hedge_after(100), [on_error(150, ERROR)], [], [on_next(50, A)])
+    assert timeline.messages == [on_next(450, A)]
+    assert timeline.subscriptions == [[(200, 350)], [(300, 450)], [(400, 1000)]]
 
 
-def test_an_error_never_wins(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(100), [on_next(180, A)], [on_error(10, ERROR)])
-    assert played.messages == [on_next(380, A)]
-    assert played.subscriptions == [[(200, 1000)], [(300, 310)]]
+def test_error_never_wins(scheduler: TestScheduler) -> None:
+    timeline = Timeline(scheduler, hedge_after(100), [on_next(180, A)], [on_error(10, ERROR)])
+    assert timeline.messages == [on_next(380, A)]
+    assert timeline.subscriptions == [[(200, 1000)], [(300, 310)]]
 
 
 @pytest.mark.parametrize("empty", [[ROLE, STOP], [STOP], []], ids=["role", "finish", "nothing"])
-def test_an_empty_answer_never_wins(empty: list[Any], scheduler: TestScheduler) -> None:
+def test_empty_answer_never_wins(empty: list[Any], scheduler: TestScheduler) -> None:
     script = [*(on_next(10, each) for each in empty), on_completed(20)]
-    played = Played(scheduler, late(100), [on_next(180, A)], script)
-    assert played.messages == [on_next(380, A)]
-    first = Played(TestScheduler(), late(100), script, [on_next(10, A)])
+    timeline = Timeline(scheduler, hedge_after(100), [on_next(180, A)], script)
+    assert timeline.messages == [on_next(380, A)]
+    first = Timeline(TestScheduler(), hedge_after(100), script, [on_next(10, A)])
     assert first.messages == [on_next(230, A)]
     assert first.subscriptions == [[(200, 220)], [(220, 1000)]]
 
 
-def test_of_several_empty_answers_the_first_to_end_completes(scheduler: TestScheduler) -> None:
-    usage = IDLE["usage"]
-    played = Played(
+def test_first_of_several_empty_answers_completes(scheduler: TestScheduler) -> None:
+    usage = USELESS_EVENTS["usage"]
+    timeline = Timeline(
         scheduler,
-        late(10),
+        hedge_after(10),
         [on_next(10, ROLE), on_completed(100)],
         [on_next(10, usage), on_completed(20)],
         [on_error(200, ERROR)],
     )
-    assert played.messages == [on_next(420, usage), on_completed(420)]
+    assert timeline.messages == [on_next(420, usage), on_completed(420)]
 
 
-def test_errors_are_listed_in_the_order_of_the_streams(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(10), [on_error(100, ERROR)], [on_error(10, OTHER)])
-    assert played.error().errors == (ERROR, OTHER)
+def test_errors_are_listed_in_stream_order(scheduler: TestScheduler) -> None:
+    timeline = Timeline(scheduler, hedge_after(10), [on_error(100, ERROR)], [on_error(10, OTHER)])
+    assert timeline.error().errors == (ERROR, OTHER)
 
 
-def test_no_delay_starts_all_at_once(scheduler: TestScheduler) -> None:
-    played = Played(scheduler, late(0), [on_next(50, A)], [on_error(10, ERROR)], [on_next(40, C)])
-    assert played.messages == [on_next(240, C)]
-    assert played.subscriptions == [[(200, 240)], [(200, 210)], [(200, 1000)]]
+def test_zero_delay_starts_all_at_once(scheduler: TestScheduler) -> None:
+    timeline = Timeline(
+        scheduler, hedge_after(0), [on_next(50, A)], [on_error(10, ERROR)], [on_next(40, C)]
+    )
+    assert timeline.messages == [on_next(240, C)]
+    assert timeline.subscriptions == [[(200, 240)], [(200, 210)], [(200, 1000)]]
 
 
-def test_no_delay_starts_none_after_a_winner() -> None:
+def test_zero_delay_starts_none_after_a_winner() -> None:
     other: Any = TestScheduler().create_cold_observable(on_next(10, B))
 
     def at_once(observer: Any, _: Any = None) -> Any:
         observer.on_next(A)
         return Disposable()
 
-    came: list[Any] = []
-    hedge(reactivex.create(at_once), other, delay=0).subscribe(came.append).dispose()
-    assert came == [A]
+    items: list[Any] = []
+    hedge(reactivex.create(at_once), other, delay=0).subscribe(items.append).dispose()
+    assert items == [A]
     assert other.subscriptions == []
 
 
-def test_the_time_is_that_of_the_scheduler_that_is_given(scheduler: TestScheduler) -> None:
+def test_hedge_keeps_time_by_its_scheduler_argument(scheduler: TestScheduler) -> None:
     others = TestScheduler()
     other: Any = scheduler.create_cold_observable(on_next(10, B))
     hedge(reactivex.never(), other, delay=50, scheduler=scheduler).subscribe(scheduler=others)
@@ -542,8 +530,8 @@ def test_the_time_is_that_of_the_scheduler_that_is_given(scheduler: TestSchedule
     assert len(other.subscriptions) == 1
 
 
-class ByHand(CurrentThreadScheduler):
-    """Timers that the test fires."""
+class ManualScheduler(CurrentThreadScheduler):
+    """A scheduler whose timers the test fires."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -557,8 +545,8 @@ class ByHand(CurrentThreadScheduler):
 
 
 @pytest.mark.parametrize("end", ["win", "fail", "dispose"])
-def test_no_timer_is_left_behind_and_one_that_rings_late_starts_nothing(end: str) -> None:
-    clock = ByHand()
+def test_late_timer_starts_nothing_and_none_is_left(end: str) -> None:
+    clock = ManualScheduler()
     a: Subject[CompletionEvent] = Subject()
     b: Subject[CompletionEvent] = Subject()
     c: Subject[CompletionEvent] = Subject()
@@ -574,15 +562,15 @@ def test_no_timer_is_left_behind_and_one_that_rings_late_starts_nothing(end: str
         case "dispose":
             subscription.dispose()
     assert clock.timers[0].is_disposed
-    clock.actions[0](clock, None)  # it was on its way already
+    clock.actions[0](clock, None)  # it had fired already
     assert len(b.observers) == (end == "fail")
     assert not c.observers
     subscription.dispose()
     assert all(timer.is_disposed for timer in clock.timers)
 
 
-def test_what_is_subscribed_to_in_the_moment_of_the_end_is_disposed() -> None:
-    """The other wins while the next is in the middle of its subscribe."""
+def test_stream_that_starts_during_a_win_is_disposed() -> None:
+    """One stream wins while the next is in the middle of its subscribe."""
     a: Subject[CompletionEvent] = Subject()
     disposed: list[str] = []
 
@@ -591,15 +579,15 @@ def test_what_is_subscribed_to_in_the_moment_of_the_end_is_disposed() -> None:
         observer.on_next(B)
         return Disposable(lambda: disposed.append("b"))
 
-    came: list[Any] = []
-    clock = ByHand()
-    hedge(a, reactivex.create(subscribe), delay=1, scheduler=clock).subscribe(came.append)
+    items: list[Any] = []
+    clock = ManualScheduler()
+    hedge(a, reactivex.create(subscribe), delay=1, scheduler=clock).subscribe(items.append)
     clock.actions[0](clock, None)
-    assert came == [A]
+    assert items == [A]
     assert disposed == ["b"]
 
 
-def test_the_losers_are_disposed_before_the_winner_is_shown() -> None:
+def test_losers_are_disposed_before_the_winner_emits() -> None:
     disposed: list[bool] = []
     loser = Stream(lambda *_: Disposable(lambda: disposed.append(True)))
     winner: Subject[CompletionEvent] = Subject()
@@ -609,20 +597,22 @@ def test_the_losers_are_disposed_before_the_winner_is_shown() -> None:
     assert seen == [True]
 
 
-def test_at_most_one_wins_however_close_it_is() -> None:
-    """Several threads that become useful at once: one answer, whole, and by one thread."""
+def test_concurrent_candidates_have_one_winner() -> None:
+    """Several threads emit useful output at once: one whole answer, on one thread."""
     at_work = threading.Lock()
     for number in range(300):
         sources: list[Subject[CompletionEvent]] = [Subject() for _ in range(4)]
-        came: list[tuple[str, int]] = []
+        items: list[tuple[str, int]] = []
         ends: list[Any] = []
 
-        def take(item: CompletionEvent, came: Any = came) -> None:
+        def collect(item: CompletionEvent, items: Any = items) -> None:
             assert at_work.acquire(blocking=False)
-            came.append((str(item.data.choices[0].delta.content), threading.get_ident()))
+            items.append((str(item.data.choices[0].delta.content), threading.get_ident()))
             at_work.release()
 
-        hedge(*sources, delay=0).subscribe(take, ends.append, lambda ends=ends: ends.append(None))
+        hedge(*sources, delay=0).subscribe(
+            collect, ends.append, lambda ends=ends: ends.append(None)
+        )
         barrier = threading.Barrier(4)
 
         def emit(name: str, source: Any, barrier: Any = barrier, number: int = number) -> None:
@@ -642,16 +632,16 @@ def test_at_most_one_wins_however_close_it_is() -> None:
             thread.start()
         for thread in threads:
             thread.join(BOUND)
-        assert [name for name, _ in came] == ["", *5 * [came[-1][0]]]
-        assert len({thread for _, thread in came}) == 1
+        assert [name for name, _ in items] == ["", *5 * [items[-1][0]]]
+        assert len({thread for _, thread in items}) == 1
         assert ends == ([ERROR] if number % 2 else [None])
 
 
 @pytest.mark.parametrize("refused", [False, True], ids=["a thread", "no thread"])
-def test_a_timer_s_thread_starts_the_next_on_one_that_is_no_daemon(
+def test_timer_starts_the_next_stream_on_a_non_daemon_thread(
     refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Or itself, where there is none to be had."""
+    """On its own thread if no other can be started."""
     started: list[bool] = []
 
     def note(*_: Any) -> Any:
@@ -664,13 +654,13 @@ def test_a_timer_s_thread_starts_the_next_on_one_that_is_no_daemon(
 
     if refused:
         monkeypatch.setattr(sys.modules[fallback.__module__], "Thread", NoThread)
-    clock = ByHand()
+    clock = ManualScheduler()
     hedge(reactivex.never(), Stream(note), delay=1, scheduler=clock).subscribe()
     threading.Thread(target=lambda: clock.actions[0](clock, None), daemon=True).start()
     assert eventually(lambda: started == [refused])
 
 
-# --- whatever the streams do -----------------------------------------------------
+# --- random streams --------------------------------------------------------------
 
 PIECES = st.sampled_from(["role", "", "text", "finish"])
 SCRIPTS = st.lists(
@@ -685,7 +675,7 @@ SCRIPTS = st.lists(
 
 
 def scripted(number: int, script: Any) -> list[Any]:
-    """Messages of one stream; each of its events is told apart from all others."""
+    """Returns the messages of one stream; each event is a separate object."""
     pieces, last, end = script
     messages, now = [], 0
     for gap, piece in pieces:
@@ -702,368 +692,41 @@ def scripted(number: int, script: Any) -> list[Any]:
 
 
 @given(SCRIPTS, st.sampled_from([None, 0, 1, 20, 50, 500]))
-def test_what_is_shown_is_one_stream_and_nothing_else(scripts: Any, delay: float | None) -> None:
+def test_exactly_one_stream_is_emitted(scripts: Any, delay: float | None) -> None:
     messages = [scripted(number, script) for number, script in enumerate(scripts)]
-    combine = fallback if delay is None else late(delay)
-    played = Played(TestScheduler(), combine, *messages, disposed=10_000)
-    shown = [each.value.value for each in played.messages if each.value.kind == "N"]
-    ends = [each for each in played.messages if each.value.kind != "N"]
-    assert ends == played.messages[len(shown) :][:1], "one end at most, and nothing after it"
+    combine = fallback if delay is None else hedge_after(delay)
+    timeline = Timeline(TestScheduler(), combine, *messages, disposed=10_000)
+    emitted = [each.value.value for each in timeline.messages if each.value.kind == "N"]
+    ends = [each for each in timeline.messages if each.value.kind != "N"]
+    assert ends == timeline.messages[len(emitted) :][:1], "one end at most, and nothing after it"
     owners = [
         number
         for number, own in enumerate(messages)
-        if [id(item) for item in shown]
-        == [id(each.value.value) for each in own if each.value.kind == "N"][: len(shown)]
+        if [id(item) for item in emitted]
+        == [id(each.value.value) for each in own if each.value.kind == "N"][: len(emitted)]
     ]
-    assert owners, "the events are the first ones of one stream"
-    if shown:
+    assert owners, "the events are the first events of one stream"
+    if emitted:
         (winner,) = owners
-        now = played.messages[0].time
-        others = [subs for number, subs in enumerate(played.subscriptions) if number != winner]
+        now = timeline.messages[0].time
+        others = [subs for number, subs in enumerate(timeline.subscriptions) if number != winner]
         assert all(until <= now for subs in others for _, until in subs)
         end = next((each.value for each in messages[winner] if each.value.kind != "N"), None)
         assert [each.value for each in ends] == ([] if end is None else [end])
     elif ends and ends[0].value.kind == "E":
-        assert [str(each) for each in played.error().errors] == list(map(str, range(len(scripts))))
-    started = [subs[0][0] for subs in played.subscriptions if subs]
+        assert [str(each) for each in timeline.error().errors] == list(
+            map(str, range(len(scripts)))
+        )
+    started = [subs[0][0] for subs in timeline.subscriptions if subs]
     assert started == sorted(started)
     if delay is None:
-        spans = [subs[0] for subs in played.subscriptions if subs]
+        spans = [subs[0] for subs in timeline.subscriptions if subs]
         assert all(one[1] <= other[0] for one, other in pairwise(spans))
 
 
-# --- over real sockets -----------------------------------------------------------
-
-WHOLE: Script = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
-BUSY: Script = [steps.status(503, body={"message": "busy"})]
-
-
-def ask(client: Mistral, model: str = "m") -> EventStream:
-    return client.chat.stream(model=model, messages=[UserMessage(content="Hi")])
-
-
-FAILURES: dict[str, Script] = {
-    "refused": BUSY,
-    "dropped before the headers": [steps.drop()],
-    "dropped after the headers": [steps.headers(), steps.drop()],
-    "dropped after the role": [steps.role(), steps.empty(), steps.abort()],
-    "reported": [steps.role(), steps.error("overloaded")],
-    "truncated": [steps.role()],
-}
-
-
-@both
-@pytest.mark.parametrize("failure", FAILURES.values(), ids=FAILURES.keys())
-def test_every_way_to_fail_leads_to_the_next(combine: Any, failure: Script, read: Face) -> None:
-    with ScriptedServer(failure, WHOLE) as server, Mistral(server_url=server.url) as client:
-        assert read(combine(ask(client), ask(client)).pipe(text())) == ["Hel", "lo"]
-        assert len(server.requests) == 2
-
-
-def test_one_connection_at_a_time() -> None:
-    """The next request comes when the one before is over, and may use its connection."""
-    with (
-        ScriptedServer(BUSY, BUSY, WHOLE) as server,
-        Mistral(server_url=server.url) as client,
-    ):
-        streams = [ask(client) for _ in range(3)]
-        assert list(fallback(*streams).pipe(text())) == ["Hel", "lo"]
-        assert server.connections == 1
-
-
-def test_text_that_broke_is_not_begun_again() -> None:
-    with (
-        ScriptedServer([steps.role(), "Hel", steps.drop()]) as server,
-        Mistral(server_url=server.url) as client,
-    ):
-        came = []
-        with pytest.raises(StreamError):
-            for piece in fallback(ask(client), ask(client)).pipe(text()):
-                came.append(piece)  # noqa: PERF402  # what came before the error
-        assert came == ["Hel"]
-        assert len(server.requests) == 1
-
-
-def test_all_refuse_and_each_says_why() -> None:
-    with (
-        ScriptedServer(BUSY, BUSY) as server,
-        Mistral(server_url=server.url) as client,
-        pytest.raises(AllFailedError) as caught,
-    ):
-        fallback(ask(client), ask(client)).run()
-    assert [type(error) for error in caught.value.errors] == [StatusError, StatusError]
-    assert str(caught.value).count("busy") == 2
-
-
-@both
-def test_an_outcome_counts_the_requests_of_all(combine: Any) -> None:
-    """Also of those that are sent from another thread, later."""
-    outcomes: list[Outcome] = []
-    silent: Script = [steps.role(), steps.hang()] if combine is not fallback else BUSY
-    hurried = combine if combine is fallback else late(0.02)
-    with ScriptedServer(silent, WHOLE) as server, Mistral(server_url=server.url) as client:
-        hurried(ask(client), ask(client)).pipe(on_outcome(outcomes.append)).run()
-    (outcome,) = outcomes
-    assert outcome.status == "completed"
-    assert outcome.requests == 2
-
-
-def test_a_loser_s_connection_is_closed_at_once() -> None:
-    def play(request: ReceivedRequest) -> Script:
-        if request.json["model"] == "slow":
-            return [steps.role(), steps.hang()]
-        server.wait_for_requests(2 * (request.number // 2 + 1))  # the slow one's, too
-        return WHOLE
-
-    took: list[float] = []
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
-        for _ in range(20):
-            hedged = hedge(ask(client, "slow"), ask(client, "quick"), delay=0.01)
-            won = [time.monotonic() for _ in hedged.pipe(text())]
-            (slow,) = (each for each in server.requests[-2:] if each.json["model"] == "slow")
-            assert slow.wait_closed(BOUND)
-            assert slow.closed is not None
-            took.append(slow.closed - won[0])
-    assert sorted(took)[10] < BOUND / 10, took  # about a millisecond
-
-
-@pytest.mark.parametrize("phase", ["first", "both", "after the win"])
-def test_disposing_closes_the_connections_of_all(phase: str) -> None:
-    silent: Script = [steps.role(), steps.hang()]
-    talks: Script = [steps.role(), "Hel", steps.hang()]
-    scripts = [silent, talks if phase == "after the win" else silent]
-    delay = 60 if phase == "first" else 0.01
-    with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
-        won = threading.Event()
-        hedged = hedge(ask(client), ask(client), delay=delay)
-        subscription = hedged.subscribe(lambda _: won.set())
-        server.wait_for_requests(1 if phase == "first" else 2)
-        if phase == "after the win":
-            assert won.wait(BOUND)
-        subscription.dispose()
-        for request in server.requests:
-            assert request.wait_closed(BOUND)
-        assert server.wait_idle(BOUND)
-        assert len(server.requests) == (1 if phase == "first" else 2)
-
-
-def test_closing_one_of_the_streams_ends_the_loop_that_waits_for_it() -> None:
-    with (
-        ScriptedServer(BUSY, [steps.role(), steps.hang()]) as server,
-        Mistral(server_url=server.url) as client,
-    ):
-        other = ask(client)
-        loop = threading.Thread(target=lambda: list(fallback(ask(client), other)))
-        loop.start()
-        server.wait_for_requests(2)
-        assert eventually(lambda: not stopped(loop, other))
-
-
-def stopped(loop: threading.Thread, stream: EventStream) -> bool:
-    stream.close()
-    loop.join(0.05)
-    return loop.is_alive()
-
-
-@both
-def test_a_slow_subscriber_slows_the_server_down(combine: Any) -> None:
-    count = 200_000
-    long: Script = [steps.role(), steps.text(*["x" * 100] * count), steps.finish(), steps.done()]
-    go_on = threading.Event()
-    began = threading.Event()
-    with ScriptedServer(long) as server, Mistral(server_url=server.url) as client:
-
-        def take(_: Any) -> None:
-            began.set()
-            go_on.wait(BOUND)
-
-        subscription = combine(ask(client), ask(client)).subscribe(take)
-        assert began.wait(BOUND)
-        (request,) = server.requests
-        sent = -1
-
-        def stands_still() -> bool:
-            nonlocal sent
-            before, sent = sent, request.frames
-            time.sleep(0.05)  # as long as it may take to send more
-            return sent == before
-
-        assert eventually(stands_still)
-        assert request.frames < count
-        subscription.dispose()
-        go_on.set()
-
-
-SCRIPT = """
-import sys
-from threading import Event
-from rxmistral import Mistral, UserMessage, hedge, text
-
-begun = Event()
-
-def show(piece):
-    print(piece, end="", flush=True)
-    begun.set()
-
-client = Mistral(server_url=sys.argv[1])
-slow, quick = (
-    client.chat.stream(model=name, messages=[UserMessage(content="Hi")])
-    for name in ("slow", "quick")
-)
-hedge(slow, quick, delay=0.05).pipe(text()).subscribe(show)
-begun.wait()
-"""
-
-
-def test_a_script_that_ends_while_an_answer_comes_prints_all_of_it() -> None:
-    """Though it was a timer's thread, which is a daemon, that started the stream."""
-
-    def play(request: ReceivedRequest) -> Script:
-        if request.json["model"] == "slow":
-            return [steps.hang()]
-        return [steps.role(), "Hel", steps.wait(0.3), "lo", steps.finish(), steps.done()]
-
-    with ScriptedServer(play) as server:
-        done = subprocess.run(
-            [sys.executable, "-c", textwrap.dedent(SCRIPT), server.url],
-            capture_output=True,
-            timeout=60,
-            check=True,
-            text=True,
-        )
-    assert done.stdout == "Hello"
-
-
-def test_200_hedges_of_two_servers_that_are_equally_fast() -> None:
-    """One winner each, its text whole and no one else's, and nothing is left."""
-    dice = random.Random(3)
-
-    def play(request: ReceivedRequest) -> Script:
-        name = request.json["model"]
-        return [steps.role(), steps.wait(0.001), *20 * [name], steps.finish(), steps.done()]
-
-    wins = {"a": 0, "b": 0}
-    before = threading.active_count()
-    with (
-        ScriptedServer(play) as one,
-        ScriptedServer(play) as other,
-        Mistral(server_url=one.url) as first,
-        Mistral(server_url=other.url) as second,
-    ):
-        for each in range(10):
-            ended = [threading.Event() for _ in range(20)]
-            texts: list[list[str]] = [[] for _ in range(20)]
-            terminals: list[list[Any]] = [[] for _ in range(20)]
-            for number in range(20):
-                streams = [ask(first, "a"), ask(second, "b")]
-                dice.shuffle(streams)
-
-                def end(error: Any = None, number: int = number) -> None:
-                    terminals[number].append(error)  # noqa: B023  # it is called within the round
-                    ended[number].set()  # noqa: B023
-
-                hedged = hedge(*streams, delay=dice.choice([0, 0, 0.001, 0.002]))
-                hedged.pipe(text()).subscribe(texts[number].append, end, end)
-            assert all(event.wait(BOUND) for event in ended), each
-            for came, terminal in zip(texts, terminals, strict=True):
-                assert terminal == [None]
-                assert came == 20 * [came[0]]
-                wins[came[0]] += 1
-        assert sum(wins.values()) == 200
-        assert all(wins.values())
-        requests = len(one.requests) + len(other.requests)
-        assert 200 <= requests <= 400
-        for server in (one, other):
-            for request in server.requests:
-                assert request.wait_answered(BOUND)
-    assert eventually(lambda: threading.active_count() <= before)
-
-
-# --- going on with another model -------------------------------------------------
-
-
-def relayed(read: Face, *scripts: Script, **more: Any) -> tuple[list[Any], list[Any], Outcome]:
-    """What is read, what the servers were asked, and the outcome."""
-    seen: list[Outcome] = []
-    with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
-        streams = [
-            client.chat.stream(model=name, messages=[UserMessage(content="?")], **more)
-            for name in "abc"
-        ]
-        came = read(fallback(*streams, resume=True).pipe(on_outcome(seen.append), text()))
-        asked = [(each.json["model"], each.json["messages"][1:]) for each in server.requests]
-    return came, asked, seen[0]
-
-
-def prefix(text: str) -> list[dict[str, Any]]:
-    return [{"role": "assistant", "content": text, "prefix": True}]
-
-
-END: Script = [steps.finish(), steps.done()]
-
-
-def test_the_next_model_may_be_asked_for_the_rest(read: Face) -> None:
-    came, asked, outcome = relayed(
-        read, ["The ", "sky ", steps.drop()], ["The sky ", "is ", "blue.", *END]
-    )
-    assert "".join(came) in ("The sky is blue.", "blue.")
-    assert asked == [("a", []), ("b", prefix("The sky "))]
-    assert (outcome.status, outcome.requests, outcome.resumed) == ("completed", 2, 1)
-    assert outcome.response.choices[0].message.content == "The sky is blue."  # type: ignore[union-attr]
-
-
-def test_what_refuses_to_go_on_is_passed_over(read: Face) -> None:
-    came, asked, _ = relayed(
-        read,
-        ["The ", steps.drop()],
-        [steps.status(400, body={"message": "no prefix"})],
-        ["sky", *END],
-    )
-    assert came[-1] == "sky"
-    assert asked == [("a", []), ("b", prefix("The ")), ("c", prefix("The "))]
-
-
-def test_where_nobody_goes_on_the_break_is_the_error(read: Face) -> None:
-    refusal: Script = [steps.status(400, body={"message": "no prefix"})]
-    (*_, error), asked, outcome = relayed(read, ["The ", steps.drop()], refusal, refusal)
-    assert isinstance(error, DroppedStreamError)
-    assert "no prefix" in error.__notes__[0]
-    assert error.partial is not None
-    assert error.partial.choices[0].message.content == "The "  # type: ignore[union-attr]
-    assert (len(asked), outcome.status) == (3, "dropped")
-
-
-@pytest.mark.parametrize(
-    ("script", "more"),
-    [
-        (["a", steps.tool_call(name="f", arguments="{"), steps.drop()], {}),
-        ([steps.thinking("Hm"), steps.drop()], {}),
-        (["a", steps.drop()], {"response_format": {"type": "json_object"}}),
-    ],
-)
-def test_when_nobody_is_asked_for_the_rest(
-    read: Face, script: Script, more: dict[str, Any]
-) -> None:
-    (*_, error), asked, _ = relayed(read, script, **more)
-    assert isinstance(error, StreamError)
-    assert len(asked) == 1
-
-
-def test_other_observables_cannot_be_asked_for_the_rest() -> None:
+def test_resume_does_not_ask_other_observables() -> None:
     error = DroppedStreamError("cut")
     broken = reactivex.concat(reactivex.of(A), reactivex.throw(error))
-    came: list[Any] = []
-    fallback(broken, reactivex.of(B), resume=True).subscribe(came.append, came.append)
-    assert came == [A, error]
-
-
-def test_dispose_ends_the_one_that_goes_on() -> None:
-    scripts: list[Script] = [["a", steps.drop()], ["b", steps.hang()]]
-    with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
-        streams = [
-            client.chat.stream(model="m", messages=[UserMessage(content="?")]) for _ in range(2)
-        ]
-        for token in fallback(*streams, resume=True).pipe(text()):
-            if token == "b":
-                break
-        assert server.requests[1].wait_closed()
+    items: list[Any] = []
+    fallback(broken, reactivex.of(B), resume=True).subscribe(items.append, items.append)
+    assert items == [A, error]

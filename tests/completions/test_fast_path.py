@@ -1,4 +1,4 @@
-"""The shortcut gives what the whole way gives, whatever the body and its cuts."""
+"""The fast path emits what the slow path emits, whatever the body and its cuts."""
 
 from __future__ import annotations
 
@@ -61,11 +61,11 @@ PIECES: list[bytes] = [
 ]
 
 
-def way(shortcut: bool, blocks: list[bytes], ending: Any) -> tuple[list[Any], Any]:
-    """What comes, and what was added up in the end."""
+def read_by_path(is_fast: bool, blocks: list[bytes], ending: Any) -> tuple[list[Any], Any]:
+    """Returns the notifications by one path, and the response at the end."""
     received = CompletionAccumulator()
     source: Subject[bytes] = Subject()
-    if shortcut:
+    if is_fast:
         completions = Stream.of(source).pipe(
             completions_of_blocks(
                 lambda: CompletionDecoder(received), max_bytes=MAX, accept_clean_end=False
@@ -77,22 +77,22 @@ def way(shortcut: bool, blocks: list[bytes], ending: Any) -> tuple[list[Any], An
             events(max_bytes=MAX),
             completions_into(lambda: CompletionDecoder(received), False),
         )
-    came: list[Any] = []
+    items: list[Any] = []
 
     def fail(error: Exception) -> None:
         partial = error.partial if isinstance(error, StreamError) else None
-        came.append((repr(error), partial))
+        items.append((repr(error), partial))
 
-    subscription = completions.subscribe(came.append, fail, lambda: came.append("completed"))
+    subscription = completions.subscribe(items.append, fail, lambda: items.append("completed"))
     for block in blocks:
         source.on_next(block)
-        came.append("block")  # what has come must have come by now
+        items.append("block")  # marks which items this block caused
     if ending is None:
         source.on_completed()
     else:
         source.on_error(ending)
     subscription.dispose()
-    return came, received.response(with_unfinished=True)
+    return items, received.response(with_unfinished=True)
 
 
 def cut(body: bytes, places: set[int]) -> list[bytes]:
@@ -105,40 +105,43 @@ endings = st.sampled_from([None, ConnectionError("reset")])
 
 
 @given(bodies, st.sets(st.integers(0, 2000), max_size=8), endings)
-def test_it_is_the_whole_way(body: bytes, places: set[int], ending: Any) -> None:
+def test_fast_path_equals_slow_path(body: bytes, places: set[int], ending: Any) -> None:
     blocks = cut(body, places)
-    assert settled(way(True, blocks, ending)) == settled(way(False, blocks, ending))
+    assert without_block_marks(read_by_path(True, blocks, ending)) == without_block_marks(
+        read_by_path(False, blocks, ending)
+    )
 
 
 @given(bodies)
-def test_byte_by_byte(body: bytes) -> None:
+def test_fast_path_equals_slow_path_byte_by_byte(body: bytes) -> None:
     blocks = [body[place : place + 1] for place in range(len(body))]
-    assert settled(way(True, blocks, None)) == settled(way(False, blocks, None))
+    assert without_block_marks(read_by_path(True, blocks, None)) == without_block_marks(
+        read_by_path(False, blocks, None)
+    )
 
 
-def settled(found: tuple[list[Any], Any]) -> tuple[list[Any], Any]:
-    """What a subscriber can tell: completions a block earlier or later are the same, but
-    an error is as early as on the whole way."""
-    came, response = found
-    return [each for each in came if each != "block"], response
+def without_block_marks(notifications: tuple[list[Any], Any]) -> tuple[list[Any], Any]:
+    """Ignores in which block an item was emitted; a subscriber cannot tell."""
+    items, response = notifications
+    return [each for each in items if each != "block"], response
 
 
 @pytest.mark.parametrize("piece", PIECES)
 @pytest.mark.parametrize("before", [b"", PIECES[0], PIECES[0] + PIECES[0]])
-def test_nothing_waits_longer_than_on_the_whole_way(piece: bytes, before: bytes) -> None:
+def test_fast_path_emits_as_early_as_slow_path(piece: bytes, before: bytes) -> None:
     for size in (1, 7, 1000):
         body = before + piece
         blocks = [body[place : place + size] for place in range(0, len(body), size)]
-        assert way(True, blocks, None)[0] == way(False, blocks, None)[0]
+        assert read_by_path(True, blocks, None)[0] == read_by_path(False, blocks, None)[0]
 
 
-def test_it_is_short_where_the_blocks_allow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first event and the last go the whole way; a thousand between them do not."""
-    looked: list[object] = []
+def test_fast_path_is_taken_for_simple_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the first event and the last take the slow path, of a thousand."""
+    fed_events: list[object] = []
     feed = CompletionDecoder.feed
 
     def counting(self: CompletionDecoder, event: Any) -> CompletionEvent | None:
-        looked.append(event)
+        fed_events.append(event)
         return feed(self, event)
 
     monkeypatch.setattr(CompletionDecoder, "feed", counting)
@@ -149,4 +152,4 @@ def test_it_is_short_where_the_blocks_allow(monkeypatch: pytest.MonkeyPatch) -> 
         completions_of_blocks(lambda: decoder, max_bytes=MAX, accept_clean_end=False)
     )
     assert len(list(stream)) == 1000
-    assert len(looked) < 30
+    assert len(fed_events) < 30

@@ -1,4 +1,4 @@
-"""Where an answer ends: the finishing item, the rest of the body, and the time it has."""
+"""until_finished and its grace period: the finishing item, and the rest of the body."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from rxmistral import (
     completions,
     until_finished,
 )
-from rxmistral.completions.finish import Lingering
+from rxmistral.completions.finish import GracePeriod
 from rxmistral.wire import ServerSentEvent
 
-# Typed for whole ticks, which are seconds here; they take parts of them too.
+# Typed for whole ticks, which are seconds here; fractions work, too.
 on_next: Any = ReactiveTest.on_next
 on_completed: Any = ReactiveTest.on_completed
 on_error: Any = ReactiveTest.on_error
 
 
 def completion(*finishes: tuple[int | None, str | None]) -> CompletionEvent:
-    """One chunk; each choice is its index and its finish_reason."""
+    """Returns one chunk; each choice is given by its index and finish_reason."""
     return CompletionEvent(
         data=CompletionChunk(
             choices=[
@@ -42,7 +42,7 @@ def completion(*finishes: tuple[int | None, str | None]) -> CompletionEvent:
     )
 
 
-GOES_ON = completion((0, None))
+UNFINISHED = completion((0, None))
 STOP = completion((0, "stop"))
 USAGE = CompletionEvent(data=CompletionChunk(usage=UsageInfo(total_tokens=3)))
 DROPPED = DroppedStreamError("reset")
@@ -55,24 +55,24 @@ def through(*events: CompletionEvent, choice: int = 0) -> list[CompletionEvent]:
 
 
 @pytest.mark.parametrize("reason", ["stop", "length", "model_length", "tool_calls", "a_new_word"])
-def test_the_finishing_item_is_the_last(reason: str) -> None:
+def test_finishing_item_is_the_last(reason: str) -> None:
     last = completion((0, reason))
-    assert through(GOES_ON, last, USAGE, GOES_ON) == [GOES_ON, last]
+    assert through(UNFINISHED, last, USAGE, UNFINISHED) == [UNFINISHED, last]
 
 
 @pytest.mark.parametrize("reason", [None, ""])
-def test_no_reason_is_no_finish(reason: str | None) -> None:
+def test_empty_reason_does_not_finish(reason: str | None) -> None:
     item = completion((0, reason))
     assert through(item, USAGE, item) == [item, USAGE, item]
 
 
-def test_another_answer_finishes_nothing() -> None:
+def test_reason_of_another_answer_does_not_finish() -> None:
     other, own = completion((1, "stop")), completion((0, None), (2, "stop"))
-    assert through(other, GOES_ON, own, choice=2) == [other, GOES_ON, own]
+    assert through(other, UNFINISHED, own, choice=2) == [other, UNFINISHED, own]
     assert through(other, own, STOP, USAGE) == [other, own, STOP]
 
 
-def test_a_choice_without_index_is_the_first() -> None:
+def test_choice_without_index_is_the_first() -> None:
     last = completion((None, "stop"))
     assert through(last, USAGE) == [last]
     assert through(last, USAGE, choice=1) == [last, USAGE]
@@ -86,16 +86,16 @@ def scheduler() -> TestScheduler:
     return TestScheduler()
 
 
-def test_it_completes_when_the_source_does(scheduler: TestScheduler) -> None:
+def test_completes_when_the_source_does(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(
-        on_next(10, GOES_ON), on_next(20, STOP), on_next(20.5, USAGE), on_completed(20.75)
+        on_next(10, UNFINISHED), on_next(20, STOP), on_next(20.5, USAGE), on_completed(20.75)
     )
     result = scheduler.start(lambda: source.pipe(until_finished()))
-    assert result.messages == [on_next(210, GOES_ON), on_next(220, STOP), on_completed(220.75)]
+    assert result.messages == [on_next(210, UNFINISHED), on_next(220, STOP), on_completed(220.75)]
     assert source.subscriptions == [Subscription(200, 220)]  # whole ticks: the source's own end
 
 
-def test_it_completes_a_second_after_the_finish_where_the_source_does_not(
+def test_completes_1_s_after_the_finish_when_source_stays_open(
     scheduler: TestScheduler,
 ) -> None:
     source = scheduler.create_cold_observable(
@@ -106,33 +106,32 @@ def test_it_completes_a_second_after_the_finish_where_the_source_does_not(
     assert source.subscriptions == [Subscription(200, 211)]
 
 
-def test_what_breaks_after_the_finish_is_no_loss(scheduler: TestScheduler) -> None:
+def test_error_after_the_finish_is_ignored(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, STOP), on_error(10.5, DROPPED))
     result = scheduler.start(lambda: source.pipe(until_finished()))
     assert result.messages == [on_next(210, STOP), on_completed(210.5)]
 
 
-def test_what_breaks_before_the_finish_is_an_error(scheduler: TestScheduler) -> None:
-    source = scheduler.create_cold_observable(on_next(10, GOES_ON), on_error(20, DROPPED))
+def test_error_before_the_finish_is_emitted(scheduler: TestScheduler) -> None:
+    source = scheduler.create_cold_observable(on_next(10, UNFINISHED), on_error(20, DROPPED))
     result = scheduler.start(lambda: source.pipe(until_finished()))
-    assert result.messages == [on_next(210, GOES_ON), on_error(220, DROPPED)]
+    assert result.messages == [on_next(210, UNFINISHED), on_error(220, DROPPED)]
 
 
-def test_it_waits_as_long_as_there_is_no_finish(scheduler: TestScheduler) -> None:
-    source = scheduler.create_cold_observable(on_next(10, GOES_ON), on_next(700, STOP))
+def test_waits_until_there_is_a_finish(scheduler: TestScheduler) -> None:
+    source = scheduler.create_cold_observable(on_next(10, UNFINISHED), on_next(700, STOP))
     result = scheduler.start(lambda: source.pipe(until_finished()))
-    assert result.messages == [on_next(210, GOES_ON), on_next(900, STOP), on_completed(901)]
+    assert result.messages == [on_next(210, UNFINISHED), on_next(900, STOP), on_completed(901)]
 
 
-def test_disposed_after_the_finish_it_never_completes(scheduler: TestScheduler) -> None:
+def test_never_completes_when_disposed_after_the_finish(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, STOP))
     result = scheduler.start(lambda: source.pipe(until_finished()), disposed=210.5)
     assert result.messages == [on_next(210, STOP)]
     assert source.subscriptions == [Subscription(200, 210)]
 
 
-def test_the_error_that_a_finish_reason_names_is_raised() -> None:
-    """An answer that ended in an error has not finished."""
+def test_finish_reason_error_is_raised() -> None:
     event = ServerSentEvent(data='{"choices":[{"index":0,"finish_reason":"error"}]}')
     got: list[object] = []
     reactivex.of(event).pipe(completions(), until_finished()).subscribe(got.append, got.append)
@@ -141,7 +140,7 @@ def test_the_error_that_a_finish_reason_names_is_raised() -> None:
     assert isinstance(error, ReportedError)
 
 
-def test_an_error_of_another_answer_after_the_finish_is_no_loss() -> None:
+def test_error_of_another_answer_after_finish_is_ignored() -> None:
     events = [
         ServerSentEvent(data='{"choices":[{"index":0,"finish_reason":"stop"}]}'),
         ServerSentEvent(data='{"choices":[{"index":1,"finish_reason":"error"}]}'),
@@ -156,7 +155,7 @@ def test_an_error_of_another_answer_after_the_finish_is_no_loss() -> None:
 # --- without a scheduler ---------------------------------------------------------
 
 
-def test_without_a_scheduler_a_timer_of_its_own_completes_it() -> None:
+def test_default_scheduler_completes_it() -> None:
     source: Subject[CompletionEvent] = Subject()
     completed = threading.Event()
     source.pipe(until_finished()).subscribe(on_completed=completed.set)
@@ -166,7 +165,7 @@ def test_without_a_scheduler_a_timer_of_its_own_completes_it() -> None:
     assert not source.observers
 
 
-def test_the_end_of_the_source_and_the_timer_make_one_completion(scheduler: TestScheduler) -> None:
+def test_source_end_and_timer_complete_once(scheduler: TestScheduler) -> None:
     source = scheduler.create_hot_observable(on_next(210, STOP), on_completed(211))
     result = scheduler.start(lambda: source.pipe(until_finished()))
     assert result.messages == [on_next(210, STOP), on_completed(211)]
@@ -179,27 +178,29 @@ def timers() -> list[threading.Timer]:
 def test_no_timer_outlives_its_subscription() -> None:
     source: Observable[CompletionEvent] = reactivex.concat(reactivex.of(STOP), reactivex.never())
     subscription = source.pipe(until_finished()).subscribe()
-    begun = timers()
+    started = timers()
     subscription.dispose()
-    assert begun
-    assert all(timer.finished.is_set() for timer in begun)
+    assert started
+    assert all(timer.finished.is_set() for timer in started)
 
 
 def test_no_timer_outlives_the_source() -> None:
     source: Subject[CompletionEvent] = Subject()
     source.pipe(until_finished()).subscribe()
     source.on_next(STOP)
-    begun = timers()
+    started = timers()
     source.on_completed()
-    assert begun
-    assert all(timer.finished.is_set() for timer in begun)
+    assert started
+    assert all(timer.finished.is_set() for timer in started)
 
 
-def test_a_lingering_ends_once() -> None:
-    """Its observer need not be one that looks after that itself."""
+def test_grace_period_ends_once() -> None:
+    """Also for an observer that does not ignore a second terminal itself."""
     ends: list[str] = []
-    lingering = Lingering(Observer(on_completed=lambda: ends.append("end")), 1.0, TestScheduler())
-    lingering.begin()
-    lingering.end()
-    lingering.end()
+    grace_period = GracePeriod(
+        Observer(on_completed=lambda: ends.append("end")), 1.0, TestScheduler()
+    )
+    grace_period.start()
+    grace_period.end()
+    grace_period.end()
     assert ends == ["end"]

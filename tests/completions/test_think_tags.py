@@ -1,4 +1,4 @@
-"""Tags in a text: thinking and text, wherever the tags were cut."""
+"""Tags in a text: thinking and text, wherever the pieces were cut."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ TEXTS = st.lists(
 
 
 def joined(chunks: list[TextChunk | ThinkChunk]) -> list[tuple[str, str]]:
-    """What came, as (kind, text), with neighbours of one kind made one."""
+    """Returns chunks as (kind, text), with neighbours of one kind merged."""
     whole: list[tuple[str, str]] = []
     for chunk in chunks:
         text = chunk.text if isinstance(chunk, TextChunk) else chunk.thinking[0].text
@@ -31,7 +31,7 @@ def joined(chunks: list[TextChunk | ThinkChunk]) -> list[tuple[str, str]]:
 
 
 def split(text: str, open: str = "<think>", close: str = "</think>") -> list[tuple[str, str]]:
-    """The same by one regular expression on the whole text."""
+    """Returns what one regular expression on the whole text finds."""
     o, c = re.escape(open), re.escape(close)
     found = re.findall(rf"(.*?)(?:{o}(.*?)(?:{c}|\Z)|\Z)", text, re.S)
     parts = [(kind, t) for pair in found for kind, t in zip(("text", "thinking"), pair)]  # noqa: B905
@@ -59,54 +59,56 @@ def split(text: str, open: str = "<think>", close: str = "</think>") -> list[tup
         ("", []),
     ],
 )
-def test_a_text_is_what_it_is_however_it_was_cut(text: str, parts: list[tuple[str, str]]) -> None:
+def test_text_is_split_the_same_way_for_all_cuts(text: str, parts: list[tuple[str, str]]) -> None:
     for pieces in every_way(text):
         assert joined(through(TagSplitter("<think>", "</think>"), pieces)) == parts
 
 
 @given(cut(TEXTS))
-def test_random_texts_split_as_a_regular_expression_splits_them(pieces: list[str]) -> None:
-    came = through(TagSplitter("<think>", "</think>"), pieces)
-    assert joined(came) == split("".join(pieces))
+def test_splitter_agrees_with_a_regular_expression(pieces: list[str]) -> None:
+    chunks = through(TagSplitter("<think>", "</think>"), pieces)
+    assert joined(chunks) == split("".join(pieces))
 
 
 @given(cut(st.text("ab", max_size=30)), st.text("ab", min_size=1, max_size=5), st.text("ab", min_size=1, max_size=5))  # fmt: skip
-def test_so_it_is_with_any_tags(pieces: list[str], open: str, close: str) -> None:
-    """Also with ones whose beginning comes again in them, or that are the same."""
-    came = through(TagSplitter(open, close), pieces)
-    assert joined(came) == split("".join(pieces), open, close)
+def test_splitter_agrees_with_a_regular_expression_for_any_tags(
+    pieces: list[str], open: str, close: str
+) -> None:
+    """Includes tags that contain their own beginning, and equal tags."""
+    chunks = through(TagSplitter(open, close), pieces)
+    assert joined(chunks) == split("".join(pieces), open, close)
 
 
 @given(cut(TEXTS))
-def test_only_the_longest_end_that_the_awaited_tag_begins_with_is_held(pieces: list[str]) -> None:
+def test_only_a_prefix_of_the_next_tag_is_buffered(pieces: list[str]) -> None:
     splitter = TagSplitter("<think>", "</think>")
-    text, came = "", []
+    text, chunks = "", []
     for piece in pieces:
         text += piece
-        came += splitter.feed(piece)
-        awaited, last = _after_the_last_tag(text)
-        held = max(n for n in range(len(awaited)) if last.endswith(awaited[:n]))
-        shown = sum(len(part) for _, part in joined(came))
-        assert sum(len(part) for _, part in split(text)) - shown == held
+        chunks += splitter.feed(piece)
+        next_tag, last = _after_last_tag(text)
+        buffered = max(n for n in range(len(next_tag)) if last.endswith(next_tag[:n]))
+        shown = sum(len(part) for _, part in joined(chunks))
+        assert sum(len(part) for _, part in split(text)) - shown == buffered
 
 
-def _after_the_last_tag(text: str) -> tuple[str, str]:
-    """The tag that is awaited at the end of a text, and what came since the last one."""
-    awaited, other = "<think>", "</think>"
-    while awaited in text:
-        text = text.partition(awaited)[2]
-        awaited, other = other, awaited
-    return awaited, text
+def _after_last_tag(text: str) -> tuple[str, str]:
+    """Returns the next tag at the end of a text, and the text since the last tag."""
+    next_tag, other = "<think>", "</think>"
+    while next_tag in text:
+        text = text.partition(next_tag)[2]
+        next_tag, other = other, next_tag
+    return next_tag, text
 
 
-def test_a_text_that_begins_in_the_middle_of_thinking() -> None:
+def test_begins_open_starts_inside_of_thinking() -> None:
     for pieces in every_way("hm</think>Yes<think>b"):
         splitter = TagSplitter("<think>", "</think>", begins_open=True)
         parts = [("thinking", "hm"), ("text", "Yes"), ("thinking", "b")]
         assert joined(through(splitter, pieces)) == parts
 
 
-def test_closing_twice_gives_nothing_twice() -> None:
+def test_second_close_returns_nothing() -> None:
     splitter = TagSplitter("<think>", "</think>")
     splitter.feed("<th")
     assert joined(splitter.close()) == [("text", "<th")]
@@ -114,7 +116,7 @@ def test_closing_twice_gives_nothing_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "says"),
+    ("arguments", "error", "message"),
     [
         (("", "b"), ValueError, "open must not be empty"),
         (("a", ""), ValueError, "close must not be empty"),
@@ -122,8 +124,8 @@ def test_closing_twice_gives_nothing_twice() -> None:
         (("a", None), TypeError, "close must be a str, got NoneType"),
     ],
 )
-def test_a_tag_that_is_none_is_refused_at_the_call(
-    arguments: tuple[str, str], error: type[Exception], says: str
+def test_invalid_tag_raises_at_the_call(
+    arguments: tuple[str, str], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         think_tags(*arguments)

@@ -1,4 +1,4 @@
-"""Tool calls come out whole, whatever the server made of them, or not at all."""
+"""Tool calls are emitted whole, whatever fragments the server sends, or not at all."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def event(*calls: dict[str, Any], finish: str | None = None, choice: int = 0) ->
 def part(
     arguments: Any = None, name: str | None = None, index: int | None = None, **more: Any
 ) -> dict[str, Any]:
-    """A fragment as the wire has it: what is not given is absent."""
+    """Returns a fragment as JSON, without the fields that are None."""
     function = {"name": name, "arguments": arguments}
     call: dict[str, Any] = {
         "function": {k: v for k, v in function.items() if v is not None},
@@ -50,7 +50,7 @@ def part(
     return call if index is None else {**call, "index": index}
 
 
-def gathered(*events: CompletionEvent) -> list[ToolCall]:
+def emitted_calls(*events: CompletionEvent) -> list[ToolCall]:
     calls: list[ToolCall] = []
     reactivex.from_iterable(events).pipe(tool_calls()).subscribe(calls.append)
     return calls
@@ -201,12 +201,12 @@ CASES: dict[str, tuple[list[CompletionEvent], list[tuple[Any, ...]]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_call_comes_out_whole(case: str) -> None:
+def test_fragments_become_whole_calls(case: str) -> None:
     events, expected = CASES[case]
-    assert summary(gathered(*events)) == expected
+    assert summary(emitted_calls(*events)) == expected
 
 
-def test_a_call_comes_out_as_soon_as_the_next_has_begun_and_at_the_finish_reason() -> None:
+def test_call_is_emitted_when_the_next_begins_or_at_the_finish() -> None:
     source: Subject[CompletionEvent] = Subject()
     calls: list[ToolCall] = []
     source.pipe(tool_calls()).subscribe(calls.append)
@@ -218,15 +218,15 @@ def test_a_call_comes_out_as_soon_as_the_next_has_begun_and_at_the_finish_reason
     assert summary(calls)[1:] == [("y", "g", "{}")]
 
 
-def test_an_interleaved_call_is_not_complete_because_another_has_begun() -> None:
-    gatherer = ToolCallAccumulator()
+def test_interleaved_call_is_not_complete_when_another_begins() -> None:
+    accumulator = ToolCallAccumulator()
     (first,) = event(part('{"a":', "f", 0)).data.choices[0].delta.tool_calls or ()
     (second,) = event(part('{"b":1}', "g", 1)).data.choices[0].delta.tool_calls or ()
-    assert gatherer.feed([first, second]) == []
+    assert accumulator.feed([first, second]) == []
 
 
 @pytest.mark.parametrize("arguments", ['{"a":', '{"a":1}', ""])
-def test_a_stream_that_breaks_never_emits_the_call_it_was_in(arguments: str) -> None:
+def test_broken_stream_never_emits_the_open_call(arguments: str) -> None:
     source: Subject[CompletionEvent] = Subject()
     calls: list[ToolCall] = []
     errors: list[Exception] = []
@@ -247,7 +247,7 @@ def test_finish_reason_error_completes_no_call() -> None:
     assert not calls
 
 
-def test_choice_picks_the_answer() -> None:
+def test_choice_selects_the_answer() -> None:
     events = [
         event(part("{}", "f"), finish="tool_calls"),
         event(part("{}", "g"), finish="tool_calls", choice=1),
@@ -256,8 +256,8 @@ def test_choice_picks_the_answer() -> None:
     assert call.function.name == "g"
 
 
-def test_what_the_wire_did_not_say_is_none() -> None:
-    (call,) = gathered(event(part("{}", "f"), finish="tool_calls"))
+def test_fields_that_were_not_sent_are_none() -> None:
+    (call,) = emitted_calls(event(part("{}", "f"), finish="tool_calls"))
     assert (call.id, call.type, call.index) == (None, None, None)
 
 
@@ -265,7 +265,7 @@ def test_what_the_wire_did_not_say_is_none() -> None:
     objects=st.lists(st.dictionaries(st.text(), st.text() | st.integers()), min_size=1, max_size=4),
     data=st.data(),
 )
-def test_calls_cut_and_interleaved_anyhow_come_out_as_they_were(
+def test_calls_survive_any_cuts_and_interleaving(
     objects: list[dict[str, Any]], data: st.DataObject
 ) -> None:
     queues = []
@@ -276,33 +276,32 @@ def test_calls_cut_and_interleaved_anyhow_come_out_as_they_were(
         queue = [part(pieces[0], f"f{index}", index, id=f"id{index}")]
         queue += [part(piece, "", index) for piece in pieces[1:]]
         queues.append(queue)
-    begun = [queue.pop(0) for queue in queues]  # a call begins before the next one does
+    first_parts = [queue.pop(0) for queue in queues]  # in order
     rest = data.draw(st.permutations([i for i, queue in enumerate(queues) for _ in queue]))
-    events = [event(each) for each in begun]
+    events = [event(each) for each in first_parts]
     events += [event(queues[index].pop(0)) for index in rest]
-    calls = gathered(*events, event(finish="tool_calls"))
+    calls = emitted_calls(*events, event(finish="tool_calls"))
     assert [json.loads(str(call.function.arguments)) for call in calls] == objects
     assert [call.id for call in calls] == [f"id{index}" for index in range(len(objects))]
 
 
-def test_each_piece_of_the_arguments_is_read_once() -> None:
-    """Pieces that end as an object does, and names that come again, do not have the whole
-    read again."""
-    gatherer = ToolCallAccumulator()
+def test_each_piece_of_arguments_is_read_once() -> None:
+    """Neither pieces that end like an object nor repeated names cause a second reading."""
+    accumulator = ToolCallAccumulator()
     pieces = ['{"a":[', *["{},"] * 3000, "{}]}"]
     (begin,) = event(part("", "f", 0)).data.choices[0].delta.tool_calls or ()
-    gatherer.feed([begin])
+    accumulator.feed([begin])
     (other,) = event(part("{}", "g", 1)).data.choices[0].delta.tool_calls or ()
-    calls = gatherer.feed([other])
+    calls = accumulator.feed([other])
     began = time.thread_time()
     for piece in pieces:
         (fragment,) = event(part(piece, "f", 0)).data.choices[0].delta.tool_calls or ()
-        calls += gatherer.feed([fragment])
+        calls += accumulator.feed([fragment])
     assert [call.function.name for call in calls] == ["f"]
-    assert time.thread_time() - began < 2  # seconds of the processor; read again, it is minutes
+    assert time.thread_time() - began < 2  # CPU seconds; with a second reading it takes minutes
 
 
-# --- a call that was cut ---------------------------------------------------------
+# --- a call that was cut off -----------------------------------------------------
 
 
 @pytest.mark.parametrize("reader", READERS, indirect=True)

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from ...checks import check_seconds
 from ...completions.accumulator import CompletionAccumulator
-from ...completions.finish import AFTER_END
+from ...completions.finish import END_GRACE_SECONDS
 from ...rx.clock import monotonic
 from ...wire.idle_timeout import IdleTimeout
 
@@ -65,7 +65,7 @@ class ResponseTimeouts(IdleTimeout):
 
     Args:
         timeouts: What they are set to.
-        received: Where the answer is added up; its `news` feed them.
+        received: Where the answer is added up; its `new_output` feeds them.
         now: Tells the time, in seconds.
 
     Attributes:
@@ -106,12 +106,12 @@ class ResponseTimeouts(IdleTimeout):
 
     def wind_up(self) -> None:
         self.note_news()
-        self._silent, self._limit = 0.0, AFTER_END
+        self._silent, self._limit = 0.0, END_GRACE_SECONDS
         super().wind_up()
 
     def start_wait(self) -> None:
         # These two are on the path of every block: no call that can be spared.
-        if self._received.news:
+        if self._received.new_output:
             self.note_news()
         self._began = self._now()
 
@@ -129,10 +129,10 @@ class ResponseTimeouts(IdleTimeout):
 
     def note_news(self) -> None:
         """Look whether what came last was news."""
-        news = self._received.news
+        news = self._received.new_output
         if not news:
             return
-        self._received.news = ""
+        self._received.new_output = ""
         if news != "finish":
             self._note()
         self._gap = 0.0
