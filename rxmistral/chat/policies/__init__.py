@@ -33,7 +33,9 @@ A stream completes after a finish_reason or `[DONE]`: at the end of the body, or
 second later if the service does not end it, or at once if the connection breaks then. Every
 other ending is an error, which follows the items that arrived before it. `on_outcome(callback)`
 delivers one `Outcome` for every ending, `dispose()` included; afterwards `.outcome` returns it,
-on the answer and on each Stream piped from it.
+on the answer and on each Stream piped from it. An answer that was read to its end leaves its
+connection to the next call, and so does one that was left after the finish_reason: the rest of
+its body is read for up to a quarter of a second, and the next call waits for that.
 
     what happened                          error                     Outcome.status  ask again?
     complete, or cut at the length limit   none                      completed
