@@ -29,7 +29,7 @@ Proxies and certificates between you and the service
 Threads
     One thread reads all answers, a thousand if need be, and runs the operators and callbacks of
     `subscribe`. A slow or blocked callback gets a thread of its own within a tenth of a second.
-    With `Mistral(reader="thread")` each answer has a thread from the beginning. A `for` loop
+    With `Mistral(reader="thread")`, the default on Windows, each answer has its own thread. A `for` loop
     runs on its own thread, and `async for` on the event loop, as everywhere.
 
 Context variables

@@ -208,7 +208,7 @@ EXPECTED = {
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_example_prints_what_is_expected(
+def test_example_prints_the_expected_output(
     path: Path,
     service: ScriptedServer,
     capsys: pytest.CaptureFixture[str],
