@@ -1,4 +1,7 @@
-"""Let the model call a function: its call, the function, and the answer that uses it."""
+"""Let the model call a function, and print the answer that uses its result.
+
+The demo server calls no functions: run this with a key, or see "Agents" in the README.
+"""
 
 import json
 

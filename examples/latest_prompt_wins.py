@@ -1,4 +1,9 @@
-"""Stop an answer when the next prompt comes: the old one is not heard of any more."""
+"""Stop an answer when the next prompt arrives: nothing more of the old answer is emitted.
+
+A `for` loop over the answers may have up to 512 items of the old answer buffered when the prompt
+arrives; `subscribe` buffers none. An answer that fails ends the stream of all answers: to prevent
+this, catch the error in `ask`, with `.pipe(text(), ops.catch(reactivex.of("Sorry.")))`.
+"""
 
 from threading import Event
 
@@ -9,7 +14,7 @@ from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
 
 def service(request: ReceivedRequest) -> Script:
-    """In place of Mistral: about Rome it can talk for ever."""
+    """Returns an answer in place of Mistral; the one about Rome never ends."""
     if "Rome" in request.json["messages"][-1]["content"]:
         return [steps.role(), "Rome was", " not built", steps.hang()]
     return [steps.role(), "Paris is", " well worth", " a mass.", steps.finish(), steps.done()]
@@ -30,14 +35,14 @@ with ScriptedServer(service) as server, Mistral(server_url=server.url) as client
         message = UserMessage(content=prompt)
         return client.chat.stream(model="mistral-small-latest", messages=[message]).pipe(text())
 
-    # "queue" lets a prompt wait for its turn, "ignore" drops it while an answer is running.
+    # "queue" lets a prompt wait for the running answer to end; "ignore" drops it meanwhile.
     prompts: Subject[str] = Subject()
     prompts.pipe(answer_each(ask, "switch")).subscribe(show, on_completed=ended.set)
 
     prompts.on_next("Tell me about Rome.")
     begun.wait()
     print(" ... enough!")
-    prompts.on_next("Tell me about Paris.")  # closes the connection that Rome came from
+    prompts.on_next("Tell me about Paris.")  # closes the connection of the answer about Rome
     prompts.on_completed()
     ended.wait()
 print()

@@ -1,4 +1,4 @@
-"""Print an answer as it comes, without a word that must not be read."""
+"""Print an answer as it arrives, without a word that must not be shown."""
 
 from rxmistral import Mistral, UserMessage, guarded, text
 
@@ -6,7 +6,7 @@ with Mistral() as client:
     answer = client.chat.stream(
         model="mistral-small-latest", messages=[UserMessage(content="Count to five.")]
     )
-    # Only what may become the word waits: " two," is out at once, "th" is not.
+    # Only text that may become the word is buffered: " two," is emitted at once, "th" is not.
     clean = answer.pipe(text(), guarded(r"\bthree\b", max_length=5, replacement="[...]"))
     for token in clean:
         print(token, end="", flush=True)

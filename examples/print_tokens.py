@@ -1,4 +1,4 @@
-"""Print an answer as it comes."""
+"""Print an answer as it arrives."""
 
 from rxmistral import Mistral, UserMessage, text
 

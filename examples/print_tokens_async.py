@@ -1,4 +1,4 @@
-"""Print two answers at once as they come, on one event loop."""
+"""Print two answers concurrently as they arrive, on one event loop."""
 
 import asyncio
 

@@ -1,9 +1,9 @@
-"""Answer a page with Server-Sent Events, from Flask.
+"""Serve an answer as Server-Sent Events, with Flask.
 
     python examples/relay_flask.py
     curl --no-buffer 'http://127.0.0.1:8000/answer?prompt=Why+is+the+sky+blue%3F'
 
-Interrupt curl, and the generation stops.
+Interrupt curl, and the generation stops. Needs flask.
 """
 
 import os
@@ -23,7 +23,7 @@ with demo_server() as service, Mistral(server_url=service.url) as client:  # in 
         tokens = client.chat.stream(
             model="mistral-small-latest", messages=[UserMessage(content=request.args["prompt"])]
         ).pipe(text())
-        # That a client has gone is seen when something is sent to it, as a heartbeat is.
+        # Flask detects that a client is gone when it sends something, such as a heartbeat.
         return Response(server_sent_events(tokens, heartbeat=5), headers=SSE_HEADERS)
 
     app.run(port=int(os.environ.get("PORT", "8000")))

@@ -1,4 +1,4 @@
-"""Replay a recorded answer from a file: the way of an answer, without a network."""
+"""Replay a recorded answer from a file, without a network."""
 
 from pathlib import Path
 

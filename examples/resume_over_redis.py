@@ -1,4 +1,4 @@
-"""One process writes an answer into Redis; another one reads on where a viewer had left.
+"""Write an answer into Redis in one process; continue to read it in another.
 
 Needs a key in MISTRAL_API_KEY, and `redis-server` on this machine, or REDIS_URL.
 """
@@ -9,15 +9,15 @@ from rxmistral import Mistral, UserMessage, from_log, text, to_log
 from rxmistral.logs.redis_streams import RedisLog
 
 url = os.environ.get("REDIS_URL", "redis://localhost:6379")
-run_id = "haiku-" + os.urandom(4).hex()  # what a web app gives its page
+run_id = "haiku-" + os.urandom(4).hex()  # what a web application sends to its page
 
-# The process that asks.
+# The process that asks the model.
 with Mistral() as client, RedisLog(url) as log:
     message = UserMessage(content="Write a haiku about threads.")
     answer = client.chat.stream(model="mistral-small-latest", messages=[message])
     answer.pipe(text(), to_log(log, run_id)).run()
 
-# The one that serves a viewer, who comes back and has seen the first two items.
+# The process that serves a viewer that reconnects after the first two items.
 with RedisLog(url) as log:
     for entry in from_log(log, run_id).entries(after=2):
         print(f"{entry.id}:{entry.item}", end="|")

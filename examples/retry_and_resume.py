@@ -1,4 +1,4 @@
-"""Ask again where nothing had come, and go on where an answer broke: one seamless text."""
+"""Repeat a request that failed, and continue an answer that broke: one seamless text."""
 
 import sys
 
@@ -13,10 +13,17 @@ from rxmistral import (
 )
 from rxmistral.testing import Script, ScriptedServer, steps
 
-# A service on a bad day: busy at first, then cut off in the middle, then well.
+# A service that is busy at first, then cuts an answer off, and then works.
 BUSY: Script = [steps.status(503, body={"message": "busy"})]
 CUT_OFF: Script = [steps.role(), "One, ", "two, ", steps.drop()]
-WELL: Script = [steps.role(), "One, two, ", "three, ", "four, five.", steps.finish(), steps.done()]
+WORKING: Script = [
+    steps.role(),
+    "One, two, ",
+    "three, ",
+    "four, five.",
+    steps.finish(),
+    steps.done(),
+]
 
 
 def on_retry(error: MistralError, attempt: int, wait: float) -> None:
@@ -24,11 +31,11 @@ def on_retry(error: MistralError, attempt: int, wait: float) -> None:
 
 
 def on_resume(error: StreamError, number: int) -> None:
-    print(f"{error}; going on, for time {number}", file=sys.stderr)
+    print(f"{error}; continuing, number {number}", file=sys.stderr)
 
 
 with (
-    ScriptedServer(BUSY, CUT_OFF, WELL) as service,
+    ScriptedServer(BUSY, CUT_OFF, WORKING) as service,
     Mistral(
         server_url=service.url,
         retry=Retry(initial=0.1, jitter=0, on_retry=on_retry),
@@ -44,4 +51,4 @@ with (
 
     outcome = answer.outcome
     assert outcome is not None
-    print(f"{outcome.status}: {outcome.requests} requests, {outcome.resumed} of them to go on")
+    print(f"{outcome.status}: {outcome.requests} requests, {outcome.resumed} of them to continue")

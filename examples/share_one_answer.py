@@ -1,4 +1,4 @@
-"""Ask once, let many watch: one who comes late reads all of it, one who leaves stops nothing."""
+"""Share one answer: a late viewer reads all of it, and a viewer that leaves stops nothing."""
 
 import asyncio
 
@@ -22,11 +22,11 @@ async def watch_on_a_loop() -> None:
 
 
 for token in tokens:
-    print("the first one has seen enough after:", token)
-    break  # a Stream would be cancelled here; this goes on, for who comes within 30 seconds
+    print("the first viewer leaves after:", token)
+    break  # an unshared Stream would be cancelled; this one waits 30 seconds for viewers
 
 asyncio.run(watch_on_a_loop())
 
-# Long over, and still there: as one piece of text, and from any item on.
+# The answer has ended, and can still be read: as one text, and from any item on.
 print("Cleo read", *tokens.view("merge"))
-print("Dan goes on with", *(entry.item for entry in tokens.entries(after=2)))
+print("Dan continues with", *(entry.item for entry in tokens.entries(after=2)))

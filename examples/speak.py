@@ -1,7 +1,9 @@
-"""Speak an answer while it comes: a slow voice loses no sentence and takes them in turn.
+"""Speak an answer while it arrives: a slow voice speaks every sentence, in order.
 
-The loop asks for a sentence when it has spoken the one before. What comes meanwhile
-waits for it; if much does, the server is made to wait, too.
+The loop reads a sentence when it has spoken the previous one. Text that arrives meanwhile is
+buffered; if the buffer is full, the server has to wait (backpressure).
+
+Needs rxmistral[sentences].
 """
 
 import time
@@ -10,7 +12,7 @@ from rxmistral import Mistral, UserMessage, sentences, text
 
 
 def speak(sentence: str) -> None:
-    """In place of a voice."""
+    """Stands in for a text-to-speech engine."""
     for word in sentence.split():
         print(word, end=" ", flush=True)
         time.sleep(0.02)
@@ -21,7 +23,7 @@ with Mistral() as client:
         model="mistral-small-latest",
         messages=[UserMessage(content="Tell me a short story.")],
     )
-    # A pause of the model is no reason to be silent, nor has a voice endless breath.
+    # Speak unfinished text if the model pauses for half a second, and cut long sentences.
     for sentence in answer.pipe(text(), sentences(max_wait=0.5, max_chars=300)):
         speak(sentence)
 print()

@@ -1,4 +1,4 @@
-"""Show a recipe while it is written: the answer is JSON, the program sees a Recipe."""
+"""Show a recipe while it is written: the answer is JSON, the program receives a Recipe."""
 
 from msgspec import Struct
 
@@ -23,5 +23,7 @@ with Mistral() as client:
         response_format=Recipe,
     )
     for recipe in answer.pipe(text(), partials(Recipe)):
-        names = [each.name for each in recipe.ingredients or []]  # what has not come is false
+        names = [
+            each.name for each in recipe.ingredients or []
+        ]  # a field that has not arrived is falsy
         print(recipe.title or "...", names)

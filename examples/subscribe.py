@@ -19,7 +19,7 @@ lengths = tokens.pipe(ops.scan(longer, 0))
 
 lengths.subscribe(
     on_next=lambda length: print(f"{length} characters"),
-    on_error=lambda error: print(f"it broke: {error}"),
+    on_error=lambda error: print(f"failed: {error}"),
     on_completed=lambda: print("that was all"),
 )
 print("asked")

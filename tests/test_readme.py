@@ -1,4 +1,4 @@
-"""What the README and the examples show has run."""
+"""Runs the programs of the README and of the examples, and compares their output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-# Those that need more than a service have a test of their own.
+# Tested in files of their own: they need more than a server that answers.
 ELSEWHERE = {"relay_flask": "test_serving_examples.py", "tk_chat": "test_tk_chat.py"}
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in ELSEWHERE)
 
@@ -26,6 +26,7 @@ BLOCK = re.compile(
     r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.M | re.S
 )
 BLOCKS = list(BLOCK.finditer(README))
+LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]+)\)")
 
 FIVE: Script = [
     steps.role(),
@@ -58,7 +59,7 @@ RECIPE: Script = [
 
 def answer(request: ReceivedRequest) -> Script:
     match request.json["messages"][-1]["content"]:
-        case "Count for ever.":
+        case "Count forever.":
             return [steps.role(), "one, ", "two, ", "three, ", steps.hang()]
         case "What is the weather in Paris?":
             return CALL
@@ -73,7 +74,7 @@ def answer(request: ReceivedRequest) -> Script:
 @pytest.fixture(scope="session")
 def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     if not redis_server():
-        pytest.skip("there is no redis-server here")
+        pytest.skip("redis-server is not installed")
     broker = Redis(tmp_path_factory.mktemp("redis"))
     yield broker
     broker.kill()
@@ -82,7 +83,7 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 @pytest.fixture(scope="session")
 def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     if not nats_server():
-        pytest.skip("there is no nats-server here")
+        pytest.skip("nats-server is not installed")
     broker = Nats(tmp_path_factory.mktemp("nats"))
     yield broker
     broker.kill()
@@ -90,7 +91,7 @@ def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
 
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
-    """A scripted server in Mistral's place."""
+    """Yields a scripted server that `Mistral()` asks."""
     with ScriptedServer(answer) as server:
         monkeypatch.setenv("MISTRAL_SERVER_URL", server.url)
         yield server
@@ -100,7 +101,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 
 def wait_for_readers() -> None:
-    """As the interpreter does before it exits; one may leave the rest to another."""
+    """Waits for threads as the interpreter does before it exits; a thread may start another."""
     names = ("rxmistral-reader", "rxmistral-pump", "rxmistral-delivery", "rxmistral-log-")
     while threads := [
         t for t in threading.enumerate() if t.name.startswith(names) and not t.daemon
@@ -118,7 +119,7 @@ def test_readme_block_runs_as_it_stands(block: re.Match[str], tmp_path: Path) ->
 
 
 def run_block(block: re.Match[str], directory: Path) -> str:
-    """What the block prints as a file of its own, for a reader who has no key."""
+    """Returns what the block prints as a program of its own, without a key."""
     file = directory / "block.py"
     file.write_text(block["code"], encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MISTRAL_")}
@@ -134,19 +135,52 @@ def run_block(block: re.Match[str], directory: Path) -> str:
     return done.stdout
 
 
-def test_the_readme_has_the_blocks_this_file_looks_for() -> None:
+def test_readme_blocks_are_all_found() -> None:
     assert len(BLOCKS) == README.count("```python") >= 8
-    assert sum(block["output"] is not None for block in BLOCKS) == README.count("```text") >= 4
+    assert sum(block["output"] is not None for block in BLOCKS) == README.count("```text") >= 7
+
+
+def test_readme_links_lead_to_files() -> None:
+    paths = {link["path"] for link in LINK.finditer(README)}
+    assert len(paths) >= 20
+    assert [path for path in paths if not (ROOT / path).is_file()] == []
+
+
+def test_readme_links_to_each_example() -> None:
+    shown = {*EXAMPLES, ROOT / "examples" / "web_chat" / "app.py"}
+    assert [path.name for path in shown if str(path.relative_to(ROOT)) not in README] == []
+
+
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) <= 300
+
+
+def test_readme_commands_are_single_lines() -> None:
+    commands = re.findall(r"^```sh\n(.*?)^```", README, re.M | re.S)
+    assert [command.count("\n") for command in commands] == [1, 1]
+    assert commands[0].rstrip().endswith('.venv/bin/rxmistral "Why is the sky blue?"')
+    # .ci/run runs the first line of the README that contains "-m pytest".
+    assert next(line for line in README.splitlines() if "-m pytest" in line) in commands[1]
 
 
 def test_readme_faces_print_the_same_tokens(tmp_path: Path) -> None:
     (block,) = (block for block in BLOCKS if "tokens.subscribe(print)" in block["code"])
     output = run_block(block, tmp_path)
-    assert output.count(" three,") == 3  # two threads print at once, and may share a line
+    assert output.count(" three,") == 3  # two threads print concurrently, and may share a line
     assert "last:  five." in output
 
 
 EXPECTED = {
+    "coming_from_other_sdks": (
+        "stream() got an unexpected keyword argument 'seed'; Mistral's word for it is random_seed\n"
+        "One, two, th... sorry.\nHello\n"
+    ),
+    "compose_the_pipe": (
+        "['', 'One,', ' two,', ' three,', ' four,', ' five.', '']\nOne, two, three, four, five.\n"
+    ),
+    "deployment": 'data: "Hel"\n\nid: 2\ndata: "lo"\n\nevent: end\n',
+    "messages": "One, two, three, four, five.\n",
+    "read_on_trio": "one, two, three, enough\n",
     "call_a_tool": "weather: {'city': 'Paris', 'celsius': 21}\nIt is 21 degrees in Paris.\n",
     "fallback": (
         "The second one says this.\n"
@@ -158,23 +192,23 @@ EXPECTED = {
     "resume_over_nats": ("one, two, three, ... the answer was stopped, for all its readers\n"),
     "resume_over_redis": "3: three,|4: four,|5: five.|\n",
     "retry_and_resume": (
-        "One, two, three, four, five.\ncompleted: 3 requests, 1 of them to go on\n"
+        "One, two, three, four, five.\ncompleted: 3 requests, 1 of them to continue\n"
     ),
     "sentences": "One, two, three, four, five.\n",
     "share_one_answer": (
-        "Cleo read One, two, three, four, five.\nDan goes on with  three,  four,  five.\n"
+        "Cleo read One, two, three, four, five.\nDan continues with  three,  four,  five.\n"
     ),
     "speak": "One, two, three, four, five. \n",
     "structured": "Crê []\nCrêpes ['flour']\nCrêpes ['flour', 'milk']\n",
     "print_tokens": "One, two, three, four, five.\n",
     "print_tokens_async": "Write a haiku about threads. ' five.'\n",
-    "subscribe": "that was all\n",  # "asked" may come anywhere before it
+    "subscribe": "that was all\n",  # "asked" is printed at any moment before that
     "replay_a_recording": "Bonjour, monde\n",
 }
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_each_example_runs(
+def test_example_prints_the_expected_output(
     path: Path,
     service: ScriptedServer,
     capsys: pytest.CaptureFixture[str],
@@ -191,12 +225,12 @@ def test_each_example_runs(
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
-def test_each_other_example_is_run_by_a_test_of_its_own(name: str) -> None:
+def test_other_example_has_a_test_of_its_own(name: str) -> None:
     assert (ROOT / "examples" / f"{name}.py").exists()
     assert f"{name}.py" in (ROOT / "tests" / ELSEWHERE[name]).read_text(encoding="utf-8")
 
 
-def test_who_may_stop_an_answer_need_not(
+def test_nats_example_ends_when_the_answer_ends_first(
     nats: Broker,
     service: ScriptedServer,
     capsys: pytest.CaptureFixture[str],
@@ -211,7 +245,7 @@ def test_who_may_stop_an_answer_need_not(
     assert capsys.readouterr().out == "one, two."
 
 
-def test_the_replay_asks_nobody(
+def test_replay_example_sends_no_request(
     service: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runpy.run_path(str(ROOT / "examples" / "replay_a_recording.py"), run_name="__main__")
@@ -219,7 +253,7 @@ def test_the_replay_asks_nobody(
     assert "completion_tokens=4" in capsys.readouterr().out
 
 
-def test_the_tool_s_answer_goes_back_under_the_id_of_its_call(
+def test_tool_example_returns_the_result_under_the_call_id(
     service: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runpy.run_path(str(ROOT / "examples" / "call_a_tool.py"), run_name="__main__")
@@ -243,7 +277,7 @@ def test_the_tool_s_answer_goes_back_under_the_id_of_its_call(
     ]
 
 
-def test_the_subscribing_example_sees_the_whole_answer(
+def test_subscribe_example_receives_the_whole_answer(
     service: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runpy.run_path(str(ROOT / "examples" / "subscribe.py"), run_name="__main__")

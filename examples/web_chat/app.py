@@ -1,12 +1,12 @@
-"""A chat page. Its answers are shared: by tabs that come late, and by a tab that is reloaded.
+"""A chat page whose answers are shared by all tabs, late and reloaded ones included.
 
-    python examples/web_chat/app.py                         a demo server answers
-    MISTRAL_API_KEY=... python examples/web_chat/app.py     Mistral does
+    python examples/web_chat/app.py                         the demo server answers
+    MISTRAL_API_KEY=... python examples/web_chat/app.py     Mistral answers
 
-    POST /runs {"prompt": ...}  ──▶  runs[id]: prompt, thinking, text, sentences, all numbered
+    POST /runs {"prompt": ...}  ──▶  runs[id]: prompt, thinking, text, sentences, with ids
     DELETE /runs/id  ──▶  stop             │
-                                           ├──▶  GET /runs/id/events    a tab, from the first one on
-                                           └──▶  GET /runs/id/events    another, after Last-Event-ID
+                                           ├──▶  GET /runs/id/events    a tab, from the first item on
+                                           └──▶  GET /runs/id/events    a tab, after Last-Event-ID
 
 Needs starlette, uvicorn, and rxmistral[sentences].
 """
@@ -46,10 +46,10 @@ from rxmistral.demo import demo_server
 from rxmistral.relay import SSE_HEADERS, server_sent_events
 
 PAGE = Path(__file__).with_name("index.html")
-KEPT = 100  # runs; the oldest of more is stopped and forgotten
-# Seconds that a run goes on when no tab watches: a reload, or a tunnel, is shorter; and when
-# all tabs are closed, nobody will read what you would pay for.
-LINGER = 30
+MAX_RUNS = 100  # when there are more, the oldest is stopped and removed
+# A run without a viewer goes on for so long: a reload, or a tunnel, is shorter. If all tabs are
+# closed, nobody will read what you would pay for.
+LINGER_SECONDS = 30
 
 
 class Question(msgspec.Struct):
@@ -57,25 +57,25 @@ class Question(msgspec.Struct):
 
 
 class Piece(msgspec.Struct):
-    """What the page is told. A sentence follows the text that it is made of."""
+    """An item for the page. A sentence follows the text that it consists of."""
 
     kind: Literal["prompt", "thinking", "text", "sentence"]
     text: str
 
 
 def pieces(answer: Observable[CompletionEvent]) -> Observable[Piece]:
-    """One answer in three forms."""
+    """Returns the thinking, the text and the sentences of one answer, merged."""
     forms = (
         answer.pipe(thinking()).map(lambda thought: Piece("thinking", thought)),
         answer.pipe(text()).map(lambda token: Piece("text", token)),
         answer.pipe(text(), sentences()).map(lambda sentence: Piece("sentence", sentence)),
     )
-    # At once: `reactivex.merge` may begin with them after the answer has.
+    # Subscribes to all three at once: `reactivex.merge` may do so after the answer has begun.
     return reactivex.from_iterable(forms, ImmediateScheduler.singleton()).pipe(ops.merge_all())
 
 
 class Chat:
-    """The runs, in memory, and what the page asks of them."""
+    """The runs, in memory, and the routes of the page."""
 
     def __init__(self, client: Mistral, model: str) -> None:
         self._client = client
@@ -90,7 +90,7 @@ class Chat:
                 Route("/runs/{id}/events", self.events),
                 Route("/runs/{id}", self.stop, methods=["DELETE"]),
             ],
-            # Another site may give its name to this machine; that makes it none of ours.
+            # Prevents DNS rebinding: another site may let its name resolve to this machine.
             middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost"])],
         )
 
@@ -98,16 +98,16 @@ class Chat:
         return FileResponse(PAGE)
 
     async def start(self, request: Request) -> Response:
-        # A page of another site may not send this type unless we allow it, which we do not.
+        # A page of another site can send this type only if CORS allows it, which it does not.
         if request.headers.get("Content-Type") != "application/json":
             raise HTTPException(415)
         try:
             question = msgspec.json.decode(await request.body(), type=Question)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HTTPException(400, str(error)) from error
-        run_id = secrets.token_urlsafe(12)  # who knows it can read the answer, and stop it
+        run_id = secrets.token_urlsafe(12)  # a secret: with it, anyone can read and stop the answer
         self._runs[run_id] = self._ask(question.prompt)
-        if len(self._runs) > KEPT:
+        if len(self._runs) > MAX_RUNS:
             self._runs.pop(next(iter(self._runs))).stop()
         return JSONResponse({"id": run_id}, status_code=201)
 
@@ -121,11 +121,11 @@ class Chat:
         return Response(status_code=204)
 
     def _ask(self, prompt: str) -> SharedStream[Piece]:
-        """A run; its one request is sent when the first tab reads."""
+        """Returns a run; its one request is sent when the first tab reads it."""
         message = UserMessage(content=prompt)
         answer = self._client.chat.stream(model=self._model, messages=[message])
-        told = answer.pipe(ops.publish(pieces), ops.start_with(Piece("prompt", prompt)))
-        return told.shared(linger=LINGER)
+        items = answer.pipe(ops.publish(pieces), ops.start_with(Piece("prompt", prompt)))
+        return items.shared(linger=LINGER_SECONDS)
 
     def _run(self, request: Request) -> SharedStream[Piece]:
         run = self._runs.get(request.path_params["id"])
@@ -135,16 +135,18 @@ class Chat:
 
 
 def options() -> Namespace:
-    parser = ArgumentParser(description="Serve a chat page on this machine, and to it alone.")
+    parser = ArgumentParser(description="Serve a chat page on 127.0.0.1.")
     parser.add_argument("--port", type=int, default=int(os.environ.get("PORT", "8000")))
-    parser.add_argument("--model", default="mistral-small-latest", help="one that thinks shows it")
-    parser.add_argument("--server-url", metavar="URL", help="any server that speaks the same")
+    parser.add_argument(
+        "--model", default="mistral-small-latest", help="a model that thinks shows its thoughts"
+    )
+    parser.add_argument("--server-url", metavar="URL", help="any compatible server")
     return parser.parse_args()
 
 
 @contextmanager
 def service(url: str | None) -> Iterator[Mistral]:
-    """The service at this address; or Mistral; or, without a key, a demo server."""
+    """Yields a client of the server at this URL, or of Mistral, or without a key of a demo server."""
     if url or "MISTRAL_API_KEY" in os.environ:
         with Mistral(server_url=url) as client:
             yield client
@@ -161,7 +163,7 @@ def main() -> None:
             Chat(client, chosen.model).app(),
             port=chosen.port,
             log_level="warning",
-            timeout_graceful_shutdown=1,  # seconds; an open tab would never go by itself
+            timeout_graceful_shutdown=1,  # seconds; an open tab would never disconnect
         )
 
 

@@ -1,12 +1,35 @@
-"""Runs that outlive the process that reads them: written into a log, read from anywhere.
+"""Logs: runs that outlive the process that produces them, and that any process can read.
 
     source ──▶ to_log ──▶ local subscriber          from_log ──▶ reader, in any process
                  └──▶ append ──▶ [ 1 2 3 ... end ] ──▶ read ──┘
 
-`run_log` is what a log promises, `memory`, `redis_streams` and `jetstream` keep it,
-`encoding` turns items into what is kept and back, `writing` and `reading` are the two
-operators. The brokers' modules are imported by who uses them, since they need a client
-that is not installed with the others: `pip install rxmistral[redis]` or `[nats]`.
+`to_log` appends an answer to a log as it arrives. `from_log` reads it from any item on, while it
+is produced and afterwards: each item once and in order, and the ending last. Its result can be
+shared and relayed as any Stream. The log is one of
+
+    MemoryLog()      in this process: for tests, and for programs that may grow
+    RedisLog(url)    rxmistral.logs.redis_streams, pip install rxmistral[redis], Redis 6.2
+    NatsLog(url)     rxmistral.logs.jetstream, pip install rxmistral[nats], nats-server 2.11
+
+>>> from rxmistral import Mistral, UserMessage, text
+>>> log, client = MemoryLog(), Mistral.demo()
+>>> answer = client.chat.stream(model="any", messages=[UserMessage(content="Count to five.")])
+>>> _ = answer.pipe(text(), to_log(log, "run-1")).subscribe()
+>>> "".join(from_log(log, "run-1"))  # in any process that has the log
+'One, two, three, four, five.'
+>>> list(from_log(log, "run-1", after=3))  # a reader that comes back
+[' four,', ' five.']
+
+Stopping: `log.stop("run-1")`, in any process, stops the generation.
+
+Failures: a second producer of a run is fenced out (`FencedError`). If a producer dies, its
+readers get `LostProducerError` within the log's lease. A broker that is away for less than
+`outage` seconds loses nothing that it had written to disk. If it stays away, both sides end with
+`LogUnavailableError`, but a direct subscriber of the producer first receives the whole answer.
+
+`RunLog` specifies what a log guarantees (see `run_log`); `encoding` turns items into bytes and
+back; `writing` and `reading` contain the two operators. The modules of the brokers are imported
+only by the programs that use them.
 """
 
 from .memory import MemoryLog

@@ -1,11 +1,60 @@
-"""A Stream to a browser: Server-Sent Events, WebSocket messages, the AI SDK's messages.
+"""Relays: a Stream as Server-Sent Events, WebSocket messages or messages of the AI SDK.
 
-    Stream, or what can be ──▶ numbering ──▶ encoder ──▶ heartbeats ──▶ Stream[bytes] ──▶ a framework
-    read again (Resumable)     an id each    sse, ui_messages, websocket                 of any sort
+                                    ┌─▶ subscribe, for, async for         this process
+    chat.stream() ──▶ shared() ─────┼─▶ server_sent_events() ──▶ EventSource, curl
+                                    ├─▶ relay_websocket() ◀───▶ a page that can cancel
+                                    ├─▶ ui_message_stream() ──▶ useChat of the AI SDK
+                                    └─▶ to_log() ──▶ Redis, NATS ──▶ from_log() ──▶ any of these
 
-A Stream is an iterable and an async iterable, and so what any web framework takes for the
-body of a response. One that is left disposes its source: a client that goes away stops the
-generation, where it is not shared. No framework is imported here.
+A Stream is an iterable and an async iterable, so any web framework accepts it as the body of a
+response. No framework is imported here.
+
+    Flask               Response(server_sent_events(tokens), headers=SSE_HEADERS)
+    Starlette, FastAPI  StreamingResponse(server_sent_events(tokens), headers=SSE_HEADERS)
+    Quart               Response(aiter(server_sent_events(tokens)), headers=SSE_HEADERS)
+    Django, async       StreamingHttpResponse(aiter(server_sent_events(tokens)), headers=SSE_HEADERS)
+    any WebSocket       await relay_websocket(tokens, websocket.send_text, websocket.receive_text)
+    for useChat         StreamingResponse(ui_message_stream(answer), headers=UI_MESSAGE_HEADERS)
+
+A client that disconnects disposes its Stream: that stops the generation, unless it is shared.
+Comments keep the connection open while the model is silent. The event `end` carries the status,
+and the page closes its `EventSource` then. A browser whose connection broke requests the URL
+again by itself, with `Last-Event-ID`; so let the URL name a shared or logged run, and pass that
+header as `last_event_id`. The page receives the text of a `MistralError` (`describe=` rewords
+it). Any other exception is a fault of the program: the page receives a general text, and the
+framework logs the exception.
+
+Sharing
+-------
+`shared()` makes one request, sent when the first viewer subscribes. A viewer that subscribes
+late, even after the end, first receives everything emitted so far, then live items. Leaving
+(`break`, `dispose()`, a closed tab) ends one viewer. `stop()` ends the run for all viewers, with
+`StoppedError`; `linger` is the number of seconds after which a run without viewers is stopped.
+`max_items` bounds the memory of an endless run: a viewer that needs an older item gets
+`LaggedError`.
+
+A viewer is a position in one common history, so a slow viewer delays nobody, and an exception
+in its callback reaches nobody else. `view(...)` chooses what happens when a viewer lags: "wait"
+slows the source, "merge" emits the missing text as one item, "latest" skips to the last item,
+"fail" ends the viewer with `LaggedError`. `entries(after=n)` emits items with their ids.
+
+>>> from rxmistral import Mistral, UserMessage, text
+>>> client = Mistral.demo()
+>>> answer = client.chat.stream(model="any", messages=[UserMessage(content="Count to five.")])
+>>> tokens = answer.pipe(text()).shared(linger=30)
+>>> next(iter(tokens))  # this viewer leaves; the run goes on
+'One,'
+>>> "".join(tokens)  # of the same answer, without a second request
+'One, two, three, four, five.'
+>>> [(entry.id, entry.item) for entry in tokens.entries(after=3)]
+[(4, ' four,'), (5, ' five.')]
+>>> list(tokens.view("merge"))
+['One, two, three, four, five.']
+
+The parts of this package:
+
+    Stream or Resumable ──▶ numbering ──▶ encoder ──▶ heartbeats ──▶ Stream[bytes]
+                            ids           sse, ui_messages, websocket
 """
 
 from .endings import described

@@ -1,0 +1,81 @@
+"""Coming from mistralai, openai or RxPY: what to write here.
+
+Runs without a key: python examples/coming_from_other_sdks.py
+
+From mistralai
+    Change the import lines. `chat.stream(...)` and `chat.stream_async(...)`, the models and
+    `RetryConfig` are spelled as in the official SDK.
+
+    chat.complete(...)                  chat.stream(...).pipe(to_response()).run()
+    await chat.complete_async(...)      await chat.stream(...).pipe(to_response())
+    chat.parse(..., response_format=T)  chat.stream(..., response_format=T).pipe(text(), parsed(T)).run()
+    chat.parse_stream(...)              chat.stream(..., response_format=T).pipe(text(), partials(T))
+    async_client, client                session=requests.Session()
+
+From openai
+    client.chat.completions.create(stream=True, ...)   client.chat.stream(...)
+    chunk.choices[0].delta.content                     event.data.choices[0].delta.content, or pipe(text())
+    base_url, default_headers, max_retries             server_url, http_headers, retry=Retry(attempts=...)
+    timeout                                            timeouts=Timeouts(first=..., gap=...), in seconds
+    stream_options={"include_usage": True}             pipe(usage()); Mistral sends it without being asked
+    seed, max_completion_tokens                        random_seed, max_tokens
+
+    An unknown argument raises a TypeError that names rxmistral's.
+
+From RxPY
+    A Stream is an Observable: all operators of reactivex work in its pipe, and the result is a
+    Stream. `Stream.of(observable)` converts any other Observable.
+
+    answer_each(ask)            as switch_map(ask): a new prompt closes the old connection at once
+    answer_each(ask, "queue")   as concat_map(ask): one connection at a time
+    answer_each(ask, "ignore")  as map(ask), exclusive()
+    shared()                    as replay() and ref_count(), but a slow viewer delays nobody, and
+                                leaving does not stop the run
+
+    `switch_map` passes the new answer to a slow subscriber on another thread, while it still
+    handles the old one; `answer_each` lets the new answer wait, and `on_next` never waits for a
+    subscriber. An answer that fails ends the stream of all answers: to prevent this, catch the
+    error in `ask`, as below. A `for` loop may have up to 512 items of the old answer buffered
+    when a new prompt arrives; `subscribe` buffers none.
+"""
+
+import reactivex
+from reactivex import Observable
+from reactivex import operators as ops
+
+from rxmistral import Mistral, Stream, answer_each, text, to_response
+from rxmistral.models import UserMessage  # instead of mistralai.models
+
+client = Mistral.demo()
+counting = [UserMessage(content="Count to five.")]
+
+# mistralai: as it was.
+with client.chat.stream(model="mistral-large-latest", messages=counting) as stream:
+    for event in stream:
+        content = event.data.choices[0].delta.content
+        if content:
+            print(content, end="", flush=True)
+print()
+
+# mistralai: chat.complete
+answer = client.chat.stream(model="mistral-large-latest", messages=counting)
+response = answer.pipe(to_response()).run()
+print(response.usage)
+
+# openai: words that have another name here
+try:
+    client.chat.stream(model="any", messages=counting, seed=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+except TypeError as error:
+    print(error)
+
+
+# RxPY: operators of both libraries, and an error that does not end the conversation
+def ask(prompt: str) -> Observable[str]:
+    messages = [UserMessage(content=prompt)]
+    tokens = client.chat.stream(model="mistral-small-latest", messages=messages).pipe(text())
+    return tokens.pipe(ops.catch(reactivex.of("... sorry.")), ops.reduce(lambda a, b: a + b))
+
+
+prompts = Stream.of(reactivex.of("Fail.", "Say hello."))
+for whole in prompts.pipe(answer_each(ask, "queue")):
+    print(whole)
