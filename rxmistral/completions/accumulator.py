@@ -467,7 +467,7 @@ class _WholeResponse(StateMachine[CompletionEvent, ChatCompletionResponse]):
     def close(self) -> list[ChatCompletionResponse]:
         return [self._builder.response(complete=True)] if self._builder.began else []
 
-    def abandon(self) -> tuple[()]:
+    def close_after_error(self) -> tuple[()]:
         return ()  # a broken answer adds up to nothing; its error has the `partial`
 
 
@@ -501,7 +501,7 @@ class _LatestUsage(StateMachine[CompletionEvent, UsageInfo]):
     def close(self) -> list[UsageInfo]:
         return [] if self._latest is None else [self._latest]
 
-    def abandon(self) -> tuple[()]:
+    def close_after_error(self) -> tuple[()]:
         return ()
 
 

@@ -230,7 +230,7 @@ class _ToolCalls(StateMachine[CompletionEvent, ToolCall]):
     def close(self) -> list[ToolCall]:
         return self._gatherer.close()
 
-    def abandon(self) -> list[ToolCall]:
+    def close_after_error(self) -> list[ToolCall]:
         return []  # a call that was not complete
 
 

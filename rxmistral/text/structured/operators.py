@@ -96,7 +96,7 @@ class _Parser(StateMachine[str, Any]):
             self.error = _invalid(_name(self._type), _reason(error), text, error)
             return []
 
-    def abandon(self) -> list[Any]:
+    def close_after_error(self) -> list[Any]:
         return []  # a broken answer may go on: "1" may be the beginning of "12"
 
 
@@ -226,9 +226,9 @@ class _Partials(StateMachine[str, Any]):
             return []
         values = self._answer.close()
         self.error = self._answer.error
-        return values if self.error is None else self.abandon()
+        return values if self.error is None else self.close_after_error()
 
-    def abandon(self) -> list[Any]:
+    def close_after_error(self) -> list[Any]:
         changed, value = self._growing.take(late=True)
         return [value] if changed else []
 
@@ -362,7 +362,7 @@ class _Items(StateMachine[str, Any]):
             self._fail(ValueError("Expected `array`"), "")
         return taken
 
-    def abandon(self) -> list[Any]:
+    def close_after_error(self) -> list[Any]:
         return []  # each item was emitted when it was whole
 
 
