@@ -350,7 +350,7 @@ def test_a_pacer_gives_all_within_the_lag(steps: list[int | None], lag: int) -> 
     pacer = Pacer(1.0, lag)
     now, number, out = 100.0, 0, 0
     born: list[float] = []
-    pacer.look(now)
+    pacer.observe_time(now)
     for step in steps:
         for _ in range(step or 0):
             pacer.feed(chr(0x100 + number))
@@ -358,10 +358,10 @@ def test_a_pacer_gives_all_within_the_lag(steps: list[int | None], lag: int) -> 
             number += 1
         if step is None:
             now += 1
-            if pacer.held:
+            if pacer.buffer:
                 out += len(pacer.release(now))
             else:
-                pacer.look(now)
+                pacer.observe_time(now)
         assert all(now - at <= lag for at in born[out:])
     assert out + len(pacer.close()) == number
 

@@ -34,6 +34,7 @@ from collections.abc import Generator, Iterable, Sequence
 from functools import cache
 from typing import Any, TypeAlias
 
+from ...rx.state_machine import StateMachine
 from .segmenters import SentenceSegmenter
 
 __all__ = ["SentenceCutter"]
@@ -156,7 +157,7 @@ def _searches(stops: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
     return re.compile(f"[\n{stops}]"), re.compile(f"[^{stops}{_CLOSERS}]")
 
 
-class SentenceCutter:
+class SentenceCutter(StateMachine[str, str]):
     """Cuts the text of one answer into sentences; knows no Rx, no time and no thread.
 
     Args:
@@ -202,9 +203,12 @@ class SentenceCutter:
         return self._take()
 
     def close(self) -> list[str]:
-        """The rest."""
+        """Returns the remaining text, even if the segmenter fails."""
         self._ended = True
-        self._go_on()
+        try:
+            self._go_on()
+        except Exception as error:
+            self.error = error
         if self._pending:
             self._emit(self._pending_text(), len(self._text))
         return self._take()
