@@ -8,9 +8,11 @@ thread and no socket, so tests can feed it by hand and attack it with generated 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable
+from reactivex.scheduler import TimeoutScheduler
 
 from .input_type import InputType
 from .stream import Stream
@@ -21,6 +23,7 @@ __all__ = [
     "item_operator",
     "machine_operator",
     "operate",
+    "timed_operator",
 ]
 
 A = TypeVar("A")
@@ -175,3 +178,29 @@ def item_operator(
             start(observer), observer.on_error, observer.on_completed, scheduler=scheduler
         )
     )
+
+
+def timed_operator(
+    observe: Callable[[abc.ObserverBase[B], abc.SchedulerBase], Any],
+    scheduler: abc.SchedulerBase | None,
+) -> Callable[[Observable[A]], Stream[B]]:
+    """Returns an operator whose observer of the source keeps time.
+
+    Args:
+        observe: Called for each subscription with the observer to emit to and a scheduler;
+            returns the observer of the source, a `SerializedTimer`, which is disposed with
+            the subscription.
+        scheduler: Keeps the time; None: the scheduler of the subscription, or else a
+            `TimeoutScheduler`.
+    """
+
+    def subscribe_to(
+        stream: Stream[A], observer: abc.ObserverBase[B], injected: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        timer = observe(observer, scheduler or injected or TimeoutScheduler.singleton())
+        subscription = stream.subscribe(
+            timer.on_next, timer.on_error, timer.on_completed, scheduler=injected
+        )
+        return CompositeDisposable(subscription, timer)
+
+    return operate(subscribe_to)

@@ -20,12 +20,10 @@ from collections import deque
 from collections.abc import Callable
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable
-from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds
 from ..rx.input_type import InputType
-from ..rx.state_machine import operate
+from ..rx.state_machine import timed_operator
 from ..rx.stream import Stream
 from ..rx.subscriber import fail_observer
 from ..rx.timer import SerializedTimer, serialized
@@ -175,25 +173,6 @@ class IntervalEmitter(SerializedTimer):
                 self._emit_due()  # deferred until this call returns: the source may wait
 
 
-def _emitting_at_intervals(
-    make: Callable[[], Coalescer],
-    interval: float,
-    scheduler: abc.SchedulerBase | None,
-    accepts: InputType,
-) -> Callable[[Observable[str]], Stream[str]]:
-    def subscribe_to(
-        stream: Stream[str], observer: abc.ObserverBase[str], injected: abc.SchedulerBase | None
-    ) -> abc.DisposableBase:
-        clock = scheduler or injected or TimeoutScheduler.singleton()
-        emitter = IntervalEmitter(observer, make(), interval, clock, accepts)
-        subscription = stream.subscribe(
-            emitter.on_next, emitter.on_error, emitter.on_completed, scheduler=injected
-        )
-        return CompositeDisposable(subscription, emitter)
-
-    return operate(subscribe_to)
-
-
 # --- the operators ---------------------------------------------------------------
 
 
@@ -234,8 +213,12 @@ def paced(
     check_seconds("max_lag", lag)
     if lag < interval:
         raise ValueError(f"max_lag must not be less than the interval, got {lag:g} < {interval:g}")
-    return _emitting_at_intervals(
-        lambda: Pacer(interval, lag), interval, scheduler, text_for("paced")
+    accepts = text_for("paced")
+    return timed_operator(
+        lambda observer, clock: IntervalEmitter(
+            observer, Pacer(interval, lag), interval, clock, accepts
+        ),
+        scheduler,
     )
 
 
@@ -266,4 +249,8 @@ def coalesced(
     ['All ', 'at once.']
     """
     check_seconds("interval", interval)
-    return _emitting_at_intervals(Coalescer, interval, scheduler, text_for("coalesced"))
+    accepts = text_for("coalesced")
+    return timed_operator(
+        lambda observer, clock: IntervalEmitter(observer, Coalescer(), interval, clock, accepts),
+        scheduler,
+    )

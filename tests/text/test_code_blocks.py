@@ -10,7 +10,7 @@ from cuts import cut, every_way, through
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.text.code_blocks import CodeBlock, FenceReader
+from rxmistral.text.code_blocks import CodeBlock, CodeBlockParser
 
 TEXTS = st.lists(
     st.sampled_from(["```", "~~~", "````", "`", "~", " ", "   ", "    ", "\t", "py", "a b", "\n", "\r\n", "\r"]),
@@ -20,7 +20,8 @@ TEXTS = st.lists(
 
 def blocks(text: str) -> list[tuple[str | None, str, bool]]:
     return [
-        (block.language, block.content, block.closed) for block in through(FenceReader(), [text])
+        (block.language, block.content, block.closed)
+        for block in through(CodeBlockParser(), [text])
     ]
 
 
@@ -86,7 +87,7 @@ def test_texts_that_end_anywhere(text: str, found: list[tuple[str | None, str, b
 
 def test_a_block_knows_its_info_and_its_place() -> None:
     text = "``` py  title=a.py \n1\n```\n```\n```"
-    assert through(FenceReader(), [text]) == [
+    assert through(CodeBlockParser(), [text]) == [
         CodeBlock("py", "1\n", closed=True, info="py  title=a.py", index=0),
         CodeBlock(None, "", closed=True, info="", index=1),
     ]
@@ -103,13 +104,13 @@ def test_a_block_is_frozen_and_pickles() -> None:
 
 @given(cut(TEXTS))
 def test_the_cuts_do_not_matter(pieces: list[str]) -> None:
-    assert through(FenceReader(), pieces) == through(FenceReader(), ["".join(pieces)])
+    assert through(CodeBlockParser(), pieces) == through(CodeBlockParser(), ["".join(pieces)])
 
 
 @given(cut(TEXTS))
 def test_streamed_it_is_the_same_in_parts(pieces: list[str]) -> None:
-    parts: list[CodeBlock] = through(FenceReader(streaming=True), pieces)
-    whole = through(FenceReader(), ["".join(pieces)])
+    parts: list[CodeBlock] = through(CodeBlockParser(streaming=True), pieces)
+    whole = through(CodeBlockParser(), ["".join(pieces)])
     assert [joined(parts, block.index) for block in whole] == whole
     for index in range(len(whole)):
         first, *others = (part for part in parts if part.index == index)
@@ -137,12 +138,12 @@ def joined(parts: list[CodeBlock], index: int) -> CodeBlock:
 def test_streamed_only_what_may_be_the_closing_fence_is_held(
     pieces: list[str], came: list[list[str]]
 ) -> None:
-    reader = FenceReader(streaming=True)
+    reader = CodeBlockParser(streaming=True)
     assert [[part.content for part in reader.feed(piece)] for piece in pieces] == came
 
 
 def test_a_block_is_out_when_its_closing_line_has_ended() -> None:
-    reader = FenceReader()
+    reader = CodeBlockParser()
     assert reader.feed("```\n1\n```") == []
     assert reader.feed("\n") == [CodeBlock(None, "1\n")]
 
@@ -150,7 +151,7 @@ def test_a_block_is_out_when_its_closing_line_has_ended() -> None:
 def test_every_way_of_coming_gives_the_same() -> None:
     text = "a\r\n  ~~~~ py x\r\n  1\r\n ~~~\r\n   2\r\n ~~~~~ \r\nb"
     for pieces in every_way(text):
-        assert through(FenceReader(), pieces) == [
+        assert through(CodeBlockParser(), pieces) == [
             CodeBlock("py", "1\r\n~~~\r\n 2\r\n", closed=True, info="py x")
         ]
 

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxmistral.rx.state_machine import StateMachine
-from rxmistral.text.words_lines import LineEnds, paragraphs, text_lines, words
+from rxmistral.text.words_lines import LineEndSplitter, paragraphs, text_lines, words
 
 TEXTS = st.one_of(st.text(), st.text("ab. \n\r\t\xa0\u2028", max_size=30))
 
@@ -135,5 +135,5 @@ def test_a_piece_is_out_as_soon_as_it_is_certain(
 
 
 def test_a_line_end_that_is_cut_in_two_is_one_part() -> None:
-    ends: StateMachine[str, str] = LineEnds()
+    ends: StateMachine[str, str] = LineEndSplitter()
     assert through(ends, ["a\r", "\nb"]) == ["a", "\r\n", "b"]

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable
-from reactivex.scheduler import TimeoutScheduler
 
 from ...checks import check_seconds, check_whole
-from ...rx.state_machine import MachineObserver, machine_operator, operate
+from ...rx.state_machine import MachineObserver, machine_operator, timed_operator
 from ...rx.stream import Stream
 from ...rx.subscriber import fail_observer
 from ...rx.timer import SerializedTimer, serialized
@@ -72,18 +70,12 @@ def sentences(
     engine = default_segmenter(language) if segmenter is None else segmenter
     if max_wait is None:
         return machine_operator(lambda: SentenceCutter(engine, max_chars), _ACCEPTS)
-
-    def subscribe_to(
-        stream: Stream[str], observer: abc.ObserverBase[str], injected: abc.SchedulerBase | None
-    ) -> abc.DisposableBase:
-        clock = scheduler or injected or TimeoutScheduler.singleton()
-        timer = _FlushTimer(SentenceCutter(engine, max_chars), observer, max_wait, clock)
-        subscription = stream.subscribe(
-            timer.on_next, timer.on_error, timer.on_completed, scheduler=injected
-        )
-        return CompositeDisposable(subscription, timer)
-
-    return operate(subscribe_to)
+    return timed_operator(
+        lambda observer, clock: _FlushTimer(
+            SentenceCutter(engine, max_chars), observer, max_wait, clock
+        ),
+        scheduler,
+    )
 
 
 def _check_arguments(
