@@ -36,12 +36,9 @@ class StateMachine(Generic[A, B]):
     Attributes:
         error: The error that the stream ends with, after the items that were just
             returned; None while there is none.
-        is_complete: Whether no more input is needed: the stream then completes, after
-            the items that were just returned.
     """
 
     error: Exception | None = None
-    is_complete = False
 
     def feed(self, item: A, /) -> Iterable[B]:
         """Returns the output that is certain after this item."""
@@ -59,9 +56,9 @@ class StateMachine(Generic[A, B]):
 class MachineObserver(Generic[A, B]):
     """An observer that feeds a state machine, and emits what the machine returns.
 
-    An exception of the machine is the error of the stream. When the machine ends the
-    stream early, the source is disposed before the terminal is emitted, so that a retry
-    never holds two connections.
+    An exception of the machine is the error of the stream. When the machine sets its
+    `error`, the source is disposed before the error is emitted, so that a retry never holds
+    two connections.
     """
 
     __slots__ = ("_accepts", "_emit", "_feed", "_kind", "_machine", "_observer", "_source")
@@ -94,10 +91,10 @@ class MachineObserver(Generic[A, B]):
         emit, machine = self._emit, self._machine
         for each in output:
             emit(each)
-        if machine.error is not None or machine.is_complete:
+        if machine.error is not None:
             if self._source is not None:
                 self._source.dispose()
-            self._end()
+            self._observer.on_error(machine.error)
 
     def on_error(self, error: Exception) -> None:
         for each in self._machine.close_after_error():
@@ -107,9 +104,6 @@ class MachineObserver(Generic[A, B]):
     def on_completed(self) -> None:
         for each in self._machine.close():
             self._emit(each)
-        self._end()
-
-    def _end(self) -> None:
         if self._machine.error is None:
             self._observer.on_completed()
         else:
