@@ -177,7 +177,7 @@ def item_operator(
 def timed_operator(
     observe: Callable[[abc.ObserverBase[B], abc.SchedulerBase], Any],
     scheduler: abc.SchedulerBase | None,
-) -> Callable[[Observable[A]], Stream[B]]:
+) -> Callable[[Observable[Any]], Stream[B]]:
     """Returns an operator whose observer of the source keeps time.
 
     Args:
@@ -189,7 +189,7 @@ def timed_operator(
     """
 
     def subscribe_to(
-        stream: Stream[A], observer: abc.ObserverBase[B], injected: abc.SchedulerBase | None
+        stream: Stream[Any], observer: abc.ObserverBase[B], injected: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
         timer = observe(observer, scheduler or injected or TimeoutScheduler.singleton())
         subscription = stream.subscribe(

@@ -60,7 +60,8 @@ def _opening(line: str, item_indent: int) -> _Opening | None:
     """Returns the opening that this line is, or None.
 
     Args:
-        item_indent: Where the text of the list item around the line starts.
+        item_indent: The column at which the text of the surrounding list item starts; 0
+            outside of a list.
     """
     found = _match_opening(line)
     if found is None or len(found["indent"]) > item_indent + 3:
@@ -72,8 +73,8 @@ _match_list_mark = re.compile(r" *(?:[-*+]|\d{1,9}[.)]) +").match
 
 
 def _item_indent_after(line: str, item_indent: int) -> int:
-    """Returns where the text of the list item starts that may continue after this line; 0
-    outside of a list."""
+    """Returns the column at which the text of the list item starts that may continue after
+    this line; 0 outside of a list."""
     mark = _match_list_mark(line)
     if mark is not None:
         return mark.end()
@@ -126,7 +127,7 @@ class CodeBlockParser(StateMachine[str, CodeBlock]):
         self._streaming = streaming
         self._splitter = LineEndSplitter()
         self._index = -1
-        self._item_indent = 0  # where the text of the current list item starts
+        self._item_indent = 0  # the column of the text of the current list item
         self._opening: _Opening | None = None
         self._closing: _ClosingFence | None = None  # None: this line does not close the block
         self._line: list[str] = []

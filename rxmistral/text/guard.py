@@ -129,7 +129,7 @@ def guarded(
     Emits: text as soon as it is certain not to be in a match; joined, it is
         `re.sub` on the whole text.
     Holds: text that could still become a match: less than `max_length` characters, plus
-        those after a match that the pattern looks at. Text in which no match can have
+        the characters after a match that the pattern depends on. Text in which no match can have
         begun is not held.
     Completes: after the held text, if the pattern does not match it.
     Errors: `GuardError` on a match if `on_match` is "stop". When the source fails, held

@@ -125,7 +125,7 @@ def joined(parts: list[CodeBlock], index: int) -> CodeBlock:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "came"),
+    ("pieces", "contents"),
     [
         (["```py\n", "a", "b\n", "c", "\n```", "\n"], [[""], ["a"], ["b\n"], ["c"], ["\n"], [""]]),
         (["```\n", " ", " ", " ", " "], [[""], [], [], [], ["    "]]),
@@ -136,10 +136,10 @@ def joined(parts: list[CodeBlock], index: int) -> CodeBlock:
     ],
 )
 def test_streamed_block_holds_only_a_possible_fence(
-    pieces: list[str], came: list[list[str]]
+    pieces: list[str], contents: list[list[str]]
 ) -> None:
     reader = CodeBlockParser(streaming=True)
-    assert [[part.content for part in reader.feed(piece)] for piece in pieces] == came
+    assert [[part.content for part in reader.feed(piece)] for piece in pieces] == contents
 
 
 def test_block_is_emitted_when_closing_line_ends() -> None:

@@ -60,33 +60,35 @@ def test_silent_source_is_disposed_on_dispose(operator: Operator, scheduler: Tes
 
 
 def test_empty_source_completes_without_items(operator: Operator, scheduler: TestScheduler) -> None:
-    came, subscriptions = emitted(scheduler, operator(10), on_completed(10))
-    assert came == [on_completed(210)]
+    received, subscriptions = emitted(scheduler, operator(10), on_completed(10))
+    assert received == [on_completed(210)]
     assert subscriptions == [Subscription(200, 210)]
 
 
 def test_immediate_error_passes_at_once(operator: Operator, scheduler: TestScheduler) -> None:
     error = RuntimeError("at once")
-    came, subscriptions = emitted(scheduler, operator(10), on_error(10, error))
-    assert came == [on_error(210, error)]
+    received, subscriptions = emitted(scheduler, operator(10), on_error(10, error))
+    assert received == [on_error(210, error)]
     assert subscriptions == [Subscription(200, 210)]
 
 
 def test_empty_piece_emits_nothing(operator: Operator, scheduler: TestScheduler) -> None:
-    came, _ = emitted(scheduler, operator(10), on_next(10, ""), on_next(11, "a"), on_completed(12))
-    assert came == [on_next(211, "a"), on_completed(212)]
+    received, _ = emitted(
+        scheduler, operator(10), on_next(10, ""), on_next(11, "a"), on_completed(12)
+    )
+    assert received == [on_next(211, "a"), on_completed(212)]
 
 
 def test_distant_pieces_pass_at_once_without_a_timer(
     operator: Operator, scheduler: TestScheduler
 ) -> None:
     armed: list[float] = []
-    came, _ = emitted(
+    received, _ = emitted(
         scheduler,
         operator(10, scheduler=Counting(scheduler, armed)),
         *(on_next(10 + 10 * number, str(number)) for number in range(20)),
     )
-    assert came == [on_next(210 + 10 * number, str(number)) for number in range(20)]
+    assert received == [on_next(210 + 10 * number, str(number)) for number in range(20)]
     assert armed == []
 
 
@@ -108,10 +110,10 @@ class Counting(VirtualTimeScheduler):
 
 
 def test_held_text_is_one_item_at_completion(operator: Operator, scheduler: TestScheduler) -> None:
-    came, subscriptions = emitted(
+    received, subscriptions = emitted(
         scheduler, operator(10), *(on_next(10, each) for each in "abcd"), on_completed(13)
     )
-    assert came == [on_next(210, "a"), on_next(213, "bcd"), on_completed(213)]
+    assert received == [on_next(210, "a"), on_next(213, "bcd"), on_completed(213)]
     assert subscriptions == [Subscription(200, 213)]
 
 
@@ -119,20 +121,20 @@ def test_held_text_is_one_item_before_an_error(
     operator: Operator, scheduler: TestScheduler
 ) -> None:
     error = RuntimeError("late")
-    came, subscriptions = emitted(
+    received, subscriptions = emitted(
         scheduler, operator(10), *(on_next(10, each) for each in "abcd"), on_error(13, error)
     )
-    assert came == [on_next(210, "a"), on_next(213, "bcd"), on_error(213, error)]
+    assert received == [on_next(210, "a"), on_next(213, "bcd"), on_error(213, error)]
     assert subscriptions == [Subscription(200, 213)]
 
 
 def test_nothing_is_emitted_after_early_dispose(
     operator: Operator, scheduler: TestScheduler
 ) -> None:
-    came, subscriptions = emitted(
+    received, subscriptions = emitted(
         scheduler, operator(10), *(on_next(10, each) for each in "abcd"), disposed=215
     )
-    assert came == [on_next(210, "a")]
+    assert received == [on_next(210, "a")]
     assert subscriptions == [Subscription(200, 215)]
 
 
@@ -203,12 +205,12 @@ def test_observer_may_emit_into_the_source_and_end_it(
 
 
 def test_observer_may_dispose_in_a_tick(operator: Operator, scheduler: TestScheduler) -> None:
-    came, subscriptions = emitted(
+    received, subscriptions = emitted(
         scheduler,
         lambda source: source.pipe(operator(10), reactivex.operators.take(2)),
         *(on_next(10, each) for each in "abc"),
     )
-    assert came == [on_next(210, "a"), on_next(220, "b" if operator is paced else "bc"), on_completed(220)]  # fmt: skip
+    assert received == [on_next(210, "a"), on_next(220, "b" if operator is paced else "bc"), on_completed(220)]  # fmt: skip
     assert subscriptions == [Subscription(200, 220)]
 
 
@@ -235,7 +237,7 @@ def test_pipe_returns_a_stream(operator: Operator) -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "error", "says"),
+    ("interval", "error", "message"),
     [
         (0, ValueError, "interval must be more than 0 seconds, and finite, got 0"),
         (-1.5, ValueError, "interval must be more than 0 seconds, and finite, got -1.5"),
@@ -246,9 +248,9 @@ def test_pipe_returns_a_stream(operator: Operator) -> None:
     ],
 )
 def test_invalid_interval_raises_at_the_call(
-    operator: Operator, interval: Any, error: type[Exception], says: str
+    operator: Operator, interval: Any, error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         operator(interval)
 
 
@@ -256,13 +258,13 @@ def test_invalid_interval_raises_at_the_call(
 
 
 def test_text_within_the_interval_is_one_item_at_its_end(scheduler: TestScheduler) -> None:
-    came, _ = emitted(
+    received, _ = emitted(
         scheduler,
         coalesced(10),
         *(on_next(at, each) for at, each in zip((10, 12, 19, 20, 25, 45, 46), "abcdefg", strict=True)),
         on_completed(100),
     )  # fmt: skip
-    assert came == [
+    assert received == [
         on_next(210, "a"),
         on_next(220, "bcd"),
         on_next(230, "e"),
@@ -276,14 +278,14 @@ def test_text_within_the_interval_is_one_item_at_its_end(scheduler: TestSchedule
 
 
 def test_burst_is_emitted_piece_by_piece(scheduler: TestScheduler) -> None:
-    came, _ = emitted(
+    received, _ = emitted(
         scheduler,
         paced(10),
         *(on_next(10, each) for each in "abcdef"),
         on_next(90, "g"),
         on_completed(95),
     )
-    assert came == [
+    assert received == [
         *(on_next(210 + 10 * number, each) for number, each in enumerate("abcdef")),
         on_next(290, "g"),
         on_completed(295),
@@ -291,10 +293,10 @@ def test_burst_is_emitted_piece_by_piece(scheduler: TestScheduler) -> None:
 
 
 def test_burst_too_large_for_the_lag_is_merged_evenly(scheduler: TestScheduler) -> None:
-    came, _ = emitted(
+    received, _ = emitted(
         scheduler, paced(10, max_lag=40), *(on_next(10, each) for each in "abcdefghijklmn")
     )
-    assert came == [
+    assert received == [
         on_next(210, "a"),
         on_next(220, "bcde"),
         on_next(230, "fgh"),
@@ -305,14 +307,14 @@ def test_burst_too_large_for_the_lag_is_merged_evenly(scheduler: TestScheduler) 
 
 def test_steady_source_is_followed_at_half_the_lag(scheduler: TestScheduler) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz" * 4
-    came, _ = emitted(
+    received, _ = emitted(
         scheduler,
         paced(10, max_lag=100),
         *(on_next(10 + 5 * number, each) for number, each in enumerate(letters)),
     )
-    later = [item for item in came if 450 <= item.time <= 700]
+    later = [item for item in received if 450 <= item.time <= 700]
     assert {len(item.value.value) for item in later} == {2}
-    assert len(came) == len({item.time for item in came})
+    assert len(received) == len({item.time for item in received})
 
 
 INTERVALS = st.sampled_from([1.0, 10.0, 0.1, 1 / 3])
@@ -331,12 +333,16 @@ def test_text_is_complete_in_time_and_items_keep_distance(
         times.append(now)
     messages = [on_next(at, chr(0x100 + number)) for number, at in enumerate(times)]
     source = scheduler.create_cold_observable(*messages)
-    came = scheduler.start(lambda: source.pipe(paced(interval, max_lag)), disposed=100_000).messages
-    assert "".join(item.value.value for item in came) == "".join(m.value.value for m in messages)
-    left = {letter: item.time - 200 for item in came for letter in item.value.value}
+    received = scheduler.start(
+        lambda: source.pipe(paced(interval, max_lag)), disposed=100_000
+    ).messages
+    assert "".join(item.value.value for item in received) == "".join(
+        m.value.value for m in messages
+    )
+    left = {letter: item.time - 200 for item in received for letter in item.value.value}
     for number, at in enumerate(times):
         assert left[chr(0x100 + number)] <= at + max_lag + 1e-4
-    for one, next_one in pairwise(came):
+    for one, next_one in pairwise(received):
         assert next_one.time - one.time >= interval - 1e-4
 
 
@@ -381,15 +387,15 @@ def test_clock_set_back_delays_no_more_than_an_interval() -> None:
 
 
 @pytest.mark.parametrize(
-    ("max_lag", "error", "says"),
+    ("max_lag", "error", "message"),
     [
         (0.5, ValueError, "max_lag must not be less than the interval, got 0.5 < 1"),
         (0, ValueError, "max_lag must be more than 0 seconds, and finite, got 0"),
         ("2", TypeError, "max_lag must be a number of seconds, got str"),
     ],
 )
-def test_invalid_lag_raises_at_the_call(max_lag: Any, error: type[Exception], says: str) -> None:
-    with pytest.raises(error, match=says):
+def test_invalid_lag_raises_at_the_call(max_lag: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         paced(1, max_lag)
 
 
@@ -436,7 +442,7 @@ def test_emissions_keep_order_without_overlap_in_threads(
 
 
 class ByHand(Counting):
-    """A clock that stands still, and timers that the test fires."""
+    """A clock that does not advance, and timers that the test fires."""
 
     def __init__(self) -> None:
         super().__init__(TestScheduler(), [])

@@ -82,16 +82,16 @@ def test_items_join_to_the_text_for_any_cuts(
     operator: Callable[[], Any], pieces: list[str]
 ) -> None:
     text = "".join(pieces)
-    came = by(operator, pieces)
-    assert "".join(came) == text
-    assert all(came)
-    assert came == by(operator, [text])
+    items = by(operator, pieces)
+    assert "".join(items) == text
+    assert all(items)
+    assert items == by(operator, [text])
 
 
 @given(cut(TEXTS))
 def test_words_equal_those_of_split(pieces: list[str]) -> None:
-    came = [word.strip() for word in by(words, pieces)]
-    assert came == ("".join(pieces).split() or came[:1])
+    items = [word.strip() for word in by(words, pieces)]
+    assert items == ("".join(pieces).split() or items[:1])
 
 
 @given(cut(TEXTS))

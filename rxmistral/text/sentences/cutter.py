@@ -1,6 +1,6 @@
 """Incremental sentence boundary detection: text of which more will arrive, into sentences.
 
-A sentence has to be emitted early, and cannot be taken back: while text arrives, "He lives
+A sentence has to be emitted early, and cannot be revoked: while text arrives, "He lives
 in the U.S." may be a sentence or half of one. A segmenter knows whole texts only
 (`segmenters`).
 

@@ -1,4 +1,4 @@
-"""Full stops that end an abbreviation or a number, told from those that end a sentence.
+"""Full stops: those that end an abbreviation or a number, and those that end a sentence.
 
 `abbreviations/` has a table for each language with the abbreviations that sentencex lacks.
 sentencex accepts no abbreviations from outside. So it is shown a text in which a full stop
@@ -220,7 +220,7 @@ class FullStops:
         # Whether the number of a day, a king or a chapter has a full stop.
         self._has_ordinals = bool(table.ordinals) and not suffix
         self._is_complete = table.complete
-        # In English, sentencex itself tells openers from names after a single letter.
+        # In English, sentencex itself distinguishes openers from names after a single letter.
         self._knows_names = bool(table.openers) and language != "en"
 
     def disambiguate(self, text: str) -> str:

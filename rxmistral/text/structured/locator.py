@@ -1,11 +1,11 @@
 r"""The place in an answer at which its JSON begins.
 
-# Strategy: a streamed answer has to be judged by the text so far. So the place is chosen by
-# how a value begins, never by the text after that. There are three ranks.
+# Strategy: a streamed answer offers only its text so far. So the place is chosen by how a
+# value begins, never by the text after that. There are three ranks.
 #
 # 1. The answer itself, or the content of a fenced code block, begins with a value of the
 #    type's kind: an object for a Struct, an array for a list, a quote for a string.
-# 2. Such a value stands among words, and its beginning is unmistakable: `{"`, `[{"`,
+# 2. Such a value is among words, and its beginning is unmistakable: `{"`, `[{"`,
 #    `["`, `[1,`. Brackets that occur in prose do not count: `{x}`, `[see above]`, `[x]`.
 # 3. At the end, if there was none of those: the first `{}`, `[]` or `[1]`, which occur in
 #    prose too; then a number or word that the answer or a code block begins with; then the

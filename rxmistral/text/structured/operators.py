@@ -91,7 +91,7 @@ class _WholeValue(StateMachine[str, Any]):
         try:
             return [decode_first(text, self._first, self.decode)]
         except Exception as error:  # of msgspec, or of a __post_init__
-            self.error = _invalid(_type_name(self._type), _reason(error), text, error)
+            self.error = _invalid_answer(_type_name(self._type), _reason(error), text, error)
             return []
 
     def close_after_error(self) -> list[Any]:
@@ -108,7 +108,7 @@ def _reason(error: Exception) -> str:
     return str(error) or error.__class__.__name__
 
 
-def _invalid(type: str, reason: str, text: str, cause: Exception) -> InvalidAnswerError:
+def _invalid_answer(type: str, reason: str, text: str, cause: Exception) -> InvalidAnswerError:
     error = InvalidAnswerError(type, reason, text)
     error.__cause__ = cause
     return error
@@ -352,7 +352,7 @@ class _ArrayItems(StateMachine[str, Any]):
 
     def _fail(self, failure: Exception, text: str) -> None:
         reason = _with_path(_reason(failure), self._parser.path(self._count))
-        self.error = _invalid(self._type_name, reason, text, failure)
+        self.error = _invalid_answer(self._type_name, reason, text, failure)
 
     def close(self) -> list[Any]:
         popped = [] if self._locator.found else self._parse(self._locator.fallback)

@@ -105,8 +105,8 @@ def test_synchronous_source_ends_before_subscribe_returns(operator: Any) -> None
 
 def test_synchronous_source_can_be_left_after_one_item(operator: Any) -> None:
     got: list[str] = []
-    taken = reactivex.of("One. T", "wo.").pipe(operator, reactivex.operators.take(1))
-    taken.subscribe(got.append)
+    first = reactivex.of("One. T", "wo.").pipe(operator, reactivex.operators.take(1))
+    first.subscribe(got.append)
     assert got == ["One. "]
 
 

@@ -1062,7 +1062,7 @@ COSTS: dict[str, tuple[Callable[..., Any], Callable[[int], str]]] = {
     "a key": (lambda: partials(Any), lambda size: '{"' + "a" * size),
     "a number": (lambda: partials(Any), lambda size: "1" * size),
     "a skipped string": (lambda: partials(Recipe), lambda size: '{"x": "' + "\\\\" * (size // 2)),
-    "a tag that never comes": (lambda: partials(Circle | Square), lambda size: "{" + " " * size),
+    "a tag that never arrives": (lambda: partials(Circle | Square), lambda size: "{" + " " * size),
     "prose": (lambda: partials(Any), lambda size: "So `` it is ~~ " * (size // 15)),
     "prose in lines": (lambda: items(Any), lambda size: "So\n``\n" * (size // 6)),
 }
@@ -1103,8 +1103,8 @@ def test_heavy_value_lags_by_a_hundredth_at_most() -> None:
     shown = [""]
     source.pipe(partials(str)).subscribe(shown.append, lambda _: None)
     source.on_next('"')
-    for come in range(20_000):
-        assert come - len(shown[-1]) <= (0 if come <= 4_000 else come // 100)
+    for size in range(20_000):
+        assert size - len(shown[-1]) <= (0 if size <= 4_000 else size // 100)
         source.on_next("x")
     assert len(shown[-1]) < 20_000
 
