@@ -15,6 +15,7 @@ from rxmistral import Stream, TextChunk, ThinkChunk
 from rxmistral.completions.think_tags import think_tags
 from rxmistral.text.code_blocks import CodeBlock, code_blocks
 from rxmistral.text.guard import guarded
+from rxmistral.text.sentences.operator import sentences
 from rxmistral.text.words_lines import paragraphs, text_lines, words
 
 on_next, on_completed, on_error = (
@@ -58,6 +59,16 @@ SAMPLES = {
     ),
     "guarded": Sample(
         lambda: guarded(r"\d\d", max_length=2), ("a1", "2b3"), (["a"], ["...b"]), ["3"], []
+    ),
+    "sentences": Sample(
+        sentences, ("One. Tw", "o. Three"), (["One. "], ["Two. "]), ["Three"], ["Three"]
+    ),
+    "sentences(max_wait)": Sample(  # with a timer that never expires here
+        lambda: sentences(max_wait=300),
+        ("One. Tw", "o. Three"),
+        (["One. "], ["Two. "]),
+        ["Three"],
+        ["Three"],
     ),
 }
 
@@ -182,12 +193,17 @@ def test_exception_of_observer_is_raised_to_the_source(sample: Sample) -> None:
 
 
 def test_two_subscriptions_share_no_state(sample: Sample) -> None:
-    piped = reactivex.of(*sample.pieces).pipe(sample.make())
+    source: Subject[str] = Subject()
+    piped = source.pipe(sample.make())
     first: list[Any] = []
     second: list[Any] = []
     piped.subscribe(first.append)
+    source.on_next(sample.pieces[0])
     piped.subscribe(second.append)
-    assert first == second == [*sample.emitted[0], *sample.emitted[1], *sample.at_the_end]
+    source.on_next(sample.pieces[1])
+    source.on_completed()
+    assert first == [*sample.emitted[0], *sample.emitted[1], *sample.at_the_end]
+    assert second == list(reactivex.of(sample.pieces[1]).pipe(sample.make()))
 
 
 def test_scheduler_of_subscriber_reaches_the_source(

@@ -78,7 +78,7 @@ def _table(language: str) -> _Table:
     return msgspec.convert(tomllib.loads((data or b"").decode()), _Table)
 
 
-# --- what may follow a full stop ---
+# --- what may follow a full stop -------------------------------------------------
 #
 # A condition checks the text from the first letter or digit after the stop, which may be
 # all that has been received. If that is not enough, the stop must end nothing: the cutter
@@ -129,7 +129,7 @@ def _maybe_one_of(words: str, otherwise: re.Pattern[str] = _NEVER) -> _Condition
     return re.compile(rf"(?:{known})\b|[{initials}]\Z|{otherwise.pattern}").match
 
 
-# --- the rules of a language ---
+# --- the rules of a language -----------------------------------------------------
 
 
 class _Rule(NamedTuple):

@@ -151,7 +151,7 @@ def _custom_type(node: Any, seen: set[int]) -> Any:
     return next((each for each in found if each is not None), None)
 
 
-# --- the schema of a type ---------------------------------------------------------
+# --- the schema of a type --------------------------------------------------------
 
 
 class _TypeSchema(Schema):

@@ -48,7 +48,7 @@ def deltas(text: str) -> Iterator[str]:
         start = end
 
 
-# --- accuracy ----------------------------------------------------------
+# --- accuracy --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -210,7 +210,7 @@ def test_abbreviation_at_the_end_is_judged_by_all_text() -> None:
     assert cut(["At 5 p.m. He"]) == ["At 5 p.m. ", "He"]
 
 
-# --- any text -----------------------------------------------------------
+# --- any text --------------------------------------------------------------------
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=60)
 MARKS = ".!?…\"'“”„«»()[]*_`~|#-\n\r\t \u00a0。！「」『』（）1aBé你は😀\u200d\ud83d\ude00"
@@ -325,7 +325,7 @@ def test_flush_keeps_white_space() -> None:
     assert list(made.close()) == ["  "]
 
 
-# --- the view of the segmenter ----------------------------------------------------
+# --- the view of the segmenter ---------------------------------------------------
 
 
 class Noting:

@@ -37,19 +37,7 @@ def operator(request: pytest.FixtureRequest) -> Callable[[Observable[str]], Stre
     return sentences(max_wait=request.param)
 
 
-# --- emissions --------------------------------------------------
-
-
-def test_silent_source_is_disposed_on_dispose(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable()
-    assert scheduler.start(lambda: source.pipe(operator)).messages == []
-    assert source.subscriptions == [Subscription(200, 1000)]
-
-
-def test_empty_source_completes_without_items(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable(on_completed(10))
-    assert scheduler.start(lambda: source.pipe(operator)).messages == [on_completed(210)]
-    assert source.subscriptions == [Subscription(200, 210)]
+# --- emissions -------------------------------------------------------------------
 
 
 def test_sentence_is_emitted_when_the_next_one_starts(operator: Any, scheduler: Any) -> None:
@@ -62,92 +50,6 @@ def test_sentence_is_emitted_when_the_next_one_starts(operator: Any, scheduler: 
         on_completed(240),
     ]
     assert source.subscriptions == [Subscription(200, 240)]
-
-
-def test_immediate_error_passes_at_once(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable(on_error(10, BROKEN))
-    assert scheduler.start(lambda: source.pipe(operator)).messages == [on_error(210, BROKEN)]
-    assert source.subscriptions == [Subscription(200, 210)]
-
-
-def test_pending_text_is_emitted_before_an_error(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable(on_next(10, "One. Tw"), on_error(20, BROKEN))
-    assert scheduler.start(lambda: source.pipe(operator)).messages == [
-        on_next(210, "One. "),
-        on_next(220, "Tw"),
-        on_error(220, BROKEN),
-    ]
-
-
-def test_nothing_is_emitted_after_early_dispose(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable(on_next(10, "One. Tw"), on_next(20, "o. Three"))
-    result = scheduler.start(lambda: source.pipe(operator), disposed=215)
-    assert result.messages == [on_next(210, "One. ")]
-    assert source.subscriptions == [Subscription(200, 215)]
-
-
-def test_source_is_subscribed_only_on_subscribe(operator: Any) -> None:
-    subscribed: list[int] = []
-    piped = reactivex.defer(lambda _: subscribed.append(1) or reactivex.never()).pipe(operator)
-    assert subscribed == []
-    piped.subscribe().dispose()
-    piped.subscribe().dispose()
-    assert subscribed == [1, 1]
-
-
-def test_synchronous_source_ends_before_subscribe_returns(operator: Any) -> None:
-    got: list[Any] = []
-    reactivex.of("One. T", "wo.").pipe(operator).subscribe(
-        got.append, got.append, lambda: got.append("end")
-    )
-    assert got == ["One. ", "Two.", "end"]
-
-
-def test_synchronous_source_can_be_left_after_one_item(operator: Any) -> None:
-    got: list[str] = []
-    first = reactivex.of("One. T", "wo.").pipe(operator, reactivex.operators.take(1))
-    first.subscribe(got.append)
-    assert got == ["One. "]
-
-
-def test_two_subscriptions_share_no_state(operator: Any) -> None:
-    source: Subject[str] = Subject()
-    piped = source.pipe(operator)
-    first: list[str] = []
-    second: list[str] = []
-    with piped.subscribe(first.append):
-        source.on_next("One.")
-        with piped.subscribe(second.append):
-            source.on_next(" Two. T")
-    assert first == ["One. ", "Two. "]
-    assert second == [" Two. "]
-
-
-def test_exception_of_observer_is_raised_to_the_source(operator: Any) -> None:
-    source: Subject[str] = Subject()
-    errors: list[Exception] = []
-
-    def fail(_: str) -> None:
-        raise BROKEN
-
-    subscription = source.pipe(operator).subscribe(fail, errors.append)
-    with subscription, pytest.raises(RuntimeError, match="broken"):
-        source.on_next("One. Two")
-    assert errors == []
-
-
-def test_scheduler_of_subscriber_reaches_the_source(operator: Any, scheduler: Any) -> None:
-    seen: list[Any] = []
-
-    def subscribe(observer: Any, scheduler: Any = None) -> Any:
-        seen.append(scheduler)
-
-    Observable(subscribe).pipe(operator).subscribe(scheduler=scheduler)
-    assert seen == [scheduler]
-
-
-def test_pipe_returns_a_stream(operator: Any) -> None:
-    assert list(reactivex.of("One. T", "wo.").pipe(operator)) == ["One. ", "Two."]
 
 
 # --- the segmenter ---------------------------------------------------------------

@@ -420,7 +420,7 @@ def test_emitted_value_does_not_change() -> None:
     assert len(kept) > 20
 
 
-# --- any value, any cuts ----------------------------------------
+# --- any value, any cuts ---------------------------------------------------------
 
 names = st.text(st.characters(codec="utf-8") | st.sampled_from('"\\\n😀`{}[],:'), max_size=8)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -564,7 +564,7 @@ def test_items_equal_those_of_the_list(
     assert through(items(wanted), in_pieces(write(whole), cuts)) == values
 
 
-# --- invalid values -------------------------------------------------------------
+# --- invalid values --------------------------------------------------------------
 
 
 class _AnyError:
@@ -718,7 +718,7 @@ def test_error_of_an_item_is_emitted_at_once_and_once() -> None:
     assert got[-1].text == '"a"'
 
 
-# --- types -----------------------------------------------------------------
+# --- types -----------------------------------------------------------------------
 
 
 class Opaque:
@@ -872,7 +872,7 @@ def test_value_is_found_among_words_for_any_cuts(
         assert whole == [value]
 
 
-# --- control characters -----------------------------------------------------------
+# --- control characters ----------------------------------------------------------
 
 CONTROLS = "".join(map(chr, range(0x20))) + "\x7f\x85"
 
@@ -1028,7 +1028,7 @@ def test_items_can_be_left_in_the_middle_of_a_delta() -> None:
     assert got == [1, 2]
 
 
-# --- cost ----------------------------------------------------------------
+# --- cost ------------------------------------------------------------------------
 
 
 def an_answer(size: int) -> str:
@@ -1129,7 +1129,7 @@ def test_heavy_value_is_emitted_before_an_error(end: str) -> None:
     assert got[1][-2:] == "yz"
 
 
-# --- response formats --------------------------------------------------
+# --- response formats ------------------------------------------------------------
 
 
 def asked_for(type: Any) -> dict[str, Any]:
