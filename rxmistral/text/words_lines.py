@@ -17,14 +17,7 @@ from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from .inputs import text_for
 
-__all__ = [
-    "LineCutter",
-    "LineEndSplitter",
-    "WhiteSpaceCutter",
-    "paragraphs",
-    "text_lines",
-    "words",
-]
+__all__ = ["LineEndSplitter", "paragraphs", "text_lines", "words"]
 
 _find_runs = re.compile(r"\s+|\S+").findall
 

@@ -186,19 +186,17 @@ class IncrementalParser:
             return at + 1
         if opener in "[{" and len(self._stack) < _MAX_DEPTH:
             if opener == "[" and (item := schema.item) is not None:
-                return self._open(OpenArray(schema.open_array(), item), self._expect_first_item, at)
+                return self._open(OpenArray(schema.open_array(), item), at)
             if opener == "{" and schema.object is not None:
-                return self._open(OpenObject(schema.object), self._expect_first_key, at)
+                return self._open(OpenObject(schema.object), at)
             if opener == "{" and schema.union is not None:
                 return self._open_tagged(text, at, schema.union)
         return self._begin_atomic(opener, at)
 
-    def _open(
-        self, container: OpenObject | OpenArray, state: Callable[[str, int], int], at: int
-    ) -> int:
+    def _open(self, container: OpenObject | OpenArray, at: int) -> int:
         self._put(container.value)
         self._stack.append(container)
-        self._state = state
+        self._state = self._expect_first
         return at + 1
 
     def _open_tagged(self, text: str, at: int, union: TaggedUnion) -> int:
@@ -213,7 +211,7 @@ class IncrementalParser:
             object_schema = union.objects.get(_decode(found[2]))
         if object_schema is None:
             return self._begin_atomic("{", at)
-        return self._open(OpenObject(object_schema), self._expect_first_key, at)
+        return self._open(OpenObject(object_schema), at)
 
     def _in_open_string(self, text: str, at: int) -> int:
         found = _COMPLETE_CHARS.match(text, at)
@@ -233,22 +231,20 @@ class IncrementalParser:
         self._undecided = text[at:]
         return len(text)
 
-    def _expect_first_item(self, text: str, at: int) -> int:
-        return self._expect_first(text, at, "]", self._expect_value)
-
-    def _expect_first_key(self, text: str, at: int) -> int:
-        return self._expect_first(text, at, "}", self._expect_key)
-
-    def _expect_first(
-        self, text: str, at: int, closer: str, state: Callable[[str, int], int]
-    ) -> int:
+    def _expect_first(self, text: str, at: int) -> int:
         at = _skip_space(text, at)
-        if text[at : at + 1] == closer:
+        container = self._stack[-1]
+        if text[at : at + 1] == container.closer:
             self._close()
             return at + 1
         if at < len(text):
-            self._state, self._schema = state, self._stack[-1].schema
+            self._expect_member(container)
         return at
+
+    def _expect_member(self, container: OpenObject | OpenArray) -> None:
+        is_object = isinstance(container, OpenObject)
+        self._state = self._expect_key if is_object else self._expect_value
+        self._schema = container.schema
 
     def _expect_key(self, text: str, at: int) -> int:
         at = _skip_space(text, at)
@@ -287,11 +283,8 @@ class IncrementalParser:
             return at
         container = self._stack[-1]
         if text[at] == ",":
-            self._state = (
-                self._expect_key if isinstance(container, OpenObject) else self._expect_value
-            )
             container.advance()
-            self._schema = container.schema
+            self._expect_member(container)
         elif text[at] == container.closer:
             self._close()
         else:

@@ -19,9 +19,8 @@ from ...model_json import decoder
 from ...rx.state_machine import StateMachine, machine_operator
 from ...rx.stream import Stream
 from ..inputs import text_for
-from .first_characters import FirstCharacters, first_characters_of
 from .incremental_parser import IncrementalParser
-from .locator import JsonLocator, decode_first
+from .locator import FirstCharacters, JsonLocator, decode_first, first_characters_of
 from .schema import ObjectSchema, Schema, atomic_schema, schema_of
 
 __all__ = ["items", "parsed", "partials"]

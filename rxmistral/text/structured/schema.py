@@ -144,10 +144,10 @@ def _custom_type(node: Any, seen: set[int]) -> Any:
     seen.add(id(node))
     if isinstance(node, inspect.CustomType):
         return node.cls
-    inner_schema: Any = node if isinstance(node, tuple) else ()
+    children: Any = node if isinstance(node, tuple) else ()
     if isinstance(node, (inspect.Type, inspect.Field)):
-        inner_schema = [getattr(node, name) for name in node.__struct_fields__]
-    found = (_custom_type(each, seen) for each in inner_schema)
+        children = [getattr(node, name) for name in node.__struct_fields__]
+    found = (_custom_type(each, seen) for each in children)
     return next((each for each in found if each is not None), None)
 
 
@@ -179,28 +179,25 @@ class _TypeSchema(Schema):
 
     def _object_schema(self, member: Any, info: inspect.Type) -> ObjectSchema | None:
         if isinstance(info, inspect.StructType) and not info.array_like:
-            return _StructSchema(member, self._inner_schema)
+            return _StructSchema(member, self._growing_items)
         if isinstance(info, inspect.TypedDictType) and is_typeddict(member):
             hints = get_type_hints(member, include_extras=True)
-            return _FieldsSchema({name: (name, hints[name]) for name in hints}, self._inner_schema)
+            return _FieldsSchema({name: (name, hints[name]) for name in hints}, self._growing_items)
         if isinstance(info, inspect.DataclassType) and dataclasses.is_dataclass(member):
-            return _DataclassSchema(member, info, self._inner_schema)
+            return _DataclassSchema(member, info, self._growing_items)
         if isinstance(info, inspect.AnyType):
-            return _DictSchema(Any, self._inner_schema)
+            return _DictSchema(Any, self._growing_items)
         if isinstance(info, inspect.DictType) and isinstance(
             info.key_type, (inspect.StrType, inspect.AnyType)
         ):
-            return _DictSchema(_argument(member, 1), self._inner_schema)
+            return _DictSchema(_argument(member, 1), self._growing_items)
         return None
-
-    def _inner_schema(self, type: Any) -> Schema:
-        return _TypeSchema(type, self._growing_items)
 
     @property
     def item(self) -> Schema | None:
         if self._item is None and self._item_type is not _NO_ITEMS:
-            make = self._inner_schema if self._growing_items else _atomic
-            self._item = make(self._item_type)
+            growing = self._growing_items
+            self._item = _TypeSchema(self._item_type, True) if growing else _atomic(self._item_type)
         return self._item
 
 
@@ -229,16 +226,14 @@ def _argument(type: Any, number: int) -> Any:
 
 # --- objects ---------------------------------------------------------------------
 
-_SchemaOf = Callable[[Any], Schema]
-
 
 class _DictSchema(ObjectSchema):
-    def __init__(self, item: Any, inner_schema: _SchemaOf) -> None:
-        self._item, self._inner_schema = item, inner_schema
+    def __init__(self, item: Any, growing_items: bool) -> None:
+        self._item, self._growing_items = item, growing_items
 
     @cached_property
     def _schema(self) -> Schema:
-        return self._inner_schema(self._item)
+        return _TypeSchema(self._item, self._growing_items)
 
     def field(self, key: str) -> tuple[str, Schema] | None:
         return key, self._schema
@@ -247,15 +242,15 @@ class _DictSchema(ObjectSchema):
 class _FieldsSchema(ObjectSchema):
     """The schema of an object whose keys have types of their own; others are ignored."""
 
-    def __init__(self, fields: dict[str, tuple[str, Any]], inner_schema: _SchemaOf) -> None:
-        self._fields, self._inner_schema = fields, inner_schema
+    def __init__(self, fields: dict[str, tuple[str, Any]], growing_items: bool) -> None:
+        self._fields, self._growing_items = fields, growing_items
         self._schemas: dict[str, tuple[str, Schema]] = {}
 
     def field(self, key: str) -> tuple[str, Schema] | None:
         found = self._schemas.get(key)
         if found is None and key in self._fields:
-            name, inner_schema = self._fields[key]
-            found = self._schemas[key] = name, self._inner_schema(inner_schema)
+            name, field_type = self._fields[key]
+            found = self._schemas[key] = name, _TypeSchema(field_type, self._growing_items)
         return found
 
     def size(self, value: Any) -> int:  # noqa: ARG002  # the same for every instance
@@ -270,9 +265,9 @@ class _InstanceSchema(_FieldsSchema):
     """
 
     def __init__(
-        self, class_: Any, fields: dict[str, tuple[str, Any]], inner_schema: _SchemaOf
+        self, class_: Any, fields: dict[str, tuple[str, Any]], growing_items: bool
     ) -> None:
-        super().__init__(fields, inner_schema)
+        super().__init__(fields, growing_items)
         self._class = class_
         self._post_init: Callable[[Any], None] | None = getattr(class_, "__post_init__", None)
 
@@ -287,10 +282,10 @@ class _InstanceSchema(_FieldsSchema):
 
 
 class _StructSchema(_InstanceSchema):
-    def __init__(self, type: Any, inner_schema: _SchemaOf) -> None:
+    def __init__(self, type: Any, growing_items: bool) -> None:
         fields = msgspec.structs.fields(type)
         class_ = get_origin(type) or type
-        super().__init__(class_, {f.encode_name: (f.name, f.type) for f in fields}, inner_schema)
+        super().__init__(class_, {f.encode_name: (f.name, f.type) for f in fields}, growing_items)
         self._make = class_ if self._post_init is None else _without_post_init(class_)
         self._unset = {field.name: UNSET for field in fields if field.required}
 
@@ -322,10 +317,10 @@ _set_class = object.__dict__["__class__"].__set__
 
 
 class _DataclassSchema(_InstanceSchema):
-    def __init__(self, type: Any, info: inspect.DataclassType, inner_schema: _SchemaOf) -> None:
+    def __init__(self, type: Any, info: inspect.DataclassType, growing_items: bool) -> None:
         hints = get_type_hints(type, include_extras=True)
         fields = {f.encode_name: (f.name, hints[f.name]) for f in info.fields}
-        super().__init__(type, fields, inner_schema)
+        super().__init__(type, fields, growing_items)
         self._info = info.fields
 
     def new(self) -> Any:
