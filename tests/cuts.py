@@ -1,4 +1,4 @@
-"""One text, cut in many ways: what cuts text must not depend on how it came."""
+"""Texts in pieces, to test that output does not depend on how its text was cut."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cut(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> list[str]:
 
 
 def every_way(text: str) -> Iterable[list[str]]:
-    """Whole, character by character, and in two at every place."""
+    """The whole text, its characters, and the text cut in two at each place."""
     yield [text]
     yield list(text)
     for at in range(1, len(text)):
@@ -27,5 +27,6 @@ def every_way(text: str) -> Iterable[list[str]]:
 
 
 def through(machine: StateMachine[str, Any], pieces: Iterable[str]) -> list[Any]:
-    came = [item for piece in pieces for item in machine.feed(piece)]
-    return [*came, *machine.close()]
+    """The output of a machine for the pieces and the end."""
+    output = [item for piece in pieces for item in machine.feed(piece)]
+    return [*output, *machine.close()]

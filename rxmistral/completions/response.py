@@ -82,7 +82,7 @@ class _WholeResponse(StateMachine[CompletionEvent, ChatCompletionResponse]):
     def close(self) -> list[ChatCompletionResponse]:
         return [self._received.response(complete=True)] if self._received.has_chunks else []
 
-    def abandon(self) -> tuple[()]:
+    def close_after_error(self) -> tuple[()]:
         return ()  # the error has the `partial` of a broken answer
 
 
@@ -116,7 +116,7 @@ class _LatestUsage(StateMachine[CompletionEvent, UsageInfo]):
     def close(self) -> list[UsageInfo]:
         return [] if self._latest is None else [self._latest]
 
-    def abandon(self) -> tuple[()]:
+    def close_after_error(self) -> tuple[()]:
         return ()
 
 

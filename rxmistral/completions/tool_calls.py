@@ -34,8 +34,8 @@ from reactivex import Observable
 from ..models import CompletionEvent, FunctionCall, ToolCall, UnfinishedToolCall
 from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
-from ..text.structured.growing_value import GrowingValue
-from ..text.structured.shapes import whole_shape
+from ..text.structured.incremental_parser import IncrementalParser
+from ..text.structured.schema import atomic_schema
 from .choice import check_choice
 from .inputs import completions_for
 
@@ -127,7 +127,7 @@ class PartialToolCall:
         self._type: str | None = None
         self._index: int | None = None
         self._object: dict[str, Any] | None = None
-        self._json = GrowingValue(whole_shape(dict))  # reads each piece once
+        self._json = IncrementalParser(atomic_schema(dict))  # reads each piece once
 
     def add(self, fragment: ToolCall) -> None:
         self.id = self.id or _real_id(fragment)
@@ -225,5 +225,5 @@ class _ToolCalls(StateMachine[CompletionEvent, ToolCall]):
     def close(self) -> list[ToolCall]:
         return self._accumulator.close()
 
-    def abandon(self) -> list[ToolCall]:
+    def close_after_error(self) -> list[ToolCall]:
         return []  # incomplete calls

@@ -1,8 +1,8 @@
-"""What an operator takes, and what is said of an item that it does not take.
+"""The type of items that an operator accepts, and the error for any other item.
 
-A pipe is put together at run time, so a stage that is missing shows in the items only:
+A pipe is put together at run time, so a missing stage shows only when items flow:
 `chat.stream(...).pipe(sentences())` feeds completions to an operator of text. The error
-names the operator, the type, and the stage that is missing.
+names the operator, the type that it got, and the stage that is missing.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ __all__ = ["InputType"]
 
 
 class InputType(NamedTuple):
-    """The items that an operator takes.
+    """The items that an operator accepts.
 
     Attributes:
-        operator: The operator's name.
+        operator: The name of the operator.
         kind: The type of the items.
-        noun: What they are called.
-        remedies: What to do about an item of another type, by the name of that.
+        noun: The word for the items in error messages.
+        remedies: What to do about an item of another type, by the name of that type.
     """
 
     operator: str
@@ -29,7 +29,7 @@ class InputType(NamedTuple):
     remedies: Mapping[str, str]
 
     def error_for(self, item: object) -> TypeError:
-        """The error for an item that is not of this type."""
+        """Returns the error for an item that is not of this type."""
         name = type(item).__name__
         article = "an" if name[0] in "aeiouAEIO" else "a"
         problem = f"{self.operator}() takes {self.noun}, got {article} {name}"

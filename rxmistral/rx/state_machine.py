@@ -1,121 +1,200 @@
-"""What an operator is made of: a function of an item, or a machine.
+"""Operators made from a state machine, or from a function of one item.
 
-A machine takes items and gives items, now or later. It knows no Rx, no thread and no
-socket, so that it can be fed by hand, and attacked by tests; `machine_operator` makes an
-operator of it in a few lines that are the same for all.
+A state machine turns input items into output items, at once or later. It knows no Rx, no
+thread and no socket, so tests can feed it by hand and attack it with generated input;
+`machine_operator` makes an operator of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
+from reactivex.disposable import CompositeDisposable
+from reactivex.scheduler import TimeoutScheduler
 
 from .input_type import InputType
 from .stream import Stream
 
-__all__ = ["StateMachine", "item_operator", "machine_operator"]
+__all__ = [
+    "MachineObserver",
+    "StateMachine",
+    "item_operator",
+    "machine_operator",
+    "operate",
+    "timed_operator",
+]
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
 class StateMachine(Generic[A, B]):
-    """Makes items of items; one for each subscription."""
+    """A converter of input items into output items; there is one for each subscription.
+
+    Attributes:
+        error: The error that the stream ends with, after the items that were just
+            returned; None while there is none.
+    """
 
     error: Exception | None = None
-    """Set where no item can come any more: it follows those that are given."""
 
     def feed(self, item: A, /) -> Iterable[B]:
-        """What is certain now that this has come."""
+        """Returns the output that is certain after this item."""
         raise NotImplementedError
 
     def close(self) -> Iterable[B]:
-        """What is still held, when nothing more will come."""
+        """Returns the remaining output, when the source has completed."""
         return ()
 
-    def abandon(self) -> Iterable[B]:
-        """The same, where something more should have come: the source broke."""
+    def close_after_error(self) -> Iterable[B]:
+        """Returns the output to emit before the error, when the source has failed."""
         return self.close()
 
 
-def machine_operator(
-    make: Callable[[], StateMachine[A, B]], takes: InputType
-) -> Callable[[Observable[A]], Stream[B]]:
-    """An operator from a machine.
+class MachineObserver(Generic[A, B]):
+    """An observer that feeds a state machine, and emits what the machine returns.
 
-    What the machine still holds is emitted before the end, be that a completion or an
-    error. What the machine raises is the error of the stream, and so is what a subscriber
-    raises while the rest is emitted.
+    An exception of the machine is the error of the stream. When the machine sets its
+    `error`, the source is disposed before the error is emitted, so that a retry never holds
+    two connections.
+    """
+
+    __slots__ = ("_accepts", "_emit", "_feed", "_kind", "_machine", "_observer", "_source")
+
+    def __init__(
+        self, machine: StateMachine[A, B], observer: abc.ObserverBase[B], accepts: InputType
+    ) -> None:
+        self._machine = machine
+        self._observer = observer
+        self._accepts, self._kind = accepts, accepts.kind
+        self._feed, self._emit = machine.feed, observer.on_next
+        self._source: abc.DisposableBase | None = None
+
+    def subscribe_to(
+        self, stream: Stream[A], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        self._source = stream.subscribe(
+            self.on_next, self.on_error, self.on_completed, scheduler=scheduler
+        )
+        return self._source
+
+    def on_next(self, item: A) -> None:
+        try:
+            if not isinstance(item, self._kind):
+                raise self._accepts.error_for(item)
+            output = self._feed(item)
+        except Exception as error:
+            self.on_error(error)
+            return
+        emit, machine = self._emit, self._machine
+        for each in output:
+            emit(each)
+        if machine.error is not None:
+            if self._source is not None:
+                self._source.dispose()
+            self._observer.on_error(machine.error)
+
+    def on_error(self, error: Exception) -> None:
+        for each in self._machine.close_after_error():
+            self._emit(each)
+        self._observer.on_error(error)
+
+    def on_completed(self) -> None:
+        for each in self._machine.close():
+            self._emit(each)
+        if self._machine.error is None:
+            self._observer.on_completed()
+        else:
+            self._observer.on_error(self._machine.error)
+
+
+def operate(
+    subscribe_to: Callable[
+        [Stream[A], abc.ObserverBase[B], abc.SchedulerBase | None], abc.DisposableBase
+    ],
+) -> Callable[[Observable[A]], Stream[B]]:
+    """Returns an operator that subscribes to its source in a way of its own.
 
     Args:
-        make: Makes a machine for each subscription.
-        takes: The items that it takes; any other is an error.
+        subscribe_to: Called for each subscription with the source, the observer to emit
+            to, and the scheduler of the subscription, if it has one; returns the
+            Disposable of the subscription.
     """
-    kind = takes.kind
 
-    def operate(source: Observable[A]) -> Stream[B]:
+    def operator(source: Observable[A]) -> Stream[B]:
         stream = Stream.of(source)
 
         def subscribe(
             observer: abc.ObserverBase[B], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            machine = make()
-            feed, emit = machine.feed, observer.on_next
-
-            def on_next(item: A) -> None:
-                try:
-                    if not isinstance(item, kind):
-                        raise takes.error_for(item)
-                    made = feed(item)
-                except Exception as error:
-                    on_error(error)
-                    return
-                for each in made:
-                    emit(each)
-                if machine.error is not None:
-                    observer.on_error(machine.error)
-
-            def on_error(error: Exception) -> None:
-                for each in machine.abandon():
-                    emit(each)
-                observer.on_error(error)
-
-            def on_completed() -> None:
-                for each in machine.close():
-                    emit(each)
-                if machine.error is None:
-                    observer.on_completed()
-                else:
-                    observer.on_error(machine.error)
-
-            return stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+            return subscribe_to(stream, observer, scheduler)
 
         return Stream(subscribe)
 
-    return operate
+    return operator
+
+
+def machine_operator(
+    make: Callable[[], StateMachine[A, B]], accepts: InputType
+) -> Callable[[Observable[A]], Stream[B]]:
+    """Returns an operator that runs a state machine.
+
+    The remaining output of the machine is emitted before the end, be that a completion
+    or an error. An exception of the machine, or of a subscriber that receives the
+    remaining output, is the error of the stream.
+
+    Args:
+        make: Called for each subscription; returns its machine.
+        accepts: The items that the operator accepts; any other item is an error.
+    """
+    return operate(
+        lambda stream, observer, scheduler: MachineObserver(make(), observer, accepts).subscribe_to(
+            stream, scheduler
+        )
+    )
 
 
 def item_operator(
     start: Callable[[abc.ObserverBase[B]], Callable[[A], None]],
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """An operator from what it does with each item; it holds nothing back.
+    """Returns an operator that does something with each item, and buffers nothing.
 
-    `start` is called for each subscription, with the observer it emits to, and gives
-    the function that takes the items. Errors and completion pass through.
+    Errors and completion pass through.
+
+    Args:
+        start: Called for each subscription with the observer to emit to; returns the
+            function that is called with each item.
+    """
+    return operate(
+        lambda stream, observer, scheduler: stream.subscribe(
+            start(observer), observer.on_error, observer.on_completed, scheduler=scheduler
+        )
+    )
+
+
+def timed_operator(
+    observe: Callable[[abc.ObserverBase[B], abc.SchedulerBase], Any],
+    scheduler: abc.SchedulerBase | None,
+) -> Callable[[Observable[Any]], Stream[B]]:
+    """Returns an operator whose observer of the source keeps time.
+
+    Args:
+        observe: Called for each subscription with the observer to emit to and a scheduler;
+            returns the observer of the source, a `SerializedTimer`, which is disposed with
+            the subscription.
+        scheduler: Keeps the time; None: the scheduler of the subscription, or else a
+            `TimeoutScheduler`.
     """
 
-    def operate(source: Observable[A]) -> Stream[B]:
-        stream = Stream.of(source)
+    def subscribe_to(
+        stream: Stream[Any], observer: abc.ObserverBase[B], injected: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        timer = observe(observer, scheduler or injected or TimeoutScheduler.singleton())
+        subscription = stream.subscribe(
+            timer.on_next, timer.on_error, timer.on_completed, scheduler=injected
+        )
+        return CompositeDisposable(subscription, timer)
 
-        def subscribe(
-            observer: abc.ObserverBase[B], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            return stream.subscribe(
-                start(observer), observer.on_error, observer.on_completed, scheduler=scheduler
-            )
-
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)

@@ -1,1 +1,11 @@
-"""Text in, text out: words, sentences, code blocks, JSON, pacing. Knows no Mistral."""
+"""Text to text, sentences, code blocks and values; knows no HTTP and no Mistral.
+
+    text ──┬──▶ words_lines   words, lines, paragraphs
+           ├──▶ sentences/    sentences
+           ├──▶ code_blocks   fenced code blocks
+           ├──▶ structured/   values of JSON
+           ├──▶ pacing        an even flow, or fewer and longer pieces
+           └──▶ guard         text without the matches of a pattern (partial_match)
+
+Each operator runs a `rx.state_machine`, and accepts `str` only (inputs).
+"""

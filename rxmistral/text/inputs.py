@@ -6,10 +6,10 @@ from ..rx.input_type import InputType
 
 __all__ = ["text_for"]
 
-_BEFORE_TEXT = {
+_REMEDIES = {
     "CompletionEvent": "put text() before it",
     "DeltaMessage": "put text() before it, in place of deltas()",
-    "ChatCompletionResponse": "put text() before it, in place of what makes responses",
+    "ChatCompletionResponse": "put text() before it, in place of to_response()",
     "TextChunk": "put a map() to the text of each chunk before it",
     "ThinkChunk": "put a map() to the text of each chunk before it",
     "ServerSentEvent": "put completions() and text() before it",
@@ -18,5 +18,5 @@ _BEFORE_TEXT = {
 
 
 def text_for(operator: str) -> InputType:
-    """What an operator of text takes."""
-    return InputType(operator, str, "text", _BEFORE_TEXT)
+    """Returns the input type of an operator on text."""
+    return InputType(operator, str, "text", _REMEDIES)

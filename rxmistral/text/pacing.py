@@ -1,16 +1,16 @@
-"""Text in the time it takes to be read: bursts to an even flow.
+"""Text that is emitted at fixed intervals: bursts into an even flow.
 
     source's thread                              timer's thread
-      on_next ──▶ [ held ] ◀────────────────────── due
-                     └──▶ whoever has the turn ◀──┘
+      on_next ──▶ [ buffer ] ◀─────────────────── due
+                     └──▶ the thread that emits ◀──┘
                                   └──▶ observer
 
-While a timer runs, or an observer is at work, an item costs an append: who has the turn
-(see `alarm`) looks at what is held after that. Where nothing is held and nothing was
-emitted for an interval there is no timer, and an item costs a look at the clock.
+While a timer is armed, or an observer is at work, an item costs an append: the thread that
+emits (see `rx.timer`) checks the buffer afterwards. When the buffer is empty and nothing
+was emitted for an interval, there is no timer, and an item costs one reading of the clock.
 
-The end is waited for, and so is the turn where too much is held, so that a slow observer
-slows the source down.
+The source waits for its turn to emit at its end, and when too much is buffered, so that a
+slow observer slows the source down.
 """
 
 from __future__ import annotations
@@ -20,90 +20,90 @@ from collections import deque
 from collections.abc import Callable
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable
-from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds
 from ..rx.input_type import InputType
+from ..rx.state_machine import timed_operator
 from ..rx.stream import Stream
 from ..rx.subscriber import fail_observer
 from ..rx.timer import SerializedTimer, serialized
 from .inputs import text_for
 
-__all__ = ["Coalescer", "Flow", "Pacer", "coalesced", "paced"]
+__all__ = ["Coalescer", "IntervalEmitter", "Pacer", "coalesced", "paced"]
 
-_LIMIT = 512  # pieces that the source may be ahead of an observer that is at work
+_MAX_PIECES = 512  # that the source may be ahead of an observer that is at work
 _NEVER = -math.inf
 _ROUNDING = 1e-6  # of an interval
 
 
 class Coalescer:
-    """Holds text; at a tick all of it is due.
+    """A buffer of text; at a tick all of it is due.
 
     `feed` may be called on one thread while another method runs on a second one.
     """
 
     def __init__(self) -> None:
-        self.held: deque[str] = deque()
-        self.feed = self.held.append
+        self.buffer: deque[str] = deque()
+        self.feed = self.buffer.append
 
-    def look(self, now: float) -> None:
-        """Time has come to `now`, in seconds, and nothing is due."""
+    def observe_time(self, now: float) -> None:
+        """Notes the time, in seconds; nothing is due."""
 
-    def release(self, now: float) -> str:  # noqa: ARG002  # not all machines ask for it
-        """What is due at a tick."""
-        return self._take(len(self.held))
+    def release(self, now: float) -> str:  # noqa: ARG002  # a Pacer needs it
+        """Returns the text that is due at a tick."""
+        return self._pop(len(self.buffer))
 
     def close(self) -> str:
-        return self._take(len(self.held))
+        """Returns all of the text."""
+        return self._pop(len(self.buffer))
 
-    def _take(self, number: int) -> str:
-        take = self.held.popleft
-        return "".join([take() for _ in range(number)])
+    def _pop(self, count: int) -> str:
+        pop = self.buffer.popleft
+        return "".join([pop() for _ in range(count)])
 
 
 class Pacer(Coalescer):
-    """Holds text; at a tick so much of it is due that it could go on evenly.
+    """A buffer of text; at a tick as much of it is due as keeps the flow even.
 
-    With n pieces held and t ticks until the oldest of them must be out, that is n/t.
-    A burst then flows out evenly over `max_lag`, and a source that is steadily faster
-    than the ticks is followed at half of it.
+    With n pieces buffered and t ticks until the oldest of them must be out, that is n/t.
+    A burst is then emitted evenly over `max_lag`, and a source that is steadily faster
+    than the ticks is followed at a lag of half of it.
 
-    A piece is not dated when it comes, which would cost a look at the clock, but at the
-    next tick, and as early as it can have come: it may leave a tick too soon, never too
-    late.
+    The arrival of a piece is not recorded at once, which would cost a reading of the
+    clock, but at the next tick, and as the earliest possible time: a piece may be emitted
+    a tick too soon, never too late.
     """
 
     def __init__(self, interval: float, max_lag: float) -> None:
         super().__init__()
         self._interval = interval
         self._max_lag = max_lag
-        self._looked = 0.0
-        self._dates: deque[float] = deque()  # one for each piece that is dated
+        self._last_time = 0.0
+        self._arrivals: deque[float] = deque()  # of the first pieces; of the others not yet
 
-    def look(self, now: float) -> None:
-        came = len(self.held) - len(self._dates)
-        self._dates.extend([self._looked] * came)
-        self._looked = now
+    def observe_time(self, now: float) -> None:
+        new_pieces = len(self.buffer) - len(self._arrivals)
+        self._arrivals.extend([self._last_time] * new_pieces)
+        self._last_time = now
 
     def release(self, now: float) -> str:
-        self.look(now)
-        time_left = self._max_lag - max(0.0, now - self._dates[0])
+        self.observe_time(now)
+        time_left = self._max_lag - max(0.0, now - self._arrivals[0])
         ticks = max(0, math.floor(time_left / self._interval + _ROUNDING)) + 1
-        return self._take(-(-len(self._dates) // ticks))
+        return self._pop(-(-len(self._arrivals) // ticks))
 
     def close(self) -> str:
-        self._dates.clear()
+        self._arrivals.clear()
         return super().close()
 
-    def _take(self, number: int) -> str:
-        for _ in range(min(number, len(self._dates))):
-            self._dates.popleft()
-        return super()._take(number)
+    def _pop(self, count: int) -> str:
+        for _ in range(min(count, len(self._arrivals))):
+            self._arrivals.popleft()
+        return super()._pop(count)
 
 
-class Flow(SerializedTimer):
-    """Emits what a Coalescer holds, an interval apart."""
+class IntervalEmitter(SerializedTimer):
+    """An observer that emits its text through a Coalescer, at most once per interval."""
 
     def __init__(
         self,
@@ -111,23 +111,27 @@ class Flow(SerializedTimer):
         coalescer: Coalescer,
         interval: float,
         scheduler: abc.SchedulerBase,
+        accepts: InputType,
     ) -> None:
         super().__init__(scheduler)
         self._observer = observer
         self._coalescer = coalescer
-        self._held, self._feed = coalescer.held, coalescer.feed
+        self._buffer, self._feed = coalescer.buffer, coalescer.feed
         self._interval = interval
+        self._accepts = accepts
         self._emitting = False
-        self._emitted = _NEVER  # when
+        self._emitted_at = _NEVER
 
-    def on_next(self, piece: str) -> None:
-        if piece:
+    def on_next(self, piece: object) -> None:
+        if not isinstance(piece, str):
+            self.on_error(self._accepts.error_for(piece))
+        elif piece:
             self._feed(piece)
-            if not self.armed and (not self._emitting or len(self._held) >= _LIMIT):
-                self._look()
+            if not self.armed and (not self._emitting or len(self._buffer) >= _MAX_PIECES):
+                self._emit_due()
 
-    # Waited for: the timer's thread is a daemon, and the interpreter that exits when the
-    # source's thread has ended would not wait for what is left to it.
+    # The source waits for both endings: the timer's thread is a daemon, and an interpreter
+    # that exits when the source's thread has ended would not wait for work left to it.
 
     @serialized
     def on_error(self, error: Exception) -> None:
@@ -143,19 +147,19 @@ class Flow(SerializedTimer):
         fail_observer(self._observer, error)
 
     def due(self) -> None:
-        self._emitted = _NEVER  # by this timer's word: the clock may be a little behind
-        self._look()
+        self._emitted_at = _NEVER  # trust the timer: the clock may lag a little
+        self._emit_due()
 
     @serialized
-    def _look(self) -> None:
-        if self._held and not self.armed:
+    def _emit_due(self) -> None:
+        if self._buffer and not self.armed:
             now = self.now()
-            wait = self._emitted + self._interval - now
+            wait = self._emitted_at + self._interval - now
             if wait > 0:
-                self._coalescer.look(now)
+                self._coalescer.observe_time(now)
                 self.arm(min(wait, self._interval))  # a clock may be set back
             else:
-                self._emitted = now
+                self._emitted_at = now
                 self._emit(self._coalescer.release(now))
 
     def _emit(self, text: str) -> None:
@@ -165,41 +169,8 @@ class Flow(SerializedTimer):
                 self._observer.on_next(text)
         finally:
             self._emitting = False
-            if self._held:
-                self._look()  # when the turn is given back: the source may wait for it
-
-
-def _flowing(
-    make: Callable[[], Coalescer],
-    interval: float,
-    scheduler: abc.SchedulerBase | None,
-    takes: InputType,
-) -> Callable[[Observable[str]], Stream[str]]:
-    given = scheduler
-
-    def operate(source: Observable[str]) -> Stream[str]:
-        stream = Stream.of(source)
-
-        def subscribe(
-            observer: abc.ObserverBase[str], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            clock = given or scheduler or TimeoutScheduler.singleton()
-            flow = Flow(observer, make(), interval, clock)
-
-            def on_next(piece: object) -> None:
-                if isinstance(piece, str):
-                    flow.on_next(piece)
-                else:
-                    flow.on_error(takes.error_for(piece))
-
-            return CompositeDisposable(
-                stream.subscribe(on_next, flow.on_error, flow.on_completed, scheduler=scheduler),
-                flow,
-            )
-
-        return Stream(subscribe)
-
-    return operate
+            if self._buffer:
+                self._emit_due()  # deferred until this call returns: the source may wait
 
 
 # --- the operators ---------------------------------------------------------------
@@ -211,26 +182,26 @@ def paced(
     *,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Callable[[Observable[str]], Stream[str]]:
-    """Text in bursts into text in an even flow, for eyes.
+    """Text that arrives in bursts into text in an even flow, for human readers.
 
         --abcdef----------g--------|->
         --a--b--c--d--e--f--g------|->
 
     Args:
-        interval: Seconds between two items; at least, except for the end.
-        max_lag: Seconds that text may come later than it came, as exactly as the
-            scheduler keeps time; by default ten intervals. It must not be less than one.
-        scheduler: Keeps the time; by default the one of the subscription, or else a
-            `TimeoutScheduler`. One that belongs to an event loop must be its
-            thread-safe kind where the source emits on another thread.
+        interval: The fewest seconds between two items, except at the end.
+        max_lag: The most seconds that text may be delayed, as exactly as the scheduler
+            keeps time; None: ten intervals. It must not be less than one interval.
+        scheduler: Keeps the time; by default the scheduler of the subscription, or else a
+            `TimeoutScheduler`. If the source emits on another thread than an event
+            loop's, that loop's scheduler must be of the thread-safe kind.
 
-    Emits: pieces as they came, the first and any after a pause at once. Where one at a
-        time would take longer than `max_lag`, several are merged into one item; none is
-        ever dropped or cut. For a finer flow put `words()` before it.
-    Holds: text, for `max_lag` at most; more only while an observer takes longer than the
-        interval for one item, and then the source waits for it.
-    Completes: at once; what is held is emitted before that, merged into one item.
-    Errors: likewise, before the error.
+    Emits: pieces as they arrived; the first one, and any after a pause, at once. If one
+        at a time would take longer than `max_lag`, several are merged into one item; none
+        is ever dropped or cut. For a finer flow put `words()` before it.
+    Holds: text, for `max_lag` at most; for longer only while an observer takes more than
+        an interval for one item, and then the source waits for it.
+    Completes: at once, after the held text, merged into one item.
+    Errors: at once, after the held text, merged into one item.
 
     >>> import reactivex
     >>> burst = reactivex.of("All ", "at ", "once.")
@@ -242,7 +213,13 @@ def paced(
     check_seconds("max_lag", lag)
     if lag < interval:
         raise ValueError(f"max_lag must not be less than the interval, got {lag:g} < {interval:g}")
-    return _flowing(lambda: Pacer(interval, lag), interval, scheduler, text_for("paced"))
+    accepts = text_for("paced")
+    return timed_operator(
+        lambda observer, clock: IntervalEmitter(
+            observer, Pacer(interval, lag), interval, clock, accepts
+        ),
+        scheduler,
+    )
 
 
 def coalesced(
@@ -254,17 +231,17 @@ def coalesced(
         --a-----bcd-----e----f-|->
 
     Args:
-        interval: Seconds between two items; at least, except for the end.
-        scheduler: Keeps the time; by default the one of the subscription, or else a
-            `TimeoutScheduler`. One that belongs to an event loop must be its
-            thread-safe kind where the source emits on another thread.
+        interval: The fewest seconds between two items, except at the end.
+        scheduler: Keeps the time; by default the scheduler of the subscription, or else a
+            `TimeoutScheduler`. If the source emits on another thread than an event
+            loop's, that loop's scheduler must be of the thread-safe kind.
 
-    Emits: the first item and any after a pause at once, then what came within the
-        interval as one item at its end.
-    Holds: text, for the interval at most; more only while an observer takes longer than
+    Emits: the first item, and any after a pause, at once; then, at the end of each
+        interval, the text that arrived within it as one item.
+    Holds: text, for an interval at most; for longer only while an observer takes more than
         that for one item, and then the source waits for it.
-    Completes: at once; what is held is emitted before that.
-    Errors: likewise, before the error.
+    Completes: at once, after the held text.
+    Errors: at once, after the held text.
 
     >>> import reactivex
     >>> burst = reactivex.of("All ", "at ", "once.")
@@ -272,4 +249,8 @@ def coalesced(
     ['All ', 'at once.']
     """
     check_seconds("interval", interval)
-    return _flowing(Coalescer, interval, scheduler, text_for("coalesced"))
+    accepts = text_for("coalesced")
+    return timed_operator(
+        lambda observer, clock: IntervalEmitter(observer, Coalescer(), interval, clock, accepts),
+        scheduler,
+    )

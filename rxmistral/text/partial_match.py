@@ -1,23 +1,24 @@
-r"""A regular expression to one that finds the beginnings of its matches, too.
+r"""From a regular expression to one that also matches the beginnings of its matches.
 
-`re` cannot say that a text could become a match if more of it came. A regular expression
-can: where each of its characters may instead be the end of the text,
+`re` cannot report that a text could become a match if more of it arrived. A regular
+expression can: allow the end of the text in place of each of its characters, so that
 
     \d{4}-\w+    becomes    (?:\d|(\Z)){4}(?:-|(\Z))(?:\w|(\Z))+
 
-it also matches what a match can begin with. `re` tries the ways to match in the order of
-the expression and takes the first that succeeds, and the new one has the same ways in
-the same order, with more where the text ends. So its first success tells all:
+which also matches whatever a match can begin with. `re` tries the alternatives in the
+order of the expression and takes the first that succeeds. The new expression has the same
+alternatives in the same order, and more of them at the end of the text. So its first
+success decides:
 
-- none: nothing that could follow would make a match here;
-- one in which no `(\Z)` took part: this is the match, whatever follows;
-- one in which a `(\Z)` took part: what follows will tell.
+- no match: nothing that could follow would make a match here;
+- a match in which no `(\Z)` took part: this is the match, whatever follows;
+- a match in which a `(\Z)` took part: it depends on the text that follows.
 
-What a zero-width assertion says at the end of the text depends on what follows, too.
+The result of a zero-width assertion at the end of the text depends on that, too.
 
-For the rewriting the expression has to be read. What is read here is all of `re`'s
-syntax but the few things for which the above is not true, or not enough: they are
-refused, by name.
+To rewrite an expression, it has to be parsed. This parser accepts all of `re`'s syntax but
+the few constructs for which the rules above are false or not sufficient: those are
+refused by name.
 """
 
 from __future__ import annotations
@@ -26,18 +27,18 @@ import math
 import re
 from typing import NamedTuple
 
-__all__ = ["Unfinished", "unfinished"]
+__all__ = ["PartialPattern", "partial_pattern"]
 
 
-class Unfinished(NamedTuple):
-    """What is known of a pattern.
+class PartialPattern(NamedTuple):
+    """A pattern that also matches the beginnings of matches, and facts about it.
 
     Attributes:
-        pattern: Finds matches and their beginnings: a match of it is certain where
+        pattern: Matches complete matches and their beginnings; a match is certain if its
             `lastindex` is None.
         shortest: Characters in the shortest match.
         behind: Characters before a match that it may depend on.
-        ahead: Characters behind a match that it may depend on.
+        ahead: Characters after a match that it may depend on.
     """
 
     pattern: re.Pattern[str]
@@ -46,33 +47,35 @@ class Unfinished(NamedTuple):
     ahead: int
 
 
-def unfinished(pattern: re.Pattern[str]) -> Unfinished:
-    """Read a pattern.
+def partial_pattern(pattern: re.Pattern[str]) -> PartialPattern:
+    """Returns the partial pattern of a pattern.
 
     Raises:
-        ValueError: It has in it what is not supported.
+        ValueError: The pattern contains a construct that is not supported.
     """
-    reader = _Reader(pattern)
-    whole = reader.read_whole()
+    parser = _Parser(pattern)
+    whole = parser.parse()
     flags = pattern.flags & ~(re.VERBOSE | re.DEBUG)
-    return Unfinished(re.compile(whole.partial, flags), whole.least, reader.behind, whole.ahead)
+    return PartialPattern(
+        re.compile(whole.partial, flags), whole.shortest, parser.behind, whole.ahead
+    )
 
 
-class _Part(NamedTuple):
-    """A part of an expression."""
+class _Node(NamedTuple):
+    """A parsed part of an expression."""
 
-    partial: str  # as above
-    plain: str  # as it was, without groups that capture
-    least: int  # characters that it takes
-    most: float
-    ahead: int  # characters behind them that it may look at
+    partial: str  # rewritten to match beginnings, too
+    plain: str  # not rewritten, but without capturing groups
+    shortest: int  # characters that it matches
+    longest: float
+    ahead: int  # characters after those that it may depend on
 
 
-_NOTHING = _Part("", "", 0, 0, 0)
+_EMPTY = _Node("", "", 0, 0, 0)
 
-_TOUCH = r"(\Z)"
+_END_OF_TEXT = r"(\Z)"
 
-# One token of an expression. What is a character by itself comes last.
+# One token of an expression. A single character is the last alternative.
 _TOKEN = re.compile(
     r"""(?P<comment>\(\?\#[^)]*\))
       | (?P<flags>\(\?[aiLmsux]+\))
@@ -92,20 +95,20 @@ _TOKEN = re.compile(
 )
 _SKIPPED_IN_VERBOSE = re.compile(r"(?:\s|\#[^\n]*)+")
 
-_NAMES = {
+_REFUSED = {
     "(?P=": "a reference to a group",
     "(?(": "a condition on a group",
     "(?>": "an atomic group",
     "\\": "a reference to a group",
 }
 
-# How far behind its place an assertion looks. `$` is also true before a line feed that
-# ends the text.
+# Characters after its position that an assertion depends on. `$` is also true before a
+# line feed that ends the text.
 _REACH = {"$": 2, r"\b": 1, r"\B": 1, r"\Z": 1, r"\z": 1, "^": 0, r"\A": 0}
 
 
-class _Reader:
-    """Reads an expression that `re` has compiled, so that it is known to be well-formed."""
+class _Parser:
+    """A parser of expressions that `re` has compiled, which are therefore well-formed."""
 
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._text = pattern.pattern
@@ -113,12 +116,9 @@ class _Reader:
         self._at = 0
         self._token = ""
         self._kind: str | None = None
-        self._looking = ""  # the kind of the look-around that is being read
-        self.behind = 1  # for the assertions that look at one character
+        self._look_around = ""  # the opening of the look-around that is being parsed
+        self.behind = 1  # for assertions such as \b, which depend on one character
         self._advance()
-
-    def read_whole(self) -> _Part:
-        return self._read_alternatives()
 
     def _advance(self) -> None:
         if self._verbose and (skipped := _SKIPPED_IN_VERBOSE.match(self._text, self._at)):
@@ -130,102 +130,103 @@ class _Reader:
         if self._kind in ("comment", "flags"):
             self._advance()
 
-    def _read_alternatives(self) -> _Part:
-        parts = [self._read_sequence()]
+    def parse(self) -> _Node:
+        """Parses alternatives, up to the end or to a closing parenthesis."""
+        nodes = [self._parse_sequence()]
         while self._kind == "or":
             self._advance()
-            parts.append(self._read_sequence())
-        return _Part(
-            "|".join(part.partial for part in parts),
-            "|".join(part.plain for part in parts),
-            min(part.least for part in parts),
-            max(part.most for part in parts),
-            max(part.ahead for part in parts),
+            nodes.append(self._parse_sequence())
+        return _Node(
+            "|".join(node.partial for node in nodes),
+            "|".join(node.plain for node in nodes),
+            min(node.shortest for node in nodes),
+            max(node.longest for node in nodes),
+            max(node.ahead for node in nodes),
         )
 
-    def _read_sequence(self) -> _Part:
-        sequence = _NOTHING
+    def _parse_sequence(self) -> _Node:
+        sequence = _EMPTY
         while self._kind not in (None, "or", "close"):
-            part = self._read_repeated()
-            sequence = _Part(
-                sequence.partial + part.partial,
-                sequence.plain + part.plain,
-                sequence.least + part.least,
-                sequence.most + part.most,
-                max(sequence.ahead - part.least, part.ahead),
+            node = self._parse_repeated()
+            sequence = _Node(
+                sequence.partial + node.partial,
+                sequence.plain + node.plain,
+                sequence.shortest + node.shortest,
+                sequence.longest + node.longest,
+                max(sequence.ahead - node.shortest, node.ahead),
             )
         return sequence
 
-    def _read_repeated(self) -> _Part:
-        part = self._read_one()
+    def _parse_repeated(self) -> _Node:
+        node = self._parse_item()
         if self._kind != "repeat":
-            return part
+            return node
         repeat = self._token
         if repeat[1:].endswith("+"):
             raise _refusal("a possessive repeat", repeat)
         self._advance()
-        least, most = _times(repeat)
-        return _Part(
-            part.partial + repeat,
-            part.plain + repeat,
-            part.least * least,
-            part.most * most if part.most else 0,
-            part.ahead,
+        fewest, most = _repetitions(repeat)
+        return _Node(
+            node.partial + repeat,
+            node.plain + repeat,
+            node.shortest * fewest,
+            node.longest * most if node.longest else 0,
+            node.ahead,
         )
 
-    def _read_one(self) -> _Part:
+    def _parse_item(self) -> _Node:
         token, kind = self._token, self._kind
         if kind == "refused":
-            raise _refusal(_NAMES[token if token in _NAMES else token[0]], token)
+            raise _refusal(_REFUSED[token if token in _REFUSED else token[0]], token)
         self._advance()
         if kind == "open":
-            return self._read_group(token)
+            return self._parse_group(token)
         if kind == "look":
-            return self._read_look(token)
+            return self._parse_look_around(token)
         if kind == "assertion":
-            return self._read_assertion(token)
-        return _Part(f"(?:{token}|{_TOUCH})", token, 1, 1, 0)
+            return self._parse_assertion(token)
+        return _Node(f"(?:{token}|{_END_OF_TEXT})", token, 1, 1, 0)
 
-    def _read_group(self, opening: str) -> _Part:
+    def _parse_group(self, opening: str) -> _Node:
         flags = opening if opening.endswith(":") else "(?:"
         if "x" in flags:
             raise _refusal("a change of the flag x inside of the pattern", opening)
-        part = self._read_alternatives()
+        node = self.parse()
         self._advance()
-        return part._replace(partial=f"{flags}{part.partial})", plain=f"{flags}{part.plain})")
+        return node._replace(partial=f"{flags}{node.partial})", plain=f"{flags}{node.plain})")
 
-    def _read_assertion(self, token: str) -> _Part:
+    def _parse_assertion(self, token: str) -> _Node:
         reach = _REACH[token]
-        if self._looking == "(?!" or (self._looking[:3] == "(?<" and reach > 1):
+        if self._look_around == "(?!" or (self._look_around[:3] == "(?<" and reach > 1):
             raise _refusal("an assertion in a look-around", token)
         if token == "$":
-            return _Part(rf"(?:{_TOUCH}|(?=\n{_TOUCH})|$)", token, 0, 0, reach)
-        return _Part(f"(?:{_TOUCH}|{token})", token, 0, 0, reach)
+            return _Node(rf"(?:{_END_OF_TEXT}|(?=\n{_END_OF_TEXT})|$)", token, 0, 0, reach)
+        return _Node(f"(?:{_END_OF_TEXT}|{token})", token, 0, 0, reach)
 
-    def _read_look(self, kind: str) -> _Part:
-        if self._looking:
+    def _parse_look_around(self, kind: str) -> _Node:
+        if self._look_around:
             raise _refusal("a look-around in a look-around", kind)
-        self._looking = kind
-        part = self._read_alternatives()
-        self._looking = ""
+        self._look_around = kind
+        node = self.parse()
+        self._look_around = ""
         self._advance()
-        plain = f"{kind}{part.plain})"
+        plain = f"{kind}{node.plain})"
         if "<" in kind:
-            self.behind += int(part.most)
-            return _Part(f"(?:{_TOUCH}|{plain})", plain, 0, 0, part.ahead)
-        return self._read_ahead(kind, part, plain)
+            self.behind += int(node.longest)
+            return _Node(f"(?:{_END_OF_TEXT}|{plain})", plain, 0, 0, node.ahead)
+        return self._parse_look_ahead(kind, node, plain)
 
-    def _read_ahead(self, kind: str, part: _Part, plain: str) -> _Part:
-        if part.most == math.inf:
+    def _parse_look_ahead(self, kind: str, node: _Node, plain: str) -> _Node:
+        if node.longest == math.inf:
             raise _refusal("a look-ahead without a limit", kind)
-        partial = f"(?={part.partial})"
+        partial = f"(?={node.partial})"
         if kind == "(?!":
-            # It is there: no match. It is not and cannot come: go on. Else: not known yet.
-            partial = f"(?:{plain}(?:(?!{part.partial})|()))"
-        return _Part(partial, plain, 0, 0, int(part.most) + part.ahead)
+            # It matches: no match. It does not and cannot match: go on. Else: undecided.
+            partial = f"(?:{plain}(?:(?!{node.partial})|()))"
+        return _Node(partial, plain, 0, 0, int(node.longest) + node.ahead)
 
 
-def _times(repeat: str) -> tuple[int, float]:
+def _repetitions(repeat: str) -> tuple[int, float]:
     match repeat[0]:
         case "*":
             return 0, math.inf
@@ -233,12 +234,12 @@ def _times(repeat: str) -> tuple[int, float]:
             return 1, math.inf
         case "?":
             return 0, 1
-    least, comma, most = repeat.rstrip("?")[1:-1].partition(",")
-    return int(least or 0), float(most or math.inf) if comma else int(least)
+    fewest, comma, most = repeat.rstrip("?")[1:-1].partition(",")
+    return int(fewest or 0), float(most or math.inf) if comma else int(fewest)
 
 
 def _refusal(name: str, token: str) -> ValueError:
     return ValueError(
-        f"the pattern has {name} in it, {token!r}: what it may match is not known before "
-        "the text has ended"
+        f"the pattern has {name} in it, {token!r}: whether that matches cannot be decided "
+        "on text that is still arriving"
     )

@@ -1,9 +1,9 @@
 """Text to words, lines and paragraphs.
 
-Three facts hold for all of them: joined, the pieces are the text; how the text was cut
-before they cut it does not change them; and each character is looked at a fixed number
-of times. For that, what is held is a list that is joined once, when a piece is
-complete, and what decides about a cut is never looked at before it is complete.
+Three facts hold for each: the joined items are the text; they do not depend on how the text
+was cut before; and each character is inspected a fixed number of times. So buffered text is
+a list that is joined once, when an item is complete, and a run of white space or a line end
+is inspected only when it is complete.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from .inputs import text_for
 
-__all__ = ["LineCutter", "LineEnds", "WhiteSpaceCutter", "paragraphs", "text_lines", "words"]
+__all__ = ["LineEndSplitter", "paragraphs", "text_lines", "words"]
 
 _find_runs = re.compile(r"\s+|\S+").findall
 
@@ -28,55 +28,55 @@ _find_blank_lines = re.compile(rf"{_LINE_END}(?:[^\S\r\n]*{_LINE_END})+").search
 
 
 class WhiteSpaceCutter(StateMachine[str, str]):
-    """Cuts text in some of its runs of white space.
+    """A machine that cuts text in some of its runs of white space.
 
-    `place` gives the offset in a whole run at which to cut, or None. A run is whole when
-    something visible follows. White space that begins the text belongs to what follows.
+    A run is complete when a visible character follows. White space at the beginning of the
+    text belongs to the first item.
+
+    Args:
+        cut_in: Returns the offset in a complete run at which to cut, or None.
     """
 
-    def __init__(self, place: Callable[[str], int | None]) -> None:
-        self._place = place
-        self._held: list[str] = []
-        self._white: list[str] = []
+    def __init__(self, cut_in: Callable[[str], int | None]) -> None:
+        self._cut_in = cut_in
+        self._item: list[str] = []
+        self._white_space: list[str] = []  # after the item
 
     def feed(self, text: str) -> list[str]:
-        pieces: list[str] = []
+        items: list[str] = []
         for run in _find_runs(text):
             if run.isspace():
-                self._white.append(run)
+                self._white_space.append(run)
             else:
-                if self._white:
-                    self._turn(pieces)
-                self._held.append(run)
-        return pieces
+                if self._white_space:
+                    self._end_white_space(items)
+                self._item.append(run)
+        return items
 
     def close(self) -> list[str]:
-        rest = "".join(self._held + self._white)
-        self._held, self._white = [], []
-        return [rest] if rest else []
+        text = "".join(self._item + self._white_space)
+        self._item, self._white_space = [], []
+        return [text] if text else []
 
-    def _turn(self, pieces: list[str]) -> None:
-        """Something visible has come after white space."""
-        white = "".join(self._white)
-        self._white = []
-        at = self._place(white) if self._held else None
+    def _end_white_space(self, items: list[str]) -> None:
+        run, self._white_space = "".join(self._white_space), []
+        at = self._cut_in(run) if self._item else None
         if at is None:
-            self._held.append(white)
+            self._item.append(run)
         else:
-            self._held.append(white[:at])
-            pieces.append("".join(self._held))
-            self._held = [white[at:]] if at < len(white) else []
+            items.append("".join(self._item) + run[:at])
+            self._item = [run[at:]] if at < len(run) else []
 
 
-def _after_blank_lines(white: str) -> int | None:
-    found = _find_blank_lines(white)
+def _after_blank_lines(white_space: str) -> int | None:
+    found = _find_blank_lines(white_space)
     return found and found.end()
 
 
-class LineEnds:
-    """Splits text after its line ends; the last part may be without one.
+class LineEndSplitter:
+    """Splits text after its line ends; the last part may lack one.
 
-    A carriage return is not let go before it is known whether a line feed follows.
+    A carriage return is buffered until it is known whether a line feed follows.
     """
 
     def __init__(self) -> None:
@@ -84,38 +84,38 @@ class LineEnds:
 
     def feed(self, text: str) -> list[str]:
         if "\n" not in text and "\r" not in text and not self._return:
-            return [text] if text else []  # most of what comes
+            return [text] if text else []  # the most frequent case
         text = self._return + text
         self._return = "\r" if text.endswith("\r") else ""
         return _split_lines(text[:-1] if self._return else text)
 
     def close(self) -> list[str]:
-        rest, self._return = self._return, ""
-        return [rest] if rest else []
+        buffered, self._return = self._return, ""
+        return [buffered] if buffered else []
 
 
 class LineCutter(StateMachine[str, str]):
-    """Cuts text into lines, with their line ends."""
+    """A machine that cuts text into lines, with their line ends."""
 
     def __init__(self) -> None:
-        self._ends = LineEnds()
-        self._held: list[str] = []
+        self._splitter = LineEndSplitter()
+        self._line: list[str] = []
 
     def feed(self, text: str) -> list[str]:
-        return self._join(self._ends.feed(text))
+        return self._lines(self._splitter.feed(text))
 
     def close(self) -> list[str]:
-        lines = self._join(self._ends.close())
-        rest, self._held = "".join(self._held), []
-        return [*lines, rest] if rest else lines
+        lines = self._lines(self._splitter.close())
+        last, self._line = "".join(self._line), []
+        return [*lines, last] if last else lines
 
-    def _join(self, parts: list[str]) -> list[str]:
+    def _lines(self, parts: list[str]) -> list[str]:
         lines: list[str] = []
         for part in parts:
-            self._held.append(part)
+            self._line.append(part)
             if part[-1] in "\r\n":
-                lines.append("".join(self._held))
-                self._held = []
+                lines.append("".join(self._line))
+                self._line = []
         return lines
 
 
@@ -123,18 +123,18 @@ class LineCutter(StateMachine[str, str]):
 
 
 def words() -> Callable[[Observable[str]], Stream[str]]:
-    """Text into words, each with the white space behind it.
+    """Text into words, each with the white space after it.
 
         --"Hel"--"lo w"----"orld"-|-------->
         ---------"Hello "---------"world"|->
 
     Emits: runs of visible characters, with their punctuation, as `str.split` finds
-        them; joined, they are the text. White space that begins the text stands before
-        the first word.
+        them; joined, they are the text. White space at the beginning of the text is part
+        of the first word.
     Holds: a word until the next one begins. In languages that are written without
-        blanks (Chinese, Japanese, Thai) that is a whole clause or paragraph.
-    Completes: what is held is emitted before that.
-    Errors: likewise, before the error.
+        spaces (Chinese, Japanese, Thai) that is a whole clause or paragraph.
+    Completes: after the held text.
+    Errors: after the held text.
 
     >>> import reactivex
     >>> list(Stream.of(reactivex.of("Hel", "lo  wor", "ld!")).pipe(words()))
@@ -149,14 +149,14 @@ def text_lines() -> Callable[[Observable[str]], Stream[str]]:
         --"a"--"b\nc"----"d"-|------>
         -------"ab\n"--------"cd"|-->
 
-    Emits: lines that end in `"\n"`, `"\r\n"` or `"\r"`, the last one perhaps in none;
-        joined, they are the text.
-    Holds: a line until its end has come; one that ends in `"\r"` until the next
-        character has.
-    Completes: what is held is emitted before that.
-    Errors: likewise, before the error.
-    Source: CommonMark 0.31, 2.1. Unlike `str.splitlines` it takes nothing else for a
-        line end.
+    Emits: lines that end in `"\n"`, `"\r\n"` or `"\r"`; the last one may have no line end.
+        Joined, they are the text.
+    Holds: a line until its end has arrived; one that ends in `"\r"` until the next
+        character has arrived.
+    Completes: after the held text.
+    Errors: after the held text.
+    Source: CommonMark 0.31, 2.1. Unlike in `str.splitlines`, no other character ends a
+        line.
 
     >>> import reactivex
     >>> list(Stream.of(reactivex.of("a\r", "\nb", "c\n", "d")).pipe(text_lines()))
@@ -166,17 +166,17 @@ def text_lines() -> Callable[[Observable[str]], Stream[str]]:
 
 
 def paragraphs() -> Callable[[Observable[str]], Stream[str]]:
-    r"""Text into paragraphs, each with the blank lines behind it.
+    r"""Text into paragraphs, each with the blank lines after it.
 
         --"a\n"--"\n"--"b"-----|----->
         ---------------"a\n\n"-"b"|-->
 
-    Emits: what stands between blank lines, which are lines of nothing but white space,
-        in fenced code too; joined, the paragraphs are the text. Blank lines that begin
-        the text stand before the first one.
-    Holds: a paragraph until the first visible character of the next one has come.
-    Completes: what is held is emitted before that.
-    Errors: likewise, before the error.
+    Emits: the text between blank lines, that is, lines of white space, in fenced code too;
+        joined, the paragraphs are the text. Blank lines at the beginning of the text are
+        part of the first paragraph.
+    Holds: a paragraph until the first visible character of the next one has arrived.
+    Completes: after the held text.
+    Errors: after the held text.
 
     >>> import reactivex
     >>> list(Stream.of(reactivex.of("One\ntwo.\n", "\nThree.")).pipe(paragraphs()))

@@ -1,4 +1,4 @@
-"""What is true of each operator that holds text back, whatever it makes of it."""
+"""Behaviour that all operators share that run a state machine on text."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from rxmistral import Stream, TextChunk, ThinkChunk
 from rxmistral.completions.think_tags import think_tags
 from rxmistral.text.code_blocks import CodeBlock, code_blocks
 from rxmistral.text.guard import guarded
+from rxmistral.text.sentences.operator import sentences
 from rxmistral.text.words_lines import paragraphs, text_lines, words
 
 on_next, on_completed, on_error = (
@@ -25,11 +26,11 @@ on_next, on_completed, on_error = (
 
 
 class Sample(NamedTuple):
-    """An operator, two pieces that go in, and what comes when."""
+    """An operator, two pieces of input, and the items that they and the end emit."""
 
     make: Callable[[], Callable[[Observable[str]], Stream[Any]]]
     pieces: tuple[str, str]
-    at_once: tuple[list[Any], list[Any]]
+    emitted: tuple[list[Any], list[Any]]
     at_the_end: list[Any]
     at_an_error: list[Any]
 
@@ -59,6 +60,16 @@ SAMPLES = {
     "guarded": Sample(
         lambda: guarded(r"\d\d", max_length=2), ("a1", "2b3"), (["a"], ["...b"]), ["3"], []
     ),
+    "sentences": Sample(
+        sentences, ("One. Tw", "o. Three"), (["One. "], ["Two. "]), ["Three"], ["Three"]
+    ),
+    "sentences(max_wait)": Sample(  # with a timer that never expires here
+        lambda: sentences(max_wait=300),
+        ("One. Tw", "o. Three"),
+        (["One. "], ["Two. "]),
+        ["Three"],
+        ["Three"],
+    ),
 }
 
 
@@ -73,7 +84,7 @@ def scheduler() -> TestScheduler:
 
 
 def emitted(sample: Sample, observable: Observable[Any], scheduler: TestScheduler) -> list[Any]:
-    """What happens from 200 on, where it is subscribed, until it is disposed at 1000."""
+    """Subscribes at 200, disposes at 1000; returns all messages."""
     return scheduler.start(lambda: observable.pipe(sample.make())).messages
 
 
@@ -81,73 +92,69 @@ def at(time: int, items: list[Any]) -> list[Any]:
     return [on_next(time, item) for item in items]
 
 
-def test_never_stays_silent_and_is_left_on_dispose(
-    sample: Sample, scheduler: TestScheduler
-) -> None:
+def test_silent_source_is_disposed_on_dispose(sample: Sample, scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable()
     assert emitted(sample, source, scheduler) == []
     assert source.subscriptions == [Subscription(200, 1000)]
 
 
-def test_empty_is_empty(sample: Sample, scheduler: TestScheduler) -> None:
+def test_empty_source_completes_without_items(sample: Sample, scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_completed(10))
     assert emitted(sample, source, scheduler) == [on_completed(210)]
     assert source.subscriptions == [Subscription(200, 210)]
 
 
-def test_an_empty_piece_makes_no_item(sample: Sample, scheduler: TestScheduler) -> None:
+def test_empty_piece_emits_nothing(sample: Sample, scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, ""), on_completed(20))
     assert emitted(sample, source, scheduler) == [on_completed(220)]
 
 
-def test_an_error_at_once_passes_at_once(sample: Sample, scheduler: TestScheduler) -> None:
+def test_immediate_error_passes_at_once(sample: Sample, scheduler: TestScheduler) -> None:
     error = RuntimeError("at once")
     source = scheduler.create_cold_observable(on_error(10, error))
     assert emitted(sample, source, scheduler) == [on_error(210, error)]
     assert source.subscriptions == [Subscription(200, 210)]
 
 
-def test_what_is_certain_comes_at_once_and_what_is_held_before_the_end(
-    sample: Sample, scheduler: TestScheduler
-) -> None:
+def test_held_items_are_emitted_before_completion(sample: Sample, scheduler: TestScheduler) -> None:
     first, second = sample.pieces
     source = scheduler.create_cold_observable(
         on_next(10, first), on_next(20, second), on_completed(30)
     )
     assert emitted(sample, source, scheduler) == [
-        *at(210, sample.at_once[0]),
-        *at(220, sample.at_once[1]),
+        *at(210, sample.emitted[0]),
+        *at(220, sample.emitted[1]),
         *at(230, sample.at_the_end),
         on_completed(230),
     ]
     assert source.subscriptions == [Subscription(200, 230)]
 
 
-def test_what_is_held_comes_before_an_error(sample: Sample, scheduler: TestScheduler) -> None:
-    """But not what `guarded` must not show."""
+def test_held_items_are_emitted_before_an_error(sample: Sample, scheduler: TestScheduler) -> None:
+    """Except those of `guarded`, which may be part of a match."""
     first, second = sample.pieces
     error = RuntimeError("late")
     source = scheduler.create_cold_observable(
         on_next(10, first), on_next(20, second), on_error(30, error)
     )
     assert emitted(sample, source, scheduler) == [
-        *at(210, sample.at_once[0]),
-        *at(220, sample.at_once[1]),
+        *at(210, sample.emitted[0]),
+        *at(220, sample.emitted[1]),
         *at(230, sample.at_an_error),
         on_error(230, error),
     ]
     assert source.subscriptions == [Subscription(200, 230)]
 
 
-def test_disposed_early_nothing_more_comes(sample: Sample, scheduler: TestScheduler) -> None:
+def test_nothing_is_emitted_after_early_dispose(sample: Sample, scheduler: TestScheduler) -> None:
     first, second = sample.pieces
     source = scheduler.create_cold_observable(on_next(10, first), on_next(20, second))
     result = scheduler.start(lambda: source.pipe(sample.make()), disposed=215)
-    assert result.messages == at(210, sample.at_once[0])
+    assert result.messages == at(210, sample.emitted[0])
     assert source.subscriptions == [Subscription(200, 215)]
 
 
-def test_nothing_is_subscribed_before_somebody_subscribes(sample: Sample) -> None:
+def test_source_is_subscribed_only_on_subscribe(sample: Sample) -> None:
     subscribed: list[int] = []
     piped = reactivex.defer(lambda _: subscribed.append(1) or reactivex.never()).pipe(sample.make())
     assert subscribed == []
@@ -156,23 +163,23 @@ def test_nothing_is_subscribed_before_somebody_subscribes(sample: Sample) -> Non
     assert subscribed == [1, 1]
 
 
-def test_a_synchronous_source_gives_all_before_subscribe_returns(sample: Sample) -> None:
+def test_synchronous_source_ends_before_subscribe_returns(sample: Sample) -> None:
     got: list[Any] = []
     reactivex.of(*sample.pieces).pipe(sample.make()).subscribe(
         got.append, on_completed=lambda: got.append("end")
     )
-    assert got == [*sample.at_once[0], *sample.at_once[1], *sample.at_the_end, "end"]
+    assert got == [*sample.emitted[0], *sample.emitted[1], *sample.at_the_end, "end"]
 
 
-def test_a_synchronous_source_can_be_left_after_one_item(sample: Sample) -> None:
+def test_synchronous_source_can_be_left_after_one_item(sample: Sample) -> None:
     got: list[Any] = []
     reactivex.of(*sample.pieces).pipe(sample.make(), reactivex.operators.take(1)).subscribe(
         got.append
     )
-    assert got == sample.at_once[0][:1]
+    assert got == sample.emitted[0][:1]
 
 
-def test_what_the_observer_raises_is_the_observers(sample: Sample) -> None:
+def test_exception_of_observer_is_raised_to_the_source(sample: Sample) -> None:
     source: Subject[Any] = Subject()
     errors: list[Exception] = []
 
@@ -185,16 +192,21 @@ def test_what_the_observer_raises_is_the_observers(sample: Sample) -> None:
     assert errors == []
 
 
-def test_two_subscriptions_to_one_pipe_share_no_state(sample: Sample) -> None:
-    piped = reactivex.of(*sample.pieces).pipe(sample.make())
+def test_two_subscriptions_share_no_state(sample: Sample) -> None:
+    source: Subject[str] = Subject()
+    piped = source.pipe(sample.make())
     first: list[Any] = []
     second: list[Any] = []
     piped.subscribe(first.append)
+    source.on_next(sample.pieces[0])
     piped.subscribe(second.append)
-    assert first == second == [*sample.at_once[0], *sample.at_once[1], *sample.at_the_end]
+    source.on_next(sample.pieces[1])
+    source.on_completed()
+    assert first == [*sample.emitted[0], *sample.emitted[1], *sample.at_the_end]
+    assert second == list(reactivex.of(sample.pieces[1]).pipe(sample.make()))
 
 
-def test_the_scheduler_of_the_subscriber_reaches_the_source(
+def test_scheduler_of_subscriber_reaches_the_source(
     sample: Sample, scheduler: TestScheduler
 ) -> None:
     seen: list[Any] = []
@@ -206,13 +218,13 @@ def test_the_scheduler_of_the_subscriber_reaches_the_source(
     assert seen == [scheduler]
 
 
-def test_any_pipe_gives_a_stream(sample: Sample) -> None:
+def test_pipe_returns_a_stream(sample: Sample) -> None:
     assert isinstance(reactivex.of(*sample.pieces).pipe(sample.make()), Stream)
 
 
 @pytest.mark.parametrize(
     "operator", [words, text_lines, paragraphs, code_blocks, think_tags, guarded]
 )
-def test_an_operator_that_was_not_called_says_so(operator: Any) -> None:
+def test_operator_that_was_not_called_raises(operator: Any) -> None:
     with pytest.raises(TypeError):
         reactivex.of("a").pipe(operator)

@@ -27,9 +27,10 @@ from rxmistral import Stream
 from rxmistral.rx import timer as alarm
 from rxmistral.rx.clock import monotonic
 from rxmistral.rx.timer import SerializedTimer, serialized
-from rxmistral.text.pacing import Coalescer, Flow, coalesced, paced
+from rxmistral.text.inputs import text_for
+from rxmistral.text.pacing import Coalescer, IntervalEmitter, coalesced, paced
 from rxmistral.text.sentences.cutter import SentenceCutter
-from rxmistral.text.sentences.operator import _Emitter, _Watch, sentences
+from rxmistral.text.sentences.operator import _FlushTimer, sentences
 from rxmistral.text.sentences.segmenters import StringSegmenter
 
 
@@ -301,18 +302,18 @@ def stepped(kind: type[SerializedTimer], *names: str) -> type[Any]:
     return Stepped
 
 
-SteppedFlow, SteppedWatch = stepped(Flow, "_held", "_emitting"), stepped(_Watch)
+SteppedFlow, SteppedWatch = stepped(IntervalEmitter, "_buffer", "_emitting"), stepped(_FlushTimer)
 
 
 def a_flow(observer: Any) -> tuple[SerializedTimer, ByHand]:
     scheduler = ByHand()
-    return SteppedFlow(observer, Coalescer(), 1, scheduler), scheduler
+    return SteppedFlow(observer, Coalescer(), 1, scheduler, text_for("coalesced")), scheduler
 
 
 def a_watch(observer: Any) -> tuple[SerializedTimer, ByHand]:
     scheduler = ByHand(step=10)
     cutter = SentenceCutter(StringSegmenter(lambda text: [text]), None)
-    return SteppedWatch(_Emitter(cutter, observer), 1, scheduler), scheduler
+    return SteppedWatch(cutter, observer, 1, scheduler), scheduler
 
 
 MADE: dict[str, Callable[[Any], tuple[Any, ByHand]]] = {"coalesced": a_flow, "sentences": a_watch}

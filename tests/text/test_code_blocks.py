@@ -1,4 +1,4 @@
-"""Fenced code blocks, as CommonMark 0.31 has them in 4.5."""
+"""Fenced code blocks after CommonMark 0.31, section 4.5."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cuts import cut, every_way, through
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.text.code_blocks import CodeBlock, FenceReader
+from rxmistral.text.code_blocks import CodeBlock, CodeBlockParser
 
 TEXTS = st.lists(
     st.sampled_from(["```", "~~~", "````", "`", "~", " ", "   ", "    ", "\t", "py", "a b", "\n", "\r\n", "\r"]),
@@ -20,11 +20,12 @@ TEXTS = st.lists(
 
 def blocks(text: str) -> list[tuple[str | None, str, bool]]:
     return [
-        (block.language, block.content, block.closed) for block in through(FenceReader(), [text])
+        (block.language, block.content, block.closed)
+        for block in through(CodeBlockParser(), [text])
     ]
 
 
-# What the examples of the standard give, without what they are wrapped in.
+# The blocks in the examples of the standard, without their containers.
 @pytest.mark.parametrize(
     ("text", "found"),
     [
@@ -58,7 +59,7 @@ def blocks(text: str) -> list[tuple[str | None, str, bool]]:
         ("```\n``` aaa\n```\n", [(None, "``` aaa\n", True)]),
     ],
 )  # fmt: skip
-def test_the_examples_of_the_standard(text: str, found: list[tuple[str | None, str, bool]]) -> None:
+def test_examples_of_the_standard(text: str, found: list[tuple[str | None, str, bool]]) -> None:
     assert blocks(text) == found
     for line_end in ("\r\n", "\r"):
         other = text.replace("\n", line_end)
@@ -80,19 +81,19 @@ def test_the_examples_of_the_standard(text: str, found: list[tuple[str | None, s
         ("", []),
     ],
 )
-def test_texts_that_end_anywhere(text: str, found: list[tuple[str | None, str, bool]]) -> None:
+def test_text_may_end_anywhere(text: str, found: list[tuple[str | None, str, bool]]) -> None:
     assert blocks(text) == found
 
 
-def test_a_block_knows_its_info_and_its_place() -> None:
+def test_block_has_info_and_index() -> None:
     text = "``` py  title=a.py \n1\n```\n```\n```"
-    assert through(FenceReader(), [text]) == [
+    assert through(CodeBlockParser(), [text]) == [
         CodeBlock("py", "1\n", closed=True, info="py  title=a.py", index=0),
         CodeBlock(None, "", closed=True, info="", index=1),
     ]
 
 
-def test_a_block_is_frozen_and_pickles() -> None:
+def test_block_is_frozen_and_pickles() -> None:
     block = CodeBlock("py", "1\n")
     assert pickle.loads(pickle.dumps(block)) == block
     assert hash(block) == hash(CodeBlock("py", "1\n"))
@@ -102,14 +103,14 @@ def test_a_block_is_frozen_and_pickles() -> None:
 
 
 @given(cut(TEXTS))
-def test_the_cuts_do_not_matter(pieces: list[str]) -> None:
-    assert through(FenceReader(), pieces) == through(FenceReader(), ["".join(pieces)])
+def test_blocks_do_not_depend_on_cuts(pieces: list[str]) -> None:
+    assert through(CodeBlockParser(), pieces) == through(CodeBlockParser(), ["".join(pieces)])
 
 
 @given(cut(TEXTS))
-def test_streamed_it_is_the_same_in_parts(pieces: list[str]) -> None:
-    parts: list[CodeBlock] = through(FenceReader(streaming=True), pieces)
-    whole = through(FenceReader(), ["".join(pieces)])
+def test_streamed_parts_add_up_to_the_blocks(pieces: list[str]) -> None:
+    parts: list[CodeBlock] = through(CodeBlockParser(streaming=True), pieces)
+    whole = through(CodeBlockParser(), ["".join(pieces)])
     assert [joined(parts, block.index) for block in whole] == whole
     for index in range(len(whole)):
         first, *others = (part for part in parts if part.index == index)
@@ -124,7 +125,7 @@ def joined(parts: list[CodeBlock], index: int) -> CodeBlock:
 
 
 @pytest.mark.parametrize(
-    ("pieces", "came"),
+    ("pieces", "contents"),
     [
         (["```py\n", "a", "b\n", "c", "\n```", "\n"], [[""], ["a"], ["b\n"], ["c"], ["\n"], [""]]),
         (["```\n", " ", " ", " ", " "], [[""], [], [], [], ["    "]]),
@@ -134,23 +135,23 @@ def joined(parts: list[CodeBlock], index: int) -> CodeBlock:
         (["```\na", "\r", "\n", "b"], [["", "a"], [], ["\r\n"], ["b"]]),
     ],
 )
-def test_streamed_only_what_may_be_the_closing_fence_is_held(
-    pieces: list[str], came: list[list[str]]
+def test_streamed_block_holds_only_a_possible_fence(
+    pieces: list[str], contents: list[list[str]]
 ) -> None:
-    reader = FenceReader(streaming=True)
-    assert [[part.content for part in reader.feed(piece)] for piece in pieces] == came
+    reader = CodeBlockParser(streaming=True)
+    assert [[part.content for part in reader.feed(piece)] for piece in pieces] == contents
 
 
-def test_a_block_is_out_when_its_closing_line_has_ended() -> None:
-    reader = FenceReader()
+def test_block_is_emitted_when_closing_line_ends() -> None:
+    reader = CodeBlockParser()
     assert reader.feed("```\n1\n```") == []
     assert reader.feed("\n") == [CodeBlock(None, "1\n")]
 
 
-def test_every_way_of_coming_gives_the_same() -> None:
+def test_blocks_are_equal_for_every_cut_in_two() -> None:
     text = "a\r\n  ~~~~ py x\r\n  1\r\n ~~~\r\n   2\r\n ~~~~~ \r\nb"
     for pieces in every_way(text):
-        assert through(FenceReader(), pieces) == [
+        assert through(CodeBlockParser(), pieces) == [
             CodeBlock("py", "1\r\n~~~\r\n 2\r\n", closed=True, info="py x")
         ]
 
@@ -163,9 +164,9 @@ def test_every_way_of_coming_gives_the_same() -> None:
         ("10) x\n    ```py\n    a\n    ```\n", "a\n"),
     ],
 )
-def test_a_fence_in_a_list_item_is_indented_as_the_item_is(text: str, content: str) -> None:
+def test_fence_may_be_indented_like_its_list_item(text: str, content: str) -> None:
     assert blocks(text) == [("py", content, True)]
 
 
-def test_a_fence_after_a_list_is_in_none() -> None:
+def test_fence_after_a_list_is_outside_of_it() -> None:
     assert blocks("- x\n\nDone.\n\n    ```\n    a\n    ```\n") == []

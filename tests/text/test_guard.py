@@ -1,4 +1,4 @@
-"""A guard's output is `re.sub` on the whole text, and no prefix of it says more."""
+"""A guard emits `re.sub` of the whole text, and no part of a match."""
 
 from __future__ import annotations
 
@@ -34,42 +34,46 @@ PATTERNS = [
 
 
 def feed(guard: Guard, pieces: list[str]) -> list[str]:
-    """What is released with each piece, and at the end."""
+    """The text that is released with each piece, and at the end."""
     steps = [*(partial(guard.feed, piece) for piece in pieces), guard.close]
-    return [step() for step in steps if guard.matched_at is None]
+    return ["".join(step()) for step in steps if guard.error is None]
+
+
+def match_position(guard: Guard) -> int | None:
+    return guard.error.position if isinstance(guard.error, GuardError) else None
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @given(pieces=cut(TEXTS))
-def test_redacted_it_is_what_sub_makes_of_the_whole_text(pattern: str, pieces: list[str]) -> None:
+def test_redacted_text_equals_sub_of_whole_text(pattern: str, pieces: list[str]) -> None:
     whole = re.sub(pattern, "#", "".join(pieces))
     assert "".join(feed(Guard(re.compile(pattern), LONG, "#"), pieces)) == whole
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
 @given(pieces=cut(TEXTS))
-def test_stopped_it_is_the_text_up_to_the_first_match(pattern: str, pieces: list[str]) -> None:
+def test_stopped_text_ends_before_the_first_match(pattern: str, pieces: list[str]) -> None:
     text = "".join(pieces)
     match = re.search(pattern, text)
     guard = Guard(re.compile(pattern), LONG, None)
     assert "".join(feed(guard, pieces)) == (text[: match.start()] if match else text)
-    assert guard.matched_at == (match and match.start())
+    assert match_position(guard) == (match and match.start())
 
 
 @settings(max_examples=30)
 @pytest.mark.parametrize("pattern", PATTERNS)
 @given(text=TEXTS)
-def test_what_is_held_could_still_become_a_match(pattern: str, text: str) -> None:
-    """Where the pattern looks at what is around its match, a character more is held."""
+def test_held_text_could_still_become_a_match(pattern: str, text: str) -> None:
+    """A pattern that looks around its match holds one character more."""
     guard = Guard(re.compile(pattern), LONG, None)
     guard.feed(text)
-    if guard.matched_at is None and not re.search(r"\\[bBAZ]|[$^]|\(\?<?[=!]", pattern):
-        held = text[len(text) - guard.held :]
+    if guard.error is None and not re.search(r"\\[bBAZ]|[$^]|\(\?<?[=!]", pattern):
+        held = text[len(text) - guard.buffered :]
         assert not held or could_begin(pattern, held)
 
 
 def could_begin(pattern: str, held: str) -> bool:
-    """Whether some text makes a match of it that ends behind it, or at its end."""
+    """Whether some following text makes a match that reaches the end of `held`."""
     ends = ["", *(a + b + c for a in ENDS for b in ENDS for c in ENDS)]
     matches = [re.match(pattern, held + end) for end in ends]
     return any(match and match.end() >= len(held) for match in matches)
@@ -96,9 +100,7 @@ def test_the_length_of_the_longest_match_is_enough(
 @settings(max_examples=30)
 @pytest.mark.parametrize("pattern", PATTERNS)
 @given(pieces=cut(TEXTS))
-def test_where_a_match_is_longer_the_cuts_do_not_matter_either(
-    pattern: str, pieces: list[str]
-) -> None:
+def test_cuts_do_not_matter_when_a_match_is_too_long(pattern: str, pieces: list[str]) -> None:
     length = 9 if "@" in pattern else 4
     one, other = (Guard(re.compile(pattern), length, "#") for _ in range(2))
     assert "".join(feed(one, pieces)) == "".join(feed(other, ["".join(pieces)]))
@@ -107,14 +109,12 @@ def test_where_a_match_is_longer_the_cuts_do_not_matter_either(
 @settings(max_examples=30)
 @pytest.mark.parametrize("pattern", PATTERNS)
 @given(text=TEXTS)
-def test_never_more_is_held_than_a_match_has_and_the_pattern_looks_at(
-    pattern: str, text: str
-) -> None:
+def test_held_text_is_no_longer_than_the_window(pattern: str, text: str) -> None:
     length = 9 if "@" in pattern else 4
     guard = Guard(re.compile(pattern), length, "#")
     for character in text:
         guard.feed(character)
-        assert guard.held < length + 2 or (guard.held == length + 2 and "$" in pattern)
+        assert guard.buffered < length + 2 or (guard.buffered == length + 2 and "$" in pattern)
 
 
 @pytest.mark.parametrize(
@@ -138,21 +138,21 @@ def test_text_is_released_as_soon_as_it_is_certain(
     assert feed(Guard(re.compile(pattern), 8, "#"), pieces) == released
 
 
-def test_what_matches_for_longer_is_redacted_in_parts() -> None:
+def test_longer_match_is_redacted_in_parts() -> None:
     for pieces in every_way("a123456b"):
         assert "".join(feed(Guard(re.compile(r"\d+"), 4, "#"), pieces)) == "a##b"
 
 
-def test_a_guard_that_has_stopped_releases_nothing_more() -> None:
+def test_stopped_guard_releases_nothing() -> None:
     guard = Guard(re.compile("a"), 1, None)
-    assert [guard.feed("xab"), guard.feed("c"), guard.close()] == ["x", "", ""]
-    assert guard.matched_at == 1
+    assert [guard.feed("xab"), guard.feed("c"), guard.close()] == [["x"], [], []]
+    assert match_position(guard) == 1
 
 
-def test_a_large_text_in_one_piece_needs_no_large_window() -> None:
+def test_large_piece_needs_no_large_window() -> None:
     guard = Guard(re.compile(r"\d+x"), 8, "#")
-    assert len(guard.feed("1" * 100_000)) > 99_980
-    assert guard.feed("x") + guard.close() == "#"
+    assert len(guard.feed("1" * 100_000)[0]) > 99_980
+    assert guard.feed("x") + guard.close() == ["#"]
 
 
 # --- the operator ----------------------------------------------------------------
@@ -164,20 +164,20 @@ def through(operator: Any, *pieces: str) -> list[Any]:
     return got
 
 
-def test_the_replacement_is_put_as_it_is() -> None:
+def test_replacement_is_literal() -> None:
     operator = guarded("(a)", max_length=1, replacement=r"<\1\g<0>>")
     assert through(operator, "ba") == [r"b<\1\g<0>>", "|"]
 
 
-def test_the_default_replacement() -> None:
+def test_default_replacement() -> None:
     assert through(guarded("a", max_length=1), "ba") == ["b...", "|"]
 
 
-def test_an_empty_replacement_makes_no_empty_item() -> None:
+def test_empty_replacement_emits_no_empty_item() -> None:
     assert through(guarded("a", max_length=1, replacement=""), "a", "b") == ["b", "|"]
 
 
-def test_a_compiled_pattern_keeps_its_flags() -> None:
+def test_compiled_pattern_keeps_its_flags() -> None:
     assert through(guarded(re.compile("a # b", re.I | re.X), max_length=1), "A") == ["...", "|"]
 
 
@@ -187,7 +187,7 @@ def stopped(source: Observable[str], scheduler: TestScheduler) -> list[Any]:
     ).messages
 
 
-def test_on_a_match_it_stops_and_leaves_the_source() -> None:
+def test_match_stops_and_cancels_the_source() -> None:
     scheduler = TestScheduler()
     source = scheduler.create_cold_observable(
         on_next(10, "xya"), on_next(20, "bc"), on_next(30, "d"), on_completed(40)
@@ -198,7 +198,7 @@ def test_on_a_match_it_stops_and_leaves_the_source() -> None:
     assert source.subscriptions == [Subscription(200, 220)]
 
 
-def test_the_text_before_the_match_comes_before_the_error() -> None:
+def test_text_before_the_match_precedes_the_error() -> None:
     scheduler = TestScheduler()
     source = scheduler.create_cold_observable(on_next(10, "xyab"))
     *before, stop = stopped(source, scheduler)
@@ -206,13 +206,13 @@ def test_the_text_before_the_match_comes_before_the_error() -> None:
     assert (stop.time, stop.value.exception.position) == (210, 2)
 
 
-def test_a_match_that_the_end_makes_stops_it_too() -> None:
+def test_match_at_the_end_of_text_stops() -> None:
     got = through(guarded("a+", max_length=3, on_match="stop"), "xaa")
     assert got[:-1] == ["x"]
     assert isinstance(got[-1], GuardError)
 
 
-def test_the_source_is_left_before_the_error_comes() -> None:
+def test_source_is_cancelled_before_the_error() -> None:
     """A retry never holds two connections."""
     events: list[str] = []
     source: Subject[str] = Subject()
@@ -224,7 +224,7 @@ def test_the_source_is_left_before_the_error_comes() -> None:
     assert events == ["left", "error"]
 
 
-def test_a_synchronous_source_without_end_is_left_on_a_match() -> None:
+def test_endless_synchronous_source_is_cancelled() -> None:
     def forever() -> Any:
         for number in range(1_000_000):
             assert number < 10, "it goes on"
@@ -237,7 +237,7 @@ def test_a_synchronous_source_without_end_is_left_on_a_match() -> None:
     assert got[:-1] == ["0", "1", "2"]
 
 
-def test_on_an_error_of_the_source_what_may_be_the_beginning_of_a_match_is_not_shown() -> None:
+def test_possible_match_is_dropped_when_source_fails() -> None:
     source: Subject[str] = Subject()
     got: list[Any] = []
     source.pipe(guarded("secret", max_length=6)).subscribe(got.append, got.append)
@@ -247,7 +247,7 @@ def test_on_an_error_of_the_source_what_may_be_the_beginning_of_a_match_is_not_s
     assert got == ["the ", error]
 
 
-def test_the_error_does_not_show_what_must_not_be_shown() -> None:
+def test_guard_error_does_not_contain_the_match() -> None:
     *_, error = through(guarded("secret|key", max_length=6, on_match="stop"), "the secret")
     assert isinstance(error, MistralError)
     assert str(error) == "the text was stopped before a match at character 4"
@@ -258,12 +258,12 @@ def test_the_error_does_not_show_what_must_not_be_shown() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error", "says"),
+    ("arguments", "error", "message"),
     [
         ({"pattern": 1}, TypeError, "pattern must be a str or a pattern of one, got int"),
         ({"pattern": b"a"}, TypeError, "pattern must be a str or a pattern of one, got bytes"),
         ({"pattern": re.compile(b"a")}, TypeError, "pattern must be a str or a pattern of one"),
-        ({"pattern": "("}, ValueError, "pattern is no regular expression: missing \\)"),
+        ({"pattern": "("}, ValueError, "pattern is not a regular expression: missing \\)"),
         ({"pattern": ""}, ValueError, "pattern matches the empty text"),
         ({"pattern": "a*"}, ValueError, "pattern matches the empty text"),
         ({"pattern": r"\b"}, ValueError, "pattern matches the empty text"),
@@ -277,8 +277,8 @@ def test_the_error_does_not_show_what_must_not_be_shown() -> None:
         ({"replacement": None}, TypeError, "replacement must be a str, got NoneType"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused_at_the_call(
-    arguments: dict[str, Any], error: type[Exception], says: str
+def test_invalid_argument_raises_at_the_call(
+    arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         guarded(**({"pattern": "a", "max_length": 4} | arguments))

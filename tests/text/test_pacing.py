@@ -1,4 +1,4 @@
-"""Text in time: nothing lost, nothing late, one emission after the other."""
+"""Text at intervals: nothing lost, nothing late, one emission at a time."""
 
 from __future__ import annotations
 
@@ -46,54 +46,54 @@ def operator(request: pytest.FixtureRequest) -> Operator:
 def emitted(
     scheduler: TestScheduler, operator: Any, *messages: Any, disposed: float = 1000
 ) -> tuple[list[Any], list[Subscription]]:
-    """What comes, with the source subscribed at 200, and when that was subscribed."""
+    """Subscribes at 200; returns all messages, and the subscriptions of the source."""
     source = scheduler.create_cold_observable(*messages)
     result = scheduler.start(lambda: source.pipe(operator), disposed=disposed)
     return result.messages, source.subscriptions
 
 
-# --- what holds for both ---------------------------------------------------------
+# --- paced and coalesced ---------------------------------------------------------
 
 
-def test_never_stays_silent_and_is_left_on_dispose(
-    operator: Operator, scheduler: TestScheduler
-) -> None:
+def test_silent_source_is_disposed_on_dispose(operator: Operator, scheduler: TestScheduler) -> None:
     assert emitted(scheduler, operator(10)) == ([], [Subscription(200, 1000)])
 
 
-def test_empty_is_empty(operator: Operator, scheduler: TestScheduler) -> None:
-    came, subscriptions = emitted(scheduler, operator(10), on_completed(10))
-    assert came == [on_completed(210)]
+def test_empty_source_completes_without_items(operator: Operator, scheduler: TestScheduler) -> None:
+    received, subscriptions = emitted(scheduler, operator(10), on_completed(10))
+    assert received == [on_completed(210)]
     assert subscriptions == [Subscription(200, 210)]
 
 
-def test_an_error_at_once_passes_at_once(operator: Operator, scheduler: TestScheduler) -> None:
+def test_immediate_error_passes_at_once(operator: Operator, scheduler: TestScheduler) -> None:
     error = RuntimeError("at once")
-    came, subscriptions = emitted(scheduler, operator(10), on_error(10, error))
-    assert came == [on_error(210, error)]
+    received, subscriptions = emitted(scheduler, operator(10), on_error(10, error))
+    assert received == [on_error(210, error)]
     assert subscriptions == [Subscription(200, 210)]
 
 
-def test_an_empty_piece_makes_no_item(operator: Operator, scheduler: TestScheduler) -> None:
-    came, _ = emitted(scheduler, operator(10), on_next(10, ""), on_next(11, "a"), on_completed(12))
-    assert came == [on_next(211, "a"), on_completed(212)]
+def test_empty_piece_emits_nothing(operator: Operator, scheduler: TestScheduler) -> None:
+    received, _ = emitted(
+        scheduler, operator(10), on_next(10, ""), on_next(11, "a"), on_completed(12)
+    )
+    assert received == [on_next(211, "a"), on_completed(212)]
 
 
-def test_pieces_further_apart_than_the_interval_pass_at_once_and_need_no_timer(
+def test_distant_pieces_pass_at_once_without_a_timer(
     operator: Operator, scheduler: TestScheduler
 ) -> None:
     armed: list[float] = []
-    came, _ = emitted(
+    received, _ = emitted(
         scheduler,
         operator(10, scheduler=Counting(scheduler, armed)),
         *(on_next(10 + 10 * number, str(number)) for number in range(20)),
     )
-    assert came == [on_next(210 + 10 * number, str(number)) for number in range(20)]
+    assert received == [on_next(210 + 10 * number, str(number)) for number in range(20)]
     assert armed == []
 
 
 class Counting(VirtualTimeScheduler):
-    """The time of another scheduler; notes what is asked of it."""
+    """The time of another scheduler; records the calls."""
 
     def __init__(self, scheduler: TestScheduler, armed: list[float]) -> None:
         super().__init__()
@@ -109,36 +109,36 @@ class Counting(VirtualTimeScheduler):
         return self._of.schedule_relative(duetime, action, state)
 
 
-def test_what_is_held_is_one_item_at_completion(
-    operator: Operator, scheduler: TestScheduler
-) -> None:
-    came, subscriptions = emitted(
+def test_held_text_is_one_item_at_completion(operator: Operator, scheduler: TestScheduler) -> None:
+    received, subscriptions = emitted(
         scheduler, operator(10), *(on_next(10, each) for each in "abcd"), on_completed(13)
     )
-    assert came == [on_next(210, "a"), on_next(213, "bcd"), on_completed(213)]
+    assert received == [on_next(210, "a"), on_next(213, "bcd"), on_completed(213)]
     assert subscriptions == [Subscription(200, 213)]
 
 
-def test_what_is_held_is_one_item_before_an_error(
+def test_held_text_is_one_item_before_an_error(
     operator: Operator, scheduler: TestScheduler
 ) -> None:
     error = RuntimeError("late")
-    came, subscriptions = emitted(
+    received, subscriptions = emitted(
         scheduler, operator(10), *(on_next(10, each) for each in "abcd"), on_error(13, error)
     )
-    assert came == [on_next(210, "a"), on_next(213, "bcd"), on_error(213, error)]
+    assert received == [on_next(210, "a"), on_next(213, "bcd"), on_error(213, error)]
     assert subscriptions == [Subscription(200, 213)]
 
 
-def test_disposed_early_nothing_more_comes(operator: Operator, scheduler: TestScheduler) -> None:
-    came, subscriptions = emitted(
+def test_nothing_is_emitted_after_early_dispose(
+    operator: Operator, scheduler: TestScheduler
+) -> None:
+    received, subscriptions = emitted(
         scheduler, operator(10), *(on_next(10, each) for each in "abcd"), disposed=215
     )
-    assert came == [on_next(210, "a")]
+    assert received == [on_next(210, "a")]
     assert subscriptions == [Subscription(200, 215)]
 
 
-def test_a_synchronous_source_is_out_before_subscribe_returns(operator: Operator) -> None:
+def test_synchronous_source_ends_before_subscribe_returns(operator: Operator) -> None:
     got: list[str] = []
     reactivex.of("a", "b", "c").pipe(operator(10)).subscribe(
         got.append, on_completed=lambda: got.append("|")
@@ -146,7 +146,7 @@ def test_a_synchronous_source_is_out_before_subscribe_returns(operator: Operator
     assert got == ["a", "bc", "|"]
 
 
-def test_a_synchronous_source_can_be_left_after_one_item(operator: Operator) -> None:
+def test_synchronous_source_can_be_left_after_one_item(operator: Operator) -> None:
     got: list[str] = []
     reactivex.of("a", "b", "c").pipe(operator(10), reactivex.operators.take(1)).subscribe(
         got.append
@@ -167,7 +167,7 @@ def test_two_subscriptions_share_no_state(operator: Operator, scheduler: TestSch
     assert (first, second) == (["a", "b"], ["b"])
 
 
-def test_the_scheduler_of_the_subscription_keeps_the_time_where_none_is_given(
+def test_scheduler_of_subscription_keeps_time_by_default(
     operator: Operator, scheduler: TestScheduler
 ) -> None:
     other: list[float] = []
@@ -183,10 +183,10 @@ def test_the_scheduler_of_the_subscription_keeps_the_time_where_none_is_given(
     assert other == [10]
 
 
-def test_an_observer_may_emit_into_the_source_and_end_it(
+def test_observer_may_emit_into_the_source_and_end_it(
     operator: Operator, scheduler: TestScheduler
 ) -> None:
-    """In its own callback; what it emits comes after what it was called with."""
+    """From its callback: those items follow the one that the callback received."""
     source: Subject[str] = Subject()
     got: list[str] = []
 
@@ -204,19 +204,17 @@ def test_an_observer_may_emit_into_the_source_and_end_it(
     assert got == ["a", "bc", "|"]
 
 
-def test_an_observer_may_dispose_in_a_tick(operator: Operator, scheduler: TestScheduler) -> None:
-    came, subscriptions = emitted(
+def test_observer_may_dispose_in_a_tick(operator: Operator, scheduler: TestScheduler) -> None:
+    received, subscriptions = emitted(
         scheduler,
         lambda source: source.pipe(operator(10), reactivex.operators.take(2)),
         *(on_next(10, each) for each in "abc"),
     )
-    assert came == [on_next(210, "a"), on_next(220, "b" if operator is paced else "bc"), on_completed(220)]  # fmt: skip
+    assert received == [on_next(210, "a"), on_next(220, "b" if operator is paced else "bc"), on_completed(220)]  # fmt: skip
     assert subscriptions == [Subscription(200, 220)]
 
 
-def test_what_the_observer_raises_is_the_observers_and_nothing_is_lost(
-    operator: Operator, scheduler: TestScheduler
-) -> None:
+def test_exception_of_observer_loses_no_text(operator: Operator, scheduler: TestScheduler) -> None:
     source: Subject[str] = Subject()
     got: list[str] = []
     errors: list[Exception] = []
@@ -234,12 +232,12 @@ def test_what_the_observer_raises_is_the_observers_and_nothing_is_lost(
     assert (got, errors) == (["a", "b"], [])
 
 
-def test_any_pipe_gives_a_stream(operator: Operator) -> None:
+def test_pipe_returns_a_stream(operator: Operator) -> None:
     assert isinstance(reactivex.of("a").pipe(operator(10)), Stream)
 
 
 @pytest.mark.parametrize(
-    ("interval", "error", "says"),
+    ("interval", "error", "message"),
     [
         (0, ValueError, "interval must be more than 0 seconds, and finite, got 0"),
         (-1.5, ValueError, "interval must be more than 0 seconds, and finite, got -1.5"),
@@ -249,24 +247,24 @@ def test_any_pipe_gives_a_stream(operator: Operator) -> None:
         (True, TypeError, "interval must be a number of seconds, got bool"),
     ],
 )
-def test_an_interval_that_is_none_is_refused_at_the_call(
-    operator: Operator, interval: Any, error: type[Exception], says: str
+def test_invalid_interval_raises_at_the_call(
+    operator: Operator, interval: Any, error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         operator(interval)
 
 
 # --- coalesced -------------------------------------------------------------------
 
 
-def test_what_comes_within_the_interval_is_one_item_at_its_end(scheduler: TestScheduler) -> None:
-    came, _ = emitted(
+def test_text_within_the_interval_is_one_item_at_its_end(scheduler: TestScheduler) -> None:
+    received, _ = emitted(
         scheduler,
         coalesced(10),
         *(on_next(at, each) for at, each in zip((10, 12, 19, 20, 25, 45, 46), "abcdefg", strict=True)),
         on_completed(100),
     )  # fmt: skip
-    assert came == [
+    assert received == [
         on_next(210, "a"),
         on_next(220, "bcd"),
         on_next(230, "e"),
@@ -279,26 +277,26 @@ def test_what_comes_within_the_interval_is_one_item_at_its_end(scheduler: TestSc
 # --- paced -----------------------------------------------------------------------
 
 
-def test_a_burst_flows_out_piece_by_piece(scheduler: TestScheduler) -> None:
-    came, _ = emitted(
+def test_burst_is_emitted_piece_by_piece(scheduler: TestScheduler) -> None:
+    received, _ = emitted(
         scheduler,
         paced(10),
         *(on_next(10, each) for each in "abcdef"),
         on_next(90, "g"),
         on_completed(95),
     )
-    assert came == [
+    assert received == [
         *(on_next(210 + 10 * number, each) for number, each in enumerate("abcdef")),
         on_next(290, "g"),
         on_completed(295),
     ]
 
 
-def test_a_burst_too_large_for_the_lag_is_merged_evenly(scheduler: TestScheduler) -> None:
-    came, _ = emitted(
+def test_burst_too_large_for_the_lag_is_merged_evenly(scheduler: TestScheduler) -> None:
+    received, _ = emitted(
         scheduler, paced(10, max_lag=40), *(on_next(10, each) for each in "abcdefghijklmn")
     )
-    assert came == [
+    assert received == [
         on_next(210, "a"),
         on_next(220, "bcde"),
         on_next(230, "fgh"),
@@ -307,16 +305,16 @@ def test_a_burst_too_large_for_the_lag_is_merged_evenly(scheduler: TestScheduler
     ]
 
 
-def test_a_steady_source_is_followed_at_half_the_lag(scheduler: TestScheduler) -> None:
+def test_steady_source_is_followed_at_half_the_lag(scheduler: TestScheduler) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz" * 4
-    came, _ = emitted(
+    received, _ = emitted(
         scheduler,
         paced(10, max_lag=100),
         *(on_next(10 + 5 * number, each) for number, each in enumerate(letters)),
     )
-    later = [item for item in came if 450 <= item.time <= 700]
+    later = [item for item in received if 450 <= item.time <= 700]
     assert {len(item.value.value) for item in later} == {2}
-    assert len(came) == len({item.time for item in came})
+    assert len(received) == len({item.time for item in received})
 
 
 INTERVALS = st.sampled_from([1.0, 10.0, 0.1, 1 / 3])
@@ -324,7 +322,7 @@ GAPS = st.lists(st.sampled_from([0, 0, 0, 0.1, 0.7, 1, 3, 12]), min_size=1, max_
 
 
 @given(INTERVALS, st.sampled_from([1, 1.5, 4, 10]), GAPS)
-def test_nothing_is_lost_nor_late_and_the_items_keep_their_distance(
+def test_text_is_complete_in_time_and_items_keep_distance(
     interval: float, lags: float, gaps: list[float]
 ) -> None:
     scheduler = TestScheduler()
@@ -335,22 +333,26 @@ def test_nothing_is_lost_nor_late_and_the_items_keep_their_distance(
         times.append(now)
     messages = [on_next(at, chr(0x100 + number)) for number, at in enumerate(times)]
     source = scheduler.create_cold_observable(*messages)
-    came = scheduler.start(lambda: source.pipe(paced(interval, max_lag)), disposed=100_000).messages
-    assert "".join(item.value.value for item in came) == "".join(m.value.value for m in messages)
-    left = {letter: item.time - 200 for item in came for letter in item.value.value}
+    received = scheduler.start(
+        lambda: source.pipe(paced(interval, max_lag)), disposed=100_000
+    ).messages
+    assert "".join(item.value.value for item in received) == "".join(
+        m.value.value for m in messages
+    )
+    left = {letter: item.time - 200 for item in received for letter in item.value.value}
     for number, at in enumerate(times):
         assert left[chr(0x100 + number)] <= at + max_lag + 1e-4
-    for one, next_one in pairwise(came):
+    for one, next_one in pairwise(received):
         assert next_one.time - one.time >= interval - 1e-4
 
 
 @given(st.lists(st.one_of(st.integers(1, 5), st.none()), max_size=40), st.sampled_from([1, 2, 5]))
-def test_a_pacer_gives_all_within_the_lag(steps: list[int | None], lag: int) -> None:
-    """A number is pieces that come; None is a tick, one second later."""
+def test_pacer_releases_all_within_the_lag(steps: list[int | None], lag: int) -> None:
+    """A number stands for as many new pieces; None for a tick, one second later."""
     pacer = Pacer(1.0, lag)
     now, number, out = 100.0, 0, 0
     born: list[float] = []
-    pacer.look(now)
+    pacer.observe_time(now)
     for step in steps:
         for _ in range(step or 0):
             pacer.feed(chr(0x100 + number))
@@ -358,15 +360,15 @@ def test_a_pacer_gives_all_within_the_lag(steps: list[int | None], lag: int) -> 
             number += 1
         if step is None:
             now += 1
-            if pacer.held:
+            if pacer.buffer:
                 out += len(pacer.release(now))
             else:
-                pacer.look(now)
+                pacer.observe_time(now)
         assert all(now - at <= lag for at in born[out:])
     assert out + len(pacer.close()) == number
 
 
-def test_a_clock_that_is_set_back_holds_nothing_longer_than_an_interval() -> None:
+def test_clock_set_back_delays_no_more_than_an_interval() -> None:
     clock = [datetime(2026, 1, 1, tzinfo=UTC)]
     scheduler = TestScheduler()
     armed: list[float] = []
@@ -385,27 +387,25 @@ def test_a_clock_that_is_set_back_holds_nothing_longer_than_an_interval() -> Non
 
 
 @pytest.mark.parametrize(
-    ("max_lag", "error", "says"),
+    ("max_lag", "error", "message"),
     [
         (0.5, ValueError, "max_lag must not be less than the interval, got 0.5 < 1"),
         (0, ValueError, "max_lag must be more than 0 seconds, and finite, got 0"),
         ("2", TypeError, "max_lag must be a number of seconds, got str"),
     ],
 )
-def test_a_lag_that_is_none_is_refused_at_the_call(
-    max_lag: Any, error: type[Exception], says: str
-) -> None:
-    with pytest.raises(error, match=says):
+def test_invalid_lag_raises_at_the_call(max_lag: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
         paced(1, max_lag)
 
 
 # --- with threads ----------------------------------------------------------------
 
 
-def test_emissions_never_overlap_and_keep_their_order_under_real_timers(
+def test_emissions_keep_order_without_overlap_in_threads(
     operator: Operator,
 ) -> None:
-    """A thread that emits, and timers that come in between."""
+    """A thread that emits, and timers that fire in between."""
     bursts = [[f"{number} ", "b ", "c ", *["d "] * 500, ".\n"] for number in range(50)]
     got: list[str] = []
     at_work = threading.Lock()
@@ -442,7 +442,7 @@ def test_emissions_never_overlap_and_keep_their_order_under_real_timers(
 
 
 class ByHand(Counting):
-    """A clock that stands still, and timers that the test fires."""
+    """A clock that does not advance, and timers that the test fires."""
 
     def __init__(self) -> None:
         super().__init__(TestScheduler(), [])
@@ -456,7 +456,7 @@ class ByHand(Counting):
 
 
 class Busy:
-    """An observer that is at work on a timer's thread until it is let go."""
+    """An observer that blocks a timer's thread until it is released."""
 
     def __init__(self, operator: Operator) -> None:
         self.source: Subject[str] = Subject()
@@ -480,8 +480,8 @@ class Busy:
         self.got.append(text)
 
 
-def test_the_end_waits_for_an_observer_at_work_and_comes_last(operator: Operator) -> None:
-    """So that a script that ends with its source's thread has shown all."""
+def test_end_waits_for_a_busy_observer_and_is_last(operator: Operator) -> None:
+    """So a script that ends with its source's thread has shown everything."""
     at = Busy(operator)
     at.source.on_next("c")
     ending = threading.Thread(target=at.source.on_completed)
@@ -493,7 +493,7 @@ def test_the_end_waits_for_an_observer_at_work_and_comes_last(operator: Operator
     assert at.got == ["a", "b", "c", "|"]
 
 
-def test_a_source_far_ahead_of_an_observer_at_work_waits_for_it(operator: Operator) -> None:
+def test_source_waits_when_far_ahead_of_a_busy_observer(operator: Operator) -> None:
     at = Busy(operator)
     count = 0
 
@@ -515,8 +515,8 @@ def test_a_source_far_ahead_of_an_observer_at_work_waits_for_it(operator: Operat
     assert "".join(at.got) == "ab" + 2000 * "c"
 
 
-def test_on_an_event_loop_it_never_waits(operator: Operator) -> None:
-    """The loop may be what the observer itself is waiting for."""
+def test_source_on_an_event_loop_never_waits(operator: Operator) -> None:
+    """The observer itself may be waiting for the loop."""
     at = Busy(operator)
     done = threading.Event()
 
@@ -536,7 +536,7 @@ def test_on_an_event_loop_it_never_waits(operator: Operator) -> None:
     thread.join(BOUND)
 
 
-def test_disposing_while_an_observer_is_at_work_does_not_wait(operator: Operator) -> None:
+def test_dispose_does_not_wait_for_a_busy_observer(operator: Operator) -> None:
     at = Busy(operator)
     at.source.on_next("c")
     at.subscription.dispose()

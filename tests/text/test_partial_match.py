@@ -1,4 +1,4 @@
-"""What a pattern could still match, and what is not known of some patterns."""
+"""Partial matches of a pattern, and the patterns that cannot have them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rxmistral.text.partial_match import unfinished
+from rxmistral.text.partial_match import partial_pattern
 
 
 @pytest.mark.parametrize(
@@ -38,10 +38,8 @@ from rxmistral.text.partial_match import unfinished
         (r"\d+(?<=5)x", "15x", "certain"),
     ],
 )
-def test_a_text_has_a_match_or_the_beginning_of_one_or_none(
-    pattern: str, text: str, kind: str
-) -> None:
-    found = unfinished(re.compile(pattern)).pattern.match(text)
+def test_text_has_a_match_or_a_beginning_or_none(pattern: str, text: str, kind: str) -> None:
+    found = partial_pattern(re.compile(pattern)).pattern.match(text)
     assert kind == ("none" if found is None else "certain" if found.lastindex is None else "begun")
 
 
@@ -61,14 +59,14 @@ def test_a_text_has_a_match_or_the_beginning_of_one_or_none(
         (r"a(?=b$)", 1, 1, 3),
     ],
 )
-def test_what_a_pattern_takes_and_what_it_looks_at(
+def test_partial_pattern_knows_length_and_context(
     pattern: str, shortest: int, behind: int, ahead: int
 ) -> None:
-    assert unfinished(re.compile(pattern))[1:] == (shortest, behind, ahead)
+    assert partial_pattern(re.compile(pattern))[1:] == (shortest, behind, ahead)
 
 
 @pytest.mark.parametrize(
-    ("pattern", "says"),
+    ("pattern", "message"),
     [
         (r"(a)\1", r"a reference to a group in it, '\\\\1'"),
         ("(?P<n>a)(?P=n)", r"a reference to a group in it, '\(\?P='"),
@@ -84,12 +82,12 @@ def test_what_a_pattern_takes_and_what_it_looks_at(
         ("(?x: a )", "a change of the flag x"),
     ],
 )
-def test_a_pattern_of_which_that_is_not_known_is_refused_by_name(pattern: str, says: str) -> None:
-    with pytest.raises(ValueError, match=f"the pattern has {says}"):
-        unfinished(re.compile(pattern))
+def test_unsupported_construct_is_refused_by_name(pattern: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"the pattern has {message}"):
+        partial_pattern(re.compile(pattern))
 
 
-# Expressions of every kind that is read, nested.
+# Nested expressions of every kind that the parser accepts.
 ATOMS = st.sampled_from(["a", "b", "1", r"\d", r"\w", ".", "[ab]", "[^a]", "[]a]", r"\x61"])
 LOOKS = st.sampled_from(
     [r"\b", r"\B", "^", "$", r"\A", r"\Z", "(?=a)", "(?=b$)", "(?!a)", "(?!ab|1)", "(?<=a)", "(?<!ab)"]
@@ -107,10 +105,10 @@ def nested(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 
 
 @given(st.recursive(ATOMS, nested, max_leaves=8), st.text("ab1 \n", max_size=8), st.text("ab1 \n", max_size=4))  # fmt: skip
-def test_more_text_confirms_what_is_said_of_a_beginning(pattern: str, text: str, more: str) -> None:
-    """A certain match stays the match; where there is none, none will be."""
+def test_more_text_confirms_a_decision(pattern: str, text: str, more: str) -> None:
+    """A certain match stays the match; if there is none, there never will be."""
     compiled = re.compile(pattern)
-    found = unfinished(compiled).pattern.match(text)
+    found = partial_pattern(compiled).pattern.match(text)
     whole = compiled.match(text + more)
     if found is None:
         assert whole is None
@@ -120,7 +118,7 @@ def test_more_text_confirms_what_is_said_of_a_beginning(pattern: str, text: str,
 
 
 @given(st.recursive(ATOMS, nested, max_leaves=8), st.text("ab1 \n", max_size=8))
-def test_no_match_is_shorter_than_the_shortest(pattern: str, text: str) -> None:
+def test_no_match_is_shorter_than_shortest(pattern: str, text: str) -> None:
     compiled = re.compile(pattern)
     for match in compiled.finditer(text):
-        assert len(match[0]) >= unfinished(compiled).shortest
+        assert len(match[0]) >= partial_pattern(compiled).shortest

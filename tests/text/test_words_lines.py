@@ -1,4 +1,4 @@
-"""Words, lines and paragraphs: joined they are the text, however it was cut before."""
+"""Words, lines and paragraphs: joined, they are the text, for any cuts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rxmistral.rx.state_machine import StateMachine
-from rxmistral.text.words_lines import LineEnds, paragraphs, text_lines, words
+from rxmistral.text.words_lines import LineEndSplitter, paragraphs, text_lines, words
 
 TEXTS = st.one_of(st.text(), st.text("ab. \n\r\t\xa0\u2028", max_size=30))
 
@@ -78,32 +78,32 @@ def test_paragraphs(text: str, pieces: list[str]) -> None:
 
 @pytest.mark.parametrize("operator", [words, text_lines, paragraphs])
 @given(pieces=cut(TEXTS))
-def test_nothing_is_lost_and_the_cuts_do_not_matter(
+def test_items_join_to_the_text_for_any_cuts(
     operator: Callable[[], Any], pieces: list[str]
 ) -> None:
     text = "".join(pieces)
-    came = by(operator, pieces)
-    assert "".join(came) == text
-    assert all(came)
-    assert came == by(operator, [text])
+    items = by(operator, pieces)
+    assert "".join(items) == text
+    assert all(items)
+    assert items == by(operator, [text])
 
 
 @given(cut(TEXTS))
-def test_the_words_are_those_of_split(pieces: list[str]) -> None:
-    came = [word.strip() for word in by(words, pieces)]
-    assert came == ("".join(pieces).split() or came[:1])
+def test_words_equal_those_of_split(pieces: list[str]) -> None:
+    items = [word.strip() for word in by(words, pieces)]
+    assert items == ("".join(pieces).split() or items[:1])
 
 
 @given(cut(TEXTS))
-def test_a_line_has_one_line_end_and_it_ends_there(pieces: list[str]) -> None:
-    """As `str.splitlines` has it for the three line ends."""
+def test_line_has_one_line_end_at_its_end(pieces: list[str]) -> None:
+    """As in `str.splitlines`, but for three line ends only."""
     text = "".join(pieces)
     whole = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)
     assert by(text_lines, pieces) == [line for line in whole if line]
 
 
 @given(cut(TEXTS))
-def test_each_paragraph_has_something_visible_and_no_blank_line_before_it(
+def test_paragraph_is_visible_without_leading_blank_line(
     pieces: list[str],
 ) -> None:
     first, *others = by(paragraphs, pieces) or [""]
@@ -115,25 +115,25 @@ def test_each_paragraph_has_something_visible_and_no_blank_line_before_it(
 
 
 @pytest.mark.parametrize(
-    ("operator", "pieces", "came"),
+    ("operator", "pieces", "emitted"),
     [
         (words, ["a", " ", "b"], [[], [], ["a "]]),
         (text_lines, ["a", "\n", "b\r", "\n", "c\r", "d"], [[], ["a\n"], [], ["b\r\n"], [], ["c\r"]]),
         (paragraphs, ["a\n", "\n", " ", "b"], [[], [], [], ["a\n\n"]]),
     ],
 )  # fmt: skip
-def test_a_piece_is_out_as_soon_as_it_is_certain(
-    operator: Callable[[], Any], pieces: list[str], came: list[list[str]]
+def test_item_is_emitted_as_soon_as_it_is_certain(
+    operator: Callable[[], Any], pieces: list[str], emitted: list[list[str]]
 ) -> None:
     source: reactivex.Subject[str] = reactivex.Subject()
     got: list[str] = []
     source.pipe(operator()).subscribe(got.append)
-    for piece, expected in zip(pieces, came, strict=True):
+    for piece, expected in zip(pieces, emitted, strict=True):
         source.on_next(piece)
         assert got == expected
         got.clear()
 
 
-def test_a_line_end_that_is_cut_in_two_is_one_part() -> None:
-    ends: StateMachine[str, str] = LineEnds()
+def test_line_end_cut_in_two_is_one_part() -> None:
+    ends: StateMachine[str, str] = LineEndSplitter()
     assert through(ends, ["a\r", "\nb"]) == ["a", "\r\n", "b"]

@@ -1,11 +1,6 @@
-"""Text that is JSON, to the values it stands for.
+"""JSON text into values: `parsed`, `partials` and `items`.
 
-text ──parsed(type)───▶ the value, once it is whole
-     ──partials(type)─▶ the value as it grows
-     ──items(type)────▶ the items of an array, each as it becomes whole
-
-The JSON may be all of the answer, or stand in a fenced code block or among words; see
-`json_start`.
+The JSON may be all of the answer, in a fenced code block, or among words; see `locator`.
 """
 
 from __future__ import annotations
@@ -24,9 +19,9 @@ from ...model_json import decoder
 from ...rx.state_machine import StateMachine, machine_operator
 from ...rx.stream import Stream
 from ..inputs import text_for
-from .growing_value import GrowingValue
-from .shapes import Openers, Record, Shape, openers_of, shape_of, whole_shape
-from .start import JsonStart, decode_first
+from .incremental_parser import IncrementalParser
+from .locator import FirstCharacters, JsonLocator, decode_first, first_characters_of
+from .schema import ObjectSchema, Schema, atomic_schema, schema_of
 
 __all__ = ["items", "parsed", "partials"]
 
@@ -43,26 +38,26 @@ def parsed(type: UnionType) -> Callable[[Observable[str]], Stream[Any]]: ...
 
 
 def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
-    """Text into the one value that it is the JSON of.
+    """JSON text into its one value.
 
         --'{"na'--'me": "Crê'--'pes"}'-|->
         -------------------------------Recipe("Crêpes")|->
 
     The value is the first one in the text whose JSON begins as that of the type does: an
-    object for a Struct, an array for a list. It may be the whole text, stand in a fenced
-    code block, or among words; the words after it are ignored. Braces that are words, as
-    in "use {x}", do not count. `{}`, `[]` and `[1]` among words count only if no other
-    object or array of the type follows. Numbers, strings, true, false and null among
-    words count only if just one value of the type is among them.
+    object for a Struct, an array for a list. It may be the whole text, be in a fenced code
+    block, or among words; the words after it are ignored. Braces in prose, as in
+    "use {x}", do not count. Among words, `{}`, `[]` and `[1]` count only if no other object
+    or array of the type follows, and numbers, strings, true, false and null only if just
+    one value is of the type.
 
-    Raw control characters in its strings are accepted, as models write them.
+    Raw control characters in strings are accepted, since models write them.
 
     Args:
-        type: A msgspec Struct, or any other type that msgspec decodes from JSON without
-            being told how. For another one `TypeError` is raised.
+        type: A msgspec Struct, or any other type that msgspec decodes from JSON without a
+            hook. Any other type raises `TypeError`.
 
     Holds: the text.
-    Emits: at completion; nothing before an error of the source.
+    Emits: the value, at completion; nothing before an error of the source.
     Errors: `InvalidAnswerError` if there is no such value in the text.
 
     >>> import reactivex
@@ -72,15 +67,17 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     >>> reactivex.of('{"name": "Crê', 'pes", "minutes": 20}').pipe(parsed(Recipe)).run()
     Recipe(name='Crêpes', minutes=20)
     """
-    shape_of(type, growing_items=False)
-    openers = openers_of(type)
-    return machine_operator(lambda: _Parser(type, openers), text_for("parsed"))
+    schema_of(type, growing_items=False)
+    first = first_characters_of(type)
+    return machine_operator(lambda: _WholeValue(type, first), text_for("parsed"))
 
 
-class _Parser(StateMachine[str, Any]):
-    def __init__(self, type: Any, openers: Openers) -> None:
+class _WholeValue(StateMachine[str, Any]):
+    """Collects the text of an answer, and decodes its value at the end."""
+
+    def __init__(self, type: Any, first: FirstCharacters) -> None:
         self._type = type
-        self._openers = openers
+        self._first = first
         self.decode = decoder(type)
         self._texts: list[str] = []
 
@@ -91,16 +88,16 @@ class _Parser(StateMachine[str, Any]):
     def close(self) -> list[Any]:
         text = "".join(self._texts)
         try:
-            return [decode_first(text, self._openers, self.decode)]
-        except Exception as error:  # what a type's own __post_init__ raises, too
-            self.error = _invalid(_name(self._type), _reason(error), text, error)
+            return [decode_first(text, self._first, self.decode)]
+        except Exception as error:  # of msgspec, or of a __post_init__
+            self.error = _invalid_answer(_type_name(self._type), _reason(error), text, error)
             return []
 
-    def abandon(self) -> list[Any]:
-        return []  # a broken answer may go on: "1" may be the beginning of "12"
+    def close_after_error(self) -> list[Any]:
+        return []  # "1" may be the beginning of "12"
 
 
-def _name(type: Any) -> str:
+def _type_name(type: Any) -> str:
     if isinstance(type, builtins.type) and not get_args(type):
         return type.__name__
     return re.sub(r"(?:[\w<>]+\.)+", "", str(type))  # without the modules
@@ -110,7 +107,7 @@ def _reason(error: Exception) -> str:
     return str(error) or error.__class__.__name__
 
 
-def _invalid(type: str, reason: str, text: str, cause: Exception) -> InvalidAnswerError:
+def _invalid_answer(type: str, reason: str, text: str, cause: Exception) -> InvalidAnswerError:
     error = InvalidAnswerError(type, reason, text)
     error.__cause__ = cause
     return error
@@ -130,40 +127,39 @@ def partials(
 
 
 def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[str]], Stream[Any]]:
-    """Text into the value that it is the JSON of, as it grows.
+    """JSON text into its value, as it grows.
 
         --'{"na'----'me": "Crê'-----'pes", "minutes": 2'--'0}'--------------|->
         --Recipe()--Recipe("Crê")---Recipe("Crêpes")------Recipe("Crêpes", 20)|->
 
-    Strings grow; numbers, booleans, null, enums, dates and whatever else is no string,
-    object or list appears when it is whole. A field that has not come is its default,
-    or `msgspec.UNSET`, which is false as an empty string is.
+    Strings, lists and objects grow; numbers, booleans, null, enums, dates and all other
+    values appear when they are whole. A field that has not arrived is its default, or
+    `msgspec.UNSET`, which is false, as an empty string is.
 
-    Objects grow where they are Structs, dataclasses, TypedDicts or dicts with str keys;
-    of a union of Structs where the tag comes first. Arrays grow where they are lists;
-    as tuples, sets, NamedTuples and `array_like` Structs they appear when they are
-    whole, and so does what is more than 32 containers deep.
+    Objects grow if they are Structs, dataclasses, TypedDicts or dicts with str keys, and
+    Structs of a union if the tag is the first key. Tuples, sets, NamedTuples and
+    `array_like` Structs appear when they are whole, and so do values that are more than 32
+    containers deep.
 
-    The value is the one that `parsed` emits. Among words its first characters are held
+    The value is the one that `parsed` emits. Among words, its first characters are held
     until they are unmistakable, as `{"` is.
 
     Args:
-        type: A msgspec Struct, or any other type that msgspec decodes from JSON without
-            being told how. For another one `TypeError` is raised.
-        growing_items: The last item of a list is shown as it grows. Not given: when it
-            is whole.
+        type: A msgspec Struct, or any other type that msgspec decodes from JSON without a
+            hook. Any other type raises `TypeError`.
+        growing_items: True: the last item of a list is shown while it grows; False: when
+            it is whole.
 
-    Holds: the text, and an open number until something follows it. Where the open
-        string has more than 4 kB, or the open lists and dicts more than 256 items, a
-        change until the text has grown by a 128th or has ended, so that the cost
-        stays linear even if all values are kept.
-    Emits: after each text that changed the value; no value changes once it was emitted,
-        but they share what is the same in them. The last one is what
-        `msgspec.json.decode` gives for the whole. `__post_init__` is called for
-        objects that are whole only, and what msgspec's `Meta` asks of a value is
-        checked when it is whole.
-    Errors: `InvalidAnswerError` at completion if there is no such value in the text.
-        Nothing is emitted from the place on that shows it.
+    Emits: the value so far, after each text that changed it. An emitted value never
+        changes, but values share their equal parts. The last one is the result of
+        `msgspec.json.decode` for the whole. `__post_init__` is called, and the constraints
+        of msgspec's `Meta` are checked, for whole objects and values only.
+    Holds: the text, and an open number until something follows it. If the open string has
+        more than 4 kB, or the open lists and dicts have more than 256 items, a change is
+        held until the text has grown by a 128th or has ended, so that the cost stays linear
+        even if all values are kept.
+    Errors: `InvalidAnswerError` at completion if there is no such value in the text;
+        nothing is emitted from the first invalid character on.
 
     >>> import reactivex
     >>> class Recipe(msgspec.Struct):
@@ -176,60 +172,62 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
     Recipe(name='Crêpes', minutes=UNSET)
     Recipe(name='Crêpes', minutes=20)
     """
-    shape = shape_of(type, growing_items=growing_items)
-    openers = openers_of(type)
-    return machine_operator(lambda: _Partials(type, openers, shape), text_for("partials"))
+    schema = schema_of(type, growing_items=growing_items)
+    first = first_characters_of(type)
+    return machine_operator(lambda: _PartialValues(type, first, schema), text_for("partials"))
 
 
-class _Partials(StateMachine[str, Any]):
-    def __init__(self, type: Any, openers: Openers, shape: Shape) -> None:
-        self._answer = _Parser(type, openers)
-        self._start = JsonStart(openers)
-        self._growing = GrowingValue(shape)
-        self._texts: list[str] = []  # of the value alone, without what stands around it
-        self._last: Any = msgspec.UNSET
-        self._over = False  # the whole value was seen, or something is wrong
-        self._whole = False  # the whole value was emitted
+class _PartialValues(StateMachine[str, Any]):
+    """Parses the value of an answer incrementally, and decodes it as a whole at its end."""
+
+    def __init__(self, type: Any, first: FirstCharacters, schema: Schema) -> None:
+        self._whole_value = _WholeValue(type, first)
+        self._locator = JsonLocator(first)
+        self._parser = IncrementalParser(schema)
+        self._texts: list[str] = []  # of the value, without the text around it
+        self._emitted: Any = msgspec.UNSET
+        self._is_done = False  # the value is closed, or invalid
+        self._emitted_whole = False
 
     def feed(self, text: str) -> list[Any]:
-        self._answer.feed(text)
-        if self._over:
+        self._whole_value.feed(text)
+        if self._is_done:
             return []
-        self._scan(self._start.feed(text))
-        changed, value = self._growing.take()
-        if self._growing.closed:
-            changed, value = self._take_whole(changed, value)
+        self._parse(self._locator.feed(text))
+        changed, value = self._parser.snapshot()
+        if self._parser.closed:
+            changed, value = self._decode_whole(changed, value)
         if not changed:
             return []
-        self._last = value
+        self._emitted = value
         return [value]
 
-    def _scan(self, text: str) -> None:
+    def _parse(self, text: str) -> None:
         try:
-            end = self._growing.feed(text)
+            end = self._parser.feed(text)
             self._texts.append(text[:end])
-        except Exception:  # completion says what is wrong, in msgspec's words
-            self._over = True
+        except Exception:  # at completion, msgspec reports what is wrong
+            self._is_done = True
 
-    def _take_whole(self, changed: bool, value: Any) -> tuple[bool, Any]:
-        self._over = True
+    def _decode_whole(self, changed: bool, value: Any) -> tuple[bool, Any]:
+        self._is_done = True
         try:
-            whole = self._answer.decode("".join(self._texts))
-            changed = bool(whole != self._last)
-        except Exception:  # as above
+            whole = self._whole_value.decode("".join(self._texts))
+            changed = bool(whole != self._emitted)
+        except Exception:  # reported at completion
             return changed, value
-        self._whole = True
+        self._emitted_whole = True
         return changed, whole
 
     def close(self) -> list[Any]:
-        if self._whole:
+        if self._emitted_whole:
             return []
-        values = self._answer.close()
-        self.error = self._answer.error
-        return values if self.error is None else self.abandon()
+        values = self._whole_value.close()
+        self.error = self._whole_value.error
+        return values if self.error is None else self.close_after_error()
 
-    def abandon(self) -> list[Any]:
-        changed, value = self._growing.take(late=True)
+    def close_after_error(self) -> list[Any]:
+        changed, value = self._parser.snapshot(force=True)
         return [value] if changed else []
 
 
@@ -243,24 +241,23 @@ def items(type: UnionType) -> Callable[[Observable[str]], Stream[Any]]: ...
 
 
 def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
-    """Text that is a JSON array into its items, each when it is whole.
+    """Text of a JSON array into its items, each when it is whole.
 
         --'[{"name": "fl'--'our"}, {"na'----'me": "milk"}]'-------|->
         -------------------Ingredient("flour")--Ingredient("milk")|->
 
     Args:
         type: The type of one item: a msgspec Struct, or any other type that msgspec
-            decodes from JSON without being told how. For another one `TypeError` is
-            raised.
+            decodes from JSON without a hook. Any other type raises `TypeError`.
 
+    Emits: the items of the first such array in the text. If an object is first, as most
+        services require, the items of the first array among its values. The rest of the
+        object is skipped, and so are words before and after (for brackets in prose, see
+        `parsed`).
     Holds: the text of the item that has not ended.
-    Emits: the items of the first such array in the text; or of the first object, as most
-        services want it, those of the first array among its values. What else is in the
-        object is skipped, and so are words before and after. (`parsed` tells which
-        brackets are words.)
     Completes: when the source does.
-    Errors: `InvalidAnswerError` at the item that is none, after those before it; and at
-        completion if the array has not ended, or if there is none.
+    Errors: `InvalidAnswerError` at the first invalid item, after the items before it; and
+        at completion if the array has not ended, or if there is none.
 
     >>> import reactivex
     >>> class Ingredient(msgspec.Struct):
@@ -271,107 +268,109 @@ def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     Ingredient(name='flour')
     Ingredient(name='milk')
     """
-    item = whole_shape(type)
-    name = f"list[{_name(type)}]"
-    openers = Openers("[{", openers_of(type).value)
-    return machine_operator(lambda: _Items(name, openers, item), text_for("items"))
+    item = atomic_schema(type)
+    name = f"list[{_type_name(type)}]"
+    first = FirstCharacters("[{", first_characters_of(type).value)
+    return machine_operator(lambda: _ArrayItems(name, first, item), text_for("items"))
 
 
-class _FirstArray(Shape):
-    """Shows the items of one array."""
+class _FirstArray(Schema):
+    """The schema of the array whose items are emitted."""
 
-    def __init__(self, item: Shape) -> None:
+    def __init__(self, item: Schema) -> None:
         self._item = item
-        self.items: list[Any] | None = None  # what has come of it and was not taken yet
+        self.items: list[Any] | None = None  # not emitted yet; None: no array so far
 
     @property
-    def item(self) -> Shape | None:
+    def item(self) -> Schema | None:
         return self._item if self.items is None else None
 
     def open_array(self) -> list[Any]:
         self.items = []
         return self.items
 
-    def take(self) -> list[Any]:
-        taken = list(self.items or ())
+    def pop_items(self) -> list[Any]:
+        popped = list(self.items or ())
         if self.items:
             self.items.clear()
-        return taken
+        return popped
 
 
-class _InObject(Record):
-    """Keeps nothing; looks into each value for the array."""
+class _FirstArrayInObject(ObjectSchema):
+    """The schema of an object that may contain the array, and of which nothing is kept."""
 
-    def __init__(self, shape: Shape) -> None:
-        self._shape = shape
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
 
-    def field(self, key: str) -> tuple[str, Shape] | None:
-        return key, self._shape
+    def field(self, key: str) -> tuple[str, Schema] | None:
+        return key, self._schema
 
     def set(self, value: Any, name: str, item: Any) -> None:
         pass
 
 
-class _ArrayOrObject(Shape):
+class _ArrayOrObject(Schema):
     def __init__(self, array: _FirstArray) -> None:
         self._array = array
-        self.record = _InObject(array)
+        self.object = _FirstArrayInObject(array)
 
     @property
-    def item(self) -> Shape | None:
+    def item(self) -> Schema | None:
         return self._array.item
 
     def open_array(self) -> list[Any]:
         return self._array.open_array()
 
 
-class _Items(StateMachine[str, Any]):
-    def __init__(self, name: str, openers: Openers, item: Shape) -> None:
-        self._name = name
+class _ArrayItems(StateMachine[str, Any]):
+    """Parses an array incrementally, and emits its items."""
+
+    def __init__(self, name: str, first: FirstCharacters, item: Schema) -> None:
+        self._type_name = name
         self._array = _FirstArray(item)
-        self._growing = GrowingValue(_ArrayOrObject(self._array))
-        self._start = JsonStart(openers)
+        self._parser = IncrementalParser(_ArrayOrObject(self._array))
+        self._locator = JsonLocator(first)
         self._count = 0  # items that were emitted
 
     def feed(self, text: str) -> list[Any]:
-        return self._read(self._start.feed(text))
+        return self._parse(self._locator.feed(text))
 
-    def _read(self, text: str) -> list[Any]:
-        if self._growing.closed or self.error is not None:
+    def _parse(self, text: str) -> list[Any]:
+        if self._parser.closed or self.error is not None:
             return []
         failure: Exception | None = None
         try:
-            self._growing.feed(text)
-        except Exception as error:  # what a type's own __post_init__ raises, too
+            self._parser.feed(text)
+        except Exception as error:  # of msgspec, or of a __post_init__
             failure = error
-        taken = self._array.take()
-        self._count += len(taken)
+        popped = self._array.pop_items()
+        self._count += len(popped)
         if failure is not None:
-            self._fail(failure, self._growing.unread or text)
-        return taken
+            self._fail(failure, self._parser.raw or text)
+        return popped
 
     def _fail(self, failure: Exception, text: str) -> None:
-        reason = _placed(_reason(failure), self._growing.place(self._count))
-        self.error = _invalid(self._name, reason, text, failure)
+        reason = _with_path(_reason(failure), self._parser.path(self._count))
+        self.error = _invalid_answer(self._type_name, reason, text, failure)
 
     def close(self) -> list[Any]:
-        taken = [] if self._start.found else self._read(self._start.spare)
-        if self.error is None and not self._growing.closed:
-            self._fail(ValueError("Input data was truncated"), self._growing.unread)
+        popped = [] if self._locator.found else self._parse(self._locator.fallback)
+        if self.error is None and not self._parser.closed:
+            self._fail(ValueError("Input data was truncated"), self._parser.raw)
         elif self.error is None and self._array.items is None:
             self._fail(ValueError("Expected `array`"), "")
-        return taken
+        return popped
 
-    def abandon(self) -> list[Any]:
+    def close_after_error(self) -> list[Any]:
         return []  # each item was emitted when it was whole
 
 
 _PATH = re.compile(r" - at `\$(.*)`\Z", re.S)
 
 
-def _placed(reason: str, place: str) -> str:
-    """What msgspec says of one item, as it would say it of the whole."""
-    path = _PATH.search(reason)
-    if path is None:
-        return f"{reason} - at `{place}`"
-    return f"{reason[: path.start()]} - at `{place}{path[1]}`"
+def _with_path(reason: str, path: str) -> str:
+    """Returns the error message for one item with its path in the whole value."""
+    inner = _PATH.search(reason)
+    if inner is None:
+        return f"{reason} - at `{path}`"
+    return f"{reason[: inner.start()]} - at `{path}{inner[1]}`"

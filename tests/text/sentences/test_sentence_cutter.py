@@ -1,4 +1,4 @@
-"""The cutting of text into sentences while it comes, without Rx and without time."""
+"""The sentence cutter alone, without Rx and without time."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def cut(pieces: Iterable[str], language: str = "en", max_chars: int | None = Non
 
 
 def deltas(text: str) -> Iterator[str]:
-    """The text in pieces of 3 to 5 characters, the same ones each time."""
+    """The text in pieces of 3 to 5 characters, with the same cuts each time."""
     lengths, start = random.Random(text), 0
     while start < len(text):
         end = start + lengths.randint(3, 5)
@@ -48,7 +48,7 @@ def deltas(text: str) -> Iterator[str]:
         start = end
 
 
-# --- how many are right ----------------------------------------------------------
+# --- accuracy --------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -63,13 +63,13 @@ def deltas(text: str) -> Iterator[str]:
     ],
     ids=["English", "Markdown", "newlines", "German", "Romance", "Chinese and Japanese"],
 )
-def test_sentences_are_those_of_a_careful_reader(cases: list[Case], share: float) -> None:
+def test_sentences_match_the_annotated_texts(cases: list[Case], share: float) -> None:
     right = sum(cut(deltas(case.text), case.language) == case.sentences for case in cases)
     assert right / len(cases) >= share
 
 
 @pytest.mark.parametrize("case", EXACT, ids=lambda case: f"{case.language} {case.text[:20]}")
-def test_pieces_are_exact_under_every_cut(case: Case) -> None:
+def test_sentences_are_exact_for_every_cut(case: Case) -> None:
     ways = every_way(case.text) if len(case.text) < 60 else [[case.text], list(case.text)]
     assert all(cut(pieces, case.language) == case.sentences for pieces in ways)
 
@@ -98,7 +98,7 @@ def test_engine_can_add_stops() -> None:
     assert [*made.feed("One^ Two x^Y ^ Three"), *made.close()] == ["One^ ", "Two x^Y ^ ", "Three"]
 
 
-def test_hardly_a_cut_proves_wrong() -> None:
+def test_few_cuts_are_wrong() -> None:
     wrong = cuts = 0
     for case in ALL:
         ends = set(accumulate(map(len, cut(deltas(case.text), case.language))))
@@ -107,7 +107,7 @@ def test_hardly_a_cut_proves_wrong() -> None:
     assert wrong / cuts <= 0.005
 
 
-def test_a_sentence_is_out_a_few_characters_after_its_end() -> None:
+def test_sentence_is_emitted_a_few_characters_after_its_end() -> None:
     late = sorted(each for case in ORDINARY for each in lateness(case))
     assert late[len(late) // 2] <= 4
     assert late[len(late) * 95 // 100] <= 8
@@ -115,12 +115,12 @@ def test_a_sentence_is_out_a_few_characters_after_its_end() -> None:
 
 def lateness(case: Case) -> Iterator[int]:
     """Characters from the last visible one of a sentence to its emission."""
-    made, came, begun = cutter(case.language), 0, 0
+    made, received, start = cutter(case.language), 0, 0
     for delta in deltas(case.text):
-        came += len(delta)
+        received += len(delta)
         for sentence in made.feed(delta):
-            yield came - begun - len(sentence.rstrip())
-            begun += len(sentence)
+            yield received - start - len(sentence.rstrip())
+            start += len(sentence)
 
 
 # --- the rules, one by one -------------------------------------------------------
@@ -144,7 +144,7 @@ def lateness(case: Case) -> Iterator[int]:
         "``a. B`` in line. ¦Next",
         "A `a. B` in line. ¦Next",
         "| a. B | c! D |\n¦|---|",
-        # what goes left, what goes right
+        # which sentence characters around the cut belong to
         "“One.” ¦“Two.” ¦*Three.* ¦**Four.** ¦_Five._ ¦(Six.) ¦Seven.",
         "Great! 😀 ¦Next. 🎉🎉 ¦Wow.",
         "✅ Done. ¦❌ Not done.",
@@ -155,14 +155,14 @@ def lateness(case: Case) -> Iterator[int]:
         "Look: $$E = a. B\nF. G$$ is it. ¦Then",
         "$$\nNever closed. B\n\n¦It was. ¦Then",
         "He paid $$$\n¦Then he left. ¦Now",
-        # asked twice
+        # two questions to the segmenter
         "At 5 p.m. Mr. Fox came.",
         "At 5 p.m. ¦He came.",
         "Plan B. ¦It is good.",
         # quotation marks
         'He said, "Go. ¦Now." ¦She went. ¦"Ah," he said.',
         '"Stop!" he cried. ¦"Why?" she asked.',
-        # no end
+        # stops that end nothing
         "ASP.NET and example.com/a.html?b.C are.",
         "Fish. & Chips are here.",
         "The max. speed, the min. height.",
@@ -183,34 +183,34 @@ def lateness(case: Case) -> Iterator[int]:
         "他说：“好。”¦“走。”¦**对。**¦『はい。』と言った。",
     ],
 )
-def test_where_a_text_is_cut(marked: str) -> None:
+def test_text_is_cut_at_the_marks(marked: str) -> None:
     assert cut(deltas(marked.replace("¦", ""))) == marked.split("¦")
 
 
-def test_a_sentence_is_out_at_the_first_character_of_the_next() -> None:
+def test_sentence_is_emitted_when_the_next_one_starts() -> None:
     made = cutter()
     assert list(made.feed("It is late. ")) == []
     assert list(made.feed("G")) == ["It is late. "]
 
 
-def test_a_line_is_out_at_the_first_character_of_the_next() -> None:
+def test_line_is_emitted_when_the_next_one_starts() -> None:
     made = cutter()
     assert list(made.feed("A title\n\n")) == []
     assert list(made.feed("T")) == ["A title\n\n"]
 
 
-def test_a_number_before_the_stop_waits_for_the_word_after_it() -> None:
+def test_number_before_a_stop_waits_for_the_next_word() -> None:
     made = cutter("de")
     assert list(made.feed("Am 3. Oktobe")) == []
     assert list(made.feed("r. Es war 1990. Danac")) == ["Am 3. Oktober. "]
     assert list(made.feed("h ")) == ["Es war 1990. "]
 
 
-def test_an_abbreviation_at_the_end_is_judged_by_all_that_came() -> None:
+def test_abbreviation_at_the_end_is_judged_by_all_text() -> None:
     assert cut(["At 5 p.m. He"]) == ["At 5 p.m. ", "He"]
 
 
-# --- whatever the text -----------------------------------------------------------
+# --- any text --------------------------------------------------------------------
 
 ANYTHING = st.text(st.characters(exclude_categories=()), max_size=60)
 MARKS = ".!?…\"'“”„«»()[]*_`~|#-\n\r\t \u00a0。！「」『』（）1aBé你は😀\u200d\ud83d\ude00"
@@ -218,10 +218,10 @@ TOKENS = ["```", "\n```\n", "~~~", "e.g. ", "Mr. ", "p.m. ", "3.5", "[1]", "\n1.
 SPOKEN = ["?” ", "Dr. ", "Tom ", "asked ", "？”", "她说", "《", "》", "`?` ", "[^a", "Step 1. "]
 MORE = ["$", "$$", "$\n", "\\(", "\\[", "\\]", "; ", "т. ", "е. ", "5. ", "Nov. ", "z. B. ", "& "]
 RUNS = ["one. ", "Two. ", " " * 50, "word " * 30, "a" * 90, "." * 60]
-WHAT_HURTS = st.lists(st.sampled_from([*MARKS, *TOKENS, *SPOKEN, *MORE, *RUNS]), max_size=40).map(
+DIFFICULT = st.lists(st.sampled_from([*MARKS, *TOKENS, *SPOKEN, *MORE, *RUNS]), max_size=40).map(
     "".join
 )
-TEXTS = ANYTHING | WHAT_HURTS
+TEXTS = ANYTHING | DIFFICULT
 LANGUAGES = st.sampled_from(["en", "de", "fr", "zh", "el", "ru", "hu", "xx"])
 LIMITS = st.none() | st.integers(1, 120)
 
@@ -236,7 +236,7 @@ def texts_in_pieces(draw: st.DrawFn) -> list[str]:
 @given(texts_in_pieces(), LANGUAGES, LIMITS)
 @example(["plan B\u00a0. ", "Next"], "en", None)
 @example(["a" * 700, " b" * 300, ". C"], "en", None)
-def test_the_pieces_are_the_text_and_do_not_depend_on_how_it_was_cut(
+def test_sentences_join_to_the_text_for_any_cuts(
     pieces: list[str], language: str, max_chars: int | None
 ) -> None:
     text = "".join(pieces)
@@ -247,9 +247,7 @@ def test_the_pieces_are_the_text_and_do_not_depend_on_how_it_was_cut(
 
 
 @given(texts_in_pieces(), LIMITS)
-def test_nothing_is_lost_when_what_is_pending_is_taken_between(
-    pieces: list[str], max_chars: int | None
-) -> None:
+def test_flush_loses_no_text(pieces: list[str], max_chars: int | None) -> None:
     made, got = cutter("en", max_chars), list[str]()
     for piece in pieces:
         got += [*made.feed(piece), *made.flush()]
@@ -259,7 +257,7 @@ def test_nothing_is_lost_when_what_is_pending_is_taken_between(
 
 
 @given(texts_in_pieces(), st.integers(1, 120))
-def test_no_piece_is_longer_than_max_chars(pieces: list[str], max_chars: int) -> None:
+def test_no_item_is_longer_than_max_chars(pieces: list[str], max_chars: int) -> None:
     assert all(len(sentence) <= max_chars for sentence in cut(pieces, "en", max_chars))
 
 
@@ -275,7 +273,7 @@ def test_no_piece_is_longer_than_max_chars(pieces: list[str], max_chars: int) ->
         "no capital 5. " * 100,
     ],
 )
-def test_a_long_text_does_not_depend_on_how_it_was_cut(text: str) -> None:
+def test_long_text_does_not_depend_on_cuts(text: str) -> None:
     whole = cut([text])
     assert "".join(whole) == text
     for size in (1, 2, 3, 7, 100, 499):
@@ -289,11 +287,11 @@ def test_max_chars_cuts_at_white_space() -> None:
     assert cut(["one two three four"], max_chars=8) == ["one two ", "three ", "four"]
 
 
-def test_max_chars_counts_a_space_that_comes_after_to_the_next_piece() -> None:
+def test_max_chars_moves_a_following_space_to_the_next_item() -> None:
     assert cut(["one two three"], max_chars=7) == ["one two", " three"]
 
 
-def test_max_chars_cuts_a_word_that_is_longer() -> None:
+def test_max_chars_cuts_a_longer_word() -> None:
     assert cut(["abcdefgh ij"], max_chars=5) == ["abcde", "fgh ", "ij"]
 
 
@@ -302,11 +300,11 @@ def test_max_chars_cuts_code_after_a_line() -> None:
     assert cut([text], max_chars=12) == ["```\na b\n", "c d e f\n```\n", "End"]
 
 
-def test_max_chars_changes_nothing_that_is_shorter() -> None:
+def test_max_chars_does_not_change_shorter_sentences() -> None:
     assert cut(["One. Two. Three."], max_chars=10) == ["One. ", "Two. ", "Three."]
 
 
-def test_a_sentence_that_was_taken_early_ends_where_it_did() -> None:
+def test_flushed_sentence_ends_at_the_same_place() -> None:
     made = cutter()
     assert list(made.feed("It is late.")) == []
     assert list(made.flush()) == ["It is late."]
@@ -314,24 +312,24 @@ def test_a_sentence_that_was_taken_early_ends_where_it_did() -> None:
     assert list(made.close()) == ["N"]
 
 
-def test_code_that_was_taken_early_stays_code() -> None:
+def test_flushed_code_stays_code() -> None:
     made = cutter()
     assert [*made.feed("``"), *made.flush()] == ["``"]
     assert [*made.feed("`\na. B\n"), *made.flush()] == ["`\na. B\n"]
     assert [*made.feed("c. D\n```\nSo. Y"), *made.close()] == ["c. D\n```\n", "So. ", "Y"]
 
 
-def test_white_space_alone_is_not_taken() -> None:
+def test_flush_keeps_white_space() -> None:
     made = cutter()
     assert [*made.feed("One. "), *made.flush(), *made.feed("  "), *made.flush()] == ["One. "]
     assert list(made.close()) == ["  "]
 
 
-# --- what the engine is shown ----------------------------------------------------
+# --- the view of the segmenter ---------------------------------------------------
 
 
 class Noting:
-    """Finds no boundary and remembers what it was asked."""
+    """Finds no boundary, and records the texts."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -350,20 +348,20 @@ def asked(text: str) -> list[str]:
     return engine.asked
 
 
-def test_it_is_asked_at_the_first_character_and_after_the_word() -> None:
+def test_segmenter_is_asked_at_first_character_and_word_end() -> None:
     assert asked("One day. Then it") == ["One day. T", "One day. Then "]
 
 
-def test_it_is_asked_once_where_the_first_character_tells_nothing() -> None:
+def test_segmenter_is_asked_once_if_first_character_is_unclear() -> None:
     assert asked("In 1990. Then it") == ["In 1990. Then "]
     assert asked("One day. 5 of") == ["One day. 5 "]
 
 
-def test_it_is_not_asked_in_code_tables_words_and_numbers() -> None:
+def test_segmenter_is_not_asked_in_code_tables_and_words() -> None:
     assert asked("```\na. B\n```\n| a. B |\na.b.C 3.5 `x. Y` z") == []
 
 
-def test_it_sees_no_half_of_a_pair_of_quotation_marks() -> None:
+def test_segmenter_sees_no_half_pair_of_quotation_marks() -> None:
     assert asked('He: "Go. Now it') == ["He:  Go. N", "He:  Go. Now "]
     assert asked("(He, a. Fox ran") == [" He, a. Fox "]
 
@@ -379,19 +377,19 @@ def asked_when_it_agrees(text: str) -> list[str]:
     return engine.asked
 
 
-def test_it_sees_the_mark_that_the_sentence_before_opened() -> None:
+def test_segmenter_sees_quote_opened_by_previous_sentence() -> None:
     views = asked_when_it_agrees('He: "Go on. Now go." Then it')
     assert views == ["He:  Go on. N", '"Now go." T']
 
 
-def test_a_quotation_mark_stays_open_until_the_line_ends() -> None:
+def test_quotation_mark_stays_open_until_the_line_ends() -> None:
     assert asked_when_it_agrees('He: "Go on. Now\nWe "go. Then it')[-1] == "We  go. T"
 
 
-def test_it_sees_no_more_than_a_window() -> None:
+def test_segmenter_sees_no_more_than_a_window() -> None:
     assert max(map(len, asked("word " * 1000 + "e.g. " * 100))) < 500
     assert max(map(len, asked("Hi" + "." * 1000 + "\u00a0" * 1000 + "Next one"))) < 500
 
 
-def test_it_is_asked_a_bounded_number_of_times() -> None:
+def test_segmenter_is_asked_a_bounded_number_of_times() -> None:
     assert len(asked("e.g. " * 200)) <= 2 * 200

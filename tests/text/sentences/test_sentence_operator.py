@@ -1,4 +1,4 @@
-"""The operator around the cutter: what it emits when, and the time it keeps."""
+"""The operator around the cutter: its emissions, and its timer."""
 
 from __future__ import annotations
 
@@ -33,28 +33,14 @@ def scheduler() -> TestScheduler:
 
 @pytest.fixture(params=[None, 300.0], ids=["without max_wait", "with max_wait"])
 def operator(request: pytest.FixtureRequest) -> Callable[[Observable[str]], Stream[str]]:
-    """What holds with a clock and without one; nothing is pending for so long here."""
+    """With a timer that never expires here, and without one."""
     return sentences(max_wait=request.param)
 
 
-# --- the shape of what it emits --------------------------------------------------
+# --- emissions -------------------------------------------------------------------
 
 
-def test_never_stays_silent_and_is_left_on_dispose(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable()
-    assert scheduler.start(lambda: source.pipe(operator)).messages == []
-    assert source.subscriptions == [Subscription(200, 1000)]
-
-
-def test_nothing_gives_nothing(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable(on_completed(10))
-    assert scheduler.start(lambda: source.pipe(operator)).messages == [on_completed(210)]
-    assert source.subscriptions == [Subscription(200, 210)]
-
-
-def test_a_sentence_is_emitted_when_the_next_begins_and_the_rest_at_the_end(
-    operator: Any, scheduler: Any
-) -> None:
+def test_sentence_is_emitted_when_the_next_one_starts(operator: Any, scheduler: Any) -> None:
     source = scheduler.create_cold_observable(
         on_next(10, "It is"), on_next(20, " late. "), on_next(30, "We go"), on_completed(40)
     )
@@ -66,97 +52,11 @@ def test_a_sentence_is_emitted_when_the_next_begins_and_the_rest_at_the_end(
     assert source.subscriptions == [Subscription(200, 240)]
 
 
-def test_an_error_at_once_passes_at_once(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable(on_error(10, BROKEN))
-    assert scheduler.start(lambda: source.pipe(operator)).messages == [on_error(210, BROKEN)]
-    assert source.subscriptions == [Subscription(200, 210)]
-
-
-def test_an_error_comes_after_what_is_pending(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable(on_next(10, "One. Tw"), on_error(20, BROKEN))
-    assert scheduler.start(lambda: source.pipe(operator)).messages == [
-        on_next(210, "One. "),
-        on_next(220, "Tw"),
-        on_error(220, BROKEN),
-    ]
-
-
-def test_disposed_early_it_emits_nothing_more(operator: Any, scheduler: Any) -> None:
-    source = scheduler.create_cold_observable(on_next(10, "One. Tw"), on_next(20, "o. Three"))
-    result = scheduler.start(lambda: source.pipe(operator), disposed=215)
-    assert result.messages == [on_next(210, "One. ")]
-    assert source.subscriptions == [Subscription(200, 215)]
-
-
-def test_nothing_is_subscribed_before_somebody_subscribes(operator: Any) -> None:
-    subscribed: list[int] = []
-    piped = reactivex.defer(lambda _: subscribed.append(1) or reactivex.never()).pipe(operator)
-    assert subscribed == []
-    piped.subscribe().dispose()
-    piped.subscribe().dispose()
-    assert subscribed == [1, 1]
-
-
-def test_a_synchronous_source_gives_all_before_subscribe_returns(operator: Any) -> None:
-    got: list[Any] = []
-    reactivex.of("One. T", "wo.").pipe(operator).subscribe(
-        got.append, got.append, lambda: got.append("end")
-    )
-    assert got == ["One. ", "Two.", "end"]
-
-
-def test_a_synchronous_source_can_be_left_after_one_item(operator: Any) -> None:
-    got: list[str] = []
-    taken = reactivex.of("One. T", "wo.").pipe(operator, reactivex.operators.take(1))
-    taken.subscribe(got.append)
-    assert got == ["One. "]
-
-
-def test_two_subscriptions_to_one_pipe_share_no_state(operator: Any) -> None:
-    source: Subject[str] = Subject()
-    piped = source.pipe(operator)
-    first: list[str] = []
-    second: list[str] = []
-    with piped.subscribe(first.append):
-        source.on_next("One.")
-        with piped.subscribe(second.append):
-            source.on_next(" Two. T")
-    assert first == ["One. ", "Two. "]
-    assert second == [" Two. "]
-
-
-def test_what_the_observer_raises_is_the_observers(operator: Any) -> None:
-    source: Subject[str] = Subject()
-    errors: list[Exception] = []
-
-    def fail(_: str) -> None:
-        raise BROKEN
-
-    subscription = source.pipe(operator).subscribe(fail, errors.append)
-    with subscription, pytest.raises(RuntimeError, match="broken"):
-        source.on_next("One. Two")
-    assert errors == []
-
-
-def test_the_scheduler_of_the_subscriber_reaches_the_source(operator: Any, scheduler: Any) -> None:
-    seen: list[Any] = []
-
-    def subscribe(observer: Any, scheduler: Any = None) -> Any:
-        seen.append(scheduler)
-
-    Observable(subscribe).pipe(operator).subscribe(scheduler=scheduler)
-    assert seen == [scheduler]
-
-
-def test_a_pipe_gives_a_stream(operator: Any) -> None:
-    assert list(reactivex.of("One. T", "wo.").pipe(operator)) == ["One. ", "Two."]
-
-
 # --- the segmenter ---------------------------------------------------------------
 
 
 class Breaking:
-    """Finds an end once, then breaks."""
+    """Finds a boundary once, then raises."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -168,7 +68,7 @@ class Breaking:
         return [len(text) - 1]
 
 
-def test_what_the_segmenter_raises_comes_after_all_the_text(scheduler: TestScheduler) -> None:
+def test_exception_of_segmenter_follows_all_the_text(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, "One. Two. Three"), on_next(20, " four."))
     result = scheduler.start(lambda: source.pipe(sentences(segmenter=Breaking())))
     assert result.messages == [
@@ -179,7 +79,7 @@ def test_what_the_segmenter_raises_comes_after_all_the_text(scheduler: TestSched
     assert source.subscriptions == [Subscription(200, 210)]
 
 
-def test_what_the_segmenter_raises_at_the_end_takes_the_place_of_the_end() -> None:
+def test_exception_of_segmenter_at_the_end_replaces_the_end() -> None:
     class Broken:
         def boundaries(self, text: str) -> list[int]:
             raise BROKEN
@@ -191,7 +91,7 @@ def test_what_the_segmenter_raises_at_the_end_takes_the_place_of_the_end() -> No
     assert got == ["At 5 p.m. He", BROKEN]
 
 
-def test_with_a_segmenter_of_ones_own_sentencex_is_not_needed(
+def test_custom_segmenter_does_not_need_sentencex(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sentence_segmenters, "segment", None)
@@ -216,7 +116,7 @@ def test_with_a_segmenter_of_ones_own_sentencex_is_not_needed(
         ({"segmenter": str.split}, TypeError),
     ],
 )
-def test_a_wrong_argument_is_an_error_at_the_call(
+def test_invalid_argument_raises_at_the_call(
     arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     (name,) = arguments
@@ -239,7 +139,7 @@ def test_language_decides_stops_and_abbreviations() -> None:
     ]
 
 
-def test_max_chars_bounds_what_is_emitted() -> None:
+def test_max_chars_limits_the_items() -> None:
     pieces = list(reactivex.of("one two", " three").pipe(sentences(max_chars=8)))
     assert pieces == ["one two ", "three"]
 
@@ -247,7 +147,7 @@ def test_max_chars_bounds_what_is_emitted() -> None:
 # --- max_wait --------------------------------------------------------------------
 
 
-def test_a_finished_sentence_is_out_without_the_next(scheduler: TestScheduler) -> None:
+def test_finished_sentence_is_emitted_after_max_wait(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(
         on_next(10, "It is"), on_next(10.5, " late."), on_next(20, " We"), on_completed(20.5)
     )
@@ -259,7 +159,7 @@ def test_a_finished_sentence_is_out_without_the_next(scheduler: TestScheduler) -
     ]
 
 
-def test_silence_is_counted_from_the_last_text(scheduler: TestScheduler) -> None:
+def test_max_wait_counts_from_the_last_text(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(
         *(on_next(10 + step * 0.75, f"{step} ") for step in range(9)), on_next(100, "x")
     )
@@ -267,7 +167,7 @@ def test_silence_is_counted_from_the_last_text(scheduler: TestScheduler) -> None
     assert result.messages == [on_next(217, "0 1 2 3 4 5 6 7 8 "), on_next(301, "x")]
 
 
-def test_white_space_is_not_worth_breaking_the_silence(scheduler: TestScheduler) -> None:
+def test_white_space_alone_is_not_flushed(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(
         on_next(10, "One."), on_next(20, " "), on_next(30, "\n"), on_completed(40)
     )
@@ -295,7 +195,7 @@ def test_no_timer_outlives_the_subscription(end: str) -> None:
 
 
 class Counting(TestScheduler):
-    """Counts the timers that are set."""
+    """Counts the timers that are armed."""
 
     timers = 0
 
@@ -317,7 +217,7 @@ def test_one_timer_serves_many_items() -> None:
     assert got == ["a" * 1000]
 
 
-def test_no_timer_is_set_in_silence() -> None:
+def test_no_timer_is_armed_without_text() -> None:
     scheduler, source = Counting(), Subject[str]()
     source.pipe(sentences(max_wait=1.0)).subscribe(scheduler=scheduler)
     source.on_next("a")
@@ -325,7 +225,7 @@ def test_no_timer_is_set_in_silence() -> None:
     assert scheduler.timers == 1
 
 
-def test_a_scheduler_that_is_given_goes_before_that_of_the_subscription() -> None:
+def test_scheduler_argument_precedes_that_of_subscription() -> None:
     own, injected, source = TestScheduler(), TestScheduler(), Subject[str]()
     got: list[str] = []
     piped = source.pipe(sentences(max_wait=1.0, scheduler=own))
@@ -337,7 +237,7 @@ def test_a_scheduler_that_is_given_goes_before_that_of_the_subscription() -> Non
     assert got == ["One."]
 
 
-def test_without_a_scheduler_a_timer_of_its_own_tells_the_time() -> None:
+def test_timer_thread_keeps_time_without_a_scheduler() -> None:
     source: Subject[str] = Subject()
     got: list[str] = []
     emitted = threading.Event()
@@ -352,7 +252,7 @@ def test_without_a_scheduler_a_timer_of_its_own_tells_the_time() -> None:
     assert got == ["One."]
 
 
-def test_the_time_of_a_slow_observer_is_no_silence(scheduler: TestScheduler) -> None:
+def test_time_of_a_slow_observer_does_not_count(scheduler: TestScheduler) -> None:
     source: Subject[str] = Subject()
     got: list[str] = []
 
@@ -364,7 +264,7 @@ def test_the_time_of_a_slow_observer_is_no_silence(scheduler: TestScheduler) -> 
 
     source.pipe(sentences(max_wait=1.0)).subscribe(slow, scheduler=scheduler)
     source.on_next("On")
-    source.on_next("e. Tw")  # while "One. " is taken, 4.5 seconds pass
+    source.on_next("e. Tw")  # while "One. " is processed, 4.5 seconds pass
     assert got == ["One. "]
     scheduler.advance_by(0.75)
     assert got == ["One. "]
@@ -372,7 +272,7 @@ def test_the_time_of_a_slow_observer_is_no_silence(scheduler: TestScheduler) -> 
     assert got == ["One. ", "Tw"]
 
 
-def test_the_source_waits_while_the_timer_emits(scheduler: TestScheduler) -> None:
+def test_source_waits_while_the_timer_emits(scheduler: TestScheduler) -> None:
     source: Subject[str] = Subject()
     got: list[str] = []
     again = threading.Event()

@@ -1,4 +1,4 @@
-"""The engines that know where a sentence ends, and what must not come out of them."""
+"""Segmenters, and the full stops that their views disambiguate."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ def boundaries(text: str, language: str = "en") -> list[int]:
     return list(default_segmenter(language).boundaries(text))
 
 
-def test_offsets_are_characters_whatever_they_are_encoded_as() -> None:
+def test_offsets_are_characters_not_bytes() -> None:
     text = "Ça, é 𝄞 et 😀. Next one."
     assert boundaries(text) == [text.index("Next"), len(text)]
 
 
-def test_an_ellipsis_ends_a_sentence_as_a_question_mark_does() -> None:
+def test_ellipsis_ends_a_sentence_like_a_question_mark() -> None:
     assert boundaries("Well… Then he left.") == [6, 19]
 
 
 @pytest.mark.parametrize("text", ["plan B\u00a0. Next", "plan B\u2003. Next", "B\u3000.\u00a0N"])
-def test_the_white_space_at_which_sentencex_panics_is_not_shown_to_it(
+def test_white_space_does_not_make_sentencex_panic(
     text: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert boundaries(text)[-1] == len(text)
     assert "panicked" not in capfd.readouterr().err
 
 
-def test_half_a_surrogate_pair_is_a_character_like_any_other() -> None:
+def test_half_a_surrogate_pair_is_one_character() -> None:
     assert boundaries("One \ud83d. Next one.") == [7, 16]
 
 
-def test_a_panic_finds_no_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_panic_of_sentencex_finds_no_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
     class PanicException(BaseException):
         pass
 
@@ -54,7 +54,7 @@ def test_a_panic_finds_no_boundary(monkeypatch: pytest.MonkeyPatch) -> None:
     assert boundaries("One. Two.") == []
 
 
-def test_what_is_no_panic_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_exceptions_of_sentencex_are_raised(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(language: str, text: str) -> list[str]:
         raise KeyboardInterrupt
 
@@ -64,7 +64,7 @@ def test_what_is_no_panic_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=())), st.sampled_from(["en", "de", "zh", "xx"]))
-def test_any_text_has_its_end_as_last_boundary(text: str, language: str) -> None:
+def test_end_of_text_is_the_last_boundary(text: str, language: str) -> None:
     found = boundaries(text, language)
     assert found == sorted(found)
     assert found[-1:] == ([len(text)] if text else [])
@@ -87,7 +87,7 @@ def test_any_text_has_its_end_as_last_boundary(text: str, language: str) -> None
         ("it", "Nel sec. XIX era."),
     ],
 )
-def test_no_sentence_ends_with_what_the_lists_of_sentencex_lack(language: str, text: str) -> None:
+def test_abbreviation_unknown_to_sentencex_ends_nothing(language: str, text: str) -> None:
     assert boundaries(text, language) == [len(text)]
 
 
@@ -105,21 +105,21 @@ def test_no_sentence_ends_with_what_the_lists_of_sentencex_lack(language: str, t
         ("it", "Ho un PC. Il mio."),
     ],
 )
-def test_a_sentence_ends_with_what_is_no_abbreviation_there(language: str, text: str) -> None:
+def test_ordinary_word_ends_a_sentence(language: str, text: str) -> None:
     assert boundaries(text, language) == [text.index(". ") + 2, len(text)]
 
 
 @pytest.mark.parametrize("text", ["On Fri. N", "At 3 p.m. E", "Nel sec. X"])
-def test_one_letter_of_a_word_that_may_join_ends_nothing(text: str) -> None:
+def test_one_letter_of_a_possible_continuation_ends_nothing(text: str) -> None:
     assert boundaries(text, "it" if "Nel" in text else "en") == [len(text)]
 
 
 @pytest.mark.parametrize(
     ("language", "text"),
     [
-        ("ru", "Это т. е. Иван."),  # with a space in it
-        ("pl", "W 1410 r. Polacy wygrali."),  # no word that begins sentences
-        ("pl", "Zob. rozdz. IV tam."),  # a Roman number
+        ("ru", "Это т. е. Иван."),  # with a space inside
+        ("pl", "W 1410 r. Polacy wygrali."),  # not a word that starts sentences
+        ("pl", "Zob. rozdz. IV tam."),  # a Roman numeral
         ("da", "Den 5. Juni er det."),
         ("hu", "Az a 3. Fejezet."),
         ("hu", "Az IV. Béla volt."),
@@ -127,7 +127,7 @@ def test_one_letter_of_a_word_that_may_join_ends_nothing(text: str) -> None:
         ("de", "Das war Wilhelm II. König."),
     ],
 )
-def test_no_sentence_ends_with_a_word_of_its_table(language: str, text: str) -> None:
+def test_word_of_the_table_ends_nothing(language: str, text: str) -> None:
     assert boundaries(text, language) == [len(text)]
 
 
@@ -135,7 +135,7 @@ def test_no_sentence_ends_with_a_word_of_its_table(language: str, text: str) -> 
     ("language", "text"),
     [
         ("ru", "И т. д. Наполеон ушёл."),
-        ("ru", "Это 10 см. Вес тут."),  # a unit after a number; see, otherwise
+        ("ru", "Это 10 см. Вес тут."),  # a unit after a number, otherwise "see"
         ("pl", "Było to w 1410 r. Potem nic."),
         ("de", "Er heißt Max. Anna lacht."),
         ("de", "Wir treffen uns am 3. Dann reden wir."),
@@ -144,13 +144,13 @@ def test_no_sentence_ends_with_a_word_of_its_table(language: str, text: str) -> 
         ("nl", "Ik doe dat. Jan ook."),
     ],
 )
-def test_sentence_ends_with_the_same_words_before_others(language: str, text: str) -> None:
+def test_word_of_the_table_ends_a_sentence_before_others(language: str, text: str) -> None:
     cuts = [text.rindex(". ") + 2, len(text)]
     assert boundaries(text, language) == cuts
 
 
 @pytest.mark.parametrize("path", sorted(TABLES.iterdir()), ids=lambda path: path.stem)
-def test_table_names_its_sources_and_has_words_without_stops(path: Path) -> None:
+def test_table_has_sources_and_words_without_stops(path: Path) -> None:
     table = tomllib.loads(path.read_text("utf-8"))
     assert all(len(source) > 10 for source in table.pop("sources"))
     words = [
@@ -168,7 +168,7 @@ def test_language_without_a_table_is_left_to_sentencex(language: str) -> None:
 
 
 @pytest.mark.parametrize("language", ["PT", "pt-BR", "pt_BR"])
-def test_language_is_recognised_however_it_is_written(language: str) -> None:
+def test_language_tag_may_have_case_and_region(language: str) -> None:
     assert boundaries("Veja a pág. Dois.", language) == [17]
 
 
@@ -187,7 +187,7 @@ assert len(read) == 1, read
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_without_sentencex_the_error_says_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_sentencex_raises_with_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sentence_segmenters, "segment", None)
     with pytest.raises(
         ModuleNotFoundError, match=r"pip install 'rxmistral\[sentences\]'"
@@ -208,12 +208,12 @@ def test_spans_become_their_ends() -> None:
     ("strings", "ends"),
     [
         (["Hi. ", "Ho. ", "Hi."], [4, 8, 11]),
-        (["Hi.", "Ho.", "Hi."], [3, 7, 11]),  # found in turn, each after the one before
+        (["Hi.", "Ho.", "Hi."], [3, 7, 11]),  # each is searched after the previous one
         (["Hi.", "HO.", "Hi."], [3]),
         ([], []),
     ],
 )
-def test_strings_become_the_offsets_where_they_end(strings: list[str], ends: list[int]) -> None:
+def test_strings_become_their_end_offsets(strings: list[str], ends: list[int]) -> None:
     def split(text: str) -> Iterable[str]:
         return strings
 

@@ -1,4 +1,4 @@
-"""Text that is JSON becomes values: whole ones, growing ones, and items one by one."""
+"""JSON text into whole values, growing values, and items of an array."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Tree(Struct):
 
 
 class Checked(Struct):
-    """Its check is true of whole values only."""
+    """A Struct whose `__post_init__` accepts whole values only."""
 
     low: int
     high: int
@@ -142,14 +142,14 @@ class Song:
 
 
 def through(operator: Callable[[Observable[str]], Stream[Any]], deltas: Iterable[str]) -> list[Any]:
-    """What comes out, the error last."""
+    """The emitted items, and the error last."""
     got: list[Any] = []
     reactivex.from_iterable(deltas).pipe(operator).subscribe(got.append, got.append)
     return got
 
 
 def emitted_by(type: Any, *deltas: str, growing_items: bool = False) -> list[list[Any]]:
-    """What each of the deltas makes `partials` emit, and then what the end does."""
+    """The items that `partials` emits for each delta, and for the end."""
     source: Subject[str] = Subject()
     got: list[Any] = []
     source.pipe(partials(type, growing_items=growing_items)).subscribe(got.append, got.append)
@@ -170,7 +170,7 @@ def in_pieces(text: str, cuts: Iterable[int]) -> list[str]:
 # --- when things appear ----------------------------------------------------------
 
 
-def test_strings_grow_and_the_rest_appears_when_it_is_whole() -> None:
+def test_strings_grow_and_other_values_appear_when_whole() -> None:
     assert emitted_by(
         Ingredient, "{", '"na', 'me": "fl', "our", '", "amount": 1', "2", '.5, "unit', '": "g', '"}'
     ) == [
@@ -206,7 +206,7 @@ def test_strings_grow_and_the_rest_appears_when_it_is_whole() -> None:
         (Any, "1", 1),
     ],
 )
-def test_what_does_not_grow_is_emitted_once(type: Any, text: str, value: Any) -> None:
+def test_atomic_value_is_emitted_once(type: Any, text: str, value: Any) -> None:
     assert through(partials(type), list(text)) == [value]
     (field,) = msgspec.structs.fields(msgspec.defstruct("Whole", [("field", type)]))
     holder = msgspec.defstruct("Whole", [(field.name, field.type)])
@@ -214,7 +214,7 @@ def test_what_does_not_grow_is_emitted_once(type: Any, text: str, value: Any) ->
     assert got == [holder(UNSET), holder(value)]
 
 
-def test_a_number_is_whole_when_something_follows_it() -> None:
+def test_number_is_whole_when_text_follows_it() -> None:
     assert emitted_by(list[int], "[1", "2", " ", ", 3", "]") == [
         [[]],
         [],
@@ -225,7 +225,7 @@ def test_a_number_is_whole_when_something_follows_it() -> None:
     ]
 
 
-def test_a_number_alone_is_whole_at_the_end() -> None:
+def test_number_alone_is_whole_at_the_end() -> None:
     assert emitted_by(int, "1", "2") == [[], [], [12]]
 
 
@@ -239,7 +239,7 @@ def test_list_items_appear_when_they_close() -> None:
     ]  # fmt: skip
 
 
-def test_list_items_grow_where_that_is_asked_for() -> None:
+def test_list_items_grow_with_growing_items() -> None:
     assert emitted_by(
         list[Ingredient], '[{"name": "a', 'b", "amount": 1', "}, {", "]", growing_items=True
     )[:3] == [
@@ -266,20 +266,20 @@ def test_nested_objects_and_dicts_grow() -> None:
     ]  # fmt: skip
 
 
-def test_an_escape_appears_when_it_is_whole() -> None:
+def test_escape_appears_when_it_is_whole() -> None:
     text = '"a\\n\\u00e9\\ud83d\\ude00\\\\\\""'
     assert through(partials(str), list(text)) == list(
         accumulate(["", "a", "\n", "é", "😀", "\\", '"'])
     )
 
 
-def test_what_has_not_come_is_its_default_or_unset() -> None:
+def test_missing_field_is_its_default_or_unset() -> None:
     (first, *_), *_ = emitted_by(Recipe, "{")
     assert first == Recipe(UNSET, UNSET, UNSET, UNSET, UNSET, UNSET)
     assert (first.name, first.servings, first.notes, first.source) == (UNSET, 4, {}, None)
 
 
-def test_a_value_like_the_default_is_no_change() -> None:
+def test_value_equal_to_the_default_is_not_a_change() -> None:
     assert emitted_by(Box[int], '{"content": 1,', '"more": [', "]", "}") == [
         [Box(1)],
         [],
@@ -289,7 +289,7 @@ def test_a_value_like_the_default_is_no_change() -> None:
     ]
 
 
-def test_unknown_keys_are_skipped_whatever_they_hold() -> None:
+def test_unknown_keys_are_skipped_with_their_values() -> None:
     text = '{"x": {"name": ["}", "\\"", {}]}, "name": "a", "y": "b", "z": [1, 2], "amount": 1}'
     assert through(partials(Ingredient), list(text)) == [
         Ingredient(UNSET, UNSET),
@@ -305,7 +305,7 @@ def test_keys_may_be_escaped_and_empty() -> None:
     assert through(partials(dict[str, Any]), list(text))[-1] == {"name": "a", "": 1}
 
 
-def test_partials_are_of_the_class_itself_however_it_is_made() -> None:
+def test_partials_are_instances_of_the_class_itself() -> None:
     text = '{"type": "Person", "fullName": "A B", "bornOn": "1990-01-02", "livesAt": {"type": "address", "firstLine": "x'
     person = emitted_by(Person, text)[0][-1]
     assert type(person) is Person
@@ -320,8 +320,8 @@ def test_partials_are_of_the_class_itself_however_it_is_made() -> None:
     }
 
 
-def test_a_check_of_the_whole_is_not_made_of_a_part() -> None:
-    """`__post_init__` is called for objects that are whole, nested ones among them."""
+def test_post_init_is_not_called_for_a_part() -> None:
+    """`__post_init__` is called for whole objects, also for nested ones."""
     text = '{"checked": {"low": 1, "high": 2, "word": "ab"}, "after": "x"}'
     got = through(partials(Holder), list(text))
     assert all(type(each.checked) is Checked for each in got[1:])
@@ -332,7 +332,7 @@ def test_a_check_of_the_whole_is_not_made_of_a_part() -> None:
     assert "low is above high - at `$.checked`" in str(error)
 
 
-def test_an_object_of_a_union_grows_once_its_tag_has_come() -> None:
+def test_object_of_a_union_grows_after_its_tag() -> None:
     deltas = (
         '{"shapes": [], "cover": {"ki',
         'nd": "squ',
@@ -350,7 +350,7 @@ def test_an_object_of_a_union_grows_once_its_tag_has_come() -> None:
     ]
 
 
-def test_an_object_of_a_union_whose_tag_comes_late_appears_when_it_is_whole() -> None:
+def test_object_of_a_union_is_atomic_if_its_tag_is_late() -> None:
     for label in ("a", "square"):
         text = f'{{"label": "{label}", "kind": "circle", "radius": 2}}'
         assert through(partials(Circle | Square), list(text)) == [Circle(label, 2.0)]
@@ -381,7 +381,7 @@ def test_dataclasses_and_typed_dicts_grow() -> None:
     ]
 
 
-def test_aliases_annotations_and_any_grow_as_what_they_stand_for() -> None:
+def test_aliases_annotations_and_any_grow_like_their_values() -> None:
     name = NewType("name", str)
     assert through(partials(Annotated[name, Meta(min_length=1)]), ['"a', 'b"']) == ["a", "ab"]
     assert through(partials(Any), ['{"a": ["x"', ', 1], "b": "y', '"}']) == [
@@ -391,21 +391,21 @@ def test_aliases_annotations_and_any_grow_as_what_they_stand_for() -> None:
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="the type statement is newer")
-def test_what_a_type_statement_names_grows_where_it_takes_no_arguments() -> None:
+def test_type_statement_grows_without_type_arguments() -> None:
     names: dict[str, Any] = {}
     exec("type Words = list[str]; type Pairs[T] = list[tuple[T, T]]", names)
     assert through(partials(names["Words"]), list('["a"]')) == [[], ["a"]]
     assert through(partials(names["Pairs"][int]), list("[[1, 2]]")) == [[(1, 2)]]
 
 
-def test_what_is_very_deep_appears_when_it_is_whole() -> None:
+def test_very_deep_value_is_atomic() -> None:
     text = '{"a":' * 40 + '"x"' + "}" * 40
     *_, before, last = through(partials(Any), list(text))
     assert last == msgspec.json.decode(text)
     assert str(before).count("a") == 31
 
 
-def test_what_was_emitted_does_not_change() -> None:
+def test_emitted_value_does_not_change() -> None:
     text = msgspec.json.encode(
         Recipe("n", 1, True, "main", [Ingredient("a", 1)] * 3, ["s", "t"], {"k": "v"})
     ).decode()
@@ -420,7 +420,7 @@ def test_what_was_emitted_does_not_change() -> None:
     assert len(kept) > 20
 
 
-# --- whatever the value, however it is cut ----------------------------------------
+# --- any value, any cuts ---------------------------------------------------------
 
 names = st.text(st.characters(codec="utf-8") | st.sampled_from('"\\\n😀`{}[],:'), max_size=8)
 numbers = st.floats(allow_nan=False, allow_infinity=False)
@@ -494,7 +494,7 @@ cases = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def grows_into(part: Any, whole: Any) -> bool:
-    """Whether there is nothing in the part that is not in the whole."""
+    """Whether everything in the part is in the whole."""
     if part is UNSET:
         return True
     if isinstance(part, str) and isinstance(whole, str) and not isinstance(part, enum.Enum):
@@ -531,7 +531,7 @@ def test_partials_grow_into_the_whole(
 
 @cases
 @given(typed_values, writers, st.integers(0), st.booleans())
-def test_a_partial_does_not_depend_on_how_the_text_before_it_was_cut(
+def test_partial_does_not_depend_on_cuts_before_it(
     typed: tuple[Any, Any], write: Callable[[Any], str], at: int, growing: bool
 ) -> None:
     wanted, value = typed
@@ -544,7 +544,7 @@ def test_a_partial_does_not_depend_on_how_the_text_before_it_was_cut(
 
 @cases
 @given(typed_values, writers, cuts)
-def test_parsed_gives_the_whole_once(
+def test_parsed_emits_the_whole_once(
     typed: tuple[Any, Any], write: Callable[[Any], str], cuts: Iterable[int]
 ) -> None:
     wanted, value = typed
@@ -553,7 +553,7 @@ def test_parsed_gives_the_whole_once(
 
 @cases
 @given(typed_lists, writers, cuts, st.booleans())
-def test_items_are_those_of_the_list(
+def test_items_equal_those_of_the_list(
     typed: tuple[Any, list[Any]],
     write: Callable[[Any], str],
     cuts: Iterable[int],
@@ -564,7 +564,7 @@ def test_items_are_those_of_the_list(
     assert through(items(wanted), in_pieces(write(whole), cuts)) == values
 
 
-# --- what is no value -------------------------------------------------------------
+# --- invalid values --------------------------------------------------------------
 
 
 class _AnyError:
@@ -579,7 +579,7 @@ garbage = st.text(st.sampled_from('{}[]",:\\u0d8e1- \ntrufalsn`~é\ud83d'), max_
 
 @cases
 @given(garbage, cuts, st.sampled_from([Any, Tree, Recipe, Circle | Square, str, list[int]]))
-def test_garbage_ends_in_our_error_or_is_what_msgspec_takes(
+def test_garbage_is_our_error_or_valid_for_msgspec(
     text: str, cuts: Iterable[int], wanted: Any
 ) -> None:
     pieces = in_pieces(text, cuts)
@@ -594,7 +594,7 @@ def test_garbage_ends_in_our_error_or_is_what_msgspec_takes(
 
 @cases
 @given(typed_values, writers, st.integers(0), garbage, cuts)
-def test_a_damaged_answer_never_raises_anything_else(
+def test_damaged_answer_raises_no_other_error(
     typed: tuple[Any, Any], write: Callable[[Any], str], at: int, inserted: str, cuts: Iterable[int]
 ) -> None:
     wanted, value = typed
@@ -636,7 +636,7 @@ WRONG = [
 
 @pytest.mark.parametrize("operator", [parsed, partials])
 @pytest.mark.parametrize(("type", "text", "reason"), WRONG, ids=range(len(WRONG)))
-def test_an_answer_that_is_no_such_value_is_an_error_with_its_place(
+def test_invalid_answer_is_an_error_with_its_path(
     operator: Any, type: Any, text: str, reason: str
 ) -> None:
     *_, error = through(operator(type), [text[:5], text[5:]])
@@ -646,7 +646,7 @@ def test_an_answer_that_is_no_such_value_is_an_error_with_its_place(
     assert error.__cause__ is not None
 
 
-def test_the_error_says_which_type_what_and_where() -> None:
+def test_error_names_type_reason_and_path() -> None:
     (error,) = through(parsed(list[Ingredient]), ['[{"name":\n 1}]'])
     assert (error.type, error.text) == ("list[Ingredient]", '[{"name":\n 1}]')
     assert str(error) == (
@@ -657,7 +657,7 @@ def test_the_error_says_which_type_what_and_where() -> None:
     assert error.type == "Ingredient"
 
 
-def test_what_a_types_own_check_raises_is_our_error_too() -> None:
+def test_exception_of_post_init_is_our_error() -> None:
     class Odd(Struct):
         a: int
 
@@ -669,7 +669,7 @@ def test_what_a_types_own_check_raises_is_our_error_too() -> None:
     assert (error.reason, type(error.__cause__)) == ("KeyError", KeyError)
 
 
-def test_partials_stop_where_the_text_goes_wrong_and_say_so_at_the_end() -> None:
+def test_partials_stop_at_invalid_text_and_fail_at_the_end() -> None:
     assert emitted_by(Ingredient, '{"name": "a', '", "amount": "1"', ', "unit": "g"}') == [
         [Ingredient("a", UNSET)],
         [],
@@ -692,7 +692,7 @@ ITEMS_WRONG = [
 
 @pytest.mark.parametrize(("text", "reason"), ITEMS_WRONG)
 @pytest.mark.parametrize("size", [1, 7, 1000])
-def test_items_before_the_one_that_is_none_stand(text: str, reason: str, size: int) -> None:
+def test_items_before_an_invalid_one_are_emitted(text: str, reason: str, size: int) -> None:
     deltas = [text[at : at + size] for at in range(0, len(text), size)]
     item, error = through(items(Ingredient), deltas)
     assert item == Ingredient("a", 1.0)
@@ -703,12 +703,12 @@ def test_items_before_the_one_that_is_none_stand(text: str, reason: str, size: i
 @pytest.mark.parametrize(
     "text", ["", "  ", "{}", '{"a": 1}', '"a"', "1", "nothing", '{"a": {"b": [1]}}']
 )
-def test_without_an_array_there_are_no_items(text: str) -> None:
+def test_text_without_an_array_is_an_error(text: str) -> None:
     (error,) = through(items(int), [text])
     assert isinstance(error, InvalidAnswerError)
 
 
-def test_the_error_of_an_item_comes_at_once_and_once() -> None:
+def test_error_of_an_item_is_emitted_at_once_and_once() -> None:
     source: Subject[str] = Subject()
     got: list[Any] = []
     source.pipe(items(int)).subscribe(got.append, got.append, lambda: got.append("end"))
@@ -718,7 +718,7 @@ def test_the_error_of_an_item_comes_at_once_and_once() -> None:
     assert got[-1].text == '"a"'
 
 
-# --- which types -----------------------------------------------------------------
+# --- types -----------------------------------------------------------------------
 
 
 class Opaque:
@@ -730,9 +730,7 @@ class Opaque:
     "type",
     [Opaque, list[Opaque], msgspec.defstruct("S", [("a", Opaque | None)]), object, 3, "Recipe", int | str | list[int] | set[int]],
 )  # fmt: skip
-def test_a_type_that_msgspec_cannot_decode_alone_is_refused_at_the_call(
-    operator: Any, type: Any
-) -> None:
+def test_type_that_needs_a_hook_raises_at_the_call(operator: Any, type: Any) -> None:
     with pytest.raises(TypeError):
         operator(type)
 
@@ -755,7 +753,7 @@ def test_a_type_that_msgspec_cannot_decode_alone_is_refused_at_the_call(
     ],
 )
 @pytest.mark.parametrize("size", [1, 2, 1000])
-def test_the_value_is_found_alone_and_between_fences(text: str, size: int) -> None:
+def test_value_is_found_alone_and_between_fences(text: str, size: int) -> None:
     deltas = [text[at : at + size] for at in range(0, len(text), size)]
     assert through(parsed(list[int]), deltas) == [[1, 2]]
     assert through(partials(list[int]), deltas)[-1] == [1, 2]
@@ -773,7 +771,7 @@ def test_backticks_in_a_string_close_nothing() -> None:
         assert through(partials(dict[str, str]), list(text))[-1] == value
 
 
-def test_the_value_is_emitted_when_it_closes_and_not_again_at_the_end() -> None:
+def test_value_is_emitted_when_it_closes_and_only_once() -> None:
     assert emitted_by(list[int], "```\n[1", "]", "\n```", "\nbye") == [[[]], [[1]], [], [], []]
 
 
@@ -825,7 +823,7 @@ AMONG_WORDS: dict[str, tuple[Any, str, Any]] = {
 
 @pytest.mark.parametrize("case", AMONG_WORDS)
 @pytest.mark.parametrize("size", [1, 3, 1000])
-def test_first_value_of_the_kind_is_taken(case: str, size: int) -> None:
+def test_first_value_of_the_kind_counts(case: str, size: int) -> None:
     wanted, text, value = AMONG_WORDS[case]
     deltas = [text[at : at + size] for at in range(0, len(text), size)]
     assert through(parsed(wanted), deltas) == [value]
@@ -862,7 +860,7 @@ words = st.text(st.sampled_from("ab .,:;!?-\n{}[x]()`~"), max_size=30)
 
 @cases
 @given(typed_values, words, words, cuts)
-def test_value_is_found_among_words_however_the_text_is_cut(
+def test_value_is_found_among_words_for_any_cuts(
     typed: tuple[Any, Any], before: str, after: str, cuts: Iterable[int]
 ) -> None:
     wanted, value = typed
@@ -874,13 +872,13 @@ def test_value_is_found_among_words_however_the_text_is_cut(
         assert whole == [value]
 
 
-# --- control characters -----------------------------------------------------------
+# --- control characters ----------------------------------------------------------
 
 CONTROLS = "".join(map(chr, range(0x20))) + "\x7f\x85"
 
 
 @pytest.mark.parametrize("size", [1, 5, 1000])
-def test_raw_control_characters_in_strings_are_taken(size: int) -> None:
+def test_raw_control_characters_in_strings_are_accepted(size: int) -> None:
     text = f'{{"content":\n"a\\n{CONTROLS}", "more":\t["{CONTROLS}", "\\\\", "\\ud83d\\ude00"]}}'
     value = Box(f"a\n{CONTROLS}", [CONTROLS, "\\", "😀"])
     deltas = [text[at : at + size] for at in range(0, len(text), size)]
@@ -892,13 +890,13 @@ def test_raw_control_characters_in_strings_are_taken(size: int) -> None:
     assert FunctionCall(name="f", arguments=text).arguments_as(Box[str]) == value
 
 
-def test_raw_control_characters_in_keys_are_taken() -> None:
+def test_raw_control_characters_in_keys_are_accepted() -> None:
     text = '{"a\nb": "x", "c\\td\t": "y"}'
     for operator in (parsed(dict[str, str]), partials(dict[str, str])):
         assert through(operator, list(text))[-1] == {"a\nb": "x", "c\td\t": "y"}
 
 
-def test_control_characters_outside_of_strings_are_no_json() -> None:
+def test_control_characters_outside_strings_are_invalid() -> None:
     assert through(parsed(list[int]), ["[1,\x01 2]"]) == [ANY_ERROR]
     with pytest.raises(InvalidAnswerError, match=r"half of a surrogate pair"):
         FunctionCall(name="f", arguments=r'{"a": "\ud83d"}').arguments_as(dict)
@@ -908,7 +906,7 @@ def test_control_characters_outside_of_strings_are_no_json() -> None:
 
 
 class Sample(NamedTuple):
-    """An operator, deltas that make a value, and what each makes it emit; the end, too."""
+    """An operator, the deltas of a value, and the items emitted for each, and at the end."""
 
     operator: Callable[[Observable[str]], Stream[Any]]
     emitted: tuple[list[Any], list[Any], list[Any]]
@@ -932,9 +930,7 @@ def scheduler() -> TestScheduler:
     return TestScheduler()
 
 
-def test_items_pass_when_they_come_and_the_end_when_it_does(
-    sample: Sample, scheduler: TestScheduler
-) -> None:
+def test_items_and_the_end_are_emitted_in_time(sample: Sample, scheduler: TestScheduler) -> None:
     first, second = sample.deltas
     source = scheduler.create_cold_observable(
         on_next(10, first), on_next(20, second), on_completed(30)
@@ -947,15 +943,13 @@ def test_items_pass_when_they_come_and_the_end_when_it_does(
     assert source.subscriptions == [Subscription(200, 230)]
 
 
-def test_never_stays_silent_and_is_left_on_dispose(
-    sample: Sample, scheduler: TestScheduler
-) -> None:
+def test_silent_source_is_disposed_on_dispose(sample: Sample, scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable()
     assert scheduler.start(lambda: source.pipe(sample.operator)).messages == []
     assert source.subscriptions == [Subscription(200, 1000)]
 
 
-def test_nothing_at_all_is_no_value(sample: Sample, scheduler: TestScheduler) -> None:
+def test_empty_text_is_an_error(sample: Sample, scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_completed(10))
     (message,) = scheduler.start(lambda: source.pipe(sample.operator)).messages
     assert (message.time, message.value.kind) == (210, "E")
@@ -963,7 +957,7 @@ def test_nothing_at_all_is_no_value(sample: Sample, scheduler: TestScheduler) ->
 
 
 @pytest.mark.parametrize("before", [0, 1])
-def test_an_error_passes_behind_what_was_emitted(
+def test_error_passes_after_emitted_items(
     sample: Sample, scheduler: TestScheduler, before: int
 ) -> None:
     error = RuntimeError("it broke")
@@ -977,7 +971,7 @@ def test_an_error_passes_behind_what_was_emitted(
     assert source.subscriptions == [Subscription(200, 220)]
 
 
-def test_disposed_early_nothing_more_comes(sample: Sample, scheduler: TestScheduler) -> None:
+def test_nothing_is_emitted_after_early_dispose(sample: Sample, scheduler: TestScheduler) -> None:
     first, second = sample.deltas
     source = scheduler.create_cold_observable(on_next(10, first), on_next(20, second))
     result = scheduler.start(lambda: source.pipe(sample.operator), disposed=215)
@@ -985,7 +979,7 @@ def test_disposed_early_nothing_more_comes(sample: Sample, scheduler: TestSchedu
     assert source.subscriptions == [Subscription(200, 215)]
 
 
-def test_a_synchronous_source_gives_all_before_subscribe_returns(sample: Sample) -> None:
+def test_synchronous_source_ends_before_subscribe_returns(sample: Sample) -> None:
     assert through(sample.operator, sample.deltas) == [each for some in sample.emitted for each in some]  # fmt: skip
 
 
@@ -1003,7 +997,7 @@ def test_two_subscriptions_share_no_state(sample: Sample) -> None:
     assert second == [ANY_ERROR]
 
 
-def test_exception_of_callback_is_raised_where_the_source_emits(sample: Sample) -> None:
+def test_exception_of_callback_is_raised_to_the_source(sample: Sample) -> None:
     source: Subject[str] = Subject()
     errors: list[Exception] = []
     raised = InvalidAnswerError("int", "reason", "text")
@@ -1017,12 +1011,12 @@ def test_exception_of_callback_is_raised_where_the_source_emits(sample: Sample) 
             source.on_next(delta)
     except InvalidAnswerError as error:
         errors.append(error)
-    else:  # it is emitted at the end, and no emitting thread can carry an error past that
+    else:  # emitted at the end, after which no error can be raised to the source
         source.on_completed()
     assert errors == [raised]
 
 
-def test_any_pipe_gives_a_stream(sample: Sample) -> None:
+def test_pipe_returns_a_stream(sample: Sample) -> None:
     piped = reactivex.of(*sample.deltas).pipe(sample.operator)
     assert isinstance(piped, Stream)
     assert list(piped) == [each for some in sample.emitted for each in some]
@@ -1034,7 +1028,7 @@ def test_items_can_be_left_in_the_middle_of_a_delta() -> None:
     assert got == [1, 2]
 
 
-# --- what it costs ----------------------------------------------------------------
+# --- cost ------------------------------------------------------------------------
 
 
 def an_answer(size: int) -> str:
@@ -1068,17 +1062,17 @@ COSTS: dict[str, tuple[Callable[..., Any], Callable[[int], str]]] = {
     "a key": (lambda: partials(Any), lambda size: '{"' + "a" * size),
     "a number": (lambda: partials(Any), lambda size: "1" * size),
     "a skipped string": (lambda: partials(Recipe), lambda size: '{"x": "' + "\\\\" * (size // 2)),
-    "a tag that never comes": (lambda: partials(Circle | Square), lambda size: "{" + " " * size),
+    "a tag that never arrives": (lambda: partials(Circle | Square), lambda size: "{" + " " * size),
     "prose": (lambda: partials(Any), lambda size: "So `` it is ~~ " * (size // 15)),
     "prose in lines": (lambda: items(Any), lambda size: "So\n``\n" * (size // 6)),
 }
 
 
 @pytest.mark.parametrize("case", COSTS)
-def test_four_times_the_text_costs_about_four_times_as_much(case: str) -> None:
+def test_cost_is_linear_in_the_text(case: str) -> None:
     make, text = COSTS[case]
     small, large = text(50_000), text(200_000)
-    # Whatever is quadratic in it makes 16; the best of some, since others use the machine.
+    # A quadratic part would make it 16. The best of several runs: the machine is shared.
     for _ in range(5):
         least = min(seconds(make(), small) for _ in range(3))
         ratio = min(seconds(make(), large) for _ in range(2)) / least
@@ -1096,7 +1090,7 @@ HEAVY = [
 
 
 @pytest.mark.parametrize(("wanted", "text", "size"), HEAVY, ids=range(len(HEAVY)))
-def test_all_values_together_are_not_much_larger_than_the_text(
+def test_all_values_together_have_a_bounded_size(
     wanted: Any, text: str, size: Callable[[Any], int]
 ) -> None:
     got = through(partials(wanted, growing_items=True), in_pieces(text, range(0, len(text), 10)))
@@ -1104,19 +1098,19 @@ def test_all_values_together_are_not_much_larger_than_the_text(
     assert len(got) > 200
 
 
-def test_a_heavy_value_lags_by_a_hundredth_at_most() -> None:
+def test_heavy_value_lags_by_a_hundredth_at_most() -> None:
     source: Subject[str] = Subject()
     shown = [""]
     source.pipe(partials(str)).subscribe(shown.append, lambda _: None)
     source.on_next('"')
-    for come in range(20_000):
-        assert come - len(shown[-1]) <= (0 if come <= 4_000 else come // 100)
+    for size in range(20_000):
+        assert size - len(shown[-1]) <= (0 if size <= 4_000 else size // 100)
         source.on_next("x")
     assert len(shown[-1]) < 20_000
 
 
 @pytest.mark.parametrize("end", ["an error", "a wrong text", "an early end"])
-def test_what_a_heavy_value_holds_back_is_emitted_before_an_error(end: str) -> None:
+def test_heavy_value_is_emitted_before_an_error(end: str) -> None:
     source: Subject[str] = Subject()
     got: list[Any] = []
     source.pipe(partials(str)).subscribe(got.append, got.append)
@@ -1135,7 +1129,7 @@ def test_what_a_heavy_value_holds_back_is_emitted_before_an_error(end: str) -> N
     assert got[1][-2:] == "yz"
 
 
-# --- the request that asks for it --------------------------------------------------
+# --- response formats ------------------------------------------------------------
 
 
 def asked_for(type: Any) -> dict[str, Any]:
@@ -1146,9 +1140,9 @@ def asked_for(type: Any) -> dict[str, Any]:
     return response_format["json_schema"]
 
 
-def test_a_struct_as_response_format_is_sent_as_its_schema() -> None:
+def test_struct_as_response_format_is_sent_as_its_schema() -> None:
     class Parcel(Struct):
-        """What is sent."""
+        """A parcel."""
 
         sender: Address
         weight: float = 1.0
@@ -1157,7 +1151,7 @@ def test_a_struct_as_response_format_is_sent_as_its_schema() -> None:
         "name": "Parcel",
         "schema": {
             "title": "Parcel",
-            "description": "What is sent.",
+            "description": "A parcel.",
             "type": "object",
             "properties": {
                 "sender": {"$ref": "#/$defs/Address"},
@@ -1192,13 +1186,13 @@ def objects_in(schema: Any) -> Iterable[Mapping[str, Any]]:
             yield from objects_in(each)
 
 
-def test_every_object_is_closed_but_a_dict() -> None:
+def test_schema_closes_every_object_except_dicts() -> None:
     objects = list(objects_in(asked_for(Recipe)["schema"]))
     assert [each.get("title") for each in objects] == ["Recipe", None, "Ingredient"]
     assert [each["additionalProperties"] for each in objects] == [False, {"type": "string"}, False]
 
 
-def test_a_type_that_holds_itself_keeps_its_definition() -> None:
+def test_recursive_type_keeps_its_definition() -> None:
     schema = asked_for(Tree)["schema"]
     assert schema["type"] == schema["$defs"]["Tree"]["type"] == "object"
     assert schema["properties"]["children"]["items"] == {"$ref": "#/$defs/Tree"}
@@ -1217,18 +1211,18 @@ def test_a_type_that_holds_itself_keeps_its_definition() -> None:
         (Movie, "Movie"),
     ],
 )
-def test_the_schema_has_a_name_that_services_take(type: Any, name: str) -> None:
+def test_schema_has_a_name_that_services_accept(type: Any, name: str) -> None:
     assert asked_for(type)["name"] == name
 
 
 @pytest.mark.parametrize("type", [Opaque, list[Opaque], msgspec.defstruct("S", [("a", complex)])])
-def test_a_type_without_a_schema_is_refused_at_the_call(type: Any) -> None:
+def test_type_without_a_schema_raises_at_the_call(type: Any) -> None:
     with pytest.raises(
         TypeError, match=r"response_format must be a type that has a JSON schema \(type <"
     ):
         asked_for(type)  # fmt: skip
 
 
-def test_the_other_response_formats_are_sent_as_they_are() -> None:
+def test_other_response_formats_are_sent_unchanged() -> None:
     body = encode_body("m", [{"role": "user", "content": "Hi"}], {"response_format": {"type": "json_object"}}, None)  # fmt: skip
     assert json.loads(body)["response_format"] == {"type": "json_object"}
