@@ -211,21 +211,21 @@ def test_nats_keeps_nothing_of_runs_that_were_stopped(nats_log: NatsLog) -> None
         Stream.of(source).pipe(to_log(nats_log, run)).subscribe(on_error=ended.append)
         assert eventually(lambda source=source: bool(source.observers))
         source.on_next("a")
-        assert eventually(lambda: bool(nats_log._written))
+        assert eventually(lambda: bool(nats_log._states))
         nats_log.stop(run)
         assert eventually(lambda ended=ended: bool(ended))
         assert isinstance(ended[0], StoppedError)
-    assert nats_log._written == {}
+    assert nats_log._states == {}
 
 
 def test_nats_keeps_nothing_of_runs_that_were_fenced(nats_log: NatsLog) -> None:
     nats_log.begin("fenced", "one")
     nats_log.append("fenced", "one", 1, [ITEM])
-    assert list(nats_log._written) == ["one"]
+    assert list(nats_log._states) == ["one"]
     assert eventually(lambda: begins(nats_log, "fenced", "two"), 30)
     with pytest.raises(FencedError):
         nats_log.keep("fenced", "one", 0.1)
-    assert nats_log._written == {}
+    assert nats_log._states == {}
 
 
 def begins(log: NatsLog, run: str, token: str) -> bool:
@@ -241,7 +241,7 @@ def test_nats_keeps_nothing_of_runs_that_ended(nats_log: NatsLog) -> None:
     nats_log.begin("by hand", "one")
     nats_log.append("by hand", "one", 1, [ITEM])
     nats_log.append("by hand", "one", 2, [], encode_ending(None))
-    assert nats_log._written == {}
+    assert nats_log._states == {}
 
 
 def test_nats_append_that_ends_after_a_refusal_keeps_nothing(nats_log: NatsLog) -> None:
@@ -252,9 +252,9 @@ def test_nats_append_that_ends_after_a_refusal_keeps_nothing(nats_log: NatsLog) 
 
     async def refused_meanwhile(*arguments: Any) -> int:
         sequence = await write(*arguments)
-        nats_log._written.pop("one")
+        nats_log._states.pop("one")
         return sequence
 
     nats_log._write = refused_meanwhile  # type: ignore[method-assign]
     nats_log.append("late", "one", 2, [ITEM])
-    assert nats_log._written == {}
+    assert nats_log._states == {}

@@ -225,8 +225,8 @@ def test_an_answer_does_not_wait_for_a_broker_that_is_away(broker: Broker, log_a
 def test_what_was_written_but_not_answered_is_there_once(
     broker: Broker, log_at: OpenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("redis_streams", "jetstream"):
-        monkeypatch.setattr(f"rxmistral.logs.{module}._ANSWER", 1.0)
+    for module in ("redis_streams", "nats_client"):
+        monkeypatch.setattr(f"rxmistral.logs.{module}._ANSWER_TIMEOUT_SECONDS", 1.0)
     log = log_at(broker)
     log.begin("run", "one")
     end = encode_ending(None)

@@ -164,9 +164,9 @@ def test_a_subscribe_that_raises_is_the_end_of_the_run() -> None:
 
 
 def test_a_batch_is_bounded_in_bytes() -> None:
-    held = writing._WriteQueue()
+    queue = writing._WriteQueue()
     for _ in range(10):
-        held.put(b"x" * 100_000)
-    assert [len(held.take()) for _ in range(5)] == [2, 2, 2, 2, 2]
-    held.put(b"x" * 10_000_000)
-    assert len(held.take()) == 1
+        queue.put(b"x" * 100_000)
+    assert [len(queue.next_batch()) for _ in range(5)] == [2, 2, 2, 2, 2]
+    queue.put(b"x" * 10_000_000)
+    assert len(queue.next_batch()) == 1
