@@ -1,4 +1,4 @@
-"""Runs to relay: completions by hand, and one that can be read again."""
+"""Runs to relay: completions written by hand, and a run that can be resumed."""
 
 from __future__ import annotations
 
@@ -35,39 +35,39 @@ def call(
     return ToolCall(id=id, index=index, function=FunctionCall(name=name, arguments=arguments))
 
 
-class Recorded:
-    """A run that goes on whoever watches it, and of which nothing is forgotten."""
+class RecordedRun:
+    """A resumable run that continues without subscribers and stores all of its items."""
 
     def __init__(self, source: Observable[Any]) -> None:
         self._lock = RLock()
         self._entries: list[Entry[Any]] = []
-        self._end: Callable[[abc.ObserverBase[Any]], None] | None = None
-        self._watching: dict[abc.ObserverBase[Any], int] = {}
+        self._emit_terminal: Callable[[abc.ObserverBase[Any]], None] | None = None
+        self._observers: dict[abc.ObserverBase[Any], int] = {}
         self._subscription = source.subscribe(
-            self._came, lambda error: self.end(error), lambda: self.end(None)
+            self._append, lambda error: self.end(error), lambda: self.end(None)
         )
 
-    def _came(self, item: Any) -> None:
+    def _append(self, item: Any) -> None:
         with self._lock:
             self._entries.append(Entry(len(self._entries) + 1, item))
-            for observer, after in list(self._watching.items()):
+            for observer, after in list(self._observers.items()):
                 if len(self._entries) > after:
                     observer.on_next(self._entries[-1])
 
     def end(self, error: Exception | None) -> None:
         with self._lock:
-            if self._end is None:
-                self._end = lambda observer: (
+            if self._emit_terminal is None:
+                self._emit_terminal = lambda observer: (
                     observer.on_completed() if error is None else observer.on_error(error)
                 )
-                for observer in list(self._watching):
-                    self._end(observer)
+                for observer in list(self._observers):
+                    self._emit_terminal(observer)
         if error is not None:
             self._subscription.dispose()
 
     @property
     def ended(self) -> bool:
-        return self._end is not None
+        return self._emit_terminal is not None
 
     def entries(self, after: int = 0) -> Stream[Entry[Any]]:
         def subscribe(
@@ -76,9 +76,9 @@ class Recorded:
             with self._lock:
                 for entry in self._entries[after:]:
                     observer.on_next(entry)
-                if self._end is not None:
-                    self._end(observer)
-                self._watching[observer] = after
-            return Disposable(lambda: self._watching.pop(observer, None))
+                if self._emit_terminal is not None:
+                    self._emit_terminal(observer)
+                self._observers[observer] = after
+            return Disposable(lambda: self._observers.pop(observer, None))
 
         return Stream(subscribe)
