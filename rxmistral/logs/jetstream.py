@@ -226,7 +226,12 @@ class NatsLog:
         if state is None:
             state = self._states[token] = await self._producer_state(client, run_id, token)
         try:
-            state = await self._write_items(client, run_id, state, first, items, ending)
+            if state.ended_by is None:  # otherwise an earlier attempt of this call was stored
+                if first > state.last + 1:
+                    raise LogError("NATS has lost items that it had accepted")
+                state = await self._write_batch(
+                    client, run_id, state, items[state.last + 1 - first :], ending
+                )
         except BaseException:
             self._states.pop(token, None)  # the message may have been stored nevertheless
             raise
@@ -235,29 +240,23 @@ class NatsLog:
         elif token in self._states:  # a refused heartbeat may have removed it meanwhile
             self._states[token] = state
 
-    async def _write_items(
+    async def _write_batch(
         self,
         client: Client,
         run_id: str,
         state: _LogMessage,
-        first: int,
         items: Sequence[bytes],
         ending: bytes | None,
     ) -> _LogMessage:
-        """Writes the items that the run does not have yet; returns its new state."""
-        if state.ended_by is not None:  # an earlier attempt of this call was stored
+        """Writes items that the run does not have yet; returns its new state."""
+        lines = [*items] if ending is None else [*items, ending]
+        if not lines:
             return state
-        if first > state.last + 1:
-            raise LogError("NATS has lost items that it had accepted")
-        new = list(items[state.last + 1 - first :])
-        last = state.last + len(new)
+        last = state.last + len(items)
         headers = {_TOKEN: state.token, _LAST: str(last)}
         if ending is not None:
             headers[_ENDED_BY] = "producer"
-            new.append(ending)
-        if not new:
-            return state
-        sequence = await self._write(client, run_id, headers, new, state)
+        sequence = await self._write(client, run_id, headers, lines, state)
         return _LogMessage(sequence, state.time, state.token, last, headers.get(_ENDED_BY), [])
 
     def keep(self, run_id: str, token: str, wait: float) -> None:

@@ -18,7 +18,7 @@ from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from threading import Thread
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from nats import errors as nats_errors
@@ -228,15 +228,11 @@ async def request(
     )
     answer: dict[str, Any] = json.loads(message.data)
     error = answer.get("error")
-    if error and error.get("err_code") != accepted_error:
-        _raise_refusal(error)
-    return answer
-
-
-def _raise_refusal(error: dict[str, Any]) -> NoReturn:
-    description = str(error.get("description"))
+    if not error or error.get("err_code") == accepted_error:
+        return answer
     if error.get("err_code") == _WRONG_LAST_SEQUENCE:
         raise WriteConflict
+    description = str(error.get("description"))
     if error.get("code") == _UNAVAILABLE:
         raise LogUnavailableError(description, 0.0)
     raise LogError(description)

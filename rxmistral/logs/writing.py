@@ -167,15 +167,13 @@ class _ProducedRun:
 class _LogWriter(SerializedTimer, Generic[T]):
     """Passes the items of one subscription to the observer and into the log."""
 
-    def __init__(
-        self, observer: abc.ObserverBase[T], run: _ProducedRun, scheduler: abc.SchedulerBase | None
-    ) -> None:
+    def __init__(self, stream: Stream[T], observer: abc.ObserverBase[T], run: _ProducedRun) -> None:
         super().__init__(TimeoutScheduler.singleton())
+        self._stream = stream
         self._observer = observer
         self._run = run
-        self._source_scheduler = scheduler
         self._queue = _WriteQueue()
-        self._source = SingleAssignmentDisposable()
+        self._subscription = SingleAssignmentDisposable()
         self._is_daemon = being_iterated.get() is not None
         self._is_unsubscribed = False
         self._ending_lock = Lock()
@@ -203,24 +201,15 @@ class _LogWriter(SerializedTimer, Generic[T]):
             self._log_error = error
             self._queue.wake_writer()
 
-    def on_error(self, error: Exception) -> None:
-        self._end(error)
-
-    def on_completed(self) -> None:
-        self._end(None)
-
     def fail(self, error: Exception) -> None:
         self.dispose()
         fail_observer(self._observer, error)
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: Exception | None = None) -> None:
         with self._ending_lock:
             if not self._ended:
                 self._error, self._ended = error, True
         self._queue.wake_writer()
-
-    def _has_ended(self) -> bool:
-        return self._ended
 
     def dispose(self) -> None:
         """Ends the run for all its readers, since its producer unsubscribes."""
@@ -230,13 +219,14 @@ class _LogWriter(SerializedTimer, Generic[T]):
 
     def _dispose_source(self) -> None:
         self._end(StoppedError())
-        self._source.dispose()
+        self._subscription.dispose()
         self._queue.remove_bound()
 
     # the writer's thread
 
-    def start(self, source: Observable[T]) -> None:
-        self._start("writer", partial(self._write, partial(self._subscribe_to, source)))
+    def start(self, scheduler: abc.SchedulerBase | None) -> None:
+        """Begins the run, and then subscribes to the source with this scheduler."""
+        self._start("writer", partial(self._write, scheduler))
 
     def _start(self, name: str, work: Callable[[], object]) -> None:
         start_thread(
@@ -248,10 +238,10 @@ class _LogWriter(SerializedTimer, Generic[T]):
             )
         )
 
-    def _subscribe_to(self, source: Observable[T]) -> None:
+    def _subscribe(self, scheduler: abc.SchedulerBase | None) -> None:
         def subscribe(*_: object) -> None:
-            self._source.disposable = source.subscribe(
-                self.on_next, self.on_error, self.on_completed, scheduler=self._source_scheduler
+            self._subscription.disposable = self._stream.subscribe(
+                self.on_next, self._end, self._end, scheduler=scheduler
             )
 
         try:  # on the trampoline, so that the Disposable exists before the first item
@@ -261,11 +251,11 @@ class _LogWriter(SerializedTimer, Generic[T]):
                 raise
             self._end(error)
 
-    def _write(self, subscribe: Callable[[], None]) -> None:
+    def _write(self, scheduler: abc.SchedulerBase | None) -> None:
         try:
-            self._begin(subscribe)
+            self._begin(scheduler)
             while not self._append_queued():
-                self._queue.wait_unless(self._has_ended)
+                self._queue.wait_unless(lambda: self._ended)
         except Cancelled:
             return
         except (FencedError, StoppedError) as error:
@@ -278,7 +268,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
             self._queue.wait_for_wake_up()
         self._emit_terminal(self._error or self._log_error)
 
-    def _begin(self, subscribe: Callable[[], None]) -> None:
+    def _begin(self, scheduler: abc.SchedulerBase | None) -> None:
         try:
             self._run.begin()
             has_begun = True
@@ -288,7 +278,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
             has_begun = False
         if not self._ended:
             try:
-                self._start("source", subscribe)
+                self._start("source", partial(self._subscribe, scheduler))
             except RequestError as error:
                 self._end(error)
         if not has_begun:
@@ -384,9 +374,9 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            writer = _LogWriter(observer, _ProducedRun(log, run_id, after), scheduler)
+            writer = _LogWriter(stream, observer, _ProducedRun(log, run_id, after))
             add_to_scope(writer)
-            writer.start(stream)
+            writer.start(scheduler)
             return writer
 
         return Stream(subscribe)

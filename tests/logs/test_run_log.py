@@ -50,44 +50,13 @@ def write(log: RunLog, run_id: str, *items: Any, **more: Any) -> list[Any]:
     return by_for(Stream.of(reactivex.of(*items)).pipe(to_log(log, run_id, **more)))
 
 
-class Producer:
-    """A run that is written from a source, which a test feeds, and its local subscriber."""
+class Subscriber:
+    """Collects the items of a stream, and its error, in the background."""
 
-    def __init__(self, log: RunLog, run_id: str, **more: Any) -> None:
-        self.source: Subject[Any] = Subject()
-        self.received: list[Any] = []
-        self.subscribed = threading.Event()
-        self.left = threading.Event()
-        self.ended = threading.Event()
-        source = self.source.pipe(operators.finally_action(self.left.set))
-        begun = reactivex.defer(lambda _: (self.subscribed.set(), source)[1])
-        self.subscription = begun.pipe(to_log(log, run_id, **more)).subscribe(
-            self.received.append, self._fail, self.ended.set
-        )
-
-    def _fail(self, error: Exception) -> None:
-        self.received.append(error)
-        self.ended.set()
-
-    def begin(self) -> Subject[Any]:
-        assert self.subscribed.wait(BOUND)
-        assert eventually(lambda: bool(self.source.observers))
-        return self.source
-
-    def end(self) -> list[Any]:
-        assert self.ended.wait(BOUND)
-        return self.received
-
-
-class Reader:
-    """Reads a run in the background."""
-
-    def __init__(self, log: RunLog, run_id: str, after: int | None = None) -> None:
+    def __init__(self, stream: Stream[Any]) -> None:
         self.received: list[Any] = []
         self.ended = threading.Event()
-        self.subscription = from_log(log, run_id, after).subscribe(
-            self.received.append, self._fail, self.ended.set
-        )
+        self.subscription = stream.subscribe(self.received.append, self._fail, self.ended.set)
 
     def _fail(self, error: Exception) -> None:
         self.received.append(error)
@@ -99,6 +68,30 @@ class Reader:
     def end(self) -> list[Any]:
         assert self.ended.wait(BOUND)
         return self.received
+
+
+class Producer(Subscriber):
+    """The local subscriber of a run that is written from a source, which a test feeds."""
+
+    def __init__(self, log: RunLog, run_id: str, **more: Any) -> None:
+        self.source: Subject[Any] = Subject()
+        self.subscribed = threading.Event()
+        self.left = threading.Event()
+        source = self.source.pipe(operators.finally_action(self.left.set))
+        begun = reactivex.defer(lambda _: (self.subscribed.set(), source)[1])
+        super().__init__(begun.pipe(to_log(log, run_id, **more)))
+
+    def begin(self) -> Subject[Any]:
+        assert self.subscribed.wait(BOUND)
+        assert eventually(lambda: bool(self.source.observers))
+        return self.source
+
+
+class Reader(Subscriber):
+    """A subscriber that reads a run from its log."""
+
+    def __init__(self, log: RunLog, run_id: str) -> None:
+        super().__init__(from_log(log, run_id))
 
 
 # --- reading ---------------------------------------------------------------------

@@ -32,6 +32,13 @@ class BlockedLog(MemoryLog):
         super().append(run_id, token, first, items, ending)
 
 
+class RefusingLog(MemoryLog):
+    """A log that refuses every append."""
+
+    def append(self, *args: Any, **more: Any) -> None:
+        raise LogError("full")
+
+
 def subscribed(stream: Stream[Any], source: Subject[Any]) -> list[Any]:
     received: list[Any] = []
     stream.subscribe(received.append, received.append, lambda: received.append("end"))
@@ -125,35 +132,25 @@ def test_dispose_unblocks_the_source_when_the_log_is_slow() -> None:
 
 
 def test_answer_is_whole_when_the_log_refuses_an_append() -> None:
-    class Refusing(MemoryLog):
-        def append(self, *args: Any, **more: Any) -> None:
-            raise LogError("full")
-
     source = Stream.of(reactivex.range(0, 20_000))
-    *items, error = by_for(source.pipe(to_log(Refusing(), "run")))
+    *items, error = by_for(source.pipe(to_log(RefusingLog(), "run")))
     assert items == list(range(20_000))
     assert isinstance(error, LogError)
 
 
 @pytest.mark.parametrize("refusal", [LogError("full"), ZeroDivisionError()])
-def test_answer_is_whole_when_the_log_refuses_the_beginning(
-    refusal: Exception,
-) -> None:
-    class Refusing(MemoryLog):
+def test_answer_is_whole_when_the_log_refuses_the_beginning(refusal: Exception) -> None:
+    class NeverBeginning(MemoryLog):
         def begin(self, *args: Any, **more: Any) -> None:
             raise refusal
 
     source = Stream.of(reactivex.of("a", "b"))
-    assert by_for(source.pipe(to_log(Refusing(), "run"))) == ["a", "b", refusal]
+    assert by_for(source.pipe(to_log(NeverBeginning(), "run"))) == ["a", "b", refusal]
 
 
 def test_error_of_the_source_is_not_hidden_by_one_of_the_log() -> None:
-    class Refusing(MemoryLog):
-        def append(self, *args: Any, **more: Any) -> None:
-            raise LogError("full")
-
     broken = ZeroDivisionError()
-    assert by_for(Stream.of(reactivex.throw(broken)).pipe(to_log(Refusing(), "run"))) == [broken]
+    assert by_for(Stream.of(reactivex.throw(broken)).pipe(to_log(RefusingLog(), "run"))) == [broken]
 
 
 def test_run_ends_when_subscribe_raises() -> None:
