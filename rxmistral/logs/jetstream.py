@@ -15,7 +15,7 @@ knows ("expected last subject sequence"): of two concurrent writers one wins, an
 that is sent twice is stored once.
 
 Readers request messages by their sequence numbers ("direct get"), many at a time. The server
-keeps no consumer for a reader, which could be left behind or lost.
+keeps no consumer for a reader, which could outlive its reader or be lost.
 """
 
 from __future__ import annotations
@@ -388,4 +388,4 @@ async def _retry_conflicts(work: Callable[[], Awaitable[T]]) -> T:
             return await work()
         except WriteConflict:
             await asyncio.sleep(_CONFLICT_PAUSE_SECONDS)
-    raise LogUnavailableError(f"{_MAX_ATTEMPTS} attempts to write met other writers", 0.0)
+    raise LogUnavailableError(f"another process wrote first in each of {_MAX_ATTEMPTS} attempts", 0.0)

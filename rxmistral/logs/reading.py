@@ -42,18 +42,7 @@ _POLLS_PER_LEASE = 8  # at least
 
 
 class _RunReader:
-    """Reads a run for one subscription, on a thread of its own.
-
-    Args:
-        log: The log.
-        run_id: The run.
-        after: The number of the item before the first that is wanted.
-        make: Makes what is emitted, of the number of an item and the item.
-        observer: Receives it.
-
-    Attributes:
-        retry: Repeats calls during an outage; cancelling it ends the reading.
-    """
+    """Reads a run for one subscription; `make` turns a number and an item into what is emitted."""
 
     def __init__(
         self,
@@ -63,7 +52,7 @@ class _RunReader:
         make: Callable[[int, Any], Any],
         observer: abc.ObserverBase[Any],
     ) -> None:
-        self.retry = OutageRetry(log.outage)
+        self.retry = OutageRetry(log.outage)  # cancelling it ends the reading
         self._log = log
         self._run_id = run_id
         self._last = after  # the number of the last item that was emitted

@@ -138,14 +138,10 @@ class _WriteQueue:
 
 
 class _ProducedRun:
-    """The producer's side of one run: its fencing token and its position.
-
-    Attributes:
-        retry: Repeats calls during an outage; cancelling it ends the writing.
-    """
+    """The producer's side of one run: its fencing token and its position."""
 
     def __init__(self, log: RunLog, run_id: str, after: int) -> None:
-        self.retry = OutageRetry(log.outage)
+        self.retry = OutageRetry(log.outage)  # cancelling it ends the writing
         self._log = log
         self._id = run_id
         self._token = token_hex(8)

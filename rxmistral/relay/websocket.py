@@ -86,12 +86,7 @@ class MessageEncoder(Encoder[Entry[Any], str]):
 
 
 class _Connection:
-    """Sends messages to one client, and receives its messages meanwhile.
-
-    Attributes:
-        is_left: Whether the client has cancelled, and only this connection ends.
-        last_sent: The last message that was sent.
-    """
+    """Sends messages to one client, and receives its messages meanwhile."""
 
     def __init__(
         self,
@@ -100,7 +95,7 @@ class _Connection:
         receive: Callable[[], Awaitable[str | bytes]],
         stop: Callable[[], object] | None,
     ) -> None:
-        self.is_left = False
+        self.is_left = False  # the client has cancelled, and the run may continue
         self.last_sent = ""
         self._messages = AsyncIteration(messages, lambda _: None)  # closed only here
         self._send = send
