@@ -388,4 +388,6 @@ async def _retry_conflicts(work: Callable[[], Awaitable[T]]) -> T:
             return await work()
         except WriteConflict:
             await asyncio.sleep(_CONFLICT_PAUSE_SECONDS)
-    raise LogUnavailableError(f"another process wrote first in each of {_MAX_ATTEMPTS} attempts", 0.0)
+    raise LogUnavailableError(
+        f"another process wrote first in each of {_MAX_ATTEMPTS} attempts", 0.0
+    )

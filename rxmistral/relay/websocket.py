@@ -33,13 +33,6 @@ class _Item(msgspec.Struct, tag="item"):
     item: object
 
 
-class _End(msgspec.Struct, tag="end", omit_defaults=True):
-    id: int
-    status: str
-    error: str | None = None
-    message: str | None = None
-
-
 class _Cancel(msgspec.Struct):
     type: Literal["cancel"]
 
@@ -81,8 +74,8 @@ class MessageEncoder(Encoder[Entry[Any], str]):
         return self._encode_ending(Ending(status="cancelled"))
 
     def _encode_ending(self, ending: Ending) -> str:
-        end = _End(self._last_id, ending.status, ending.error, ending.message)
-        return _json(end).decode()
+        fields = {"type": "end", "id": self._last_id, **msgspec.to_builtins(ending)}
+        return _json(fields).decode()
 
 
 class _Connection:

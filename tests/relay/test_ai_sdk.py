@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import reactivex
+from completion_builders import call, completion
 from faces import BOUND
-from runs import RecordedRun, call, completion
 from servers import serving_with
 
 from rxmistral import (
@@ -224,10 +224,10 @@ def test_chat_is_ready_when_the_answer_was_stopped_for_all() -> None:
 
 
 def test_resuming_page_shows_the_whole_answer() -> None:
-    run = RecordedRun(reactivex.of(completion("Hel"), completion("lo", finish="stop")))
-    whole = run.entries().map(lambda entry: entry.item)
+    run = Stream.of(reactivex.of(completion("Hel"), completion("lo", finish="stop"))).shared()
+    run.run()
     serve = serving_with("starlette", UI_MESSAGE_HEADERS)
-    with serve(lambda _: ui_message_stream(whole)) as port:
+    with serve(lambda _: ui_message_stream(run)) as port:
         state = node("resume", f"http://127.0.0.1:{port}/")
     assert state["status"] == "ready"
     assert parts(state) == [text("Hello")]

@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator
 from threading import Event
 
 import pytest
-from faces import BOUND, eventually
-from runs import RecordedRun
+from faces import BOUND
 from servers import FRAMEWORKS, Serve, read_until, requesting, serving_with
 
 from rxmistral import Mistral, Stream, text
@@ -107,19 +106,21 @@ def test_generation_stops_when_the_client_disconnects_in_a_flood(serve: Serve, a
 
 
 def test_reconnecting_client_resumes_a_run_that_went_on(serve: Serve, ask: Ask) -> None:
-    reconnecting = Event()
+    reconnecting, ended = Event(), Event()
 
     def script(request: ReceivedRequest) -> Script:
         return ["One, ", "two, ", steps.wait(0), "three.", steps.finish(), steps.done()]
 
     service, answer = ask(script)
-    run = RecordedRun(answer.do_action(lambda token: token != "three." or reconnecting.wait(BOUND)))
+    paused = answer.do_action(lambda token: token != "three." or reconnecting.wait(BOUND))
+    run = paused.finally_action(ended.set).shared()
+    run.subscribe().dispose()  # begun here: the action would block the loop of the server
     body = lambda last: server_sent_events(run, last_event_id=last, heartbeat=0.02)  # noqa: E731
     with serve(body) as port:
         with requesting(port) as response:
             read_until(response, b'"two, "\n')
         reconnecting.set()
-        assert eventually(lambda: run.ended)
+        assert ended.wait(BOUND)
         with requesting(port, last_event_id="2") as response:
             events = list(decode_events([response.read()]))
     assert [(event.id, event.data) for event in events] == [

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import pytest
 import reactivex
+from completion_builders import completion
 from faces import BOUND, Face, eventually, run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +20,6 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.scheduler import NewThreadScheduler, TimeoutScheduler
 from reactivex.testing import ReactiveTest, TestScheduler
-from runs import RecordedRun, completion
 
 from rxmistral import (
     DroppedStreamError,
@@ -28,6 +28,7 @@ from rxmistral import (
     ReportedError,
     RequestError,
     ServerSentEvent,
+    SharedStream,
     StatusError,
     StoppedError,
     Stream,
@@ -325,12 +326,12 @@ def test_source_is_disposed_when_the_reader_leaves() -> None:
 # --- resumption ------------------------------------------------------------------
 
 
-def recorded(count: int) -> RecordedRun:
-    return RecordedRun(reactivex.range(1, count + 1))
+def shared_run(count: int) -> SharedStream[int]:
+    return Stream.of(reactivex.range(1, count + 1)).shared()
 
 
 def test_resumed_client_gets_each_later_item_once_and_in_order() -> None:
-    run = recorded(20)
+    run = shared_run(20)
     for seen in range(21):
         events = relayed(run, last_event_id=str(seen) if seen else None)
         assert items(events) == [(str(number), number) for number in range(seen + 1, 21)]
@@ -338,24 +339,24 @@ def test_resumed_client_gets_each_later_item_once_and_in_order() -> None:
 
 
 def test_resuming_at_the_ending_sends_only_the_ending() -> None:
-    run = recorded(3)
+    run = shared_run(3)
     end = relayed(run)[-1]
     assert relayed(run, last_event_id=end.id) == [end]
 
 
 def test_ending_of_an_empty_run_has_an_id() -> None:
-    (end,) = relayed(recorded(0))
+    (end,) = relayed(shared_run(0))
     assert end.id == "0"
-    assert relayed(recorded(0), last_event_id="0") == [end]
+    assert relayed(shared_run(0), last_event_id="0") == [end]
 
 
 @pytest.mark.parametrize("header", ["", "x", "-1", "1.0", "1 ", "٣", "²", "0x1", "9" * 5000])
 def test_invalid_last_event_id_stands_for_the_start(header: str) -> None:
-    assert len(items(relayed(recorded(3), last_event_id=header))) == 3
+    assert len(items(relayed(shared_run(3), last_event_id=header))) == 3
 
 
 def test_id_beyond_the_last_item_stands_for_the_end() -> None:
-    events = relayed(recorded(3), last_event_id="7")
+    events = relayed(shared_run(3), last_event_id="7")
     assert items(events) == []
     assert ending(events) == {"status": "completed"}
 
@@ -379,7 +380,7 @@ def test_invalid_arguments_are_refused_at_the_call(
     arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        server_sent_events(recorded(1), **arguments)
+        server_sent_events(shared_run(1), **arguments)
 
 
 def test_source_that_is_not_a_stream_is_refused_at_the_call() -> None:

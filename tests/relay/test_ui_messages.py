@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 import reactivex
+from completion_builders import call, completion
 from faces import BOUND, Face
 from reactivex import Observable, Subject
-from runs import call, completion
 
 from rxmistral import (
     DroppedStreamError,

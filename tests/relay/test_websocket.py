@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 import reactivex
+from completion_builders import completion
 from faces import BOUND, eventually, run
 from reactivex import Subject
 from reactivex import operators as ops
 from reactivex.scheduler import NewThreadScheduler
-from runs import RecordedRun, completion
 from servers import by_uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -26,7 +26,7 @@ from websockets.asyncio.server import serve as websockets_serve
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from rxmistral import DroppedStreamError, Mistral, StoppedError, text
+from rxmistral import DroppedStreamError, Mistral, Stream, text
 from rxmistral.relay import relay_websocket
 from rxmistral.testing import ScriptedServer, steps
 
@@ -176,7 +176,7 @@ def test_error_of_the_model_is_sent_and_not_raised(serve: Serve) -> None:
 
 
 def test_reconnecting_client_resumes_after_its_last_item(serve: Serve) -> None:
-    source = RecordedRun(reactivex.of("a", "b", "c"))
+    source = Stream.of(reactivex.of("a", "b", "c")).shared()
     with (
         serve(lambda *channel: relay_websocket(source, *channel, last_event_id="2")) as served,
         client_of(served) as client,
@@ -209,12 +209,9 @@ def test_cancel_stops_the_generation_and_is_confirmed(
 
 def test_cancel_leaves_a_shared_run_or_stops_it_as_configured(serve: Serve) -> None:
     source: Subject[str] = Subject()
-    shared = RecordedRun(source)
-
-    def stop() -> None:
-        shared.end(StoppedError())
-
-    stops_of_clients = iter([None, stop, None])
+    shared = Stream.of(source).shared()
+    shared.subscribe().dispose()  # begins the run
+    stops_of_clients = iter([None, shared.stop, None])
 
     def relay(send: Any, receive: Any) -> Any:
         return relay_websocket(shared, send, receive, stop=next(stops_of_clients))
