@@ -16,6 +16,9 @@ that is sent twice is stored once.
 
 Readers request messages by their sequence numbers ("direct get"), many at a time. The server
 keeps no consumer for a reader, which could outlive its reader or be lost.
+
+Subjects and headers have kept their names since version 0.1.0, so that processes of different
+versions can share a run.
 """
 
 from __future__ import annotations

@@ -9,7 +9,8 @@ A run has three keys, in one slot of a cluster:
 
 Scripts change a run, so that checking its state and writing are one atomic step. Readers block
 on the items, the producer blocks on the stream that reports the end. All times are by the
-clock of Redis.
+clock of Redis. Keys and fields have kept their names since version 0.1.0, so that processes of
+different versions can share a run.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import threading
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -353,6 +354,11 @@ def test_ending_of_an_empty_run_has_an_id() -> None:
 @pytest.mark.parametrize("header", ["", "x", "-1", "1.0", "1 ", "٣", "²", "0x1", "9" * 5000])
 def test_invalid_last_event_id_stands_for_the_start(header: str) -> None:
     assert len(items(relayed(shared_run(3), last_event_id=header))) == 3
+
+
+def test_any_object_with_entries_is_resumable() -> None:
+    run = SimpleNamespace(entries=shared_run(3).entries)
+    assert items(relayed(run, last_event_id="2")) == [("3", 3)]
 
 
 def test_id_beyond_the_last_item_stands_for_the_end() -> None:
