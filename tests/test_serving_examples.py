@@ -1,4 +1,4 @@
-"""The examples that serve until somebody stops them: started as they say, and asked."""
+"""The examples that are servers: started as their docstrings say, and sent requests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def listens(port: int) -> bool:
 
 @contextmanager
 def serving(name: str, *arguments: str) -> Iterator[str]:
-    """Where an example serves, in a process of its own."""
+    """Starts an example in a process of its own; yields its URL."""
     port = free_port()
     command = [sys.executable, str(EXAMPLES / name), *arguments]
     environment = {**os.environ, "PORT": str(port)}
@@ -72,7 +72,7 @@ def demo_answer() -> str:
     return "".join(content for content in contents if isinstance(content, str))
 
 
-def test_the_flask_example_answers_as_its_docstring_says() -> None:
+def test_flask_example_answers_as_documented() -> None:
     query = urlencode({"prompt": "Why is the sky blue?"})
     with (
         serving("relay_flask.py") as url,
@@ -84,98 +84,101 @@ def test_the_flask_example_answers_as_its_docstring_says() -> None:
     assert end.data == '{"status":"completed"}'
 
 
-# --- the chat page, but for what needs a browser: see test_web_chat -------------
+# --- the server of the chat page; test_web_chat tests the page in a browser ------
 
 
 @contextmanager
-def asking(url: str, method: str, body: bytes | None = None, **headers: str) -> Iterator[Any]:
-    """A response, as far as it has come."""
+def requesting(url: str, method: str, body: bytes | None = None, **headers: str) -> Iterator[Any]:
+    """Yields a response whose body is not read yet."""
     names = {name.replace("_", "-"): value for name, value in headers.items()}
     request = Request(url, body, {"Content-Type": "application/json", **names}, method=method)
     with urlopen(request, timeout=BOUND) as response:
         yield response
 
 
-def start(url: str, prompt: str = "Hi") -> str:
-    """A run; where it is."""
-    with asking(f"{url}/runs", "POST", msgspec.json.encode({"prompt": prompt})) as response:
+def start_run(url: str, prompt: str = "Hi") -> str:
+    """Starts a run; returns its URL."""
+    with requesting(f"{url}/runs", "POST", msgspec.json.encode({"prompt": prompt})) as response:
         return f"{url}/runs/{msgspec.json.decode(response.read())['id']}"
 
 
-def refusal(url: str, method: str, body: bytes | None = None, **headers: str) -> int:
-    with pytest.raises(HTTPError) as caught, asking(url, method, body, **headers):
+def refused_status(url: str, method: str, body: bytes | None = None, **headers: str) -> int:
+    with pytest.raises(HTTPError) as caught, requesting(url, method, body, **headers):
         pass
     with caught.value as response:
         return response.code
 
 
-def test_the_chat_answers_without_a_key() -> None:
-    with serving("web_chat/app.py") as url, asking(f"{start(url)}/events", "GET") as response:
+def test_chat_answers_without_a_key() -> None:
+    with (
+        serving("web_chat/app.py") as url,
+        requesting(f"{start_run(url)}/events", "GET") as response,
+    ):
         *events, end = decode_events([response.read()])
     pieces = [msgspec.json.decode(event.data) for event in events]
-    told = {
+    sent = {
         kind: "".join(piece["text"] for piece in pieces if piece["kind"] == kind)
         for kind in ("prompt", "thinking", "text", "sentence")
     }
-    assert told.pop("thinking").startswith("Nobody gave me a key.")
-    assert told == {"prompt": "Hi", "text": demo_answer(), "sentence": demo_answer()}
+    assert sent.pop("thinking").startswith("Nobody gave me a key.")
+    assert sent == {"prompt": "Hi", "text": demo_answer(), "sentence": demo_answer()}
     assert end.data == '{"status":"completed"}'
 
 
-def test_the_chat_sends_what_comes_after_the_last_event_that_was_seen() -> None:
+def test_chat_resumes_after_the_last_event_id() -> None:
     with serving("web_chat/app.py") as url:
-        run = start(url)
-        with asking(f"{run}/events", "GET") as response:
+        run = start_run(url)
+        with requesting(f"{run}/events", "GET") as response:
             whole = response.read()
-        with asking(f"{run}/events", "GET", Last_Event_ID="50") as response:
+        with requesting(f"{run}/events", "GET", Last_Event_ID="50") as response:
             rest = response.read()
     cut = whole.index(b"id: 51\n")
     assert rest.removeprefix(b": heartbeat\n\n") == whole[cut:]
 
 
-def test_a_chat_that_was_stopped_says_so_to_whoever_comes() -> None:
+def test_stopped_chat_reports_that_to_later_readers() -> None:
     with serving("web_chat/app.py") as url:
-        run = start(url)
-        with asking(run, "DELETE") as response:
+        run = start_run(url)
+        with requesting(run, "DELETE") as response:
             assert response.status == 204
-        with asking(f"{run}/events", "GET") as response:
+        with requesting(f"{run}/events", "GET") as response:
             (end,) = decode_events([response.read()])
     assert msgspec.json.decode(end.data)["status"] == "cancelled"
 
 
-def test_the_chat_is_for_its_own_page_alone() -> None:
+def test_chat_accepts_requests_of_its_own_page_only() -> None:
     question = b'{"prompt":"Hi"}'
     with serving("web_chat/app.py") as url:
-        assert refusal(f"{url}/runs", "POST", question, Content_Type="text/plain") == 415
-        assert refusal(f"{url}/runs", "POST", question, Host="rebound.example") == 400
-        assert refusal(f"{url}/runs", "OPTIONS", Origin="http://other.example") == 405
+        assert refused_status(f"{url}/runs", "POST", question, Content_Type="text/plain") == 415
+        assert refused_status(f"{url}/runs", "POST", question, Host="rebound.example") == 400
+        assert refused_status(f"{url}/runs", "OPTIONS", Origin="http://other.example") == 405
 
 
-def test_the_chat_refuses_what_is_no_question() -> None:
+def test_chat_refuses_invalid_questions() -> None:
     with serving("web_chat/app.py") as url:
         for body in (b"", b"[]", b'{"prompt":""}', b'{"prompt":1}', b'{"prompt":"\xff"}'):
-            assert refusal(f"{url}/runs", "POST", body) == 400
-        assert refusal(f"{url}/runs/unknown/events", "GET") == 404
-        assert refusal(f"{url}/runs/unknown", "DELETE") == 404
+            assert refused_status(f"{url}/runs", "POST", body) == 400
+        assert refused_status(f"{url}/runs/unknown/events", "GET") == 404
+        assert refused_status(f"{url}/runs/unknown", "DELETE") == 404
 
 
-def test_the_chat_keeps_a_hundred_runs() -> None:
+def test_chat_keeps_a_hundred_runs() -> None:
     with serving("web_chat/app.py") as url:
-        first, second, *_ = [start(url) for _ in range(101)]
-        assert refusal(first, "DELETE") == 404
-        with asking(second, "DELETE") as response:
+        first, second, *_ = [start_run(url) for _ in range(101)]
+        assert refused_status(first, "DELETE") == 404
+        with requesting(second, "DELETE") as response:
             assert response.status == 204
 
 
-def test_the_chat_ends_when_it_is_interrupted_though_somebody_watches() -> None:
+def test_chat_exits_on_interrupt_while_a_client_reads() -> None:
     with ScriptedServer([steps.role(), "Hi", steps.hang()]) as service, ExitStack() as afterwards:
         with serving("web_chat/app.py", "--server-url", service.url) as url:
-            response = afterwards.enter_context(asking(f"{start(url)}/events", "GET"))
+            response = afterwards.enter_context(requesting(f"{start_run(url)}/events", "GET"))
             assert any(b'"Hi"' in line for line in response)
         assert service.requests[0].wait_closed(BOUND)
 
 
-def test_the_chat_tells_all_of_an_answer_that_comes_at_once() -> None:
+def test_chat_emits_all_of_an_answer_that_arrives_at_once() -> None:
     pieces = runpy.run_path(str(EXAMPLES / "web_chat" / "app.py"))["pieces"]
     choice = CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi."))
     event = CompletionEvent(data=CompletionChunk(choices=[choice]))
@@ -185,5 +188,5 @@ def test_the_chat_tells_all_of_an_answer_that_comes_at_once() -> None:
         observer.on_completed()
         return Disposable()
 
-    told = Stream(subscribe).pipe(operators.publish(pieces))
-    assert [(piece.kind, piece.text) for piece in told] == [("text", "Hi."), ("sentence", "Hi.")]
+    sent = Stream(subscribe).pipe(operators.publish(pieces))
+    assert [(piece.kind, piece.text) for piece in sent] == [("text", "Hi."), ("sentence", "Hi.")]

@@ -1,7 +1,7 @@
-"""The window of examples/tk_chat.py: a real one, with real events, on a display of its own.
+"""The window of examples/tk_chat.py, with real events, on a display of its own.
 
-Each test is a program in a process of its own, since Tk wants to be freed by the thread that
-made it, and garbage collection does not ask for that.
+Each test runs a program in a process of its own: Tk must be freed by the thread that created
+it, which garbage collection does not guarantee.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ BURST = 20_000
 
 @pytest.fixture(scope="module")
 def display() -> Iterator[dict[str, str]]:
-    """The environment of a process that may open a window."""
+    """Yields the environment of a process that can open a window."""
     if shutil.which("Xvfb"):
         read, write = os.pipe()
         command = ["Xvfb", "-displayfd", str(write), "-screen", "0", "800x600x24"]
         with subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL) as server:
             os.close(write)
-            with open(read) as told:
-                yield {**os.environ, "DISPLAY": f":{told.readline().strip()}"}
+            with open(read) as number:
+                yield {**os.environ, "DISPLAY": f":{number.readline().strip()}"}
             server.terminate()
     elif os.environ.get("DISPLAY") or sys.platform in ("win32", "darwin"):
         yield {**os.environ}
     else:
-        pytest.skip("there is no display, and no Xvfb to make one (Debian: xvfb)")
+        pytest.skip("neither a display nor Xvfb is available (Debian: xvfb)")
 
 
 def answer(request: ReceivedRequest) -> Script:
@@ -104,7 +104,7 @@ def run(program: str, display: dict[str, str], server: ScriptedServer) -> None:
     assert (process.returncode, process.stderr) == (0, "")
 
 
-def test_enter_sends_and_the_answer_is_shown(
+def test_enter_sends_the_prompt_and_the_answer_is_shown(
     display: dict[str, str], server: ScriptedServer
 ) -> None:
     program = """
@@ -118,7 +118,7 @@ def test_enter_sends_and_the_answer_is_shown(
     run(program, display, server)
 
 
-def test_the_next_prompt_is_sent_with_what_was_said_before(
+def test_next_prompt_is_sent_with_the_conversation_so_far(
     display: dict[str, str], server: ScriptedServer
 ) -> None:
     program = """
@@ -129,12 +129,12 @@ def test_the_next_prompt_is_sent_with_what_was_said_before(
         assert shown() == "count\\nOne, two.\\nagain\\nOne, two.\\n"
     """
     run(program, display, server)
-    said = [message["content"] for message in server.requests[1].json["messages"]]
-    assert said == ["count", "One, two.", "again"]
+    contents = [message["content"] for message in server.requests[1].json["messages"]]
+    assert contents == ["count", "One, two.", "again"]
 
 
 @pytest.mark.parametrize("stop", ['press("<Escape>")', "chat.button.invoke()"])
-def test_escape_and_the_button_stop_it_and_what_came_stands(
+def test_escape_and_button_stop_the_answer_and_keep_its_text(
     stop: str, display: dict[str, str], server: ScriptedServer
 ) -> None:
     program = f"""
@@ -154,7 +154,7 @@ def test_escape_and_the_button_stop_it_and_what_came_stands(
     assert server.requests[0].wait_closed(BOUND)
 
 
-def test_the_status_says_how_it_broke(display: dict[str, str], server: ScriptedServer) -> None:
+def test_status_shows_how_the_answer_broke(display: dict[str, str], server: ScriptedServer) -> None:
     program = """
         type_in("break")
         press("<Return>")
@@ -164,16 +164,16 @@ def test_the_status_says_how_it_broke(display: dict[str, str], server: ScriptedS
     run(program, display, server)
 
 
-def test_one_can_type_while_a_burst_comes_and_no_word_is_lost(
+def test_typing_works_during_a_burst_and_no_word_is_lost(
     display: dict[str, str], server: ScriptedServer
 ) -> None:
     program = f"""
         type_in("burst")
         press("<Return>")
         until(lambda: "word" in shown())
-        type_in("next")  # each of these keys is seen before the answer ends, which never does
+        type_in("next")  # the window handles each key although the answer never ends
         assert chat.entry.get() == "next"
-        press("<Return>")  # one at a time
+        press("<Return>")  # has no effect during an answer
         assert chat.entry.get() == "next"
         until(lambda: shown().count("word") == {BURST})
         assert chat.area.yview()[1] == 1.0
@@ -192,11 +192,11 @@ def test_closing_the_window_stops_the_answer(
         press("<Return>")
         until(lambda: "Hel" in shown())
     """
-    run(program, display, server)  # ends in close()
+    run(program, display, server)  # run() appends close()
     assert server.requests[0].wait_closed(BOUND)
 
 
-def test_without_a_key_the_demo_server_answers_in_the_window(display: dict[str, str]) -> None:
+def test_demo_server_answers_in_the_window_without_a_key(display: dict[str, str]) -> None:
     code = f"""
         import runpy, tkinter
         from tkinter import ttk

@@ -1,6 +1,6 @@
 """The chat page of the examples, in a real browser.
 
-What the page's server does without one is tested in test_serving_examples.
+The tests of its server that need no browser are in test_serving_examples.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if BROWSER is None:
     pytest.skip("there is no browser: apt-get install chromium", allow_module_level=True)
 
 SWITCHES = [
-    "--no-sandbox",  # which root has to do without
+    "--no-sandbox",  # the sandbox does not run as root
     "--disable-gpu",
     "--disable-quic",
     "--no-first-run",
@@ -68,7 +68,7 @@ def answer(request: ReceivedRequest) -> Script:
             ]
 
 
-# --- what a test has -------------------------------------------------------------
+# --- fixtures --------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ Open: TypeAlias = Callable[..., Page]
 
 @pytest.fixture
 def open_page(browser: Browser, url: str) -> Iterator[Open]:
-    """A page in a browser of its own, with these features; none of its scripts may raise."""
+    """Opens a page in a new browser context with these features; its scripts must not raise."""
     contexts, raised = [], []
 
     def open_page(address: str = "", **features: Any) -> Page:
@@ -137,7 +137,7 @@ def stop(page: Page) -> Locator:
     return page.get_by_role("button", name="Stop")
 
 
-# --- an answer, and its ends -----------------------------------------------------
+# --- answers and endings ---------------------------------------------------------
 
 
 def test_thinking_and_text_arrive(page: Page) -> None:
@@ -183,7 +183,7 @@ def test_the_stop_button_stops_the_generation(page: Page, service: ScriptedServe
     assert service.requests[0].cut
 
 
-def test_an_error_is_shown_and_what_came_before_it_stays(page: Page) -> None:
+def test_error_is_shown_and_the_text_before_it_stays(page: Page) -> None:
     ask(page, "Break")
     expect(page.get_by_role("alert")).to_contain_text("The answer is not complete: ")
     expect(page.get_by_role("alert")).to_contain_text("overloaded")
@@ -194,19 +194,19 @@ def test_an_error_is_shown_and_what_came_before_it_stays(page: Page) -> None:
     expect(page.get_by_role("alert")).to_be_empty()
 
 
-def test_a_refusal_is_shown(page: Page) -> None:
+def test_refusal_is_shown(page: Page) -> None:
     ask(page, "Refuse")
     expect(page.get_by_role("alert")).to_contain_text("There is no answer: ")
     expect(page.get_by_role("alert")).to_contain_text("Unauthorized")
 
 
-def test_an_answer_that_is_not_kept_is_said_to_be_none(open_page: Open) -> None:
+def test_expired_answer_is_reported(open_page: Open) -> None:
     page = open_page("#../nothing")
     expect(page.get_by_role("alert")).to_have_text("This answer is not kept any more.")
     expect(stop(page)).to_be_hidden()
 
 
-def test_markup_is_text_wherever_it_comes_from(page: Page) -> None:
+def test_markup_from_any_origin_is_shown_as_text(page: Page) -> None:
     ask(page, MARKUP)
     expect(status(page)).to_have_text("Complete.")
     expect(text(page)).to_have_text(MARKUP)
@@ -218,10 +218,10 @@ def test_markup_is_text_wherever_it_comes_from(page: Page) -> None:
     expect(page).to_have_title("Break")
 
 
-# --- who comes late, and who comes back ------------------------------------------
+# --- late, second and reconnecting pages -----------------------------------------
 
 
-def test_a_second_tab_joins_late_and_sees_all(page: Page, service: ScriptedServer) -> None:
+def test_second_tab_joins_late_and_shows_everything(page: Page, service: ScriptedServer) -> None:
     ask(page, "Hang")
     expect(text(page)).to_have_text("It is here. And so is")
     with page.context.expect_page() as opened:
@@ -230,7 +230,7 @@ def test_a_second_tab_joins_late_and_sees_all(page: Page, service: ScriptedServe
     expect(text(late)).to_have_text("It is here. And so is")
     expect(late.locator("#thoughts")).to_have_text("Let me see.")
     expect(late.get_by_role("heading", name="Hang")).to_be_visible()
-    page.close()  # leaving is not stopping
+    page.close()  # leaving does not stop the run
     stop(late).click()
     expect(status(late)).to_have_text("Stopped.")
     assert len(service.requests) == 1
@@ -246,7 +246,7 @@ def test_one_tab_stops_for_all(page: Page) -> None:
     expect(status(other)).to_have_text("Stopped.")
 
 
-def test_a_reload_sees_each_word_once(page: Page, service: ScriptedServer) -> None:
+def test_reload_shows_each_word_once(page: Page, service: ScriptedServer) -> None:
     ask(page, "Be long")
     expect(text(page)).to_contain_text("word30 ")
     page.reload()
@@ -255,24 +255,24 @@ def test_a_reload_sees_each_word_once(page: Page, service: ScriptedServer) -> No
     assert len(service.requests) == 1
 
 
-def test_a_broken_connection_resumes_and_shows_each_word_once(
+def test_broken_connection_resumes_and_shows_each_word_once(
     page: Page, url: str, service: ScriptedServer
 ) -> None:
-    """The browser is given the first part of the events, and asks for the others itself."""
-    asked: list[str] = []
+    """The browser receives the first part of the events, and requests the others itself."""
+    requested: list[str] = []
 
-    def break_off(route: Route) -> None:
+    def send_first_part(route: Route) -> None:
         with urlopen(route.request.url, timeout=BOUND) as response:
             lines = iter(response.readline, b"id: 60\n")
             first = b"retry: 1\n\n" + b"".join(lines)
         route.fulfill(body=first, content_type="text/event-stream")
 
-    page.route("**/events", break_off, times=1)
-    page.on("request", lambda request: asked.append(request.url))
+    page.route("**/events", send_first_part, times=1)
+    page.on("request", lambda request: requested.append(request.url))
     ask(page, "Be long")
     expect(status(page)).to_have_text("Complete.")
     expect(text(page)).to_have_text(LONG)
-    assert [address.endswith("/events") for address in asked] == [False, True, True]
+    assert [address.endswith("/events") for address in requested] == [False, True, True]
     assert len(service.requests) == 1
 
 
@@ -287,11 +287,11 @@ def test_going_back_shows_the_answer_before(page: Page) -> None:
     expect(page.get_by_role("article")).to_be_hidden()
 
 
-# --- by keyboard, by ear, and by eye ---------------------------------------------
+# --- accessibility ---------------------------------------------------------------
 
 
 def focused(page: Page) -> str:
-    """What has the focus; it must be seen."""
+    """Returns the id or tag of the focused element, which must have a visible outline."""
     element = page.locator(":focus")
     assert element.evaluate("element => getComputedStyle(element).outlineStyle") == "solid"
     return element.evaluate("({id, localName}) => id || localName")
@@ -324,14 +324,14 @@ def test_enter_twice_asks_once(page: Page, service: ScriptedServer) -> None:
     assert posted.count("POST") == len(service.requests) == 1
 
 
-def test_a_question_that_cannot_be_sent_is_kept(page: Page) -> None:
+def test_question_that_cannot_be_sent_stays_in_the_field(page: Page) -> None:
     page.route("**/runs", lambda route: route.abort())
     ask(page, "Count")
     expect(page.get_by_role("alert")).to_contain_text("The server cannot be reached")
     expect(page.get_by_label("Your question")).to_have_value("Count")
 
 
-def test_the_focus_goes_to_the_prompt_when_its_button_goes_away(page: Page) -> None:
+def test_focus_moves_to_the_prompt_when_its_button_is_hidden(page: Page) -> None:
     ask(page, "Hang")
     expect(stop(page)).to_be_visible()
     stop(page).focus()
@@ -340,7 +340,7 @@ def test_the_focus_goes_to_the_prompt_when_its_button_goes_away(page: Page) -> N
     expect(page.get_by_label("Your question")).to_be_focused()
 
 
-def test_shift_and_enter_begin_a_line(page: Page, service: ScriptedServer) -> None:
+def test_shift_enter_begins_a_line(page: Page, service: ScriptedServer) -> None:
     page.keyboard.type("one")
     page.keyboard.press("Shift+Enter")
     page.keyboard.type("two")
@@ -350,14 +350,14 @@ def test_shift_and_enter_begin_a_line(page: Page, service: ScriptedServer) -> No
     assert service.requests[0].json["messages"][0]["content"] == "one\ntwo"
 
 
-def test_nothing_but_spaces_is_no_question(page: Page, service: ScriptedServer) -> None:
+def test_blank_question_is_not_sent(page: Page, service: ScriptedServer) -> None:
     ask(page, "  \n ")
     ask(page, "Count")
     expect(status(page)).to_have_text("Complete.")
     assert len(service.requests) == 1
 
 
-def test_everything_has_a_role_and_a_name(page: Page) -> None:
+def test_every_element_has_a_role_and_a_name(page: Page) -> None:
     ask(page, "Hang")
     expect(page.get_by_role("mark")).to_have_text("And so is")
     expect(page.locator("body")).to_match_aria_snapshot("""
@@ -389,7 +389,7 @@ def test_sentences_are_read_out_and_tokens_are_not(page: Page) -> None:
     expect(spoken).to_have_text(["It is here. "])
     expect(article).to_have_attribute("aria-busy", "true")
     assert article.evaluate("it => !it.closest('[aria-live], [role=log], [role=status]')")
-    # A region that is busy is not read out.
+    # Screen readers do not read a busy region.
     assert spoken.evaluate("it => !it.closest('[aria-busy]')")
     stop(page).click()
     expect(article).to_have_attribute("aria-busy", "false")
@@ -431,7 +431,7 @@ def test_every_text_has_the_contrast_of_wcag_aa(open_page: Open, scheme: str) ->
     assert {name: ratio for name, ratio in contrasts.items() if ratio < 4.5} == {}
 
 
-def test_dark_and_light_are_told_apart(open_page: Open) -> None:
+def test_colors_follow_the_color_scheme(open_page: Open) -> None:
     grounds = {
         scheme: open_page(color_scheme=scheme).evaluate(
             "getComputedStyle(document.body).backgroundColor"
@@ -444,7 +444,7 @@ def test_dark_and_light_are_told_apart(open_page: Open) -> None:
 
 
 @pytest.mark.parametrize(("motion", "moves"), [("reduce", False), ("no-preference", True)])
-def test_nothing_moves_for_who_wants_that(open_page: Open, motion: str, moves: bool) -> None:
+def test_animations_follow_the_motion_preference(open_page: Open, motion: str, moves: bool) -> None:
     page = open_page(reduced_motion=motion)
     ask(page, "Hang")
     expect(page.locator(".sentence")).to_have_count(1)
@@ -454,7 +454,7 @@ def test_nothing_moves_for_who_wants_that(open_page: Open, motion: str, moves: b
 PHONE = {"width": 320, "height": 480}
 
 
-def test_a_long_answer_is_followed_to_its_end_on_a_narrow_phone(open_page: Open) -> None:
+def test_long_answer_is_followed_to_its_end_on_a_phone(open_page: Open) -> None:
     page = open_page(viewport=PHONE)
     ask(page, "Be long")
     expect(status(page)).to_have_text("Complete.")
@@ -463,7 +463,7 @@ def test_a_long_answer_is_followed_to_its_end_on_a_narrow_phone(open_page: Open)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
-def test_who_comes_late_begins_at_the_top(page: Page, open_page: Open) -> None:
+def test_late_page_begins_at_the_top(page: Page, open_page: Open) -> None:
     ask(page, "Be long")
     expect(status(page)).to_have_text("Complete.")
     late = open_page(page.url.rpartition("/")[2], viewport=PHONE)
@@ -471,7 +471,7 @@ def test_who_comes_late_begins_at_the_top(page: Page, open_page: Open) -> None:
     expect(late.get_by_role("heading", name="Be long")).to_be_in_viewport()
 
 
-def test_who_scrolls_up_stays_there(open_page: Open) -> None:
+def test_page_stays_when_the_reader_scrolls_up(open_page: Open) -> None:
     page = open_page(viewport=PHONE)
     ask(page, "Be long")
     assert eventually(lambda: page.evaluate("scrollY") > 100)

@@ -1,18 +1,19 @@
-"""Items as lines of JSON, and back; never pickle, since a log may be anybody's.
+"""Items and endings of a run as lines of JSON, and back.
 
     "Hello"                 {"value":"Hello"}
     CompletionEvent(...)    {"CompletionEvent":{...}}
-    the end                 {"end":null}
-    the end, by an error    {"end":{"error":"ReportedError","fields":["overloaded",null,null]}}
+    completion              {"end":null}
+    an error                {"end":{"error":"ReportedError","fields":["overloaded",null,null]}}
 
-The name is one of our own classes, looked up in a table: nothing else is ever made.
+Not pickle: other programs may be able to write into the log, and unpickling runs code. A name
+in a line is only looked up among the classes that this package exports.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import msgspec
@@ -21,20 +22,28 @@ from ..errors import LogError, MistralError, ReportedError, StoppedError
 from ..models import decode_hook
 from ..outcome import Outcome
 
-__all__ = ["STOPPED", "decode_ending", "decode_item", "encode_ending", "encode_item"]
+__all__ = ["STOPPED_ENDING", "decode_ending", "decode_item", "encode_ending", "encode_item"]
+
+# Strategy: a line names the class of its item, such as CompletionEvent or CodeBlock. Logs must
+# not import the folders that define these classes, so they are looked up at run time, in what
+# the package exports. That is sound, since
+#   - the package is complete when this module is loaded: Python imports a package before its
+#     modules, and the package itself loads the logs only when one of their names is used;
+#   - only names in the package's __all__ are found, and only subclasses of a Struct or of
+#     MistralError are accepted: nothing else can be built, whatever a line contains;
+#   - the lookup while encoding compares the class itself, so that a class of the program with
+#     the name of an exported one is not mistaken for it.
+_PACKAGE = __name__.removesuffix(".logs.encoding")
+
+_DECODING_ERRORS = (KeyError, TypeError, ValueError, msgspec.MsgspecError)
 
 
-# Looked up in the package by name, so that a log does not depend on the modules that define
-# them; from_log() and to_log() are part of that package, which is therefore there.
-_PACKAGE = __name__.partition(".")[0]
-
-
-@cache
+@lru_cache(maxsize=256)  # bounded: the names are read from the log
 def _public_class(name: str, base: type[Any]) -> type[Any] | None:
-    """Returns the class of this name that the package exports, if it is a subclass of `base`."""
+    """Returns the class that the package exports by this name if it is a subclass of `base`."""
     package = sys.modules[_PACKAGE]
-    found = getattr(package, name, None) if name in package.__all__ else None
-    return found if isinstance(found, type) and issubclass(found, base) else None
+    exported = getattr(package, name, None) if name in package.__all__ else None
+    return exported if isinstance(exported, type) and issubclass(exported, base) else None
 
 
 _encode = msgspec.json.Encoder().encode
@@ -45,8 +54,8 @@ _decode = msgspec.json.Decoder().decode
 def _tag_of(kind: type[Any]) -> str:
     """Returns the name that tags items of this type; "value" for JSON values."""
     name = kind.__name__
-    is_ours = _public_class(name, msgspec.Struct) is kind
-    return name if is_ours and kind is not Outcome else "value"  # an Outcome holds an exception
+    is_public = _public_class(name, msgspec.Struct) is kind
+    return name if is_public and kind is not Outcome else "value"  # an Outcome has an exception
 
 
 @cache
@@ -61,81 +70,91 @@ def _decoder(name: str) -> Callable[[bytes], Any]:
 
 
 def encode_item(item: object) -> bytes:
-    """An item as a line of JSON.
+    """Returns an item as a line of JSON.
 
     Raises:
-        LogError: What would be read is not what was written.
+        LogError: The line would be decoded to something that is not equal to the item.
     """
     name = _tag_of(type(item))
     try:
         encoded = _encode({name: item})
         if name != "value":
-            _decoder(name)  # what is only ever sent has none
+            _decoder(name)  # raises for a Struct that is only ever sent, and has no decoder
         elif not isinstance(item, str) and decode_item(encoded) != item:
-            raise TypeError("it would be read as something else")
+            raise TypeError("its value does not survive a JSON round trip")
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
-        raise LogError(f"an item of the type {type(item).__name__}: {error}") from error
+        raise LogError(f"cannot log an item of type {type(item).__name__}: {error}") from error
     return encoded
 
 
 def decode_item(encoded: bytes) -> Any:
+    """Returns the item of a line.
+
+    Raises:
+        LogError: The line is not an item that this version can decode.
+    """
     try:
         ((name, value),) = _decode_tagged(encoded).items()
         return _decode(value) if name == "value" else _decoder(name)(value)
-    except (KeyError, ValueError, msgspec.MsgspecError) as error:
-        raise LogError(f"it holds what this version cannot read: {error!r}") from error
+    except (*_DECODING_ERRORS, NotImplementedError) as error:
+        raise LogError(f"cannot decode an item: {error!r}") from error
 
 
 # --- endings ---------------------------------------------------------------------
 
 
 def encode_ending(error: Exception | None) -> bytes:
-    """The end of a run as a line of JSON; None is completion."""
-    return _encode({"end": None if error is None else _described(error)})
+    """Returns the ending of a run as a line of JSON; None stands for completion."""
+    return _encode({"end": None if error is None else _encodable_error(error)})
 
 
 def decode_ending(encoded: bytes) -> Exception | None:
-    """The error that a run ended with, or None."""
+    """Returns the error that a run ended with, or None if it completed.
+
+    Raises:
+        LogError: The line is not an ending that this version can decode.
+    """
     try:
-        described = _decode(encoded)["end"]
-        if described is None:
+        encodable = _decode(encoded)["end"]
+        if encodable is None:
             return None
-        return _error_from(described["error"], described["fields"])
-    except (KeyError, TypeError, ValueError, msgspec.MsgspecError) as error:
-        raise LogError(f"it holds what this version cannot read: {error!r}") from error
+        return _error_from(encodable["error"], encodable["fields"])
+    except _DECODING_ERRORS as error:
+        raise LogError(f"cannot decode an ending: {error!r}") from error
 
 
-def _described(error: Exception) -> dict[str, Any]:
-    """An error of ours by its class and its fields; of any other, what it says."""
+def _encodable_error(error: Exception) -> dict[str, Any]:
+    """Returns the class and the fields of an error of this package; for any other error, those
+    of a ReportedError with its text."""
     name = type(error).__name__
     if not isinstance(error, MistralError) or _public_class(name, MistralError) is not type(error):
-        return _described(ReportedError(_text(str(error)), name))
-    fields = [_plain(getattr(error, field)) for field in error.__match_args__]
+        return _encodable_error(ReportedError(_without_surrogates(str(error)), name))
+    fields = [_encodable(getattr(error, field)) for field in error.__match_args__]
     return {"error": name, "fields": fields}
 
 
-def _plain(field: Any) -> Any:
+def _encodable(field: Any) -> Any:
     if isinstance(field, Exception):
-        return _described(field)
+        return _encodable_error(field)
     if isinstance(field, Mapping):
-        return {_text(str(name)): _plain(value) for name, value in field.items()}
+        return {_without_surrogates(str(name)): _encodable(value) for name, value in field.items()}
     if isinstance(field, (list, tuple)):
-        return [_plain(each) for each in field]
-    return _text(field) if isinstance(field, str) else field
+        return [_encodable(each) for each in field]
+    return _without_surrogates(field) if isinstance(field, str) else field
 
 
-def _text(text: str) -> str:
-    """JSON has no lone surrogates."""
+def _without_surrogates(text: str) -> str:
+    """Returns the text with ? for each lone surrogate, which JSON in UTF-8 cannot contain."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _field_from(plain: Any) -> Any:
-    """The reverse of `_plain`."""
-    if isinstance(plain, list):
-        return [_field_from(each) for each in plain]
-    if isinstance(plain, dict) and plain.keys() == {"error", "fields"}:
-        return _error_from(plain["error"], plain["fields"])
-    return plain
+def _field_from(encodable: Any) -> Any:
+    """Reverses `_encodable`."""
+    if isinstance(encodable, list):
+        return [_field_from(each) for each in encodable]
+    if isinstance(encodable, dict) and encodable.keys() == {"error", "fields"}:
+        return _error_from(encodable["error"], encodable["fields"])
+    return encodable
 
 
 def _error_from(name: str, fields: list[Any]) -> MistralError:
@@ -146,4 +165,4 @@ def _error_from(name: str, fields: list[Any]) -> MistralError:
     return error
 
 
-STOPPED = encode_ending(StoppedError())
+STOPPED_ENDING = encode_ending(StoppedError())

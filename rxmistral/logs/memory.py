@@ -1,69 +1,72 @@
-"""A log in the memory of one process: for tests, and for apps that are one process."""
+"""A log in the memory of one process: for tests, and for programs that are one process."""
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 from threading import Condition
 
 from ..errors import FencedError, LogError, StoppedError, UnknownRunError
 from ..rx.clock import monotonic
-from .encoding import STOPPED
+from .encoding import STOPPED_ENDING
 from .run_log import Page, check_bounds, check_run_id
 
 __all__ = ["MemoryLog"]
 
-_STOPPER = ""  # whose token is none of a producer's
+_STOPPER = ""  # ended a run in place of a producer; no producer has this token
 
 
 class _StoredRun:
-    """One run; touched under the log's lock."""
+    """One stored run; the lock of the log guards it."""
 
     def __init__(self, max_items: int) -> None:
         self.items: deque[bytes] = deque(maxlen=max_items)
-        self.last = 0
-        self.owner = _STOPPER
-        self.seen_at = -float("inf")  # its last sign of life
-        self.signs = 0
+        self.last = 0  # the number of the last item
+        self.owner = _STOPPER  # the token of the producer
+        self.renewed_at = -float("inf")  # the time of the last heartbeat
+        self.heartbeats = 0
         self.ending: bytes | None = None
-        self.ender: str | None = None
+        self.ended_by: str | None = None  # a token, or _STOPPER
 
-    def begin(self, run_id: str, token: str, after: int, lapsed: float) -> None:
+    def begin(self, run_id: str, token: str, after: int, expired_before: float) -> None:
         if self.owner == token:
             return
-        if self.ender is not None or self.seen_at > lapsed or self.last != after:
+        is_alive = self.renewed_at > expired_before
+        if self.ended_by is not None or is_alive or self.last != after:
             raise FencedError(run_id)
         self.owner = token
 
-    def check(self, run_id: str, token: str) -> None:
-        if self.owner != token or self.ender not in (None, token, _STOPPER):
+    def check_producer(self, run_id: str, token: str) -> None:
+        """Raises unless the producer with this token may write."""
+        if self.owner != token or self.ended_by not in (None, token, _STOPPER):
             raise FencedError(run_id)
-        if self.ender == _STOPPER:
+        if self.ended_by == _STOPPER:
             raise StoppedError
 
-    def live(self, now: float) -> None:
-        self.seen_at = now
-        self.signs += 1
+    def renew_lease(self, now: float) -> None:
+        self.renewed_at = now
+        self.heartbeats += 1
 
     def append(self, first: int, items: Sequence[bytes]) -> None:
         if first > self.last + 1:
-            raise LogError(f"item {first} cannot come after item {self.last}")
+            raise LogError(f"item {first} cannot follow item {self.last}: an item is missing")
         new = items[self.last + 1 - first :]
         self.items.extend(new)
         self.last += len(new)
 
-    def end(self, ender: str, ending: bytes) -> None:
-        if self.ender is None:
-            self.ender, self.ending = ender, ending
+    def end(self, ended_by: str, ending: bytes) -> None:
+        if self.ended_by is None:
+            self.ended_by, self.ending = ended_by, ending
 
     def page(self, after: int) -> Page | None:
-        """What comes after this number; None where nothing does as yet."""
-        kept_from = self.last - len(self.items) + 1
-        skipped = max(0, after + 1 - kept_from)
+        """Returns everything that follows the item with this number, or None if nothing does."""
+        first_stored = self.last - len(self.items) + 1
+        skipped = max(0, after + 1 - first_stored)
         items = tuple(islice(self.items, skipped, None))
         if items or self.ending is not None:
-            return Page(kept_from + skipped, items, self.ending, self.signs)
+            return Page(first_stored + skipped, items, self.ending, self.heartbeats)
         return None
 
 
@@ -71,10 +74,10 @@ class MemoryLog:
     """A `RunLog` in the memory of this process.
 
     Args:
-        ttl: Seconds that a run is kept after its last sign of life.
-        max_items: How many of a run's items are kept, the last ones; who reads from an
-            earlier one gets `LaggedError`.
-        lease: Seconds without a sign of life after which a producer counts as dead.
+        ttl: Seconds that a run is stored after its last heartbeat.
+        max_items: How many items of a run are stored, the last ones; a reader that asks for
+            an earlier one gets `LaggedError`.
+        lease: Seconds without a heartbeat after which a producer is considered dead.
 
     >>> import reactivex
     >>> from rxmistral import from_log, to_log
@@ -85,7 +88,7 @@ class MemoryLog:
     ['lo']
     """
 
-    outage = 1.0  # it never is
+    outage = 1.0  # required by RunLog; memory is never unreachable
 
     def __init__(
         self, *, ttl: float = 3600.0, max_items: int = 100_000, lease: float = 10.0
@@ -94,7 +97,7 @@ class MemoryLog:
         self.lease = lease
         self._ttl = ttl
         self._max_items = max_items
-        self._runs: OrderedDict[str, _StoredRun] = OrderedDict()  # by their last signs of life
+        self._runs: OrderedDict[str, _StoredRun] = OrderedDict()  # oldest heartbeat first
         self._changed = Condition()
 
     def begin(self, run_id: str, token: str, after: int = 0) -> None:
@@ -105,7 +108,7 @@ class MemoryLog:
             run = self._runs.get(run_id) or _StoredRun(self._max_items)
             run.begin(run_id, token, after, now - self.lease)
             self._runs[run_id] = run
-            self._note_life(run_id, run)
+            self._renew_lease(run_id, run)
             self._changed.notify_all()
 
     def append(
@@ -117,8 +120,8 @@ class MemoryLog:
         ending: bytes | None = None,
     ) -> None:
         with self._changed:
-            run = self._checked(run_id, token)
-            if run.ender is not None:
+            run = self._produced_run(run_id, token)
+            if run.ended_by is not None:
                 return
             run.append(first, items)
             if ending is not None:
@@ -127,48 +130,37 @@ class MemoryLog:
 
     def keep(self, run_id: str, token: str, wait: float) -> None:
         with self._changed:
-            run = self._checked(run_id, token)
-            self._changed.wait_for(lambda: run.ender is not None or run.owner != token, wait)
-            run.check(run_id, token)
+            run = self._produced_run(run_id, token)
+            self._changed.wait_for(lambda: run.ended_by is not None or run.owner != token, wait)
+            run.check_producer(run_id, token)
 
     def read(self, run_id: str, after: int, wait: float) -> Page:
         with self._changed:
-            page = self._wait_for(lambda: self._page(run_id, after), wait)
-            return page or Page(after + 1, (), None, self._known(run_id).signs)
+            page = self._changed.wait_for(partial(self._page, run_id, after), wait)
+            return page or Page(after + 1, (), None, self._run(run_id).heartbeats)
 
     def stop(self, run_id: str) -> None:
         with self._changed:
-            self._known(run_id).end(_STOPPER, STOPPED)
+            self._run(run_id).end(_STOPPER, STOPPED_ENDING)
             self._changed.notify_all()
-
-    def _wait_for(self, look: Callable[[], Page | None], wait: float) -> Page | None:
-        found: list[Page] = []
-
-        def has_come() -> bool:
-            page = look()
-            if page is not None:
-                found.append(page)
-            return bool(found)
-
-        self._changed.wait_for(has_come, wait)
-        return found[0] if found else None
 
     def _page(self, run_id: str, after: int) -> Page | None:
         self._expire(monotonic())
         run = self._runs.get(run_id)
         return None if run is None else run.page(after)
 
-    def _checked(self, run_id: str, token: str) -> _StoredRun:
-        run = self._known(run_id)
-        run.check(run_id, token)
-        self._note_life(run_id, run)
+    def _produced_run(self, run_id: str, token: str) -> _StoredRun:
+        """Returns the run of the producer with this token, and renews its lease."""
+        run = self._run(run_id)
+        run.check_producer(run_id, token)
+        self._renew_lease(run_id, run)
         return run
 
-    def _note_life(self, run_id: str, run: _StoredRun) -> None:
-        run.live(monotonic())
+    def _renew_lease(self, run_id: str, run: _StoredRun) -> None:
+        run.renew_lease(monotonic())
         self._runs.move_to_end(run_id)
 
-    def _known(self, run_id: str) -> _StoredRun:
+    def _run(self, run_id: str) -> _StoredRun:
         check_run_id(run_id)
         self._expire(monotonic())
         if run_id not in self._runs:
@@ -176,9 +168,9 @@ class MemoryLog:
         return self._runs[run_id]
 
     def _expire(self, now: float) -> None:
-        """Forget those whose last sign of life is too old: they are the first."""
+        """Drops the runs with the oldest heartbeats, which are first, if they are too old."""
         while self._runs:
             run_id, run = next(iter(self._runs.items()))
-            if run.seen_at >= now - self._ttl:
+            if run.renewed_at >= now - self._ttl:
                 return
             del self._runs[run_id]

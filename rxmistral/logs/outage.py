@@ -1,4 +1,4 @@
-"""Calls to a broker that may be unreachable for a while."""
+"""Repetition of calls to a broker that is unreachable for a while."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["OutageRetry"]
 
 T = TypeVar("T")
 
-_PAUSE = 0.1  # seconds between two attempts
+_PAUSE_SECONDS = 0.1  # between two attempts
 
 
 class OutageRetry(Cancellation):
     """Repeats calls to a broker while it is unreachable.
 
     Args:
-        seconds: How long each call may fail before its error is raised.
+        seconds: For how long each call may fail before its error is raised.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -28,19 +28,19 @@ class OutageRetry(Cancellation):
         self._seconds = seconds
 
     def __call__(self, call: Callable[[], T]) -> T:
-        """Returns what the call returns.
+        """Returns the result of the first attempt that reaches the broker.
 
         Raises:
             Cancelled: `cancel()` was called.
             LogUnavailableError: The broker was unreachable for too long.
         """
-        began = monotonic()
+        deadline = monotonic() + self._seconds
         while True:
             self.check()
             try:
                 return call()
             except LogUnavailableError as error:
-                left = began + self._seconds - monotonic()
-                if left <= 0:
+                remaining = deadline - monotonic()
+                if remaining <= 0:
                     raise LogUnavailableError(error.reason, self._seconds) from error
-                self.wait(min(_PAUSE, left))
+                self.wait(min(_PAUSE_SECONDS, remaining))

@@ -1,12 +1,12 @@
-"""A run out of its log.
+"""A run read from its log.
 
     log ──▶ read ──▶ page ──▶ item, item, item ──▶ observer
-             waits                                     all of it on one thread of its own
+            blocks                                     all on one thread per subscription
 
-The thread looks up every now and then: whether the subscriber is still there, and
-whether the producer is. For that it counts how long it waited in vain, on its own clock,
-and only where the broker answered. So no two clocks are compared, and a broker that was
-away, and the producer's signs of life with it, is no reason to give the producer up.
+The thread polls, so that it notices when the subscriber has left or the producer has died.
+For the latter it adds up how long it has waited without a heartbeat: by its own clock, and
+only while the broker answers. So no two clocks are compared, and an outage of the broker,
+during which no heartbeat can arrive, does not make the producer look dead.
 """
 
 from __future__ import annotations
@@ -37,124 +37,125 @@ __all__ = ["LoggedStream", "from_log"]
 
 T = TypeVar("T")
 
-_LOOK = 0.25  # seconds between two looks at whether somebody still reads, at most
-_LOOKS = 8  # in a lease, at least
+_MAX_POLL_SECONDS = 0.25  # between two checks of whether the subscriber is still there
+_POLLS_PER_LEASE = 8  # at least
 
 
-class _Pages:
-    """The pages of a run, one after the other; it knows when to give it up."""
+class _RunReader:
+    """Reads a run for one subscription; `make` turns a number and an item into what is emitted."""
 
-    def __init__(self, log: RunLog, run_id: str, after: int, retry_outage: OutageRetry) -> None:
+    def __init__(
+        self,
+        log: RunLog,
+        run_id: str,
+        after: int,
+        make: Callable[[int, Any], Any],
+        observer: abc.ObserverBase[Any],
+    ) -> None:
+        self.retry = OutageRetry(log.outage)  # cancelling it ends the reading
         self._log = log
         self._run_id = run_id
-        self._after = after
-        self._retry_outage = retry_outage
-        self._known = False
-        self._sign = 0
-        self._silent = 0.0  # seconds of waiting since the last sign of life
-        self._look = min(_LOOK, log.lease / _LOOKS)
+        self._last = after  # the number of the last item that was emitted
+        self._make = make
+        self._observer = observer
+        self._exists = False
+        self._heartbeat = 0
+        self._silent_seconds = 0.0  # of waiting since the last heartbeat
+        self._poll_seconds = min(_MAX_POLL_SECONDS, log.lease / _POLLS_PER_LEASE)
 
-    def next(self) -> Page:
-        """The next one that has an item or the ending."""
+    def run(self) -> None:
+        try:
+            error = self._emit_items()
+        except Cancelled:
+            return
+        except Exception as raised:  # by the subscriber, or by a RunLog of the program
+            self._observer.on_error(raised)
+            return
+        if error is None:
+            self._observer.on_completed()
+        else:
+            self._observer.on_error(error)
+
+    def _emit_items(self) -> Exception | None:
+        """Emits the items of the run; returns the error that it ended with, or None."""
+        emit, make = self._observer.on_next, self._make
         while True:
-            page = self._retry_outage(self._read)
+            page = self._next_page()
+            items = [decode_item(item) for item in page.items]
+            error = None if page.ending is None else decode_ending(page.ending)
+            for number, item in enumerate(items, self._last + 1):
+                if self.retry.cancelled:
+                    raise Cancelled
+                emit(make(number, item))
+            self._last += len(items)
+            if page.ending is not None:
+                return error
+
+    def _next_page(self) -> Page:
+        """Returns the next page that has an item or the ending."""
+        while True:
+            page = self.retry(self._poll)
             if page is None:
-                self._check_silence()
+                self._check_lease()
                 continue
-            if page.first > self._after + 1:
-                raise LaggedError(page.first - self._after - 1)
-            self._after += len(page.items)
+            if page.first > self._last + 1:
+                raise LaggedError(page.first - self._last - 1)
             return page
 
-    def _read(self) -> Page | None:
-        """One look; None where there is nothing."""
+    def _poll(self) -> Page | None:
+        """Returns a page that has an item or the ending, or None if nothing arrived in time."""
         began = monotonic()
         try:
-            page = self._log.read(self._run_id, self._after, self._look)
+            page = self._log.read(self._run_id, self._last, self._poll_seconds)
         except UnknownRunError:
             page = None
-        came = page is not None and (page.items or page.ending is not None)
-        if page is not None and (came or not self._known or page.sign != self._sign):
-            self._known, self._sign, self._silent = True, page.sign, 0.0
+        has_news = page is not None and (page.items or page.ending is not None)
+        if page is not None and (has_news or not self._exists or page.sign != self._heartbeat):
+            self._exists, self._heartbeat, self._silent_seconds = True, page.sign, 0.0
         else:
-            self._silent += monotonic() - began
-        return page if came else None
+            self._silent_seconds += monotonic() - began
+        return page if has_news else None
 
-    def _check_silence(self) -> None:
-        if self._silent > self._log.lease:
-            if self._known:
+    def _check_lease(self) -> None:
+        """Raises if the run has had no heartbeat for a lease."""
+        if self._silent_seconds > self._log.lease:
+            if self._exists:
                 raise LostProducerError(self._run_id, self._log.lease)
             raise UnknownRunError(self._run_id)
 
 
-def _read(
-    pages: _Pages,
-    after: int,
-    retry_outage: OutageRetry,
-    emit: Callable[[int, Any], None],
-    observer: abc.ObserverBase[Any],
-) -> None:
-    """Emit the items of pages, and the end; on the thread that reads."""
-    while True:
-        try:
-            page = pages.next()
-            items = [decode_item(item) for item in page.items]
-            error = None if page.ending is None else decode_ending(page.ending)
-        except Cancelled:
-            return
-        except Exception as failed:  # a log of the user's own may raise anything
-            observer.on_error(failed)
-            return
-        try:
-            for after, item in enumerate(items, after + 1):  # noqa: B020  # it goes on from there
-                if retry_outage.cancelled:
-                    return
-                emit(after, item)
-        except Exception as raised:  # by the subscriber
-            observer.on_error(raised)
-            return
-        if page.ending is not None:
-            observer.on_completed() if error is None else observer.on_error(error)
-            return
-
-
 class LoggedStream(Stream[T]):
-    """A run out of its log: a `Stream` that is `Resumable`.
+    """A run read from its log: a `Stream` that is `Resumable`.
 
-    Each subscription reads on a thread of its own. Who leaves stops nothing; the log's
-    `stop` does.
+    Each subscription reads on a thread of its own. Disposing a subscription does not affect
+    the run; to end the run, call `stop` of the log.
     """
 
     def __init__(self, log: RunLog, run_id: str, after: int = 0) -> None:
         self._log = log
         self._run_id = run_id
-        self._from = after
+        self._first_after = after
         super().__init__(partial(self._subscribe_after, after, lambda _, item: item))
 
     def entries(self, after: int = 0) -> Stream[Entry[T]]:
-        """All of its items after the one with this id, and their ids: those of the run."""
+        """Returns the items after the one with this id, each with its id in the run."""
         check_integer("after", after, minimum=0)
-        return Stream(partial(self._subscribe_after, max(after, self._from), Entry))
+        return Stream(partial(self._subscribe_after, max(after, self._first_after), Entry))
 
     def _subscribe_after(
         self,
         after: int,
         make: Callable[[int, Any], Any],
         observer: abc.ObserverBase[Any],
-        scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002  # a thread of its own
+        scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002  # reads on its own thread
     ) -> abc.DisposableBase:
-        retry_outage = OutageRetry(self._log.outage)
-        pages = _Pages(self._log, self._run_id, after, retry_outage)
-
-        def emit(number: int, item: Any) -> None:
-            observer.on_next(make(number, item))
-
-        subscription = Disposable(retry_outage.cancel)
+        reader = _RunReader(self._log, self._run_id, after, make, observer)
+        subscription = Disposable(reader.retry.cancel)
         add_to_scope(subscription)
         start_thread(
             Thread(
                 target=reporting_unhandled(copy_context().run),
-                args=(_read, pages, after, retry_outage, emit, observer),
+                args=(reader.run,),
                 name="rxmistral-log-reader",
                 daemon=being_iterated.get() is not None,
             )
@@ -163,29 +164,29 @@ class LoggedStream(Stream[T]):
 
 
 def from_log(log: RunLog, run_id: str, after: int | None = None) -> LoggedStream[Any]:
-    """A run out of its log, from any of its items on, while it is written and afterwards.
+    """A run in a log into its items, from any item on, during the run and after its end.
 
         log    1:a  2:b  3:c ----4:d--5:e-|->
         after=1
              --b-c---------------d----e---|->
 
     Args:
-        log: Where the run is, or will be.
-        run_id: Which one.
-        after: The id of the last item that is not wanted; None is from the first on.
+        log: The log that contains the run, or will contain it.
+        run_id: The id of the run.
+        after: The id of the last item that is not wanted; None: from the first item on.
 
-    Emits: each item after that, once and in order, equal to what was written; what is
-        there at once, and what comes as it comes.
-    Completes: as the run did; a run that has ended can be read until it expires.
-    Errors: as the run did, with an error of the same class and the same fields where it
-        is one of `rxmistral.errors`, with `ReportedError` where it is any other.
-        `StoppedError` where it was stopped, or its producer left it. `LostProducerError`
-        where the producer gave no sign of life for the log's lease. `UnknownRunError`
-        where there is no such run: a reader may come before the producer, and waits for
-        it for one lease. `LaggedError` where items are no longer kept.
-        `LogUnavailableError` where the broker is away for longer than the log's `outage`.
+    Emits: each later item once and in order, equal to what was written: stored items at
+        once, new ones as they are written.
+    Completes: when the run completed. A run that has ended can be read until it expires.
+    Errors: with the error of the run: an error of `rxmistral.errors` with its class and
+        fields, any other as `ReportedError`. `StoppedError` if the run was stopped, or its
+        producer unsubscribed. `LostProducerError` if there was no heartbeat of the producer
+        for the log's lease. `UnknownRunError` if there is no such run; a reader may subscribe
+        before the producer, and waits for one lease. `LaggedError` if items are no longer
+        stored. `LogUnavailableError` if the broker is unreachable for longer than the log's
+        `outage`.
 
-    Disposing it stops the reading, and nothing else.
+    Disposing it ends the reading, and does not affect the run.
 
     >>> import reactivex
     >>> from rxmistral import MemoryLog, to_log

@@ -1,21 +1,22 @@
-"""A log in Redis Streams; it needs `pip install rxmistral[redis]`, and a Redis 6.2.
+"""A log in Redis Streams; requires `pip install rxmistral[redis]`, and Redis 6.2.
 
-Of one run there are three keys, in one slot of a cluster:
+A run has three keys, in one slot of a cluster:
 
-    name:{run}:items     a stream; the item n has the id n-0, the ending the next one
-    name:{run}:state     a hash: owner, last, until (its lease), signs, ender, ending
-    name:{run}:ended     a stream with one entry as soon as it has ended
+    name:{run}:items     a stream; item n has the id n-0, the ending has the next id
+    name:{run}:state     a hash: owner, last, until (the end of its lease), signs (heartbeats),
+                         ender, ending
+    name:{run}:ended     a stream that has one entry as soon as the run has ended
 
-What changes a run is a script, so that looking at the state and writing are one thing. A
-reader waits at the items, a producer at what says that the run has ended. The time is
-Redis's own.
+Scripts change a run, so that checking its state and writing are one atomic step. Readers block
+on the items, the producer blocks on the stream that reports the end. All times are by the
+clock of Redis. Keys and fields have kept their names since version 0.1.0, so that processes of
+different versions can share a run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any, Self
 
 import redis
@@ -24,18 +25,18 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from ..errors import FencedError, LogError, LogUnavailableError, StoppedError, UnknownRunError
-from .encoding import STOPPED
+from .encoding import STOPPED_ENDING
 from .outage import OutageRetry
-from .run_log import Page, check_bounds, check_name, check_run_id, name_of
+from .run_log import Page, check_bounds, check_name, check_run_id, quote_run_id
 
 __all__ = ["RedisLog"]
 
-_PAGE = 512  # items
-_ANSWER = 5.0  # seconds that a call may take
-_WAIT = 2.0  # seconds of it that it may wait for something to come
+_PAGE_ITEMS = 512
+_ANSWER_TIMEOUT_SECONDS = 5.0  # of Redis, for one call
+_MAX_BLOCK_SECONDS = 2.0  # of those, for which a call may block until an entry arrives
 
-# What only a cluster answers: ASK and MOVED, CLUSTERDOWN, TRYAGAIN, CROSSSLOT.
-_OF_CLUSTERS = (
+# Errors that only a cluster raises: ASK and MOVED, CLUSTERDOWN, TRYAGAIN, CROSSSLOT.
+_CLUSTER_ERRORS = (
     exceptions.AskError,
     exceptions.ClusterError,
     exceptions.TryAgainError,
@@ -46,7 +47,7 @@ _OF_CLUSTERS = (
 
 _COMMON = """
 local items, state, ended = unpack(KEYS)
-local owner, last, lapses, ender =
+local owner, last, lease_end, ender =
     unpack(redis.call('HMGET', state, 'owner', 'last', 'until', 'ender'))
 last = tonumber(last or 0)
 
@@ -54,7 +55,7 @@ local function now()
     local time = redis.call('TIME')
     return time[1] * 1000 + math.floor(time[2] / 1000)
 end
-local function retain(ttl)
+local function set_expiry(ttl)
     for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, ttl) end
 end
 local function add(number, kind, value)
@@ -75,12 +76,12 @@ end
 _BEGIN = """
 local token, after, lease, ttl = unpack(ARGV)
 if owner == token then return 'ok' end
-if ender or last ~= tonumber(after) or (owner and now() < tonumber(lapses)) then
+if ender or last ~= tonumber(after) or (owner and now() < tonumber(lease_end)) then
     return 'fenced'
 end
 redis.call('HSET', state, 'owner', token, 'last', after, 'until', now() + lease)
 redis.call('HINCRBY', state, 'signs', 1)
-retain(ttl)
+set_expiry(ttl)
 return 'ok'
 """
 
@@ -90,14 +91,14 @@ local refused = refusal(token)
 if refused then return refused end
 if ender then return 'ok' end
 if tonumber(first) > last + 1 then return 'gap' end
-for at = last + 1 - first + 7, #ARGV do
+for index = last + 1 - first + 7, #ARGV do
     last = last + 1
-    add(last, 'item', ARGV[at])
+    add(last, 'item', ARGV[index])
 end
 redis.call('XTRIM', items, 'MAXLEN', max_items)
 redis.call('HSET', state, 'last', last, 'until', now() + lease)
 if ending ~= '' then finish(token, ending) end
-retain(ttl)
+set_expiry(ttl)
 return 'ok'
 """
 
@@ -107,7 +108,7 @@ local refused = refusal(token)
 if refused then return refused end
 redis.call('HSET', state, 'until', now() + lease)
 redis.call('HINCRBY', state, 'signs', 1)
-retain(ttl)
+set_expiry(ttl)
 return 'ok'
 """
 
@@ -116,7 +117,7 @@ local ending, ttl = unpack(ARGV)
 if not owner then return 'unknown' end
 if not ender then
     finish('stop', ending)
-    retain(ttl)
+    set_expiry(ttl)
 end
 return 'ok'
 """
@@ -125,22 +126,22 @@ return 'ok'
 class RedisLog:
     """A `RunLog` in Redis Streams, for any number of processes.
 
-    How safe a run is from a crash of Redis itself is for its configuration to say:
-    `appendonly yes` with `appendfsync always` loses nothing, `everysec` up to a second.
-    Where something was lost, the producer gets `LogError`; readers never see a gap.
+    Close it, or use it in a `with` block, when it is no longer needed.
+
+    The configuration of Redis determines what survives a crash of Redis itself: `appendonly
+    yes` with `appendfsync always` loses nothing, `everysec` loses up to a second. After a
+    loss, the producer gets `LogError`; readers never see a gap.
 
     Args:
-        url: Where Redis is: `redis://`, `rediss://` or `unix://`, as redis-py has it. A
-            single Redis, with or without replicas; a Redis Cluster is refused with
-            `LogError`.
-        name: What the keys begin with.
-        ttl: Seconds that a run is kept after its last sign of life.
-        max_items: How many of a run's items are kept, the last ones; who reads from an
-            earlier one gets `LaggedError`.
-        lease: Seconds without a sign of life after which a producer counts as dead.
-        outage: Seconds that Redis may be away; what is written and read goes on then.
-
-    Close it, or use it in a `with` block, when it is not needed any more.
+        url: The address of Redis: `redis://`, `rediss://` or `unix://`, in the format of
+            redis-py. A single Redis, with or without replicas; a Redis Cluster is refused
+            with `LogError`.
+        name: The prefix of the keys. Letters, digits, - and _.
+        ttl: Seconds that a run is stored after its last heartbeat.
+        max_items: How many items of a run are stored, the last ones; a reader that asks for
+            an earlier one gets `LaggedError`.
+        lease: Seconds without a heartbeat after which a producer is considered dead.
+        outage: Seconds for which Redis may be unreachable; writing and reading then continue.
     """
 
     def __init__(
@@ -160,14 +161,14 @@ class RedisLog:
         self._name = name
         self._max_items = max_items
         self._closed = False
-        self._lease, self._ttl = (str(int(seconds * 1000)) for seconds in (lease, ttl))
-        # Any: what redis-py says of its results is every type that they ever had.
+        self._lease_ms, self._ttl_ms = (str(int(seconds * 1000)) for seconds in (lease, ttl))
+        # Any: redis-py annotates a result with every type that it has ever had.
         self._redis: Any = redis.Redis.from_url(
             url,
             protocol=2,
             decode_responses=False,
-            socket_timeout=_ANSWER,
-            socket_connect_timeout=_ANSWER,
+            socket_timeout=_ANSWER_TIMEOUT_SECONDS,
+            socket_connect_timeout=_ANSWER_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
         self._begin, self._append, self._keep, self._stop = (
@@ -176,7 +177,7 @@ class RedisLog:
         )
 
     def begin(self, run_id: str, token: str, after: int = 0) -> None:
-        self._run(self._begin, run_id, token, after, self._lease, self._ttl)
+        self._run_script(self._begin, run_id, token, after, self._lease_ms, self._ttl_ms)
 
     def append(
         self,
@@ -186,18 +187,18 @@ class RedisLog:
         items: Sequence[bytes],
         ending: bytes | None = None,
     ) -> None:
-        bounds = (self._lease, self._ttl, self._max_items)
-        self._run(self._append, run_id, token, *bounds, first, ending or b"", *items)
+        bounds = (self._lease_ms, self._ttl_ms, self._max_items)
+        self._run_script(self._append, run_id, token, *bounds, first, ending or b"", *items)
 
     def keep(self, run_id: str, token: str, wait: float) -> None:
-        sign = (self._keep, run_id, token, self._lease, self._ttl)
-        self._run(*sign)
-        if self._wait_for(self._keys(run_id)[2], 0, wait):
-            self._run(*sign)  # which says why
+        heartbeat = (self._keep, run_id, token, self._lease_ms, self._ttl_ms)
+        self._run_script(*heartbeat)
+        if self._read_stream(self._keys(run_id)[2], 0, wait):
+            self._run_script(*heartbeat)  # raises the reason
 
     def read(self, run_id: str, after: int, wait: float) -> Page:
         items, state, _ = self._keys(run_id)
-        entries = self._wait_for(items, after, wait)
+        entries = self._read_stream(items, after, wait)
         if not entries:
             return self._page_without_items(run_id, state, after)
         _, last = entries[-1]
@@ -208,44 +209,42 @@ class RedisLog:
         )
 
     def _page_without_items(self, run_id: str, state: str, after: int) -> Page:
-        with self._talking():
-            signs, last, ending = self._redis.hmget(state, "signs", "last", "ending")
-        if signs is None:
+        with self._translated_errors():
+            heartbeats, last, ending = self._redis.hmget(state, "signs", "last", "ending")
+        if heartbeats is None:
             raise UnknownRunError(run_id)
-        if int(last or 0) > after:  # it came just now
-            return Page(after + 1, (), None, int(signs))
-        return Page(after + 1, (), ending, int(signs))
+        if int(last or 0) > after:  # an item was written since the read
+            return Page(after + 1, (), None, int(heartbeats))
+        return Page(after + 1, (), ending, int(heartbeats))
 
     def stop(self, run_id: str) -> None:
-        retry_outage = OutageRetry(self.outage)
-        retry_outage(lambda: self._run(self._stop, run_id, STOPPED, self._ttl))
+        arguments = (self._stop, run_id, STOPPED_ENDING, self._ttl_ms)
+        OutageRetry(self.outage)(lambda: self._run_script(*arguments))
 
     def close(self) -> None:
         self._closed = True
         self._close_idle_connections()
 
     def _close_idle_connections(self) -> None:
-        """Not those that somebody waits at: he does it when he has waited."""
+        """Closes all connections but those that a call blocks on, which closes them itself."""
         self._redis.connection_pool.disconnect(inuse_connections=False)
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _keys(self, run_id: str) -> list[str]:
         check_run_id(run_id)
-        return [f"{self._name}:{{{name_of(run_id)}}}:{of}" for of in ("items", "state", "ended")]
+        prefix = f"{self._name}:{{{quote_run_id(run_id)}}}"
+        return [f"{prefix}:items", f"{prefix}:state", f"{prefix}:ended"]
 
-    def _run(self, script: Callable[..., Any], run_id: str, *args: str | bytes | int) -> None:
+    def _run_script(
+        self, script: Callable[..., Any], run_id: str, *args: str | bytes | int
+    ) -> None:
         keys = self._keys(run_id)
-        with self._talking():
+        with self._translated_errors():
             result = script(keys=keys, args=args)
         match result:
             case b"fenced":
@@ -257,28 +256,29 @@ class RedisLog:
             case b"gap":
                 raise LogError("Redis has lost items that it had accepted")
 
-    def _wait_for(
+    def _read_stream(
         self, stream: str, after: int, wait: float
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """The entries of a stream after this one."""
-        block = max(1, int(min(wait, _WAIT) * 1000))
-        with self._talking():
-            found = self._redis.xread({stream: f"{after}-0"}, count=_PAGE, block=block)
-        entries: list[tuple[bytes, dict[bytes, bytes]]] = found[0][1] if found else []
+        """Returns the entries after this id; blocks until there is one, or the wait is over."""
+        block_ms = max(1, int(min(wait, _MAX_BLOCK_SECONDS) * 1000))
+        with self._translated_errors():
+            streams = self._redis.xread({stream: f"{after}-0"}, count=_PAGE_ITEMS, block=block_ms)
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = streams[0][1] if streams else []
         return entries
 
     def _check_open(self) -> None:
         if self._closed:
-            raise LogError("it is closed")
+            raise LogError("the log is closed")
 
     @contextmanager
-    def _talking(self) -> Iterator[None]:
+    def _translated_errors(self) -> Iterator[None]:
+        """Raises errors of redis-py as errors of this package."""
         self._check_open()
         try:
             yield
         except (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError) as error:
             raise LogUnavailableError(str(error), 0.0) from error
-        except _OF_CLUSTERS as error:
+        except _CLUSTER_ERRORS as error:
             raise LogError(
                 "url is that of a node of a Redis Cluster, which is not supported: "
                 "give the url of a single Redis, with or without replicas"
@@ -286,5 +286,5 @@ class RedisLog:
         except redis.RedisError as error:
             raise LogError(str(error)) from error
         finally:
-            if self._closed:  # meanwhile
+            if self._closed:  # during the call
                 self._close_idle_connections()

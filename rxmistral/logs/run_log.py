@@ -1,11 +1,11 @@
-"""What a log of runs promises; the brokers' logs and the one in memory keep it.
+"""The interface of a log of runs, which the memory log and the brokers' logs implement.
 
-A run is a row of items, numbered 1, 2, 3, ..., and one ending after the last of them.
-An item, and an ending, is one line of JSON: bytes without a newline (see `encoding`).
+A run is a sequence of items, numbered 1, 2, 3, ..., and one ending after the last of them.
+Each item is one line of JSON, and so is the ending: bytes without a newline (see `encoding`).
 
-    begin ──▶ append ──▶ append ──▶ ... ──▶ append, with the ending
-                keep ──▶ keep ──▶ keep ──▶ ...     a sign of life, from another thread
-    stop ──▶ the ending, from any process
+    producer      begin ──▶ append ──▶ append ──▶ ... ──▶ append, with the ending
+                    keep ──▶ keep ──▶ keep ──▶ ...        heartbeats, from another thread
+    any process   stop ──▶ the ending
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from urllib.parse import quote
 
 from ..checks import check_integer, check_seconds
 
-__all__ = ["Page", "RunLog", "check_bounds", "check_name", "check_run_id", "name_of"]
+__all__ = ["Page", "RunLog", "check_bounds", "check_name", "check_run_id", "quote_run_id"]
 
-_LONGEST_ID = 200  # characters
+_MAX_ID_LENGTH = 200  # characters
 _NAME = re.compile(r"[A-Za-z0-9_-]+")
 
 
 class Page(NamedTuple):
-    """What a log has of a run, from some item on.
+    """Consecutive items of a run, as one read of its log returns them.
 
     Attributes:
-        first: The number of the first of the items. Where it is not the one that was
-            asked for, those before it are no longer kept.
-        items: In order, none left out.
-        ending: What the run ended with, if that comes right after these items.
-        sign: A number that changes with each sign of life from the producer.
+        first: The number of the first item. If it is greater than the number that was asked
+            for, the items in between are no longer stored.
+        items: The encoded items, in order and without a gap.
+        ending: The encoded ending if it directly follows these items, or None.
+        sign: A number that changes with each heartbeat of the producer.
     """
 
     first: int
@@ -43,29 +43,30 @@ class Page(NamedTuple):
 class RunLog(Protocol):
     """An append-only log of runs: one process writes a run, any number of them read it.
 
-    What every log promises:
+    Every log guarantees:
 
-    - *Order.* Items have the numbers 1, 2, 3, ... without a gap. Whoever reads after a
-      number gets each item from there on once and in order, while the run is written
-      and when it has ended.
-    - *One ending.* It comes after the last item, and nothing ever comes after it.
-    - *One producer.* A run belongs to who began it last. It can be begun again only
-      when its producer gave no sign of life for a lease, and only by one who knows the
-      number of its last item; from then on whatever the earlier one does is refused.
-    - *All or nothing.* What one call of `append` gives is kept together, ending included.
-    - *Repeatable.* Every call can be made again with the same arguments when it is not
-      known what became of it, and has its effect once.
-    - *Bounds.* Each item is kept for the log's `ttl` at least, unless `max_items` came
-      after it. A run in which nothing is written for longer than that may be gone.
+    - *Order.* Items are numbered 1, 2, 3, ... without a gap. A reader that starts after a
+      number receives each later item once and in order, both while the run is being written
+      and after its end.
+    - *One ending.* The ending follows the last item, and nothing follows the ending.
+    - *One producer.* A run belongs to the producer that began it last, which holds a lease.
+      Another producer can begin it only after the lease has expired without a heartbeat, and
+      only if it knows the number of the last item. From then on the log refuses everything
+      that the earlier producer sends: that producer is fenced out.
+    - *Atomicity.* All items of one `append` are stored together, including the ending.
+    - *Idempotence.* If the result of a call is unknown, the call can be repeated with the
+      same arguments, and takes effect once.
+    - *Bounds.* Each item is stored for at least `ttl` seconds, unless `max_items` items
+      follow it. A run that is not written to for longer may expire.
 
-    All methods block, and may be called from any thread. They raise `LogUnavailableError`
-    where the broker does not answer, without trying again: `to_log` and `from_log` do
-    that for as long as `outage` says. Only `stop`, which users call themselves, does it
-    itself. They raise `LogError` where it refuses.
+    All methods block, and may be called from any thread. They raise `LogUnavailableError` at
+    once if the broker does not answer; `to_log` and `from_log` repeat the call for up to
+    `outage` seconds. `stop`, which programs call directly, repeats it itself. They raise
+    `LogError` if the broker refuses the call.
 
     Attributes:
-        lease: Seconds without a sign of life after which a producer counts as dead.
-        outage: Seconds that the broker may be away.
+        lease: Seconds without a heartbeat after which a producer is considered dead.
+        outage: Seconds for which the broker may be unreachable.
     """
 
     @property
@@ -75,11 +76,16 @@ class RunLog(Protocol):
     def outage(self) -> float: ...
 
     def begin(self, run_id: str, token: str, after: int = 0) -> None:
-        """Become the producer of a run, which is known by this token from now on.
+        """Makes the caller the producer of a run, identified by this fencing token.
+
+        Args:
+            run_id: The run.
+            token: A unique string, which every later call of this producer passes.
+            after: The number of the last item that the run has; 0: a new run.
 
         Raises:
-            FencedError: The run has a living producer, or has ended, or its last item
-                is not the one with the number `after`.
+            FencedError: The run has a living producer, has ended, or its last item does not
+                have the number `after`.
         """
         ...
 
@@ -91,67 +97,83 @@ class RunLog(Protocol):
         items: Sequence[bytes],
         ending: bytes | None = None,
     ) -> None:
-        """Write items, of which the first has this number, and the ending if there is one;
-        a sign of life, too.
+        """Writes items, and the ending if there is one; also renews the lease.
+
+        Args:
+            run_id: The run.
+            token: The token that the producer began it with.
+            first: The number of the first of these items.
+            items: The encoded items.
+            ending: The encoded ending; None: the run continues.
 
         Raises:
             LogError: The item before the first is missing.
-            FencedError: The run belongs to another producer by now.
-            StoppedError: It was stopped.
-            UnknownRunError: It has expired.
+            FencedError: The run belongs to another producer.
+            StoppedError: The run was stopped.
+            UnknownRunError: The run has expired.
         """
         ...
 
     def keep(self, run_id: str, token: str, wait: float) -> None:
-        """Give a sign of life; then wait for the ending, so many seconds at most.
+        """Sends a heartbeat, which renews the lease; then waits for the run to be stopped.
+
+        Args:
+            run_id: The run.
+            token: The token that the producer began it with.
+            wait: Seconds to wait at most.
 
         Raises:
-            FencedError, StoppedError, UnknownRunError: As `append`.
+            FencedError, StoppedError, UnknownRunError: In the cases that `append` lists.
         """
         ...
 
     def read(self, run_id: str, after: int, wait: float) -> Page:
-        """What there is after the item with this number, some of it at least; where there
-        is nothing, wait for it, so many seconds at most.
+        """Returns items of a run; waits for the first one if there is none yet.
 
-        Past the end it is the ending alone.
+        Args:
+            run_id: The run.
+            after: The number of the item before the first that is wanted.
+            wait: Seconds to wait at most.
+
+        Returns:
+            At least one item if there are any; the ending alone past the end; an empty page
+            if the wait has expired.
 
         Raises:
-            UnknownRunError: There is no such run, nor was one begun within the wait.
+            UnknownRunError: The run does not exist, and was not begun during the wait.
         """
         ...
 
     def stop(self, run_id: str) -> None:
-        """End a run now, for all who read it, and for its producer; from any process.
+        """Ends a run now, from any process; its readers and its producer get `StoppedError`.
 
-        Its readers and its producer get `StoppedError`. A run that has ended stays as
-        it is.
+        Has no effect on a run that has ended.
 
         Raises:
-            UnknownRunError: There is no such run.
+            UnknownRunError: The run does not exist.
         """
         ...
 
 
 def check_run_id(run_id: object) -> None:
-    """Raise for what cannot name a run."""
+    """Raises TypeError or ValueError unless the value can identify a run."""
     if not isinstance(run_id, str):
         raise TypeError(f"run_id must be a str, got {type(run_id).__name__}")
-    if not 0 < len(run_id) <= _LONGEST_ID:
-        raise ValueError(f"run_id must have 1 to {_LONGEST_ID} characters, got {len(run_id)}")
-    name_of(run_id)  # a lone surrogate has no UTF-8
+    if not 0 < len(run_id) <= _MAX_ID_LENGTH:
+        raise ValueError(f"run_id must have 1 to {_MAX_ID_LENGTH} characters, got {len(run_id)}")
+    quote_run_id(run_id)  # raises UnicodeEncodeError, a ValueError, for a lone surrogate
 
 
 def check_name(name: object) -> None:
-    """Raise for what cannot be the name of a log."""
+    """Raises TypeError or ValueError unless the value can name a log."""
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, got {type(name).__name__}")
     if not _NAME.fullmatch(name):
-        raise ValueError(f"name must be of letters, digits, - and _, got {name!r}")
+        raise ValueError(f"name must consist of letters, digits, - and _, got {name!r}")
 
 
 def check_bounds(ttl: float, max_items: int, lease: float, outage: float = 1.0) -> None:
-    """Raise for what cannot bound a log."""
+    """Raises TypeError or ValueError unless the values are bounds that a log can keep."""
     check_seconds("ttl", ttl)
     check_integer("max_items", max_items)
     check_seconds("lease", lease)
@@ -160,6 +182,6 @@ def check_bounds(ttl: float, max_items: int, lease: float, outage: float = 1.0) 
         raise ValueError(f"ttl must not be less than the lease, got {ttl:g} < {lease:g}")
 
 
-def name_of(run_id: str) -> str:
-    """A run's id in letters that mean nothing to a broker: no braces, dots, wildcards."""
+def quote_run_id(run_id: str) -> str:
+    """Returns the id without the characters that brokers interpret: braces, dots, wildcards."""
     return quote(run_id, safe="").replace(".", "%2E")

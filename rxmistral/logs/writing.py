@@ -1,20 +1,20 @@
-"""A stream into a log, beside its subscriber.
+"""Writing a stream into a log, in parallel to its subscriber.
 
-    source's thread                  writer's thread                 keeper's thread
-      on_next ──▶ observer             begin, then subscribe           keep: a sign of life,
-         └──▶ [ held ] ──────────────▶ append all that is held               and waits for
-              waits where it is full   the end ──▶ observer                  a stop
+    source's thread                writer's thread                  heartbeat's thread
+      on_next ──▶ observer           begin, then subscribe            keep: a heartbeat, and a
+         └──▶ [ queue ] ───────────▶ append everything in the queue         wait for a stop
+              blocks when full       the ending ──▶ observer
 
-An item goes to the subscriber at once. The writer appends what came while its last append
-was on its way: so a slow source costs a call for each item and no delay, a fast one fills
-batches, and there is no timer.
+Each item is passed to the subscriber at once. The writer appends the items that arrived during
+its previous append: a slow source costs one call per item and has no delay, a fast source
+fills batches, and no timer is needed.
 
-The run is begun before the source is subscribed to, so that a second producer of the same
-run does not pay for a second answer. Where the broker is away at that moment the answer
-comes first, and the writer insists on the beginning as it would on anything else.
+The run is begun before the source is subscribed to, so that a second producer of a run does
+not pay for a second answer. If the broker is unreachable at that moment, the answer starts
+nevertheless, and the writer repeats the call that begins the run.
 
-The end is written before it is emitted. It comes on the writer's thread, or on the
-keeper's where the run was stopped; in turn with the source's items (see `alarm`).
+The ending is written before it is emitted. It is emitted on the writer's thread, or on the
+heartbeat's thread if the run was stopped; serialized with the items (see `rx.timer`).
 """
 
 from __future__ import annotations
@@ -49,187 +49,180 @@ __all__ = ["to_log"]
 
 T = TypeVar("T")
 
-_HELD = 4096  # items; an answer of a minute, so that an outage does not delay its subscriber
-_BATCH = 512  # items of one append
-_BATCH_BYTES = 256 * 1024
-_SIGNS = 3  # of life in a lease
+_MAX_QUEUED = 4096  # items; a minute of an answer, so that an outage does not delay it
+_MAX_BATCH = 512  # items of one append
+_MAX_BATCH_BYTES = 256 * 1024
+_HEARTBEATS_PER_LEASE = 3
 
 
 class _WriteQueue:
-    """What is on its way from the thread that emits it to the one that appends it.
+    """A bounded queue of encoded items, from the thread that emits to the one that appends.
 
-    Bounded by who puts: it waits where too much is held, or has its source paused.
+    When it is full, it blocks the emitting thread, or pauses the source if that thread must
+    not block.
     """
 
     def __init__(self) -> None:
         self._items: deque[bytes] = deque()
-        self._wanted = False
-        self._bell: SimpleQueue[None] = SimpleQueue()
-        self._room = Event()
-        self._unbounded = False  # nobody waits any more
-        self._paused: set[Pausable] = set()
+        self._writer_waits = False
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()
+        self._has_room = Event()
+        self._is_unbounded = False
+        self._paused_sources: set[Pausable] = set()
 
     def __bool__(self) -> bool:
         return bool(self._items)
 
-    # the side that puts
+    # the emitting side
 
     def put(self, item: bytes) -> None:
         self._items.append(item)
-        if self._wanted:
-            self.ring()
+        if self._writer_waits:
+            self.wake_writer()
 
-    def ring(self) -> None:
-        self._wanted = False
-        self._bell.put(None)
+    def wake_writer(self) -> None:
+        self._writer_waits = False
+        self._wake_ups.put(None)
 
     def wait_for_room(self) -> None:
         if self._is_full() and emitting.source is not None:
             emitting.source.pause()
-            self._paused.add(emitting.source)
-            self._make_room()
+            self._paused_sources.add(emitting.source)
+            self._signal_room()
             return
         while self._is_full():
-            self._room.clear()
+            self._has_room.clear()
             if self._is_full():
-                self._room.wait()
+                self._has_room.wait()
 
     def _is_full(self) -> bool:
-        return len(self._items) >= _HELD and not self._unbounded
+        return len(self._items) >= _MAX_QUEUED and not self._is_unbounded
 
-    # the side that takes
+    # the writing side
 
-    def take(self) -> list[bytes]:
-        """As much as one append may have."""
+    def next_batch(self) -> list[bytes]:
+        """Removes and returns as many items as one append may have."""
         batch: list[bytes] = []
         size = 0
-        while self._items and len(batch) < _BATCH:
+        while self._items and len(batch) < _MAX_BATCH:
             size += len(self._items[0])
-            if batch and size > _BATCH_BYTES:
+            if batch and size > _MAX_BATCH_BYTES:
                 break
             batch.append(self._items.popleft())
-        self._make_room()
+        self._signal_room()
         return batch
 
-    def wait_unless(self, ended: Callable[[], bool]) -> None:
-        """Until something is put or it is rung for."""
-        self._wanted = True
-        if not self._items and not ended():
-            self.wait_for_ring()
+    def wait_unless(self, has_ended: Callable[[], bool]) -> None:
+        """Blocks until an item is put or the writer is woken, unless the source has ended."""
+        self._writer_waits = True
+        if not self._items and not has_ended():
+            self.wait_for_wake_up()
 
-    def wait_for_ring(self) -> None:
-        self._bell.get()
+    def wait_for_wake_up(self) -> None:
+        self._wake_ups.get()
 
-    def _make_room(self) -> None:
-        if self._unbounded or len(self._items) <= _HELD // 2:
-            self._room.set()
-            with suppress(KeyError):  # empty: two threads may do this at once
+    def _signal_room(self) -> None:
+        """Releases the emitting threads and sources if the queue is half empty."""
+        if self._is_unbounded or len(self._items) <= _MAX_QUEUED // 2:
+            self._has_room.set()
+            with suppress(KeyError):  # empty: two threads may do this at the same time
                 while True:
-                    self._paused.pop().resume()
+                    self._paused_sources.pop().resume()
 
-    # any side
+    # any thread
 
-    def let_go(self) -> None:
-        """Have nobody wait for room from now on."""
-        self._unbounded = True
-        self._make_room()
+    def remove_bound(self) -> None:
+        """Lets every emitting thread continue, now and later."""
+        self._is_unbounded = True
+        self._signal_room()
 
 
 class _ProducedRun:
-    """One run in a log, as its producer has it."""
+    """The producer's side of one run: its fencing token and its position."""
 
     def __init__(self, log: RunLog, run_id: str, after: int) -> None:
+        self.retry = OutageRetry(log.outage)  # cancelling it ends the writing
         self._log = log
         self._id = run_id
         self._token = token_hex(8)
         self._last = after
-        self.retry_outage = OutageRetry(log.outage)
 
     def begin(self) -> None:
         self._log.begin(self._id, self._token, self._last)
 
     def append(self, items: list[bytes], ending: bytes | None) -> None:
         first = self._last + 1
-        self.retry_outage(lambda: self._log.append(self._id, self._token, first, items, ending))
+        self.retry(lambda: self._log.append(self._id, self._token, first, items, ending))
         self._last += len(items)
 
-    def keep(self) -> None:
-        self.retry_outage(lambda: self._log.keep(self._id, self._token, self._log.lease / _SIGNS))
+    def renew_lease(self) -> None:
+        wait_seconds = self._log.lease / _HEARTBEATS_PER_LEASE
+        self.retry(lambda: self._log.keep(self._id, self._token, wait_seconds))
 
 
 class _LogWriter(SerializedTimer, Generic[T]):
-    """One subscription: its items go to the observer and into the log."""
+    """Passes the items of one subscription to the observer and into the log."""
 
-    def __init__(
-        self, observer: abc.ObserverBase[T], run: _ProducedRun, scheduler: abc.SchedulerBase | None
-    ) -> None:
+    def __init__(self, stream: Stream[T], observer: abc.ObserverBase[T], run: _ProducedRun) -> None:
         super().__init__(TimeoutScheduler.singleton())
+        self._stream = stream
         self._observer = observer
         self._run = run
-        self._scheduler_of_source = scheduler
-        self._held = _WriteQueue()
-        self._source = SingleAssignmentDisposable()
-        self._daemon = being_iterated.get() is not None
-        self._unsubscribed = False
-        self._deciding = Lock()
-        self._ended = False  # nothing more will be held
-        self._error: Exception | None = None  # what it ended with
-        self._log_error: Exception | None = None  # what the log failed with
+        self._queue = _WriteQueue()
+        self._subscription = SingleAssignmentDisposable()
+        self._is_daemon = being_iterated.get() is not None
+        self._is_unsubscribed = False
+        self._ending_lock = Lock()
+        self._ended = False  # no item is put into the queue after that
+        self._error: Exception | None = None  # of the source; valid once it has ended
+        self._log_error: Exception | None = None
 
     # the source's thread
 
     @serialized
     def on_next(self, item: T) -> None:
         if self._log_error is None and not self._ended:
-            self._hold(item)
+            self._enqueue(item)
         try:
             self._observer.on_next(item)
-        except Exception as raised:  # the subscriber's own: he takes no more
+        except Exception as raised:  # by the subscriber, which receives nothing more
             self.dispose()
             self._observer.on_error(raised)
-        self._held.wait_for_room()
+        self._queue.wait_for_room()
 
-    def _hold(self, item: T) -> None:
+    def _enqueue(self, item: T) -> None:
         try:
-            self._held.put(encode_item(item))
+            self._queue.put(encode_item(item))
         except LogError as error:
             self._log_error = error
-            self._held.ring()
-
-    def on_error(self, error: Exception) -> None:
-        self._end(error)
-
-    def on_completed(self) -> None:
-        self._end(None)
+            self._queue.wake_writer()
 
     def fail(self, error: Exception) -> None:
         self.dispose()
         fail_observer(self._observer, error)
 
-    def _end(self, error: Exception | None) -> None:
-        with self._deciding:
+    def _end(self, error: Exception | None = None) -> None:
+        with self._ending_lock:
             if not self._ended:
                 self._error, self._ended = error, True
-        self._held.ring()
-
-    def _has_ended(self) -> bool:
-        return self._ended
+        self._queue.wake_writer()
 
     def dispose(self) -> None:
-        """Who runs the answer leaves: that is its end, for all who read it."""
+        """Ends the run for all its readers, since its producer unsubscribes."""
         super().dispose()
-        self._unsubscribed = True
-        self._leave_source()
+        self._is_unsubscribed = True
+        self._dispose_source()
 
-    def _leave_source(self) -> None:
+    def _dispose_source(self) -> None:
         self._end(StoppedError())
-        self._source.dispose()
-        self._held.let_go()
+        self._subscription.dispose()
+        self._queue.remove_bound()
 
     # the writer's thread
 
-    def start(self, source: Observable[T]) -> None:
-        self._start("writer", partial(self._write, partial(self._subscribe_to, source)))
+    def start(self, scheduler: abc.SchedulerBase | None) -> None:
+        """Begins the run, and then subscribes to the source with this scheduler."""
+        self._start("writer", partial(self._write, scheduler))
 
     def _start(self, name: str, work: Callable[[], object]) -> None:
         start_thread(
@@ -237,129 +230,129 @@ class _LogWriter(SerializedTimer, Generic[T]):
                 target=reporting_unhandled(self._context.copy().run),
                 args=(work,),
                 name=f"rxmistral-log-{name}",
-                daemon=self._daemon,
+                daemon=self._is_daemon,
             )
         )
 
-    def _subscribe_to(self, source: Observable[T]) -> None:
+    def _subscribe(self, scheduler: abc.SchedulerBase | None) -> None:
         def subscribe(*_: object) -> None:
-            self._source.disposable = source.subscribe(
-                self.on_next, self.on_error, self.on_completed, scheduler=self._scheduler_of_source
+            self._subscription.disposable = self._stream.subscribe(
+                self.on_next, self._end, self._end, scheduler=scheduler
             )
 
-        try:  # as a Hop does it: the Disposable comes before the items
+        try:  # on the trampoline, so that the Disposable exists before the first item
             CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
         except Exception as error:
-            if self._ended:  # a subscriber's own
+            if self._ended:  # raised by the subscriber
                 raise
             self._end(error)
 
-    def _write(self, subscribe: Callable[[], None]) -> None:
+    def _write(self, scheduler: abc.SchedulerBase | None) -> None:
         try:
-            self._begin(subscribe)
-            while not self._copy():
-                self._held.wait_unless(self._has_ended)
+            self._begin(scheduler)
+            while not self._append_queued():
+                self._queue.wait_unless(lambda: self._ended)
         except Cancelled:
             return
         except (FencedError, StoppedError) as error:
-            self._cut(error)
+            self._abort(error)
             return
-        except Exception as error:  # a log of the user's own may raise anything
-            self._give_up(error)
-        self._run.retry_outage.cancel()
+        except Exception as error:  # a RunLog of the program may raise anything
+            self._continue_without_log(error)
+        self._run.retry.cancel()
         while not self._ended:
-            self._held.wait_for_ring()
-        self._emit_end(self._error or self._log_error)
+            self._queue.wait_for_wake_up()
+        self._emit_terminal(self._error or self._log_error)
 
-    def _begin(self, subscribe: Callable[[], None]) -> None:
+    def _begin(self, scheduler: abc.SchedulerBase | None) -> None:
         try:
             self._run.begin()
-            begun = True
+            has_begun = True
         except (FencedError, StoppedError):
             raise
-        except Exception:  # the answer comes first, whatever becomes of its log
-            begun = False
+        except Exception:  # the answer starts nevertheless
+            has_begun = False
         if not self._ended:
             try:
-                self._start("source", subscribe)
+                self._start("source", partial(self._subscribe, scheduler))
             except RequestError as error:
                 self._end(error)
-        if not begun:
-            self._run.retry_outage(self._run.begin)
-        self._start("keeper", self._keep)
+        if not has_begun:
+            self._run.retry(self._run.begin)
+        self._start("heartbeat", self._send_heartbeats)
 
-    def _copy(self) -> bool:
-        """Append what is held; whether that was all."""
-        ended = self._ended or self._log_error is not None  # asked before what is held
-        items = self._held.take()
-        last = ended and not self._held
-        if items or last:
-            ending = encode_ending(self._log_error or self._error) if last else None
+    def _append_queued(self) -> bool:
+        """Appends a batch of the queue, with the ending if that is the last; returns whether
+        it is."""
+        ended = self._ended or self._log_error is not None  # read before the queue is
+        items = self._queue.next_batch()
+        is_last = ended and not self._queue
+        if items or is_last:
+            ending = encode_ending(self._log_error or self._error) if is_last else None
             self._run.append(items, ending)
-        return last
+        return is_last
 
-    def _give_up(self, error: Exception) -> None:
-        """The answer goes on without its log."""
+    def _continue_without_log(self, error: Exception) -> None:
         self._log_error = error
-        self._held.let_go()
-        if type(error) is LogError:  # it refused something: not this, which is short
+        self._queue.remove_bound()
+        if type(error) is LogError:  # the broker refused an item; it may accept the ending
             with suppress(LogError, StoppedError, Cancelled):
                 self._run.append([], encode_ending(error))
 
-    # the keeper's thread
+    # the heartbeat's thread
 
-    def _keep(self) -> None:
+    def _send_heartbeats(self) -> None:
         with suppress(Cancelled, LogError):
             while True:
                 try:
-                    self._run.keep()
+                    self._run.renew_lease()
                 except (FencedError, StoppedError) as error:
-                    self._cut(error)
+                    self._abort(error)
                     return
                 except LogUnavailableError:
-                    continue  # while the writer has nothing to write it need not give up
+                    continue  # only the writer decides to give up, when it has items to write
 
-    # either of them
+    # either of these two threads
 
-    def _cut(self, error: Exception) -> None:
-        """Somebody has ended it: the answer, too."""
-        self._run.retry_outage.cancel()
-        self._leave_source()
-        self._emit_end(error)
+    def _abort(self, error: Exception) -> None:
+        """Ends the answer, since its run was stopped or belongs to another producer."""
+        self._run.retry.cancel()
+        self._dispose_source()
+        self._emit_terminal(error)
 
-    def _emit_end(self, error: Exception | None) -> None:
-        if not self._unsubscribed:
+    def _emit_terminal(self, error: Exception | None) -> None:
+        if not self._is_unsubscribed:
             observer = self._observer
             self._leave(partial(observer.on_error, error) if error else observer.on_completed)
 
 
 def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[T]], Stream[T]]:
-    """Items as they are; each goes into a log as well, and the end after the last.
+    """Items into the same items, each of which is also written into a log, as is the ending.
 
         --a--b--c---|->
         --a--b--c----|->
         log  1:a 2:b 3:c 4:end
 
     Args:
-        log: Where to.
-        run_id: What readers call the run; 1 to 200 characters. One run, one id: it is
-            fenced out where another producer has begun it.
-        after: The id of the last item that the run has. For going on with a run whose
-            producer was lost: read it, and give what comes after that item.
+        log: The log to write into.
+        run_id: The id by which readers find the run; 1 to 200 characters. Each id names one
+            run: if another producer has begun it, this one is fenced out.
+        after: The number of the last item that the run already has; 0: a new run. To continue
+            a run that has lost its producer, read it, and emit the items that follow.
 
-    Emits: each item at once; it does not wait for the log, unless so much is held for it
-        (4096 items) that the source must wait, too. Items are strings, `CompletionEvent`
-        and our other Structs, or JSON values.
-    Completes: when the end is in the log.
-    Errors: likewise. Where the log fails, the answer goes on to its end, and then
-        `LogError`, or `LogUnavailableError` after the log's `outage`, comes in place of
-        the completion. Where another producer has the run: `FencedError`, before the source is
-        subscribed to, or as soon as it is known; where it was stopped: `StoppedError`.
-        Both dispose the source.
+    Emits: each item at once. It does not wait for the log, unless 4096 items are queued for
+        the log; then the source waits, too. Items are strings, `CompletionEvent` and the
+        other Structs of this package, or JSON values.
+    Completes: when the ending is in the log.
+    Errors: with the error of the source, when the ending is in the log. If the log fails, the
+        answer continues to its end, and then `LogError`, or `LogUnavailableError` after the
+        log's `outage`, replaces the completion. If the run belongs to another producer:
+        `FencedError`, before the source is subscribed to, or as soon as that is known. If the
+        run was stopped: `StoppedError`. Both dispose the source.
 
-    Disposing it ends the run, and so does a subscriber that raises, who gets that in
-    `on_error`: the run's readers get `StoppedError`. Who only wants to watch reads it with
-    `from_log`.
+    Disposing it ends the run, and the readers of the run get `StoppedError`; so does an
+    exception of the subscriber, which is passed to its `on_error`. To watch a run without
+    ending it, read it with `from_log`.
 
     >>> import reactivex
     >>> from rxmistral import MemoryLog, from_log
@@ -377,10 +370,10 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            writing = _LogWriter(observer, _ProducedRun(log, run_id, after), scheduler)
-            add_to_scope(writing)
-            writing.start(stream)
-            return writing
+            writer = _LogWriter(stream, observer, _ProducedRun(log, run_id, after))
+            add_to_scope(writer)
+            writer.start(scheduler)
+            return writer
 
         return Stream(subscribe)
 

@@ -1,8 +1,8 @@
-"""What a relay is made of: an encoder, that makes bytes or text of items, and of the end.
+"""Encoders: state machines that turn the items of one run, and its ending, into bytes or text.
 
-An encoder knows no Rx, no thread and no socket; `encoded_by` makes an operator of it. The
-end of a run is something to tell, not something to raise: a browser reads what was sent,
-and nobody reads what a framework does with an exception in the middle of a response.
+An encoder knows no Rx, no thread and no socket; `encoder_operator` makes an operator of it. It
+encodes the ending of a run, errors included, as a message: a page can read that, whereas an
+exception in the middle of a response only reaches the log of the framework.
 """
 
 from __future__ import annotations
@@ -16,34 +16,37 @@ from ..errors import MistralError
 from ..models import CompletionEvent
 from ..rx.stream import Stream
 
-__all__ = ["Encoder", "encoded_by", "payload"]
+__all__ = ["Encoder", "encoder_operator", "payload"]
 
 A = TypeVar("A")
 B = TypeVar("B", bytes, str)
 
 
 class Encoder(Generic[A, B]):
-    """Encodes one run; what is empty is not sent."""
+    """Encodes one run; an empty result is not sent."""
 
     def begin(self) -> B:
-        """What comes before anything else."""
+        """Returns what is sent before the first item is there."""
         raise NotImplementedError
 
     def encode(self, item: A, /) -> B:
-        """An item."""
+        """Returns an encoded item."""
         raise NotImplementedError
 
     def end(self, error: Exception | None, /) -> B:
-        """How it ended."""
+        """Returns the encoded ending: an error, or completion."""
         raise NotImplementedError
 
 
-def encoded_by(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[A]], Stream[B]]:
-    """An operator from an encoder; `make` makes one for each subscription.
+def encoder_operator(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[A]], Stream[B]]:
+    """Returns an operator that encodes items and the ending of a run.
 
-    Completes: after the encoded end, also where that is a `MistralError`.
-    Errors: any other, after the encoded end: it is a fault of the program, an item that
-        cannot be encoded among them, and belongs into the framework's log.
+    Args:
+        make: Makes an encoder for each subscription.
+
+    Completes: after the encoded ending, also if the source has failed with a `MistralError`.
+    Errors: with any other error of the source, and that of an item that cannot be encoded,
+        after the encoded ending: it is a fault of the program, for the framework to log.
     """
 
     def operate(source: Observable[A]) -> Stream[B]:
@@ -66,18 +69,18 @@ def encoded_by(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[A]], S
 
             def end(error: Exception | None) -> None:
                 try:
-                    last = encoder.end(error)
-                except Exception as raised:  # by who was to describe the error
+                    ending = encoder.end(error)
+                except Exception as raised:  # by the program's function that describes errors
                     observer.on_error(raised)
                     return
-                emit(last)
+                emit(ending)
                 if error is None or isinstance(error, MistralError):
                     observer.on_completed()
                 else:
                     observer.on_error(error)
 
-            if first := encoder.begin():
-                emit(first)
+            if beginning := encoder.begin():
+                emit(beginning)
             return stream.subscribe(on_next, end, lambda: end(None), scheduler=scheduler)
 
         return Stream(subscribe)
@@ -86,6 +89,5 @@ def encoded_by(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[A]], S
 
 
 def payload(item: object) -> object:
-    """What of an item goes over the wire: of a completion its chunk, which is what the
-    service sent."""
+    """Returns what is sent of an item: of a completion its chunk, as the service sent it."""
     return item.data if isinstance(item, CompletionEvent) else item

@@ -15,8 +15,6 @@ __all__ = ["Describe", "Ending", "described", "ending_of"]
 
 Describe: TypeAlias = Callable[[Exception], str]
 
-_FAULT = "the program that answers has a fault"
-
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a run ended.
@@ -25,7 +23,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         status: As in `Outcome`: "completed", "cancelled", "refused", "timed_out",
             "dropped", "truncated", "reported" or "failed".
         error: The name of the error's class, or None.
-        message: What is said of the error, or None.
+        message: The description of the error, or None.
     """
 
     status: Status
@@ -34,20 +32,22 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 def ending_of(error: Exception | None, describe: Describe) -> Ending:
+    """Returns how a run ended, with an error or None for completion."""
     if error is None:
         return Ending(status="completed")
     return Ending(status=status_of(error), error=type(error).__name__, message=describe(error))
 
 
 def described(error: Exception) -> str:
-    """What a page is told of an error: the text of a `MistralError`, on one line, which
-    has the service's words in it and never a key. What any other error says is for who
-    runs the program, and no page is told.
+    """Returns the description of an error for a browser, on one line.
+
+    For a `MistralError` that is its text, which quotes the service but never contains a key.
+    The text of any other error may contain details of the program, and is not sent.
 
     >>> from rxmistral import DroppedStreamError
     >>> described(DroppedStreamError("reset by peer"))
     'the connection broke in the middle of the answer: reset by peer'
     >>> described(KeyError("password"))
-    'the program that answers has a fault'
+    'internal error'
     """
-    return excerpt(str(error)) if isinstance(error, MistralError) else _FAULT
+    return excerpt(str(error)) if isinstance(error, MistralError) else "internal error"

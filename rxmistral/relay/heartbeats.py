@@ -1,15 +1,15 @@
-"""Comments while the model is silent, so that nobody in between takes it for dead.
+"""Comments during silence, so that no proxy closes a connection as idle.
 
     source's thread                    timer's thread
-      on_next ──▶ observer               due ──▶ silent for long enough? a comment
-      when: now                               └─▶ not yet? look again when it may be
+      on_next ──▶ observer               due ──▶ silent for the interval? send a comment
+      silent since: now                       └─▶ otherwise wait for the remaining time
 
-An item costs a look at the clock, and takes no lock (see `alarm`); a timer that rings
-looks how long it was silent, and is set for the rest. Who has the turn emits, so a
-comment never stands in the middle of what the source emits.
+An item costs a read of the clock, and no lock (see `rx.timer`); the timer is not reset for
+each item, but checks when it expires how long the silence has lasted. Emissions are
+serialized, so that a comment is never sent in the middle of what the source emits.
 
-Who subscribes on an event loop has his timer there: a thousand connections are then a
-thousand entries in its heap, where elsewhere they are a thousand threads that wait.
+If a subscriber runs on an event loop, the timer runs there, too: a thousand connections are
+then a thousand entries in a heap, and not a thousand waiting threads.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ __all__ = ["HEARTBEAT", "with_heartbeats"]
 Args = TypeVarTuple("Args")
 
 HEARTBEAT = b": heartbeat\n\n"
-"""A comment, which every reader of Server-Sent Events skips (WHATWG HTML 9.2.6)."""
+"""A comment, which every reader of Server-Sent Events ignores (WHATWG HTML 9.2.6)."""
 
-# Seconds. A loop whose clock differs by more has a clock of its own: a test froze it, or
-# the loop simulates time. Its timers may never expire, so a thread keeps the time instead.
-_CLOCKS_AGREE = 5.0
+# An event loop whose clock differs by more has a clock of its own: a test has frozen it, or
+# the loop simulates time. Its timers may never expire, so a thread is used instead.
+_MAX_CLOCK_DIFFERENCE_SECONDS = 5.0
 
 
-class Heartbeat(SerializedTimer):
-    """Emits a heartbeat where an interval has passed in silence."""
+class HeartbeatTimer(SerializedTimer):
+    """Passes chunks on, and emits a heartbeat after each interval of silence."""
 
     def __init__(
         self, observer: abc.ObserverBase[bytes], interval: float, scheduler: abc.SchedulerBase
@@ -54,14 +54,14 @@ class Heartbeat(SerializedTimer):
         self._interval = interval
         self._silent_since = self.now()
 
-    @serialized  # or a timer that rings at once would set the next before this one is kept
+    @serialized  # a timer that expires at once must not set the next one before this returns
     def start(self) -> None:
         self.arm(self._interval)
 
     @serialized
-    def on_next(self, encoded: bytes) -> None:
-        self._emit(encoded)
-        self._silent_since = self.now()  # after that: the time the observer took is its own
+    def on_next(self, chunk: bytes) -> None:
+        self._emit(chunk)
+        self._silent_since = self.now()  # read last: the observer's time is not silence
 
     @serialized
     def on_error(self, error: Exception) -> None:
@@ -75,16 +75,16 @@ class Heartbeat(SerializedTimer):
         fail_observer(self._observer, error)
 
     def due(self) -> None:
-        wait = self._silent_since + self._interval - self.now()
-        if wait <= 0:
-            wait = self._interval
+        remaining = self._silent_since + self._interval - self.now()
+        if remaining <= 0:
+            remaining = self._interval
             self._emit(HEARTBEAT)
             self._silent_since = self.now()
-        self.arm(min(wait, self._interval))  # a clock may be set back
+        self.arm(min(remaining, self._interval))  # a scheduler's clock may be set back
 
 
-class LoopHeartbeat(Heartbeat):
-    """The same, with its timer on an event loop; it may be set from any thread."""
+class LoopHeartbeatTimer(HeartbeatTimer):
+    """A HeartbeatTimer that runs on an event loop; any thread may set it."""
 
     def __init__(
         self, observer: abc.ObserverBase[bytes], interval: float, loop: AbstractEventLoop
@@ -93,27 +93,35 @@ class LoopHeartbeat(Heartbeat):
         self._loop = loop
 
     def arm(self, seconds: float) -> None:
-        self._on_loop(self._set_timer, seconds)
+        self._call_on_loop(self._set_timer, seconds)
 
     def _set_timer(self, seconds: float) -> None:
         if not self._timer.is_disposed:
             handle = self._loop.call_later(seconds, self._fire)
-            self._timer.disposable = Disposable(partial(self._on_loop, handle.cancel))
+            self._timer.disposable = Disposable(partial(self._call_on_loop, handle.cancel))
 
-    def _on_loop(self, work: Callable[[*Args], object], *args: *Args) -> None:
-        with suppress(RuntimeError):  # it is closed, and rings for nobody
+    def _call_on_loop(self, work: Callable[[*Args], object], *args: *Args) -> None:
+        with suppress(RuntimeError):  # the loop is closed: no subscriber is left on it
             self._loop.call_soon_threadsafe(work, *args)
 
 
 def with_heartbeats(
     interval: float | None, scheduler: abc.SchedulerBase | None = None
 ) -> Callable[[Observable[bytes]], Stream[bytes]]:
-    """Whole events into the same, with a comment after each `interval` of silence; with
-    None there are none."""
+    """Chunks of whole events into the same chunks, and a comment after each silent interval.
+
+        --a-----------b-|->
+        --a----:----:-b-|->
+
+    Args:
+        interval: Seconds of silence; None: no comments.
+        scheduler: Keeps the time; None: that of the subscription, the running event loop, or
+            a `TimeoutScheduler`, the first that there is.
+    """
     if interval is None:
         return Stream.of
     check_seconds("heartbeat", interval)
-    seconds, given = interval, scheduler
+    seconds, own_scheduler = interval, scheduler
 
     def operate(source: Observable[bytes]) -> Stream[bytes]:
         stream = Stream.of(source)
@@ -121,29 +129,29 @@ def with_heartbeats(
         def subscribe(
             observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            heart = _heart(observer, seconds, given or scheduler)
-            heart.start()
+            timer = _heartbeat_timer(observer, seconds, own_scheduler or scheduler)
+            timer.start()
             try:
                 subscription = stream.subscribe(
-                    heart.on_next, heart.on_error, heart.on_completed, scheduler=scheduler
+                    timer.on_next, timer.on_error, timer.on_completed, scheduler=scheduler
                 )
             except BaseException:  # by the observer of a source that emits at once
-                heart.dispose()
+                timer.dispose()
                 raise
-            return CompositeDisposable(subscription, heart)
+            return CompositeDisposable(subscription, timer)
 
         return Stream(subscribe)
 
     return operate
 
 
-def _heart(
+def _heartbeat_timer(
     observer: abc.ObserverBase[bytes], interval: float, scheduler: abc.SchedulerBase | None
-) -> Heartbeat:
+) -> HeartbeatTimer:
     if scheduler is not None:
-        return Heartbeat(observer, interval, scheduler)
-    with suppress(RuntimeError):  # no loop is running
+        return HeartbeatTimer(observer, interval, scheduler)
+    with suppress(RuntimeError):  # no event loop is running
         loop = get_running_loop()
-        if abs(loop.time() - monotonic()) < _CLOCKS_AGREE:
-            return LoopHeartbeat(observer, interval, loop)
-    return Heartbeat(observer, interval, TimeoutScheduler.singleton())
+        if abs(loop.time() - monotonic()) < _MAX_CLOCK_DIFFERENCE_SECONDS:
+            return LoopHeartbeatTimer(observer, interval, loop)
+    return HeartbeatTimer(observer, interval, TimeoutScheduler.singleton())

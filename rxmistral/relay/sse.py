@@ -1,22 +1,23 @@
-r"""A Stream to Server-Sent Events (WHATWG HTML 9.2), which `EventSource` reads.
+r"""A Stream as Server-Sent Events (WHATWG HTML 9.2), which `EventSource` reads.
 
-    : heartbeat                  at once, and after each interval of silence
+    : heartbeat                  at once, and after each silent interval
 
     id: 1
-    data: "Hel"                  an item, as JSON: it holds no line end, whatever is in it
+    data: "Hel"                  an item as JSON, which never contains a line end
 
     id: 2
     data: "lo"
 
     event: end
-    id: 2                        the end is no item: it has the id of the last one
+    id: 2                        the id of the last item, since the ending is not an item
     retry: 86400000
     data: {"status":"completed"}
 
-An `EventSource` takes the end of the response for a broken connection, and asks again
-after some seconds, with the id that it saw last: where the page does not `close()` at the
-event `end`, it would ask for ever, and pay for an answer each time. So the end says to
-wait for a day; and who resumes at the end's id receives the end again, and nothing else.
+An `EventSource` treats the end of the response as a broken connection, and reconnects after
+some seconds with the last id that it has seen. A page that does not `close()` it at the event
+`end` would reconnect again and again, and pay for an answer each time. To prevent this, the
+ending sets the reconnection time to a day. A client that resumes at the id of the ending
+receives the ending again, and nothing else.
 """
 
 from __future__ import annotations
@@ -31,31 +32,31 @@ from reactivex import Observable, abc
 from ..checks import check_callback
 from ..rx.history import Entry
 from ..rx.stream import Stream
-from .encoder import Encoder, encoded_by, payload
+from .encoder import Encoder, encoder_operator, payload
 from .endings import Describe, described, ending_of
 from .heartbeats import HEARTBEAT, with_heartbeats
-from .numbering import Resumable, entries_of, resume_position
+from .resumption import Resumable, entries_after, resume_position
 
 __all__ = ["SSE_HEADERS", "EventEncoder", "server_sent_events"]
 
 SSE_HEADERS: Final[Mapping[str, str]] = {
     "Content-Type": "text/event-stream",
-    "Cache-Control": "no-cache, no-transform",  # compression would hold events back
-    "X-Accel-Buffering": "no",  # so would nginx
+    "Cache-Control": "no-cache, no-transform",  # compression would delay events
+    "X-Accel-Buffering": "no",  # buffering in nginx would, too
 }
-"""What to send with `server_sent_events`."""
+"""The headers of a response whose body is made by `server_sent_events`."""
 
-_A_DAY = 24 * 60 * 60 * 1000  # milliseconds
+_RETRY_MILLISECONDS = 24 * 60 * 60 * 1000
 
 _json = msgspec.json.Encoder().encode
 
 
 class EventEncoder(Encoder[Entry[Any], bytes]):
-    """Encodes items, each as one event.
+    """Encodes each item as one event.
 
     Args:
-        after: The id that the first of them comes after.
-        describe: As of `server_sent_events`.
+        after: The id of the item before the first.
+        describe: Returns the description of an error.
     """
 
     def __init__(self, after: int, describe: Describe) -> None:
@@ -63,7 +64,7 @@ class EventEncoder(Encoder[Entry[Any], bytes]):
         self._describe = describe
 
     def begin(self) -> bytes:
-        return HEARTBEAT  # headers leave many servers with the first byte of the body only
+        return HEARTBEAT  # many servers send the headers together with the first byte
 
     def encode(self, entry: Entry[Any]) -> bytes:
         data = _json(payload(entry.item))
@@ -71,8 +72,8 @@ class EventEncoder(Encoder[Entry[Any], bytes]):
         return b"id: %d\ndata: %b\n\n" % (entry.id, data)
 
     def end(self, error: Exception | None) -> bytes:
-        data = _json(ending_of(error, self._describe))
-        return b"event: end\nid: %d\nretry: %d\ndata: %b\n\n" % (self._last_id, _A_DAY, data)
+        fields = (self._last_id, _RETRY_MILLISECONDS, _json(ending_of(error, self._describe)))
+        return b"event: end\nid: %d\nretry: %d\ndata: %b\n\n" % fields
 
 
 def server_sent_events(
@@ -83,7 +84,7 @@ def server_sent_events(
     describe: Describe = described,
     scheduler: abc.SchedulerBase | None = None,
 ) -> Stream[bytes]:
-    r"""A Stream into Server-Sent Events, for the body of a response.
+    r"""Items into Server-Sent Events, for the body of a response.
 
         --"Hel"--"lo"-----------|->
         --id: 1--id: 2--: ------event: end|->
@@ -92,52 +93,53 @@ def server_sent_events(
 
         return StreamingResponse(server_sent_events(answer), headers=SSE_HEADERS)
 
-    With Quart, which would read what is iterable on a thread:
+    With Quart, which would iterate over an iterable body on a thread:
 
         return Response(aiter(server_sent_events(answer)), headers=SSE_HEADERS)
 
-    With Flask, and with `StreamingHttpResponse` Django; in its async views give it
+    With Flask; and with Django as `StreamingHttpResponse`, which in async views needs
     `aiter(server_sent_events(answer))`, or it would wait for the whole answer:
 
         return Response(server_sent_events(answer), headers=SSE_HEADERS)
 
-    A client that has gone is missed at once by async servers, and by WSGI
-    servers when something is sent: at the second heartbeat at the latest.
+    Async servers notice at once that a client has disconnected. WSGI servers notice when they
+    send something: at the second heartbeat at the latest.
 
-    And in the page:
+    In the page:
 
         const events = new EventSource("/answer");
         events.onmessage = ({data}) => show(JSON.parse(data));
         events.addEventListener("end", ({data}) => {
-            events.close();  // or it would ask again
+            events.close();  // otherwise it reconnects
             ended(JSON.parse(data).status);
         });
 
-    An `EventSource` asks again by itself when the connection breaks: its URL should name
-    something shared or logged, since another request would be another answer.
+    An `EventSource` reconnects by itself when the connection breaks. Its URL should identify
+    a shared or logged run, since another request would produce another answer.
 
     Args:
         source: A Stream of anything that msgspec encodes: text becomes a JSON string, a
-            Struct an object, a `CompletionEvent` its chunk. Of a `Resumable` the events
-            have its ids; else they count from 1.
-        last_event_id: What the request's header `Last-Event-ID` says, or None: where to go
-            on. The source must be a `Resumable`. What cannot be an id of ours stands for
-            the start; a number greater than that of the last item for the end.
+            Struct an object, a `CompletionEvent` its chunk. The events have the ids of a
+            `Resumable`; otherwise they are counted from 1.
+        last_event_id: The header `Last-Event-ID` of the request, after which to resume, or
+            None. The source must be a `Resumable`. A value that cannot be an id stands for
+            the start, a number greater than that of the last item stands for the end.
         heartbeat: Seconds of silence before a comment is sent, which keeps the connection
-            open, and finds out that the client has gone; None for none.
-        describe: Gives the message of an error; by default `described`.
-        scheduler: Keeps the time of the heartbeats; by default the one of the
+            open and detects that the client has disconnected; None: no comments.
+        describe: Returns the message of an error; default: `described`.
+        scheduler: Keeps the time of the heartbeats. Default: the scheduler of the
             subscription, or else the event loop that reads, or else a `TimeoutScheduler`,
-            which has a thread for each response.
+            which uses a thread per response.
 
     Emits: bytes, each of them whole events, or a comment.
-    Completes: after an event of the type `end`, with the id of the last item, and JSON
-        with the `status` of the `Outcome`, and where there was an error the name of its
-        class as `error` and a `message`.
-    Errors: what is no `MistralError`, after that event: the program has a fault.
+    Completes: after an event of type `end`. It has the id of the last item, and as JSON the
+        `status` of the `Outcome`; after an error also the name of its class as `error`, and
+        a `message`.
+    Errors: with any error that is not a `MistralError`, after that event: it is a fault of
+        the program.
 
     Raises:
-        ValueError: `last_event_id` is given, and the source is not `Resumable`.
+        ValueError: `last_event_id` is given, but the source is not `Resumable`.
 
     >>> import reactivex
     >>> body = server_sent_events(reactivex.of("Hel", "lo"), heartbeat=None)
@@ -158,5 +160,6 @@ def server_sent_events(
     """
     check_callback("describe", describe)
     after = resume_position(source, last_event_id)
-    encoded = encoded_by(partial(EventEncoder, after, describe))
-    return Stream.of(entries_of(source, after)).pipe(encoded, with_heartbeats(heartbeat, scheduler))
+    encoded = encoder_operator(partial(EventEncoder, after, describe))
+    entries = Stream.of(entries_after(source, after))
+    return entries.pipe(encoded, with_heartbeats(heartbeat, scheduler))

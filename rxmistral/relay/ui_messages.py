@@ -1,4 +1,4 @@
-r"""An answer to the AI SDK's UI message stream, which `useChat` reads.
+r"""An answer as the UI message stream of the AI SDK, which `useChat` reads.
 
     {"type":"start"}  {"type":"start-step"}                        at once
     {"type":"reasoning-start","id":"1"}  ...-delta  ...-end        a block of thinking
@@ -8,9 +8,9 @@ r"""An answer to the AI SDK's UI message stream, which `useChat` reads.
     {"type":"finish-step"}  {"type":"finish","finishReason":"stop"}
     [DONE]
 
-Each part is a Server-Sent Event. One block is open at a time; what is of another kind
-closes it, so that the parts of the message stand in the order in which they came. A tool
-call is open from its name until it is certain to be complete; meanwhile others may be.
+Each part is a Server-Sent Event. One block of text or thinking is open at a time; content of
+another kind closes it, so that the parts of the message keep the order in which they arrived.
+A tool call is open from its name until it is certain to be complete; several may be open.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from ..models import (
 )
 from ..outcome import status_of
 from ..rx.stream import Stream
-from .encoder import Encoder, encoded_by
+from .encoder import Encoder, encoder_operator
 from .endings import Describe, described
 from .heartbeats import with_heartbeats
 from .sse import SSE_HEADERS
@@ -50,14 +50,14 @@ UI_MESSAGE_HEADERS: Final[Mapping[str, str]] = {
     **SSE_HEADERS,
     "x-vercel-ai-ui-message-stream": "v1",
 }
-"""What to send with `ui_message_stream`."""
+"""The headers of a response whose body is made by `ui_message_stream`."""
 
 Item: TypeAlias = CompletionEvent | ContentChunk | str
 
 _DONE = b"data: [DONE]\n\n"
-_ID_LENGTH = 9  # what Mistral takes for the id of a tool call, when it is sent back
+_ID_LENGTH = 9  # the length that Mistral requires when a tool call is sent back
 
-# The words of the protocol; a reason that has none is "other".
+# The finish reasons of the protocol; any other reason is "other".
 _FINISH_REASONS = {
     "stop": "stop",
     "length": "length",
@@ -74,58 +74,59 @@ class UIMessageEncoder(Encoder[Item, bytes]):
     """Encodes the first of the `n` answers.
 
     Args:
-        message_id, describe: As of `ui_message_stream`.
+        message_id: The id of the message; None: the page chooses one.
+        describe: Returns the description of an error.
     """
 
     def __init__(self, message_id: str | None, describe: Describe) -> None:
         self._message_id = message_id
         self._describe = describe
-        self._parts: list[bytes] = []  # and not given yet
-        self._block = ""  # the kind of the one that is open
+        self._parts: list[bytes] = []  # that were not returned yet
+        self._open_block = ""  # "text", "reasoning", or none
         self._blocks = 0
-        self._calls = _Calls()
+        self._calls = _RelayedCalls()
         self._finish_reason: str | None = None
 
     def begin(self) -> bytes:
         self._add("start", **({"messageId": self._message_id} if self._message_id else {}))
         self._add("start-step")
-        return self._take()
+        return self._flush()
 
     def encode(self, item: Item) -> bytes:
         if isinstance(item, CompletionEvent):
             self._add_chunk(item.data)
         else:
             self._add_content(item)
-        return self._take()
+        return self._flush()
 
     def end(self, error: Exception | None) -> bytes:
         self._close_block()
         if error is None:
             self._complete_calls(self._calls.close(self._finish_reason))
             self._add("finish-step")
-            self._add("finish", **self._reason())
+            self._add("finish", **self._finish_fields())
         else:
             self._add_failure(error)
-        return self._take() + _DONE
+        return self._flush() + _DONE
 
     def _add_failure(self, error: Exception) -> None:
-        said = self._describe(error)
-        for call in self._calls.take_open():
-            self._add_input_error(call, call.arguments(), said)
+        description = self._describe(error)
+        for call in self._calls.abandon():
+            self._add_input_error(call, call.arguments(), description)
         if status_of(error) == "cancelled":
-            self._add("abort", reason=said)
+            self._add("abort", reason=description)
         else:
-            self._add("error", errorText=said)
+            self._add("error", errorText=description)
 
     def _add(self, type: str, **fields: object) -> None:
         self._parts.append(b"data: %b\n\n" % _json({"type": type, **fields}))
 
-    def _take(self) -> bytes:
-        taken = b"".join(self._parts)
+    def _flush(self) -> bytes:
+        parts = b"".join(self._parts)
         self._parts.clear()
-        return taken
+        return parts
 
-    def _reason(self) -> dict[str, str]:
+    def _finish_fields(self) -> dict[str, str]:
         reason = self._finish_reason
         return {"finishReason": _FINISH_REASONS.get(reason, "other")} if reason else {}
 
@@ -147,7 +148,7 @@ class UIMessageEncoder(Encoder[Item, bytes]):
             self._add_fragments(choice.delta.tool_calls, chunk)
         if choice.finish_reason:
             self._finish_reason = choice.finish_reason
-            if choice.finish_reason != "error":  # else the error follows, and ends them
+            if choice.finish_reason != "error":  # then an error follows, which ends the calls
                 self._complete_calls(self._calls.close(choice.finish_reason))
 
     # text and thinking
@@ -165,22 +166,25 @@ class UIMessageEncoder(Encoder[Item, bytes]):
             case ContentChunk():
                 pass  # the protocol has no part for it that a page would show
             case _:
-                raise TypeError(f"no part of a UI message: {type(part).__name__}")
+                raise TypeError(
+                    "ui_message_stream accepts completions, content chunks and text, "
+                    f"got {type(part).__name__}"
+                )
 
     def _add_text(self, block: str, text: str) -> None:
         if not text:
             return
-        if block != self._block:
+        if block != self._open_block:
             self._close_block()
-            self._block = block
+            self._open_block = block
             self._blocks += 1
             self._add(f"{block}-start", id=str(self._blocks))
         self._add(f"{block}-delta", id=str(self._blocks), delta=text)
 
     def _close_block(self) -> None:
-        if self._block:
-            self._add(f"{self._block}-end", id=str(self._blocks))
-            self._block = ""
+        if self._open_block:
+            self._add(f"{self._open_block}-end", id=str(self._blocks))
+            self._open_block = ""
 
     # tool calls
 
@@ -188,59 +192,59 @@ class UIMessageEncoder(Encoder[Item, bytes]):
         self._close_block()
         for fragment in fragments:
             call = self._calls.add(fragment, chunk)
-            if call.is_named():
-                self._show_call(call)
-        self._complete_calls(self._calls.take_certain())
+            if call.has_name():
+                self._add_new_arguments(call)
+        self._complete_calls(self._calls.complete())
 
-    def _show_call(self, call: _ShownCall) -> None:
-        """What of it came and was not shown yet."""
-        if not call.begun:
-            self._add("tool-input-start", **call.head())
-            call.begun = True
-        if fresh := call.take_fresh():
-            self._add("tool-input-delta", toolCallId=call.id, inputTextDelta=fresh)
+    def _add_new_arguments(self, call: _RelayedCall) -> None:
+        if not call.is_started:
+            self._add("tool-input-start", **call.identity())
+            call.is_started = True
+        if new := call.new_arguments():
+            self._add("tool-input-delta", toolCallId=call.id, inputTextDelta=new)
 
-    def _complete_calls(self, completed: list[tuple[_ShownCall, ToolCall]]) -> None:
-        for call, whole in completed:
-            self._show_call(call)
+    def _complete_calls(self, completed: list[tuple[_RelayedCall, ToolCall]]) -> None:
+        for call, complete in completed:
+            self._add_new_arguments(call)
             try:
-                arguments = _whole_arguments(whole)
+                arguments = _parsed_arguments(complete)
             except InvalidAnswerError as error:
-                self._add_input_error(call, whole.function.arguments, self._describe(error))
+                self._add_input_error(call, complete.function.arguments, self._describe(error))
             else:
-                self._add("tool-input-available", **call.head(), input=arguments)
+                self._add("tool-input-available", **call.identity(), input=arguments)
 
-    def _add_input_error(self, call: _ShownCall, arguments: object, said: str) -> None:
-        self._add("tool-input-error", **call.head(), input=arguments, errorText=said)
+    def _add_input_error(self, call: _RelayedCall, arguments: object, description: str) -> None:
+        self._add("tool-input-error", **call.identity(), input=arguments, errorText=description)
 
 
-def _whole_arguments(call: ToolCall) -> object:
+def _parsed_arguments(call: ToolCall) -> object:
     if isinstance(call, UnfinishedToolCall):
-        wanted = f"object, the arguments of {call.function.name}"
-        raise InvalidAnswerError(wanted, "the answer was cut", str(call.function.arguments))
+        expected = f"object, the arguments of {call.function.name}"
+        raise InvalidAnswerError(expected, "the answer was cut", str(call.function.arguments))
     return call.function.arguments_as(object)
 
 
-class _Calls:
-    """The tool calls of one answer, as they are put together and as they are shown."""
+class _RelayedCalls:
+    """The tool calls of one answer, together with what the page has received of them."""
 
     def __init__(self) -> None:
-        self._gatherer = ToolCallAccumulator()
-        self._shown: dict[PartialToolCall, _ShownCall] = {}
-        self._coming: deque[_ShownCall] = deque()  # in the order in which they began
+        self._accumulator = ToolCallAccumulator()
+        self._relayed: dict[PartialToolCall, _RelayedCall] = {}
+        self._open: deque[_RelayedCall] = deque()  # in the order in which they began
         self._ids: set[str] = set()
 
-    def add(self, fragment: ToolCall, chunk: CompletionChunk) -> _ShownCall:
-        call = self._gatherer.add(fragment)
-        shown = self._shown.get(call)
-        if shown is None:
-            shown = self._shown[call] = _ShownCall(call, self._id_of(call, chunk))
-            self._coming.append(shown)
-        return shown
+    def add(self, fragment: ToolCall, chunk: CompletionChunk) -> _RelayedCall:
+        """Returns the call that a fragment begins or continues."""
+        call = self._accumulator.add(fragment)
+        relayed = self._relayed.get(call)
+        if relayed is None:
+            relayed = self._relayed[call] = _RelayedCall(call, self._id_of(call, chunk))
+            self._open.append(relayed)
+        return relayed
 
     def _id_of(self, call: PartialToolCall, chunk: CompletionChunk) -> str:
-        """The model's, or where there is none, or not one of its own, one that is the same
-        for all who are shown this answer."""
+        """Returns the model's id; if that is missing or not unique, an id that is the same for
+        every page that receives this answer."""
         call_id = call.id
         if call_id is None or call_id in self._ids:
             origin = f"{chunk.id} {chunk.created} {len(self._ids)}"
@@ -248,42 +252,44 @@ class _Calls:
         self._ids.add(call_id)
         return call_id
 
-    def take_certain(self) -> list[tuple[_ShownCall, ToolCall]]:
-        return self._completed(self._gatherer.pop_complete())
+    def complete(self) -> list[tuple[_RelayedCall, ToolCall]]:
+        """Removes and returns the calls that are certain to be complete."""
+        return self._completed(self._accumulator.pop_complete())
 
-    def close(self, finish_reason: str | None) -> list[tuple[_ShownCall, ToolCall]]:
-        """Those that are left, also those that were cut."""
-        return self._completed(self._gatherer.close(finish_reason))
+    def close(self, finish_reason: str | None) -> list[tuple[_RelayedCall, ToolCall]]:
+        """Removes and returns the remaining calls when the answer ends, also those cut short."""
+        return self._completed(self._accumulator.close(finish_reason))
 
-    def take_open(self) -> list[_ShownCall]:
-        """Those that a page was shown the beginning of, when no end will follow."""
-        left = [call for call in self._coming if call.begun]
-        self._coming.clear()
-        return left
+    def abandon(self) -> list[_RelayedCall]:
+        """Removes the remaining calls when the answer breaks; returns those that a page knows."""
+        started = [call for call in self._open if call.is_started]
+        self._open.clear()
+        return started
 
-    def _completed(self, calls: list[ToolCall]) -> list[tuple[_ShownCall, ToolCall]]:
-        return [(self._coming.popleft(), call) for call in calls]
+    def _completed(self, calls: list[ToolCall]) -> list[tuple[_RelayedCall, ToolCall]]:
+        return [(self._open.popleft(), call) for call in calls]
 
 
-class _ShownCall:
-    """A tool call, and what of it was shown."""
+class _RelayedCall:
+    """A tool call, and how much of it the page has received."""
 
     def __init__(self, call: PartialToolCall, id: str) -> None:
         self.id = id
-        self.begun = False
+        self.is_started = False
         self._call = call
-        self._pieces = 0
+        self._sent_pieces = 0
 
-    def is_named(self) -> bool:
+    def has_name(self) -> bool:
         return bool(self._call.name)
 
-    def head(self) -> dict[str, str]:
+    def identity(self) -> dict[str, str]:
         return {"toolCallId": self.id, "toolName": self._call.name or ""}
 
-    def take_fresh(self) -> str:
-        fresh = self._call.pieces[self._pieces :]
-        self._pieces += len(fresh)
-        return "".join(fresh)
+    def new_arguments(self) -> str:
+        """Returns the part of the arguments that was not returned yet."""
+        new = self._call.pieces[self._sent_pieces :]
+        self._sent_pieces += len(new)
+        return "".join(new)
 
     def arguments(self) -> object:
         return self._call.tool_call().function.arguments
@@ -302,32 +308,33 @@ def ui_message_stream(
         ------{thinking}--"Hel"--"lo"--stop-|->
         start-reasoning---text---text--finish|->
 
-    A front end with `useChat` sends its messages by POST, and takes this for the answer:
+    A front end with `useChat` sends its messages by POST, and reads this response:
 
         return Response(ui_message_stream(answer), headers=UI_MESSAGE_HEADERS)
 
-    Where the front end resumes (`useChat({resume: true})`) it wants all from the start
-    again, which a shared or logged stream gives to each who reads it; where there is
-    nothing to resume it takes the status 204.
+    A front end that resumes (`useChat({resume: true})`) expects all parts from the start,
+    which a shared or logged stream emits to each subscriber; status 204 tells it that there
+    is nothing to resume.
 
     Args:
         source: Completions, of which the first of the `n` answers is relayed. Or text, or
-            what `think_tags` gives: `answer.pipe(text(), think_tags())`.
-        message_id: The id of the message, for who keeps messages; by default the front
-            end gives it one. Not where the front end sends the outcome of a tool: then
-            the answer goes on with the message that has the call.
+            the content chunks of `think_tags`: `answer.pipe(text(), think_tags())`.
+        message_id: The id of the message, for a back end that stores messages; default: the
+            front end chooses one. Leave it out if the front end sends the result of a tool:
+            the answer then continues the message that has the tool call.
         heartbeat: Seconds of silence before a comment is sent, which keeps the connection
-            open, and finds out that the client has gone; None for none.
-        describe: Gives the text of an error; by default `described`.
-        scheduler: Keeps the time of the heartbeats, as of `server_sent_events`.
+            open and detects that the client has disconnected; None: no comments.
+        describe: Returns the text of an error; default: `described`.
+        scheduler: Keeps the time of the heartbeats, as in `server_sent_events`.
 
-    Emits: bytes, each of them whole parts, or a comment. Parts are of text, reasoning and
-        tool calls, the arguments as they come. There is a `tool-input-error` for a call
-        whose arguments are not JSON in the end, or were cut, and for each call that is
-        open when the answer breaks or is stopped. Other kinds of content are left out.
-    Completes: after `finish`; after `abort` where the answer was stopped; or after
-        `error`, where it is a `MistralError`. Then comes `[DONE]`.
-    Errors: what is no `MistralError`, after that: the program has a fault.
+    Emits: bytes, each of them whole parts, or a comment. The parts are text, reasoning and
+        tool calls, whose arguments are sent as they arrive. A `tool-input-error` reports a
+        call whose arguments were cut or are not JSON at the end, and each call that is open
+        when the answer breaks or is stopped. Other kinds of content are left out.
+    Completes: after `finish`; after `abort` if the answer was stopped; or after `error` if
+        it failed with a `MistralError`. `[DONE]` follows in each case.
+    Errors: with any error that is not a `MistralError`, after `[DONE]`: it is a fault of the
+        program.
 
     Source: https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol
 
@@ -347,5 +354,5 @@ def ui_message_stream(
     check_callback("describe", describe)
     if message_id is not None and not isinstance(message_id, str):
         raise TypeError(f"message_id must be a str or None, got {type(message_id).__name__}")
-    encoded = encoded_by(partial(UIMessageEncoder, message_id, describe))
+    encoded = encoder_operator(partial(UIMessageEncoder, message_id, describe))
     return Stream.of(source).pipe(encoded, with_heartbeats(heartbeat, scheduler))

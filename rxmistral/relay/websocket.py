@@ -1,11 +1,11 @@
-"""A Stream to WebSocket messages; and back the client's wish that it stops.
+"""A Stream as WebSocket messages, and the client's request to cancel it.
 
     Stream ──▶ {"type":"item","id":1,"item":"Hel"} ──────────▶ send
                {"type":"end","id":1,"status":"completed"} ───▶
      leave, or stop() ◀── {"type":"cancel"} ◀──────────────── receive
 
-Two tasks: one sends what comes, the other listens. The one that listens ends the sending
-by closing what that reads, and never cancels it, so that no message is cut.
+Two tasks: one sends, the other receives. The receiving task ends the sending by closing the
+iteration that it sends from. It never cancels the sending task, so that no message is cut.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Literal
 
 import msgspec
-from reactivex import Observable, abc
+from reactivex import Observable
 
 from ..checks import check_callable, check_callback
 from ..rx.history import Entry
 from ..rx.iteration import AsyncIteration
 from ..rx.stream import Stream
-from .encoder import Encoder, encoded_by, payload
+from .encoder import Encoder, encoder_operator, payload
 from .endings import Describe, Ending, described, ending_of
-from .numbering import Resumable, entries_of, resume_position
+from .resumption import Resumable, entries_after, resume_position
 
 __all__ = ["MessageEncoder", "relay_websocket"]
 
@@ -31,13 +31,6 @@ __all__ = ["MessageEncoder", "relay_websocket"]
 class _Item(msgspec.Struct, tag="item"):
     id: int
     item: object
-
-
-class _End(msgspec.Struct, tag="end", omit_defaults=True):
-    id: int
-    status: str
-    error: str | None = None
-    message: str | None = None
 
 
 class _Cancel(msgspec.Struct):
@@ -49,14 +42,14 @@ _decode_cancel = msgspec.json.Decoder(_Cancel).decode
 
 
 class MessageEncoder(Encoder[Entry[Any], str]):
-    """Encodes items, each as one message.
+    """Encodes each item as one message.
 
     Args:
-        after: The id that the first of them comes after.
-        describe: As of `relay_websocket`.
+        after: The id of the item before the first.
+        describe: Returns the description of an error.
 
     Attributes:
-        ending: The message that says how the source ended, or None.
+        ending: The message that reports the end of the source, or None before that.
     """
 
     def __init__(self, after: int, describe: Describe) -> None:
@@ -73,20 +66,20 @@ class MessageEncoder(Encoder[Entry[Any], str]):
         return message
 
     def end(self, error: Exception | None) -> str:
-        self.ending = self._end(ending_of(error, self._describe))
+        self.ending = self._encode_ending(ending_of(error, self._describe))
         return self.ending
 
-    def left(self) -> str:
-        """The end for a client that wished to leave; the run may go on."""
-        return self._end(Ending(status="cancelled"))
+    def cancelled(self) -> str:
+        """Returns the ending for a client that has cancelled; the run may continue."""
+        return self._encode_ending(Ending(status="cancelled"))
 
-    def _end(self, ending: Ending) -> str:
-        end = _End(self._last_id, ending.status, ending.error, ending.message)
-        return _json(end).decode()
+    def _encode_ending(self, ending: Ending) -> str:
+        fields = {"type": "end", "id": self._last_id, **msgspec.to_builtins(ending)}
+        return _json(fields).decode()
 
 
-class _Conversation:
-    """What one client is told, and what it says."""
+class _Connection:
+    """Sends messages to one client, and receives its messages meanwhile."""
 
     def __init__(
         self,
@@ -95,31 +88,32 @@ class _Conversation:
         receive: Callable[[], Awaitable[str | bytes]],
         stop: Callable[[], object] | None,
     ) -> None:
-        self.left = False
-        self.sent = ""  # the last one
-        self._messages = AsyncIteration(messages, _untracked)
+        self.is_left = False  # the client has cancelled, and the run may continue
+        self.last_sent = ""
+        self._messages = AsyncIteration(messages, lambda _: None)  # closed only here
         self._send = send
         self._receive = receive
         self._stop = stop
 
-    async def go_on(self) -> asyncio.Task[None]:
-        """Until the messages have ended, or nobody is there; gives the task that listened."""
-        listening = asyncio.create_task(self._listen())
+    async def run(self) -> asyncio.Task[None]:
+        """Sends until the messages have ended or the client has left; returns the task that
+        received."""
+        receiving = asyncio.create_task(self._receive_messages())
         try:
             async for message in self._messages:
                 await self._send(message)
-                self.sent = message
+                self.last_sent = message
         finally:
             await self._messages.aclose()
-            listening.cancel()
-            await asyncio.wait([listening])
-            if not listening.cancelled():
-                listening.exception()  # asked for, or it would be said to be lost
-        return listening
+            receiving.cancel()
+            await asyncio.wait([receiving])
+            if not receiving.cancelled():
+                receiving.exception()  # otherwise asyncio reports that it was never retrieved
+        return receiving
 
-    async def _listen(self) -> None:
+    async def _receive_messages(self) -> None:
         try:
-            while not self.left:
+            while not self.is_left:
                 if _is_cancel(await self._receive()):
                     self._cancel()
         finally:
@@ -127,7 +121,7 @@ class _Conversation:
 
     def _cancel(self) -> None:
         if self._stop is None:
-            self.left = True
+            self.is_left = True
         else:
             self._stop()
 
@@ -135,13 +129,9 @@ class _Conversation:
 def _is_cancel(message: str | bytes) -> bool:
     try:
         _decode_cancel(message)
-    except (msgspec.MsgspecError, UnicodeError):  # it says something else
+    except (msgspec.MsgspecError, UnicodeError):  # any other message
         return False
     return True
-
-
-def _untracked(_: abc.DisposableBase) -> None:
-    """Nobody else ends it."""
 
 
 async def relay_websocket(
@@ -153,13 +143,13 @@ async def relay_websocket(
     last_event_id: str | None = None,
     describe: Describe = described,
 ) -> None:
-    """Send a Stream as WebSocket messages, until it has ended or the client wants no more.
+    """Sends a Stream as WebSocket messages, until it has ended or the client has left.
 
     With Starlette or FastAPI:
 
         async def chat(websocket: WebSocket) -> None:
             await websocket.accept()
-            with suppress(WebSocketDisconnect):  # the client has gone
+            with suppress(WebSocketDisconnect):  # the client has disconnected
                 await relay_websocket(answer, websocket.send_text, websocket.receive_text)
 
     With the package `websockets`:
@@ -168,34 +158,34 @@ async def relay_websocket(
             with suppress(ConnectionClosed):
                 await relay_websocket(answer, connection.send, connection.recv)
 
-    Messages are JSON text. There is `{"type":"item","id":...,"item":...}` for each item,
-    and at the end `{"type":"end","id":...,"status":...}` with the `status` of the `Outcome`,
-    and where there was an error the name of its class as `error` and a `message`. The
-    client may send `{"type":"cancel"}`; whatever else it sends is for nobody.
+    Messages are JSON text. Each item is sent as `{"type":"item","id":...,"item":...}`. The
+    last message is `{"type":"end","id":...,"status":...}` with the `status` of the `Outcome`;
+    after an error also with the name of its class as `error`, and a `message`. The client may
+    send `{"type":"cancel"}`; all other messages are ignored.
 
-    A client that is slow to take slows the source, as any loop does. One that is gone, and a
-    task that is cancelled, dispose it: the generation stops, where it is not shared.
+    A slow client slows the source, as a loop does. If the client disconnects, or the task is
+    cancelled, the source is disposed, which stops the generation unless it is shared.
 
     Args:
-        source: A Stream of anything that msgspec encodes, as of `server_sent_events`.
+        source: A Stream of anything that msgspec encodes, as in `server_sent_events`.
         send: Sends one message.
-        receive: Waits for the next one, and raises when the client has gone.
-        stop: What the client's cancel does: `stop=shared.stop` ends the run for all who
-            watch it. By default this client leaves, which stops what is not shared.
-        last_event_id: The id of the last item that the page has, as it says it, or None:
-            where to go on, as of `server_sent_events`. The source must be a `Resumable`.
-        describe: Gives the message of an error; by default `described`.
+        receive: Waits for the next message; raises when the client has disconnected.
+        stop: Called when the client cancels: `stop=shared.stop` ends the run for all its
+            viewers. Default: only this client leaves, which stops a run that is not shared.
+        last_event_id: The id of the last item that the page has, after which to resume, or
+            None; as in `server_sent_events`. The source must be a `Resumable`.
+        describe: Returns the message of an error; default: `described`.
 
     Raises:
-        ValueError: `last_event_id` is given, and the source is not `Resumable`.
-        Exception: What `send` or `receive` raised when the client had gone. And what the
-            source failed with, where that is no `MistralError`: the program has a fault.
+        ValueError: `last_event_id` is given, but the source is not `Resumable`.
+        Exception: The exception of `send` or `receive` when the client has disconnected; or
+            the error of the source, unless it is a `MistralError`: a fault of the program.
 
     >>> import reactivex
     >>> async def send(message):
     ...     print(message)
     >>> async def receive():
-    ...     await asyncio.Event().wait()  # a client that says nothing
+    ...     await asyncio.Event().wait()  # a client that sends nothing
     >>> asyncio.run(relay_websocket(reactivex.of("Hel", "lo"), send, receive))
     {"type":"item","id":1,"item":"Hel"}
     {"type":"item","id":2,"item":"lo"}
@@ -208,12 +198,12 @@ async def relay_websocket(
         check_callback("stop", stop)
     after = resume_position(source, last_event_id)
     encoder = MessageEncoder(after, describe)
-    messages = encoded_by(lambda: encoder)(entries_of(source, after))
-    conversation = _Conversation(messages, send, receive, stop)
-    listening = await conversation.go_on()
-    if conversation.sent is encoder.ending:
+    messages = encoder_operator(lambda: encoder)(entries_after(source, after))
+    connection = _Connection(messages, send, receive, stop)
+    receiving = await connection.run()
+    if connection.last_sent is encoder.ending:
         return
-    if conversation.left:
-        await send(encoder.left())
+    if connection.is_left:
+        await send(encoder.cancelled())
     else:
-        listening.result()  # raises what ended it
+        receiving.result()  # raises the exception that ended it

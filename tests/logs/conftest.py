@@ -1,4 +1,4 @@
-"""Every log there is, so that one assertion can be made on all of them."""
+"""Fixtures that open each kind of log, so that one test covers all of them."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from rxmistral.logs.redis_streams import RedisLog
 
 LOGS: dict[str, Any] = {"memory": MemoryLog, "redis": RedisLog, "nats": NatsLog}
 BROKERS: dict[str, type[Broker]] = {"redis": Redis, "nats": Nats}
-FOUND = {"memory": True, "redis": redis_server(), "nats": nats_server()}
+INSTALLED = {"memory": True, "redis": redis_server(), "nats": nats_server()}
 
 names = (f"test{number}" for number in count())
 
 
 @pytest.fixture(scope="session")
 def brokers() -> Iterator[Callable[[str], Broker]]:
-    """One of each kind for all tests that do it no harm."""
+    """Starts one broker of each kind, for all tests that do not kill it."""
     started: dict[str, Broker] = {}
     with tempfile.TemporaryDirectory() as directory:
 
@@ -39,25 +39,25 @@ def brokers() -> Iterator[Callable[[str], Broker]]:
             each.kill()
 
 
-def _needed(kind: str) -> str:
-    if not FOUND[kind]:
-        pytest.skip(f"there is no {kind}-server here")
+def _skip_unless_installed(kind: str) -> str:
+    if not INSTALLED[kind]:
+        pytest.skip(f"{kind}-server is not installed")
     return kind
 
 
 @pytest.fixture(params=LOGS)
 def kind(request: pytest.FixtureRequest) -> str:
-    return _needed(request.param)
+    return _skip_unless_installed(request.param)
 
 
 @pytest.fixture(params=BROKERS)
 def broker_kind(request: pytest.FixtureRequest) -> str:
-    return _needed(request.param)
+    return _skip_unless_installed(request.param)
 
 
 @pytest.fixture
 def open_log(kind: str, brokers: Callable[[str], Broker]) -> Iterator[Callable[..., Any]]:
-    """Opens a log; opened again with the same bounds, it is as if by another process."""
+    """Returns a function that opens a log; opened again, it is the log of another process."""
     name = next(names)
     in_memory: list[Any] = []
     with ExitStack() as opened:
@@ -78,7 +78,7 @@ def log(open_log: Callable[..., Any]) -> Any:
 
 @pytest.fixture
 def broker(broker_kind: str, tmp_path: Path) -> Iterator[Broker]:
-    """One that may be killed."""
+    """Starts a broker that the test may kill."""
     broker = BROKERS[broker_kind](tmp_path)
     yield broker
     broker.kill()
@@ -86,6 +86,6 @@ def broker(broker_kind: str, tmp_path: Path) -> Iterator[Broker]:
 
 @pytest.fixture
 def log_at(broker_kind: str) -> Iterator[Callable[..., Any]]:
-    """Opens a log at a broker."""
+    """Returns a function that opens a log at a broker."""
     with ExitStack() as opened:
         yield lambda broker, **bounds: opened.enter_context(LOGS[broker_kind](broker.url, **bounds))

@@ -1,8 +1,9 @@
-"""Produces a run in a process of its own, which its test may kill.
+"""Produces a run in a process of its own, which a test may kill.
 
     python producer.py redis|nats URL NAME LEASE RUN COUNT SECONDS
 
-gives COUNT items, so many seconds apart, and says how the run ended for it.
+emits COUNT items, SECONDS apart, and prints them and how the run ended. With COUNT 0 it reads
+the run.
 """
 
 from __future__ import annotations

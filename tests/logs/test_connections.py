@@ -1,4 +1,4 @@
-"""What a log connects to: TLS or nothing, one Redis and no cluster; and what it keeps."""
+"""Connections of the logs: TLS is enforced, clusters are refused, state is dropped."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from rxmistral.logs.encoding import encode_ending, encode_item
 from rxmistral.logs.jetstream import NatsLog
 from rxmistral.logs.redis_streams import RedisLog
 
-needs_nats = pytest.mark.skipif(not nats_server(), reason="there is no nats-server here")
+needs_nats = pytest.mark.skipif(not nats_server(), reason="nats-server is not installed")
 
 
-# --- TLS or nothing --------------------------------------------------------------
+# --- TLS -------------------------------------------------------------------------
 
 
 class PlainServer:
-    """Greets each client, answers as it is told to, and notes what a client sends."""
+    """Greets each client, answers with a function, and records the bytes it receives."""
 
     def __init__(self, greeting: bytes, answer: Callable[[bytes], bytes]) -> None:
         self._greeting = greeting
@@ -66,9 +66,9 @@ class PlainServer:
 def plain_server(
     greeting: bytes | None = None, answer: Callable[[bytes], bytes] = lambda _: b"", **info: Any
 ) -> Iterator[PlainServer]:
-    """A server without TLS; by default it greets as NATS does, with this INFO."""
-    said = json.dumps({"max_payload": 1024, **info}).encode()
-    server = PlainServer(b"INFO %b\r\n" % said if greeting is None else greeting, answer)
+    """Starts a server without TLS; by default it greets as NATS does, with this INFO."""
+    info_json = json.dumps({"max_payload": 1024, **info}).encode()
+    server = PlainServer(b"INFO %b\r\n" % info_json if greeting is None else greeting, answer)
     try:
         yield server
     finally:
@@ -106,7 +106,7 @@ def test_tls_url_uses_tls_that_the_server_offers(info: dict[str, Any]) -> None:
 
 
 class TlsNats(Nats):
-    """A NATS server that wants TLS, a user and a password."""
+    """A NATS server that requires TLS, a user and a password."""
 
     def command(self) -> list[str]:
         authority = trustme.CA()
@@ -124,7 +124,7 @@ class TlsNats(Nats):
 
 @needs_nats
 @pytest.mark.parametrize("scheme", ["tls", "nats"])
-def test_tls_nats_is_written_and_read(
+def test_nats_over_tls_is_written_and_read(
     scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     broker = TlsNats(tmp_path / "nats")
@@ -157,7 +157,7 @@ def test_unknown_scheme_of_nats_is_refused_at_the_call(scheme: str) -> None:
 # --- a cluster -------------------------------------------------------------------
 
 
-SUPPORTED = "give the url of a single Redis"
+REMEDY = "give the url of a single Redis"
 ANSWERS = [
     "MOVED 8913 127.0.0.1:53829",
     "ASK 8913 127.0.0.1:53829",
@@ -178,19 +178,19 @@ def node_url(request: pytest.FixtureRequest) -> Iterator[str]:
         yield f"redis://127.0.0.1:{server.port}"
 
 
-def test_cluster_is_refused_in_a_sentence(node_url: str, read: Face) -> None:
+def test_redis_cluster_is_refused_with_a_remedy(node_url: str, read: Face) -> None:
     with RedisLog(node_url, outage=1) as log:
         answer = Stream.of(reactivex.of("a")).pipe(to_log(log, "run"))
         for failed in (read(answer)[-1], read(from_log(log, "run"))[-1]):
             assert type(failed) is LogError
             assert str(failed).endswith("with or without replicas")
-            assert SUPPORTED in str(failed)
+            assert REMEDY in str(failed)
             assert "53829" not in str(failed)
-        with pytest.raises(LogError, match=SUPPORTED):
+        with pytest.raises(LogError, match=REMEDY):
             log.stop("run")
 
 
-# --- what is kept ----------------------------------------------------------------
+# --- state in memory -------------------------------------------------------------
 
 ITEM = encode_item("a")
 
@@ -198,12 +198,12 @@ ITEM = encode_item("a")
 @pytest.fixture
 def nats_log(brokers: Callable[[str], Nats]) -> Iterator[NatsLog]:
     if not nats_server():
-        pytest.skip("there is no nats-server here")
+        pytest.skip("nats-server is not installed")
     with NatsLog(brokers("nats").url, name="kept", lease=0.3) as log:
         yield log
 
 
-def test_nats_keeps_nothing_of_runs_that_were_stopped(nats_log: NatsLog) -> None:
+def test_nats_state_is_dropped_when_the_run_was_stopped(nats_log: NatsLog) -> None:
     for number in range(3):
         source: Subject[str] = Subject()
         ended: list[Exception] = []
@@ -211,24 +211,24 @@ def test_nats_keeps_nothing_of_runs_that_were_stopped(nats_log: NatsLog) -> None
         Stream.of(source).pipe(to_log(nats_log, run)).subscribe(on_error=ended.append)
         assert eventually(lambda source=source: bool(source.observers))
         source.on_next("a")
-        assert eventually(lambda: bool(nats_log._written))
+        assert eventually(lambda: bool(nats_log._states))
         nats_log.stop(run)
         assert eventually(lambda ended=ended: bool(ended))
         assert isinstance(ended[0], StoppedError)
-    assert nats_log._written == {}
+    assert nats_log._states == {}
 
 
-def test_nats_keeps_nothing_of_runs_that_were_fenced(nats_log: NatsLog) -> None:
+def test_nats_state_is_dropped_when_the_producer_was_fenced(nats_log: NatsLog) -> None:
     nats_log.begin("fenced", "one")
     nats_log.append("fenced", "one", 1, [ITEM])
-    assert list(nats_log._written) == ["one"]
-    assert eventually(lambda: begins(nats_log, "fenced", "two"), 30)
+    assert list(nats_log._states) == ["one"]
+    assert eventually(lambda: can_begin(nats_log, "fenced", "two"), 30)
     with pytest.raises(FencedError):
         nats_log.keep("fenced", "one", 0.1)
-    assert nats_log._written == {}
+    assert nats_log._states == {}
 
 
-def begins(log: NatsLog, run: str, token: str) -> bool:
+def can_begin(log: NatsLog, run: str, token: str) -> bool:
     try:
         log.begin(run, token, 1)
     except FencedError:
@@ -236,25 +236,25 @@ def begins(log: NatsLog, run: str, token: str) -> bool:
     return True
 
 
-def test_nats_keeps_nothing_of_runs_that_ended(nats_log: NatsLog) -> None:
+def test_nats_state_is_dropped_when_the_run_has_ended(nats_log: NatsLog) -> None:
     assert list(reactivex.of("a", "b").pipe(to_log(nats_log, "ended"))) == ["a", "b"]
     nats_log.begin("by hand", "one")
     nats_log.append("by hand", "one", 1, [ITEM])
     nats_log.append("by hand", "one", 2, [], encode_ending(None))
-    assert nats_log._written == {}
+    assert nats_log._states == {}
 
 
-def test_nats_append_that_ends_after_a_refusal_keeps_nothing(nats_log: NatsLog) -> None:
-    """The keeper is refused while an append is on its way, which had been accepted."""
+def test_nats_state_stays_dropped_when_an_append_ends_late(nats_log: NatsLog) -> None:
+    """A heartbeat is refused during an append that the server had accepted before."""
     nats_log.begin("late", "one")
     nats_log.append("late", "one", 1, [ITEM])
     write = nats_log._write
 
     async def refused_meanwhile(*arguments: Any) -> int:
         sequence = await write(*arguments)
-        nats_log._written.pop("one")
+        nats_log._states.pop("one")
         return sequence
 
     nats_log._write = refused_meanwhile  # type: ignore[method-assign]
     nats_log.append("late", "one", 2, [ITEM])
-    assert nats_log._written == {}
+    assert nats_log._states == {}

@@ -1,4 +1,4 @@
-"""What is kept is read as what it was."""
+"""Encoding: a line decodes to the item that was encoded, or the item is refused."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PYTHON = JSON | st.tuples(JSON) | st.binary() | st.sets(st.integers()) | st.inte
 
 
 @given(st.text())
-def test_any_text_comes_back_as_one_line(text: str) -> None:
+def test_any_text_is_one_line_and_decodes_unchanged(text: str) -> None:
     encoded = encode_item(text)
     assert decode_item(encoded) == text
     assert b"\n" not in encoded
 
 
 @given(PYTHON)
-def test_an_item_comes_back_equal_or_is_refused(item: Any) -> None:
+def test_item_decodes_equal_or_is_refused(item: Any) -> None:
     try:
         encoded = encode_item(item)
     except LogError:
@@ -56,17 +56,21 @@ class Colour(Enum):
     ],
     ids=lambda item: type(item).__name__,
 )
-def test_what_would_come_back_as_something_else_is_refused(item: Any) -> None:
+def test_item_that_changes_in_a_round_trip_is_refused(item: Any) -> None:
     with pytest.raises(LogError):
         encode_item(item)
 
 
 @pytest.mark.parametrize(
-    "kept", [b"", b"1", b"{}", b"null", b'{"a":1,"b":2}', b'{"Own":{}}', b'{"CompletionEvent":{}}']
+    "line",
+    [
+        *(b"", b"1", b"{}", b"null", b'{"a":1,"b":2}', b'{"Own":{}}', b'{"CompletionEvent":{}}'),
+        *(b'{"CustomConnector":{}}', b'{"Outcome":{"error":{}}}'),
+    ],
 )
-def test_what_we_did_not_write_is_an_error_of_ours(kept: bytes) -> None:
+def test_foreign_line_is_a_log_error(line: bytes) -> None:
     with pytest.raises(LogError):
-        decode_item(kept)
+        decode_item(line)
 
 
 ALL = [getattr(errors, name) for name in errors.__all__]
@@ -77,45 +81,45 @@ ARGUMENTS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("kind", ALL, ids=lambda kind: kind.__name__)
-def test_an_error_of_ours_comes_back_with_its_class_and_fields(kind: type[MistralError]) -> None:
+def test_error_of_the_package_keeps_its_class_and_fields(kind: type[MistralError]) -> None:
     error = kind(*(ARGUMENTS.get(name, f"a {name}") for name in kind.__match_args__))
-    came = decode_ending(encode_ending(error))
-    assert type(came) is kind
-    assert str(came) == str(error)
+    decoded = decode_ending(encode_ending(error))
+    assert type(decoded) is kind
+    assert str(decoded) == str(error)
     for name in kind.__match_args__:
         if name != "errors":
-            assert getattr(came, name) == getattr(error, name)
+            assert getattr(decoded, name) == getattr(error, name)
 
 
-def test_the_errors_of_many_come_back() -> None:
-    came = decode_ending(encode_ending(AllFailedError([ReportedError("a"), KeyError("b")])))
-    assert isinstance(came, AllFailedError)
-    assert [str(error) for error in came.errors] == [
+def test_nested_errors_are_decoded() -> None:
+    decoded = decode_ending(encode_ending(AllFailedError([ReportedError("a"), KeyError("b")])))
+    assert isinstance(decoded, AllFailedError)
+    assert [str(error) for error in decoded.errors] == [
         str(ReportedError("a")),
         str(ReportedError("'b'", "KeyError")),
     ]
 
 
-def test_an_error_that_is_not_ours_comes_back_as_what_it_said() -> None:
-    class StatusError(Exception):  # of somebody else
+def test_foreign_error_is_decoded_as_reported_error() -> None:
+    class StatusError(Exception):  # not the one of the package
         pass
 
-    came = decode_ending(encode_ending(StatusError("that \ud800")))
-    assert isinstance(came, ReportedError)
-    assert (came.message, came.type) == ("that ?", "StatusError")
+    decoded = decode_ending(encode_ending(StatusError("that \ud800")))
+    assert isinstance(decoded, ReportedError)
+    assert (decoded.message, decoded.type) == ("that ?", "StatusError")
 
 
 @pytest.mark.parametrize(
-    "kept",
+    "line",
     [
         *(b"", b"1", b"{}", b'{"end":3}', b'{"end":{"error":"KeyError","fields":[]}}'),
         b'{"end":{"error":"StatusError","fields":[1]}}',
     ],
 )
-def test_an_ending_that_we_did_not_write_is_an_error_of_ours(kept: bytes) -> None:
+def test_foreign_ending_is_a_log_error(line: bytes) -> None:
     with pytest.raises(LogError):
-        decode_ending(kept)
+        decode_ending(line)
 
 
-def test_the_end_is_none() -> None:
+def test_completion_is_decoded_as_none() -> None:
     assert decode_ending(encode_ending(None)) is None

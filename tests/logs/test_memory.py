@@ -1,4 +1,4 @@
-"""The log in memory: what it costs, and what it forgets."""
+"""The log in memory: the cost of an append, and expiry."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ def seconds_of_appends(runs: int) -> float:
     return time.thread_time() - began
 
 
-def test_cost_of_an_append_does_not_depend_on_the_number_of_runs() -> None:
+def test_append_cost_does_not_depend_on_the_number_of_runs() -> None:
     few = min(seconds_of_appends(5) for _ in range(3))
     assert min(seconds_of_appends(5000) for _ in range(3)) < 10 * few
 
 
-def test_runs_expire_in_the_order_of_their_last_signs_of_life() -> None:
+def test_runs_expire_in_the_order_of_their_last_heartbeats() -> None:
     log = MemoryLog(ttl=0.5, lease=0.2)
-    log.begin("lives", "token")
+    log.begin("alive", "token")
     log.begin("silent", "token")
     deadline = time.monotonic() + 10
     while "silent" in log._runs:
-        log.append("lives", "token", 1, [])
+        log.append("alive", "token", 1, [])
         assert time.monotonic() < deadline
         time.sleep(0.01)
     with pytest.raises(UnknownRunError):
         log.stop("silent")
-    log.stop("lives")
+    log.stop("alive")

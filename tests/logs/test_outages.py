@@ -1,4 +1,4 @@
-"""Producers, readers and brokers that are killed, stopped, and come back or not."""
+"""Producers, readers and brokers that are killed or stopped, and may return."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ LEASE = 3.0  # seconds
 
 
 class Process:
-    """A producer, or a reader, that prints what it gets."""
+    """A process that produces or reads a run, and prints its items."""
 
     def __init__(self, kind: str, url: str, run: str, count: int, seconds: float = 0.01) -> None:
         command = [sys.executable, str(PRODUCER), kind, url, "rxmistral", str(LEASE), run]
@@ -49,10 +49,10 @@ class Process:
         return self.process.stdout.readline().strip()
 
     def end(self) -> list[str]:
-        """What is left of its lines."""
+        """Returns the lines that were not read yet."""
         assert self.process.stdout is not None
-        said = self.process.stdout.read()  # communicate() loses what readline() has buffered
-        return str(said).split("\n")[:-1]
+        output = self.process.stdout.read()  # communicate() loses what readline() has buffered
+        return str(output).split("\n")[:-1]
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
@@ -78,35 +78,35 @@ def words(count: int) -> list[str]:
 # --- processes -------------------------------------------------------------------
 
 
-def test_a_killed_producer_is_lost_and_what_it_wrote_stands(
+def test_killed_producer_is_lost_and_its_items_stay(
     broker: Broker, log_at: OpenLog, spawn: Callable[..., Process]
 ) -> None:
     log = log_at(broker, lease=LEASE)
     producer = spawn("run", 10_000)
-    assert producer.line() == "word 1"  # a run that nobody has begun is not waited for long
-    came: list[Any] = []
+    assert producer.line() == "word 1"  # readers wait only one lease for a run to begin
+    received: list[Any] = []
     enough, ended = threading.Event(), threading.Event()
 
-    def take(item: str) -> None:
-        came.append(item)
-        if len(came) == 20:
+    def receive(item: str) -> None:
+        received.append(item)
+        if len(received) == 20:
             enough.set()
 
     def fail(error: Exception) -> None:
-        came.append(error)
+        received.append(error)
         ended.set()
 
-    from_log(log, "run").subscribe(take, fail, ended.set)
+    from_log(log, "run").subscribe(receive, fail, ended.set)
     assert enough.wait(BOUND)
     producer.send(signal.SIGKILL)
     assert ended.wait(LEASE + BOUND)
-    *items, error = came
+    *items, error = received
     assert items == words(len(items))
     assert isinstance(error, LostProducerError)
     assert isinstance(by_for(from_log(log, "run"))[-1], LostProducerError)
 
 
-def test_a_killed_reader_hurts_nobody(
+def test_killed_reader_does_not_affect_the_run(
     broker: Broker, log_at: OpenLog, spawn: Callable[..., Process]
 ) -> None:
     producer = spawn("run", 300)
@@ -118,7 +118,7 @@ def test_a_killed_reader_hurts_nobody(
     assert producer.end() == [*words(300)[1:], "completed"]
 
 
-def test_a_producer_that_slept_through_its_lease_and_was_superseded_is_fenced_out(
+def test_superseded_producer_is_fenced_out_when_it_wakes_up(
     broker: Broker, log_at: OpenLog, spawn: Callable[..., Process]
 ) -> None:
     log = log_at(broker, lease=LEASE)
@@ -136,7 +136,7 @@ def test_a_producer_that_slept_through_its_lease_and_was_superseded_is_fenced_ou
     assert by_for(reader) == [*items, "and so on"]
 
 
-def test_a_run_is_stopped_from_another_process(
+def test_run_is_stopped_from_another_process(
     broker: Broker, log_at: OpenLog, spawn: Callable[..., Process]
 ) -> None:
     producer = spawn("run", 10_000)
@@ -150,28 +150,26 @@ def test_a_run_is_stopped_from_another_process(
 # --- brokers ---------------------------------------------------------------------
 
 
-def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
-    broker: Broker, log_at: OpenLog
-) -> None:
+def test_restarted_broker_loses_nothing(broker: Broker, log_at: OpenLog) -> None:
     source: Subject[str] = Subject()
-    came: list[list[Any]] = [[], []]
+    received: list[list[Any]] = [[], []]
     ended = [threading.Event(), threading.Event()]
     run = source.pipe(to_log(log_at(broker), "run"))
     for number, stream in enumerate((run, from_log(log_at(broker), "run"))):
         stream.pipe(operators.finally_action(ended[number].set)).subscribe(
-            came[number].append, came[number].append
+            received[number].append, received[number].append
         )
     assert eventually(lambda: bool(source.observers))
 
     def restart() -> None:
         broker.kill()
-        time.sleep(0.5)  # so that items come while it is away
+        time.sleep(0.5)  # so that items arrive during the outage
         broker.start()
 
     restarting = threading.Thread(target=restart)
     for number, word in enumerate(words(1000)):
         if number in (200, 600):
-            assert eventually(lambda: len(came[1]) > 100)
+            assert eventually(lambda: len(received[1]) > 100)
             restarting = threading.Thread(target=restart)
             restarting.start()
         source.on_next(word)
@@ -181,52 +179,52 @@ def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
     restarting.join()
     source.on_completed()
     assert all(each.wait(BOUND) for each in ended)
-    assert came == [words(1000), words(1000)]
+    assert received == [words(1000), words(1000)]
     assert by_for(from_log(log_at(broker), "run")) == words(1000)
 
 
-def test_where_a_broker_stays_away_both_sides_are_told_and_the_answer_is_whole(
-    broker: Broker, log_at: OpenLog
-) -> None:
+def test_answer_is_whole_when_the_broker_stays_unreachable(broker: Broker, log_at: OpenLog) -> None:
     source: Subject[str] = Subject()
-    came: list[list[Any]] = [[], []]
+    received: list[list[Any]] = [[], []]
     run = source.pipe(to_log(log_at(broker, outage=1.0), "run"))
     for number, stream in enumerate((run, from_log(log_at(broker, outage=1.0), "run"))):
-        stream.subscribe(came[number].append, came[number].append)
+        stream.subscribe(received[number].append, received[number].append)
     assert eventually(lambda: bool(source.observers))
     source.on_next("a")
-    assert eventually(lambda: came == [["a"], ["a"]])
+    assert eventually(lambda: received == [["a"], ["a"]])
     broker.kill()
-    for word in words(10_000):  # more than are held for the log
+    for word in words(10_000):  # more than the write queue has room for
         source.on_next(word)
-    assert came[0] == ["a", *words(10_000)]
+    assert received[0] == ["a", *words(10_000)]
     source.on_completed()
-    assert eventually(lambda: len(came[0]) == 10_002 and len(came[1]) == 2)
-    for error in (came[0][-1], came[1][-1]):
+    assert eventually(lambda: len(received[0]) == 10_002 and len(received[1]) == 2)
+    for error in (received[0][-1], received[1][-1]):
         assert isinstance(error, LogUnavailableError)
         assert error.seconds == 1
 
 
-def test_an_answer_does_not_wait_for_a_broker_that_is_away(broker: Broker, log_at: OpenLog) -> None:
+def test_answer_does_not_wait_for_an_unreachable_broker(broker: Broker, log_at: OpenLog) -> None:
     broker.kill()
     source: Subject[str] = Subject()
-    came: list[Any] = []
+    received: list[Any] = []
     ended = threading.Event()
-    source.pipe(to_log(log_at(broker), "run")).subscribe(came.append, came.append, ended.set)
+    source.pipe(to_log(log_at(broker), "run")).subscribe(
+        received.append, received.append, ended.set
+    )
     assert eventually(lambda: bool(source.observers))
     source.on_next("a")
-    assert came == ["a"]
+    assert received == ["a"]
     broker.start()
     source.on_completed()
     assert ended.wait(BOUND)
     assert by_for(from_log(log_at(broker), "run")) == ["a"]
 
 
-def test_what_was_written_but_not_answered_is_there_once(
+def test_unacknowledged_items_are_stored_once(
     broker: Broker, log_at: OpenLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("redis_streams", "jetstream"):
-        monkeypatch.setattr(f"rxmistral.logs.{module}._ANSWER", 1.0)
+    for module in ("redis_streams", "nats_client"):
+        monkeypatch.setattr(f"rxmistral.logs.{module}._ANSWER_TIMEOUT_SECONDS", 1.0)
     log = log_at(broker)
     log.begin("run", "one")
     end = encode_ending(None)
@@ -234,18 +232,18 @@ def test_what_was_written_but_not_answered_is_there_once(
         broker.pause()
         with pytest.raises(LogUnavailableError):
             log.append("run", "one", number, [encode_item(word)], ending)
-        broker.resume()  # and reads what was sent to it
+        broker.resume()  # and handles the call that it has received
         for _ in range(2):
             log.append("run", "one", number, [encode_item(word)], ending)
     assert by_for(from_log(log, "run")) == ["a", "b"]
 
 
-def test_a_stop_waits_for_the_broker_and_is_heard_after_the_outage(
-    broker: Broker, log_at: OpenLog
-) -> None:
+def test_stop_waits_for_the_broker_and_takes_effect_later(broker: Broker, log_at: OpenLog) -> None:
     source: Subject[str] = Subject()
-    came: list[Any] = []
-    source.pipe(to_log(log_at(broker, lease=3.0), "run")).subscribe(came.append, came.append)
+    received: list[Any] = []
+    source.pipe(to_log(log_at(broker, lease=3.0), "run")).subscribe(
+        received.append, received.append
+    )
     assert eventually(lambda: bool(source.observers))
     source.on_next("a")
     assert from_log(log_at(broker), "run").take(1).run() == "a"
@@ -254,16 +252,16 @@ def test_a_stop_waits_for_the_broker_and_is_heard_after_the_outage(
     stopping.start()
     broker.start()
     stopping.join(BOUND)
-    assert eventually(lambda: len(came) == 2)
-    assert isinstance(came[1], StoppedError)
+    assert eventually(lambda: len(received) == 2)
+    assert isinstance(received[1], StoppedError)
     assert not source.observers
 
 
-def test_an_item_that_the_broker_refuses_is_an_error_for_both_sides(
+def test_refused_item_is_an_error_for_producer_and_reader(
     broker_kind: str, broker: Broker, log_at: OpenLog
 ) -> None:
     if broker_kind == "redis":
-        pytest.skip("Redis takes items of 512 MB")
+        pytest.skip("Redis accepts items of 512 MB")
     log = log_at(broker)
     source = Stream.of(reactivex.of("a", "x" * 2_000_000, "c"))
     *items, error = by_for(source.pipe(to_log(log, "run")))
@@ -274,7 +272,7 @@ def test_an_item_that_the_broker_refuses_is_an_error_for_both_sides(
     assert str(same) == str(error)
 
 
-def test_a_closed_log_says_so(broker: Broker, log_at: OpenLog) -> None:
+def test_closed_log_refuses_an_append(broker: Broker, log_at: OpenLog) -> None:
     log = log_at(broker)
     log.begin("run", "one")
     log.close()
@@ -283,7 +281,7 @@ def test_a_closed_log_says_so(broker: Broker, log_at: OpenLog) -> None:
         log.append("run", "one", 1, [])
 
 
-def test_an_answer_does_not_need_a_log_that_is_closed(broker: Broker, log_at: OpenLog) -> None:
+def test_answer_is_whole_when_the_log_is_closed(broker: Broker, log_at: OpenLog) -> None:
     log = log_at(broker)
     log.close()
     *items, error = by_for(Stream.of(reactivex.of("a", "b")).pipe(to_log(log, "run")))

@@ -1,4 +1,4 @@
-"""What every log promises, held against each of them; the brokers are real ones."""
+"""The guarantees of RunLog, tested with each log; the brokers are real servers."""
 
 from __future__ import annotations
 
@@ -46,81 +46,74 @@ def words(count: int) -> list[str]:
 
 
 def write(log: RunLog, run_id: str, *items: Any, **more: Any) -> list[Any]:
-    """Write a run that completes; what a local subscriber gets."""
+    """Writes a run that completes; returns what its local subscriber receives."""
     return by_for(Stream.of(reactivex.of(*items)).pipe(to_log(log, run_id, **more)))
 
 
-class Local:
-    """A local subscriber of a run, and the source that its test feeds."""
+class Subscriber:
+    """Collects the items of a stream, and its error, in the background."""
+
+    def __init__(self, stream: Stream[Any]) -> None:
+        self.received: list[Any] = []
+        self.ended = threading.Event()
+        self.subscription = stream.subscribe(self.received.append, self._fail, self.ended.set)
+
+    def _fail(self, error: Exception) -> None:
+        self.received.append(error)
+        self.ended.set()
+
+    def has(self, *items: Any) -> bool:
+        return eventually(lambda: self.received == list(items))
+
+    def end(self) -> list[Any]:
+        assert self.ended.wait(BOUND)
+        return self.received
+
+
+class Producer(Subscriber):
+    """The local subscriber of a run that is written from a source, which a test feeds."""
 
     def __init__(self, log: RunLog, run_id: str, **more: Any) -> None:
         self.source: Subject[Any] = Subject()
-        self.came: list[Any] = []
         self.subscribed = threading.Event()
         self.left = threading.Event()
-        self.ended = threading.Event()
         source = self.source.pipe(operators.finally_action(self.left.set))
         begun = reactivex.defer(lambda _: (self.subscribed.set(), source)[1])
-        self.subscription = begun.pipe(to_log(log, run_id, **more)).subscribe(
-            self.came.append, self._fail, self.ended.set
-        )
-
-    def _fail(self, error: Exception) -> None:
-        self.came.append(error)
-        self.ended.set()
+        super().__init__(begun.pipe(to_log(log, run_id, **more)))
 
     def begin(self) -> Subject[Any]:
         assert self.subscribed.wait(BOUND)
         assert eventually(lambda: bool(self.source.observers))
         return self.source
 
-    def end(self) -> list[Any]:
-        assert self.ended.wait(BOUND)
-        return self.came
 
+class Reader(Subscriber):
+    """A subscriber that reads a run from its log."""
 
-class Reader:
-    """Reads a run in the background."""
-
-    def __init__(self, log: RunLog, run_id: str, after: int | None = None) -> None:
-        self.came: list[Any] = []
-        self.ended = threading.Event()
-        self.subscription = from_log(log, run_id, after).subscribe(
-            self.came.append, self._fail, self.ended.set
-        )
-
-    def _fail(self, error: Exception) -> None:
-        self.came.append(error)
-        self.ended.set()
-
-    def has(self, *items: Any) -> bool:
-        return eventually(lambda: self.came == list(items))
-
-    def end(self) -> list[Any]:
-        assert self.ended.wait(BOUND)
-        return self.came
+    def __init__(self, log: RunLog, run_id: str) -> None:
+        super().__init__(from_log(log, run_id))
 
 
 # --- reading ---------------------------------------------------------------------
 
 
-def test_a_run_can_be_read_when_it_has_ended_by_every_face(log: RunLog, read: Face) -> None:
+def test_ended_run_is_read_by_every_face(log: RunLog, read: Face) -> None:
     assert write(log, "run", "a", "b", "c") == ["a", "b", "c"]
     assert read(from_log(log, "run")) == ["a", "b", "c"]
     assert read(from_log(log, "run", after=2)) == ["c"]
 
 
-def test_what_follows_any_of_200_points_comes_once_and_in_order(log: RunLog) -> None:
+def test_items_after_any_of_200_points_are_read_once_in_order(log: RunLog) -> None:
     items = words(1000)
     random_points = random.Random(6)
-    local = Local(log, "run")
-    source = local.begin()
+    producer = Producer(log, "run")
+    source = producer.begin()
     for item in items:
         source.on_next(item)
         if random_points.random() < 0.1:  # so that there are short batches and long ones
             time.sleep(0.001)
     source.on_completed()
-    local.end()
+    producer.end()
     for _ in range(200):
         after = random_points.randint(0, 1000)
         entries = by_for(from_log(log, "run").entries(after))
@@ -128,11 +121,11 @@ def test_what_follows_any_of_200_points_comes_once_and_in_order(log: RunLog) -> 
         assert [entry.item for entry in entries] == items[after:]
 
 
-def test_a_reader_that_leaves_and_comes_back_200_times_misses_nothing(open_log: OpenLog) -> None:
+def test_reader_that_returns_200_times_misses_nothing(open_log: OpenLog) -> None:
     items = words(2000)
     leaves = random.Random(7)
-    local = Local(open_log(), "run")
-    source = local.begin()
+    producer = Producer(open_log(), "run")
+    source = producer.begin()
     other = open_log()
 
     def produce() -> None:
@@ -141,66 +134,66 @@ def test_a_reader_that_leaves_and_comes_back_200_times_misses_nothing(open_log: 
             time.sleep(0.0005)
         source.on_completed()
 
-    producer = threading.Thread(target=produce)
-    producer.start()
-    came: list[Any] = []
+    writing = threading.Thread(target=produce)
+    writing.start()
+    received: list[Any] = []
     times = 0
-    while len(came) < len(items):
-        entries = from_log(other, "run").entries(len(came)).take(leaves.randint(1, 19))
-        came += [entry.item for entry in entries]
+    while len(received) < len(items):
+        entries = from_log(other, "run").entries(len(received)).take(leaves.randint(1, 19))
+        received += [entry.item for entry in entries]
         times += 1
-    producer.join()
+    writing.join()
     assert times > 180
-    assert came == items == local.end()
+    assert received == items == producer.end()
 
 
-def test_a_reader_may_come_before_the_producer(open_log: OpenLog) -> None:
+def test_reader_may_subscribe_before_the_producer(open_log: OpenLog) -> None:
     reader = Reader(open_log(), "run")
     assert write(open_log(), "run", "a") == ["a"]
     assert reader.end() == ["a"]
 
 
-def test_an_item_reaches_a_reader_while_the_run_goes_on(open_log: OpenLog) -> None:
-    local, reader = Local(open_log(), "run"), Reader(open_log(), "run")
-    source = local.begin()
+def test_item_reaches_a_reader_during_the_run(open_log: OpenLog) -> None:
+    producer, reader = Producer(open_log(), "run"), Reader(open_log(), "run")
+    source = producer.begin()
     source.on_next("a")
     assert reader.has("a")
     source.on_next("b")
     assert reader.has("a", "b")
     source.on_completed()
-    assert reader.end() == ["a", "b"] == local.end()
+    assert reader.end() == ["a", "b"] == producer.end()
 
 
-def test_a_reader_that_leaves_stops_nothing(open_log: OpenLog) -> None:
-    local, reader, other = (
-        Local(open_log(), "run"),
+def test_run_continues_when_a_reader_leaves(open_log: OpenLog) -> None:
+    producer, reader, other = (
+        Producer(open_log(), "run"),
         Reader(open_log(), "run"),
         Reader(open_log(), "run"),
     )
-    source = local.begin()
+    source = producer.begin()
     source.on_next("a")
     assert reader.has("a")
     reader.subscription.dispose()
     source.on_next("b")
     source.on_completed()
     assert other.end() == ["a", "b"]
-    assert reader.came == ["a"]
+    assert reader.received == ["a"]
     assert not reader.ended.is_set()
 
 
-def test_a_run_that_nobody_begins_is_unknown_after_a_lease(open_log: OpenLog, read: Face) -> None:
+def test_run_without_a_producer_is_unknown_after_a_lease(open_log: OpenLog, read: Face) -> None:
     (error,) = read(from_log(open_log(lease=0.3), "run"))
     assert error.args == UnknownRunError("run").args
     assert isinstance(error, UnknownRunError)
 
 
-def test_past_the_end_there_is_the_end(log: RunLog) -> None:
+def test_reader_past_the_end_completes(log: RunLog) -> None:
     write(log, "run", "a")
     assert by_for(from_log(log, "run", after=1)) == []
     assert by_for(from_log(log, "run", after=1000)) == []
 
 
-# --- what comes back -------------------------------------------------------------
+# --- items -----------------------------------------------------------------------
 
 EVENT = CompletionEvent(
     data=CompletionChunk(
@@ -223,35 +216,39 @@ ITEMS: list[Any] = [
 ]
 
 
-def test_items_come_back_equal(log: RunLog) -> None:
+def test_items_are_read_equal(log: RunLog) -> None:
     write(log, "run", *ITEMS)
-    came = by_for(from_log(log, "run"))
-    assert came == ITEMS
-    assert list(map(type, came)) == list(map(type, ITEMS))
+    received = by_for(from_log(log, "run"))
+    assert received == ITEMS
+    assert list(map(type, received)) == list(map(type, ITEMS))
 
 
-def test_an_error_comes_back_with_its_class_and_its_fields(log: RunLog, read: Face) -> None:
+def test_error_is_read_with_its_class_and_fields(log: RunLog, read: Face) -> None:
     error = StatusError(503, {"Retry-After": "1"}, '{"message": "busy"}')
     source = reactivex.concat(reactivex.of("a"), reactivex.throw(error))
     assert by_for(Stream.of(source).pipe(to_log(log, "run"))) == ["a", error]
-    item, came = read(from_log(log, "run"))
+    item, received = read(from_log(log, "run"))
     assert item == "a"
-    assert type(came) is StatusError
-    assert (came.status, came.headers, came.message) == (503, {"Retry-After": "1"}, "busy")
+    assert type(received) is StatusError
+    assert (received.status, received.headers, received.message) == (
+        503,
+        {"Retry-After": "1"},
+        "busy",
+    )
 
 
-def test_what_cannot_come_back_equal_is_an_error_for_both_sides_after_the_answer(
+def test_unencodable_item_is_an_error_after_the_whole_answer(
     log: RunLog,
 ) -> None:
-    *came, error = write(log, "run", "a", (1, 2), "c")
-    assert came == ["a", (1, 2), "c"]
+    *received, error = write(log, "run", "a", (1, 2), "c")
+    assert received == ["a", (1, 2), "c"]
     assert isinstance(error, LogError)
     item, same = by_for(from_log(log, "run"))
     assert item == "a"
     assert (type(same), str(same)) == (LogError, str(error))
 
 
-def test_the_entries_of_a_part_are_those_of_that_part(log: RunLog) -> None:
+def test_entries_begin_after_the_position_of_the_stream(log: RunLog) -> None:
     write(log, "run", *"abcd")
     part = from_log(log, "run", after=2)
     assert [(entry.id, entry.item) for entry in part.entries()] == [(3, "c"), (4, "d")]
@@ -261,69 +258,69 @@ def test_the_entries_of_a_part_are_those_of_that_part(log: RunLog) -> None:
 # --- endings ---------------------------------------------------------------------
 
 
-def test_stopped_from_elsewhere_it_ends_for_all_and_the_source_is_left(open_log: OpenLog) -> None:
-    local, reader = Local(open_log(), "run"), Reader(open_log(), "run")
-    local.begin().on_next("a")
+def test_stop_ends_the_run_for_all_and_disposes_the_source(open_log: OpenLog) -> None:
+    producer, reader = Producer(open_log(), "run"), Reader(open_log(), "run")
+    producer.begin().on_next("a")
     assert reader.has("a")
     open_log().stop("run")  # the source is silent
-    assert local.left.wait(BOUND)
-    for came in (local.end(), reader.end(), by_for(from_log(open_log(), "run"))):
-        item, error = came
+    assert producer.left.wait(BOUND)
+    for received in (producer.end(), reader.end(), by_for(from_log(open_log(), "run"))):
+        item, error = received
         assert item == "a"
         assert isinstance(error, StoppedError)
 
 
-def test_to_stop_what_has_ended_changes_nothing(log: RunLog) -> None:
+def test_stop_does_not_change_an_ended_run(log: RunLog) -> None:
     write(log, "run", "a")
     log.stop("run")
     assert by_for(from_log(log, "run")) == ["a"]
 
 
-def test_to_stop_what_is_not_there_is_an_error(log: RunLog) -> None:
+def test_stop_of_an_unknown_run_is_an_error(log: RunLog) -> None:
     with pytest.raises(UnknownRunError):
         log.stop("run")
 
 
-def test_a_local_subscriber_who_leaves_ends_the_run(open_log: OpenLog) -> None:
-    local, reader = Local(open_log(), "run"), Reader(open_log(), "run")
-    local.begin().on_next("a")
-    local.subscription.dispose()
-    assert local.left.wait(BOUND)
+def test_run_ends_when_the_local_subscriber_leaves(open_log: OpenLog) -> None:
+    producer, reader = Producer(open_log(), "run"), Reader(open_log(), "run")
+    producer.begin().on_next("a")
+    producer.subscription.dispose()
+    assert producer.left.wait(BOUND)
     item, error = reader.end()
     assert item == "a"
     assert isinstance(error, StoppedError)
 
 
-def test_a_local_subscriber_who_raises_ends_the_run(log: RunLog) -> None:
+def test_run_ends_when_the_local_subscriber_raises(log: RunLog) -> None:
     source: Subject[str] = Subject()
-    came: list[Exception] = []
+    received: list[Exception] = []
 
     def fail(item: str) -> None:
         raise ZeroDivisionError(item)
 
-    source.pipe(to_log(log, "run")).subscribe(fail, came.append)
+    source.pipe(to_log(log, "run")).subscribe(fail, received.append)
     assert eventually(lambda: bool(source.observers))
     source.on_next("a")
-    assert str(came) == "[ZeroDivisionError('a')]"
+    assert str(received) == "[ZeroDivisionError('a')]"
     assert not source.observers
     item, error = by_for(from_log(log, "run"))
     assert item == "a"
     assert isinstance(error, StoppedError)
 
 
-def test_what_the_callback_of_a_reader_raises_goes_to_its_own_on_error(log: RunLog) -> None:
+def test_exception_of_a_reader_goes_to_its_own_on_error(log: RunLog) -> None:
     write(log, "run", "a", "b")
-    came: list[Exception] = []
+    received: list[Exception] = []
 
     def fail(item: str) -> None:
         raise ZeroDivisionError(item)
 
-    from_log(log, "run").subscribe(fail, came.append)
-    assert eventually(lambda: bool(came))
-    assert str(came) == "[ZeroDivisionError('a')]"
+    from_log(log, "run").subscribe(fail, received.append)
+    assert eventually(lambda: bool(received))
+    assert str(received) == "[ZeroDivisionError('a')]"
 
 
-def test_whatever_a_log_raises_ends_its_reader() -> None:
+def test_reader_ends_when_the_log_raises_any_exception() -> None:
     class Broken(MemoryLog):
         def read(self, *args: Any, **more: Any) -> Any:
             raise ZeroDivisionError
@@ -332,7 +329,7 @@ def test_whatever_a_log_raises_ends_its_reader() -> None:
     assert isinstance(error, ZeroDivisionError)
 
 
-def test_nothing_comes_after_the_ending(log: RunLog) -> None:
+def test_nothing_follows_the_ending(log: RunLog) -> None:
     log.begin("run", "one")
     log.append("run", "one", 1, [encode_item("a")], encode_ending(None))
     log.append("run", "one", 2, [encode_item("b")])
@@ -342,10 +339,10 @@ def test_nothing_comes_after_the_ending(log: RunLog) -> None:
 # --- producers -------------------------------------------------------------------
 
 
-def test_a_second_producer_is_fenced_out_before_it_asks(open_log: OpenLog) -> None:
-    first = Local(open_log(), "run")
+def test_second_producer_is_fenced_out_before_its_request(open_log: OpenLog) -> None:
+    first = Producer(open_log(), "run")
     source = first.begin()
-    second = Local(open_log(), "run")
+    second = Producer(open_log(), "run")
     (error,) = second.end()
     assert isinstance(error, FencedError)
     assert error.run_id == "run"
@@ -355,32 +352,32 @@ def test_a_second_producer_is_fenced_out_before_it_asks(open_log: OpenLog) -> No
     assert first.end() == ["a"] == by_for(from_log(open_log(), "run"))
 
 
-def test_a_run_that_has_ended_is_not_begun_again(log: RunLog) -> None:
+def test_ended_run_is_not_begun_again(log: RunLog) -> None:
     write(log, "run", "a")
     (error,) = write(log, "run", "b")
     assert isinstance(error, FencedError)
     assert by_for(from_log(log, "run")) == ["a"]
 
 
-def test_who_is_superseded_is_fenced_out(open_log: OpenLog) -> None:
+def test_superseded_producer_is_fenced_out(open_log: OpenLog) -> None:
     log = open_log(lease=0.5)
     log.begin("run", "one")
     log.append("run", "one", 1, [encode_item("a")])
-    with pytest.raises(FencedError):  # it lives
+    with pytest.raises(FencedError):  # its lease is valid
         log.begin("run", "two", 1)
-    assert eventually(lambda: not fenced(lambda: log.begin("run", "two", 1)))
+    assert eventually(lambda: not is_fenced(lambda: log.begin("run", "two", 1)))
     for late in (
         lambda: log.append("run", "one", 2, [encode_item("x")]),
         lambda: log.append("run", "one", 2, [], encode_ending(None)),
         lambda: log.keep("run", "one", 0.1),
     ):
-        assert fenced(late)
+        assert is_fenced(late)
     log.append("run", "two", 2, [encode_item("b")], encode_ending(None))
-    assert fenced(lambda: log.append("run", "one", 2, [encode_item("x")]))
+    assert is_fenced(lambda: log.append("run", "one", 2, [encode_item("x")]))
     assert by_for(from_log(log, "run")) == ["a", "b"]
 
 
-def fenced(call: Callable[[], None]) -> bool:
+def is_fenced(call: Callable[[], None]) -> bool:
     try:
         call()
     except FencedError:
@@ -388,7 +385,7 @@ def fenced(call: Callable[[], None]) -> bool:
     return False
 
 
-def test_a_run_that_lost_its_producer_goes_on_only_from_its_last_item(open_log: OpenLog) -> None:
+def test_run_is_taken_over_only_after_its_last_item(open_log: OpenLog) -> None:
     log = open_log(lease=0.5)
     log.begin("run", "one")
     log.append("run", "one", 1, [encode_item("a")])
@@ -399,7 +396,7 @@ def test_a_run_that_lost_its_producer_goes_on_only_from_its_last_item(open_log: 
     assert by_for(from_log(log, "run")) == ["a", "b"]
 
 
-def test_without_a_sign_of_life_the_producer_is_lost(open_log: OpenLog, read: Face) -> None:
+def test_producer_is_lost_without_a_heartbeat(open_log: OpenLog, read: Face) -> None:
     log = open_log(lease=0.5)
     log.begin("run", "one")
     log.append("run", "one", 1, [encode_item("a")])
@@ -409,16 +406,16 @@ def test_without_a_sign_of_life_the_producer_is_lost(open_log: OpenLog, read: Fa
     assert (error.run_id, error.seconds) == ("run", 0.5)
 
 
-def test_a_silent_producer_that_lives_is_not_lost(open_log: OpenLog) -> None:
-    local, reader = Local(open_log(lease=1.5), "run"), Reader(open_log(lease=1.5), "run")
-    source = local.begin()
+def test_silent_producer_with_heartbeats_is_not_lost(open_log: OpenLog) -> None:
+    producer, reader = Producer(open_log(lease=1.5), "run"), Reader(open_log(lease=1.5), "run")
+    source = producer.begin()
     assert not reader.ended.wait(3)
     source.on_next("a")
     source.on_completed()
     assert reader.end() == ["a"]
 
 
-def test_what_is_written_twice_is_there_once(log: RunLog) -> None:
+def test_repeated_writes_are_stored_once(log: RunLog) -> None:
     log.begin("run", "one")
     log.begin("run", "one")
     a, b, c, end = *map(encode_item, "abc"), encode_ending(None)
@@ -430,13 +427,13 @@ def test_what_is_written_twice_is_there_once(log: RunLog) -> None:
     assert by_for(from_log(log, "run")) == ["a", "b", "c"]
 
 
-def test_a_gap_is_refused(log: RunLog) -> None:
+def test_gap_is_refused(log: RunLog) -> None:
     log.begin("run", "one")
     with pytest.raises(LogError):
         log.append("run", "one", 2, [encode_item("b")])
 
 
-def test_who_never_began_is_refused(log: RunLog) -> None:
+def test_producer_that_never_began_is_refused(log: RunLog) -> None:
     with pytest.raises(UnknownRunError):
         log.append("run", "one", 1, [])
     with pytest.raises(UnknownRunError):
@@ -446,7 +443,7 @@ def test_who_never_began_is_refused(log: RunLog) -> None:
 # --- bounds ----------------------------------------------------------------------
 
 
-def test_a_run_expires(open_log: OpenLog) -> None:
+def test_run_expires(open_log: OpenLog) -> None:
     log = open_log(ttl=1, lease=0.2)
     write(log, "run", "a")
     assert by_for(from_log(log, "run")) == ["a"]
@@ -461,7 +458,7 @@ def is_unknown(log: RunLog) -> bool:
     return False
 
 
-def test_who_wants_what_is_not_kept_any_more_is_told(open_log: OpenLog) -> None:
+def test_reader_lags_when_its_items_are_no_longer_stored(open_log: OpenLog) -> None:
     log = open_log(max_items=10)
     log.begin("run", "one")
     for number, word in enumerate(words(100), 1):
@@ -479,7 +476,7 @@ def test_who_wants_what_is_not_kept_any_more_is_told(open_log: OpenLog) -> None:
 @pytest.mark.parametrize(
     "run_id", ["a.b", "*", ">", "{x}", "}", " ", "é\n", "%2E", "a/b:c", "x" * 200]
 )
-def test_any_text_names_a_run(log: RunLog, run_id: str) -> None:
+def test_any_text_identifies_a_run(log: RunLog, run_id: str) -> None:
     write(log, run_id, "a")
     assert by_for(from_log(log, run_id)) == ["a"]
     with pytest.raises(UnknownRunError):
@@ -488,7 +485,7 @@ def test_any_text_names_a_run(log: RunLog, run_id: str) -> None:
 
 @pytest.mark.parametrize(("run_id", "error"), [("", ValueError), ("x" * 201, ValueError),
                                                ("\ud800", ValueError), (1, TypeError)])  # fmt: skip
-def test_what_cannot_name_a_run_is_refused_at_the_call(
+def test_invalid_run_id_is_refused_at_the_call(
     log: RunLog, run_id: Any, error: type[Exception]
 ) -> None:
     for call in (
@@ -502,7 +499,7 @@ def test_what_cannot_name_a_run_is_refused_at_the_call(
             call()
 
 
-def test_an_id_that_is_none_is_refused_at_the_call(log: RunLog) -> None:
+def test_negative_item_id_is_refused_at_the_call(log: RunLog) -> None:
     for call in (
         lambda: from_log(log, "run", after=-1),
         lambda: from_log(log, "run").entries(-1),
@@ -513,7 +510,7 @@ def test_an_id_that_is_none_is_refused_at_the_call(log: RunLog) -> None:
 
 
 @pytest.mark.parametrize("url", ["", "nats://", "nats://key@host:99999", "nats://host:port"])
-def test_a_url_that_says_of_no_nats_server_is_refused_at_the_call(url: str) -> None:
+def test_invalid_nats_url_is_refused_at_the_call(url: str) -> None:
     with pytest.raises(ValueError, match="url must have a host") as refused:
         NatsLog(url)
     assert "key" not in str(refused.value)
@@ -523,6 +520,6 @@ def test_a_url_that_says_of_no_nats_server_is_refused_at_the_call(url: str) -> N
     "bounds",
     [{"ttl": 0}, {"max_items": 0}, {"lease": -1}, {"ttl": 1, "lease": 2}, {"ttl": float("nan")}],
 )
-def test_bounds_that_bound_nothing_are_refused(open_log: OpenLog, bounds: dict[str, float]) -> None:
+def test_invalid_bounds_are_refused(open_log: OpenLog, bounds: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(bounds))):
         open_log(**bounds)

@@ -1,4 +1,4 @@
-"""Who writes: his pace, his source, his threads."""
+"""Writing: batches, backpressure, and logs that fail."""
 
 from __future__ import annotations
 
@@ -16,70 +16,79 @@ from rxmistral.logs import writing
 from rxmistral.rx.backpressure import emitting
 
 
-class Gated(MemoryLog):
-    """A log that takes nothing before it is told to."""
+class BlockedLog(MemoryLog):
+    """A log whose `append` blocks until the test releases it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.gate = threading.Event()
+        self.released = threading.Event()
         self.batches: list[int] = []
 
     def append(
         self, run_id: str, token: str, first: int, items: Sequence[bytes], ending: Any = None
     ) -> None:
-        assert self.gate.wait(BOUND)
+        assert self.released.wait(BOUND)
         self.batches.append(len(items))
         super().append(run_id, token, first, items, ending)
 
 
+class RefusingLog(MemoryLog):
+    """A log that refuses every append."""
+
+    def append(self, *args: Any, **more: Any) -> None:
+        raise LogError("full")
+
+
 def subscribed(stream: Stream[Any], source: Subject[Any]) -> list[Any]:
-    came: list[Any] = []
-    stream.subscribe(came.append, came.append, lambda: came.append("end"))
+    received: list[Any] = []
+    stream.subscribe(received.append, received.append, lambda: received.append("end"))
     assert eventually(lambda: bool(source.observers))
-    return came
+    return received
 
 
-def test_an_item_does_not_wait_for_the_log_and_the_end_does() -> None:
-    log, source = Gated(), Subject[str]()
-    came = subscribed(Stream.of(source).pipe(to_log(log, "run")), source)
+def test_end_waits_for_the_log_and_items_do_not() -> None:
+    log, source = BlockedLog(), Subject[str]()
+    received = subscribed(Stream.of(source).pipe(to_log(log, "run")), source)
     for item in "abc":
         source.on_next(item)
     source.on_completed()
-    assert came == ["a", "b", "c"]
-    log.gate.set()
-    assert eventually(lambda: came == ["a", "b", "c", "end"])
+    assert received == ["a", "b", "c"]
+    log.released.set()
+    assert eventually(lambda: received == ["a", "b", "c", "end"])
     assert by_for(from_log(log, "run")) == ["a", "b", "c"]
 
 
-def test_what_comes_during_an_append_goes_together() -> None:
-    log, source = Gated(), Subject[str]()
-    came = subscribed(Stream.of(source).pipe(to_log(log, "run")), source)
+def test_items_that_arrive_during_an_append_are_batched() -> None:
+    log, source = BlockedLog(), Subject[str]()
+    received = subscribed(Stream.of(source).pipe(to_log(log, "run")), source)
     for number in range(3000):
         source.on_next(str(number))
     source.on_completed()
-    log.gate.set()
-    assert eventually(lambda: came[-1] == "end")
+    log.released.set()
+    assert eventually(lambda: received[-1] == "end")
     assert max(log.batches) == 512
     assert len(log.batches) < 10
 
 
-def test_a_source_that_is_faster_than_the_log_waits_when_enough_is_held() -> None:
-    log = Gated()
-    given: list[int] = []
-    source = Stream.of(reactivex.range(0, 20_000).pipe(reactivex.operators.do_action(given.append)))
-    came: list[Any] = []
+def test_source_waits_when_the_write_queue_is_full() -> None:
+    log = BlockedLog()
+    emitted: list[int] = []
+    source = Stream.of(
+        reactivex.range(0, 20_000).pipe(reactivex.operators.do_action(emitted.append))
+    )
+    received: list[Any] = []
     ended = threading.Event()
-    source.pipe(to_log(log, "run")).subscribe(came.append, came.append, ended.set)
-    assert eventually(lambda: len(given) >= 4096)
+    source.pipe(to_log(log, "run")).subscribe(received.append, received.append, ended.set)
+    assert eventually(lambda: len(emitted) >= 4096)
     assert not ended.wait(0.2)
-    assert len(given) <= 4096 + 512 + 1
-    log.gate.set()
+    assert len(emitted) <= 4096 + 512 + 1
+    log.released.set()
     assert ended.wait(BOUND)
-    assert came == list(range(20_000)) == by_for(from_log(log, "run"))
+    assert received == list(range(20_000)) == by_for(from_log(log, "run"))
 
 
-class Source:
-    """A source whose thread may not wait."""
+class PausableSource:
+    """A source whose thread must not block."""
 
     def __init__(self) -> None:
         self.paused = threading.Event()
@@ -92,9 +101,11 @@ class Source:
         self.resumed.set()
 
 
-def test_a_source_that_may_not_wait_is_paused(monkeypatch: pytest.MonkeyPatch) -> None:
-    log, source, pausable = Gated(), Subject[int](), Source()
-    came = subscribed(Stream.of(source).pipe(to_log(log, "run")), source)
+def test_pausable_source_is_paused_when_the_write_queue_is_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    log, source, pausable = BlockedLog(), Subject[int](), PausableSource()
+    received = subscribed(Stream.of(source).pipe(to_log(log, "run")), source)
     monkeypatch.setattr(emitting, "source", pausable)
     for number in range(5000):
         source.on_next(number)
@@ -102,57 +113,47 @@ def test_a_source_that_may_not_wait_is_paused(monkeypatch: pytest.MonkeyPatch) -
             assert not pausable.paused.is_set()
     assert pausable.paused.is_set()
     assert not pausable.resumed.is_set()
-    log.gate.set()
+    log.released.set()
     assert pausable.resumed.wait(BOUND)
     source.on_completed()
-    assert eventually(lambda: came[-1] == "end")
+    assert eventually(lambda: received[-1] == "end")
     assert by_for(from_log(log, "run")) == list(range(5000))
 
 
-def test_who_leaves_while_the_log_is_slow_lets_the_source_go() -> None:
-    log = Gated()
+def test_dispose_unblocks_the_source_when_the_log_is_slow() -> None:
+    log = BlockedLog()
     subscription = (
         Stream.of(reactivex.range(0, 20_000)).pipe(to_log(log, "run")).subscribe(lambda _: None)
     )
     assert eventually(lambda: log._runs["run"].owner != "" if "run" in log._runs else False)
     subscription.dispose()
-    log.gate.set()
+    log.released.set()
     assert eventually(lambda: log._runs["run"].ending is not None)
 
 
-def test_a_log_that_refuses_costs_the_completion_and_not_the_answer() -> None:
-    class Refusing(MemoryLog):
-        def append(self, *args: Any, **more: Any) -> None:
-            raise LogError("full")
-
+def test_answer_is_whole_when_the_log_refuses_an_append() -> None:
     source = Stream.of(reactivex.range(0, 20_000))
-    *items, error = by_for(source.pipe(to_log(Refusing(), "run")))
+    *items, error = by_for(source.pipe(to_log(RefusingLog(), "run")))
     assert items == list(range(20_000))
     assert isinstance(error, LogError)
 
 
 @pytest.mark.parametrize("refusal", [LogError("full"), ZeroDivisionError()])
-def test_a_log_that_refuses_the_beginning_costs_the_completion_and_not_the_answer(
-    refusal: Exception,
-) -> None:
-    class Refusing(MemoryLog):
+def test_answer_is_whole_when_the_log_refuses_the_beginning(refusal: Exception) -> None:
+    class NeverBeginning(MemoryLog):
         def begin(self, *args: Any, **more: Any) -> None:
             raise refusal
 
     source = Stream.of(reactivex.of("a", "b"))
-    assert by_for(source.pipe(to_log(Refusing(), "run"))) == ["a", "b", refusal]
+    assert by_for(source.pipe(to_log(NeverBeginning(), "run"))) == ["a", "b", refusal]
 
 
-def test_an_error_of_the_source_is_not_hidden_by_one_of_the_log() -> None:
-    class Refusing(MemoryLog):
-        def append(self, *args: Any, **more: Any) -> None:
-            raise LogError("full")
-
+def test_error_of_the_source_is_not_hidden_by_one_of_the_log() -> None:
     broken = ZeroDivisionError()
-    assert by_for(Stream.of(reactivex.throw(broken)).pipe(to_log(Refusing(), "run"))) == [broken]
+    assert by_for(Stream.of(reactivex.throw(broken)).pipe(to_log(RefusingLog(), "run"))) == [broken]
 
 
-def test_a_subscribe_that_raises_is_the_end_of_the_run() -> None:
+def test_run_ends_when_subscribe_raises() -> None:
     log, broken = MemoryLog(), ZeroDivisionError("no")
 
     def subscribe(*_: Any) -> Any:
@@ -163,10 +164,10 @@ def test_a_subscribe_that_raises_is_the_end_of_the_run() -> None:
     assert (error.message, error.type) == ("no", "ZeroDivisionError")
 
 
-def test_a_batch_is_bounded_in_bytes() -> None:
-    held = writing._WriteQueue()
+def test_batch_is_bounded_in_bytes() -> None:
+    queue = writing._WriteQueue()
     for _ in range(10):
-        held.put(b"x" * 100_000)
-    assert [len(held.take()) for _ in range(5)] == [2, 2, 2, 2, 2]
-    held.put(b"x" * 10_000_000)
-    assert len(held.take()) == 1
+        queue.put(b"x" * 100_000)
+    assert [len(queue.next_batch()) for _ in range(5)] == [2, 2, 2, 2, 2]
+    queue.put(b"x" * 10_000_000)
+    assert len(queue.next_batch()) == 1

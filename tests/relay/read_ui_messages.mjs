@@ -1,9 +1,9 @@
-// Reads UI message streams with the real `ai` package; prints what it made of them as JSON.
+// Reads UI message streams with the npm package `ai`; prints the result as JSON.
 //
-//   node read_ui_messages.mjs parts          the bytes come on stdin
-//   node read_ui_messages.mjs chat URL       a chat that asks there
-//   node read_ui_messages.mjs stop URL       the same, and stops at the first text
-//   node read_ui_messages.mjs resume URL     a page that was loaded again, and resumes there
+//   node read_ui_messages.mjs parts          reads the bytes from stdin
+//   node read_ui_messages.mjs chat URL       sends a message to the URL, as a chat does
+//   node read_ui_messages.mjs stop URL       sends a message, and stops at the first text
+//   node read_ui_messages.mjs resume URL     resumes at the URL, as a reloaded page does
 
 import { Readable } from "node:stream";
 
@@ -40,7 +40,7 @@ async function readParts() {
   return { parts, message, errors };
 }
 
-// What useChat has in React's state.
+// The state that useChat stores in React.
 class State {
   messages = [];
   status = "ready";

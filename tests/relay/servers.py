@@ -1,4 +1,4 @@
-"""Real servers of real frameworks, each serving one body that is made for each request."""
+"""Real servers of real frameworks; each serves one body, which is made for each request."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rxmistral import Stream
 from rxmistral.relay import SSE_HEADERS
 
 Body: TypeAlias = Callable[[str | None], Stream[bytes]]
-"""Makes the body of a response, of what the request says in `Last-Event-ID`."""
+"""Makes the body of a response from the request's header `Last-Event-ID`."""
 
 
 # --- frameworks ------------------------------------------------------------------
@@ -62,8 +62,8 @@ def plain_asgi_app(body: Body, headers: Mapping[str, str]) -> Any:
 
     async def answer(scope: dict[str, Any], send: Any) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": encoded})
-        last = dict(scope["headers"]).get(b"last-event-id", b"").decode()
-        async for chunk in body(last or None):
+        last_event_id = dict(scope["headers"]).get(b"last-event-id", b"").decode()
+        async for chunk in body(last_event_id or None):
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body"})
 
@@ -71,7 +71,7 @@ def plain_asgi_app(body: Body, headers: Mapping[str, str]) -> Any:
         answering = asyncio.create_task(answer(scope, send))
         while (await receive())["type"] != "http.disconnect":
             pass
-        answering.cancel()  # sending to nobody is no error: who does not listen never knows
+        answering.cancel()  # sending to a disconnected client raises nothing in ASGI
         await asyncio.wait([answering])
 
     return app
@@ -80,25 +80,25 @@ def plain_asgi_app(body: Body, headers: Mapping[str, str]) -> Any:
 # --- servers ---------------------------------------------------------------------
 
 
-class _Quiet(WSGIRequestHandler):
+class _QuietHandler(WSGIRequestHandler):
     def log_message(self, *_: Any) -> None: ...
 
     def get_stderr(self) -> Any:
-        return _Nowhere()
+        return _NullStream()
 
 
-class _Nowhere:
+class _NullStream:
     def write(self, _: str) -> None: ...
 
     def flush(self) -> None: ...
 
 
-class _Threading(ThreadingMixIn, WSGIServer):
+class _ThreadingServer(ThreadingMixIn, WSGIServer):
     daemon_threads = True
 
 
 @contextmanager
-def _serving(server: Any) -> Iterator[int]:
+def _running(server: Any) -> Iterator[int]:
     thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
@@ -111,8 +111,10 @@ def _serving(server: Any) -> Iterator[int]:
 
 @contextmanager
 def by_wsgiref(app: Any) -> Iterator[int]:
-    server = make_server("127.0.0.1", 0, app, server_class=_Threading, handler_class=_Quiet)
-    with _serving(server) as port:
+    server = make_server(
+        "127.0.0.1", 0, app, server_class=_ThreadingServer, handler_class=_QuietHandler
+    )
+    with _running(server) as port:
         yield port
 
 
@@ -120,7 +122,7 @@ def by_wsgiref(app: Any) -> Iterator[int]:
 def by_werkzeug(app: Any) -> Iterator[int]:
     logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
     server = make_werkzeug_server("127.0.0.1", 0, app, threaded=True)
-    with _serving(server) as port:
+    with _running(server) as port:
         yield port
 
 
@@ -165,8 +167,8 @@ def serving_with(framework: str, headers: Mapping[str, str] = SSE_HEADERS) -> Se
 
 
 @contextmanager
-def asking(port: int, last_event_id: str | None = None) -> Iterator[HTTPResponse]:
-    """A response, as far as it has come; leaving the block is going away."""
+def requesting(port: int, last_event_id: str | None = None) -> Iterator[HTTPResponse]:
+    """Yields a response whose body is not read yet; leaving the block disconnects."""
     with closing(HTTPConnection("127.0.0.1", port, timeout=BOUND)) as connection:
         headers = {"Last-Event-ID": last_event_id} if last_event_id is not None else {}
         connection.request("GET", "/", headers=headers)
@@ -174,11 +176,11 @@ def asking(port: int, last_event_id: str | None = None) -> Iterator[HTTPResponse
             yield response
 
 
-def read_until(response: HTTPResponse, what: bytes) -> bytes:
-    """What came, up to the line that has this in it."""
-    came = b""
-    while what not in came:
+def read_until(response: HTTPResponse, pattern: bytes) -> bytes:
+    """Returns the body up to the line that contains this."""
+    received = b""
+    while pattern not in received:
         line = response.readline()
-        assert line, came
-        came += line
-    return came
+        assert line, received
+        received += line
+    return received

@@ -1,4 +1,4 @@
-"""What the real `ai` package, which is behind `useChat`, makes of our bytes."""
+"""How the npm package `ai`, which implements `useChat`, reads UI message streams."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 import reactivex
+from completion_builders import call, completion
 from faces import BOUND
-from runs import Recorded, call, completion
 from servers import serving_with
 
 from rxmistral import (
@@ -43,7 +43,7 @@ def node(*arguments: str, stdin: bytes = b"") -> dict[str, Any]:
 
 
 def read(*items: Any, error: Exception | None = None, **arguments: Any) -> dict[str, Any]:
-    """The parts that it found valid, the message they make, and the errors."""
+    """Returns the parts that the package found valid, their message, and the errors."""
     ending = reactivex.empty() if error is None else reactivex.throw(error)
     source = reactivex.concat(reactivex.of(*items), ending)
     body = b"".join(ui_message_stream(source, **arguments))
@@ -54,7 +54,7 @@ def read(*items: Any, error: Exception | None = None, **arguments: Any) -> dict[
 
 
 def parts(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """The parts of the message, without the step they are in."""
+    """Returns the parts of the message without the step that contains them."""
     step, *others = result["message"]["parts"]
     assert step == {"type": "step-start"}
     return others
@@ -68,10 +68,10 @@ def thinking(number: int, content: str) -> dict[str, Any]:
     return {**text(content, "reasoning"), "id": str(number)}
 
 
-# --- what it reads ---------------------------------------------------------------
+# --- reading a stream ------------------------------------------------------------
 
 
-def test_text_in_any_language_comes_through() -> None:
+def test_text_in_any_language_is_read_unchanged() -> None:
     pieces = ["Hel", "lo, wörld\n\n", "data: no\r\n", "👩‍👩‍👧", "\u2028\u0000 ", "日本"]
     assert parts(read(*map(completion, pieces))) == [text("".join(pieces))]
 
@@ -87,22 +87,22 @@ def test_thinking_and_text_are_parts_in_order() -> None:
     [['{"city": "Paris"}'], list('{"city": "Paris"}'), [{"city": "Paris"}]],
     ids=["whole", "in characters", "as an object"],
 )
-def test_a_tool_call_is_one_part_however_it_came(fragments: list[Any]) -> None:
+def test_tool_call_is_one_part_however_it_is_split(fragments: list[Any]) -> None:
     first, *others = fragments
     result = read(
         completion("I look.", call(first, "weather", "call9")),
         *(completion(None, call(each)) for each in others),
         completion(finish="tool_calls"),
     )
-    said, tool = parts(result)
-    assert said == text("I look.")
+    spoken, tool = parts(result)
+    assert spoken == text("I look.")
     assert tool["type"] == "tool-weather"
     assert tool["toolCallId"] == "call9"
     assert tool["state"] == "input-available"
     assert tool["input"] == {"city": "Paris"}
 
 
-def test_interleaved_calls_are_parts_of_their_own() -> None:
+def test_interleaved_calls_are_separate_parts() -> None:
     result = read(
         completion(None, call('{"a"', "f", "call1", 0)),
         completion(None, call('{"b"', "g", "call2", 1)),
@@ -115,36 +115,36 @@ def test_interleaved_calls_are_parts_of_their_own() -> None:
     ]
 
 
-def test_arguments_that_are_no_json_are_an_error_of_their_part() -> None:
+def test_arguments_that_are_not_json_are_an_error_of_their_part() -> None:
     (tool,) = parts(read(completion(None, call("Paris!", "weather", "call9"), finish="stop")))
     assert tool["state"] == "output-error"
     assert tool["rawInput"] == "Paris!"
     assert "the arguments of weather" in tool["errorText"]
 
 
-def test_an_error_in_the_middle_is_an_error_and_what_came_stands() -> None:
+def test_error_keeps_the_text_before_it() -> None:
     result = read(completion("Hel"), error=DroppedStreamError("reset"))
     assert parts(result) == [text("Hel")]
-    assert result["errors"] == ["the connection broke in the middle of the answer: reset"]
+    assert result["errors"] == [str(DroppedStreamError("reset"))]
 
 
-def test_an_answer_that_was_stopped_is_no_error() -> None:
+def test_stopped_answer_is_aborted_without_an_error() -> None:
     result = read(completion("Hel"), error=StoppedError())
     assert parts(result) == [text("Hel")]
     assert result["errors"] == []
     assert result["parts"][-1]["type"] == "abort"
 
 
-def test_of_several_answers_it_is_shown_the_first() -> None:
+def test_first_of_several_answers_is_shown() -> None:
     result = read(completion("one"), completion("other", choice=1), completion("!"))
     assert parts(result) == [text("one!")]
 
 
-def test_the_message_has_the_id_it_was_given() -> None:
+def test_message_has_the_given_id() -> None:
     assert read(completion("x"), message_id="m1")["message"]["id"] == "m1"
 
 
-# --- a chat that asks a server ---------------------------------------------------
+# --- a chat with a server --------------------------------------------------------
 
 
 Chat = Callable[..., tuple[ScriptedServer, dict[str, Any]]]
@@ -152,7 +152,7 @@ Chat = Callable[..., tuple[ScriptedServer, dict[str, Any]]]
 
 @pytest.fixture(params=["flask", "starlette"])
 def chat(request: pytest.FixtureRequest) -> Chat:
-    """What the state of a chat is when it has asked a framework that asks a service."""
+    """Returns the state of a chat after an answer that a framework has relayed."""
     serve = serving_with(request.param, UI_MESSAGE_HEADERS)
 
     def ask(script: Script, mode: str = "chat") -> tuple[ScriptedServer, dict[str, Any]]:
@@ -167,7 +167,7 @@ def chat(request: pytest.FixtureRequest) -> Chat:
     return ask
 
 
-def test_a_chat_shows_the_answer_and_is_ready(chat: Chat) -> None:
+def test_chat_shows_the_answer_and_is_ready(chat: Chat) -> None:
     script = [
         steps.role(),
         steps.thinking("Hm."),
@@ -182,12 +182,12 @@ def test_a_chat_shows_the_answer_and_is_ready(chat: Chat) -> None:
     assert state["status"] == "ready"
     assert state["error"] is None
     assert state["finish"]["finishReason"] == "tool-calls"
-    *said, tool = parts(state)
-    assert said == [thinking(1, "Hm."), text("Hello")]
+    *spoken, tool = parts(state)
+    assert spoken == [thinking(1, "Hm."), text("Hello")]
     assert (tool["type"], tool["input"]) == ("tool-weather", {"city": "Paris"})
 
 
-def test_a_chat_shows_an_error_in_the_middle(chat: Chat) -> None:
+def test_chat_shows_an_error_in_the_middle(chat: Chat) -> None:
     _, state = chat(["Hel", steps.drop()])
     assert state["status"] == "error"
     assert state["error"].startswith("the connection broke in the middle of the answer")
@@ -195,14 +195,14 @@ def test_a_chat_shows_an_error_in_the_middle(chat: Chat) -> None:
     assert parts(state) == [text("Hel")]
 
 
-def test_a_chat_shows_an_error_before_the_first_token(chat: Chat) -> None:
+def test_chat_shows_an_error_before_the_first_token(chat: Chat) -> None:
     _, state = chat([steps.status(429, body={"message": "slow down"})])
     assert state["status"] == "error"
     assert "slow down" in state["error"]
     assert state["message"] is None
 
 
-def test_a_chat_that_is_stopped_stops_the_generation(chat: Chat) -> None:
+def test_generation_stops_when_the_chat_is_stopped(chat: Chat) -> None:
     service, state = chat([steps.role(), "Hel", steps.hang()], "stop")
     assert service.requests[0].cut
     assert state["status"] == "ready"
@@ -210,7 +210,7 @@ def test_a_chat_that_is_stopped_stops_the_generation(chat: Chat) -> None:
     assert parts(state)[0]["text"] == "Hel"
 
 
-def test_an_answer_that_was_stopped_for_all_leaves_the_chat_ready() -> None:
+def test_chat_is_ready_when_the_answer_was_stopped_for_all() -> None:
     stopped = Stream.of(
         reactivex.concat(reactivex.of(completion("Hel")), reactivex.throw(StoppedError()))
     )
@@ -223,11 +223,11 @@ def test_an_answer_that_was_stopped_for_all_leaves_the_chat_ready() -> None:
     assert parts(state) == [text("Hel")]
 
 
-def test_a_page_that_resumes_shows_the_whole_answer() -> None:
-    run = Recorded(reactivex.of(completion("Hel"), completion("lo", finish="stop")))
-    whole = run.entries().map(lambda entry: entry.item)
+def test_resuming_page_shows_the_whole_answer() -> None:
+    run = Stream.of(reactivex.of(completion("Hel"), completion("lo", finish="stop"))).shared()
+    run.run()
     serve = serving_with("starlette", UI_MESSAGE_HEADERS)
-    with serve(lambda _: ui_message_stream(whole)) as port:
+    with serve(lambda _: ui_message_stream(run)) as port:
         state = node("resume", f"http://127.0.0.1:{port}/")
     assert state["status"] == "ready"
     assert parts(state) == [text("Hello")]

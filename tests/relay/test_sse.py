@@ -1,4 +1,4 @@
-"""Server-Sent Events: what the bytes are, whatever comes, and however it ends."""
+"""Server-Sent Events: the bytes of items and endings, heartbeats, and resumption."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ import asyncio
 import gc
 import threading
 import weakref
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
 import reactivex
+from completion_builders import completion
 from faces import BOUND, Face, eventually, run
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,7 +21,6 @@ from reactivex import operators as ops
 from reactivex.disposable import Disposable
 from reactivex.scheduler import NewThreadScheduler, TimeoutScheduler
 from reactivex.testing import ReactiveTest, TestScheduler
-from runs import Recorded, completion
 
 from rxmistral import (
     DroppedStreamError,
@@ -28,6 +29,7 @@ from rxmistral import (
     ReportedError,
     RequestError,
     ServerSentEvent,
+    SharedStream,
     StatusError,
     StoppedError,
     Stream,
@@ -62,10 +64,10 @@ def ending(events: list[ServerSentEvent]) -> dict[str, Any]:
     return msgspec.json.decode(end.data)
 
 
-# --- what is sent ----------------------------------------------------------------
+# --- items -----------------------------------------------------------------------
 
 
-def test_these_are_the_bytes() -> None:
+def test_body_has_exactly_these_bytes() -> None:
     assert list(server_sent_events(reactivex.of("Hel", "lo\n"))) == [
         b": heartbeat\n\n",
         b'id: 1\ndata: "Hel"\n\n',
@@ -75,7 +77,7 @@ def test_these_are_the_bytes() -> None:
 
 
 @given(texts=st.lists(st.text()), seconds=st.none() | st.just(60.0))
-def test_any_text_comes_through_and_each_chunk_is_whole_events(
+def test_any_text_survives_and_each_chunk_is_one_event(
     texts: list[str], seconds: float | None
 ) -> None:
     chunks = list(server_sent_events(reactivex.from_iterable(texts), heartbeat=seconds))
@@ -86,7 +88,7 @@ def test_any_text_comes_through_and_each_chunk_is_whole_events(
         assert chunk.count(b"\n\n") == 1
 
 
-def test_a_struct_is_an_object_and_a_completion_its_chunk() -> None:
+def test_struct_is_an_object_and_completion_its_chunk() -> None:
     struct, event = ServerSentEvent(data="x"), completion("Hi", finish="stop")
     (_, one), (_, other) = items(relayed(reactivex.of(struct, event)))
     assert one["data"] == "x"
@@ -94,13 +96,13 @@ def test_a_struct_is_an_object_and_a_completion_its_chunk() -> None:
     assert other["choices"][0]["delta"] == {"content": "Hi"}
 
 
-def test_something_is_sent_before_anything_comes() -> None:
+def test_heartbeat_is_sent_before_the_first_item() -> None:
     never: Subject[str] = Subject()
     body = iter(server_sent_events(never, heartbeat=None))
     assert next(body) == HEARTBEAT
 
 
-def test_the_headers_keep_caches_and_compressors_away_and_are_fit_for_wsgi() -> None:
+def test_headers_prevent_buffering_and_are_valid_in_wsgi() -> None:
     assert SSE_HEADERS["Content-Type"] == "text/event-stream"
     assert "no-transform" in SSE_HEADERS["Cache-Control"]
     assert "Connection" not in SSE_HEADERS  # hop by hop: PEP 3333 forbids it
@@ -110,7 +112,7 @@ def test_the_headers_keep_caches_and_compressors_away_and_are_fit_for_wsgi() -> 
 
 
 def sent(scheduler: TestScheduler, *messages: Any, heartbeat: float) -> list[Any]:
-    """What is sent and when, of a source that is subscribed to at 200."""
+    """Returns what is sent and when, of a source that is subscribed to at 200."""
     source = scheduler.create_cold_observable(*messages)
     stream = server_sent_events(source, heartbeat=heartbeat)
     return scheduler.start(lambda: stream).messages
@@ -120,12 +122,12 @@ def beats(messages: list[Any]) -> list[float]:
     return [each.time for each in messages if getattr(each.value, "value", None) == HEARTBEAT]
 
 
-def test_a_silent_model_is_bridged_from_the_start() -> None:
+def test_heartbeats_fill_silence_from_the_start() -> None:
     messages = sent(TestScheduler(), on_next(350, "Hi"), on_completed(360), heartbeat=100)
     assert beats(messages) == [200, 300, 400, 500]
 
 
-def test_the_silence_is_measured_from_the_last_item() -> None:
+def test_silence_is_measured_from_the_last_item() -> None:
     steady = [on_next(time, "x") for time in range(0, 300, 60)]
     messages = sent(TestScheduler(), *steady, on_completed(400), heartbeat=100)
     assert beats(messages) == [200, 540]
@@ -137,20 +139,20 @@ def test_no_heartbeat_follows_the_end() -> None:
     assert messages[-1].value.kind == "C"
 
 
-def test_a_heartbeat_never_comes_while_an_item_is_taken_and_none_is_lost() -> None:
-    taking, overlaps, chunks = threading.Lock(), [], []
+def test_heartbeats_and_items_are_serialized_and_none_is_lost() -> None:
+    receiving, overlaps, chunks = threading.Lock(), [], []
     ended = threading.Event()
 
-    def take(chunk: bytes) -> None:
-        if not taking.acquire(blocking=False):
+    def receive(chunk: bytes) -> None:
+        if not receiving.acquire(blocking=False):
             overlaps.append(chunk)
             return
         chunks.append(chunk)
         threading.Event().wait(0.0005)
-        taking.release()
+        receiving.release()
 
     source: Subject[int] = Subject()
-    server_sent_events(source, heartbeat=0.001).subscribe(take, on_completed=ended.set)
+    server_sent_events(source, heartbeat=0.001).subscribe(receive, on_completed=ended.set)
     for number in range(200):
         source.on_next(number)
         if number % 3 == 0:
@@ -162,7 +164,7 @@ def test_a_heartbeat_never_comes_while_an_item_is_taken_and_none_is_lost() -> No
     assert chunks.count(HEARTBEAT) > 1
 
 
-def test_on_an_event_loop_heartbeats_need_no_thread() -> None:
+def test_heartbeats_need_no_thread_on_an_event_loop() -> None:
     source: Subject[str] = Subject()
 
     async def main() -> None:
@@ -170,48 +172,48 @@ def test_on_an_event_loop_heartbeats_need_no_thread() -> None:
         body = aiter(server_sent_events(source, heartbeat=0.001))
         assert [await anext(body) for _ in range(5)] == [HEARTBEAT] * 5
         assert set(threading.enumerate()) <= before
-        await asyncio.to_thread(source.on_next, "Hi")  # from a thread of its own
+        await asyncio.to_thread(source.on_next, "Hi")  # from another thread
         while await anext(body) == HEARTBEAT:
             pass
 
     run(main())
 
 
-def test_a_response_that_is_left_is_not_held_by_its_timer() -> None:
+def test_disposed_response_is_not_referenced_by_its_timer() -> None:
     source: Subject[str] = Subject()
-    left: list[weakref.ref[Any]] = []
+    references: list[weakref.ref[Any]] = []
 
     async def main() -> None:
-        def take(chunk: bytes) -> None: ...
+        def receive(chunk: bytes) -> None: ...
 
-        left.append(weakref.ref(take))
-        subscription = server_sent_events(source, heartbeat=3600).subscribe(take)
+        references.append(weakref.ref(receive))
+        subscription = server_sent_events(source, heartbeat=3600).subscribe(receive)
         await asyncio.sleep(0)  # the timer is set
         subscription.dispose()
-        del take, subscription
+        del receive, subscription
         await asyncio.sleep(0)
         gc.collect()
-        assert left[0]() is None
+        assert references[0]() is None
 
     run(main())
 
 
 class HastyScheduler(NewThreadScheduler):
-    """Its first timer rings before it is known to who set it."""
+    """A scheduler whose first timer expires before the call that sets it has returned."""
 
-    rang = False
+    has_expired = False
 
     def schedule_relative(self, duetime: Any, action: Any, state: Any = None) -> Any:
-        if self.rang:
+        if self.has_expired:
             return TimeoutScheduler.singleton().schedule_relative(duetime, action, state)
-        self.rang = True
-        ringing = threading.Thread(target=action, args=(self, state))
-        ringing.start()
-        ringing.join()
+        self.has_expired = True
+        timer = threading.Thread(target=action, args=(self, state))
+        timer.start()
+        timer.join()
         return Disposable()
 
 
-def test_a_timer_that_rings_while_it_is_set_is_not_the_last() -> None:
+def test_heartbeats_continue_when_a_timer_expires_while_set() -> None:
     source: Subject[str] = Subject()
     beats = threading.Semaphore(0)
     body = server_sent_events(source, heartbeat=0.01, scheduler=HastyScheduler())
@@ -220,31 +222,31 @@ def test_a_timer_that_rings_while_it_is_set_is_not_the_last() -> None:
             assert beats.acquire(timeout=BOUND)
 
 
-def test_an_observer_that_raises_at_once_leaves_no_timer() -> None:
+def test_timer_is_disposed_when_the_observer_raises_at_once() -> None:
     before = set(threading.enumerate())
 
-    def take(chunk: bytes) -> None:
+    def receive(chunk: bytes) -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        server_sent_events(reactivex.of("Hi"), heartbeat=3600).subscribe(take)
+        server_sent_events(reactivex.of("Hi"), heartbeat=3600).subscribe(receive)
     assert eventually(lambda: set(threading.enumerate()) <= before)
 
 
-def test_a_loop_that_is_closed_while_the_source_goes_on_is_no_error() -> None:
+def test_closed_event_loop_does_not_break_a_running_source() -> None:
     source: Subject[str] = Subject()
-    came: list[bytes] = []
+    received: list[bytes] = []
 
     async def main() -> None:
-        server_sent_events(source, heartbeat=60).subscribe(came.append)
+        server_sent_events(source, heartbeat=60).subscribe(received.append)
 
     run(main())
     source.on_next("Hi")
     source.on_completed()
-    assert ending(decoded(came)) == {"status": "completed"}
+    assert ending(decoded(received)) == {"status": "completed"}
 
 
-# --- how it ended ----------------------------------------------------------------
+# --- endings ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -260,7 +262,7 @@ def test_a_loop_that_is_closed_while_the_source_goes_on_is_no_error() -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_error_of_the_model_is_told_and_not_raised(
+def test_error_of_the_model_is_sent_and_not_raised(
     error: MistralError, status: str, read: Face
 ) -> None:
     source = Stream.of(reactivex.concat(reactivex.of("Hi"), reactivex.throw(error)))
@@ -272,39 +274,39 @@ def test_an_error_of_the_model_is_told_and_not_raised(
     assert items(decoded(chunks)) == [("1", "Hi")]
 
 
-def test_a_fault_of_the_program_is_raised_and_its_text_is_for_nobody_else() -> None:
+def test_fault_of_the_program_is_raised_and_its_text_not_sent() -> None:
     source = reactivex.of("Hi").pipe(ops.map(lambda _: 1 / 0))
     with pytest.raises(ZeroDivisionError):
         list(server_sent_events(source))
-    came: list[bytes] = []
-    server_sent_events(source).subscribe(came.append, lambda error: None)
-    assert ending(decoded(came)) == {
+    received: list[bytes] = []
+    server_sent_events(source).subscribe(received.append, lambda error: None)
+    assert ending(decoded(received)) == {
         "status": "failed",
         "error": "ZeroDivisionError",
-        "message": "the program that answers has a fault",
+        "message": "internal error",
     }
 
 
-def test_an_item_that_is_no_json_leaves_the_source_and_is_a_fault_of_the_program() -> None:
+def test_item_that_is_not_json_disposes_the_source_and_raises() -> None:
     source: Subject[object] = Subject()
-    came: list[bytes] = []
+    received: list[bytes] = []
     errors: list[Exception] = []
-    server_sent_events(source).subscribe(came.append, errors.append)
+    server_sent_events(source).subscribe(received.append, errors.append)
     source.on_next("Hi")
     source.on_next(object())
     assert not source.observers
     assert isinstance(errors[0], TypeError)
-    assert ending(decoded(came))["error"] == "TypeError"
-    assert items(decoded(came)) == [("1", "Hi")]
+    assert ending(decoded(received))["error"] == "TypeError"
+    assert items(decoded(received)) == [("1", "Hi")]
 
 
-def test_what_is_said_of_an_error_can_be_said_otherwise() -> None:
+def test_describe_replaces_the_message_of_an_error() -> None:
     source = reactivex.throw(DroppedStreamError("by 10.0.0.7"))
     events = relayed(source, describe=lambda error: f"Sorry: {type(error).__name__}")
     assert ending(events)["message"] == "Sorry: DroppedStreamError"
 
 
-def test_who_cannot_say_it_ends_the_stream_all_the_same() -> None:
+def test_stream_ends_when_describe_raises() -> None:
     def describe(error: Exception) -> str:
         raise LookupError("no words")
 
@@ -315,52 +317,57 @@ def test_who_cannot_say_it_ends_the_stream_all_the_same() -> None:
     assert [str(error) for error in errors] == ["no words"]
 
 
-def test_leaving_leaves_the_source() -> None:
+def test_source_is_disposed_when_the_reader_leaves() -> None:
     source: Subject[str] = Subject()
     for _ in server_sent_events(source):
         break
     assert not source.observers
 
 
-# --- going on --------------------------------------------------------------------
+# --- resumption ------------------------------------------------------------------
 
 
-def recorded(count: int) -> Recorded:
-    return Recorded(reactivex.range(1, count + 1))
+def shared_run(count: int) -> SharedStream[int]:
+    return Stream.of(reactivex.range(1, count + 1)).shared()
 
 
-def test_whoever_comes_back_gets_what_he_has_not_seen_once_and_in_order() -> None:
-    run = recorded(20)
+def test_resumed_client_gets_each_later_item_once_and_in_order() -> None:
+    run = shared_run(20)
     for seen in range(21):
         events = relayed(run, last_event_id=str(seen) if seen else None)
         assert items(events) == [(str(number), number) for number in range(seen + 1, 21)]
         assert events[-1].id == "20"
 
 
-def test_the_end_s_id_brings_the_end_again_and_nothing_else() -> None:
-    run = recorded(3)
+def test_resuming_at_the_ending_sends_only_the_ending() -> None:
+    run = shared_run(3)
     end = relayed(run)[-1]
     assert relayed(run, last_event_id=end.id) == [end]
 
 
-def test_a_run_of_nothing_has_an_end_with_an_id() -> None:
-    (end,) = relayed(recorded(0))
+def test_ending_of_an_empty_run_has_an_id() -> None:
+    (end,) = relayed(shared_run(0))
     assert end.id == "0"
-    assert relayed(recorded(0), last_event_id="0") == [end]
+    assert relayed(shared_run(0), last_event_id="0") == [end]
 
 
 @pytest.mark.parametrize("header", ["", "x", "-1", "1.0", "1 ", "٣", "²", "0x1", "9" * 5000])
-def test_what_is_no_id_of_ours_stands_for_the_start(header: str) -> None:
-    assert len(items(relayed(recorded(3), last_event_id=header))) == 3
+def test_invalid_last_event_id_stands_for_the_start(header: str) -> None:
+    assert len(items(relayed(shared_run(3), last_event_id=header))) == 3
 
 
-def test_a_number_beyond_the_last_item_stands_for_the_end() -> None:
-    events = relayed(recorded(3), last_event_id="7")
+def test_any_object_with_entries_is_resumable() -> None:
+    run = SimpleNamespace(entries=shared_run(3).entries)
+    assert items(relayed(run, last_event_id="2")) == [("3", 3)]
+
+
+def test_id_beyond_the_last_item_stands_for_the_end() -> None:
+    events = relayed(shared_run(3), last_event_id="7")
     assert items(events) == []
     assert ending(events) == {"status": "completed"}
 
 
-def test_a_run_that_cannot_be_read_again_is_not_resumed() -> None:
+def test_last_event_id_is_refused_when_source_is_not_resumable() -> None:
     with pytest.raises(ValueError, match="shared or read from a log"):
         server_sent_events(reactivex.of("x"), last_event_id="1")
     assert len(items(relayed(reactivex.of("x"), last_event_id=""))) == 1
@@ -375,13 +382,13 @@ def test_a_run_that_cannot_be_read_again_is_not_resumed() -> None:
         ({"describe": "text"}, TypeError),
     ],
 )
-def test_bad_arguments_are_refused_at_the_call(
+def test_invalid_arguments_are_refused_at_the_call(
     arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error):
-        server_sent_events(recorded(1), **arguments)
+        server_sent_events(shared_run(1), **arguments)
 
 
-def test_a_source_that_is_none_is_refused_at_the_call() -> None:
+def test_source_that_is_not_a_stream_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="expected a Stream or a Resumable, got list"):
         server_sent_events(["Hel", "lo"])  # type: ignore[arg-type]

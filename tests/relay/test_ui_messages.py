@@ -1,4 +1,4 @@
-"""The UI message stream, part by part; what the real `ai` makes of it is in test_ai_sdk."""
+"""The UI message stream, part by part; test_ai_sdk reads it with the real npm package."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 import pytest
 import reactivex
+from completion_builders import call, completion
 from faces import BOUND, Face
 from reactivex import Observable, Subject
-from runs import call, completion
 
 from rxmistral import (
     DroppedStreamError,
@@ -82,7 +82,7 @@ def test_text_is_one_block() -> None:
     ]
 
 
-def test_thinking_and_text_are_blocks_in_the_order_in_which_they_came() -> None:
+def test_thinking_and_text_are_blocks_in_order_of_arrival() -> None:
     assert parts(
         completion([thought("Let me")]),
         completion([thought(" see"), TextChunk(text="Four")]),
@@ -97,7 +97,7 @@ def test_thinking_and_text_are_blocks_in_the_order_in_which_they_came() -> None:
     ]
 
 
-def test_text_and_what_think_tags_gives_are_taken_as_they_are() -> None:
+def test_text_and_think_tags_chunks_are_accepted() -> None:
     pieces = Stream.of(reactivex.of("<think>Hm", "</think>Yes"))
     assert parts_of(list(ui_message_stream(pieces.pipe(think_tags())))) == [
         *BEGIN,
@@ -108,11 +108,11 @@ def test_text_and_what_think_tags_gives_are_taken_as_they_are() -> None:
     assert parts("Hel", "lo") == [*BEGIN, *text(1, "Hel", "lo"), *END]
 
 
-def test_kinds_of_content_that_a_page_would_not_show_are_left_out() -> None:
+def test_content_without_a_part_in_the_protocol_is_left_out() -> None:
     assert parts(completion([ReferenceChunk(reference_ids=[1])])) == [*BEGIN, *END]
 
 
-def test_the_first_answer_is_relayed_and_no_other() -> None:
+def test_first_answer_is_relayed_and_no_other() -> None:
     both = parts(completion("one"), completion("other", finish="length", choice=1))
     assert both == [*BEGIN, *text(1, "one"), *END]
     assert parts(completion("one", choice=None))[2:5] == text(1, "one")
@@ -129,15 +129,15 @@ def test_the_first_answer_is_relayed_and_no_other() -> None:
         ("brand_new", "other"),
     ],
 )
-def test_the_finish_reason_is_said_in_the_words_of_the_protocol(reason: str, word: str) -> None:
+def test_finish_reason_is_translated_to_the_protocol(reason: str, word: str) -> None:
     assert finish(completion("x", finish=reason)) == {"type": "finish", "finishReason": word}
 
 
-def test_the_message_has_an_id_where_one_is_given() -> None:
+def test_message_has_the_given_id() -> None:
     assert parts(message_id="m1")[0] == {"type": "start", "messageId": "m1"}
 
 
-def test_the_start_is_sent_before_anything_comes() -> None:
+def test_start_is_sent_before_the_first_item() -> None:
     source: Subject[str] = Subject()
     first = next(iter(ui_message_stream(source)))
     assert first == b'data: {"type":"start"}\n\ndata: {"type":"start-step"}\n\n'
@@ -150,7 +150,7 @@ def calls(*items: Any) -> list[dict[str, Any]]:
     return [part for part in parts(*items) if part["type"].startswith("tool-")]
 
 
-def test_a_tool_call_in_fragments_is_shown_as_it_comes() -> None:
+def test_tool_call_fragments_are_sent_as_they_arrive() -> None:
     assert calls(
         completion(None, call('{"city": "Par', "weather", "call9")),
         completion(None, call('is"}', "", "null")),
@@ -168,7 +168,7 @@ def test_a_tool_call_in_fragments_is_shown_as_it_comes() -> None:
     ]
 
 
-def test_whole_calls_are_available_at_the_finish_reason_whatever_shape_they_have() -> None:
+def test_calls_of_any_shape_are_available_at_the_finish_reason() -> None:
     shown = calls(
         completion(
             None,
@@ -186,7 +186,7 @@ def test_whole_calls_are_available_at_the_finish_reason_whatever_shape_they_have
     ]
 
 
-def test_a_call_is_not_begun_before_it_has_a_name() -> None:
+def test_call_starts_when_it_has_a_name() -> None:
     shown = calls(completion(None, call('{"a"', None, "call1")), completion(None, call(":1}", "f")))
     assert [part["type"] for part in shown] == [
         "tool-input-start",
@@ -196,7 +196,7 @@ def test_a_call_is_not_begun_before_it_has_a_name() -> None:
     assert shown[1]["inputTextDelta"] == '{"a":1}'
 
 
-def test_calls_that_came_without_an_id_or_with_the_same_have_one_each_that_stays() -> None:
+def test_calls_without_a_unique_id_get_stable_ids() -> None:
     source = (
         completion(None, call('{"a":1}', "f", None, 0), call('{"b":1}', "g", None, 1)),
         completion(None, call('{"c":1}', "h", "same", 2), call('{"d":1}', "i", "same", 3)),
@@ -205,17 +205,17 @@ def test_calls_that_came_without_an_id_or_with_the_same_have_one_each_that_stays
     assert len(set(ids.values())) == 4
     assert ids["h"] == "same"
     assert all(len(ids[name]) == 9 and ids[name].isalnum() for name in "fgi")
-    assert calls(*source) == calls(*source)  # for all who read the run
+    assert calls(*source) == calls(*source)  # for each reader of the run
 
 
-def test_arguments_that_are_no_json_are_an_error_of_the_call() -> None:
+def test_arguments_that_are_not_json_are_an_error_of_the_call() -> None:
     *_, error = calls(completion(None, call("Paris, please", "weather", "call9"), finish="stop"))
     assert error["type"] == "tool-input-error"
     assert error["input"] == "Paris, please"
     assert "the arguments of weather" in error["errorText"]
 
 
-def test_a_call_that_was_cut_is_an_error_once_and_those_before_it_are_not() -> None:
+def test_cut_call_is_one_error_and_earlier_calls_are_available() -> None:
     shown = calls(
         completion(None, call('{"a":1}', "f", "call1", 0), call('{"b', "g", "call2", 1)),
         completion(finish="length"),
@@ -227,24 +227,24 @@ def test_a_call_that_was_cut_is_an_error_once_and_those_before_it_are_not() -> N
     ]
 
 
-def test_a_call_stands_between_the_text_before_and_after_it() -> None:
+def test_call_is_between_the_text_before_and_after_it() -> None:
     shown = kinds(parts(completion("a"), completion(None, call("{}", "f", "c1")), completion("b")))
     begins = [kind for kind in shown if kind.endswith(("-start", "-end"))]
     assert begins == ["text-start", "text-end", "tool-input-start", "text-start", "text-end"]
 
 
-# --- how it ended ----------------------------------------------------------------
+# --- endings ---------------------------------------------------------------------
 
 
 def broken(error: Exception, *items: Any) -> Observable[Any]:
     return reactivex.concat(reactivex.of(*items), reactivex.throw(error))
 
 
-def test_an_error_is_a_part_after_the_block_was_closed(read: Face) -> None:
+def test_error_is_a_part_after_the_closed_block(read: Face) -> None:
     stream = ui_message_stream(broken(DroppedStreamError("reset"), completion("Hi")))
     body = [chunk for chunk in read(stream) if chunk is not None]
-    said = "the connection broke in the middle of the answer: reset"
-    assert parts_of(body) == [*BEGIN, *text(1, "Hi"), {"type": "error", "errorText": said}]
+    error = {"type": "error", "errorText": str(DroppedStreamError("reset"))}
+    assert parts_of(body) == [*BEGIN, *text(1, "Hi"), error]
 
 
 BREAKS = [
@@ -257,20 +257,20 @@ BREAKS = [
 
 
 @pytest.mark.parametrize("error", BREAKS, ids=lambda error: type(error).__name__)
-def test_open_calls_get_an_error_before_the_answer_does(error: Exception) -> None:
+def test_open_calls_get_an_error_before_the_answer(error: Exception) -> None:
     begun = completion(None, call('{"a": ', "f", "call1", 0), call("{}", "g", "call2", 1))
     body: list[bytes] = []
     source = broken(error, begun, completion(None, call("", None, "call3", 2)))
     ui_message_stream(source).subscribe(body.append, lambda _: None)
     *_, first, second, last = parts_of(body)
-    said = last.get("errorText") or last["reason"]
+    description = last.get("errorText") or last["reason"]
     assert last["type"] == ("abort" if isinstance(error, StoppedError) else "error")
-    head = {"type": "tool-input-error", "errorText": said}
+    head = {"type": "tool-input-error", "errorText": description}
     assert first == {**head, "toolCallId": "call1", "toolName": "f", "input": '{"a": '}
     assert second == {**head, "toolCallId": "call2", "toolName": "g", "input": "{}"}
 
 
-def test_calls_that_had_ended_get_no_error_when_the_answer_breaks() -> None:
+def test_complete_calls_get_no_error_when_the_answer_breaks() -> None:
     whole = completion(None, call("{}", "f", "call1", 0), finish="tool_calls")
     body = list(ui_message_stream(broken(DroppedStreamError("reset"), whole)))
     assert kinds(parts_of(body))[-2:] == ["tool-input-available", "error"]
@@ -301,13 +301,13 @@ def test_open_call_gets_an_error_when_a_shared_run_is_stopped() -> None:
 
 
 @pytest.mark.parametrize("arguments", ["", None, '{"a": '])
-def test_call_that_was_cut_is_never_available(arguments: str | None) -> None:
+def test_cut_call_is_never_available(arguments: str | None) -> None:
     (*_, error), *_ = [calls(completion(None, call(arguments, "f", "c1"), finish="length"))]
     assert error["type"] == "tool-input-error"
     assert "the answer was cut" in error["errorText"]
 
 
-def test_cut_calls_and_whole_ones_keep_their_ids() -> None:
+def test_cut_and_complete_calls_keep_their_ids() -> None:
     begun = [call("", "f", "c1", 0), call("{}", "g", "c2", 1), call('{"a"', "h", "c3", 2)]
     ends = [
         (part["type"], part["toolCallId"], part["toolName"])
@@ -321,43 +321,44 @@ def test_cut_calls_and_whole_ones_keep_their_ids() -> None:
     ]
 
 
-def test_a_call_that_was_not_complete_when_the_answer_broke_is_never_available() -> None:
+def test_incomplete_call_is_not_available_when_the_answer_breaks() -> None:
     source = broken(DroppedStreamError("reset"), completion(None, call('{"a":1}', "f", "call1")))
     shown = kinds(parts_of(list(ui_message_stream(source))))
     assert "tool-input-start" in shown
     assert "tool-input-available" not in shown
 
 
-def test_an_answer_that_was_stopped_is_aborted() -> None:
+def test_stopped_answer_is_aborted() -> None:
     body = list(ui_message_stream(broken(StoppedError(), "Hi"), describe=lambda _: "enough"))
     assert parts_of(body) == [*BEGIN, *text(1, "Hi"), {"type": "abort", "reason": "enough"}]
 
 
-def test_a_fault_of_the_program_is_raised_when_the_page_was_told() -> None:
-    came: list[bytes] = []
+def test_fault_of_the_program_is_raised_after_the_error_part() -> None:
+    body: list[bytes] = []
     errors: list[Exception] = []
-    ui_message_stream(reactivex.of(1)).subscribe(came.append, errors.append)  # type: ignore[arg-type]
-    assert [str(error) for error in errors] == ["no part of a UI message: int"]
-    said = {"type": "error", "errorText": "the program that answers has a fault"}
-    assert parts_of(came) == [*BEGIN, said]
+    ui_message_stream(reactivex.of(1)).subscribe(body.append, errors.append)  # type: ignore[arg-type]
+    (error,) = errors
+    assert isinstance(error, TypeError)
+    assert "got int" in str(error)
+    assert parts_of(body) == [*BEGIN, {"type": "error", "errorText": "internal error"}]
 
 
-def test_heartbeats_fill_the_silence() -> None:
+def test_heartbeats_fill_silence() -> None:
     source: Subject[str] = Subject()
     body = iter(ui_message_stream(source, heartbeat=0.001))
-    while next(body) != HEARTBEAT:  # the first may come before the beginning
+    while next(body) != HEARTBEAT:  # the first may precede the start
         pass
     source.on_next("Hi")
     while next(body) == HEARTBEAT:
         pass
 
 
-def test_the_headers_name_the_protocol() -> None:
+def test_headers_name_the_protocol() -> None:
     assert UI_MESSAGE_HEADERS["x-vercel-ai-ui-message-stream"] == "v1"
     assert UI_MESSAGE_HEADERS["Content-Type"] == "text/event-stream"
 
 
 @pytest.mark.parametrize("arguments", [{"message_id": 1}, {"describe": None}, {"heartbeat": "1"}])
-def test_bad_arguments_are_refused_at_the_call(arguments: dict[str, Any]) -> None:
+def test_invalid_arguments_are_refused_at_the_call(arguments: dict[str, Any]) -> None:
     with pytest.raises(TypeError):
         ui_message_stream(reactivex.of("x"), **arguments)

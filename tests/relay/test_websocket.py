@@ -1,4 +1,4 @@
-"""WebSocket messages, over real connections, from real servers."""
+"""WebSocket messages, over real connections and without a socket."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 import pytest
 import reactivex
+from completion_builders import completion
 from faces import BOUND, eventually, run
 from reactivex import Subject
 from reactivex import operators as ops
 from reactivex.scheduler import NewThreadScheduler
-from runs import Recorded, completion
 from servers import by_uvicorn
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -26,19 +26,19 @@ from websockets.asyncio.server import serve as websockets_serve
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from rxmistral import DroppedStreamError, Mistral, StoppedError, text
+from rxmistral import DroppedStreamError, Mistral, Stream, text
 from rxmistral.relay import relay_websocket
 from rxmistral.testing import ScriptedServer, steps
 
 Relay = Callable[[Any, Any], Any]
-"""What a server does with a connection: relays to its `send`, listens to its `receive`."""
+"""Relays to one connection, given its `send` and its `receive`."""
 
 
 # --- servers ---------------------------------------------------------------------
 
 
-class Served:
-    """A server, and what became of its connections."""
+class Server:
+    """A server, and how its connections ended."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -57,14 +57,14 @@ class Served:
             self._done.release()
 
     def wait(self) -> BaseException | None:
-        """What the relay raised when it was over, or None."""
+        """Waits for the end of a relay; returns its exception, or None."""
         assert self._done.acquire(timeout=BOUND)
         return self.raised[-1]
 
 
 @contextmanager
-def by_starlette(relay: Relay) -> Iterator[Served]:
-    served = Served()
+def by_starlette(relay: Relay) -> Iterator[Server]:
+    served = Server()
 
     async def answer(websocket: WebSocket) -> None:
         await websocket.accept()
@@ -77,8 +77,8 @@ def by_starlette(relay: Relay) -> Iterator[Served]:
 
 
 @contextmanager
-def by_websockets(relay: Relay) -> Iterator[Served]:
-    served = Served()
+def by_websockets(relay: Relay) -> Iterator[Server]:
+    served = Server()
     listening, over = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
 
@@ -111,7 +111,7 @@ def serve(request: pytest.FixtureRequest) -> Serve:
     return request.param
 
 
-def client_of(served: Served) -> ClientConnection:
+def client_of(served: Server) -> ClientConnection:
     return connect(f"ws://127.0.0.1:{served.port}/", open_timeout=BOUND)
 
 
@@ -133,7 +133,7 @@ CANCEL = '{"type":"cancel"}'
 
 @pytest.fixture
 def hanging() -> Iterator[tuple[ScriptedServer, Any]]:
-    """A service that says two words, and then nothing more."""
+    """Starts a service that sends two tokens and then hangs; yields it and the answer."""
     with (
         ScriptedServer([steps.role(), "Hel", "lo", steps.hang()]) as service,
         Mistral(server_url=service.url) as client,
@@ -142,12 +142,12 @@ def hanging() -> Iterator[tuple[ScriptedServer, Any]]:
         yield service, client.chat.stream(model="m", messages=messages).pipe(text())
 
 
-# --- what is sent ----------------------------------------------------------------
+# --- items and endings -----------------------------------------------------------
 
 
-def test_items_arrive_as_text_and_then_the_end(serve: Serve) -> None:
+def test_items_arrive_as_text_frames_and_then_the_end(serve: Serve) -> None:
     source = reactivex.of("Hel", "lo\u2028\n", completion("Hi"))
-    with serve(lambda *ways: relay_websocket(source, *ways)) as served:
+    with serve(lambda *channel: relay_websocket(source, *channel)) as served:
         with client_of(served) as client:
             messages = all_received(client)
         assert served.wait() is None
@@ -159,9 +159,9 @@ def test_items_arrive_as_text_and_then_the_end(serve: Serve) -> None:
     ]
 
 
-def test_an_error_of_the_model_is_told_and_not_raised(serve: Serve) -> None:
+def test_error_of_the_model_is_sent_and_not_raised(serve: Serve) -> None:
     source = reactivex.throw(DroppedStreamError("reset"))
-    with serve(lambda *ways: relay_websocket(source, *ways)) as served:
+    with serve(lambda *channel: relay_websocket(source, *channel)) as served:
         with client_of(served) as client:
             assert all_received(client) == [
                 {
@@ -169,16 +169,16 @@ def test_an_error_of_the_model_is_told_and_not_raised(serve: Serve) -> None:
                     "id": 0,
                     "status": "dropped",
                     "error": "DroppedStreamError",
-                    "message": "the connection broke in the middle of the answer: reset",
+                    "message": str(DroppedStreamError("reset")),
                 }
             ]
         assert served.wait() is None
 
 
-def test_a_client_that_comes_back_goes_on_after_the_last_item_it_has(serve: Serve) -> None:
-    source = Recorded(reactivex.of("a", "b", "c"))
+def test_reconnecting_client_resumes_after_its_last_item(serve: Serve) -> None:
+    source = Stream.of(reactivex.of("a", "b", "c")).shared()
     with (
-        serve(lambda *ways: relay_websocket(source, *ways, last_event_id="2")) as served,
+        serve(lambda *channel: relay_websocket(source, *channel, last_event_id="2")) as served,
         client_of(served) as client,
     ):
         assert [(each["type"], each["id"]) for each in all_received(client)] == [
@@ -187,14 +187,17 @@ def test_a_client_that_comes_back_goes_on_after_the_last_item_it_has(serve: Serv
         ]
 
 
-# --- what the client asks for ----------------------------------------------------
+# --- clients that cancel or disconnect -------------------------------------------
 
 
-def test_a_client_that_cancels_stops_the_generation_and_is_told(
+def test_cancel_stops_the_generation_and_is_confirmed(
     serve: Serve, hanging: tuple[ScriptedServer, Any]
 ) -> None:
     service, answer = hanging
-    with serve(lambda *ways: relay_websocket(answer, *ways)) as served, client_of(served) as client:
+    with (
+        serve(lambda *channel: relay_websocket(answer, *channel)) as served,
+        client_of(served) as client,
+    ):
         assert [received(client)["item"] for _ in range(2)] == ["Hel", "lo"]
         for noise in ('{"type":"hello"}', '{"type"', "Hi", "null", '"cancel"'):
             client.send(noise)
@@ -204,17 +207,14 @@ def test_a_client_that_cancels_stops_the_generation_and_is_told(
         assert served.wait() is None
 
 
-def test_cancelling_leaves_what_is_shared_or_stops_it_for_all_as_asked(serve: Serve) -> None:
+def test_cancel_leaves_a_shared_run_or_stops_it_as_configured(serve: Serve) -> None:
     source: Subject[str] = Subject()
-    shared = Recorded(source)
-
-    def stop() -> None:
-        shared.end(StoppedError())
-
-    ways_to_stop = iter([None, stop, None])
+    shared = Stream.of(source).shared()
+    shared.subscribe().dispose()  # begins the run
+    stops_of_clients = iter([None, shared.stop, None])
 
     def relay(send: Any, receive: Any) -> Any:
-        return relay_websocket(shared, send, receive, stop=next(ways_to_stop))
+        return relay_websocket(shared, send, receive, stop=next(stops_of_clients))
 
     source.on_next("Hel")
     with (
@@ -237,25 +237,25 @@ def test_cancelling_leaves_what_is_shared_or_stops_it_for_all_as_asked(serve: Se
     assert not source.observers
 
 
-def test_a_client_that_goes_away_stops_the_generation(
+def test_generation_stops_when_the_client_disconnects(
     serve: Serve, hanging: tuple[ScriptedServer, Any]
 ) -> None:
     service, answer = hanging
-    with serve(lambda *ways: relay_websocket(answer, *ways)) as served:
+    with serve(lambda *channel: relay_websocket(answer, *channel)) as served:
         with client_of(served) as client:
             received(client)
         assert service.requests[0].wait_closed(BOUND)
         assert isinstance(served.wait(), (WebSocketDisconnect, ConnectionClosed))
 
 
-def test_a_client_whose_connection_breaks_stops_the_generation(
+def test_generation_stops_when_the_connection_breaks(
     serve: Serve, hanging: tuple[ScriptedServer, Any]
 ) -> None:
     service, answer = hanging
-    with serve(lambda *ways: relay_websocket(answer, *ways)) as served:
+    with serve(lambda *channel: relay_websocket(answer, *channel)) as served:
         with client_of(served) as client:
             received(client)
-            client.socket.shutdown(socket.SHUT_RDWR)  # without the word of the protocol
+            client.socket.shutdown(socket.SHUT_RDWR)  # without a closing handshake
             assert service.requests[0].wait_closed(BOUND)
         assert isinstance(served.wait(), (WebSocketDisconnect, ConnectionClosed))
 
@@ -264,23 +264,23 @@ def test_a_client_whose_connection_breaks_stops_the_generation(
 
 
 class Client:
-    """In place of a connection: what it was sent, and when it speaks or breaks."""
+    """Replaces a connection: records messages, and receives those that a test queues."""
 
     def __init__(self) -> None:
-        self.got: list[dict[str, Any]] = []
-        self.says: asyncio.Queue[str | Exception] = asyncio.Queue()
+        self.sent: list[dict[str, Any]] = []
+        self.incoming: asyncio.Queue[str | Exception] = asyncio.Queue()
 
     async def send(self, message: str) -> None:
-        self.got.append(msgspec.json.decode(message))
+        self.sent.append(msgspec.json.decode(message))
 
     async def receive(self) -> str:
-        said = await self.says.get()
-        if isinstance(said, Exception):
-            raise said
-        return said
+        message = await self.incoming.get()
+        if isinstance(message, Exception):
+            raise message
+        return message
 
 
-def test_a_task_that_is_cancelled_leaves_the_source_and_no_task() -> None:
+def test_cancelled_task_disposes_the_source_and_leaves_no_task() -> None:
     source: Subject[str] = Subject()
 
     async def main() -> None:
@@ -295,78 +295,80 @@ def test_a_task_that_is_cancelled_leaves_the_source_and_no_task() -> None:
     run(main())
 
 
-@pytest.mark.parametrize("whose", ["send", "receive"])
-def test_what_the_connection_raises_is_raised_and_the_source_is_left(whose: str) -> None:
+@pytest.mark.parametrize("side", ["send", "receive"])
+def test_exception_of_the_connection_disposes_the_source(side: str) -> None:
     source: Subject[str] = Subject()
 
     async def broken(*_: str) -> str:
-        raise ConnectionResetError(whose)
+        raise ConnectionResetError(side)
 
     async def main() -> None:
         client = Client()
-        ways: Any = {"send": client.send, "receive": client.receive, whose: broken}
-        source_now = source.pipe(ops.start_with("Hel"))
-        with pytest.raises(ConnectionResetError, match=whose):
-            await relay_websocket(source_now, **ways)
+        channel: Any = {"send": client.send, "receive": client.receive, side: broken}
+        started = source.pipe(ops.start_with("Hel"))
+        with pytest.raises(ConnectionResetError, match=side):
+            await relay_websocket(started, **channel)
         assert not source.observers
 
     run(main())
 
 
-def test_where_both_ways_break_one_is_raised_and_none_is_said_to_be_lost() -> None:
-    lost: list[Any] = []
+def test_one_exception_is_raised_when_send_and_receive_break() -> None:
+    unretrieved: list[Any] = []
 
     async def broken(*_: str) -> str:
         await asyncio.sleep(0)
         raise ConnectionResetError
 
     async def main() -> None:
-        asyncio.get_running_loop().set_exception_handler(lambda _, context: lost.append(context))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _, context: unretrieved.append(context)
+        )
         source = reactivex.concat(reactivex.of("Hel"), reactivex.never())
         with pytest.raises(ConnectionResetError):
             await relay_websocket(source, broken, broken)
         gc.collect()
 
     run(main())
-    assert lost == []
+    assert unretrieved == []
 
 
-def test_a_fault_of_the_program_is_raised_when_the_client_was_told() -> None:
+def test_fault_of_the_program_is_raised_after_the_end() -> None:
     async def main() -> None:
         client = Client()
         source = reactivex.of(1, 0).pipe(ops.map(lambda number: 1 // number))
         with pytest.raises(ZeroDivisionError):
             await relay_websocket(source, client.send, client.receive)
-        assert [each["type"] for each in client.got] == ["item", "end"]
-        assert client.got[-1]["message"] == "the program that answers has a fault"
+        assert [each["type"] for each in client.sent] == ["item", "end"]
+        assert client.sent[-1]["message"] == "internal error"
 
     run(main())
 
 
-def test_a_client_that_cancels_while_the_end_is_sent_is_told_one_end() -> None:
+def test_cancel_while_the_end_is_sent_does_not_add_another_end() -> None:
     async def main() -> None:
         client = Client()
 
         async def send(message: str) -> None:
             if '"end"' in message:
-                client.says.put_nowait(CANCEL)
-                await asyncio.sleep(0.01)  # it is heard meanwhile
+                client.incoming.put_nowait(CANCEL)
+                await asyncio.sleep(0.01)  # the cancel is received meanwhile
             await client.send(message)
 
         await relay_websocket(reactivex.of("Hel"), send, client.receive)
-        assert client.says.empty()
-        assert [each.get("status") for each in client.got] == [None, "completed"]
+        assert client.incoming.empty()
+        assert [each.get("status") for each in client.sent] == [None, "completed"]
 
     run(main())
 
 
-def test_what_stop_raises_is_raised() -> None:
+def test_exception_of_stop_is_raised() -> None:
     def stop() -> None:
         raise LookupError("no such run")
 
     async def main() -> None:
         client = Client()
-        client.says.put_nowait(CANCEL)
+        client.incoming.put_nowait(CANCEL)
         source: Subject[str] = Subject()
         with pytest.raises(LookupError):
             await relay_websocket(source, client.send, client.receive, stop=stop)
@@ -375,7 +377,7 @@ def test_what_stop_raises_is_raised() -> None:
     run(main())
 
 
-def test_a_slow_client_slows_the_source() -> None:
+def test_slow_client_slows_the_source() -> None:
     emitted = 0
     leads: list[int] = []
 
@@ -387,30 +389,30 @@ def test_a_slow_client_slows_the_source() -> None:
         client = Client()
 
         async def send(message: str) -> None:
-            if not client.got:
+            if not client.sent:
                 assert await asyncio.to_thread(eventually, lambda: emitted >= 512)
-            leads.append(emitted - len(client.got))
+            leads.append(emitted - len(client.sent))
             await client.send(message)
 
         source = reactivex.range(5000).pipe(
             ops.do_action(count), ops.subscribe_on(NewThreadScheduler())
         )
         await relay_websocket(source, send, client.receive)
-        assert len(client.got) == 5001
+        assert len(client.sent) == 5001
 
     run(main())
-    assert 500 < max(leads) < 600  # what a loop over a Stream has room for
+    assert 500 < max(leads) < 600  # the buffer of a loop over a Stream
 
 
-def test_bad_arguments_are_refused_before_anything_is_sent() -> None:
+def test_invalid_arguments_are_refused_before_the_first_message() -> None:
     async def main() -> None:
         client = Client()
         source = reactivex.of("x")
-        ways = (client.send, client.receive)
+        channel = (client.send, client.receive)
         with pytest.raises(TypeError, match="stop"):
-            await relay_websocket(source, *ways, stop="stop")  # type: ignore[arg-type]
+            await relay_websocket(source, *channel, stop="stop")  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="last_event_id"):
-            await relay_websocket(source, *ways, last_event_id="1")
-        assert client.got == []
+            await relay_websocket(source, *channel, last_event_id="1")
+        assert client.sent == []
 
     run(main())

@@ -1,5 +1,4 @@
-"""Where a page is in a run: each item has an id, and a page that comes back says the last
-one it saw."""
+"""Positions in a run: each item has an id, and a page that reconnects sends the last one."""
 
 from __future__ import annotations
 
@@ -13,9 +12,11 @@ from ..rx.history import Entry
 from ..rx.state_machine import item_operator
 from ..rx.stream import Stream
 
-__all__ = ["Resumable", "entries_of", "resume_position"]
+__all__ = ["Resumable", "entries_after", "resume_position"]
 
 T = TypeVar("T")
+
+_MAX_DIGITS = 18  # a longer number is not the id of an item, and is too large for a broker
 
 
 @runtime_checkable
@@ -23,8 +24,9 @@ class Resumable(Protocol[T]):
     """A run that can be read from any of its items on."""
 
     def entries(self, after: int = 0) -> Stream[Entry[T]]:
-        """All items after the one with this id, and their ids: what there is at once, and
-        then what comes; after the end, too.
+        """Returns all items after the one with this id, each with its id.
+
+        Existing items are emitted at once, then new ones; also after the end of the run.
 
         Raises:
             ValueError: `after` is less than 0.
@@ -32,14 +34,11 @@ class Resumable(Protocol[T]):
         ...
 
 
-_DIGITS = 18  # a number with more is no id of ours, and too large for a broker
-
-
 def resume_position(source: object, last_event_id: str | None) -> int:
-    """The id of the item after which to begin; 0 is the start.
+    """Returns the id of the item after which to resume; 0 is the start.
 
-    What the page says is not ours, and no reason to raise: what is no id of ours stands
-    for none.
+    The header is input from a client, so that a value that is not an id stands for the start
+    and is not an error.
     """
     if last_event_id is not None and not isinstance(last_event_id, str):
         raise TypeError(f"last_event_id must be a str or None, got {type(last_event_id).__name__}")
@@ -47,15 +46,15 @@ def resume_position(source: object, last_event_id: str | None) -> int:
         return 0
     if not isinstance(source, Resumable):
         raise ValueError(
-            "last_event_id was given, but this source cannot be read again from there: "
-            "only a stream that is shared or read from a log can"
+            "last_event_id was given, but this source cannot be resumed: "
+            "relay a stream that is shared or read from a log"
         )
     is_number = last_event_id.isascii() and last_event_id.isdigit()
-    return int(last_event_id) if is_number and len(last_event_id) <= _DIGITS else 0
+    return int(last_event_id) if is_number and len(last_event_id) <= _MAX_DIGITS else 0
 
 
-def entries_of(source: Observable[Any] | Resumable[Any], after: int) -> Observable[Entry[Any]]:
-    """The items with their ids; where the source has none they count from 1."""
+def entries_after(source: Observable[Any] | Resumable[Any], after: int) -> Observable[Entry[Any]]:
+    """Returns the items with their ids; those of a source without ids are counted from 1."""
     if isinstance(source, Resumable):
         return source.entries(after)
     if not isinstance(source, Observable):
