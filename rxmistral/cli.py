@@ -17,9 +17,10 @@ from typing import TextIO
 
 import msgspec
 
-from .chat.client import KEY_VARIABLE, SERVER_URL_VARIABLE, Mistral, __version__
+from .chat.client import Mistral, __version__
 from .chat.event_stream import EventStream
 from .chat.request import ChatArguments
+from .chat.settings import KEY_VARIABLE, SERVER_URL_VARIABLE
 from .demo import demo_server
 from .errors import MistralError
 from .models import CompletionEvent, UsageInfo

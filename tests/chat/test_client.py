@@ -21,7 +21,8 @@ from rxmistral import (
     StatusError,
     text,
 )
-from rxmistral.chat.client import SERVERS, __version__
+from rxmistral.chat.client import __version__
+from rxmistral.chat.settings import SERVERS
 from rxmistral.testing import ScriptedServer, steps
 
 HELLO = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
