@@ -1330,7 +1330,7 @@ def test_retry_after_is_for_all_who_share_a_limit() -> None:
 
 def test_disposing_one_who_waits_for_the_leave_to_send_lets_the_next_go_in_time() -> None:
     limit = Limit(concurrent=5)
-    limit.close_for(0.2)
+    limit.pause_for(0.2)
     with ScriptedServer(["Hi", steps.done()]) as server:
         with Mistral(server_url=server.url, limit=limit) as client:
             foremost = ask(client).subscribe()

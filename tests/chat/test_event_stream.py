@@ -413,7 +413,7 @@ def test_close_while_the_headers_are_awaited_tells_who_awaits_them(client: Clien
         server.wait_for_requests(1)
         stream.close()
         thread.join(BOUND)
-        assert "closed before the headers came" in str(raised[0])
+        assert "closed before the headers" in str(raised[0])
         assert server.requests[0].wait_closed()
 
 

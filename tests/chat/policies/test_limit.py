@@ -52,19 +52,19 @@ class Run:
 
 def test_a_slot_goes_to_who_has_waited_longest() -> None:
     limit = Limit(concurrent=1)
-    limit.enter(Cancellation())
+    limit.acquire(Cancellation())
     order: list[int] = []
     runs: list[Run] = []
     for number in range(5):
 
         def work(waiter: Cancellation, number: int = number) -> None:
-            limit.enter(waiter)
+            limit.acquire(waiter)
             order.append(number)
-            limit.leave()
+            limit.release()
 
         runs.append(Run(work))
         assert eventually(lambda: len(limit._waiting) == len(runs))
-    limit.leave()
+    limit.release()
     for run in runs:
         run.join()
     assert order == [0, 1, 2, 3, 4]
@@ -72,18 +72,18 @@ def test_a_slot_goes_to_who_has_waited_longest() -> None:
 
 def test_who_is_called_off_leaves_the_queue_and_takes_no_slot() -> None:
     limit = Limit(concurrent=1)
-    limit.enter(Cancellation())
-    first, second = Run(limit.enter), Run(limit.enter)
+    limit.acquire(Cancellation())
+    first, second = Run(limit.acquire), Run(limit.acquire)
     assert eventually(lambda: len(limit._waiting) == 2)
     first.waiter.cancel()
     first.join()
     assert first.cancelled
-    limit.leave()
+    limit.release()
     second.join()
     assert not second.cancelled
-    third = Run(limit.enter)
+    third = Run(limit.acquire)
     assert eventually(lambda: len(limit._waiting) == 1)
-    limit.leave()
+    limit.release()
     third.join()
 
 
@@ -91,18 +91,18 @@ def test_a_slot_that_is_handed_to_who_is_called_off_goes_on_to_the_next() -> Non
     """Both at the same moment, in whichever order they come."""
     for _ in range(200):
         limit = Limit(concurrent=1)
-        limit.enter(Cancellation())
-        first = Run(limit.enter)
+        limit.acquire(Cancellation())
+        first = Run(limit.acquire)
         assert eventually(lambda limit=limit: len(limit._waiting) == 1)
-        both = [threading.Thread(target=act) for act in (limit.leave, first.waiter.cancel)]
+        both = [threading.Thread(target=act) for act in (limit.release, first.waiter.cancel)]
         for thread in both:
             thread.start()
         for thread in both:
             thread.join(BOUND)
         first.join()
         if not first.cancelled:
-            limit.leave()
-        last = Run(limit.enter)
+            limit.release()
+        last = Run(limit.acquire)
         last.join()
 
 
@@ -114,7 +114,7 @@ class Minute:
     def left(self, waiter: Cancellation) -> float:
         self.limit._queue.append(waiter)
         try:
-            return self.limit._left(waiter)
+            return self.limit._seconds_to_wait(waiter)
         finally:
             self.limit._queue.remove(waiter)
 
@@ -133,8 +133,8 @@ def test_so_many_requests_in_any_sixty_seconds() -> None:
 
 def test_a_pause_that_the_service_asks_for_holds_everybody() -> None:
     minute = Minute(100)
-    minute.limit.close_for(5)
-    minute.limit.close_for(3)
+    minute.limit.pause_for(5)
+    minute.limit.pause_for(3)
     assert minute.left(Cancellation()) == 5
     minute.now = 5
     assert minute.left(Cancellation()) <= 0
@@ -275,7 +275,7 @@ def test_one_pause_holds_all_of_a_client() -> None:
 
 def test_the_total_clock_runs_while_a_slot_is_waited_for(read: Face) -> None:
     limit = Limit(concurrent=1)
-    limit.enter(Cancellation())
+    limit.acquire(Cancellation())
     with ScriptedServer() as server, Mistral(server_url=server.url, limit=limit) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES, timeouts=Timeouts(total=0.1))
         (error,) = read(stream)
@@ -291,9 +291,9 @@ class NotedLimit(Limit):
         super().__init__(concurrent=5)
         self.pauses: list[float] = []
 
-    def close_for(self, seconds: float) -> None:
+    def pause_for(self, seconds: float) -> None:
         self.pauses.append(seconds)
-        super().close_for(seconds)
+        super().pause_for(seconds)
 
 
 def test_a_pause_is_no_longer_than_the_longest_wait() -> None:

@@ -24,7 +24,7 @@ from rxmistral import (
     text,
     usage,
 )
-from rxmistral.chat.policies.resume import EchoFilter, can_be_continued, continued
+from rxmistral.chat.policies.resume import EchoFilter, can_be_continued, continuation_of
 from rxmistral.models import CompletionChunk, decode_hook
 from rxmistral.testing import Script, ScriptedServer, steps
 
@@ -127,7 +127,7 @@ def body(**fields: Any) -> bytes:
 
 
 def test_the_text_so_far_is_the_prefix_of_the_next_answer() -> None:
-    sent, echo = continued(body(temperature=0.1, seed=12345678901234567890), "The sky ")
+    sent, echo = continuation_of(body(temperature=0.1, seed=12345678901234567890), "The sky ")
     assert json.loads(sent) == {
         "model": "m",
         "messages": [*MESSAGES, {"role": "assistant", "content": "The sky ", "prefix": True}],
@@ -141,7 +141,7 @@ def test_the_text_so_far_is_the_prefix_of_the_next_answer() -> None:
 def test_a_prefix_that_was_asked_for_stays_one(echoed: bool) -> None:
     asked = {"role": "assistant", "content": "Sure: ", "prefix": True}
     answer = "Sure: the sky" if echoed else "the sky"
-    sent, echo = continued(body(messages=[*MESSAGES, asked]), answer)
+    sent, echo = continuation_of(body(messages=[*MESSAGES, asked]), answer)
     assert json.loads(sent)["messages"] == [*MESSAGES, {**asked, "content": "Sure: the sky"}]
     assert echo == "Sure: the sky"
 

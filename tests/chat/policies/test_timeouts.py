@@ -144,7 +144,7 @@ def test_the_longest_gap_is_the_servers_alone() -> None:
     wait.comes(NOTHING[0], after=2, taken_in=100)
     wait.comes(TEXT, after=2, taken_in=100)
     wait.comes(TEXT, after=1)
-    wait.timeouts.note_news()
+    wait.timeouts.apply_news()
     assert wait.timeouts.longest_gap == 4
     assert wait.timeouts.first_at == 105
     assert wait.timeouts.last_at == 410
