@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from threading import Lock
 
 from msgspec import structs
@@ -38,7 +37,7 @@ from ..rx.clock import monotonic
 from ..rx.request_counter import current_counter
 from ..rx.threads import SubscriptionScope, subscription_scope
 from ..wire import blocks
-from ..wire.reader import Reader, Request, Response, Session, post
+from ..wire.reader import Request, Response, post
 from .policies.limit import Limit
 from .policies.resume import (
     EchoFilter,
@@ -49,37 +48,10 @@ from .policies.resume import (
     requested_answers,
 )
 from .policies.retry import Retry, may_be_repeated, retry_after
-from .policies.timeouts import ResponseTimeouts, Timeouts
+from .policies.timeouts import ResponseTimeouts
+from .settings import Call
 
-__all__ = ["Attempts", "Call", "Policies"]
-
-
-@dataclass(frozen=True, slots=True)
-class Policies:
-    """How a call waits, is repeated, is continued and is limited."""
-
-    timeouts: Timeouts
-    retry: Retry | None
-    resume: Resume | None
-    limit: Limit | None
-
-
-@dataclass(frozen=True, slots=True, repr=False)  # its headers may contain a key
-class Call:
-    """The request of one call, and how to send it."""
-
-    model: str
-    url: str
-    headers: dict[str, str]
-    body: bytes
-    echo: str  # the text that the body ends in, which the answer may repeat
-    authorize: Callable[[], str | None]
-    session: Session
-    accept_clean_end: bool
-    max_event_bytes: int
-    reader: Reader | None
-    policies: Policies
-    embedded: object = None  # the demo server, which must outlive every request of this call
+__all__ = ["Attempts"]
 
 
 class Attempts(abc.DisposableBase):

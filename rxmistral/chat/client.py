@@ -25,7 +25,6 @@ from ..checks import check_callback
 from ..wire import MAX_EVENT_BYTES, check_max_bytes
 from ..wire.reader import READERS, Reader, Session, open_session
 from ..wire.session import is_loopback
-from .attempts import Call, Policies
 from .event_stream import EventStream, EventStreamAsync
 from .hints import (
     CHAT_ATTRIBUTES,
@@ -40,8 +39,10 @@ from .policies.retry import as_retry
 from .request import AnyMessage, ChatArguments, encode_body
 from .settings import (
     KEY_VARIABLE,
+    Call,
     CallOptions,
     ClientOptions,
+    Policies,
     StreamOptions,
     authorization,
     base_url,

@@ -29,8 +29,9 @@ from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
 from ..wire.reader import Response
-from .attempts import Attempts, Call
+from .attempts import Attempts
 from .policies.resume import can_be_continued, continuation_of
+from .settings import Call
 
 __all__ = ["EventStream", "EventStreamAsync"]
 

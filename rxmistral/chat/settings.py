@@ -12,7 +12,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import NoReturn, TypedDict, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
@@ -27,8 +27,10 @@ __all__ = [
     "KEY_VARIABLE",
     "SERVERS",
     "SERVER_URL_VARIABLE",
+    "Call",
     "CallOptions",
     "ClientOptions",
+    "Policies",
     "StreamOptions",
     "authorization",
     "base_url",
@@ -83,6 +85,34 @@ class CallOptions(TypedDict, total=False):
 
 class StreamOptions(CallOptions, ChatArguments, total=False):
     """Every option of `chat.stream`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """How a call waits, is repeated, is continued and is limited."""
+
+    timeouts: Timeouts
+    retry: Retry | None
+    resume: Resume | None
+    limit: Limit | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # its headers may contain a key
+class Call:
+    """The request of one call, and how to send it."""
+
+    model: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    echo: str  # the text that the body ends in, which the answer may repeat
+    authorize: Callable[[], str | None]
+    session: Session
+    accept_clean_end: bool
+    max_event_bytes: int
+    reader: Reader | None
+    policies: Policies
+    embedded: object = None  # the demo server, which must outlive every request of this call
 
 
 # --- the server ------------------------------------------------------------------
