@@ -70,7 +70,7 @@ def test_demo_ignores_the_server_and_key_of_the_environment(
         assert list(ask(client, "Say hello.").pipe(text())) == ["Hel", "lo"]
 
 
-def test_demo_takes_the_options_of_a_client() -> None:
+def test_demo_accepts_the_options_of_a_client() -> None:
     with Mistral.demo(api_key="k", timeout_ms=5000, reader="thread") as client:
         assert client._policies.timeouts.first == 5
         assert client._authorize(client._server_url)() == "Bearer k"
@@ -81,7 +81,7 @@ def test_demo_with_a_wrong_option_leaves_no_server() -> None:
         Mistral.demo(timeout_ms=-1)
 
 
-def test_demo_of_a_subclass_is_one() -> None:
+def test_demo_of_a_subclass_is_an_instance_of_it() -> None:
     class Ours(Mistral):
         pass
 
@@ -124,7 +124,7 @@ def test_garbage_collection_closes_the_demo_server() -> None:
     assert eventually(lambda: not server_threads())
 
 
-def test_a_stream_keeps_the_demo_server_that_its_client_had() -> None:
+def test_stream_keeps_the_demo_server_of_its_client() -> None:
     tokens = ask(Mistral.demo(), "Say hello.").pipe(text())
     gc.collect()
     assert list(tokens) == ["Hel", "lo"]
@@ -161,7 +161,7 @@ def test_program_that_closes_nothing_ends(ending: str, printed: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
 
 
-def test_demo_goes_on_after_a_break_where_it_broke() -> None:
+def test_demo_continues_a_broken_answer() -> None:
     messages = [
         {"role": "user", "content": "Fail."},
         {"role": "assistant", "content": "One, two, th", "prefix": True},

@@ -50,7 +50,7 @@ class Run:
         assert not self._thread.is_alive()
 
 
-def test_a_slot_goes_to_who_has_waited_longest() -> None:
+def test_slot_goes_to_the_longest_waiting() -> None:
     limit = Limit(concurrent=1)
     limit.acquire(Cancellation())
     order: list[int] = []
@@ -70,7 +70,7 @@ def test_a_slot_goes_to_who_has_waited_longest() -> None:
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_who_is_called_off_leaves_the_queue_and_takes_no_slot() -> None:
+def test_cancelled_wait_takes_no_slot() -> None:
     limit = Limit(concurrent=1)
     limit.acquire(Cancellation())
     first, second = Run(limit.acquire), Run(limit.acquire)
@@ -87,7 +87,7 @@ def test_who_is_called_off_leaves_the_queue_and_takes_no_slot() -> None:
     third.join()
 
 
-def test_a_slot_that_is_handed_to_who_is_called_off_goes_on_to_the_next() -> None:
+def test_slot_handed_to_a_cancelled_wait_goes_to_the_next() -> None:
     """Both at the same moment, in whichever order they come."""
     for _ in range(200):
         limit = Limit(concurrent=1)
@@ -119,7 +119,7 @@ class Minute:
             self.limit._queue.remove(waiter)
 
 
-def test_so_many_requests_in_any_sixty_seconds() -> None:
+def test_per_minute_counts_any_sixty_seconds() -> None:
     minute = Minute(2)
     assert minute.left(Cancellation()) <= 0
     minute.now = 10
@@ -131,7 +131,7 @@ def test_so_many_requests_in_any_sixty_seconds() -> None:
     assert minute.left(Cancellation()) == 10
 
 
-def test_a_pause_that_the_service_asks_for_holds_everybody() -> None:
+def test_pause_delays_all_requests() -> None:
     minute = Minute(100)
     minute.limit.pause_for(5)
     minute.limit.pause_for(3)
@@ -140,14 +140,14 @@ def test_a_pause_that_the_service_asks_for_holds_everybody() -> None:
     assert minute.left(Cancellation()) <= 0
 
 
-def test_the_foremost_looks_at_the_clock_and_the_others_wait_for_him() -> None:
+def test_only_the_first_in_the_queue_waits_with_a_timeout() -> None:
     minute = Minute(1)
     foremost, next_one = Cancellation(), Cancellation()
     minute.limit._queue.append(foremost)
     assert minute.left(next_one) == math.inf
 
 
-def test_sleeping_takes_no_call_for_the_end_of_it() -> None:
+def test_wake_does_not_end_a_sleep() -> None:
     run = Run(lambda waiter: waiter.sleep(60))
     run.waiter.wake()
     assert not run.ended.wait(0.05)  # it would have ended at once
@@ -162,7 +162,7 @@ def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
         Limit(**wrong)
 
 
-def test_a_limit_that_limits_nothing_is_refused() -> None:
+def test_limit_without_a_number_is_refused() -> None:
     with pytest.raises(ValueError, match="concurrent or per_minute"):
         Limit()
 
@@ -170,7 +170,7 @@ def test_a_limit_that_limits_nothing_is_refused() -> None:
 # --- on the way ------------------------------------------------------------------
 
 
-def test_no_more_streams_at_once_than_allowed() -> None:
+def test_concurrent_bounds_the_streams_at_once() -> None:
     most = open_now = 0
     lock, pause = threading.Lock(), threading.Event()
 
@@ -206,7 +206,7 @@ def test_no_more_streams_at_once_than_allowed() -> None:
 
 
 @pytest.mark.parametrize("how", ["completes", "fails", "is left", "is disposed"])
-def test_a_slot_is_free_after_every_ending(how: str) -> None:
+def test_slot_is_released_after_every_ending(how: str) -> None:
     last = {"completes": steps.done(), "fails": steps.drop()}.get(how, steps.hang())
     client_of = partial(Mistral, limit=Limit(concurrent=1))
     scripts: list[Script] = [["a", last], ["b", steps.done()]]
@@ -228,7 +228,7 @@ def test_a_slot_is_free_after_every_ending(how: str) -> None:
         assert list(again.pipe(text())) == ["b"]
 
 
-def test_waiting_for_a_slot_can_be_disposed() -> None:
+def test_dispose_ends_the_wait_for_a_slot() -> None:
     with ScriptedServer(["a", steps.hang()]) as server:
         with Mistral(server_url=server.url, limit=Limit(concurrent=1)) as client:
             came = threading.Event()
@@ -240,7 +240,7 @@ def test_waiting_for_a_slot_can_be_disposed() -> None:
         assert len(server.requests) == 1
 
 
-def test_a_slot_is_kept_over_a_retry(read: Face) -> None:
+def test_slot_is_kept_during_a_retry(read: Face) -> None:
     """Another stream waits for the slot while the first request fails."""
     limit, ended = Limit(concurrent=1), threading.Event()
 
@@ -262,7 +262,7 @@ def test_a_slot_is_kept_over_a_retry(read: Face) -> None:
     assert eventually(lambda: limit._free == 1)
 
 
-def test_one_pause_holds_all_of_a_client() -> None:
+def test_retry_after_pauses_all_calls_of_a_client() -> None:
     refused: Script = [steps.status(429, headers={"retry-after-ms": "200"}, body={})]
     with ScriptedServer(refused, ["a", steps.done()]) as server:
         with Mistral(server_url=server.url, limit=Limit(concurrent=5)) as client:
@@ -273,7 +273,7 @@ def test_one_pause_holds_all_of_a_client() -> None:
         assert second.received - first.received >= 0.19
 
 
-def test_the_total_clock_runs_while_a_slot_is_waited_for(read: Face) -> None:
+def test_total_timeout_includes_the_wait_for_a_slot(read: Face) -> None:
     limit = Limit(concurrent=1)
     limit.acquire(Cancellation())
     with ScriptedServer() as server, Mistral(server_url=server.url, limit=limit) as client:
@@ -296,7 +296,7 @@ class NotedLimit(Limit):
         super().pause_for(seconds)
 
 
-def test_a_pause_is_no_longer_than_the_longest_wait() -> None:
+def test_pause_is_bounded_by_maximum() -> None:
     refused: Script = [steps.status(429, headers={"Retry-After": "3600"}, body={})]
     scripts: list[Script] = [refused, ["a", steps.done()], ["b", steps.done()]]
     limit = NotedLimit()

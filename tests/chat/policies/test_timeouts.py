@@ -66,7 +66,7 @@ class Wait:
         return self.timeouts.expired()
 
 
-def test_the_first_clock_runs_until_something_useful_comes() -> None:
+def test_first_timeout_runs_until_something_useful() -> None:
     wait = Wait(first=10, gap=3)
     assert wait.left() == 10
     wait.comes(None, after=4)
@@ -84,7 +84,7 @@ def test_text_thinking_and_tool_calls_are_useful(delta: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("delta", NOTHING)
-def test_what_says_nothing_feeds_neither_the_first_clock_nor_the_gap(
+def test_empty_delta_restarts_no_timeout(
     delta: dict[str, Any],
 ) -> None:
     wait = Wait(first=10, gap=3)
@@ -97,7 +97,7 @@ def test_what_says_nothing_feeds_neither_the_first_clock_nor_the_gap(
     assert wait.ran_out() == ("gap", 3)
 
 
-def test_the_time_that_a_subscriber_takes_rings_no_clock() -> None:
+def test_time_of_the_subscriber_does_not_count() -> None:
     wait = Wait(first=10, gap=3, total=20)
     wait.comes(TEXT, after=1, taken_in=1000)
     assert wait.left() == 3
@@ -106,7 +106,7 @@ def test_the_time_that_a_subscriber_takes_rings_no_clock() -> None:
     assert wait.timeouts.total_remaining() == 18
 
 
-def test_thinking_has_a_gap_of_its_own_where_one_is_given() -> None:
+def test_thinking_gap_replaces_gap_while_thinking() -> None:
     wait = Wait(gap=3, thinking_gap=30)
     wait.comes(THOUGHT, after=1)
     assert wait.left() == 30
@@ -118,7 +118,7 @@ def test_thinking_has_a_gap_of_its_own_where_one_is_given() -> None:
     assert plain.left() == 3
 
 
-def test_the_total_counts_all_waiting_and_further_requests() -> None:
+def test_total_counts_all_waits_and_requests() -> None:
     wait = Wait(first=10, gap=3, total=12)
     wait.comes(TEXT, after=9)
     wait.comes(TEXT, after=2)
@@ -130,14 +130,14 @@ def test_the_total_counts_all_waiting_and_further_requests() -> None:
     assert wait.left() == 0.5
 
 
-def test_each_request_has_the_first_clock_for_itself() -> None:
+def test_first_timeout_restarts_with_each_request() -> None:
     wait = Wait(first=10, gap=3)
     wait.comes(None, after=9)
     wait.timeouts.restart()
     assert wait.left() == 10
 
 
-def test_the_longest_gap_is_the_servers_alone() -> None:
+def test_longest_gap_excludes_the_subscriber() -> None:
     wait = Wait(gap=60)
     wait.comes(TEXT, after=5, taken_in=100)
     assert wait.timeouts.longest_gap is None
@@ -150,13 +150,13 @@ def test_the_longest_gap_is_the_servers_alone() -> None:
     assert wait.timeouts.last_at == 410
 
 
-def test_the_defaults_are_finite_and_those_of_the_readme() -> None:
+def test_default_timeouts_are_finite() -> None:
     assert Timeouts() == Timeouts(connect=10, first=60, gap=60, thinking_gap=None, total=None)
 
 
 @pytest.mark.parametrize("name", ["connect", "first", "gap", "thinking_gap", "total"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "1", True])
-def test_what_is_no_time_is_refused(name: str, value: Any) -> None:
+def test_wrong_seconds_are_refused(name: str, value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=name):
         Timeouts(**{name: value})
 
@@ -196,7 +196,7 @@ def ending(read: Face, script: Script, **timeouts: float) -> list[Any]:
         (["Hi", *([steps.thinking("Hm"), steps.wait(0.05)] * 80)], "total", "Hi"),
     ],
 )
-def test_a_clock_that_runs_out_is_named_and_keeps_what_came(
+def test_expired_timeout_is_named_and_keeps_the_partial(
     read: Face, script: Script, clock: str, text: str
 ) -> None:
     *_, error = ending(read, script, **{"first": 10, "gap": 10, clock: 0.8})
@@ -207,13 +207,13 @@ def test_a_clock_that_runs_out_is_named_and_keeps_what_came(
     assert said(error.partial) == text
 
 
-def test_no_headers_run_out_of_the_first_clock(read: Face) -> None:
+def test_missing_headers_expire_the_first_timeout(read: Face) -> None:
     (error,) = ending(read, [steps.hang()], first=0.1)
     assert isinstance(error, RequestTimeoutError)
     assert (error.clock, error.seconds) == ("first", 0.1)
 
 
-def test_headers_that_trickle_do_not_stop_the_first_clock(read: Face) -> None:
+def test_trickling_headers_do_not_restart_first(read: Face) -> None:
     """Each byte of them would start a socket's own timeout anew."""
 
     def drip(listener: Any) -> None:
@@ -244,7 +244,7 @@ def test_headers_that_trickle_do_not_stop_the_first_clock(read: Face) -> None:
     assert error.clock == "first"
 
 
-def test_a_slow_subscriber_rings_no_clock() -> None:
+def test_slow_subscriber_causes_no_timeout() -> None:
     script: Script = ["a", "b", "c", steps.done()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(
