@@ -1,4 +1,4 @@
-"""The main job from a shell, run as a shell runs it."""
+"""The command, run as from a shell."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ def test_demo_server_answers_without_a_key() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ((), "the following arguments are required: prompt"),
         (("Hi", "--serve"), "--serve: not allowed with a prompt"),
@@ -111,16 +111,18 @@ def test_demo_server_answers_without_a_key() -> None:
         (("Hi", "--server-url", "https://example.org"), "MISTRAL_API_KEY"),
     ],
 )
-def test_wrong_call_prints_one_line_and_exits_with_2(arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_call_prints_one_line_and_exits_with_2(
+    arguments: tuple[str, ...], expected: str
+) -> None:
     done = run(*arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
-    ("script", "printed", "told"),
+    ("script", "printed", "expected"),
     [
         (
             [steps.status(401, body={"detail": "Unauthorized"})],
@@ -133,13 +135,13 @@ def test_wrong_call_prints_one_line_and_exits_with_2(arguments: tuple[str, ...],
         ([steps.status(200, body="<html>\nlogin\n</html>")], "", ": login"),
     ],
 )
-def test_error_prints_one_line_and_exits_with_1(script: Any, printed: str, told: str) -> None:
+def test_error_prints_one_line_and_exits_with_1(script: Any, printed: str, expected: str) -> None:
     with ScriptedServer(script) as server:
         done = run("Hi", "--server-url", server.url)
     assert (done.returncode, done.stdout) == (1, printed)
     (line,) = done.stderr.splitlines()
     assert line.startswith("rxmistral: ")
-    assert told in line
+    assert expected in line
 
 
 def test_unreachable_server_exits_with_1() -> None:
@@ -234,14 +236,14 @@ def test_closed_stdout_prints_one_line_and_exits_with_2() -> None:
     assert done.stderr == "rxmistral: there is no stdout to print to\n"
 
 
-# --- bytes that are not text, and a stdout that takes none -------------------------
+# --- bytes that are not text, and a stdout that fails -------------------------
 
 only_posix = pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 
 
 def shell(command: str, stdin: bytes = b"", **more: str) -> tuple[int, str, str]:
-    """Runs `rxmistral` with this behind it, as a shell does."""
+    """Runs a shell command that begins with `rxmistral`."""
     done = subprocess.run(
         [b"sh", b"-c", b"exec " + os.fsencode(f"{sys.executable} -m rxmistral {command}")],
         input=stdin, capture_output=True, env=environment(**more), timeout=60,
@@ -252,7 +254,7 @@ def shell(command: str, stdin: bytes = b"", **more: str) -> tuple[int, str, str]
 @only_posix
 @pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}])
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "errors"),
     [
         ("-", "rxmistral: stdin is not UTF-8 text: it has the byte 0xe9\n"),
         ("caf\udce9", "rxmistral: an argument is not UTF-8 text: b'caf\\xe9'\n"),
@@ -261,17 +263,19 @@ def shell(command: str, stdin: bytes = b"", **more: str) -> tuple[int, str, str]
     ],
 )
 def test_undecodable_input_prints_one_line_and_exits_with_2(
-    command: str, said: str, locale: dict[str, str]
+    command: str, errors: str, locale: dict[str, str]
 ) -> None:
     with ScriptedServer() as server:
         done = shell(f"--server-url {server.url} {command}", b"caf\xe9", **locale)
-    assert done == (2, "", said)
+    assert done == (2, "", errors)
 
 
 @needs_full
 @pytest.mark.parametrize("buffered", [{}, {"PYTHONUNBUFFERED": "1"}])
 @pytest.mark.parametrize("command", ["Hi", "Hi --json", "--help", "--version"])
-def test_full_stdout_prints_one_line_and_exits_with_1(command: str, buffered: dict[str, str]) -> None:
+def test_full_stdout_prints_one_line_and_exits_with_1(
+    command: str, buffered: dict[str, str]
+) -> None:
     with ScriptedServer(HELLO) as server:
         done = shell(f"--server-url {server.url} {command} >/dev/full", **buffered)
     assert done == (1, "", "rxmistral: stdout cannot be written to: No space left on device\n")
@@ -280,8 +284,8 @@ def test_full_stdout_prints_one_line_and_exits_with_1(command: str, buffered: di
 @needs_full
 def test_full_stdout_is_reported_once_when_the_answer_breaks() -> None:
     with ScriptedServer(["Hel", steps.abort()]) as server:
-        code, _, said = shell(f"--server-url {server.url} Hi >/dev/full")
-    assert (code, len(said.splitlines())) == (1, 1)
+        code, _, errors = shell(f"--server-url {server.url} Hi >/dev/full")
+    assert (code, len(errors.splitlines())) == (1, 1)
 
 
 @needs_full
@@ -292,14 +296,14 @@ def test_answer_is_printed_when_stderr_cannot_be_written_to(stderr: str) -> None
     assert done == (0, "Hello 😀\n", "")
 
 
-# --- what a terminal would obey ----------------------------------------------------
+# --- control characters in a terminal ----------------------------------------------------
 
 HOSTILE = ["a\x1b", "]0;owned\x07b\x1b[2", "Jc\x9b2Jd\x7f\x08e\r", "\nf\tg\rh"]
 
 
 def on_terminal(*arguments: str) -> tuple[str, str]:
-    """What the command writes to a terminal, and what to stderr that is another one."""
-    import pty  # not on Windows
+    """Returns the output of the command on a terminal, and its stderr on another one."""
+    import pty  # does not exist on Windows
 
     written: list[str] = []
     pairs = [pty.openpty(), pty.openpty()]
@@ -317,7 +321,7 @@ def on_terminal(*arguments: str) -> tuple[str, str]:
 
 def _all_of(terminal: int) -> str:
     read: list[bytes] = []
-    with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
         while block := os.read(terminal, 65536):
             read.append(block)
     return b"".join(read).decode().replace("\r\n", "\n")
@@ -334,19 +338,19 @@ def test_control_characters_are_replaced_in_a_terminal() -> None:
 def test_control_characters_of_an_error_are_replaced() -> None:
     body = {"message": "\x1b]0;owned\x07 no\x9b2J"}
     with ScriptedServer([steps.status(401, body=body)]) as server:
-        shown, said = on_terminal("Hi", "--server-url", server.url)
+        shown, errors = on_terminal("Hi", "--server-url", server.url)
     assert shown == ""
-    assert "␛]0;owned␇ no\ufffd2J (asked" in said
-    assert not {*said} & {*"\x1b\x07\x9b"}
+    assert "␛]0;owned␇ no\ufffd2J (asked" in errors
+    assert not {*errors} & {*"\x1b\x07\x9b"}
 
 
 @only_posix
 def test_control_characters_are_unchanged_in_a_pipe() -> None:
     with ScriptedServer([*HOSTILE, steps.done()], [steps.error("\x1b[2J\x07")]) as server:
         printed = shell(f"--server-url {server.url} Hi")[1]
-        said = shell(f"--server-url {server.url} Hi")[2]
+        errors = shell(f"--server-url {server.url} Hi")[2]
     assert printed == "".join(HOSTILE) + "\n"
-    assert "\x1b[2J\x07" in said
+    assert "\x1b[2J\x07" in errors
 
 
 def test_main_can_be_called(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""A client of the embedded demo server: no key, no network, and nothing that stays."""
+"""A client of the embedded demo server: it needs no key, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def server_threads() -> list[threading.Thread]:
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    """The code as a program of its own, in which every warning is an error."""
+    """Runs code as a separate program, in which every warning is an error."""
     return subprocess.run(
-        # From 3.12 on, Python warns of a fork beside threads: that is what is tried here.
+        # From 3.12 on, Python warns of a fork in a process with threads, which is tested here.
         [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:This process", "-c", code],
         capture_output=True,
         encoding="utf-8",
@@ -143,7 +143,7 @@ def test_stream_keeps_the_demo_server_of_its_client() -> None:
         ("del client; answer.pipe(text()).subscribe(print)", "Hel\nlo\n"),
         ("it = iter(answer.pipe(text())); print(next(it))", "Hel\n"),
         ("import os; os.fork() or os._exit(0); os.wait(); print(*answer.pipe(text()))", "Hel lo\n"),
-        (  # a child that leaves as a program does
+        (  # a child process that exits as a program does
             "import os, sys; os.fork() or sys.exit(); os.wait(); print(*answer.pipe(text()))",
             "Hel lo\n",
         ),
@@ -181,7 +181,7 @@ def test_demo_answers_any_prompt(prompt: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "told"),
+    ("method", "path", "body", "status", "expected"),
     [
         ("GET", "/", "", 404, "POST /v1/chat/completions"),
         ("POST", "/chat/completions", "{}", 404, "POST /v1/chat/completions"),
@@ -190,9 +190,9 @@ def test_demo_answers_any_prompt(prompt: Any) -> None:
     ],
 )
 def test_demo_server_refusal_names_the_reason(
-    method: str, path: str, body: str, status: int, told: str
+    method: str, path: str, body: str, status: int, expected: str
 ) -> None:
     with demo_server() as server:
         response = requests.request(method, server.url + path, data=body, timeout=10)
     assert response.status_code == status
-    assert told in response.json()["detail"]
+    assert expected in response.json()["detail"]

@@ -904,7 +904,9 @@ def check_figures(outcome: Outcome, states: list[State]) -> None:
     assert not outcome.usage_is_exact or outcome.usage is not None
     if outcome.status == "completed":
         assert outcome.error is None
-        if outcome.finish_reason != "error":  # see test_completed_outcome_has_no_error_as_finish_reason
+        if (
+            outcome.finish_reason != "error"
+        ):  # see test_completed_outcome_has_no_error_as_finish_reason
             assert outcome.finish_reason in {state.finish or None for state in states}
 
 
@@ -1009,9 +1011,7 @@ def test_dispose_in_a_policy_callback_sends_no_further_request(
 
 
 @pytest.mark.parametrize(("script", "policies"), CALLBACKS.values(), ids=CALLBACKS)
-def test_error_of_a_policy_callback_ends_the_stream(
-    script: Script, policies: Any
-) -> None:
+def test_error_of_a_policy_callback_ends_the_stream(script: Script, policies: Any) -> None:
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 

@@ -1,4 +1,4 @@
-"""A run: attempt after attempt, to one ending and one outcome."""
+"""The attempts of a call: they end once, with one outcome."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ANSWER: Script = [
 
 
 def outcomes_of(read: Face, script: Script, **options: Any) -> tuple[Outcome, Outcome]:
-    """What `on_outcome` said, and what the stream says."""
+    """Returns the outcomes of `on_outcome` and of the stream."""
     seen: list[Outcome] = []
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES, **options)
@@ -123,7 +123,7 @@ def test_outcome_times_are_measured_at_the_wire(read: Face) -> None:
     ]
     for outcome in outcomes_of(read, script):
         assert outcome.longest_gap is not None
-        assert outcome.longest_gap >= 0.05  # the wait, less what a loaded machine takes
+        assert outcome.longest_gap >= 0.05  # less than the wait, as the machine may be busy
         assert outcome.seconds_to_first_token is not None
         assert outcome.seconds_to_first_token >= 0.05
         assert outcome.seconds_to_last_token is not None
@@ -242,10 +242,10 @@ def test_each_subscription_has_its_own_outcome() -> None:
     failing: Script = ["Hel", steps.drop()]
     with ScriptedServer(ANSWER, failing) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES)
-        told = stream.pipe(on_outcome(seen.append))
-        told.run()
+        observed = stream.pipe(on_outcome(seen.append))
+        observed.run()
         with pytest.raises(DroppedStreamError):
-            told.run()
+            observed.run()
         assert [outcome.status for outcome in seen] == ["completed", "dropped"]
         assert stream.outcome is not None
         assert stream.outcome.status == "dropped"
@@ -296,15 +296,15 @@ def test_error_of_on_outcome_callback_ends_the_stream(read: Face, ends: Any) -> 
 
 
 def test_memory_of_a_stream_is_bounded() -> None:
-    """What is kept in case an answer breaks: its text, joined, and at most 16 MiB."""
+    """The partial response of a broken answer is kept, up to 16 MiB of text."""
     piece = "x" * 100_000
     script: Script = [*[piece] * 300, steps.drop()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
-        came = 0
+        received = 0
         with pytest.raises(DroppedStreamError) as raised:
             for token in client.chat.stream(model="m", messages=MESSAGES).pipe(text()):
-                came += len(token)
-    assert came == 30_000_000
+                received += len(token)
+    assert received == 30_000_000
     assert raised.value.partial is not None
     kept = raised.value.partial.choices[0].message.content  # type: ignore[union-attr]
     assert isinstance(kept, str)
@@ -314,11 +314,11 @@ def test_memory_of_a_stream_is_bounded() -> None:
 # --- threads ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reader", ["thread"], indirect=True)  # none may outlive the Thread
+@pytest.mark.parametrize("reader", ["thread"], indirect=True)  # it has no other thread
 def test_attempts_may_end_before_subscribe_returns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All of them are over before `subscribe` has its Disposable."""
+    """All attempts end before `subscribe` has the Disposable of the first."""
 
     class Overtaking(threading.Thread):
         def start(self) -> None:
@@ -332,11 +332,11 @@ def test_attempts_may_end_before_subscribe_returns(
         ScriptedServer(busy, busy, ANSWER) as server,
         Mistral(server_url=server.url, retry=retry) as client,
     ):
-        came: list[Any] = []
+        received: list[Any] = []
         client.chat.stream(model="m", messages=MESSAGES).pipe(text()).subscribe(
-            came.append, came.append, lambda: came.append("end")
+            received.append, received.append, lambda: received.append("end")
         )
-        assert came == ["Hel", "lo", "end"]
+        assert received == ["Hel", "lo", "end"]
 
 
 def test_dispose_ends_the_wait_before_a_retry() -> None:
@@ -346,7 +346,7 @@ def test_dispose_ends_the_wait_before_a_retry() -> None:
         with Mistral(server_url=server.url, retry=retry) as client:
             subscription = client.chat.stream(model="m", messages=MESSAGES).subscribe()
             assert waiting.wait(BOUND)
-            subscription.dispose()  # the reader's thread ends: the fixture looks
+            subscription.dispose()  # the reader's thread ends: a fixture checks that
         assert len(server.requests) == 1
 
 
@@ -372,7 +372,7 @@ def test_cancelled_task_leaves_nothing_before_a_retry() -> None:
 
 
 def test_attempts_use_one_connection_at_a_time(read: Face) -> None:
-    """Also where the error came in the middle of a body, which is not read to its end."""
+    """Also if an error is reported in the middle of a body, which is not read to its end."""
     broken: Script = [steps.role(), steps.error("busy"), steps.hang()]
     opened: list[int] = []
 
@@ -385,7 +385,7 @@ def test_attempts_use_one_connection_at_a_time(read: Face) -> None:
         with Mistral(server_url=server.url, retry=retry) as client:
             assert read(client.chat.stream(model="m", messages=MESSAGES).pipe(text()))[-1] == "lo"
     assert len(opened) == 3
-    assert max(opened) <= 2  # the server may see the old one's end a moment later
+    assert max(opened) <= 2  # the server may notice the end of the old one a moment later
 
 
 def test_script_prints_the_whole_answer_after_a_retry() -> None:
@@ -454,7 +454,7 @@ def test_call_turns_off_policies_of_the_client(read: Face) -> None:
 
 
 def test_text_of_an_answer_is_freed_with_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not when the garbage collection comes by: answers are large, and come by the thousand."""
+    """Answers are large and many: their memory must not wait for a garbage collection."""
     built: list[weakref.ref[CompletionAccumulator]] = []
     build = CompletionAccumulator.__init__
 

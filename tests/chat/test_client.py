@@ -1,4 +1,4 @@
-"""A client: where it sends a call, with what key and headers, and how it refuses one."""
+"""The client: the server, key and headers of a call, and the refusal of wrong arguments."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_url_with_a_secret_is_refused_without_showing_it(url: str) -> None:
 
 
 def authorized(session: requests.Session, **options: Any) -> str | None:
-    """The authorization that a request over a session is sent with."""
+    """Returns the authorization header that a request over a session is sent with."""
     headers = options.pop("http_headers", None)
     with ScriptedServer(HELLO) as server:
         with Mistral(server_url=server.url, session=session, **options) as client:
@@ -161,10 +161,10 @@ def test_session_with_auth_needs_no_key() -> None:
 
 
 def test_errors_do_not_show_the_auth_of_the_session(read: Face) -> None:
-    said = '{"message": "no such key: key-of-the-session"}'
+    body = '{"message": "no such key: key-of-the-session"}'
     scripts = [
-        [steps.status(401, body=said)],
-        [steps.role(), steps.raw(f"data: {said}\n\n".encode())],
+        [steps.status(401, body=body)],
+        [steps.role(), steps.raw(f"data: {body}\n\n".encode())],
     ]
     for script in scripts:
         with ScriptedServer(script) as server, requests.Session() as session:
@@ -382,11 +382,11 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "kind", "told"), REFUSED)
+@pytest.mark.parametrize(("given", "kind", "expected"), REFUSED)
 def test_wrong_client_argument_is_refused(
-    given: dict[str, Any], kind: type[Exception], told: str
+    given: dict[str, Any], kind: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=expected):
         Mistral(**given)
 
 
@@ -411,14 +411,14 @@ REFUSED_CALLS: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "kind", "told"), REFUSED_CALLS)
+@pytest.mark.parametrize(("given", "kind", "expected"), REFUSED_CALLS)
 def test_wrong_call_argument_is_refused_before_any_request(
-    given: dict[str, Any], kind: type[Exception], told: str
+    given: dict[str, Any], kind: type[Exception], expected: str
 ) -> None:
     with ScriptedServer(HELLO) as server, Mistral("k", server_url=server.url) as client:
-        with pytest.raises(kind, match=told):
+        with pytest.raises(kind, match=expected):
             ask(client, **given)
-        with pytest.raises(kind, match=told):
+        with pytest.raises(kind, match=expected):
             client.chat.stream_async(**CALL, **given)
         assert not server.requests
 
@@ -435,14 +435,14 @@ HINTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "told"), HINTS)
+@pytest.mark.parametrize(("given", "expected"), HINTS)
 @pytest.mark.parametrize("make", [Mistral, Mistral.demo])
 def test_arguments_of_other_clients_are_refused_with_a_hint(
-    make: Any, given: dict[str, Any], told: str
+    make: Any, given: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(TypeError, match="got an unexpected keyword argument") as caught:
         make(**given)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("given", ["server", "server_url"])
@@ -462,7 +462,7 @@ def test_hints_do_not_change_the_signature() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("complete", "pipe(to_response()).run() returns the whole response"),
         ("complete_async", "await chat.stream(...).pipe(to_response())"),
@@ -473,17 +473,17 @@ def test_hints_do_not_change_the_signature() -> None:
         ("create", "chat.stream(model=..., messages=[...])"),
     ],
 )
-def test_methods_of_other_chats_are_missing_with_a_hint(name: str, told: str) -> None:
+def test_methods_of_other_chats_are_missing_with_a_hint(name: str, expected: str) -> None:
     chat = Mistral("k").chat
     assert not hasattr(chat, name)
     with pytest.raises(AttributeError, match=f"^chat.{name} is not here: ") as caught:
         getattr(chat, name)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert (caught.value.name, caught.value.obj) == (name, chat)
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("embeddings", "mistralai"),
         ("models", "mistralai"),
@@ -491,12 +491,12 @@ def test_methods_of_other_chats_are_missing_with_a_hint(name: str, told: str) ->
         ("close", "with Mistral"),
     ],
 )
-def test_attributes_of_other_clients_have_a_hint(name: str, told: str) -> None:
+def test_attributes_of_other_clients_have_a_hint(name: str, expected: str) -> None:
     client = Mistral("k")
     assert not hasattr(client, name)
     with pytest.raises(AttributeError, match=f"^Mistral.{name} is not here: ") as caught:
         getattr(client, name)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 def test_unknown_attributes_have_no_hint() -> None:

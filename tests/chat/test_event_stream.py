@@ -1,4 +1,4 @@
-"""EventStream: a Stream that is opened before it is read, and closed from anywhere."""
+"""EventStream: opened before it is read, and closed from any thread or task."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BEGUN: Script = [steps.role(), "Hel", steps.hang()]
 
 @pytest.fixture
 def client() -> Iterator[Callable[[ScriptedServer], Mistral]]:
-    """Makes clients of a server, and closes them."""
+    """A function that returns clients of a server; closes them."""
     made: list[Mistral] = []
 
     def make(server: ScriptedServer) -> Mistral:
@@ -64,16 +64,16 @@ def ask_async(client: Mistral) -> EventStreamAsync:
     return client.chat.stream_async(model="small", messages=[UserMessage(content="Hi")])
 
 
-def said(chunk: Any) -> str:
+def content_of(chunk: Any) -> str:
     choices = chunk.data.choices
     return choices[0].delta.content or "" if choices else ""
 
 
-# --- the programs of the documentation ---
+# --- the programs of the official SDK's documentation ---
 
 
 def test_program_of_the_sdk_documentation_runs(client: Client) -> None:
-    came = []
+    received = []
     with ScriptedServer(ANSWER) as server:
         with client(server).chat.stream(
             model="mistral-large-latest",
@@ -82,14 +82,14 @@ def test_program_of_the_sdk_documentation_runs(client: Client) -> None:
             for chunk in stream:
                 content = chunk.data.choices[0].delta.content
                 if content:
-                    came.append(content)
+                    received.append(content)
         assert len(server.requests) == 1
-    assert came == ["Hel", "lo"]
+    assert received == ["Hel", "lo"]
 
 
 def test_async_program_of_the_sdk_documentation_runs(client: Client) -> None:
     async def main(server: ScriptedServer) -> list[str]:
-        came = []
+        received = []
         async with client(server).chat.stream_async(
             model="mistral-large-latest",
             messages=[UserMessage(content="Explain machine learning.")],
@@ -97,8 +97,8 @@ def test_async_program_of_the_sdk_documentation_runs(client: Client) -> None:
             async for chunk in stream:
                 content = chunk.data.choices[0].delta.content
                 if content:
-                    came.append(content)
-        return came
+                    received.append(content)
+        return received
 
     with ScriptedServer(ANSWER) as server:
         assert run(main(server)) == ["Hel", "lo"]
@@ -109,7 +109,7 @@ def test_async_with_await_sends_one_request(client: Client) -> None:
     async def main(server: ScriptedServer) -> str:
         async with await ask_async(client(server)) as stream:
             assert stream.response.status_code == 200
-            return "".join([said(chunk) async for chunk in stream])
+            return "".join([content_of(chunk) async for chunk in stream])
 
     with ScriptedServer(ANSWER) as server:
         assert run(main(server)) == "Hello"
@@ -118,7 +118,7 @@ def test_async_with_await_sends_one_request(client: Client) -> None:
 
 def test_async_for_after_await_sends_one_request(client: Client) -> None:
     async def main(server: ScriptedServer) -> str:
-        return "".join([said(chunk) async for chunk in await ask_async(client(server))])
+        return "".join([content_of(chunk) async for chunk in await ask_async(client(server))])
 
     with ScriptedServer(ANSWER) as server:
         assert run(main(server)) == "Hello"
@@ -127,7 +127,7 @@ def test_async_for_after_await_sends_one_request(client: Client) -> None:
 
 def test_async_for_needs_no_await(client: Client) -> None:
     async def main(server: ScriptedServer) -> str:
-        return "".join([said(chunk) async for chunk in ask_async(client(server))])
+        return "".join([content_of(chunk) async for chunk in ask_async(client(server))])
 
     with ScriptedServer(ANSWER) as server:
         assert run(main(server)) == "Hello"
@@ -167,7 +167,7 @@ def test_response_is_known_before_the_first_event(client: Client) -> None:
         with ask(client(server)) as stream:
             assert stream.response.headers["Mistral-Correlation-Id"] == "c7"
         assert server.requests[0].wait_closed()
-        assert stream.response.status_code == 200  # it stays
+        assert stream.response.status_code == 200  # also after the end
         assert len(server.requests) == 1
 
 
@@ -236,12 +236,12 @@ def test_response_of_a_refusal_is_known_afterwards(client: Client) -> None:
 
 def test_opening_raises_when_no_server_listens(client: Client) -> None:
     with ScriptedServer() as server:
-        nobody = client(server)
+        unreachable = client(server)
     with pytest.raises(RequestError):
-        ask(nobody).response  # noqa: B018  # it raises
+        ask(unreachable).response  # noqa: B018  # it raises
 
     async def main() -> None:
-        await ask_async(nobody)
+        await ask_async(unreachable)
 
     with pytest.raises(RequestError):
         run(main())
@@ -316,11 +316,11 @@ def test_opened_stream_is_cold_again_after_with(client: Client) -> None:
         stream = ask(client(server))
         with stream:
             assert stream.response.status_code == 200
-        assert "".join(map(said, stream)) == "Hello"
+        assert "".join(map(content_of, stream)) == "Hello"
         stream = ask(client(server))
         assert stream.response.status_code == 200
         stream.close()
-        assert "".join(map(said, stream)) == "Hello"
+        assert "".join(map(content_of, stream)) == "Hello"
 
 
 def test_cancelling_the_opening_closes_the_connection(client: Client) -> None:
@@ -402,13 +402,13 @@ def test_close_raises_in_the_thread_that_awaits_headers(client: Client) -> None:
         stream = ask(client(server))
         raised: list[BaseException] = []
 
-        def look() -> None:
+        def read_response() -> None:
             try:
                 stream.response  # noqa: B018  # it raises
             except RuntimeError as error:
                 raised.append(error)
 
-        thread = threading.Thread(target=look)
+        thread = threading.Thread(target=read_response)
         thread.start()
         server.wait_for_requests(1)
         stream.close()
@@ -435,7 +435,7 @@ def test_close_has_no_effect_before_and_after_the_answer(client: Client) -> None
     with ScriptedServer(ANSWER) as server:
         stream = ask(client(server))
         stream.close()
-        assert "".join(map(said, stream)) == "Hello"
+        assert "".join(map(content_of, stream)) == "Hello"
         stream.close()
         stream.close()
 
@@ -467,7 +467,7 @@ def test_subscription_to_an_opened_stream_can_be_disposed(client: Client) -> Non
         assert eventually(lambda: not [t for t in threading.enumerate() if "attached" in t.name])
 
 
-# --- the connection that an answer leaves ---
+# --- the connection after an answer ---
 
 ENDINGS: dict[str, Script] = {
     "completed": ANSWER,
@@ -482,9 +482,7 @@ ENDINGS: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_next_answer_uses_the_same_connection(
-    client: Client, read: Face, ending: str
-) -> None:
+def test_next_answer_uses_the_same_connection(client: Client, read: Face, ending: str) -> None:
     with ScriptedServer(lambda _: ENDINGS[ending]) as server:
         asking = client(server)
         for _ in range(3):
@@ -492,16 +490,14 @@ def test_next_answer_uses_the_same_connection(
         assert (len(server.requests), server.connections) == (3, 1)
 
 
-def test_reported_error_does_not_wait_for_the_end_of_the_body(
-    client: Client, read: Face
-) -> None:
+def test_reported_error_does_not_wait_for_the_end_of_the_body(client: Client, read: Face) -> None:
     script = ["Hel", steps.error("overloaded"), steps.hang()]
     with ScriptedServer(script) as server:
         assert isinstance(read(ask(client(server)))[-1], ReportedError)
         assert server.wait_idle(BOUND)
 
 
-# --- what is piped from an answer ---
+# --- pipes of an answer ---
 
 PIPED: dict[str, Callable[[Any], Any]] = {
     "pipe": lambda answer: answer.pipe(text()),
@@ -532,21 +528,21 @@ def test_closing_a_pipe_closes_the_answer(name: str, client: Client) -> None:
         answer = ask(client(server))
         piped = PIPED[name](answer)
         began = threading.Event()
-        came: list[Any] = []
+        received: list[Any] = []
 
         def loop() -> None:
-            with suppress(StoppedError):  # of what is shared: it is stopped for all
+            with suppress(StoppedError):  # a shared stream is stopped for all its viewers
                 for item in piped:
-                    came.append(item)
+                    received.append(item)
                     began.set()
-            came.append("|")
+            received.append("|")
 
         thread = threading.Thread(target=loop)
         thread.start()
         assert began.wait(BOUND)
         piped.close()
         thread.join(BOUND)
-        assert came[-1] == "|"
+        assert received[-1] == "|"
         assert server.requests[0].wait_closed()
         assert piped.outcome.status == "cancelled"
 
@@ -558,7 +554,7 @@ def test_pipe_without_an_answer_has_no_outcome() -> None:
     stream.close()
 
 
-# --- the response is in the program's hands ---
+# --- a response that the program closes ---
 
 
 @pytest.mark.parametrize("policy", [{}, {"retry": Retry(attempts=3)}, {"resume": Resume()}])

@@ -1,4 +1,4 @@
-"""The arguments of a call become the body of its request, or are refused."""
+"""The arguments of a call are encoded as the body of its request, or refused."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_none_means_not_given_when_not_nullable(name: str) -> None:
 
 
 class Celsius(float):
-    """As numpy's float64 is: a float that calls itself something else."""
+    """A subclass of float, as numpy's float64 is."""
 
 
 class Markup(str):
@@ -308,9 +308,9 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "kind", "told"), REFUSED)
+@pytest.mark.parametrize(("given", "kind", "expected"), REFUSED)
 def test_wrong_argument_is_refused(
-    given: dict[str, Any], kind: type[Exception], told: str
+    given: dict[str, Any], kind: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=expected):
         body(**given)

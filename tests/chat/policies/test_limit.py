@@ -1,4 +1,4 @@
-"""How many at once, how many a minute, and who is next."""
+"""The limits of concurrent streams and of requests per minute, and their queues."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 MESSAGES = [{"role": "user", "content": "?"}]
 
 
-class Run:
-    """Somebody on a thread of his own who goes through a limit."""
+class Waiting:
+    """A thread that waits with a `Cancellation`."""
 
     def __init__(self, work: Callable[[Cancellation], None]) -> None:
         self.waiter = Cancellation()
@@ -54,7 +54,7 @@ def test_slot_goes_to_the_longest_waiting() -> None:
     limit = Limit(concurrent=1)
     limit.acquire(Cancellation())
     order: list[int] = []
-    runs: list[Run] = []
+    runs: list[Waiting] = []
     for number in range(5):
 
         def work(waiter: Cancellation, number: int = number) -> None:
@@ -62,7 +62,7 @@ def test_slot_goes_to_the_longest_waiting() -> None:
             order.append(number)
             limit.release()
 
-        runs.append(Run(work))
+        runs.append(Waiting(work))
         assert eventually(lambda: len(limit._waiting) == len(runs))
     limit.release()
     for run in runs:
@@ -73,7 +73,7 @@ def test_slot_goes_to_the_longest_waiting() -> None:
 def test_cancelled_wait_takes_no_slot() -> None:
     limit = Limit(concurrent=1)
     limit.acquire(Cancellation())
-    first, second = Run(limit.acquire), Run(limit.acquire)
+    first, second = Waiting(limit.acquire), Waiting(limit.acquire)
     assert eventually(lambda: len(limit._waiting) == 2)
     first.waiter.cancel()
     first.join()
@@ -81,18 +81,18 @@ def test_cancelled_wait_takes_no_slot() -> None:
     limit.release()
     second.join()
     assert not second.cancelled
-    third = Run(limit.acquire)
+    third = Waiting(limit.acquire)
     assert eventually(lambda: len(limit._waiting) == 1)
     limit.release()
     third.join()
 
 
 def test_slot_handed_to_a_cancelled_wait_goes_to_the_next() -> None:
-    """Both at the same moment, in whichever order they come."""
+    """Both happen at the same moment, in either order."""
     for _ in range(200):
         limit = Limit(concurrent=1)
         limit.acquire(Cancellation())
-        first = Run(limit.acquire)
+        first = Waiting(limit.acquire)
         assert eventually(lambda limit=limit: len(limit._waiting) == 1)
         both = [threading.Thread(target=act) for act in (limit.release, first.waiter.cancel)]
         for thread in both:
@@ -102,7 +102,7 @@ def test_slot_handed_to_a_cancelled_wait_goes_to_the_next() -> None:
         first.join()
         if not first.cancelled:
             limit.release()
-        last = Run(limit.acquire)
+        last = Waiting(limit.acquire)
         last.join()
 
 
@@ -142,15 +142,15 @@ def test_pause_delays_all_requests() -> None:
 
 def test_only_the_first_in_the_queue_waits_with_a_timeout() -> None:
     minute = Minute(1)
-    foremost, next_one = Cancellation(), Cancellation()
-    minute.limit._queue.append(foremost)
+    first, next_one = Cancellation(), Cancellation()
+    minute.limit._queue.append(first)
     assert minute.left(next_one) == math.inf
 
 
 def test_wake_does_not_end_a_sleep() -> None:
-    run = Run(lambda waiter: waiter.sleep(60))
+    run = Waiting(lambda waiter: waiter.sleep(60))
     run.waiter.wake()
-    assert not run.ended.wait(0.05)  # it would have ended at once
+    assert not run.ended.wait(0.05)  # otherwise it would have ended at once
     run.waiter.cancel()
     run.join()
     assert run.cancelled
@@ -167,7 +167,7 @@ def test_limit_without_a_number_is_refused() -> None:
         Limit()
 
 
-# --- on the way ------------------------------------------------------------------
+# --- with a server ------------------------------------------------------------------
 
 
 def test_concurrent_bounds_the_streams_at_once() -> None:
@@ -182,7 +182,7 @@ def test_concurrent_bounds_the_streams_at_once() -> None:
 
     def answer(_: object) -> Script:
         count(1)
-        pause.wait(0.01)  # so that others come meanwhile, if they may
+        pause.wait(0.01)  # so that others are served meanwhile, if they may be
         count(-1)
         return ["a", "b", steps.done()]
 
@@ -213,9 +213,9 @@ def test_slot_is_released_after_every_ending(how: str) -> None:
     with ScriptedServer(*scripts) as server, client_of(server_url=server.url) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES)
         if how == "is disposed":
-            came = threading.Event()
-            subscription = stream.subscribe(lambda _: came.set(), lambda _: None)
-            assert came.wait(BOUND)
+            received = threading.Event()
+            subscription = stream.subscribe(lambda _: received.set(), lambda _: None)
+            assert received.wait(BOUND)
             subscription.dispose()
         elif how == "fails":
             with pytest.raises(DroppedStreamError):
@@ -231,9 +231,11 @@ def test_slot_is_released_after_every_ending(how: str) -> None:
 def test_dispose_ends_the_wait_for_a_slot() -> None:
     with ScriptedServer(["a", steps.hang()]) as server:
         with Mistral(server_url=server.url, limit=Limit(concurrent=1)) as client:
-            came = threading.Event()
-            first = client.chat.stream(model="m", messages=MESSAGES).subscribe(lambda _: came.set())
-            assert came.wait(BOUND)
+            received = threading.Event()
+            first = client.chat.stream(model="m", messages=MESSAGES).subscribe(
+                lambda _: received.set()
+            )
+            assert received.wait(BOUND)
             second = client.chat.stream(model="m", messages=MESSAGES).subscribe()
             second.dispose()
             first.dispose()
@@ -284,8 +286,8 @@ def test_total_timeout_includes_the_wait_for_a_slot(read: Face) -> None:
     assert not limit._waiting
 
 
-class NotedLimit(Limit):
-    """Notes the pauses that it is asked for."""
+class RecordingLimit(Limit):
+    """A limit that records its pauses."""
 
     def __init__(self) -> None:
         super().__init__(concurrent=5)
@@ -299,7 +301,7 @@ class NotedLimit(Limit):
 def test_pause_is_bounded_by_maximum() -> None:
     refused: Script = [steps.status(429, headers={"Retry-After": "3600"}, body={})]
     scripts: list[Script] = [refused, ["a", steps.done()], ["b", steps.done()]]
-    limit = NotedLimit()
+    limit = RecordingLimit()
     with (
         ScriptedServer(*scripts) as server,
         Mistral(server_url=server.url, limit=limit, retry=Retry(maximum=0.05)) as client,

@@ -1,4 +1,4 @@
-"""Going on with an answer that broke: what is sent, what is hidden, and when not."""
+"""Continuing a broken answer: the request, the echo, and the conditions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def event(content: Any, finish: str | None = None) -> CompletionEvent:
     return CompletionEvent(data=decode(json.dumps({"choices": [choice]})))
 
 
-def said(events: list[CompletionEvent]) -> str:
+def text_of(events: list[CompletionEvent]) -> str:
     texts: list[str] = []
     for each in events:
         for choice in each.data.choices:
@@ -52,7 +52,7 @@ def said(events: list[CompletionEvent]) -> str:
 def filtered(sent: str, *contents: Any) -> str:
     echo = EchoFilter(sent)
     events = [each for content in contents for each in echo.feed(event(content))]
-    return said(events + echo.close())
+    return text_of(events + echo.close())
 
 
 # --- the echo --------------------------------------------------------------------
@@ -102,7 +102,7 @@ def test_echo_is_removed_at_any_cuts(sent: str, rest: str, cuts: set[int]) -> No
 
 def test_events_after_the_echo_are_unchanged() -> None:
     echo = EchoFilter("a")
-    assert [said(echo.feed(event("a"))), said(echo.feed(event("a")))] == ["", "a"]
+    assert [text_of(echo.feed(event("a"))), text_of(echo.feed(event("a")))] == ["", "a"]
     later = event("a")
     assert echo.feed(later) == [later]
 
@@ -116,10 +116,10 @@ def test_finish_reason_is_not_buffered() -> None:
 def test_second_role_is_removed() -> None:
     echo = EchoFilter("The sky")
     assert echo.feed(event("")) == []
-    assert [said([each]) for each in echo.feed(event("The sky is"))] == [" is"]
+    assert [text_of([each]) for each in echo.feed(event("The sky is"))] == [" is"]
 
 
-# --- what is sent ----------------------------------------------------------------
+# --- the request ----------------------------------------------------------------
 
 
 def body(**fields: Any) -> bytes:
@@ -158,7 +158,9 @@ def test_prefix_of_the_request_is_kept(echoed: bool) -> None:
         ({"response_format": {"type": "json_schema"}}, True, True),
     ],
 )
-def test_can_be_continued_depends_on_the_request(fields: dict[str, Any], structured: bool, can: bool) -> None:
+def test_can_be_continued_depends_on_the_request(
+    fields: dict[str, Any], structured: bool, can: bool
+) -> None:
     assert can_be_continued(body(**fields), structured) is can
 
 
@@ -168,16 +170,16 @@ def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
         Resume(**wrong)
 
 
-# --- on the way ------------------------------------------------------------------
+# --- with a server ------------------------------------------------------------------
 
 
 def ask(*scripts: Script, requests: int, read: Face, **options: Any) -> list[Any]:
     with ScriptedServer(*scripts) as server:
         with Mistral(server_url=server.url) as client:
             stream = client.chat.stream(model="m", messages=MESSAGES, **options)
-            came = read(stream.pipe(text()))
+            received = read(stream.pipe(text()))
         assert len(server.requests) == requests
-        return came
+        return received
 
 
 END: Script = [steps.finish(), steps.done()]
@@ -185,18 +187,18 @@ END: Script = [steps.finish(), steps.done()]
 
 @pytest.mark.parametrize("broken", [steps.drop(), steps.abort(), steps.error("busy"), steps.end()])
 def test_resumed_answer_has_no_seam(broken: Any, read: Face) -> None:
-    came = ask(
+    received = ask(
         ["The ", "sky ", broken],
         [steps.role(), "The sky ", "is", " blue.", *END],
         requests=2,
         read=read,
         resume=Resume(),
     )
-    assert "".join(came) in ("The sky is blue.", " blue.")
+    assert "".join(received) in ("The sky is blue.", " blue.")
 
 
 def test_gap_timeout_is_resumed(read: Face) -> None:
-    came = ask(
+    received = ask(
         ["The sky ", steps.hang()],
         ["is blue.", *END],
         requests=2,
@@ -204,7 +206,7 @@ def test_gap_timeout_is_resumed(read: Face) -> None:
         resume=Resume(),
         timeouts=Timeouts(gap=0.5),
     )
-    assert came[-1] == "is blue."
+    assert received[-1] == "is blue."
 
 
 def test_attempts_bounds_the_continuations(read: Face) -> None:
@@ -241,7 +243,7 @@ def test_refused_continuation_raises_the_break(read: Face) -> None:
 
 
 def test_request_of_a_continuation_is_retried(read: Face) -> None:
-    came = ask(
+    received = ask(
         ["The ", steps.drop()],
         [steps.status(503, body={})],
         ["The ", "sky", *END],
@@ -250,18 +252,18 @@ def test_request_of_a_continuation_is_retried(read: Face) -> None:
         resume=Resume(),
         retry=Retry(initial=0.001),
     )
-    assert came[-1] == "sky"
+    assert received[-1] == "sky"
 
 
 def test_partial_echo_is_hidden_when_it_breaks_again(read: Face) -> None:
-    *came, error = ask(
+    *received, error = ask(
         ["The sky ", steps.drop()],
         ["The ", steps.drop()],
         requests=2,
         read=read,
         resume=Resume(),
     )
-    assert "".join(came) in ("The sky ", "")
+    assert "".join(received) in ("The sky ", "")
     assert isinstance(error, DroppedStreamError)
     assert error.partial is not None
     assert error.partial.choices[0].message.content == "The sky "  # type: ignore[union-attr]
@@ -296,7 +298,7 @@ def test_total_timeout_ends_the_continuations(read: Face) -> None:
 
 
 def test_structured_resumes_json(read: Face) -> None:
-    came = ask(
+    received = ask(
         ['{"a":', steps.drop()],
         [" 1}", *END],
         requests=2,
@@ -304,7 +306,7 @@ def test_structured_resumes_json(read: Face) -> None:
         resume=Resume(structured=True),
         response_format={"type": "json_object"},
     )
-    assert came[-1] == " 1}"
+    assert received[-1] == " 1}"
 
 
 def test_usage_is_summed_over_continuations() -> None:

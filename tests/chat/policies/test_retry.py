@@ -1,4 +1,4 @@
-"""When a request is sent again, and when not."""
+"""Repeating a request: the conditions and the waits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def status(code: int, **headers: str) -> StatusError:
     return StatusError(code, CaseInsensitiveDict(named), "")
 
 
-# --- what may be repeated, and after how long ------------------------------------
+# --- the conditions and the waits ------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -183,18 +183,18 @@ def test_retry_config_is_converted() -> None:
             as_retry(wrong)
 
 
-# --- on the way ------------------------------------------------------------------
+# --- with a server ------------------------------------------------------------------
 
 
 def ask(read: Face, *scripts: Script, requests: int, **options: Any) -> Any:
-    """What is read of the text, after as many requests."""
+    """Returns the items of the text; checks the number of requests."""
     with ScriptedServer(*scripts) as server:
         with Mistral(server_url=server.url) as client:
             stream = client.chat.stream(model="m", messages=MESSAGES, **options)
-            came = read(stream.pipe(text()))
+            received = read(stream.pipe(text()))
         assert len(server.requests) == requests
         assert server.connections <= requests
-        return came
+        return received
 
 
 @pytest.mark.parametrize(
@@ -215,13 +215,13 @@ def ask(read: Face, *scripts: Script, requests: int, **options: Any) -> Any:
     ],
 )
 def test_failed_request_is_repeated(read: Face, failure: Script) -> None:
-    came = ask(read, failure, ANSWER, requests=2, retry=SOON)
-    assert came in (["Hel", "lo"], ["lo"])
+    received = ask(read, failure, ANSWER, requests=2, retry=SOON)
+    assert received in (["Hel", "lo"], ["lo"])
 
 
 @pytest.mark.parametrize("silence", [[steps.comment(), steps.empty()], []])
 def test_silent_request_is_repeated(silence: list[Any]) -> None:
-    came = ask(
+    received = ask(
         by_for,
         [*silence, steps.hang()],
         ANSWER,
@@ -229,7 +229,7 @@ def test_silent_request_is_repeated(silence: list[Any]) -> None:
         retry=SOON,
         timeouts=Timeouts(first=1),
     )
-    assert came == ["Hel", "lo"]
+    assert received == ["Hel", "lo"]
 
 
 @pytest.mark.parametrize(
