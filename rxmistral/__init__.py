@@ -1,19 +1,37 @@
-"""A Mistral answer is a stream: rxmistral makes it an Observable.
+"""rxmistral makes a streamed Mistral answer an Observable, from the socket to the sentence.
+
+Subscribe to it, loop over it with `for` or `async for`, or await it; it always reports how the
+answer ended:
+
+    from rxmistral import Mistral, text
+
+    with Mistral() as client:
+        answer = client.chat.stream(model="mistral-small-latest", messages=[...])
+        for token in answer.pipe(text()):
+            print(token, end="", flush=True)
+
+The way of the data:
 
     request ──▶ block ──▶ line ──▶ event ──▶ completion ──▶ delta ──▶ text ──▶ sentence
-    client      wire/                        operators/
+              requests   bytes    Server-   Completion-    Delta-    str      str
+              reader              SentEvent Event.data     Message
+                                                └──▶ part (text, thinking, tool call, ending)
 
-`client` asks, `run` composes the way and walks it as often as the `policies` say,
-`answer` is what a call gives, `stream` is what can be subscribed to, looped over and
-awaited, `wire` is HTTP and Server-Sent Events, `models` are Mistral's words, `operators`
-are what goes into a pipe, `errors` is what can go wrong, and `testing` is a server that
-answers as scripted.
+The map of the package; a folder is a layer, and imports point down only:
 
-    async_source ──▶ stream ──▶ sharing ──▶ many viewers, whom `delivery` serves
-                                   ├──────▶ relay/ ──▶ browsers
-                                   └──────▶ logs/ ──▶ brokers ──▶ any process
+    cli demo          the command, and an embedded server without a model
+    chat/             one call: client, settings, request, attempts, event_stream, policies/
+    relay/  logs/     one answer for many: browsers, and brokers for other processes
+    operators         everything that can be passed to pipe(), by name
+    completions/      Mistral's chunks: decoding, choices, tool calls, responses, outcomes
+    text/             str in, str out: sentences, words, code blocks, JSON, pacing
+    wire/             HTTP and Server-Sent Events, without Mistral
+    testing/          a server that answers as scripted
+    rx/               the reactive core, without HTTP: streams, sharing, backpressure
+    models  errors    Mistral's data types, and what can go wrong
 
-What is shared or logged is `resumable`: it can be read again from any of its items on.
+`help(rxmistral.Mistral)` and `help(rxmistral.Chat.stream)` describe a call,
+`help(rxmistral.operators)` lists the operators, and `help(rxmistral.errors)` draws the errors.
 """
 
 from importlib import import_module
@@ -25,8 +43,8 @@ from .chat.event_stream import EventStream, EventStreamAsync
 from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
 from .chat.request import ChatArguments
 
-# Two operators are named like the folder of what they emit. Both folders are loaded by the
-# import above, so these names stay the operators.
+# Two operators have the name of a folder. Both folders are loaded by the imports above, so
+# importing a module of theirs later does not replace the operators here.
 from .completions.choice import text
 from .completions.decoding import completions
 from .errors import (
@@ -140,136 +158,43 @@ if TYPE_CHECKING:
     )
     from .rx.async_source import from_async_iterable
 
-__all__ = [  # noqa: RUF022  # in the order of the way, not of the alphabet
-    "Mistral",
-    "Chat",
-    "ChatArguments",
-    # messages, and what goes into them
-    "Message",
-    "SystemMessage",
-    "UserMessage",
-    "AssistantMessage",
-    "ToolMessage",
-    "ContentChunk",
-    "TextChunk",
-    "ImageURL",
-    "ImageURLChunk",
-    "DocumentURLChunk",
-    "ReferenceChunk",
-    "FileChunk",
-    "ThinkChunk",
-    "ToolReferenceChunk",
-    "AudioChunk",
-    "ResourceChunk",
-    "ResourceLinkChunk",
+# In the order of the data, not of the alphabet.
+# fmt: off
+__all__ = [  # noqa: RUF022
+    "Mistral", "Chat", "ChatArguments",
+    # messages and their content
+    "Message", "SystemMessage", "UserMessage", "AssistantMessage", "ToolMessage", "ContentChunk",
+    "TextChunk", "ImageURL", "ImageURLChunk", "DocumentURLChunk", "ReferenceChunk", "FileChunk",
+    "ThinkChunk", "ToolReferenceChunk", "AudioChunk", "ResourceChunk", "ResourceLinkChunk",
     "UnknownContentChunk",
     # tools and formats
-    "Tool",
-    "Function",
-    "FunctionName",
-    "ToolChoice",
-    "ToolConfiguration",
-    "ImageGenerationTool",
-    "DocumentLibraryTool",
-    "CustomConnector",
-    "APIKeyAuth",
-    "OAuth2TokenAuth",
-    "ResponseFormat",
-    "JSONSchema",
-    "Prediction",
-    "GuardrailConfig",
-    # what a call does beside asking once
-    "Timeouts",
-    "Retry",
-    "RetryConfig",
-    "BackoffStrategy",
-    "Resume",
-    "Limit",
-    # the stream, and what is in it
-    "Stream",
-    "SharedStream",
-    "EventStream",
-    "EventStreamAsync",
-    "from_async_iterable",
-    "ServerSentEvent",
-    "CompletionEvent",
-    "CompletionChunk",
-    "CompletionResponseStreamChoice",
-    "DeltaMessage",
-    "ToolCall",
-    "UnfinishedToolCall",
-    "FunctionCall",
-    "UsageInfo",
-    "ChatCompletionResponse",
-    "ChatCompletionChoice",
-    "ChatCompletionResponseChoiceLogprobs",
-    "ChatCompletionResponseTokenLogprobs",
-    "ChatCompletionResponseTokenLogprobsTopK",
+    "Tool", "Function", "FunctionName", "ToolChoice", "ToolConfiguration", "ImageGenerationTool",
+    "DocumentLibraryTool", "CustomConnector", "APIKeyAuth", "OAuth2TokenAuth", "ResponseFormat",
+    "JSONSchema", "Prediction", "GuardrailConfig",
+    # the policies of a call
+    "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
+    # streams and their items
+    "Stream", "SharedStream", "EventStream", "EventStreamAsync", "from_async_iterable",
+    "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
+    "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
+    "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
+    "ChatCompletionResponseTokenLogprobs", "ChatCompletionResponseTokenLogprobsTopK",
     # operators
-    "completions",
-    "until_finished",
-    "deltas",
-    "text",
-    "thinking",
-    "tool_calls",
-    "usage",
-    "finish_reason",
-    "snapshots",
-    "to_response",
-    "on_outcome",
-    "Outcome",
-    "fallback",
-    "hedge",
-    "answer_each",
-    "sentences",
-    "SentenceSegmenter",
-    "SpanSegmenter",
-    "StringSegmenter",
-    "words",
-    "text_lines",
-    "paragraphs",
-    "code_blocks",
-    "CodeBlock",
-    "think_tags",
-    "guarded",
-    "parsed",
-    "partials",
-    "items",
-    "paced",
-    "coalesced",
-    "shared",
-    # runs that outlive their process
-    "to_log",
-    "from_log",
-    "LoggedStream",
-    "RunLog",
-    "MemoryLog",
-    # what can go wrong
-    "MistralError",
-    "RequestError",
-    "RequestTimeoutError",
-    "StatusError",
-    "AllFailedError",
-    "AuthenticationError",
-    "InvalidAnswerError",
-    "GuardError",
-    "LogError",
-    "LogUnavailableError",
-    "UnknownRunError",
-    "FencedError",
-    "StreamError",
-    "ProtocolError",
-    "RateLimitError",
-    "ChunkError",
-    "ReportedError",
-    "StreamTimeoutError",
-    "DroppedStreamError",
-    "IncompleteStreamError",
-    "StoppedError",
-    "LaggedError",
-    "LostProducerError",
-    "__version__",
+    "completions", "until_finished", "deltas", "text", "thinking", "tool_calls", "usage",
+    "finish_reason", "snapshots", "to_response", "on_outcome", "Outcome", "fallback", "hedge",
+    "answer_each", "sentences", "SentenceSegmenter", "SpanSegmenter", "StringSegmenter", "words",
+    "text_lines", "paragraphs", "code_blocks", "CodeBlock", "think_tags", "guarded", "parsed",
+    "partials", "items", "paced", "coalesced", "shared",
+    # answers that outlive their process
+    "to_log", "from_log", "LoggedStream", "RunLog", "MemoryLog",
+    # errors
+    "MistralError", "RequestError", "RequestTimeoutError", "StatusError", "AllFailedError",
+    "AuthenticationError", "InvalidAnswerError", "GuardError", "LogError", "LogUnavailableError",
+    "UnknownRunError", "FencedError", "StreamError", "ProtocolError", "RateLimitError",
+    "ChunkError", "ReportedError", "StreamTimeoutError", "DroppedStreamError",
+    "IncompleteStreamError", "StoppedError", "LaggedError", "LostProducerError", "__version__",
 ]
+# fmt: on
 
 _MODULE_OF = (
     dict.fromkeys(operators.__all__, "operators")
@@ -277,7 +202,7 @@ _MODULE_OF = (
     | {"from_async_iterable": "rx.async_source"}
 )
 
-if not TYPE_CHECKING:  # what the first request does not need is loaded when it is asked for
+if not TYPE_CHECKING:  # modules that the first request does not need are loaded on first use
 
     def __getattr__(name: str) -> object:
         if name not in _MODULE_OF:

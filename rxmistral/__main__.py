@@ -1,4 +1,4 @@
-"""`python -m rxmistral` is the command `rxmistral`."""
+"""Runs the command `rxmistral` as `python -m rxmistral`."""
 
 import sys
 

@@ -1,6 +1,6 @@
-"""The main job from a shell: ask, and print the answer as it comes.
+"""The command `rxmistral`, which sends a prompt and prints the answer as it arrives.
 
-The answer, and nothing else, goes to stdout; everything about it goes to stderr.
+Only the answer goes to stdout; everything else, such as errors and figures, goes to stderr.
 """
 
 from __future__ import annotations
@@ -17,9 +17,10 @@ from typing import TextIO
 
 import msgspec
 
-from .chat.client import KEY_VARIABLE, SERVER_URL_VARIABLE, Mistral, __version__
+from .chat.client import Mistral, __version__
 from .chat.event_stream import EventStream
 from .chat.request import ChatArguments
+from .chat.settings import KEY_VARIABLE, SERVER_URL_VARIABLE
 from .demo import demo_server
 from .errors import MistralError
 from .models import CompletionEvent, UsageInfo
@@ -27,12 +28,11 @@ from .operators import text
 
 __all__ = ["main"]
 
-_FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130
+_FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130  # exit codes
 
-
-# What a terminal would obey: ESC, BEL, backspace and the like are shown as their pictures.
-# A carriage return is left out: it would let an answer write over what stands before it.
-# Each is harmless alone, so it does not matter where a sequence is cut.
+# Replaces the characters that control a terminal, such as ESC, BEL and backspace, by their
+# pictures, and removes carriage returns, which would let an answer overwrite earlier output.
+# Each character is replaced by itself, so a sequence may be split between two tokens.
 _CONTROL_PICTURES = {
     **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
     ord("\r"): None,
@@ -42,25 +42,30 @@ _CONTROL_PICTURES = {
 
 
 class _UnwritableError(Exception):
-    """stdout cannot be written to; the cause says why."""
+    """An error of stdout, which is the cause of this one."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 for an error, 2 for a wrong call, and 130
-    when interrupted."""
+    """Runs the command and returns its exit code.
+
+    The code is 0 for success, 1 for an error, 2 for a wrong call and 130 after Ctrl-C.
+
+    Args:
+        arguments: The arguments of the command. None: those of the process.
+    """
     try:
         return _main(sys.argv[1:] if arguments is None else arguments)
     except _UnwritableError as error:
         _discard(sys.stdout)
-        if isinstance(error.__cause__, BrokenPipeError):  # the reader has enough: `| head -1`
+        if isinstance(error.__cause__, BrokenPipeError):  # the reader was closed, as in `| head -1`
             return 0
-        _say(f"rxmistral: stdout cannot be written to: {error}")
+        _print_error(f"rxmistral: stdout cannot be written to: {error}")
         return _FAILED
 
 
 def _main(arguments: list[str]) -> int:
     if sys.stdout is None:  # closed by the shell, as in `>&-`
-        _say("rxmistral: there is no stdout to print to")
+        _print_error("rxmistral: there is no stdout to print to")
         return _MISUSED
     screen = _Screen()
     try:
@@ -82,7 +87,7 @@ def _main(arguments: list[str]) -> int:
 
 def _options(arguments: list[str], screen: _Screen) -> Namespace:
     parser = _parser()
-    printed = StringIO()  # argparse passes over errors of stdout
+    printed = StringIO()  # argparse ignores errors of stdout
     try:
         with redirect_stdout(printed):
             options = parser.parse_args(arguments)
@@ -99,18 +104,22 @@ def _options(arguments: list[str], screen: _Screen) -> Namespace:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="rxmistral",
-        description="Ask a Mistral model and print the answer as it comes.",
-        epilog=f"The key is taken from {KEY_VARIABLE}, the server from --server-url or "
-        f"{SERVER_URL_VARIABLE}. If none of them is given, an embedded demo server answers.",
+        description="Sends a prompt to a Mistral model and prints the answer as it arrives.",
+        epilog=f"The key is read from {KEY_VARIABLE}, the server from --server-url or "
+        f"{SERVER_URL_VARIABLE}. If none of them is set, an embedded demo server answers.",
     )
-    parser.add_argument("prompt", nargs="?", help="what to ask; - reads it from stdin")
+    parser.add_argument("prompt", nargs="?", help="the prompt; - reads it from stdin")
     parser.add_argument("--model", default="mistral-small-latest", help="default: %(default)s")
     parser.add_argument("--system", metavar="TEXT", help="the system message")
     parser.add_argument("--temperature", type=float, metavar="T")
     parser.add_argument("--max-tokens", type=int, metavar="N")
-    parser.add_argument("--server-url", metavar="URL", help="any server that speaks the same")
-    parser.add_argument("--json", action="store_true", help="print the chunks, one a line")
-    parser.add_argument("--stats", action="store_true", help="print figures even to no terminal")
+    parser.add_argument("--server-url", metavar="URL", help="a server with the same endpoint")
+    parser.add_argument(
+        "--json", action="store_true", help="print the chunks as JSON, one per line"
+    )
+    parser.add_argument(
+        "--stats", action="store_true", help="print figures also if stderr is not a terminal"
+    )
     parser.add_argument(
         "--serve",
         nargs="?",
@@ -130,7 +139,7 @@ def _port(word: str) -> int:
 
 
 def _serve(port: int, screen: _Screen) -> int:
-    """Run the demo server in the foreground, until Ctrl-C or SIGTERM."""
+    """Runs the demo server in the foreground, until Ctrl-C or SIGTERM."""
     server = demo_server(port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -154,7 +163,7 @@ def _client(options: Namespace) -> Iterator[Mistral]:
         with Mistral(server_url=options.server_url) as client:
             yield client
         return
-    _say(f"{KEY_VARIABLE} is not set: the embedded demo server answers.")
+    _print_error(f"{KEY_VARIABLE} is not set: the embedded demo server answers.")
     with demo_server() as server, Mistral(server_url=server.url) as client:
         yield client
 
@@ -175,8 +184,10 @@ def _ask(client: Mistral, options: Namespace) -> EventStream:
 
 
 def _check_text(arguments: list[str]) -> None:
-    """Raise for bytes from the shell that are not text: Python decodes each of
-    them to half a surrogate pair."""
+    """Raises for an argument that is not text.
+
+    Python decodes each undecodable byte from the shell to half of a surrogate pair.
+    """
     for argument in arguments:
         try:
             argument.encode()
@@ -192,7 +203,7 @@ def _read_stdin() -> str:
         raise ValueError("there is no stdin to read the prompt from")
     reconfigure = getattr(sys.stdin, "reconfigure", None)
     if reconfigure is not None:
-        reconfigure(errors="strict")  # in the C locale it would let any byte pass
+        reconfigure(errors="strict")  # the C locale would accept any byte
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
@@ -213,26 +224,26 @@ def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
             screen.write(token)
         screen.end_line()
     if options.stats or _is_terminal(sys.stderr):
-        _say(str(figures))
+        _print_error(str(figures))
 
 
 def _fail(screen: _Screen, error: Exception, code: int) -> int:
     screen.end_line()
-    _say(f"rxmistral: {' '.join(str(error).split())}")
+    _print_error(f"rxmistral: {' '.join(str(error).split())}")
     return code
 
 
-def _say(line: str) -> None:
-    """Print to stderr, if there is one."""
+def _print_error(line: str) -> None:
+    """Prints a line to stderr, if there is one."""
     if sys.stderr is None:
         return
     try:
-        print(_shown(line, sys.stderr), file=sys.stderr, flush=True)
+        print(_displayed(line, sys.stderr), file=sys.stderr, flush=True)
     except OSError:
         _discard(sys.stderr)
 
 
-def _shown(text: str, stream: TextIO) -> str:
+def _displayed(text: str, stream: TextIO) -> str:
     return text.translate(_CONTROL_PICTURES) if _is_terminal(stream) else text
 
 
@@ -241,23 +252,23 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _discard(stream: TextIO) -> None:
-    """Have what is left in the stream's buffer go nowhere; it would fail again at the exit."""
+    """Discards the buffer of a stream, which would fail again when the interpreter exits."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 class _Screen:
-    """stdout, and whether its last line is ended."""
+    """stdout, and whether its last line has ended."""
 
     def __init__(self) -> None:
         self._in_line = False
         reconfigure = getattr(sys.stdout, "reconfigure", None)
         if reconfigure is not None:
-            reconfigure(errors="replace")  # a terminal that knows no emoji is no error
+            reconfigure(errors="replace")  # such as an emoji that the terminal cannot show
 
     def write(self, piece: str) -> None:
-        self._in_line = not piece.endswith("\n")  # first: Ctrl-C may come in between
+        self._in_line = not piece.endswith("\n")  # first, as Ctrl-C may interrupt the write
         try:
-            sys.stdout.write(_shown(piece, sys.stdout))
+            sys.stdout.write(_displayed(piece, sys.stdout))
             sys.stdout.flush()
         except OSError as error:
             raise _UnwritableError(error.strerror) from error
@@ -268,7 +279,7 @@ class _Screen:
 
 
 class _Figures:
-    """How much came, and how fast."""
+    """The number of tokens or chunks received, and their rate."""
 
     def __init__(self) -> None:
         self._started = time.perf_counter()

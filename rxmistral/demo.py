@@ -1,4 +1,4 @@
-"""The embedded demo server: a real answer over a real socket, with no key and no model."""
+"""The embedded demo server, which sends scripted answers over a socket, without a key or a model."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from .testing import ReceivedRequest, Script, ScriptedServer, steps
 
 __all__ = ["EmbeddedServer", "demo_server"]
 
-_SECONDS_A_TOKEN = 0.02
-_THOUGHT = """\
-Nobody gave me a key. Well: short waves, long waves, and first of all who I am.\
+_SECONDS_PER_TOKEN = 0.02
+_THINKING_TEXT = """\
+Nobody gave me a key. So: short waves, long waves, and first of all, what I am.\
 """
-_ANSWER = """\
+_ANSWER_TEXT = """\
 I am the demo server inside rxmistral, so I cannot know; but I can show you how an answer \
 arrives. Each of these words left a local server as a Server-Sent Event, crossed a socket, \
 and became an item of an Observable before it was printed.
 
 As for the sky: air scatters short waves of light far more than long ones, so blue reaches \
-you from every direction, and at sunset, when the light has the longest way, red is what is \
-left.
+you from every direction; at sunset, when the light travels farthest through the air, red \
+is left.
 
-Set MISTRAL_API_KEY, and a model answers the command and Mistral() instead of me.
+Set MISTRAL_API_KEY, and a model answers instead of me, in the command and in Mistral().
 """
-_COUNTED = ["One,", " two,", " three,", " four,", " five."]
+_COUNT = ["One,", " two,", " three,", " four,", " five."]
 _RECIPE = """\
 {"title": "Crê|pes", "ingredients": [{"name": "flour", "grams": 250}|, {"name": "milk", |\
 "grams": 500}], "vegan": false}\
 """
 _ANSWERS: dict[str, list[steps.Step | str]] = {
-    "Count to five.": [*_COUNTED],
+    "Count to five.": [*_COUNT],
     "Count forever.": ["one, ", "two, ", "three, ", steps.hang()],
     "Say hello.": ["Hel", "lo"],
     "Fail.": ["One, two, th", steps.drop()],
@@ -41,16 +41,18 @@ _PATH = "/v1/chat/completions"
 
 
 def demo_server(port: int = 0) -> ScriptedServer:
-    """A server that streams one answer to any prompt, and its own to a few, at the pace of a model.
+    """Returns a server that streams an answer to any prompt, at the pace of a model.
+
+    A few prompts have special answers; `Mistral.demo` lists them.
 
     Args:
-        port: The TCP port to listen on, on 127.0.0.1; 0 picks a free one.
+        port: The TCP port of 127.0.0.1 to listen on. 0: a free port.
     """
     return ScriptedServer(_answer, model="demo", port=port)
 
 
 class EmbeddedServer:
-    """A demo server that is closed when nothing refers to this object, or at the exit."""
+    """A demo server that is closed with the last reference to this object, or at the exit."""
 
     def __init__(self) -> None:
         self._server = demo_server().start()
@@ -60,7 +62,7 @@ class EmbeddedServer:
 
     def close(self) -> None:
         """Closes the server and waits for its threads; may be called again."""
-        if os.getpid() == self._process:  # a forked child must not close its parent's
+        if os.getpid() == self._process:  # a forked child must not close its parent's server
             self._server.close()
 
 
@@ -82,7 +84,7 @@ def _answer(request: ReceivedRequest) -> Script:
         case [*_, {"content": str(prompt)}] if prompt in _ANSWERS:
             tokens = _ANSWERS[prompt]
         case _:
-            tokens = [*map(steps.thinking, _words(_THOUGHT)), *_words(_ANSWER)]
+            tokens = [*map(steps.thinking, _words(_THINKING_TEXT)), *_words(_ANSWER_TEXT)]
     return _paced(tokens, len(request.body) // 4)
 
 
@@ -93,12 +95,12 @@ def _refused(code: int, detail: str) -> Script:
 def _paced(tokens: list[steps.Step | str], prompt_tokens: int) -> Script:
     script: list[steps.Step | str] = [steps.role()]
     for token in tokens:
-        script += (steps.wait(_SECONDS_A_TOKEN), token)
-    if isinstance(tokens[-1], str):  # otherwise it ends in another way
+        script += (steps.wait(_SECONDS_PER_TOKEN), token)
+    if isinstance(tokens[-1], str):  # otherwise the answer does not complete
         script += (steps.finish(usage=(prompt_tokens, len(tokens))), steps.done())
     return script
 
 
 def _words(text: str) -> list[str]:
-    """With the white space before them."""
+    """Returns the words of a text, each with the white space before it."""
     return re.findall(r"\s*\S+\s*?(?=\s|$)|\s+", text)

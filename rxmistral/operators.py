@@ -1,18 +1,22 @@
-"""What goes into a pipe, in the order of the way.
+"""All operators, by name.
 
-events ──completions()──▶ completions ──until_finished()──▶ completions
-  completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),
-                  snapshots(), to_response(), on_outcome()
-  several streams of completions ──▶ fallback(), hedge()                      one of them
-  prompts ──▶ answer_each()                                                      their answers
-  text ──▶ sentences(), words(), text_lines(), paragraphs(), code_blocks()    cut
-           think_tags(), guarded()                                            sifted
-           parsed(), partials(), items()                                      decoded
-           paced(), coalesced()                                               in time
-  anything ──▶ shared()                                                       for many
+Each is a function whose result goes into `pipe(...)` of any Observable; the streams of this
+library have most of them as methods, too:
 
-An operator's module is loaded when the operator is first asked for: whoever prints tokens
-needs no grammar of sentences.
+    events ──▶ completions() ──▶ completions ──▶ until_finished() ──▶ completions
+    completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),
+                    snapshots(), to_response(), on_outcome()
+    several streams of completions ──▶ fallback(), hedge()            one of them
+    prompts ──▶ answer_each()                                         their answers
+    text ──▶ sentences(), words(), text_lines(), paragraphs(),
+             code_blocks()                                            split
+             think_tags(), guarded()                                  filtered
+             parsed(), partials(), items()                            decoded as JSON
+             paced(), coalesced()                                     timed
+    anything ──▶ shared()                                             for many subscribers
+
+The module of an operator is loaded on first use: a program that prints tokens does not load
+the rules of sentences.
 """
 
 from importlib import import_module
@@ -38,40 +42,15 @@ if TYPE_CHECKING:
     from .text.structured.operators import items, parsed, partials
     from .text.words_lines import paragraphs, text_lines, words
 
+# fmt: off
 __all__ = [
-    "CodeBlock",
-    "Outcome",
-    "SentenceSegmenter",
-    "SpanSegmenter",
-    "StringSegmenter",
-    "answer_each",
-    "coalesced",
-    "code_blocks",
-    "completions",
-    "deltas",
-    "fallback",
-    "finish_reason",
-    "guarded",
-    "hedge",
-    "items",
-    "on_outcome",
-    "paced",
-    "paragraphs",
-    "parsed",
-    "partials",
-    "sentences",
-    "shared",
-    "snapshots",
-    "text",
-    "text_lines",
-    "think_tags",
-    "thinking",
-    "to_response",
-    "tool_calls",
-    "until_finished",
-    "usage",
-    "words",
+    "CodeBlock", "Outcome", "SentenceSegmenter", "SpanSegmenter", "StringSegmenter", "answer_each",
+    "coalesced", "code_blocks", "completions", "deltas", "fallback", "finish_reason", "guarded",
+    "hedge", "items", "on_outcome", "paced", "paragraphs", "parsed", "partials", "sentences",
+    "shared", "snapshots", "text", "text_lines", "think_tags", "thinking", "to_response",
+    "tool_calls", "until_finished", "usage", "words",
 ]
+# fmt: on
 
 _MODULES = {
     "completions.choice": ("deltas", "text", "thinking"),
@@ -95,7 +74,7 @@ _MODULES = {
 }
 _MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
-if not TYPE_CHECKING:  # to a type checker any name would be here
+if not TYPE_CHECKING:  # a type checker would accept any name
 
     def __getattr__(name: str) -> object:
         if name not in _MODULE_OF:

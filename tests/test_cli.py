@@ -1,4 +1,4 @@
-"""The main job from a shell, run as a shell runs it."""
+"""The command, run as from a shell."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ def run(*arguments: str, stdin: str = "", **more: str) -> subprocess.CompletedPr
     )
 
 
-def test_the_answer_alone_goes_to_stdout() -> None:
+def test_only_the_answer_goes_to_stdout() -> None:
     with ScriptedServer(HELLO) as server:
         done = run("Hi", "--server-url", server.url)
     assert (done.returncode, done.stdout, done.stderr) == (0, "Hello 😀\n", "")
     assert server.requests[0].json["messages"] == [{"role": "user", "content": "Hi"}]
 
 
-def test_the_options_go_into_the_request() -> None:
+def test_options_are_sent_in_the_request() -> None:
     with ScriptedServer(HELLO) as server:
         run("Hi", "--server-url", server.url, "--model", "big", "--system", "Be brief.",
             "--temperature", "0.5", "--max-tokens", "7")  # fmt: skip
@@ -58,13 +58,13 @@ def test_the_options_go_into_the_request() -> None:
     }
 
 
-def test_a_dash_reads_the_prompt_from_stdin() -> None:
+def test_dash_reads_the_prompt_from_stdin() -> None:
     with ScriptedServer(HELLO) as server:
         run("-", "--server-url", server.url, stdin="from a file\n")
     assert server.requests[0].json["messages"][0]["content"] == "from a file\n"
 
 
-def test_json_prints_one_chunk_a_line() -> None:
+def test_json_prints_one_chunk_per_line() -> None:
     with ScriptedServer(HELLO) as server:
         done = run("Hi", "--server-url", server.url, "--json")
     chunks = [json.loads(line) for line in done.stdout.splitlines()]
@@ -77,7 +77,7 @@ def test_json_prints_one_chunk_a_line() -> None:
     assert chunks[-1]["usage"]["completion_tokens"] == 2
 
 
-def test_stats_go_to_stderr_where_they_are_asked_for() -> None:
+def test_stats_go_to_stderr_when_requested() -> None:
     with ScriptedServer(HELLO, ["no usage", steps.done()], [steps.role(), steps.done()]) as server:
         exact = run("Hi", "--server-url", server.url, "--stats")
         counted = run("Hi", "--server-url", server.url, "--stats")
@@ -89,7 +89,7 @@ def test_stats_go_to_stderr_where_they_are_asked_for() -> None:
     assert none.stderr == "no tokens\n"
 
 
-def test_without_a_key_the_demo_server_answers_and_says_so() -> None:
+def test_demo_server_answers_without_a_key() -> None:
     done = run("Why is the sky blue?")
     assert done.returncode == 0
     assert "demo server" in done.stderr
@@ -97,7 +97,7 @@ def test_without_a_key_the_demo_server_answers_and_says_so() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "expected"),
     [
         ((), "the following arguments are required: prompt"),
         (("Hi", "--serve"), "--serve: not allowed with a prompt"),
@@ -111,16 +111,18 @@ def test_without_a_key_the_demo_server_answers_and_says_so() -> None:
         (("Hi", "--server-url", "https://example.org"), "MISTRAL_API_KEY"),
     ],
 )
-def test_a_wrong_call_is_one_line_and_code_2(arguments: tuple[str, ...], told: str) -> None:
+def test_wrong_call_prints_one_line_and_exits_with_2(
+    arguments: tuple[str, ...], expected: str
+) -> None:
     done = run(*arguments)
     assert done.returncode == 2
-    assert told in done.stderr
+    assert expected in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
 
 @pytest.mark.parametrize(
-    ("script", "printed", "told"),
+    ("script", "printed", "expected"),
     [
         (
             [steps.status(401, body={"detail": "Unauthorized"})],
@@ -133,16 +135,16 @@ def test_a_wrong_call_is_one_line_and_code_2(arguments: tuple[str, ...], told: s
         ([steps.status(200, body="<html>\nlogin\n</html>")], "", ": login"),
     ],
 )
-def test_an_error_is_one_line_and_code_1(script: Any, printed: str, told: str) -> None:
+def test_error_prints_one_line_and_exits_with_1(script: Any, printed: str, expected: str) -> None:
     with ScriptedServer(script) as server:
         done = run("Hi", "--server-url", server.url)
     assert (done.returncode, done.stdout) == (1, printed)
     (line,) = done.stderr.splitlines()
     assert line.startswith("rxmistral: ")
-    assert told in line
+    assert expected in line
 
 
-def test_nobody_there_is_code_1() -> None:
+def test_unreachable_server_exits_with_1() -> None:
     done = run("Hi", "--server-url", "http://127.0.0.1:9")
     assert done.returncode == 1
     assert done.stderr.startswith("rxmistral: no answer")
@@ -151,7 +153,7 @@ def test_nobody_there_is_code_1() -> None:
 
 @pytest.mark.parametrize("silent", [[steps.hang()], ["Hel", steps.hang()]])
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGINT to send to a process")
-def test_ctrl_c_stops_at_once_with_code_130(silent: Any) -> None:
+def test_ctrl_c_exits_at_once_with_130(silent: Any) -> None:
     with ScriptedServer(silent) as server:
         process = subprocess.Popen(
             [*COMMAND, "Hi", "--server-url", server.url],
@@ -169,7 +171,7 @@ def test_ctrl_c_stops_at_once_with_code_130(silent: Any) -> None:
         assert request.wait_closed()
 
 
-def test_a_reader_that_has_enough_ends_it_quietly() -> None:
+def test_closed_pipe_ends_the_command_quietly() -> None:
     with ScriptedServer(["one\n", *["more\n"] * 100_000, steps.hang()]) as server:
         process = subprocess.Popen(
             [*COMMAND, "Hi", "--server-url", server.url],
@@ -225,7 +227,7 @@ def test_serve_refuses_a_port_in_use_in_one_line() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
-def test_a_closed_stdout_is_one_line_and_code_2() -> None:
+def test_closed_stdout_prints_one_line_and_exits_with_2() -> None:
     command = f"{sys.executable} -m rxmistral Hi >&-"
     done = subprocess.run(
         ["sh", "-c", command], stderr=subprocess.PIPE, text=True, env=environment(), timeout=60
@@ -234,14 +236,14 @@ def test_a_closed_stdout_is_one_line_and_code_2() -> None:
     assert done.stderr == "rxmistral: there is no stdout to print to\n"
 
 
-# --- bytes that are not text, and a stdout that takes none -------------------------
+# --- bytes that are not text, and a stdout that fails -------------------------
 
 only_posix = pytest.mark.skipif(sys.platform == "win32", reason="there is no sh")
 needs_full = pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
 
 
 def shell(command: str, stdin: bytes = b"", **more: str) -> tuple[int, str, str]:
-    """Runs `rxmistral` with this behind it, as a shell does."""
+    """Runs a shell command that begins with `rxmistral`."""
     done = subprocess.run(
         [b"sh", b"-c", b"exec " + os.fsencode(f"{sys.executable} -m rxmistral {command}")],
         input=stdin, capture_output=True, env=environment(**more), timeout=60,
@@ -252,7 +254,7 @@ def shell(command: str, stdin: bytes = b"", **more: str) -> tuple[int, str, str]
 @only_posix
 @pytest.mark.parametrize("locale", [{}, {"LC_ALL": "C"}])
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "errors"),
     [
         ("-", "rxmistral: stdin is not UTF-8 text: it has the byte 0xe9\n"),
         ("caf\udce9", "rxmistral: an argument is not UTF-8 text: b'caf\\xe9'\n"),
@@ -260,28 +262,30 @@ def shell(command: str, stdin: bytes = b"", **more: str) -> tuple[int, str, str]
         ("- <&-", "rxmistral: there is no stdin to read the prompt from\n"),
     ],
 )
-def test_input_that_is_not_text_is_one_line_and_code_2(
-    command: str, said: str, locale: dict[str, str]
+def test_undecodable_input_prints_one_line_and_exits_with_2(
+    command: str, errors: str, locale: dict[str, str]
 ) -> None:
     with ScriptedServer() as server:
         done = shell(f"--server-url {server.url} {command}", b"caf\xe9", **locale)
-    assert done == (2, "", said)
+    assert done == (2, "", errors)
 
 
 @needs_full
 @pytest.mark.parametrize("buffered", [{}, {"PYTHONUNBUFFERED": "1"}])
 @pytest.mark.parametrize("command", ["Hi", "Hi --json", "--help", "--version"])
-def test_full_stdout_is_one_line_and_code_1(command: str, buffered: dict[str, str]) -> None:
+def test_full_stdout_prints_one_line_and_exits_with_1(
+    command: str, buffered: dict[str, str]
+) -> None:
     with ScriptedServer(HELLO) as server:
         done = shell(f"--server-url {server.url} {command} >/dev/full", **buffered)
     assert done == (1, "", "rxmistral: stdout cannot be written to: No space left on device\n")
 
 
 @needs_full
-def test_full_stdout_is_told_once_when_the_answer_breaks_too() -> None:
+def test_full_stdout_is_reported_once_when_the_answer_breaks() -> None:
     with ScriptedServer(["Hel", steps.abort()]) as server:
-        code, _, said = shell(f"--server-url {server.url} Hi >/dev/full")
-    assert (code, len(said.splitlines())) == (1, 1)
+        code, _, errors = shell(f"--server-url {server.url} Hi >/dev/full")
+    assert (code, len(errors.splitlines())) == (1, 1)
 
 
 @needs_full
@@ -292,14 +296,14 @@ def test_answer_is_printed_when_stderr_cannot_be_written_to(stderr: str) -> None
     assert done == (0, "Hello 😀\n", "")
 
 
-# --- what a terminal would obey ----------------------------------------------------
+# --- control characters in a terminal ----------------------------------------------------
 
 HOSTILE = ["a\x1b", "]0;owned\x07b\x1b[2", "Jc\x9b2Jd\x7f\x08e\r", "\nf\tg\rh"]
 
 
 def on_terminal(*arguments: str) -> tuple[str, str]:
-    """What the command writes to a terminal, and what to stderr that is another one."""
-    import pty  # not on Windows
+    """Returns the output of the command on a terminal, and its stderr on another one."""
+    import pty  # does not exist on Windows
 
     written: list[str] = []
     pairs = [pty.openpty(), pty.openpty()]
@@ -317,36 +321,36 @@ def on_terminal(*arguments: str) -> tuple[str, str]:
 
 def _all_of(terminal: int) -> str:
     read: list[bytes] = []
-    with contextlib.suppress(OSError):  # EIO: nobody has the other end any more
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
         while block := os.read(terminal, 65536):
             read.append(block)
     return b"".join(read).decode().replace("\r\n", "\n")
 
 
 @only_posix
-def test_controls_of_an_answer_are_harmless_in_a_terminal() -> None:
+def test_control_characters_are_replaced_in_a_terminal() -> None:
     with ScriptedServer([*HOSTILE, steps.done()]) as server:
         shown, _ = on_terminal("Hi", "--server-url", server.url)
     assert shown == "a␛]0;owned␇b␛[2Jc\ufffd2Jd␡␈e\nf\tgh\n"
 
 
 @only_posix
-def test_controls_of_an_error_are_harmless_in_a_terminal() -> None:
+def test_control_characters_of_an_error_are_replaced() -> None:
     body = {"message": "\x1b]0;owned\x07 no\x9b2J"}
     with ScriptedServer([steps.status(401, body=body)]) as server:
-        shown, said = on_terminal("Hi", "--server-url", server.url)
+        shown, errors = on_terminal("Hi", "--server-url", server.url)
     assert shown == ""
-    assert "␛]0;owned␇ no\ufffd2J (asked" in said
-    assert not {*said} & {*"\x1b\x07\x9b"}
+    assert "␛]0;owned␇ no\ufffd2J (asked" in errors
+    assert not {*errors} & {*"\x1b\x07\x9b"}
 
 
 @only_posix
 def test_control_characters_are_unchanged_in_a_pipe() -> None:
     with ScriptedServer([*HOSTILE, steps.done()], [steps.error("\x1b[2J\x07")]) as server:
         printed = shell(f"--server-url {server.url} Hi")[1]
-        said = shell(f"--server-url {server.url} Hi")[2]
+        errors = shell(f"--server-url {server.url} Hi")[2]
     assert printed == "".join(HOSTILE) + "\n"
-    assert "\x1b[2J\x07" in said
+    assert "\x1b[2J\x07" in errors
 
 
 def test_main_can_be_called(capsys: pytest.CaptureFixture[str]) -> None:

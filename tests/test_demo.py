@@ -1,4 +1,4 @@
-"""A client of the embedded demo server: no key, no network, and nothing that stays."""
+"""A client of the embedded demo server: it needs no key, and leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ def server_threads() -> list[threading.Thread]:
 
 
 def run(code: str) -> subprocess.CompletedProcess[str]:
-    """The code as a program of its own, in which every warning is an error."""
+    """Runs code as a separate program, in which every warning is an error."""
     return subprocess.run(
-        # From 3.12 on, Python warns of a fork beside threads: that is what is tried here.
+        # From 3.12 on, Python warns of a fork in a process with threads, which is tested here.
         [sys.executable, "-X", "dev", "-W", "error", "-W", "ignore:This process", "-c", code],
         capture_output=True,
         encoding="utf-8",
@@ -70,7 +70,7 @@ def test_demo_ignores_the_server_and_key_of_the_environment(
         assert list(ask(client, "Say hello.").pipe(text())) == ["Hel", "lo"]
 
 
-def test_demo_takes_the_options_of_a_client() -> None:
+def test_demo_accepts_the_options_of_a_client() -> None:
     with Mistral.demo(api_key="k", timeout_ms=5000, reader="thread") as client:
         assert client._policies.timeouts.first == 5
         assert client._authorize(client._server_url)() == "Bearer k"
@@ -81,7 +81,7 @@ def test_demo_with_a_wrong_option_leaves_no_server() -> None:
         Mistral.demo(timeout_ms=-1)
 
 
-def test_demo_of_a_subclass_is_one() -> None:
+def test_demo_of_a_subclass_is_an_instance_of_it() -> None:
     class Ours(Mistral):
         pass
 
@@ -124,7 +124,7 @@ def test_garbage_collection_closes_the_demo_server() -> None:
     assert eventually(lambda: not server_threads())
 
 
-def test_a_stream_keeps_the_demo_server_that_its_client_had() -> None:
+def test_stream_keeps_the_demo_server_of_its_client() -> None:
     tokens = ask(Mistral.demo(), "Say hello.").pipe(text())
     gc.collect()
     assert list(tokens) == ["Hel", "lo"]
@@ -143,7 +143,7 @@ def test_a_stream_keeps_the_demo_server_that_its_client_had() -> None:
         ("del client; answer.pipe(text()).subscribe(print)", "Hel\nlo\n"),
         ("it = iter(answer.pipe(text())); print(next(it))", "Hel\n"),
         ("import os; os.fork() or os._exit(0); os.wait(); print(*answer.pipe(text()))", "Hel lo\n"),
-        (  # a child that leaves as a program does
+        (  # a child process that exits as a program does
             "import os, sys; os.fork() or sys.exit(); os.wait(); print(*answer.pipe(text()))",
             "Hel lo\n",
         ),
@@ -161,7 +161,7 @@ def test_program_that_closes_nothing_ends(ending: str, printed: str) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, printed, "")
 
 
-def test_demo_goes_on_after_a_break_where_it_broke() -> None:
+def test_demo_continues_a_broken_answer() -> None:
     messages = [
         {"role": "user", "content": "Fail."},
         {"role": "assistant", "content": "One, two, th", "prefix": True},
@@ -181,7 +181,7 @@ def test_demo_answers_any_prompt(prompt: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "body", "status", "told"),
+    ("method", "path", "body", "status", "expected"),
     [
         ("GET", "/", "", 404, "POST /v1/chat/completions"),
         ("POST", "/chat/completions", "{}", 404, "POST /v1/chat/completions"),
@@ -190,9 +190,9 @@ def test_demo_answers_any_prompt(prompt: Any) -> None:
     ],
 )
 def test_demo_server_refusal_names_the_reason(
-    method: str, path: str, body: str, status: int, told: str
+    method: str, path: str, body: str, status: int, expected: str
 ) -> None:
     with demo_server() as server:
         response = requests.request(method, server.url + path, data=body, timeout=10)
     assert response.status_code == status
-    assert told in response.json()["detail"]
+    assert expected in response.json()["detail"]

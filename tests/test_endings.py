@@ -62,7 +62,7 @@ SHORT = 0.25
 
 OVERTAKEN = int(os.environ.get("RXMISTRAL_OVERTAKEN", "0"))
 """Requests that may be sent by who was left already: none, when that is so of
-`test_dispose_in_a_callback_of_a_policy_leaves_it_at_the_requests_that_were_sent`."""
+`test_dispose_in_a_policy_callback_sends_no_further_request`."""
 
 Thread = threading.Thread
 
@@ -777,7 +777,7 @@ class Service:
     limit=limits,
 )
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
-def test_each_stream_has_one_ending_one_outcome_and_the_text_of_one_answer(
+def test_each_stream_has_one_ending_and_the_text_of_one_answer(
     runs: list[Run], style: Style, framing: Any, limit: tuple[int, int | None] | None
 ) -> None:
     service = Service(runs, style)
@@ -904,7 +904,9 @@ def check_figures(outcome: Outcome, states: list[State]) -> None:
     assert not outcome.usage_is_exact or outcome.usage is not None
     if outcome.status == "completed":
         assert outcome.error is None
-        if outcome.finish_reason != "error":  # see test_a_completed_outcome_has_no_error below
+        if (
+            outcome.finish_reason != "error"
+        ):  # see test_completed_outcome_has_no_error_as_finish_reason
             assert outcome.finish_reason in {state.finish or None for state in states}
 
 
@@ -958,7 +960,7 @@ def late_to_return(
     monkeypatch.setattr(Thread, "start", started)
 
 
-def test_an_attempt_that_fails_before_subscribe_returns_ends_no_other(
+def test_failure_before_subscribe_returns_ends_no_other_attempt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = threading.Event()
@@ -968,7 +970,7 @@ def test_an_attempt_that_fails_before_subscribe_returns_ends_no_other(
         assert ended.wait(BOUND)
 
 
-def test_what_follows_a_reported_error_is_no_part_of_what_came(
+def test_items_after_a_reported_error_are_ignored(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     script: Script = ["Hel", steps.error("later"), "lo", steps.finish("stop"), steps.done()]
@@ -988,7 +990,7 @@ CALLBACKS: dict[str, tuple[Script, Callable[[Any], dict[str, Any]]]] = {
 
 
 @pytest.mark.parametrize(("script", "policies"), CALLBACKS.values(), ids=CALLBACKS)
-def test_dispose_in_a_callback_of_a_policy_leaves_it_at_the_requests_that_were_sent(
+def test_dispose_in_a_policy_callback_sends_no_further_request(
     script: Script, policies: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     outcomes: list[Outcome] = []
@@ -1009,9 +1011,7 @@ def test_dispose_in_a_callback_of_a_policy_leaves_it_at_the_requests_that_were_s
 
 
 @pytest.mark.parametrize(("script", "policies"), CALLBACKS.values(), ids=CALLBACKS)
-def test_what_a_callback_of_a_policy_raises_is_the_error_of_the_stream(
-    script: Script, policies: Any
-) -> None:
+def test_error_of_a_policy_callback_ends_the_stream(script: Script, policies: Any) -> None:
     def fail(*_: Any) -> None:
         raise ZeroDivisionError
 
@@ -1024,7 +1024,7 @@ def test_what_a_callback_of_a_policy_raises_is_the_error_of_the_stream(
     assert (stream.outcome.status, stream.outcome.requests) == ("failed", 1)
 
 
-def test_what_the_callback_of_an_outcome_raises_is_the_error_of_the_stream() -> None:
+def test_error_of_an_outcome_callback_ends_the_stream() -> None:
     def fail(_: Outcome) -> None:
         raise ZeroDivisionError
 
@@ -1043,7 +1043,7 @@ OWN = [
 
 
 @pytest.mark.parametrize("own", OWN, ids=lambda own: type(own).__name__)
-def test_a_subscribers_own_error_is_no_failure_of_the_answer_whatever_its_class(
+def test_error_of_a_subscriber_is_not_retried_or_resumed(
     own: Exception,
 ) -> None:
     outcomes: list[Outcome] = []
@@ -1069,7 +1069,7 @@ def test_a_subscribers_own_error_is_no_failure_of_the_answer_whatever_its_class(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_what_a_subscriber_raises_at_what_was_held_as_an_echo_ends_the_stream() -> None:
+def test_subscriber_error_at_a_buffered_echo_ends_the_stream() -> None:
     came, ended = Came(), threading.Event()
 
     def on_next(item: CompletionEvent) -> None:
@@ -1097,7 +1097,7 @@ def test_what_a_subscriber_raises_at_what_was_held_as_an_echo_ends_the_stream() 
         assert said(read(ask(client)).items) == "Hi", "the slot is free again"
 
 
-def test_each_continuation_is_told_what_broke_last() -> None:
+def test_on_resume_receives_the_latest_break() -> None:
     told: list[BaseException] = []
     resume = Resume(2, on_resume=lambda error, _: told.append(error))
     scripts: list[Script] = [["a", steps.drop()], ["b", steps.error("overloaded")]]
@@ -1108,7 +1108,7 @@ def test_each_continuation_is_told_what_broke_last() -> None:
     assert isinstance(came.error, ReportedError)
 
 
-def test_the_partial_of_an_error_in_a_continuation_is_all_that_came() -> None:
+def test_partial_in_a_continuation_is_the_whole_answer_so_far() -> None:
     told: list[str] = []
 
     def on_retry(error: BaseException, *_: Any) -> None:
@@ -1122,7 +1122,7 @@ def test_the_partial_of_an_error_in_a_continuation_is_all_that_came() -> None:
     assert told == ["abc "]
 
 
-def test_a_tool_call_that_the_length_cut_is_marked_as_unfinished() -> None:
+def test_tool_call_cut_by_length_is_unfinished() -> None:
     half = steps.tool_call(id="1", name="f", arguments='{"x": ', index=0)
     script: Script = [half, steps.finish("length"), steps.done()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
@@ -1133,7 +1133,7 @@ def test_a_tool_call_that_the_length_cut_is_marked_as_unfinished() -> None:
     assert isinstance(call, UnfinishedToolCall)
 
 
-def test_a_completed_outcome_has_no_error_for_a_finish_reason() -> None:
+def test_completed_outcome_has_no_error_as_finish_reason() -> None:
     scripts: list[Script] = [["a", steps.finish("error")], ["b", steps.done()]]
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
         stream = ask(client, resume=Resume())
@@ -1143,7 +1143,7 @@ def test_a_completed_outcome_has_no_error_for_a_finish_reason() -> None:
     assert (stream.outcome.status, stream.outcome.finish_reason) == ("completed", None)
 
 
-def test_the_operator_and_the_stream_tell_the_same_usage_of_a_continued_answer() -> None:
+def test_operator_and_stream_report_the_same_usage() -> None:
     outcomes: list[Outcome] = []
     scripts: list[Script] = [["a", steps.usage(3, 1), steps.drop()], ["b", steps.done()]]
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
@@ -1153,7 +1153,7 @@ def test_the_operator_and_the_stream_tell_the_same_usage_of_a_continued_answer()
     assert stream.outcome.usage == outcomes[0].usage
 
 
-def test_the_usage_of_an_attempt_that_failed_is_not_exactly_that_of_the_answer() -> None:
+def test_usage_is_not_exact_after_a_failed_attempt() -> None:
     scripts: list[Script] = [[steps.usage(3, 0), steps.error("later")], ["b", steps.done()]]
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
         stream = ask(client, retry=Retry(initial=0))
@@ -1180,7 +1180,7 @@ def test_dispose_ends_the_pause_before_a_retry() -> None:
 # --- Limit -----------------------------------------------------------------------
 
 
-def test_who_is_disposed_while_it_waits_for_a_slot_lets_those_behind_it_go_first() -> None:
+def test_disposed_wait_for_a_slot_leaves_the_queue() -> None:
     limit = Limit(concurrent=1)
     served: list[str] = []
     go = threading.Event()
@@ -1237,7 +1237,7 @@ class Crowd:
         return ["Hi", steps.wait(0.001), *tail]
 
 
-def test_two_clients_threads_and_tasks_keep_within_one_limit() -> None:
+def test_clients_threads_and_tasks_share_one_limit() -> None:
     limit, crowd = Limit(concurrent=3), Crowd()
     count = 0
     lock = threading.Lock()
@@ -1281,7 +1281,7 @@ def test_two_clients_threads_and_tasks_keep_within_one_limit() -> None:
     assert 1 <= crowd.most <= 3
 
 
-def test_no_more_requests_than_per_minute_leave_within_any_minute() -> None:
+def test_per_minute_bounds_the_requests_of_any_minute() -> None:
     ahead = 0.0
     asked: list[float] = []
     sent: list[float] = []
@@ -1310,7 +1310,7 @@ def test_no_more_requests_than_per_minute_leave_within_any_minute() -> None:
     assert len(sent) == 6
 
 
-def test_retry_after_is_for_all_who_share_a_limit() -> None:
+def test_retry_after_pauses_all_users_of_a_limit() -> None:
     limit = Limit(concurrent=5)
     refusal = steps.status(429, body={}, headers={"retry-after-ms": "150"})
     answer: Script = ["Hi", steps.done()]
@@ -1328,9 +1328,9 @@ def test_retry_after_is_for_all_who_share_a_limit() -> None:
         assert all(other.received - refused.received >= 0.15 for other in others)
 
 
-def test_disposing_one_who_waits_for_the_leave_to_send_lets_the_next_go_in_time() -> None:
+def test_disposed_wait_to_send_does_not_delay_the_next() -> None:
     limit = Limit(concurrent=5)
-    limit.close_for(0.2)
+    limit.pause_for(0.2)
     with ScriptedServer(["Hi", steps.done()]) as server:
         with Mistral(server_url=server.url, limit=limit) as client:
             foremost = ask(client).subscribe()
@@ -1356,7 +1356,7 @@ stream.pipe(text()).subscribe(lambda piece: print(piece, end="", flush=True))
 """
 
 
-def test_a_program_that_ends_in_subscribe_prints_the_whole_answer_whatever_it_takes() -> None:
+def test_program_ending_in_subscribe_prints_the_whole_answer() -> None:
     scripts: list[Script] = [
         [NO],
         [steps.drop()],
@@ -1375,7 +1375,7 @@ def test_a_program_that_ends_in_subscribe_prints_the_whole_answer_whatever_it_ta
     assert (done.stdout, done.stderr, done.returncode) == (b"Hello", b"", 0)
 
 
-def test_the_key_is_in_nothing_that_is_told_of_an_error() -> None:
+def test_errors_do_not_contain_the_key() -> None:
     told: list[BaseException] = []
     scripts: list[Script] = [
         [steps.status(429, body={"message": f"{KEY} is too fast"}, headers={"X-Key": KEY})],

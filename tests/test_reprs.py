@@ -1,4 +1,4 @@
-"""What a debugger, a log or an interactive session shows of each object."""
+"""The repr of each object, as a debugger, a log or an interactive session shows it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def ask(client: Mistral, **more: Any) -> EventStream:
 
 @pytest.fixture
 def stream() -> EventStream:
-    """One that cannot be sent: a repr that sends it fails."""
+    """A stream whose request would fail: its repr must not send it."""
     return ask(Mistral("the-key", server_url="http://127.0.0.1:9"))
 
 

@@ -1,16 +1,16 @@
-"""One answer, asked for as often as that takes.
+"""Attempts, which sends the requests of one answer until it ends.
 
     attempt ──▶ blocks ──▶ lines ──▶ events ──▶ completions ──▶ subscriber
-       ▲                                            │ an error, and the connection is free
-       │   nothing useful had come: Retry           │
+       ▲                                            │ error; the connection is released
+       │   nothing useful was received: Retry       │
        ├────────────────────────────────────────────┤
-       │   text had come: Resume, with that text    │
-       └────────────────────────────────────────────┘──▶ the end
+       │   text was received: Resume, with it       │
+       └────────────────────────────────────────────┘──▶ end
 
-Each attempt has a reader thread of its own, which waits first, if there is something to
-wait for: the pause before a repeated request, a slot of a `Limit`. The next attempt
-begins when the one before has given its connection back, so there is one connection at a
-time; and all that is decided is decided on the thread of the attempt that ended.
+# Strategy: each attempt runs on a reader thread of its own, which first waits if it has to: for
+# the pause before a repeated request, and for a slot of a `Limit`. The next attempt begins when
+# the previous one has released its connection, so an answer uses one connection at a time. All
+# decisions are made on the thread of the attempt that ended, so they need no lock.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
-from dataclasses import dataclass
 from threading import Lock
 
 from msgspec import structs
@@ -38,100 +37,74 @@ from ..rx.clock import monotonic
 from ..rx.request_counter import current_counter
 from ..rx.threads import SubscriptionScope, subscription_scope
 from ..wire import blocks
-from ..wire.reader import Reader, Request, Response, Session, post
+from ..wire.reader import Request, Response, post
 from .policies.limit import Limit
 from .policies.resume import (
     EchoFilter,
     Resume,
-    answers_asked_for,
     can_be_continued,
-    continued,
+    continuation_of,
     is_break,
+    requested_answers,
 )
 from .policies.retry import Retry, may_be_repeated, retry_after
-from .policies.timeouts import ResponseTimeouts, Timeouts
+from .policies.timeouts import ResponseTimeouts
+from .settings import Call
 
-__all__ = ["Attempts", "Call", "Policies"]
-
-
-@dataclass(frozen=True, slots=True)
-class Policies:
-    """What is done beside asking once."""
-
-    timeouts: Timeouts
-    retry: Retry | None
-    resume: Resume | None
-    limit: Limit | None
-
-
-@dataclass(frozen=True, slots=True, repr=False)  # its headers may contain a key
-class Call:
-    """What is asked of whom, and how."""
-
-    model: str
-    url: str
-    headers: dict[str, str]
-    body: bytes
-    echo: str  # the text that the body ends in, and that may come back
-    authorize: Callable[[], str | None]
-    session: Session
-    accept_clean_end: bool
-    max_event_bytes: int
-    reader: Reader | None
-    policies: Policies
-    embedded: object = None  # the demo server, which lives as long as this may be sent
+__all__ = ["Attempts"]
 
 
 class Attempts(abc.DisposableBase):
-    """One run, its Disposable, and what is known of it.
+    """The requests of one answer; its Disposable, and the state of the answer.
 
     Args:
-        call: What to ask for.
-        answered: Told of the headers of each answer.
-        on_next, on_error, on_completed: As of any observer.
+        call: The request to send.
+        on_response: Called with the headers of each response.
+        on_next, on_error, on_completed: The methods of an observer.
     """
 
     def __init__(
         self,
         call: Call,
-        answered: Callable[[Response], None],
+        on_response: Callable[[Response], None],
         on_next: Callable[[CompletionEvent], None],
         on_error: Callable[[Exception], None],
         on_completed: Callable[[], None],
     ) -> None:
         self._call = call
-        self._answered = answered
+        self._notify_response = on_response
         self._emit = on_next
         self._fail = on_error
         self._complete = on_completed
-        self._context = copy_context()  # of who subscribed, for the attempts to come
-        self._received = CompletionAccumulator(bounded=True, answers=answers_asked_for(call.body))
+        self._context = copy_context()  # of the subscriber, for the further attempts
+        self._received = CompletionAccumulator(bounded=True, answers=requested_answers(call.body))
         self._timeouts = ResponseTimeouts(call.policies.timeouts, self._received)
-        self._record = OutcomeBuilder(self._received, self._timeouts)
-        self.counter = self._record.counter
+        self._outcome_builder = OutcomeBuilder(self._received, self._timeouts)
+        self.counter = self._outcome_builder.counter
         self.counter.report_to(current_counter.get())
 
         self._attempt = SerialDisposable()
+        self._slot = _LimitSlot(call.policies.limit)
         self._secret = ""
         self._error: Exception | None = None
-        self._raised: Exception | None = None  # by the subscriber
-        self._released = True
-        self._over = False
-        self._turn = _Turn(call.policies.limit)
-        self._may_go_on = call.policies.retry is not None or call.policies.resume is not None
+        self._callback_error: Exception | None = None
+        self._is_released = True
+        self._is_over = False
+        self._may_hide_failure = bool(call.policies.retry or call.policies.resume)
 
-        self._failures = 0  # requests in a row that brought nothing
-        self._pause = 0.0  # seconds before the next request
+        self._useless_requests = 0  # in a row
+        self._pause_seconds = 0.0  # before the next request
 
         self._body = call.body
-        self._broken: StreamError | None = None  # what the answer is continued after
-        self._text = call.echo  # that it goes on from, and that may come back
+        self._prefix = call.echo  # the text that is continued, which the answer may repeat
         self._echo: EchoFilter | None = None
-        self._spent: UsageInfo | None = None
+        self._broken: StreamError | None = None  # the break after which it is continued
+        self._earlier_usage: UsageInfo | None = None
 
     def start(self) -> None:
-        self._released, self._error = False, None
-        self._echo = EchoFilter(self._text) if self._text else None
+        """Starts an attempt."""
+        self._is_released, self._error = False, None
+        self._echo = EchoFilter(self._prefix) if self._prefix else None
         call = self._call
         received = self._received if self._echo is None else CompletionAccumulator(bounded=True)
         attempt = blocks(
@@ -143,15 +116,15 @@ class Attempts(abc.DisposableBase):
             reader=call.reader,
         ).pipe(
             completions_of_blocks(
-                lambda: CompletionDecoder(received, hides_failure=self._may_go_on),
+                lambda: CompletionDecoder(received, hides_failure=self._may_hide_failure),
                 max_bytes=call.max_event_bytes,
                 accept_clean_end=call.accept_clean_end,
                 start_grace_period=self._timeouts.wind_up,
             )
         )
         on_next = self._emit if self._echo is None else self._on_next
-        # In its place before it begins: it may have ended, and another have begun, on
-        # other threads before subscribe() returns here; or Ctrl-C may interrupt that.
+        # Assigned before the attempt begins: it may end, and another one begin, on other
+        # threads before subscribe() returns here; and Ctrl-C may interrupt subscribe().
         subscription = SubscriptionScope()
         self._attempt.disposable = subscription
         with subscription_scope(subscription):
@@ -162,247 +135,249 @@ class Attempts(abc.DisposableBase):
             )
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
-        self._timeouts.note_news()
-        if error is not None and error is self._raised:
+        """Returns the outcome of an answer that ended with this error, or with None."""
+        self._timeouts.apply_news()
+        if error is not None and error is self._callback_error:
             status = "failed"
-        return self._record.outcome(error, status)
+        return self._outcome_builder.outcome(error, status)
 
     # --- on the reader's thread: before the request ---
 
     def _make_request(self) -> Request:
-        self._wait_for_turn()
-        if self._over:  # left between two attempts: no request more
+        self._wait_to_send()
+        if self._is_over:  # disposed between two attempts
             raise Cancelled
         authorization = self._call.authorize()
         self._timeouts.restart()
         self.counter.count_request()
         return post(self._call.url, self._call.headers, self._body, authorization)
 
-    def _wait_for_turn(self) -> None:
-        waiter, began = self._turn.waiter, monotonic()
-        waiter.deadline = began + self._timeouts.total_remaining()
+    def _wait_to_send(self) -> None:
+        cancellation, began = self._slot.cancellation, monotonic()
+        cancellation.deadline = began + self._timeouts.total_remaining()
         try:
-            waiter.sleep(self._pause)
-            self._turn.wait()
+            cancellation.sleep(self._pause_seconds)
+            self._slot.wait_to_send()
         except TimeoutError:
             raise RequestTimeoutError("total", self._call.policies.timeouts.total or 0.0) from None
         finally:
             self._timeouts.add_wait(monotonic() - began)
 
     def _on_response(self, response: Response) -> None:
-        sent = response.request.headers.get("Authorization", "")  # the session's, perhaps
-        self._secret = str(sent).rpartition(" ")[2] or self._secret
+        # The header that was sent, which may be the session's.
+        header = response.request.headers.get("Authorization", "")
+        self._secret = str(header).rpartition(" ")[2] or self._secret
         if response.ok:
             self.counter.count_response(monotonic())
         _warn_of_deprecation(self._call.model, response)
-        self._answered(response)
+        self._notify_response(response)
 
-    # --- what comes, where the answer is continued ---
+    # --- the items of a continuation ---
 
     def _on_next(self, event: CompletionEvent) -> None:
         assert self._echo is not None
         for each in self._echo.feed(event):
-            self._go_on_with(each)
+            self._emit_continued(each)
 
-    def _go_on_with(self, event: CompletionEvent) -> None:
+    def _emit_continued(self, event: CompletionEvent) -> None:
         usage = event.data.usage
-        if usage is not None and self._spent is not None:
-            data = structs.replace(event.data, usage=_sum(self._spent, usage))
+        if usage is not None and self._earlier_usage is not None:
+            data = structs.replace(event.data, usage=_add_usage(self._earlier_usage, usage))
             event = structs.replace(event, data=data)
         self._received.feed(event.data)
         self._emit(event)
 
-    # --- how it ends ---
+    # --- the end of an attempt ---
 
     def _on_completed(self) -> None:
         try:
             for each in self._echo.close() if self._echo is not None else ():
-                self._go_on_with(each)
-        except Exception as raised:  # by the subscriber
-            self._raised = raised
-            self._end(raised)
+                self._emit_continued(each)
+        except Exception as error:  # raised by the subscriber
+            self._callback_error = error
+            self._end(error)
         else:
             self._end(None)
 
     def _on_error(self, error: Exception) -> None:
         self._error = redacted(error, self._secret)
-        if self._released:
-            self._decide(self._error)
+        if self._is_released:
+            self._handle_failure(self._error)
 
-    def _on_release(self, raised: Exception | None) -> None:
-        self._released = True
-        self._raised = raised or self._raised
-        if self._over:
-            self._turn.leave()
+    def _on_release(self, callback_error: Exception | None) -> None:
+        self._is_released = True
+        self._callback_error = callback_error or self._callback_error
+        if self._is_over:
+            self._slot.release()
         elif self._error is not None:
-            self._decide(self._error)
+            self._handle_failure(self._error)
 
-    def _decide(self, error: Exception) -> None:
-        """The attempt has failed, and its connection is free."""
+    def _handle_failure(self, error: Exception) -> None:
+        """Starts another attempt after one that failed and has released its connection, or ends."""
         try:
-            if isinstance(error, MistralError) and error is not self._raised:
-                self._amend(error)
-                if self._goes_on(error):
+            if isinstance(error, MistralError) and error is not self._callback_error:
+                self._add_partial(error)
+                if self._prepare_next(error):
                     self.start()
                     return
-                error = self._final(error)
+                error = self._final_error(error)
         except Exception as raised:  # by a callback of the policies
             error = raised
         self._end(error)
 
-    def _goes_on(self, error: MistralError) -> bool:
-        self._timeouts.note_news()
-        self._pause_others(error)
-        if self._over or self._received.finished:
+    def _prepare_next(self, error: MistralError) -> bool:
+        """Prepares another attempt; returns whether there is to be one."""
+        self._timeouts.apply_news()
+        self._pause_limit(error)
+        if self._is_over or self._received.finished:
             return False
         if self._timeouts.has_news:
-            self._failures = 0
-            return self._resumes(error)
-        self._failures += 1
-        return self._retries(error) or self._resumes(error)
+            self._useless_requests = 0
+            return self._prepare_resume(error)
+        self._useless_requests += 1
+        return self._prepare_retry(error) or self._prepare_resume(error)
 
-    def _pause_others(self, error: MistralError) -> None:
-        limit, longest = self._call.policies.limit, (self._call.policies.retry or Retry()).maximum
-        pause = retry_after(error)
-        if limit is not None and pause is not None:
-            limit.close_for(min(pause, longest))
+    def _pause_limit(self, error: MistralError) -> None:
+        limit, seconds = self._call.policies.limit, retry_after(error)
+        if limit is not None and seconds is not None:
+            limit.pause_for(min(seconds, (self._call.policies.retry or Retry()).maximum))
 
-    def _retries(self, error: MistralError) -> bool:
+    def _prepare_retry(self, error: MistralError) -> bool:
         retry = self._call.policies.retry
         if retry is None:
             return False
-        elapsed = monotonic() - self._record.began_at
-        wait = retry.wait_after(error, self._failures, elapsed)
+        elapsed = monotonic() - self._outcome_builder.began_at
+        wait = retry.wait_after(error, self._useless_requests, elapsed)
         if wait is None or wait > self._timeouts.total_remaining():
             return False
         if retry.on_retry is not None:
-            retry.on_retry(error, self._failures, wait)
-        self._pause = wait
+            retry.on_retry(error, self._useless_requests, wait)
+        self._pause_seconds = wait
         self._received.begin_again()
         return True
 
-    def _resumes(self, error: MistralError) -> bool:
+    def _prepare_resume(self, error: MistralError) -> bool:
         resume = self._call.policies.resume
         broken = error if isinstance(error, StreamError) else self._broken
         if resume is None or self.counter.resumed >= resume.attempts:
             return False
-        if broken is None or not self._can_go_on_after(error, resume):
+        if broken is None or not self._can_resume_after(error, resume):
             return False
         if resume.on_resume is not None:
             resume.on_resume(broken, self.counter.resumed + 1)
         self.counter.count_resume()
         received = self._received
         received.begin_again()
-        self._spent = received.usage
-        self._body, self._text = continued(self._call.body, received.text())
+        self._earlier_usage = received.usage
+        self._body, self._prefix = continuation_of(self._call.body, received.text())
         self._broken = broken
-        self._failures, self._pause = 0, 0.0
+        self._useless_requests, self._pause_seconds = 0, 0.0
         return True
 
-    def _can_go_on_after(self, error: MistralError, resume: Resume) -> bool:
+    def _can_resume_after(self, error: MistralError, resume: Resume) -> bool:
         received = self._received
-        failed = may_be_repeated(error) if self._broken is not None else is_break(error)
+        is_temporary = may_be_repeated(error) if self._broken is not None else is_break(error)
         return (
-            failed
+            is_temporary
             and not received.overflowed
             and not received.has_tool_calls()
             and received.text() != ""
             and can_be_continued(self._call.body, resume.structured)
         )
 
-    def _final(self, error: MistralError) -> MistralError:
-        """What to say in the end: where the rest of an answer was refused, that it had
-        broken."""
+    def _final_error(self, error: MistralError) -> MistralError:
+        """Returns the error to emit: if a continuation could not be requested, the break
+        that it was to repair."""
         if self._broken is None or isinstance(error, StreamError):
             return error
         if isinstance(error, RequestTimeoutError) and error.clock == "total":
-            late = StreamTimeoutError(error.clock, error.seconds)
-            late.__cause__ = self._broken
-            self._amend(late)
-            return late
+            timeout = StreamTimeoutError(error.clock, error.seconds)
+            timeout.__cause__ = self._broken
+            self._add_partial(timeout)
+            return timeout
         self._broken.add_note(f"the request to continue the answer failed: {error}")
         return self._broken
 
-    def _amend(self, error: MistralError) -> None:
-        """What a continuation knows of is its own part of the answer."""
+    def _add_partial(self, error: MistralError) -> None:
+        """Replaces the partial response of a continuation by that of the whole answer."""
         if self._broken is not None and isinstance(error, StreamError):
             error.partial = self._received.response(with_unfinished=True)
 
     def _end(self, error: Exception | None) -> None:
-        self._over = True
-        if self._released:
-            self._turn.leave()
+        self._is_over = True
+        if self._is_released:
+            self._slot.release()
         complete, fail = self._complete, self._fail
-        self._let_go()
+        self._drop_references()
         if error is None:
             complete()
         else:
             fail(error)
 
     def dispose(self) -> None:
-        self._over = True
-        self._turn.waiter.cancel()
-        self._let_go()
-        if self._released:
-            self._turn.leave()
+        self._is_over = True
+        self._slot.cancellation.cancel()
+        self._drop_references()
+        if self._is_released:
+            self._slot.release()
 
-    def _let_go(self) -> None:
-        """What is over holds nothing but what came: all else would hold it in turn, and
-        the text of an answer would wait for the garbage collection."""
+    def _drop_references(self) -> None:
+        """Breaks the reference cycles through this object, which is kept for its outcome.
+
+        Otherwise the text of each answer would stay in memory until a garbage collection.
+        """
         self._attempt.dispose()
-        self._answered = self._emit = self._fail = _nothing
-        self._complete = _done
+        self._notify_response = self._emit = self._fail = self._complete = _ignore
         self._context = Context()
         self._error = None
 
 
-class _Turn:
-    """A run's place in what is limited, and what its reader waits with."""
+class _LimitSlot:
+    """The slot of one answer in a `Limit`, if there is a limit."""
 
     def __init__(self, limit: Limit | None) -> None:
-        self.waiter = Cancellation()
+        self.cancellation = Cancellation()
         self._limit = limit
-        self._inside = False
+        self._is_acquired = False
         self._lock = Lock()
 
-    def wait(self) -> None:
-        """For a slot, if it has none, and for the leave to send."""
+    def wait_to_send(self) -> None:
+        """Waits for a slot, unless it was acquired before, and for the rate limit."""
         if self._limit is None:
             return
-        if not self._inside:
-            self._limit.enter(self.waiter)
-            self._inside = True
-        self._limit.pass_by(self.waiter)
+        if not self._is_acquired:
+            self._limit.acquire(self.cancellation)
+            self._is_acquired = True
+        self._limit.wait_to_send(self.cancellation)
 
-    def leave(self) -> None:
+    def release(self) -> None:
+        """Releases the slot if it is acquired; may be called again."""
         with self._lock:
-            inside, self._inside = self._inside, False
-        if inside and self._limit is not None:
-            self._limit.leave()
+            was_acquired, self._is_acquired = self._is_acquired, False
+        if was_acquired and self._limit is not None:
+            self._limit.release()
 
 
-def _nothing(_: object) -> None:
+def _ignore(*_: object) -> None:
     pass
 
 
-def _done() -> None:
-    pass
-
-
-def _sum(one: UsageInfo, other: UsageInfo) -> UsageInfo:
-    """What both cost; what only the later one says is kept as it is."""
+def _add_usage(earlier: UsageInfo, later: UsageInfo) -> UsageInfo:
+    """Returns the tokens of both requests; every other field is the later one's."""
     sums = {
-        name: mine + yours
+        name: one + other
         for name in ("prompt_tokens", "completion_tokens", "total_tokens")
-        if isinstance(mine := getattr(one, name), int)
-        and isinstance(yours := getattr(other, name), int)
+        if isinstance(one := getattr(earlier, name), int)
+        and isinstance(other := getattr(later, name), int)
     }
-    return structs.replace(other, **sums)
+    return structs.replace(later, **sums)
 
 
 def _warn_of_deprecation(model: str, response: Response) -> None:
     when = response.headers.get("x-model-deprecation-timestamp")
     if when is None:
         return
-    with suppress(DeprecationWarning):  # a warning made an error must not end an answer
-        warnings.warn(f"the model {model} is deprecated and goes at {when}", DeprecationWarning, 2)
+    with suppress(DeprecationWarning):  # a filter may raise it, which must not end the answer
+        warnings.warn(
+            f"the model {model} is deprecated and will be removed at {when}", DeprecationWarning, 2
+        )

@@ -1,33 +1,30 @@
-"""Mistral, Chat: arguments to request to pipe.
+"""Mistral, a client of the service, and Chat, which sends a call.
 
-`chat.stream(...)` is nothing but the way of an answer, composed:
+`chat.stream(...)` composes the stages of an answer into one Stream:
 
     blocks(request).pipe(lines(), events(), completions())
 
-once, or as often as the policies of the call say (see `run`).
+The policies of a call may run this pipe more than once (see `attempts`).
 """
 
 from __future__ import annotations
 
-import math
+import inspect
 import os
-import re
 import sys
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable
 from importlib import import_module
+from textwrap import indent
 from types import TracebackType
-from typing import TYPE_CHECKING, NoReturn, Self, TypedDict, TypeVar, Unpack
-from urllib.parse import SplitResult, urlsplit
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, get_type_hints
+from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
 
 from ..checks import check_callback
-from ..error_report import without_secrets
 from ..wire import MAX_EVENT_BYTES, check_max_bytes
 from ..wire.reader import READERS, Reader, Session, open_session
 from ..wire.session import is_loopback
-from .attempts import Call, Policies
 from .event_stream import EventStream, EventStreamAsync
 from .hints import (
     CHAT_ATTRIBUTES,
@@ -40,51 +37,40 @@ from .hints import (
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
 from .policies.retry import as_retry
 from .request import AnyMessage, ChatArguments, encode_body
+from .settings import (
+    KEY_VARIABLE,
+    Call,
+    CallOptions,
+    ClientOptions,
+    Policies,
+    StreamOptions,
+    authorization,
+    base_url,
+    check_type,
+    choose_server,
+    either,
+    merge_headers,
+    merge_timeouts,
+    raise_missing_key,
+)
 
 if TYPE_CHECKING:
     from ..demo import EmbeddedServer
 
 __version__ = "0.2.0"
-__all__ = ["KEY_VARIABLE", "SERVERS", "SERVER_URL_VARIABLE", "Chat", "ClientOptions", "Mistral"]
-
-T = TypeVar("T")
-
-SERVERS = {
-    "global": "https://api.mistral.ai",
-    "eu": "https://api.eu.mistral.ai",
-    "us": "https://api.us.mistral.ai",
-}
+__all__ = ["Chat", "Mistral"]
 
 _PATH = "/v1/chat/completions"
-KEY_VARIABLE = "MISTRAL_API_KEY"
-SERVER_URL_VARIABLE = "MISTRAL_SERVER_URL"
-_PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
 _HEADERS = {
     "Accept": "text/event-stream",
     "Accept-Encoding": "identity",  # compression delays tokens
     "Content-Type": "application/json",
-    "User-Agent": f"rxmistral/{__version__} (Python {_PYTHON})",
+    "User-Agent": f"rxmistral/{__version__} (Python {sys.version_info.major}.{sys.version_info.minor})",
 }
 
 
-class ClientOptions(TypedDict, total=False):
-    """The arguments of `Mistral` that choose no server."""
-
-    api_key: str | Callable[[], str | None] | None
-    timeout_ms: float | None
-    timeouts: Timeouts | None
-    retry: Retry | RetryConfig | None
-    resume: Resume | None
-    limit: Limit | None
-    retry_config: Retry | RetryConfig | None
-    session: Session | None
-    accept_clean_end: bool
-    max_event_bytes: int
-    reader: Reader | None
-
-
 class Mistral:
-    """The service, and how to reach it.
+    """A client of Mistral's chat completions, or of any server with the same endpoint.
 
     ```python
     with Mistral() as client:
@@ -92,43 +78,46 @@ class Mistral:
             print(token, end="", flush=True)
     ```
 
-    May be used from many threads and event loops at once. Leaving the `with` block
-    closes the idle connections; without one they are closed with the last reference.
+    One client serves many threads and event loops at once. Leaving the `with` block
+    closes the idle connections; without a block they are closed with the last reference.
 
     Args:
-        api_key: The key, or a function that is asked for it before each request. Not
-            given: the authorization of the `session`, else the environment variable
+        api_key: The key, or a function that returns it and is called before each request.
+            None: the authorization of the `session`, else the environment variable
             MISTRAL_API_KEY.
-        server: "global", "eu" or "us".
-        server_url: Any server that speaks the same; goes before `server`. The path
-            `/v1/chat/completions` is added to it, unless it ends in that or in `/v1`. On
-            this machine it needs no key.
-            If neither is given: the environment variable MISTRAL_SERVER_URL, else "global".
-        timeout_ms: How long the server may be silent, before anything useful comes and
-            after, in milliseconds: `first` and `gap` of the timeouts.
-        timeouts: How long to wait for what; by default 10 s for a connection, 60 s for
-            the first text, 60 s between two.
-        retry: Whether to ask again where nothing useful came; by default not. The
-            official SDK's `RetryConfig` will do.
-        resume: Whether to go on with an answer that broke; by default not.
-        limit: How many streams at once, and how many requests a minute.
-        retry_config: The official SDK's word for `retry`.
-        session: A `requests.Session` of your own; its proxies, certificates, adapters,
-            hooks, cookies, `params` and `headers` are used, and it is never closed. Its
-            `auth`, or an `Authorization` among its headers, is sent if no `api_key` is
-            given, and goes before the environment's key. Nothing of it is changed, except
-            that answers may set cookies and that it keeps idle connections, as with any
-            request. The `connect` timeout and the time that is left replace its timeouts,
-            also between the retries of an adapter.
-        accept_clean_end: Take a clean end of an answer that brought anything for its end, for
-            servers that send neither a finish_reason nor `[DONE]`.
-        max_event_bytes: The largest event allowed, in bytes.
-        reader: Who reads the answers, once they have begun, and runs the operators and
-            callbacks of their pipes. "shared": one thread for all of them; who is slow in
-            a callback, or stuck, holds the others up once, for a tenth of a second at
-            most, and has a thread of his own from then on. "thread": each a thread of its
-            own from the beginning, which costs twice the CPU and memory. None: "shared",
-            but on Windows "thread".
+        server: "global", "eu" or "us". None: "global".
+        server_url: The base URL of any server with the same endpoint; it overrides `server`.
+            The path `/v1/chat/completions` is added, unless the URL ends in it or in `/v1`.
+            A server on this machine needs no key. If neither `server` nor `server_url` is
+            given, the environment variable MISTRAL_SERVER_URL is used.
+        timeout_ms: Milliseconds that the server may be silent, both before and after the
+            first text: sets `first` and `gap` of `timeouts`. None: as `timeouts` specifies.
+        timeouts: How long to wait, in seconds. None: `Timeouts()`, which waits 10 s for a
+            connection, 60 s for the first text and 60 s for each further one.
+        retry: How to repeat a request that produced nothing; the official SDK's
+            `RetryConfig` is accepted. None: never.
+        resume: How to continue an answer that broke. None: never.
+        limit: How many streams may run at once, and how many requests may be sent per
+            minute. None: no limit.
+        retry_config: The official SDK's name for `retry`.
+        session: A `requests.Session` of yours; its proxies, certificates, adapters, hooks,
+            cookies, `params` and `headers` are used, and it is never closed or changed,
+            apart from its cookies and idle connections. Its `auth` or `Authorization`
+            header is sent if no `api_key` is given, and overrides MISTRAL_API_KEY. The
+            timeouts of the client replace its own, also between the retries of an adapter.
+            None: a session that belongs to the client.
+        accept_clean_end: Whether a body that ends cleanly completes the answer, for servers
+            that send neither a finish_reason nor `[DONE]`. False: it raises
+            `IncompleteStreamError`.
+        max_event_bytes: The largest event accepted, in bytes; by default 16 MiB.
+        reader: The thread that reads an answer and runs the operators and callbacks of its
+            pipe. "shared": one thread reads all answers; a callback that blocks it delays
+            the other answers once, by at most 0.1 s, and then gets a thread of its own.
+            "thread": each answer has its own thread, at twice the CPU and memory.
+            None: "shared", but "thread" on Windows.
+
+    Raises:
+        TypeError, ValueError: An argument cannot be used; the message names it.
     """
 
     _embedded: EmbeddedServer | None = None
@@ -154,19 +143,19 @@ class Mistral:
         if callable(api_key):
             check_callback("api_key", api_key)
         elif api_key is not None:
-            _authorization(api_key)
+            authorization(api_key)
         if session is not None and not isinstance(session, Session):
             raise TypeError(f"session must be a requests.Session, got {type(session).__name__}")
         check_max_bytes(max_event_bytes)
         if reader is not None and reader not in READERS:
             raise ValueError(f"reader must be one of {', '.join(READERS)}, got {reader!r}")
         self._api_key = api_key
-        self._server_url = _base_url(server_url) if server_url else _server(server)
+        self._server_url = choose_server(server, server_url)
         self._policies = Policies(
-            timeouts=_timeouts(timeouts, timeout_ms, Timeouts()),
-            retry=as_retry(_either("retry", retry, "retry_config", retry_config, None)),
-            resume=_checked("resume", resume, Resume),
-            limit=_checked("limit", limit, Limit),
+            timeouts=merge_timeouts(timeouts, timeout_ms, Timeouts()),
+            retry=as_retry(either("retry", retry, "retry_config", retry_config, None)),
+            resume=check_type("resume", resume, Resume),
+            limit=check_type("limit", limit, Limit),
         )
         self._own_session = session is None
         self._session = session or open_session()
@@ -178,18 +167,18 @@ class Mistral:
     @classmethod
     @hinted("Mistral.demo", DEMO_ARGUMENTS)
     def demo(cls, **options: Unpack[ClientOptions]) -> Self:
-        """Returns a client of a demo server in this process; no key and no network needed.
+        """Returns a client of a demo server in this process; it needs no key and no network.
 
         The demo server streams a short text about itself, at the pace of a model. It has
-        answers of its own to "Count to five.", "Count forever.", "Say hello.", "Fail." and
+        special answers to "Count to five.", "Count forever.", "Say hello.", "Fail." and
         "Give me a recipe for crêpes."; `python -m rxmistral --serve` runs it alone.
 
-        Leaving the `with` block of the client closes the server, and so cuts the answers
-        that it still sends. Without a block the server is closed with the last reference
-        to the client and to its streams, or when the interpreter exits.
+        Leaving the `with` block of the client closes the server and cuts the answers that it
+        is still sending. Without a block, the server is closed with the last reference to
+        the client and to its streams, or when the interpreter exits.
 
         Args:
-            **options: Any other argument of `Mistral`.
+            **options: The arguments of `Mistral`, except `server` and `server_url`.
 
         >>> with Mistral.demo() as client:
         ...     answer = client.chat.stream(
@@ -198,9 +187,9 @@ class Mistral:
         ...     [event.data.choices[0].delta.content for event in answer]
         ['', 'Hel', 'lo', '']
         """
-        # By name: a program that uses no demo server does not load it.
+        # By name: a program without a demo server does not load the module.
         embedded: EmbeddedServer = import_module("..demo", __package__).EmbeddedServer()
-        options.setdefault("api_key", "demo")  # one in the environment stays there
+        options.setdefault("api_key", "demo")  # not the key in the environment
         client = cls(server_url=embedded.url, **options)
         client._embedded = embedded
         return client
@@ -208,7 +197,7 @@ class Mistral:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(server_url={self._server_url!r})"
 
-    if not TYPE_CHECKING:  # for type checkers, no other attribute exists
+    if not TYPE_CHECKING:  # a type checker would accept any attribute
 
         def __getattr__(self, name: str) -> NoReturn:
             raise_missing(self, "Mistral", name, CLIENT_ATTRIBUTES)
@@ -239,23 +228,27 @@ class Mistral:
         self.__exit__(kind, error, traceback)
 
     def _authorize(self, url: str) -> Callable[[], str | None]:
-        """A function that gives the Authorization header of a request to this URL."""
+        """Returns a function that returns the Authorization header of a request to this URL.
+
+        Its None means that the session authorizes the request, or that a server on this
+        machine needs no key.
+        """
         key = self._api_key
         if callable(key):
-            ask = key
-            return lambda: _authorization(ask() or _no_key())
+            get_key = key
+            return lambda: authorization(get_key() or raise_missing_key())
         authorizes_itself = self._session.auth or "Authorization" in self._session.headers
         key = key or (None if authorizes_itself else os.environ.get(KEY_VARIABLE))
         if key:
-            authorization = _authorization(key)
-            return lambda: authorization
+            header = authorization(key)
+            return lambda: header
         if not authorizes_itself and not is_loopback(urlsplit(url).hostname or ""):
-            _no_key()
+            raise_missing_key()
         return lambda: None
 
 
 class Chat:
-    """Mistral's chat completions."""
+    """The chat completions of a client: `client.chat`."""
 
     def __init__(self, client: Mistral) -> None:
         self._client = client
@@ -263,99 +256,68 @@ class Chat:
     def __repr__(self) -> str:
         return f"<Chat of {self._client!r}>"
 
-    if not TYPE_CHECKING:  # for type checkers, no other attribute exists
+    if not TYPE_CHECKING:  # a type checker would accept any attribute
 
         def __getattr__(self, name: str) -> NoReturn:
             raise_missing(self, "chat", name, CHAT_ATTRIBUTES)
 
+    # The type checkers and `_document_options` expand the options.
     def stream(
-        self,
-        *,
-        model: str,
-        messages: Iterable[AnyMessage],
-        server_url: str | None = None,
-        timeout_ms: float | None = None,
-        timeouts: Timeouts | None = None,
-        retry: Retry | RetryConfig | UnsetType | None = UNSET,
-        resume: Resume | UnsetType | None = UNSET,
-        limit: Limit | UnsetType | None = UNSET,
-        retries: Retry | RetryConfig | UnsetType | None = UNSET,
-        http_headers: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, object] | None = None,
-        **arguments: Unpack[ChatArguments],
+        self, *, model: str, messages: Iterable[AnyMessage], **options: Unpack[StreamOptions]
     ) -> EventStream:
-        """Ask; the answer is a cold Stream of `CompletionEvent`s.
+        """Returns the answer to a conversation: a cold Stream of `CompletionEvent`s.
 
-        Nothing is sent before somebody reads, and each reader is a request of its own.
-        A connection that was read to its end serves the next request.
+        Nothing is sent before the Stream is read, and each subscription sends a request of
+        its own. A connection that was read to its end serves the next request.
 
         Args:
             model: The name of the model.
-            messages: The conversation: structs, or mappings with a `role`.
-            server_url: For this call, instead of the client's.
-            timeout_ms: For this call, instead of the client's; milliseconds.
-            timeouts, retry, resume, limit: For this call, instead of the client's; None
-                turns off what the client has.
-            retries: The official SDK's word for `retry`.
-            http_headers: Headers to add or to replace.
-            extra_body: Fields of the request that this version does not know.
-            **arguments: The other fields of the request, such as `temperature`,
-                `max_tokens` and `tools`; help(rxmistral.ChatArguments) describes each.
+            messages: The conversation: structs such as `UserMessage`, or mappings with a
+                `role`.
+            server_url: The base URL of the server. None: the client's.
+            timeout_ms: Milliseconds that the server may be silent. None: as `timeouts`.
+            timeouts: How long to wait, in seconds. None: as the client.
+            retry: How to repeat a request that produced nothing. None: never; not given: as
+                the client.
+            resume: How to continue an answer that broke. None: never; not given: as the
+                client.
+            limit: The limit of concurrent streams and of requests per minute. None: no limit;
+                not given: the client's.
+            retries: The official SDK's name for `retry`.
+            http_headers: Headers to add to the request or to replace. None: none.
+            extra_body: Fields of the request that this version does not know. None: none.
+            **arguments: Any field of the request, such as `temperature`, `max_tokens` and
+                `tools`; help(rxmistral.ChatArguments) describes each.
 
         Raises:
-            TypeError, ValueError: An argument cannot be sent as it is; or there is no
-                key. Nothing was sent.
+            TypeError, ValueError: An argument cannot be sent as it is, or there is no key.
+                Nothing was sent.
         """
-        policies = self._policies(timeout_ms, timeouts, retry, retries, resume, limit)
-        return EventStream(
-            self._call(model, messages, server_url, policies, http_headers, extra_body, arguments)
-        )
+        return EventStream(self._call(model, messages, options))
 
     def stream_async(
-        self,
-        *,
-        model: str,
-        messages: Iterable[AnyMessage],
-        server_url: str | None = None,
-        timeout_ms: float | None = None,
-        timeouts: Timeouts | None = None,
-        retry: Retry | RetryConfig | UnsetType | None = UNSET,
-        resume: Resume | UnsetType | None = UNSET,
-        limit: Limit | UnsetType | None = UNSET,
-        retries: Retry | RetryConfig | UnsetType | None = UNSET,
-        http_headers: Mapping[str, str] | None = None,
-        extra_body: Mapping[str, object] | None = None,
-        **arguments: Unpack[ChatArguments],
+        self, *, model: str, messages: Iterable[AnyMessage], **options: Unpack[StreamOptions]
     ) -> EventStreamAsync:
-        """The same for programs that await: `await` opens the Stream and gives it, and
-        so does `async with`; `async for` reads it in any case.
+        """Returns the answer to a conversation, for programs that await.
 
-        Args: as for `stream`.
+        `await` and `async with` send the request, wait for the headers of the answer, and
+        return the Stream; `async for` reads it. The arguments are those of `stream`.
         """
-        policies = self._policies(timeout_ms, timeouts, retry, retries, resume, limit)
-        return EventStreamAsync(
-            self._call(model, messages, server_url, policies, http_headers, extra_body, arguments)
-        )
+        return EventStreamAsync(self._call(model, messages, options))
 
-    def _call(
-        self,
-        model: str,
-        messages: Iterable[AnyMessage],
-        server_url: str | None,
-        policies: Policies,
-        http_headers: Mapping[str, str] | None,
-        extra_body: Mapping[str, object] | None,
-        arguments: ChatArguments,
-    ) -> Call:
+    def _call(self, model: str, messages: Iterable[AnyMessage], options: StreamOptions) -> Call:
         client = self._client
-        url = (_base_url(server_url) if server_url else client._server_url) + _PATH
-        headers = _merged_headers(http_headers)
+        policies = self._policies(options)
+        server_url = options.get("server_url")
+        url = (base_url(server_url) if server_url else client._server_url) + _PATH
+        headers = merge_headers(_HEADERS, options.get("http_headers"))
         given = next((headers[name] for name in headers if name.lower() == "authorization"), None)
+        fields = {name: value for name, value in options.items() if name not in _CALL_OPTIONS}
         return Call(
             model=model,
             url=url,
             headers=headers,
-            body=encode_body(model, messages, arguments, extra_body),
+            body=encode_body(model, messages, fields, options.get("extra_body")),
             echo="",
             authorize=client._authorize(url) if given is None else lambda: given,
             session=client._session,
@@ -366,157 +328,48 @@ class Chat:
             embedded=client._embedded,
         )
 
-    def _policies(
-        self,
-        timeout_ms: float | None,
-        timeouts: Timeouts | None,
-        retry: Retry | RetryConfig | UnsetType | None,
-        retries: Retry | RetryConfig | UnsetType | None,
-        resume: Resume | UnsetType | None,
-        limit: Limit | UnsetType | None,
-    ) -> Policies:
-        client = self._client._policies
-        again = _either("retry", retry, "retries", retries, UNSET)
+    def _policies(self, options: StreamOptions) -> Policies:
+        default = self._client._policies
+        retries = options.get("retries", UNSET)
+        retry = either("retry", options.get("retry", UNSET), "retries", retries, UNSET)
+        resume, limit = options.get("resume", UNSET), options.get("limit", UNSET)
         return Policies(
-            timeouts=_timeouts(timeouts, timeout_ms, client.timeouts),
-            retry=client.retry if again is UNSET else as_retry(again),
-            resume=client.resume if resume is UNSET else _checked("resume", resume, Resume),
-            limit=client.limit if limit is UNSET else _checked("limit", limit, Limit),
+            timeouts=merge_timeouts(
+                options.get("timeouts"), options.get("timeout_ms"), default.timeouts
+            ),
+            retry=default.retry if retry is UNSET else as_retry(retry),
+            resume=default.resume if resume is UNSET else check_type("resume", resume, Resume),
+            limit=default.limit if limit is UNSET else check_type("limit", limit, Limit),
         )
 
 
-# --- what a client may be told ---------------------------------------------------
+_CALL_OPTIONS = get_type_hints(CallOptions)
 
 
-def _server(name: str | None) -> str:
-    url = os.environ.get(SERVER_URL_VARIABLE, "").strip()
-    if url and not name:
-        return _base_url_of_environment(url)
-    try:
-        return SERVERS[name or "global"]
-    except KeyError:
-        raise ValueError(f"server must be one of {', '.join(SERVERS)}, got {name!r}") from None
-
-
-def _base_url_of_environment(url: str) -> str:
-    try:
-        return _base_url(url)
-    except ValueError as error:
-        raise ValueError(f"{SERVER_URL_VARIABLE} in the environment: {error}") from None
-
-
-# The path is added to a base, which many an SDK is given with it.
-_ENDING = re.compile(r"(/v1(/chat/completions)?)?/*$")
-
-
-def _base_url(url: object) -> str:
-    if not isinstance(url, str):
-        raise TypeError(f"server_url must be a str, got {type(url).__name__}")
-    shown = without_secrets(url)
-    parts = _parts(url)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(
-            f"server_url must begin with http:// or https:// and a host, got {shown!r}"
+def _document_options() -> None:
+    """Expands the options of `stream` and `stream_async` for `help()` and `inspect`."""
+    expanded = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=UNSET if UnsetType in hint.__args__ else None,
+            annotation=CallOptions.__annotations__[name].__forward_arg__,
         )
-    if not url.isprintable() or " " in url:
-        raise ValueError(
-            f"server_url must not contain white space, got {shown!r} with it; take it out"
-        )
-    if "@" in parts.netloc:
-        raise ValueError(
-            f"server_url must not contain a user name or password, got {shown!r} with them; "
-            "give them as the auth of a session: Mistral(session=...)"
-        )
-    if parts.query or parts.fragment:
-        raise ValueError(
-            f"server_url must not contain a query or fragment, got {shown!r} with one; "
-            "give a query as the params of a session: Mistral(session=...)"
-        )
-    return _ENDING.sub("", url)
-
-
-def _parts(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises for what is not one
-    except ValueError:
-        return None
-    return parts
-
-
-def _timeouts(timeouts: object, timeout_ms: object, otherwise: Timeouts) -> Timeouts:
-    if timeout_ms is None:
-        return _checked("timeouts", timeouts, Timeouts) or otherwise
-    if timeouts is not None:
-        raise ValueError("give timeouts or timeout_ms, not both")
-    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
-        raise TypeError(f"timeout_ms must be a number, got {type(timeout_ms).__name__}")
-    if not (timeout_ms > 0 and math.isfinite(timeout_ms)):
-        raise ValueError(f"timeout_ms must be finite and more than 0, got {timeout_ms!r}")
-    return replace(otherwise, first=timeout_ms / 1000, gap=timeout_ms / 1000)
-
-
-def _checked(name: str, value: object, kind: type[T]) -> T | None:
-    if value is not None and not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, got {type(value).__name__}")
-    return value
-
-
-def _either(name: str, value: T, alias: str, other: T, absent: object) -> T:
-    """A value that may be given by either of two names."""
-    if other is absent:
-        return value
-    if value is not absent:
-        raise ValueError(f"give {name} or {alias}, not both")
-    return other
-
-
-def _no_key() -> str:
-    raise ValueError(
-        f"there is no API key: give Mistral(api_key=...) or set {KEY_VARIABLE} in the environment; "
-        "only a server_url on this machine needs none"
+        for name, hint in _CALL_OPTIONS.items()
+    ]
+    fields = inspect.Parameter(
+        "arguments", inspect.Parameter.VAR_KEYWORD, annotation="Unpack[ChatArguments]"
     )
+    request_fields = inspect.cleandoc(ChatArguments.__doc__ or "").partition("Attributes:\n")[2]
+    text, raises, errors = inspect.cleandoc(Chat.stream.__doc__ or "").partition("\n\nRaises:")
+    text = "".join((text, "\n", indent(request_fields, "    "), raises, errors))
+    methods: list[Any] = [Chat.stream, Chat.stream_async]
+    for method in methods:
+        signature = inspect.signature(method)
+        named = [*signature.parameters.values()][:-1]
+        method.__signature__ = signature.replace(parameters=[*named, *expanded, fields])
+        own_text = inspect.cleandoc(method.__doc__ or "").partition("\n\nArgs:")[0]
+        method.__doc__ = own_text + "".join(text.partition("\n\nArgs:")[1:])
 
 
-_KEY = re.compile(r"[\x21-\x7e]+")
-
-
-def _authorization(key: object) -> str:
-    # The messages must not show the key, which may be right but for a blank in it.
-    if not isinstance(key, str):
-        raise TypeError(f"api_key must be a str or a function, got {type(key).__name__}")
-    token = key.strip().removeprefix("Bearer ").strip()
-    if not token:
-        _no_key()
-    if not _KEY.fullmatch(token):
-        raise ValueError(
-            "the API key has characters that no key has: expected visible ASCII, "
-            "got blanks, line ends or others; copy it again"
-        )
-    return f"Bearer {token}"
-
-
-_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
-_HEADER_VALUE = re.compile(r"(?![ \t])[\t\x20-\x7e\x80-\xff]*(?<![ \t])")  # RFC 9110, 5.5
-
-
-def _merged_headers(extra: Mapping[str, str] | None) -> dict[str, str]:
-    """Ours and the caller's; names that differ in case only are the same header."""
-    if extra is not None and not isinstance(extra, Mapping):
-        raise TypeError(f"http_headers must be a mapping, got {type(extra).__name__}")
-    given = {name: _checked_header(name, value) for name, value in (extra or {}).items()}
-    replaced = {name.lower() for name in given}
-    return {name: value for name, value in _HEADERS.items() if name.lower() not in replaced} | given
-
-
-def _checked_header(name: object, value: object) -> str:
-    if not isinstance(name, str) or not isinstance(value, str):
-        raise TypeError(
-            f"http_headers must map str to str, got {type(value).__name__} for {name!r}"
-        )
-    if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
-        raise ValueError(
-            f"http_headers cannot contain {name!r} as given: expected a token as the name of a header, "
-            "and as its value latin-1 without line ends and without blanks at its ends"
-        )
-    return value
+_document_options()

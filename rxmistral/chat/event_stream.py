@@ -1,9 +1,9 @@
-"""EventStream: the Stream that a call gives, with what only a call has.
+"""EventStream, the Stream that a call returns.
 
-Beside being a Stream it can be opened before it is read: then the request is sent, the
-headers of the answer are here, and the first who subscribes reads that answer instead
-of asking for another. In between, the reader waits at a gate, or is paused there if it
-may not wait, and TCP makes the server wait.
+It can be opened before it is read: this sends the request and waits for the headers, and the
+first subscriber then reads the answer to that request instead of sending another one. Until
+there is a subscriber, the reader blocks in the `AnswerSubscription`, or is paused if its thread
+must not block, and TCP makes the server wait.
 """
 
 from __future__ import annotations
@@ -29,39 +29,40 @@ from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
 from ..wire.reader import Response
-from .attempts import Attempts, Call
-from .policies.resume import can_be_continued, continued
+from .attempts import Attempts
+from .policies.resume import can_be_continued, continuation_of
+from .settings import Call
 
 __all__ = ["EventStream", "EventStreamAsync"]
 
 Observer = abc.ObserverBase[CompletionEvent]
 
-# Held for an assignment. Reentrant, since garbage collection may drop an opened Stream at any
-# moment; one for all, since a fork may happen while a thread holds it.
-_opening = fork_safe(RLock())
+# Guards `_unread` of all streams. Reentrant, because garbage collection may delete an opened Stream
+# at any moment; a single lock, because a fork may happen while a thread owns it.
+_unread_lock = fork_safe(RLock())
 
 
 class EventStream(Stream[CompletionEvent]):
-    """An answer of Mistral as a Stream of `CompletionEvent`s.
+    """A cold Stream of the `CompletionEvent`s of one call.
 
     Args:
-        call: What each reader asks for.
+        call: The request that each subscription sends.
     """
 
     def __init__(self, call: Call) -> None:
         super().__init__()
         self._call = call
-        self._latest = _Latest()
-        self._gate: AnswerSubscription | None = None
+        self._latest = _LatestRequest()
+        self._unread: AnswerSubscription | None = None  # opened, and not yet subscribed to
         self._live = WeakSet()
         register_for_fork(self)
 
     def forked(self) -> None:
-        """Forgets a request that goes on: the parent has its answer."""
-        self._gate = None
+        """Forgets a request that is under way: its answer belongs to the parent."""
+        self._unread = None
         self._live = WeakSet()
-        if self._latest.conclude is None:
-            self._latest = _Latest()
+        if self._latest.make_outcome is None:
+            self._latest = _LatestRequest()
 
     def __repr__(self) -> str:
         latest = self._latest
@@ -76,91 +77,96 @@ class EventStream(Stream[CompletionEvent]):
     def response(self) -> Response:
         """The HTTP response of the latest request: `.status_code`, `.headers`.
 
-        Waits for the headers; where nothing was sent yet it opens the Stream first.
+        Waits for the headers; opens the Stream first if no request was sent.
 
         Raises:
-            RequestError, StatusError: There is no answer.
+            RequestError, StatusError: The request failed.
         """
         if self._latest.response is None:
             try:
                 opened = self._latest.opened or self._open().opened
                 opened.result()
             except BaseException:
-                self._forget_gate()
+                self._discard_unread()
                 raise
-        return self._latest.known()
+        return self._latest.get_response()
 
     @property
     def outcome(self) -> Outcome | None:
-        """What became of the latest request; None as long as that goes on."""
+        """The outcome of the latest request; None while it is under way, or before it."""
         return self._latest.outcome()
 
     def _own_answer(self) -> EventStream:
         return self
 
     def continued(self, text: str) -> EventStream | None:
-        """The rest of an answer that began with this text, as this Stream's request would
-        give it; None where it cannot: it asks for JSON, or for more than one answer."""
+        """Returns a Stream of the rest of an answer that began with this text.
+
+        None: the answer cannot be continued, as it is JSON or one of several.
+        """
         call = self._call
         if not can_be_continued(call.body, structured=False):
             return None
-        body, echo = continued(call.body, text)
+        body, echo = continuation_of(call.body, text)
         return EventStream(replace(call, body=body, echo=echo))
 
     def close(self) -> None:
-        """Stop every reading of this Stream, from any thread; never blocks. A loop that
-        reads it ends."""
+        """Stops every subscription to this Stream, from any thread, without blocking.
+
+        A loop that reads the Stream ends.
+        """
         self._stop()
 
     def _stop(self) -> None:
-        self._forget_gate()
+        self._discard_unread()
         super()._stop()
-        self._live = WeakSet()  # of what is subscribed from now on
+        self._live = WeakSet()  # of the subscriptions from now on
 
     def _open(self) -> AnswerSubscription:
-        with _opening:  # others may close the Stream, or read it, meanwhile
-            gate = self._gate
-            if gate is not None:
-                return gate
-            self._gate = gate = AnswerSubscription(self._latest)
-        self._track(gate, self._live)
-        gate.start(self._call)
-        return gate
+        with _unread_lock:  # other threads may close or read the Stream meanwhile
+            if self._unread is not None:
+                return self._unread
+            self._unread = subscription = AnswerSubscription(self._latest)
+        self._track(subscription, self._live)
+        subscription.start(self._call)
+        return subscription
 
-    def _forget_gate(self) -> None:
-        with _opening:
-            gate, self._gate = self._gate, None
-        if gate is not None:
-            gate.dispose()
+    def _discard_unread(self) -> None:
+        with _unread_lock:
+            subscription, self._unread = self._unread, None
+        if subscription is not None:
+            subscription.dispose()
 
-    # Not a function that Stream.__init__ is given: the Stream would hold itself through
-    # it, and one that was opened and abandoned its connection.
+    # A method, not a function passed to Stream.__init__: through that the Stream would refer to
+    # itself, and one that was opened and abandoned would keep its connection.
     def _subscribe_core(
         self,
         observer: Observer,
         scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002  # a source that blocks needs none
     ) -> abc.DisposableBase:
         live = self._live
-        with _opening:  # the first subscriber gets the gate
-            gate, self._gate = self._gate, None
-        if gate is not None:
-            self._track(gate, live)
-            add_to_scope(gate)
-            gate.attach(observer)
-            return gate
-        gate = AnswerSubscription(self._latest, observer)
-        self._track(gate, live)
-        add_to_scope(gate)
-        gate.start(self._call)
-        return gate
+        with _unread_lock:  # the first subscriber reads the opened answer
+            subscription, self._unread = self._unread, None
+        is_open = subscription is not None
+        subscription = subscription or AnswerSubscription(self._latest, observer)
+        self._track(subscription, live)
+        add_to_scope(subscription)
+        if is_open:
+            subscription.attach(observer)
+        else:
+            subscription.start(self._call)
+        return subscription
 
     def __del__(self) -> None:
-        self._forget_gate()
+        self._discard_unread()
 
 
 class EventStreamAsync(EventStream):
-    """The same for programs that await. `await stream` opens it and gives it back,
-    where any other Stream would give its last item; so do the official SDK's."""
+    """A cold Stream of the `CompletionEvent`s of one call, for programs that await.
+
+    `await stream` opens the Stream and returns it, as the official SDK does; awaiting any other
+    Stream returns its last item.
+    """
 
     def __await__(self) -> Generator[Any, None, Self]:  # type: ignore[override]  # see above
         return self._opened().__await__()
@@ -170,15 +176,14 @@ class EventStreamAsync(EventStream):
         """The HTTP response of the latest request: `.status_code`, `.headers`.
 
         Raises:
-            RuntimeError: Nothing was sent yet; `await` the Stream first.
+            RuntimeError: No headers were received yet; `await` the Stream first.
         """
-        return self._latest.known()
+        return self._latest.get_response()
 
     def close(self) -> Awaitable[None]:  # type: ignore[override]  # programs await it
-        """Stop every reading of this Stream; it has happened when this returns, and may
-        be awaited."""
+        """Stops every subscription to this Stream before it returns; may be awaited."""
         super().close()
-        return _Nothing()
+        return _DoneAwaitable()
 
     async def __aenter__(self) -> Self:
         self.__enter__()
@@ -189,55 +194,72 @@ class EventStreamAsync(EventStream):
             raise
 
     async def _opened(self) -> Self:
-        gate = self._open()
+        subscription = self._open()
         try:
-            await asyncio.wrap_future(gate.opened)
+            await asyncio.wrap_future(subscription.opened)
         except BaseException:
-            self._forget_gate()
+            self._discard_unread()
             raise
         return self
 
 
-class _Latest:
-    """The response of the latest request, known to who does not know the Stream."""
+class _LatestRequest:
+    """The state of the latest request of a Stream, without a reference to the Stream.
+
+    Attributes:
+        response: Its response, once the headers were received.
+        opened: A future that is done when the headers were received or the request failed.
+        make_outcome: Returns its outcome, once the answer has ended.
+    """
 
     response: Response | None = None
     opened: Future[None] | None = None
-    conclude: Callable[[], Outcome] | None = None
-    concluded: Outcome | None = None
+    make_outcome: Callable[[], Outcome] | None = None
+    _outcome: Outcome | None = None
+
+    def begin(self, opened: Future[None]) -> None:
+        self.response, self.opened = None, opened
+        self.make_outcome = self._outcome = None
 
     def outcome(self) -> Outcome | None:
-        if self.concluded is None and self.conclude is not None:
-            self.concluded = self.conclude()
-        return self.concluded
+        if self._outcome is None and self.make_outcome is not None:
+            self._outcome = self.make_outcome()
+        return self._outcome
 
-    def known(self) -> Response:
+    def get_response(self) -> Response:
         if self.response is None:
-            raise RuntimeError("there is no response yet: the stream was not opened")
+            raise RuntimeError("there is no response yet: the stream was not opened; await it")
         return self.response
 
 
 class AnswerSubscription(Observer, abc.DisposableBase):
-    """Between one run and who reads it: holds the answer back, from its headers on,
-    until somebody does."""
+    """One subscription to a call, which may begin before it has an observer.
 
-    def __init__(self, latest: _Latest, observer: Observer | None = None) -> None:
+    Until an observer is attached, it waits: the thread of the reader blocks here at the first
+    item, or the items of the current block are buffered and the reader is paused.
+
+    Args:
+        latest: Receives the response and the outcome.
+        observer: Receives the items; None: the one that is attached later.
+    """
+
+    def __init__(self, latest: _LatestRequest, observer: Observer | None = None) -> None:
         self.opened: Future[None] = Future()
-        latest.response, latest.opened = None, self.opened
-        latest.conclude = latest.concluded = None
+        latest.begin(self.opened)
         self._latest = latest
         self._observer = observer
-        self._context = copy_context()  # of whoever reads, which may not be who opened it
+        self._context = copy_context()  # of the subscriber, which may not be the opener
         self._attached = Event()
         self._ended = Event()
-        self._ending: Callable[[Observer], None] | None = None
-        self._held: list[CompletionEvent] = []  # what came although it was paused: of one block
-        self._paused: Pausable | None = None
+        self._terminal: Callable[[Observer], None] | None = None
+        self._buffered: list[CompletionEvent] = []  # of one block, after the reader was paused
+        self._paused_source: Pausable | None = None
         self._lock = Lock()
-        self._run: Attempts | None = None
+        self._attempts: Attempts | None = None
 
     def start(self, call: Call) -> None:
-        if self._observer is not None:  # nothing to hold back: the items pass it by
+        """Sends the request."""
+        if self._observer is not None:  # nothing to buffer: the items bypass this object
             self._start(call, self._observer.on_next)
             return
         token = being_iterated.set(self)
@@ -247,101 +269,106 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             being_iterated.reset(token)
 
     def _start(self, call: Call, on_next: Callable[[CompletionEvent], None]) -> None:
-        self._run = Attempts(call, self.answered, on_next, self.on_error, self.on_completed)
-        self._run.start()
+        self._attempts = Attempts(call, self.on_response, on_next, self.on_error, self.on_completed)
+        self._attempts.start()
 
-    def answered(self, response: Response) -> None:
-        """Its headers are here."""
+    def on_response(self, response: Response) -> None:
+        """Called when the headers were received."""
         self._latest.response = response
         if 200 <= response.status_code < 300:
-            self._open()  # otherwise an error comes, which says more
+            self._set_opened()  # otherwise an error follows, which says more
 
-    def _open(self) -> None:
+    def _set_opened(self) -> None:
         with suppress(InvalidStateError):
             self.opened.set_result(None)
 
     def attach(self, observer: Observer) -> None:
-        if self._run is not None:
-            self._run.counter.report_to(current_counter.get())
+        """Emits the answer to this observer."""
+        if self._attempts is not None:
+            self._attempts.counter.report_to(current_counter.get())
         with self._lock:
             self._context = copy_context()
-            self._observer, ending = observer, self._ending
+            self._observer, terminal = observer, self._terminal
         self._attached.set()
-        if self._paused is not None and ending is None:
-            self._paused.resume()
-        if ending is not None:
-            self._let_through()
-            ending(observer)
+        if self._paused_source is not None and terminal is None:
+            self._paused_source.resume()
+        if terminal is not None:
+            self._emit_buffered()
+            terminal(observer)
         elif being_iterated.get() is None:
-            # The reader is a daemon, since nobody might have come. Now somebody has who
-            # does not wait for it: the interpreter must. Without a thread it does not.
+            # The reader is a daemon thread, as there might never have been an observer. This
+            # one does not wait for it, so the interpreter must: for another thread. If none
+            # can be started, it does not.
             with suppress(RuntimeError):
                 Thread(target=self._ended.wait, name="rxmistral-attached").start()
 
     def on_next(self, value: CompletionEvent) -> None:
         if self._observer is None and emitting.source is not None:
-            self._hold_back(value, emitting.source)
+            self._buffer(value, emitting.source)
             return
         if self._observer is None:
             self._attached.wait()
         if self._observer is not None:
-            self._let_through()
+            self._emit_buffered()
             self._context.run(self._observer.on_next, value)
 
-    def _hold_back(self, value: CompletionEvent, source: Pausable) -> None:
-        source.pause(self._let_through)
-        self._held.append(value)
-        self._paused = source
-        if self._attached.is_set():  # in this moment, or it was closed
+    def _buffer(self, value: CompletionEvent, source: Pausable) -> None:
+        source.pause(self._emit_buffered)
+        self._buffered.append(value)
+        self._paused_source = source
+        if self._attached.is_set():  # an observer arrived meanwhile, or it was disposed
             source.resume()
 
-    def _let_through(self) -> None:
+    def _emit_buffered(self) -> None:
         observer = self._observer
-        while observer is not None and self._held:
-            self._context.run(observer.on_next, self._held.pop(0))
+        while observer is not None and self._buffered:
+            self._context.run(observer.on_next, self._buffered.pop(0))
 
     def on_error(self, error: Exception) -> None:
-        self._conclude(error)
-        self._fail(error)
+        self._record_outcome(error)
+        self._set_failed(error)
         self._end(lambda observer: observer.on_error(error))
 
     def on_completed(self) -> None:
-        self._conclude(None)
-        self._open()
+        self._record_outcome(None)
+        self._set_opened()
         self._end(lambda observer: observer.on_completed())
 
-    def _fail(self, error: Exception) -> None:
+    def _set_failed(self, error: Exception) -> None:
         with suppress(InvalidStateError):
             self.opened.set_exception(error)
 
-    def _end(self, ending: Callable[[Observer], None]) -> None:
+    def _end(self, terminal: Callable[[Observer], None]) -> None:
         with self._lock:
-            self._ending = ending
+            self._terminal = terminal
             observer = self._observer
         try:
             if observer is not None:
-                self._let_through()
-                self._context.run(ending, observer)
+                self._emit_buffered()
+                self._context.run(terminal, observer)
         finally:
             self._ended.set()
 
-    def _conclude(self, error: BaseException | None, status: Status | None = None) -> None:
-        """Only the first ending counts, and only that of the latest request."""
-        run, latest = self._run, self._latest
+    def _record_outcome(self, error: BaseException | None, status: Status | None = None) -> None:
+        """Records how the answer ended: only the first time, and only for the latest request."""
+        attempts, latest = self._attempts, self._latest
         with self._lock:
-            if run is not None and latest.opened is self.opened and latest.conclude is None:
-                latest.conclude = partial(run.outcome, error, status)
+            is_latest = latest.opened is self.opened
+            if attempts is not None and is_latest and latest.make_outcome is None:
+                latest.make_outcome = partial(attempts.outcome, error, status)
 
     def dispose(self) -> None:
-        if self._run is not None:
-            self._run.dispose()
-        self._conclude(None, "cancelled")
+        if self._attempts is not None:
+            self._attempts.dispose()
+        self._record_outcome(None, "cancelled")
         self._attached.set()
         self._ended.set()
-        self._fail(RuntimeError("the stream was closed before the headers came"))
+        self._set_failed(RuntimeError("the stream was closed before the headers were received"))
 
 
-class _Nothing:
+class _DoneAwaitable:
+    """An awaitable that is done."""
+
     def __await__(self) -> Generator[Any, None, None]:
         return
         yield

@@ -1,7 +1,7 @@
-"""Words of other SDKs, and what to write for them here.
+"""The names that other SDKs use, and what to write instead.
 
-A program that is ported, or a programmer who comes from `openai` or `mistralai`, uses
-their words first. The error for such a word names ours.
+A program that is ported from `openai` or `mistralai`, or a programmer who knows them, uses their
+names first. The error for such a name contains rxmistral's.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ __all__ = [
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_SESSION = "give a requests.Session that has what you need as session"
-_HEADERS = "give http_headers to chat.stream(...), or a session with headers of its own"
+_SESSION = "pass a requests.Session with this setting as session"
+_HEADERS = "give http_headers to chat.stream(...), or a session that has these headers"
 _SERVER_URL = "rxmistral's word for it is server_url"
-_CLOCKS = "give timeout_ms, or timeouts=Timeouts(first=..., gap=...) in seconds"
+_TIMEOUTS = "give timeout_ms, or timeouts=Timeouts(first=..., gap=...) in seconds"
 _RETRY = "give retry=Retry(attempts=...), which counts the first request too"
-_ACCOUNT = "Mistral knows the workspace by the key: leave it out"
+_ACCOUNT = "the key identifies the workspace: leave it out"
 _OF_STREAM = "it belongs to chat.stream(...)"
 
 CLIENT_ARGUMENTS = {
     "base_url": _SERVER_URL,
     "endpoint": _SERVER_URL,
     "url_params": _SERVER_URL,
-    "timeout": _CLOCKS,
+    "timeout": _TIMEOUTS,
     "max_retries": _RETRY,
     "retries": _RETRY,
     "organization": _ACCOUNT,
@@ -54,11 +54,11 @@ CLIENT_ARGUMENTS = {
     "temperature": _OF_STREAM,
 }
 
-_OWN_SERVER = "a demo client starts its own server; Mistral(...) asks any other"
+_OWN_SERVER = "a demo client starts its own server; Mistral(...) connects to any other"
 DEMO_ARGUMENTS = CLIENT_ARGUMENTS | {"server": _OWN_SERVER, "server_url": _OWN_SERVER}
 
 STREAM_ARGUMENTS = {
-    "timeout": _CLOCKS,
+    "timeout": _TIMEOUTS,
     "max_retries": _RETRY,
     "retry_config": "rxmistral's word for it is retry",
     "base_url": _SERVER_URL,
@@ -82,7 +82,9 @@ STREAM_ARGUMENTS = {
     "function_call": "Mistral's word for it is tool_choice",
 }
 
-_STREAM = "chat.stream(model=..., messages=[...]) asks, and returns the answer as a Stream"
+_STREAM = (
+    "chat.stream(model=..., messages=[...]) sends the request and returns the answer as a Stream"
+)
 _WHOLE = "rxmistral streams; chat.stream(...).pipe(to_response()).run() returns the whole response"
 _WHOLE_ASYNC = (
     "rxmistral streams; await chat.stream(...).pipe(to_response()) returns the whole response"
@@ -102,7 +104,7 @@ CHAT_ATTRIBUTES = {
     "stream_raw": _STREAM,
 }
 
-_ELSEWHERE = "rxmistral is for chat completions that stream; mistralai has the rest of the service"
+_ELSEWHERE = "rxmistral streams chat completions; mistralai has the rest of the service"
 CLIENT_ATTRIBUTES = {
     "complete": f"client.{_STREAM}",
     "stream": f"client.{_STREAM}",
@@ -126,18 +128,22 @@ CLIENT_ATTRIBUTES = {
 }
 
 
-def hinted(called: str, words: Mapping[str, str]) -> Callable[[F], F]:
-    """Returns a decorator that refuses these keyword arguments, with their hints.
+def hinted(called: str, hints: Mapping[str, str]) -> Callable[[F], F]:
+    """Returns a decorator that refuses some keyword arguments with a hint.
 
-    The signature stays as it is, for people and for type checkers.
+    It does not change the signature that `help()` and type checkers show.
+
+    Args:
+        called: The name of the decorated function, for the message.
+        hints: The hint for each name.
     """
 
     def decorate(function: F) -> F:
         @wraps(function)
         def checked(*args: Any, **kwargs: Any) -> Any:
             for name in kwargs:
-                if name in words:
-                    raise TypeError(unexpected(called, name, words[name]))
+                if name in hints:
+                    raise TypeError(unexpected(called, name, hints[name]))
             return function(*args, **kwargs)
 
         return cast(F, checked)
@@ -146,12 +152,13 @@ def hinted(called: str, words: Mapping[str, str]) -> Callable[[F], F]:
 
 
 def unexpected(called: str, name: str, hint: str) -> str:
+    """Returns the message of Python's TypeError for an unexpected argument, with a hint."""
     return f"{called}() got an unexpected keyword argument {name!r}; {hint}"
 
 
-def raise_missing(owner: object, called: str, name: str, words: Mapping[str, str]) -> NoReturn:
-    """Raises the AttributeError of an object that has no such attribute."""
-    hint = words.get(name)
+def raise_missing(owner: object, called: str, name: str, hints: Mapping[str, str]) -> NoReturn:
+    """Raises the AttributeError for a missing attribute, with a hint if there is one."""
+    hint = hints.get(name)
     message = f"{type(owner).__name__!r} object has no attribute {name!r}"
     raise AttributeError(
         message if hint is None else f"{called}.{name} is not here: {hint}", name=name, obj=owner

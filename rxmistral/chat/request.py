@@ -1,8 +1,8 @@
-"""The arguments of a call to the body of its request.
+"""The arguments of a call, encoded as the body of its request.
 
-What is given is sent, or refused here, before there is a request. Nothing is dropped:
-not an unknown word, which may be newer than this version, and not a value of the wrong
-type, which somebody meant to say.
+Every argument is sent, or refused at the call. Nothing is dropped silently: a value of the
+wrong type is an error, and a field that this version does not know can be sent as part of
+`extra_body`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
-from typing import Any, TypeAlias, TypedDict, get_args, get_type_hints
+from types import UnionType
+from typing import Any, TypeAlias, TypedDict, get_args, get_origin, get_type_hints
 from uuid import UUID
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from ..models import (
     CustomConnector,
@@ -42,20 +43,21 @@ AnyTool: TypeAlias = (
 
 
 class ChatArguments(TypedDict, total=False):
-    """The optional arguments of `chat.stream` that go into the request.
+    """The optional fields of a request, as arguments of `chat.stream`.
 
-    Nothing is sent for an argument that is not given. None is sent as `null` if the type
-    allows `UnsetType`; for the other arguments None means not given. Mistral sets the
-    defaults, and describes each field at https://docs.mistral.ai/api/endpoint/chat.
+    A field that is not given, or UNSET, is not sent. None is sent as `null` if the type
+    allows `UnsetType`; for the other fields None means not given. Mistral sets the defaults,
+    and describes each field at https://docs.mistral.ai/api/endpoint/chat.
 
     Attributes:
-        temperature: How random the choice of tokens is; 0 to 1.5, Mistral recommends 0 to 0.7.
-        top_p: The share of probability that tokens are drawn from, 0 to 1; 0.1 means the
-            most likely tokens that make up 10 %.
+        temperature: How random the choice of tokens is, from 0 to 1.5; Mistral recommends 0
+            to 0.7.
+        top_p: The share of probability from which tokens are drawn, from 0 to 1; 0.1 means
+            the most likely tokens that make up 10 %.
         max_tokens: The largest number of tokens in the answer, from 0.
         min_tokens: The smallest number of tokens in the answer, from 0.
-        stop: A text, or several, that ends the answer when the model writes it.
-        random_seed: A whole number from 0; the same seed makes calls repeatable.
+        stop: A string, or several, at which the model stops writing.
+        random_seed: An integer from 0; calls with the same seed are repeatable.
         metadata: A mapping that Mistral stores with the request.
         response_format: "text", "json_object" or "json_schema" as a `ResponseFormat`; or a
             type that has a JSON schema, such as a msgspec Struct: the answer is then JSON
@@ -63,25 +65,25 @@ class ChatArguments(TypedDict, total=False):
         tools: The tools that the model may call: `Tool`s, built-in tools or mappings.
         tool_choice: Whether the model calls a tool: "auto", "none", "any", "required", or
             the one tool that it must call.
-        presence_penalty: How much a word that occurred is avoided; -2 to 2, 0 is neutral.
-        frequency_penalty: How much a word is avoided for each time it occurred; -2 to 2,
+        presence_penalty: A penalty for words that occurred at all, from -2 to 2; 0 is neutral.
+        frequency_penalty: A penalty that grows with each occurrence of a word, from -2 to 2;
             0 is neutral.
         repetition_penalty: A factor against repetition, more than 0; 1 is neutral.
-        top_k: How many of the most likely tokens are drawn from, from 1.
-        n: How many answers to write, from 1; operators pick one by `choice`.
+        top_k: The number of most likely tokens to choose from, from 1.
+        n: The number of answers to write, from 1; operators select one by `choice`.
         logprobs: Whether to send the log probability of each token of the answer.
-        top_logprobs: How many alternatives to send for each token of the answer, from 0.
+        top_logprobs: The number of alternatives to send for each token of the answer, from 0.
         prompt_logprobs: Whether to send the log probability of each token of the prompt.
-        top_prompt_logprobs: How many alternatives to send for each token of the prompt,
+        top_prompt_logprobs: The number of alternatives to send for each token of the prompt,
             from 0.
-        prediction: The text that the answer is likely to repeat; it makes the answer faster.
+        prediction: A text that the answer is expected to repeat mostly, which speeds it up.
         parallel_tool_calls: Whether the model may call several tools at once.
         reasoning_effort: How long the model thinks: "none", "minimal", "low", "medium",
             "high", "xhigh" or "max"; each model supports some of them.
         prompt_mode: "reasoning" adds Mistral's system prompt for reasoning models.
         guardrails: The checks of the prompt and the answer: `GuardrailConfig`s or mappings.
-        prompt_cache_key: A name that groups requests whose prompts begin alike, so that
-            Mistral finds the beginning in its cache.
+        prompt_cache_key: A name shared by requests whose prompts begin alike, so that Mistral
+            finds that beginning in its cache.
         service_tier: "auto" or "standard_only".
         safe_prompt: Whether Mistral adds its safety prompt before the conversation.
         stream: True; rxmistral always streams.
@@ -117,149 +119,96 @@ class ChatArguments(TypedDict, total=False):
     stream: bool | None
 
 
-# --- what a value must be --------------------------------------------------------
+# --- the checks of the fields ----------------------------------------------------
 #
-# Each function takes a value and gives what is sent for it. A subclass of a number or a
-# string is sent as what it stands for: numpy's float64 is a float.
+# Strategy: the annotations of `ChatArguments` are the checks. `_KINDS` describes each kind of type
+# in them: its name in a message, the types accepted and excluded, and the conversion, which
+# replaces a subclass of a number or a str by its base type: numpy's float64 is a float.
 
 
-class _RefusedError(Exception):
-    """What a value, or the one at `place` in it, should have been."""
+class _InvalidError(Exception):
+    """A value, or the one at `place` in it, that is not what it must be."""
 
-    def __init__(self, wanted: str, value: object, kind: type[Exception] = TypeError) -> None:
-        super().__init__(wanted)
-        self.wanted = wanted
+    def __init__(self, expected: str, value: object, error: type[Exception] = TypeError) -> None:
+        super().__init__(expected)
+        self.expected = expected
         self.value = value
-        self.kind = kind
+        self.error = error
         self.place = ""
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _RefusedError("a number", value)
+def _convert(value: Any, hint: Any) -> Any:
+    """Returns what is sent for a value whose type must be that of an annotation."""
+    by_kind = _members(hint)
+    for kind, (_, accepted, excluded, convert) in _KINDS.items():
+        if kind in by_kind and isinstance(value, accepted) and not isinstance(value, excluded):
+            return convert(value, by_kind[kind])
+    if type in by_kind and get_args(value):  # such as list[str], which is not a type itself
+        return _schema_format(value, hint)
+    raise _InvalidError(_expected(hint), value)
+
+
+def _members(hint: Any) -> dict[type, Any]:
+    """Returns the members of a union, or the only one, by the kind of type that each is."""
+    members = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    origins = {get_origin(member) or member: member for member in members}
+    return {Struct if issubclass(o, Struct) else o: member for o, member in origins.items()}
+
+
+def _expected(hint: Any) -> str:
+    """Returns the phrase for an annotation, such as "a mapping or a struct"."""
+    by_kind = _members(hint)
+    phrases = [phrase for kind, (phrase, *_) in _KINDS.items() if kind in by_kind]
+    if Iterable in by_kind:
+        (item_hint,) = get_args(by_kind[Iterable])
+        phrases[-1] += " " + re.sub(r"\ban? (\w+)", r"\1s", _expected(item_hint))
+    return " or ".join(phrases)
+
+
+def _number(value: Any, _: Any) -> float:
     if not math.isfinite(value):
-        raise _RefusedError("a finite number", value, ValueError)
+        raise _InvalidError("a finite number", value, ValueError)
     return int(value) if isinstance(value, int) else float(value)
 
 
-def _integer(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _RefusedError("an int", value)
-    return int(value)
-
-
-def _boolean(value: Any) -> bool:
-    if not isinstance(value, bool):
-        raise _RefusedError("a bool", value)
-    return value
-
-
-def _string(value: Any) -> str:
-    if not isinstance(value, str):
-        raise _RefusedError("a str", value)
-    return str(value)
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise _RefusedError("a mapping", value)
-    return dict(value)
-
-
-def _object(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return dict(value)
-    if not isinstance(value, msgspec.Struct):
-        raise _RefusedError("a mapping or a struct", value)
-    return value
-
-
-def _response_format(value: Any) -> Any:
-    if not isinstance(value, type) and not get_args(value):
-        return _object(value)
+def _schema_format(type: Any, _: Any) -> ResponseFormat:
+    """Returns the format of an answer that is JSON of a type."""
     try:
-        schema = msgspec.json.schema(value)
+        schema = msgspec.json.schema(type)
     except TypeError as error:
         reason = str(error).splitlines()[-1]
-        raise _RefusedError(f"a type that has a JSON schema ({reason})", value) from None
+        raise _InvalidError(f"a type that has a JSON schema ({reason})", type) from None
     schema = _strict(schema)
-    named = schema.get("title", "answer")
-    name = re.sub("[^A-Za-z0-9_-]+", "_", named).strip("_")[:64]  # what services take
+    title = schema.get("title", "answer")
+    name = re.sub("[^A-Za-z0-9_-]+", "_", title).strip("_")[:64]  # the characters allowed
     json_schema = JSONSchema(name=name or "answer", schema_definition=schema, strict=True)
     return ResponseFormat(type="json_schema", json_schema=json_schema)
 
 
-def _string_or_object(value: Any) -> Any:
-    return str(value) if isinstance(value, str) else _object(value)
-
-
-def _objects(value: Any) -> list[Any]:
-    if isinstance(value, (str, bytes, Mapping, msgspec.Struct)) or not isinstance(value, Iterable):
-        raise _RefusedError("an iterable of mappings or structs", value)
-    return _each(_object, value)
-
-
-def _string_or_strings(value: Any) -> str | list[str]:
-    if isinstance(value, str):
-        return str(value)
-    if isinstance(value, (bytes, Mapping)) or not isinstance(value, Iterable):
-        raise _RefusedError("a str or an iterable of strs", value)
-    return _each(_string, value)
-
-
-def _each(check: Callable[[Any], Any], values: Iterable[Any]) -> list[Any]:
-    checked = []
-    for number, value in enumerate(values):
+def _items(values: Iterable[Any], hint: Any) -> list[Any]:
+    (item_hint,) = get_args(hint)
+    converted = []
+    for index, value in enumerate(values):
         try:
-            checked.append(check(value))
-        except _RefusedError as refused:
-            refused.place = f"[{number}]"
+            converted.append(_convert(value, item_hint))
+        except _InvalidError as invalid:
+            invalid.place = f"[{index}]"
             raise
-    return checked
+    return converted
 
 
-def _true(value: Any) -> bool:
-    if value is not True:
-        raise _RefusedError("True, as rxmistral only streams", value, ValueError)
-    return value
-
-
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    **dict.fromkeys(
-        ("temperature", "top_p", "presence_penalty", "frequency_penalty", "repetition_penalty"),
-        _number,
-    ),
-    **dict.fromkeys(
-        (
-            "max_tokens",
-            "min_tokens",
-            "random_seed",
-            "n",
-            "top_k",
-            "top_logprobs",
-            "top_prompt_logprobs",
-        ),
-        _integer,
-    ),
-    **dict.fromkeys(
-        ("logprobs", "prompt_logprobs", "parallel_tool_calls", "safe_prompt"), _boolean
-    ),
-    **dict.fromkeys(
-        ("reasoning_effort", "prompt_mode", "prompt_cache_key", "service_tier"), _string
-    ),
-    "stop": _string_or_strings,
-    "metadata": _mapping,
-    "response_format": _response_format,
-    "tools": _objects,
-    "tool_choice": _string_or_object,
-    "prediction": _object,
-    "guardrails": _objects,
-    "stream": _true,
+_Types: TypeAlias = tuple[type, ...]
+_KINDS: dict[type, tuple[str, _Types, _Types, Callable[[Any, Any], Any]]] = {
+    bool: ("a bool", (bool,), (), lambda value, _: value),
+    int: ("an int", (int,), (bool,), lambda value, _: int(value)),
+    float: ("a number", (int, float), (bool,), _number),
+    str: ("a str", (str,), (), lambda value, _: str(value)),
+    Mapping: ("a mapping", (Mapping,), (), lambda value, _: dict(value)),
+    Struct: ("a struct", (Struct,), (), lambda value, _: value),
+    type: ("a type that has a JSON schema", (type,), (), _schema_format),
+    Iterable: ("an iterable of", (Iterable,), (str, bytes, Mapping, Struct), _items),
 }
-
-_NULLABLE = {
-    name for name, hint in get_type_hints(ChatArguments).items() if UnsetType in hint.__args__
-}
+_HINTS = get_type_hints(ChatArguments)
 
 
 # --- the JSON schema of a type ---------------------------------------------------
@@ -268,14 +217,17 @@ _DEFINITIONS = "#/$defs/"
 
 
 def _strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """msgspec's schema as services want it: an object at the root, not a reference to
-    one; and in no object other keys than those it names."""
+    """Returns msgspec's schema as services require it: strict.
+
+    The root is an object and not a reference to one, and no object may have other keys than
+    those it names.
+    """
     definitions = dict(schema.get("$defs", {}))
     root = schema
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(_DEFINITIONS)
         root = definitions[name]
-        if schema["$ref"] not in _references(definitions):  # a type that holds itself
+        if schema["$ref"] not in _references(definitions):  # not a recursive type
             del definitions[name]
     strict: dict[str, Any] = _closed({**root, "$defs": definitions} if definitions else root)
     return strict
@@ -297,7 +249,7 @@ def _closed(schema: Any) -> Any:
     if not isinstance(schema, dict):
         return schema
     closed = {key: _closed(each) for key, each in schema.items()}
-    # A dict names no keys: any key is right in it.
+    # The schema of a dict names no keys, and any key is valid in it.
     if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
         closed["additionalProperties"] = False
     return closed
@@ -312,19 +264,32 @@ def encode_body(
     arguments: Mapping[str, Any],
     extra_body: Mapping[str, Any] | None,
 ) -> bytes:
-    """The compact JSON of a request for a stream.
+    """Returns the body of a request for a stream, as compact JSON.
 
     Raises:
         TypeError, ValueError: An argument cannot be sent as it is.
     """
     body: dict[str, Any] = {"model": _model(model), "messages": _messages(messages), "stream": True}
     for name, value in arguments.items():
-        if name not in _CHECKS:
-            raise TypeError(_unexpected(name))
-        if value is UNSET or (value is None and name not in _NULLABLE):
+        if name not in _HINTS:
+            hint = STREAM_ARGUMENTS.get(name, "a newer field goes in extra_body")
+            raise TypeError(unexpected("stream", name, hint))
+        is_nullable = UnsetType in get_args(_HINTS[name])
+        if value is UNSET or (value is None and not is_nullable):
             continue
-        body[name] = None if value is None else _checked(name, value)
+        body[name] = None if value is None else _field(name, value)
     return _encode(_with_extra(body, extra_body))
+
+
+def _field(name: str, value: Any) -> Any:
+    if name == "stream" and value is not True:
+        raise ValueError(f"stream must be True, as rxmistral only streams, got {value!r:.100}")
+    try:
+        return _convert(value, _HINTS[name])
+    except _InvalidError as invalid:
+        raise invalid.error(
+            f"{name}{invalid.place} must be {invalid.expected}, got {invalid.value!r:.100}"
+        ) from None
 
 
 def _model(model: Any) -> str:
@@ -336,45 +301,30 @@ def _model(model: Any) -> str:
 
 
 def _messages(messages: Any) -> list[Any]:
-    if isinstance(messages, (str, bytes, Mapping, msgspec.Struct)) or not isinstance(
-        messages, Iterable
-    ):
+    if isinstance(messages, (str, bytes, Mapping, Struct)) or not isinstance(messages, Iterable):
         raise TypeError(
             f"messages must be an iterable of messages, got {type(messages).__name__}; "
             "a single message goes into a list"
         )
-    listed = [_message(message, number) for number, message in enumerate(messages)]
+    listed = [_message(message, index) for index, message in enumerate(messages)]
     if not listed:
         raise ValueError("messages must contain at least one message, got none")
     return listed
 
 
-def _message(message: Any, number: int) -> Any:
+def _message(message: Any, index: int) -> Any:
     if isinstance(message, Message):
         return message
     if not isinstance(message, Mapping):
         raise TypeError(
-            f"messages[{number}] must be a mapping or a message, got {type(message).__name__}"
+            f"messages[{index}] must be a mapping or a message, got {type(message).__name__}"
         )
     if not isinstance(message.get("role"), str):
         raise ValueError(
-            f"messages[{number}] has no role: expected a str such as 'user', "
+            f"messages[{index}] has no role: expected a str such as 'user', "
             f"got {message.get('role')!r:.100}"
         )
     return dict(message)
-
-
-def _checked(name: str, value: Any) -> Any:
-    try:
-        return _CHECKS[name](value)
-    except _RefusedError as no:
-        raise no.kind(f"{name}{no.place} must be {no.wanted}, got {no.value!r:.100}") from None
-
-
-def _unexpected(name: str) -> str:
-    return unexpected(
-        "stream", name, STREAM_ARGUMENTS.get(name, "a newer field goes in extra_body")
-    )
 
 
 def _with_extra(body: dict[str, Any], extra: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -385,25 +335,25 @@ def _with_extra(body: dict[str, Any], extra: Mapping[str, Any] | None) -> dict[s
     for name in extra:
         if name in body:
             raise ValueError(
-                f"{name!r} is in extra_body, and an argument too; leave it out of extra_body"
+                f"{name!r} is in extra_body and an argument as well; leave it out of extra_body"
             )
     return {**body, **extra}
 
 
-# msgspec would write these as strings that nobody gave.
-_NO_JSON = (bytes, bytearray, memoryview, Decimal, UUID, datetime, date, time, timedelta)
+# msgspec would silently write these as strings.
+_NOT_JSON = (bytes, bytearray, memoryview, Decimal, UUID, datetime, date, time, timedelta)
 
 
 def _encode(body: dict[str, Any]) -> bytes:
     try:
-        plain = msgspec.to_builtins(body, str_keys=True, builtin_types=_NO_JSON, enc_hook=_plain)
-        # By json and not msgspec, which would write NaN as null.
+        plain = msgspec.to_builtins(body, str_keys=True, builtin_types=_NOT_JSON, enc_hook=_plain)
+        # json, because msgspec would write NaN as null.
         text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         return text.encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError(
-            "the request cannot be written as UTF-8: it contains half a surrogate pair; "
-            "join it with the other half, or leave it out"
+            "the request cannot be written as UTF-8: it contains half of a surrogate "
+            "pair; add the other half, or leave it out"
         ) from None
     except (ValueError, RecursionError) as error:
         raise ValueError(f"the request cannot be written as JSON: {error}") from error
@@ -412,7 +362,7 @@ def _encode(body: dict[str, Any]) -> bytes:
 
 
 def _plain(value: Any) -> Any:
-    """Kinds of JSON's own that msgspec does not take for them."""
+    """Returns a value that msgspec refuses as the JSON type that it is a subclass of."""
     if isinstance(value, Mapping):
         return dict(value)
     for kind in (str, int, float):

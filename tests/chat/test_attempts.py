@@ -1,4 +1,4 @@
-"""A run: attempt after attempt, to one ending and one outcome."""
+"""The attempts of a call: they end once, with one outcome."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ ANSWER: Script = [
 
 
 def outcomes_of(read: Face, script: Script, **options: Any) -> tuple[Outcome, Outcome]:
-    """What `on_outcome` said, and what the stream says."""
+    """Returns the outcomes of `on_outcome` and of the stream."""
     seen: list[Outcome] = []
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES, **options)
@@ -74,7 +74,7 @@ def outcomes_of(read: Face, script: Script, **options: Any) -> tuple[Outcome, Ou
         (["Hel", "lo", steps.raw(b"data: {\n\n")], "failed"),
     ],
 )
-def test_every_ending_has_its_status(read: Face, script: Script, status: str) -> None:
+def test_outcome_status_names_the_ending(read: Face, script: Script, status: str) -> None:
     timeouts = Timeouts(first=0.5, gap=0.5) if status == "timed_out" else Timeouts()
     for outcome in outcomes_of(read, script, timeouts=timeouts):
         assert outcome.status == status
@@ -85,7 +85,7 @@ def test_every_ending_has_its_status(read: Face, script: Script, status: str) ->
         assert outcome.started <= time.time()
 
 
-def test_a_completed_answer_is_whole(read: Face) -> None:
+def test_outcome_of_completed_answer_is_whole(read: Face) -> None:
     for outcome in outcomes_of(read, ANSWER):
         assert outcome.finish_reason == "stop"
         assert outcome.usage is not None
@@ -97,18 +97,18 @@ def test_a_completed_answer_is_whole(read: Face) -> None:
         assert 0 <= outcome.seconds_to_first_token <= outcome.seconds_to_last_token
 
 
-def test_a_length_is_visible(read: Face) -> None:
+def test_outcome_shows_finish_reason_length(read: Face) -> None:
     for outcome in outcomes_of(read, ["Hel", steps.finish("length"), steps.done()]):
         assert (outcome.status, outcome.finish_reason) == ("completed", "length")
 
 
-def test_no_usage_is_none_and_not_exact(read: Face) -> None:
+def test_usage_is_none_and_not_exact_when_not_sent(read: Face) -> None:
     for outcome in outcomes_of(read, ["Hel", steps.done()]):
         assert (outcome.usage, outcome.usage_is_exact) == (None, False)
         assert outcome.tokens_per_second is None
 
 
-def test_times_are_those_of_the_wire(read: Face) -> None:
+def test_outcome_times_are_measured_at_the_wire(read: Face) -> None:
     script: Script = [
         steps.headers(),
         steps.wait(0.05),
@@ -123,7 +123,7 @@ def test_times_are_those_of_the_wire(read: Face) -> None:
     ]
     for outcome in outcomes_of(read, script):
         assert outcome.longest_gap is not None
-        assert outcome.longest_gap >= 0.05  # the wait, less what a loaded machine takes
+        assert outcome.longest_gap >= 0.05  # less than the wait, as the machine may be busy
         assert outcome.seconds_to_first_token is not None
         assert outcome.seconds_to_first_token >= 0.05
         assert outcome.seconds_to_last_token is not None
@@ -134,7 +134,7 @@ def test_times_are_those_of_the_wire(read: Face) -> None:
         )
 
 
-def test_half_a_tool_call_is_marked_and_a_whole_one_is_not() -> None:
+def test_only_a_broken_tool_call_is_marked_unfinished() -> None:
     script: Script = [
         steps.tool_call(index=0, id="a", name="f", arguments='{"x":1}'),
         steps.tool_call(index=1, id="b", name="g", arguments='{"y":'),
@@ -159,7 +159,7 @@ def test_half_a_tool_call_is_marked_and_a_whole_one_is_not() -> None:
 # --- cancelled -------------------------------------------------------------------
 
 
-def test_leaving_early_is_no_completion() -> None:
+def test_outcome_is_cancelled_when_the_loop_is_left() -> None:
     seen: list[Outcome] = []
     script: Script = ["Hel", steps.hang()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
@@ -173,7 +173,7 @@ def test_leaving_early_is_no_completion() -> None:
             assert outcome.response.choices[0].message.content == "Hel"  # type: ignore[union-attr]
 
 
-def test_dispose_tells_the_outcome_before_it_returns() -> None:
+def test_dispose_reports_the_outcome_before_it_returns() -> None:
     seen: list[Outcome] = []
     with ScriptedServer([steps.hang()]) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES)
@@ -185,7 +185,7 @@ def test_dispose_tells_the_outcome_before_it_returns() -> None:
         assert len(seen) == 1
 
 
-def test_a_with_block_has_an_outcome_afterwards_and_none_while_it_runs() -> None:
+def test_with_block_has_an_outcome_only_afterwards() -> None:
     script: Script = ["Hel", steps.hang()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         with client.chat.stream(model="m", messages=MESSAGES) as stream:
@@ -196,7 +196,7 @@ def test_a_with_block_has_an_outcome_afterwards_and_none_while_it_runs() -> None
         assert stream.outcome.status == "cancelled"
 
 
-def test_an_async_with_block_has_one_too() -> None:
+def test_async_with_block_has_an_outcome_only_afterwards() -> None:
     async def main() -> None:
         with ScriptedServer(ANSWER) as server:
             async with Mistral(server_url=server.url) as client:
@@ -219,7 +219,7 @@ def test_until_finished_completes() -> None:
         assert [outcome.status for outcome in seen] == ["completed"]
 
 
-def test_a_subscribers_own_error_is_a_failure() -> None:
+def test_outcome_is_failed_when_the_subscriber_raises() -> None:
     seen: list[Outcome] = []
 
     def fail(_: object) -> None:
@@ -237,21 +237,21 @@ def test_a_subscribers_own_error_is_a_failure() -> None:
     assert len(seen) == 1
 
 
-def test_each_reading_has_an_outcome_of_its_own() -> None:
+def test_each_subscription_has_its_own_outcome() -> None:
     seen: list[Outcome] = []
     failing: Script = ["Hel", steps.drop()]
     with ScriptedServer(ANSWER, failing) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES)
-        told = stream.pipe(on_outcome(seen.append))
-        told.run()
+        observed = stream.pipe(on_outcome(seen.append))
+        observed.run()
         with pytest.raises(DroppedStreamError):
-            told.run()
+            observed.run()
         assert [outcome.status for outcome in seen] == ["completed", "dropped"]
         assert stream.outcome is not None
         assert stream.outcome.status == "dropped"
 
 
-def test_requests_are_counted_through_whatever_lies_between() -> None:
+def test_requests_are_counted_through_other_operators() -> None:
     seen: list[Outcome] = []
     busy: Script = [steps.status(503, body={})]
     scripts: list[Script] = [busy, ["Hel", steps.drop()], ["lo", steps.done()]]
@@ -265,7 +265,7 @@ def test_requests_are_counted_through_whatever_lies_between() -> None:
     assert (outcome.requests, outcome.resumed) == (3, 1)
 
 
-def test_an_outcome_of_what_was_opened_before_counts_its_requests() -> None:
+def test_outcome_of_an_opened_stream_counts_its_requests() -> None:
     seen: list[Outcome] = []
 
     async def main() -> None:
@@ -278,7 +278,7 @@ def test_an_outcome_of_what_was_opened_before_counts_its_requests() -> None:
     assert [outcome.requests for outcome in seen] == [2]
 
 
-def test_of_a_recording_there_are_no_requests() -> None:
+def test_outcome_of_a_recording_counts_no_requests() -> None:
     seen: list[Outcome] = []
     reactivex.from_iterable(()).pipe(on_outcome(seen.append)).subscribe()
     (outcome,) = seen
@@ -286,7 +286,7 @@ def test_of_a_recording_there_are_no_requests() -> None:
 
 
 @pytest.mark.parametrize("ends", [steps.done(), steps.drop()])
-def test_a_callback_that_raises_is_the_error_of_the_stream(read: Face, ends: Any) -> None:
+def test_error_of_on_outcome_callback_ends_the_stream(read: Face, ends: Any) -> None:
     def fail(_: Outcome) -> None:
         raise ZeroDivisionError
 
@@ -295,16 +295,16 @@ def test_a_callback_that_raises_is_the_error_of_the_stream(read: Face, ends: Any
         assert isinstance(read(stream.pipe(on_outcome(fail)))[-1], ZeroDivisionError)
 
 
-def test_the_memory_of_a_stream_is_bounded() -> None:
-    """What is kept in case an answer breaks: its text, joined, and at most 16 MiB."""
+def test_memory_of_a_stream_is_bounded() -> None:
+    """The partial response of a broken answer is kept, up to 16 MiB of text."""
     piece = "x" * 100_000
     script: Script = [*[piece] * 300, steps.drop()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
-        came = 0
+        received = 0
         with pytest.raises(DroppedStreamError) as raised:
             for token in client.chat.stream(model="m", messages=MESSAGES).pipe(text()):
-                came += len(token)
-    assert came == 30_000_000
+                received += len(token)
+    assert received == 30_000_000
     assert raised.value.partial is not None
     kept = raised.value.partial.choices[0].message.content  # type: ignore[union-attr]
     assert isinstance(kept, str)
@@ -314,11 +314,11 @@ def test_the_memory_of_a_stream_is_bounded() -> None:
 # --- threads ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("reader", ["thread"], indirect=True)  # none may outlive the Thread
-def test_attempts_may_overtake_the_subscription_to_the_first(
+@pytest.mark.parametrize("reader", ["thread"], indirect=True)  # it has no other thread
+def test_attempts_may_end_before_subscribe_returns(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """All of them are over before `subscribe` has its Disposable."""
+    """All attempts end before `subscribe` has the Disposable of the first."""
 
     class Overtaking(threading.Thread):
         def start(self) -> None:
@@ -332,25 +332,25 @@ def test_attempts_may_overtake_the_subscription_to_the_first(
         ScriptedServer(busy, busy, ANSWER) as server,
         Mistral(server_url=server.url, retry=retry) as client,
     ):
-        came: list[Any] = []
+        received: list[Any] = []
         client.chat.stream(model="m", messages=MESSAGES).pipe(text()).subscribe(
-            came.append, came.append, lambda: came.append("end")
+            received.append, received.append, lambda: received.append("end")
         )
-        assert came == ["Hel", "lo", "end"]
+        assert received == ["Hel", "lo", "end"]
 
 
-def test_the_wait_before_a_retry_can_be_disposed() -> None:
+def test_dispose_ends_the_wait_before_a_retry() -> None:
     waiting = threading.Event()
     retry = Retry(initial=60, on_retry=lambda *_: waiting.set())
     with ScriptedServer([steps.status(503, body={})]) as server:
         with Mistral(server_url=server.url, retry=retry) as client:
             subscription = client.chat.stream(model="m", messages=MESSAGES).subscribe()
             assert waiting.wait(BOUND)
-            subscription.dispose()  # the reader's thread ends: the fixture looks
+            subscription.dispose()  # the reader's thread ends: a fixture checks that
         assert len(server.requests) == 1
 
 
-def test_a_task_that_is_cancelled_before_a_retry_leaves_nothing() -> None:
+def test_cancelled_task_leaves_nothing_before_a_retry() -> None:
     waiting = threading.Event()
     retry = Retry(initial=60, on_retry=lambda *_: waiting.set())
 
@@ -371,8 +371,8 @@ def test_a_task_that_is_cancelled_before_a_retry_leaves_nothing() -> None:
     run(main())
 
 
-def test_one_connection_at_a_time(read: Face) -> None:
-    """Also where the error came in the middle of a body, which is not read to its end."""
+def test_attempts_use_one_connection_at_a_time(read: Face) -> None:
+    """Also if an error is reported in the middle of a body, which is not read to its end."""
     broken: Script = [steps.role(), steps.error("busy"), steps.hang()]
     opened: list[int] = []
 
@@ -385,10 +385,10 @@ def test_one_connection_at_a_time(read: Face) -> None:
         with Mistral(server_url=server.url, retry=retry) as client:
             assert read(client.chat.stream(model="m", messages=MESSAGES).pipe(text()))[-1] == "lo"
     assert len(opened) == 3
-    assert max(opened) <= 2  # the server may see the old one's end a moment later
+    assert max(opened) <= 2  # the server may notice the end of the old one a moment later
 
 
-def test_a_script_that_ends_while_it_waits_prints_the_whole_answer() -> None:
+def test_script_prints_the_whole_answer_after_a_retry() -> None:
     with ScriptedServer([steps.status(503, body={})], ANSWER) as server:
         code = f"""
 from rxmistral import Mistral, Retry, text
@@ -401,7 +401,7 @@ client.chat.stream(model="m", messages={MESSAGES!r}).pipe(text()).subscribe(prin
     assert done.stdout == "Hel\nlo\n"
 
 
-def test_no_key_is_shown_to_who_observes_the_retries() -> None:
+def test_on_retry_receives_errors_without_the_key() -> None:
     key = "secret-key-0123456789"
     seen: list[str] = []
     retry = Retry(
@@ -434,12 +434,12 @@ def test_wrong_policies_are_refused_at_the_call(name: str, wrong: Any) -> None:
         Mistral("k").chat.stream(model="m", messages=MESSAGES, **{name: wrong})
 
 
-def test_timeouts_and_timeout_ms_do_not_go_together() -> None:
+def test_timeouts_and_timeout_ms_exclude_each_other() -> None:
     with pytest.raises(ValueError, match="not both"):
         Mistral(timeouts=Timeouts(), timeout_ms=10)
 
 
-def test_what_the_client_has_can_be_turned_off_for_a_call(read: Face) -> None:
+def test_call_turns_off_policies_of_the_client(read: Face) -> None:
     options: dict[str, Any] = {"retry": Retry(), "resume": Resume(), "limit": Limit(1)}
     scripts: list[Script] = [[steps.status(503, body={})], ["a", steps.drop()]]
     with (
@@ -453,8 +453,8 @@ def test_what_the_client_has_can_be_turned_off_for_a_call(read: Face) -> None:
         assert isinstance(error, DroppedStreamError)
 
 
-def test_the_text_of_an_answer_goes_with_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not when the garbage collection comes by: answers are large, and come by the thousand."""
+def test_text_of_an_answer_is_freed_with_its_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are large and many: their memory must not wait for a garbage collection."""
     built: list[weakref.ref[CompletionAccumulator]] = []
     build = CompletionAccumulator.__init__
 
@@ -477,7 +477,7 @@ def test_the_text_of_an_answer_goes_with_its_stream(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("policy", [{"retry": Retry(initial=0.001)}, {"resume": Resume()}])
-def test_a_failure_that_is_made_good_is_not_shown(read: Face, policy: dict[str, Any]) -> None:
+def test_failure_is_hidden_when_an_attempt_follows(read: Face, policy: dict[str, Any]) -> None:
     begun: list[Any] = ["a"] if "resume" in policy else []
     scripts: list[Script] = [[*begun, steps.finish("error"), steps.done()], ["b", *ANSWER[3:]]]
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url, **policy) as client:
@@ -485,7 +485,7 @@ def test_a_failure_that_is_made_good_is_not_shown(read: Face, policy: dict[str, 
         assert read(stream.pipe(finish_reason())) == ["stop"]
 
 
-def test_the_total_clock_is_named_in_a_continuation_too(read: Face) -> None:
+def test_total_timeout_is_named_in_a_continuation(read: Face) -> None:
     scripts: list[Script] = [["The ", steps.drop()], [steps.hang()]]
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(

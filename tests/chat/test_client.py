@@ -1,4 +1,4 @@
-"""A client: where it sends a call, with what key and headers, and how it refuses one."""
+"""The client: the server, key and headers of a call, and the refusal of wrong arguments."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from rxmistral import (
     StatusError,
     text,
 )
-from rxmistral.chat.client import SERVERS, __version__
+from rxmistral.chat.client import __version__
+from rxmistral.chat.settings import SERVERS
 from rxmistral.testing import ScriptedServer, steps
 
 HELLO = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
@@ -38,7 +39,7 @@ def ask(client: Mistral, **more: Any) -> EventStream:
     return client.chat.stream(**CALL, **more)
 
 
-def test_a_call_goes_to_the_endpoint_with_the_headers_it_needs() -> None:
+def test_call_is_sent_to_the_endpoint_with_its_headers() -> None:
     with ScriptedServer(HELLO) as server, Mistral("k", server_url=server.url + "/") as client:
         assert list(ask(client).pipe(text())) == ["Hel", "lo"]
         (request,) = server.requests
@@ -67,7 +68,7 @@ def test_path_is_not_added_to_a_url_that_ends_in_it(prefix: str, ending: str) ->
 
 
 @pytest.mark.parametrize("status", [404, 405])
-def test_refusal_names_the_url_that_was_asked(status: int, read: Face) -> None:
+def test_refusal_names_the_url_of_the_request(status: int, read: Face) -> None:
     with (
         ScriptedServer([steps.status(status)]) as server,
         Mistral(server_url=server.url + "/v2") as client,
@@ -106,7 +107,7 @@ def test_url_with_a_secret_is_refused_without_showing_it(url: str) -> None:
 
 
 def authorized(session: requests.Session, **options: Any) -> str | None:
-    """The authorization that a request over a session is sent with."""
+    """Returns the authorization header that a request over a session is sent with."""
     headers = options.pop("http_headers", None)
     with ScriptedServer(HELLO) as server:
         with Mistral(server_url=server.url, session=session, **options) as client:
@@ -140,7 +141,7 @@ def test_auth_of_the_session_is_sent_without_a_key(
         assert session.auth is auth
 
 
-def test_header_of_the_session_goes_before_the_environment(
+def test_session_header_overrides_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "from-the-environment")
@@ -150,7 +151,7 @@ def test_header_of_the_session_goes_before_the_environment(
         assert authorized(session, api_key="given") == "Bearer given"
 
 
-def test_session_with_auth_needs_no_key_for_a_remote_server() -> None:
+def test_session_with_auth_needs_no_key() -> None:
     with requests.Session() as session:
         client = Mistral(session=session)
         with pytest.raises(ValueError, match="MISTRAL_API_KEY"):
@@ -159,11 +160,11 @@ def test_session_with_auth_needs_no_key_for_a_remote_server() -> None:
         ask(client)
 
 
-def test_auth_of_the_session_is_in_no_text_of_an_error(read: Face) -> None:
-    said = '{"message": "no such key: key-of-the-session"}'
+def test_errors_do_not_show_the_auth_of_the_session(read: Face) -> None:
+    body = '{"message": "no such key: key-of-the-session"}'
     scripts = [
-        [steps.status(401, body=said)],
-        [steps.role(), steps.raw(f"data: {said}\n\n".encode())],
+        [steps.status(401, body=body)],
+        [steps.role(), steps.raw(f"data: {body}\n\n".encode())],
     ]
     for script in scripts:
         with ScriptedServer(script) as server, requests.Session() as session:
@@ -178,13 +179,13 @@ def test_auth_of_the_session_is_in_no_text_of_an_error(read: Face) -> None:
 @pytest.mark.parametrize(
     ("key", "sent"), [("k", "Bearer k"), ("Bearer k", "Bearer k"), (" k\n", "Bearer k")]
 )
-def test_a_key_is_sent_as_a_bearer_token_once(key: str, sent: str) -> None:
+def test_key_is_sent_as_a_bearer_token_once(key: str, sent: str) -> None:
     with ScriptedServer(HELLO) as server, Mistral(key, server_url=server.url) as client:
         ask(client).run()
         assert server.requests[0].headers["Authorization"] == sent
 
 
-def test_a_key_function_is_asked_for_each_request() -> None:
+def test_key_function_is_called_for_each_request() -> None:
     keys = iter(["first", "second"])
     with (
         ScriptedServer(HELLO, HELLO) as server,
@@ -199,7 +200,7 @@ def test_a_key_function_is_asked_for_each_request() -> None:
         ]
 
 
-def test_what_a_key_function_raises_reaches_the_reader_of_the_stream() -> None:
+def test_error_of_a_key_function_ends_the_stream() -> None:
     def vault() -> str:
         raise LookupError("the vault is shut")
 
@@ -207,12 +208,12 @@ def test_what_a_key_function_raises_reaches_the_reader_of_the_stream() -> None:
         ask(client).run()
 
 
-def test_a_key_function_that_gives_none_is_told() -> None:
+def test_key_function_without_a_key_is_refused() -> None:
     with Mistral(lambda: None) as client, pytest.raises(ValueError, match="MISTRAL_API_KEY"):
         ask(client).run()
 
 
-def test_the_environment_has_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     with ScriptedServer(HELLO) as server, Mistral(server_url=server.url) as client:
         monkeypatch.setenv("MISTRAL_API_KEY", "from-the-environment")
         ask(client).run()
@@ -220,12 +221,12 @@ def test_the_environment_has_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("url", [None, "https://example.org", "http://10.0.0.1:8000"])
-def test_no_key_is_told_at_the_call(url: str | None) -> None:
+def test_missing_key_is_refused_at_the_call(url: str | None) -> None:
     with Mistral(server_url=url) as client, pytest.raises(ValueError, match="MISTRAL_API_KEY"):
         ask(client)
 
 
-def test_a_server_on_this_machine_needs_no_key() -> None:
+def test_server_on_this_machine_needs_no_key() -> None:
     with ScriptedServer(HELLO) as server, Mistral(server_url=server.url) as client:
         ask(client).run()
         assert "Authorization" not in server.requests[0].headers
@@ -233,7 +234,7 @@ def test_a_server_on_this_machine_needs_no_key() -> None:
         ask(Mistral(server_url=url))
 
 
-def test_a_netrc_does_not_speak_for_us(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_netrc_is_ignored(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     netrc.chmod(0o600)
@@ -245,14 +246,14 @@ def test_a_netrc_does_not_speak_for_us(monkeypatch: pytest.MonkeyPatch, tmp_path
         assert "Authorization" not in server.requests[1].headers
 
 
-def test_a_key_goes_before_a_header_of_the_session() -> None:
+def test_key_overrides_the_header_of_the_session() -> None:
     with ScriptedServer(HELLO) as server, requests.Session() as session:
         session.headers["Authorization"] = "Bearer of the session"
         ask(Mistral("the-key", server_url=server.url, session=session)).run()
         assert server.requests[0].headers.get_all("Authorization") == ["Bearer the-key"]
 
 
-def test_http_headers_add_and_replace_whatever_their_case() -> None:
+def test_http_headers_replace_others_in_any_case() -> None:
     with ScriptedServer(HELLO) as server, Mistral(server_url=server.url) as client:
         ask(
             client, http_headers={"x-mine": "1", "user-agent": "me", "authorization": "Other x"}
@@ -263,7 +264,7 @@ def test_http_headers_add_and_replace_whatever_their_case() -> None:
     assert headers.get_all("Authorization") == ["Other x"]
 
 
-def test_the_server_of_the_call_goes_before_that_of_the_client() -> None:
+def test_server_url_of_the_call_overrides_the_client() -> None:
     with ScriptedServer(HELLO) as server, Mistral("k", server="eu") as client:
         ask(client, server_url=server.url).run()
         assert len(server.requests) == 1
@@ -277,7 +278,7 @@ def test_the_server_of_the_call_goes_before_that_of_the_client() -> None:
         ("us", "https://api.us.mistral.ai"),
     ],
 )
-def test_the_three_servers_of_mistral(name: str, url: str) -> None:
+def test_server_names_have_their_urls(name: str, url: str) -> None:
     assert SERVERS[name] == url
     Mistral("k", server=name)
 
@@ -290,7 +291,7 @@ def test_environment_chooses_the_server(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("given", ["client", "call", "server"])
-def test_arguments_win_over_the_environment(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_arguments_override_the_environment(given: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISTRAL_SERVER_URL", "http://127.0.0.1:9")
     with ScriptedServer(HELLO) as server:
         monkeypatch.setitem(SERVERS, "eu", server.url)
@@ -303,7 +304,7 @@ def test_arguments_win_over_the_environment(given: str, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("value", ["", " "])
-def test_empty_server_in_the_environment_is_none(
+def test_empty_server_in_the_environment_is_ignored(
     value: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MISTRAL_SERVER_URL", value)
@@ -325,7 +326,7 @@ def test_remote_server_in_the_environment_needs_a_key(monkeypatch: pytest.Monkey
         ask(Mistral())
 
 
-def test_calls_one_after_another_use_one_connection() -> None:
+def test_sequential_calls_use_one_connection() -> None:
     with ScriptedServer(*[HELLO] * 5) as server, Mistral(server_url=server.url) as client:
         for _ in range(5):
             ask(client).run()
@@ -344,13 +345,13 @@ async def _use(client: Mistral) -> None:
         await client.chat.stream(**CALL)
 
 
-def test_an_async_with_closes_them_too() -> None:
+def test_async_with_closes_the_idle_connections() -> None:
     with ScriptedServer(HELLO) as server:
         asyncio.run(_use(Mistral(server_url=server.url)))
         assert server.wait_idle()
 
 
-def test_a_session_of_the_user_is_used_and_not_closed() -> None:
+def test_session_of_the_user_is_used_and_not_closed() -> None:
     with ScriptedServer(HELLO, HELLO) as server, requests.Session() as session:
         session.headers["x-session"] = "mine"
         adapters = dict(session.adapters)
@@ -381,16 +382,16 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "kind", "told"), REFUSED)
-def test_a_client_that_cannot_work_is_refused(
-    given: dict[str, Any], kind: type[Exception], told: str
+@pytest.mark.parametrize(("given", "kind", "expected"), REFUSED)
+def test_wrong_client_argument_is_refused(
+    given: dict[str, Any], kind: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=expected):
         Mistral(**given)
 
 
 @pytest.mark.parametrize("key", ["with blank", "line\nend", "schlüssel", "tab\there"])
-def test_a_bad_key_is_refused_without_being_shown(key: str) -> None:
+def test_bad_key_is_refused_without_showing_it(key: str) -> None:
     with pytest.raises(ValueError, match="characters that no key has") as caught:
         Mistral(key)
     assert key not in str(caught.value)
@@ -410,14 +411,14 @@ REFUSED_CALLS: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "kind", "told"), REFUSED_CALLS)
-def test_a_call_that_cannot_be_sent_is_refused_before_any_request(
-    given: dict[str, Any], kind: type[Exception], told: str
+@pytest.mark.parametrize(("given", "kind", "expected"), REFUSED_CALLS)
+def test_wrong_call_argument_is_refused_before_any_request(
+    given: dict[str, Any], kind: type[Exception], expected: str
 ) -> None:
     with ScriptedServer(HELLO) as server, Mistral("k", server_url=server.url) as client:
-        with pytest.raises(kind, match=told):
+        with pytest.raises(kind, match=expected):
             ask(client, **given)
-        with pytest.raises(kind, match=told):
+        with pytest.raises(kind, match=expected):
             client.chat.stream_async(**CALL, **given)
         assert not server.requests
 
@@ -434,34 +435,34 @@ HINTS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "told"), HINTS)
+@pytest.mark.parametrize(("given", "expected"), HINTS)
 @pytest.mark.parametrize("make", [Mistral, Mistral.demo])
 def test_arguments_of_other_clients_are_refused_with_a_hint(
-    make: Any, given: dict[str, Any], told: str
+    make: Any, given: dict[str, Any], expected: str
 ) -> None:
     with pytest.raises(TypeError, match="got an unexpected keyword argument") as caught:
         make(**given)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
 @pytest.mark.parametrize("given", ["server", "server_url"])
-def test_demo_takes_no_server(given: str) -> None:
+def test_demo_refuses_a_server(given: str) -> None:
     with pytest.raises(TypeError, match="starts its own server"):
         Mistral.demo(**{given: "eu"})
 
 
-def test_an_unknown_argument_is_refused_as_any_function_does() -> None:
+def test_unknown_argument_is_refused_without_a_hint() -> None:
     with pytest.raises(TypeError, match="unexpected keyword argument 'no_such'"):
         Mistral(no_such=1)
 
 
-def test_hints_leave_the_signature_as_it_is() -> None:
+def test_hints_do_not_change_the_signature() -> None:
     assert list(inspect.signature(Mistral).parameters)[:3] == ["api_key", "server", "server_url"]
     assert "starts" not in str(inspect.signature(Mistral.demo))
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("complete", "pipe(to_response()).run() returns the whole response"),
         ("complete_async", "await chat.stream(...).pipe(to_response())"),
@@ -472,17 +473,17 @@ def test_hints_leave_the_signature_as_it_is() -> None:
         ("create", "chat.stream(model=..., messages=[...])"),
     ],
 )
-def test_methods_of_other_chats_are_missing_with_a_hint(name: str, told: str) -> None:
+def test_methods_of_other_chats_are_missing_with_a_hint(name: str, expected: str) -> None:
     chat = Mistral("k").chat
     assert not hasattr(chat, name)
     with pytest.raises(AttributeError, match=f"^chat.{name} is not here: ") as caught:
         getattr(chat, name)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
     assert (caught.value.name, caught.value.obj) == (name, chat)
 
 
 @pytest.mark.parametrize(
-    ("name", "told"),
+    ("name", "expected"),
     [
         ("embeddings", "mistralai"),
         ("models", "mistralai"),
@@ -490,15 +491,15 @@ def test_methods_of_other_chats_are_missing_with_a_hint(name: str, told: str) ->
         ("close", "with Mistral"),
     ],
 )
-def test_attributes_of_other_clients_are_missing_with_a_hint(name: str, told: str) -> None:
+def test_attributes_of_other_clients_have_a_hint(name: str, expected: str) -> None:
     client = Mistral("k")
     assert not hasattr(client, name)
     with pytest.raises(AttributeError, match=f"^Mistral.{name} is not here: ") as caught:
         getattr(client, name)
-    assert told in str(caught.value)
+    assert expected in str(caught.value)
 
 
-def test_other_attributes_are_missing_as_anywhere() -> None:
+def test_unknown_attributes_have_no_hint() -> None:
     client = Mistral("k")
     for one in (client, client.chat):
         with pytest.raises(AttributeError, match="object has no attribute 'no_such'"):
@@ -506,7 +507,7 @@ def test_other_attributes_are_missing_as_anywhere() -> None:
         assert "complete" not in dir(one)
 
 
-def test_a_client_can_be_copied_and_inspected() -> None:
+def test_client_can_be_copied_and_inspected() -> None:
     client = Mistral("k")
     assert copy.copy(client)._server_url == client._server_url
     assert isinstance(copy.copy(client.chat), type(client.chat))
@@ -514,7 +515,7 @@ def test_a_client_can_be_copied_and_inspected() -> None:
     assert not inspect.isawaitable(client)
 
 
-def test_a_generator_of_messages_is_read_once_for_every_request() -> None:
+def test_generator_of_messages_is_read_once() -> None:
     with ScriptedServer(HELLO, HELLO) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(model="m", messages=(message for message in CALL["messages"]))
         stream.run()
@@ -522,7 +523,7 @@ def test_a_generator_of_messages_is_read_once_for_every_request() -> None:
         assert server.requests[0].json == server.requests[1].json
 
 
-def test_a_clean_end_is_an_end_only_where_it_was_told_to_be() -> None:
+def test_clean_end_completes_only_with_accept_clean_end() -> None:
     cut = [steps.role(), "Hi", steps.end()]
     with ScriptedServer(cut, cut) as server:
         with pytest.raises(IncompleteStreamError):
@@ -531,7 +532,7 @@ def test_a_clean_end_is_an_end_only_where_it_was_told_to_be() -> None:
         assert list(ask(lenient).pipe(text())) == ["Hi"]
 
 
-def test_the_largest_event_can_be_set() -> None:
+def test_max_event_bytes_limits_an_event() -> None:
     with ScriptedServer(["x" * 5000]) as server:
         client = Mistral(server_url=server.url, max_event_bytes=1000)
         with pytest.raises(ProtocolError, match="larger than"):
@@ -542,12 +543,12 @@ def deprecated() -> ScriptedServer:
     return ScriptedServer([steps.header("x-model-deprecation-timestamp", "2027-01-01"), *HELLO])
 
 
-def test_a_deprecated_model_warns() -> None:
+def test_deprecated_model_warns() -> None:
     with deprecated() as server, pytest.warns(DeprecationWarning, match="m is deprecated"):
         ask(Mistral(server_url=server.url)).run()
 
 
-def test_a_warning_made_an_error_does_not_end_the_answer() -> None:
+def test_warning_raised_as_error_does_not_end_the_answer() -> None:
     with deprecated() as server, warnings.catch_warnings():
         warnings.simplefilter("error")
         assert list(ask(Mistral(server_url=server.url)).pipe(text())) == ["Hel", "lo"]

@@ -1,4 +1,4 @@
-"""EventStream: a Stream that is opened before it is read, and closed from anywhere."""
+"""EventStream: opened before it is read, and closed from any thread or task."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ BEGUN: Script = [steps.role(), "Hel", steps.hang()]
 
 @pytest.fixture
 def client() -> Iterator[Callable[[ScriptedServer], Mistral]]:
-    """Makes clients of a server, and closes them."""
+    """A function that returns clients of a server; closes them."""
     made: list[Mistral] = []
 
     def make(server: ScriptedServer) -> Mistral:
@@ -64,16 +64,16 @@ def ask_async(client: Mistral) -> EventStreamAsync:
     return client.chat.stream_async(model="small", messages=[UserMessage(content="Hi")])
 
 
-def said(chunk: Any) -> str:
+def content_of(chunk: Any) -> str:
     choices = chunk.data.choices
     return choices[0].delta.content or "" if choices else ""
 
 
-# --- the programs of the documentation ---
+# --- the programs of the official SDK's documentation ---
 
 
-def test_the_program_of_the_documentation_runs(client: Client) -> None:
-    came = []
+def test_program_of_the_sdk_documentation_runs(client: Client) -> None:
+    received = []
     with ScriptedServer(ANSWER) as server:
         with client(server).chat.stream(
             model="mistral-large-latest",
@@ -82,14 +82,14 @@ def test_the_program_of_the_documentation_runs(client: Client) -> None:
             for chunk in stream:
                 content = chunk.data.choices[0].delta.content
                 if content:
-                    came.append(content)
+                    received.append(content)
         assert len(server.requests) == 1
-    assert came == ["Hel", "lo"]
+    assert received == ["Hel", "lo"]
 
 
-def test_the_async_program_of_the_documentation_runs(client: Client) -> None:
+def test_async_program_of_the_sdk_documentation_runs(client: Client) -> None:
     async def main(server: ScriptedServer) -> list[str]:
-        came = []
+        received = []
         async with client(server).chat.stream_async(
             model="mistral-large-latest",
             messages=[UserMessage(content="Explain machine learning.")],
@@ -97,28 +97,28 @@ def test_the_async_program_of_the_documentation_runs(client: Client) -> None:
             async for chunk in stream:
                 content = chunk.data.choices[0].delta.content
                 if content:
-                    came.append(content)
-        return came
+                    received.append(content)
+        return received
 
     with ScriptedServer(ANSWER) as server:
         assert run(main(server)) == ["Hel", "lo"]
         assert len(server.requests) == 1
 
 
-def test_async_with_await_is_one_request(client: Client) -> None:
+def test_async_with_await_sends_one_request(client: Client) -> None:
     async def main(server: ScriptedServer) -> str:
         async with await ask_async(client(server)) as stream:
             assert stream.response.status_code == 200
-            return "".join([said(chunk) async for chunk in stream])
+            return "".join([content_of(chunk) async for chunk in stream])
 
     with ScriptedServer(ANSWER) as server:
         assert run(main(server)) == "Hello"
         assert len(server.requests) == 1
 
 
-def test_async_for_in_await_is_one_request(client: Client) -> None:
+def test_async_for_after_await_sends_one_request(client: Client) -> None:
     async def main(server: ScriptedServer) -> str:
-        return "".join([said(chunk) async for chunk in await ask_async(client(server))])
+        return "".join([content_of(chunk) async for chunk in await ask_async(client(server))])
 
     with ScriptedServer(ANSWER) as server:
         assert run(main(server)) == "Hello"
@@ -127,14 +127,14 @@ def test_async_for_in_await_is_one_request(client: Client) -> None:
 
 def test_async_for_needs_no_await(client: Client) -> None:
     async def main(server: ScriptedServer) -> str:
-        return "".join([said(chunk) async for chunk in ask_async(client(server))])
+        return "".join([content_of(chunk) async for chunk in ask_async(client(server))])
 
     with ScriptedServer(ANSWER) as server:
         assert run(main(server)) == "Hello"
         assert len(server.requests) == 1
 
 
-def test_a_pipe_within_async_with_reads_the_request_that_is_open(client: Client) -> None:
+def test_pipe_in_async_with_reads_the_opened_answer(client: Client) -> None:
     async def main(server: ScriptedServer) -> str:
         async with ask_async(client(server)) as stream:
             return "".join([piece async for piece in stream.pipe(text())])
@@ -144,7 +144,7 @@ def test_a_pipe_within_async_with_reads_the_request_that_is_open(client: Client)
         assert len(server.requests) == 1
 
 
-def test_a_pipe_within_with_reads_the_request_that_is_open(client: Client) -> None:
+def test_pipe_in_with_reads_the_opened_answer(client: Client) -> None:
     with ScriptedServer(ANSWER) as server:
         with ask(client(server)) as stream:
             assert stream.response.status_code == 200
@@ -155,23 +155,23 @@ def test_a_pipe_within_with_reads_the_request_that_is_open(client: Client) -> No
 # --- the response ---
 
 
-def test_nothing_is_sent_before_it_is_asked_for(client: Client) -> None:
+def test_nothing_is_sent_before_the_stream_is_read(client: Client) -> None:
     with ScriptedServer() as server:
         with ask(client(server)):
             ask_async(client(server))
         assert server.connections == 0
 
 
-def test_the_response_is_there_before_the_first_event(client: Client) -> None:
+def test_response_is_known_before_the_first_event(client: Client) -> None:
     with ScriptedServer([steps.header("mistral-correlation-id", "c7"), *SILENT]) as server:
         with ask(client(server)) as stream:
             assert stream.response.headers["Mistral-Correlation-Id"] == "c7"
         assert server.requests[0].wait_closed()
-        assert stream.response.status_code == 200  # it stays
+        assert stream.response.status_code == 200  # also after the end
         assert len(server.requests) == 1
 
 
-def test_the_response_of_an_async_one_needs_it_to_be_open(client: Client) -> None:
+def test_async_response_raises_before_the_stream_is_opened(client: Client) -> None:
     async def main(server: ScriptedServer) -> None:
         stream = ask_async(client(server))
         with pytest.raises(RuntimeError, match="not opened"):
@@ -184,7 +184,7 @@ def test_the_response_of_an_async_one_needs_it_to_be_open(client: Client) -> Non
         assert server.requests[0].wait_closed()
 
 
-def test_the_response_of_a_stream_that_is_being_read_is_no_second_request(
+def test_response_sends_no_request_while_the_stream_is_read(
     client: Client,
 ) -> None:
     with ScriptedServer([steps.wait(0.05), *ANSWER]) as server:
@@ -196,7 +196,7 @@ def test_the_response_of_a_stream_that_is_being_read_is_no_second_request(
         assert len(server.requests) == 1
 
 
-def test_the_response_is_that_of_the_latest_request(client: Client) -> None:
+def test_response_belongs_to_the_latest_request(client: Client) -> None:
     def number(request: Any) -> Script:
         return [steps.header("X-Number", str(request.number)), *ANSWER]
 
@@ -207,7 +207,7 @@ def test_the_response_is_that_of_the_latest_request(client: Client) -> None:
             assert stream.response.headers["X-Number"] == expected
 
 
-def test_opening_a_refused_stream_raises_the_refusal(client: Client) -> None:
+def test_opening_raises_the_refusal(client: Client) -> None:
     async def by_await(server: ScriptedServer) -> None:
         await ask_async(client(server))
 
@@ -225,7 +225,7 @@ def test_opening_a_refused_stream_raises_the_refusal(client: Client) -> None:
         assert len(server.requests) == 3
 
 
-def test_the_response_of_a_refusal_is_known_after_it(client: Client) -> None:
+def test_response_of_a_refusal_is_known_afterwards(client: Client) -> None:
     with ScriptedServer([steps.status(429, body={"message": "slow down"})]) as server:
         stream = ask(client(server))
         with pytest.raises(StatusError):
@@ -234,20 +234,20 @@ def test_the_response_of_a_refusal_is_known_after_it(client: Client) -> None:
         assert len(server.requests) == 1
 
 
-def test_opening_where_nobody_answers_raises_why(client: Client) -> None:
+def test_opening_raises_when_no_server_listens(client: Client) -> None:
     with ScriptedServer() as server:
-        nobody = client(server)
+        unreachable = client(server)
     with pytest.raises(RequestError):
-        ask(nobody).response  # noqa: B018  # it raises
+        ask(unreachable).response  # noqa: B018  # it raises
 
     async def main() -> None:
-        await ask_async(nobody)
+        await ask_async(unreachable)
 
     with pytest.raises(RequestError):
         run(main())
 
 
-def test_an_error_after_the_opening_is_raised_by_the_reading(client: Client) -> None:
+def test_error_after_the_headers_is_raised_by_the_loop(client: Client) -> None:
     with ScriptedServer([steps.headers(), steps.error("overloaded")]) as server:
         stream = ask(client(server))
         assert stream.response.status_code == 200
@@ -255,7 +255,7 @@ def test_an_error_after_the_opening_is_raised_by_the_reading(client: Client) -> 
             list(stream)
 
 
-def test_an_end_without_any_item_reaches_who_comes_after_it(client: Client) -> None:
+def test_end_without_items_reaches_a_late_subscriber(client: Client) -> None:
     with ScriptedServer([steps.done()]) as server:
         stream = ask(client(server))
         assert stream.response.status_code == 200
@@ -266,7 +266,7 @@ def test_an_end_without_any_item_reaches_who_comes_after_it(client: Client) -> N
 # --- opened, and not read ---
 
 
-def test_an_answer_that_is_not_read_waits_at_the_server(client: Client) -> None:
+def test_unread_answer_waits_at_the_server(client: Client) -> None:
     many = [steps.text(*["x" * 10_000] * 5000)]
     with ScriptedServer([*many, steps.finish(), steps.done()]) as server:
         stream = ask(client(server))
@@ -274,7 +274,7 @@ def test_an_answer_that_is_not_read_waits_at_the_server(client: Client) -> None:
         assert sum(len(piece) for piece in stream.pipe(text())) == 50_000_000
 
 
-def test_a_stream_that_is_opened_and_dropped_closes_its_connection(client: Client) -> None:
+def test_dropping_an_opened_stream_closes_its_connection(client: Client) -> None:
     gc.disable()
     try:
         with ScriptedServer(lambda _: BEGUN) as server:
@@ -290,7 +290,7 @@ def test_a_stream_that_is_opened_and_dropped_closes_its_connection(client: Clien
         gc.enable()
 
 
-def test_an_async_one_that_is_opened_and_dropped_closes_its_connection(client: Client) -> None:
+def test_dropping_an_opened_async_stream_closes_its_connection(client: Client) -> None:
     async def main(server: ScriptedServer) -> None:
         await ask_async(client(server))
         assert await asyncio.to_thread(server.requests[0].wait_closed)
@@ -299,7 +299,7 @@ def test_an_async_one_that_is_opened_and_dropped_closes_its_connection(client: C
         run(main(server))
 
 
-def test_leaving_with_closes_what_was_opened_and_not_read(client: Client) -> None:
+def test_leaving_with_closes_an_unread_answer(client: Client) -> None:
     async def main(server: ScriptedServer) -> None:
         async with ask_async(client(server)):
             pass
@@ -311,19 +311,19 @@ def test_leaving_with_closes_what_was_opened_and_not_read(client: Client) -> Non
         assert all(request.wait_closed() for request in server.requests)
 
 
-def test_a_stream_that_was_opened_and_left_is_cold_again(client: Client) -> None:
+def test_opened_stream_is_cold_again_after_with(client: Client) -> None:
     with ScriptedServer(SILENT, ANSWER, SILENT, ANSWER) as server:
         stream = ask(client(server))
         with stream:
             assert stream.response.status_code == 200
-        assert "".join(map(said, stream)) == "Hello"
+        assert "".join(map(content_of, stream)) == "Hello"
         stream = ask(client(server))
         assert stream.response.status_code == 200
         stream.close()
-        assert "".join(map(said, stream)) == "Hello"
+        assert "".join(map(content_of, stream)) == "Hello"
 
 
-def test_a_task_that_is_cancelled_while_it_opens_closes_the_connection(client: Client) -> None:
+def test_cancelling_the_opening_closes_the_connection(client: Client) -> None:
     async def main(server: ScriptedServer, enter: bool) -> None:
         stream = ask_async(client(server))
         opening = stream.__aenter__() if enter else stream._opened()
@@ -397,27 +397,27 @@ def test_close_from_another_task_ends_a_loop(
         run(main(server))
 
 
-def test_close_while_the_headers_are_awaited_tells_who_awaits_them(client: Client) -> None:
+def test_close_raises_in_the_thread_that_awaits_headers(client: Client) -> None:
     with ScriptedServer([steps.hang()]) as server:
         stream = ask(client(server))
         raised: list[BaseException] = []
 
-        def look() -> None:
+        def read_response() -> None:
             try:
                 stream.response  # noqa: B018  # it raises
             except RuntimeError as error:
                 raised.append(error)
 
-        thread = threading.Thread(target=look)
+        thread = threading.Thread(target=read_response)
         thread.start()
         server.wait_for_requests(1)
         stream.close()
         thread.join(BOUND)
-        assert "closed before the headers came" in str(raised[0])
+        assert "closed before the headers" in str(raised[0])
         assert server.requests[0].wait_closed()
 
 
-def test_close_stops_every_reading_and_those_after_a_with_too(client: Client) -> None:
+def test_close_stops_all_subscriptions_also_after_with(client: Client) -> None:
     with ScriptedServer(lambda _: BEGUN) as server:
         stream = ask(client(server))
         with stream:
@@ -431,11 +431,11 @@ def test_close_stops_every_reading_and_those_after_a_with_too(client: Client) ->
         assert all(request.wait_closed() for request in server.requests)
 
 
-def test_close_does_nothing_to_what_is_not_open_or_is_over(client: Client) -> None:
+def test_close_has_no_effect_before_and_after_the_answer(client: Client) -> None:
     with ScriptedServer(ANSWER) as server:
         stream = ask(client(server))
         stream.close()
-        assert "".join(map(said, stream)) == "Hello"
+        assert "".join(map(content_of, stream)) == "Hello"
         stream.close()
         stream.close()
 
@@ -445,7 +445,7 @@ def test_close_does_nothing_to_what_is_not_open_or_is_over(client: Client) -> No
     run(main())
 
 
-def test_close_within_with_ends_its_run(client: Client) -> None:
+def test_close_in_with_ends_its_answer(client: Client) -> None:
     with ScriptedServer(BEGUN) as server:
         with ask(client(server)) as stream:
             next(iter(stream))
@@ -455,7 +455,7 @@ def test_close_within_with_ends_its_run(client: Client) -> None:
         assert len(server.requests) == 1
 
 
-def test_what_is_subscribed_to_an_open_stream_can_be_disposed(client: Client) -> None:
+def test_subscription_to_an_opened_stream_can_be_disposed(client: Client) -> None:
     with ScriptedServer(BEGUN) as server:
         stream = ask(client(server))
         assert stream.response.status_code == 200
@@ -467,7 +467,7 @@ def test_what_is_subscribed_to_an_open_stream_can_be_disposed(client: Client) ->
         assert eventually(lambda: not [t for t in threading.enumerate() if "attached" in t.name])
 
 
-# --- the connection that an answer leaves ---
+# --- the connection after an answer ---
 
 ENDINGS: dict[str, Script] = {
     "completed": ANSWER,
@@ -482,9 +482,7 @@ ENDINGS: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
-def test_the_next_answer_comes_over_the_same_connection(
-    client: Client, read: Face, ending: str
-) -> None:
+def test_next_answer_uses_the_same_connection(client: Client, read: Face, ending: str) -> None:
     with ScriptedServer(lambda _: ENDINGS[ending]) as server:
         asking = client(server)
         for _ in range(3):
@@ -492,16 +490,14 @@ def test_the_next_answer_comes_over_the_same_connection(
         assert (len(server.requests), server.connections) == (3, 1)
 
 
-def test_an_error_that_is_reported_does_not_wait_for_a_body_without_an_end(
-    client: Client, read: Face
-) -> None:
+def test_reported_error_does_not_wait_for_the_end_of_the_body(client: Client, read: Face) -> None:
     script = ["Hel", steps.error("overloaded"), steps.hang()]
     with ScriptedServer(script) as server:
         assert isinstance(read(ask(client(server)))[-1], ReportedError)
         assert server.wait_idle(BOUND)
 
 
-# --- what is piped from an answer ---
+# --- pipes of an answer ---
 
 PIPED: dict[str, Callable[[Any], Any]] = {
     "pipe": lambda answer: answer.pipe(text()),
@@ -516,7 +512,7 @@ PIPED: dict[str, Callable[[Any], Any]] = {
 
 
 @pytest.mark.parametrize("name", PIPED)
-def test_outcome_of_what_is_piped_is_that_of_the_answer(name: str, client: Client) -> None:
+def test_outcome_of_a_pipe_is_that_of_the_answer(name: str, client: Client) -> None:
     with ScriptedServer(ANSWER) as server:
         answer = ask(client(server))
         piped = PIPED[name](answer)
@@ -527,42 +523,42 @@ def test_outcome_of_what_is_piped_is_that_of_the_answer(name: str, client: Clien
 
 
 @pytest.mark.parametrize("name", PIPED)
-def test_closing_what_is_piped_closes_the_answer(name: str, client: Client) -> None:
+def test_closing_a_pipe_closes_the_answer(name: str, client: Client) -> None:
     with ScriptedServer(BEGUN) as server:
         answer = ask(client(server))
         piped = PIPED[name](answer)
         began = threading.Event()
-        came: list[Any] = []
+        received: list[Any] = []
 
         def loop() -> None:
-            with suppress(StoppedError):  # of what is shared: it is stopped for all
+            with suppress(StoppedError):  # a shared stream is stopped for all its viewers
                 for item in piped:
-                    came.append(item)
+                    received.append(item)
                     began.set()
-            came.append("|")
+            received.append("|")
 
         thread = threading.Thread(target=loop)
         thread.start()
         assert began.wait(BOUND)
         piped.close()
         thread.join(BOUND)
-        assert came[-1] == "|"
+        assert received[-1] == "|"
         assert server.requests[0].wait_closed()
         assert piped.outcome.status == "cancelled"
 
 
-def test_stream_that_is_piped_from_no_answer_has_no_outcome() -> None:
+def test_pipe_without_an_answer_has_no_outcome() -> None:
     stream = Stream.of(reactivex.of(1)).map(str)
     stream.run()
     assert stream.outcome is None
     stream.close()
 
 
-# --- the response is in the program's hands ---
+# --- a response that the program closes ---
 
 
 @pytest.mark.parametrize("policy", [{}, {"retry": Retry(attempts=3)}, {"resume": Resume()}])
-def test_closed_response_ends_the_answer_and_is_not_asked_for_again(
+def test_closed_response_ends_the_answer_without_a_retry(
     read: Face, policy: dict[str, Any]
 ) -> None:
     with (

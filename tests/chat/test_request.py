@@ -1,4 +1,4 @@
-"""The arguments of a call become the body of its request, or are refused."""
+"""The arguments of a call are encoded as the body of its request, or refused."""
 
 from __future__ import annotations
 
@@ -67,22 +67,22 @@ def body(
     return decoded
 
 
-def test_what_is_not_given_is_not_sent() -> None:
+def test_body_has_only_the_given_fields() -> None:
     assert body() == {"model": "m", "messages": HI, "stream": True}
 
 
-def test_the_body_is_compact_and_in_utf_8() -> None:
+def test_body_is_compact_utf_8() -> None:
     encoded = encode_body("m", [{"role": "user", "content": "é😀\u2028"}], {}, None)
     assert encoded == (
         '{"model":"m","messages":[{"role":"user","content":"é😀\u2028"}],"stream":true}'.encode()
     )
 
 
-def test_every_field_of_the_endpoint_can_be_given() -> None:
+def test_every_field_of_the_endpoint_is_an_argument() -> None:
     assert set(ChatArguments.__annotations__) == NULLABLE | NOT_NULLABLE
 
 
-def test_every_field_is_described_in_one_entry() -> None:
+def test_every_field_is_described_once() -> None:
     described = re.findall(r"^ {8}(\w+): \S", ChatArguments.__doc__ or "", re.M)
     assert described == list(ChatArguments.__annotations__)
     assert rxmistral.ChatArguments is ChatArguments
@@ -90,17 +90,17 @@ def test_every_field_is_described_in_one_entry() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(NULLABLE))
-def test_none_goes_as_null_where_the_field_is_nullable(name: str) -> None:
+def test_none_is_sent_as_null_when_the_field_is_nullable(name: str) -> None:
     assert body(**{name: None})[name] is None
 
 
 @pytest.mark.parametrize("name", sorted(NOT_NULLABLE))
-def test_none_is_the_same_as_not_given_elsewhere(name: str) -> None:
+def test_none_means_not_given_when_not_nullable(name: str) -> None:
     assert body(**{name: None}) == body()
 
 
 class Celsius(float):
-    """As numpy's float64 is: a float that calls itself something else."""
+    """A subclass of float, as numpy's float64 is."""
 
 
 class Markup(str):
@@ -169,7 +169,7 @@ SENT: list[tuple[str, Any, Any]] = [
 
 
 @pytest.mark.parametrize(("name", "given", "sent"), SENT)
-def test_what_is_given_is_sent(name: str, given: Any, sent: Any) -> None:
+def test_field_is_sent(name: str, given: Any, sent: Any) -> None:
     assert body(**{name: given})[name] == sent
 
 
@@ -238,7 +238,7 @@ MESSAGES: list[tuple[Any, Any]] = [
 
 
 @pytest.mark.parametrize(("given", "sent"), MESSAGES)
-def test_a_message_is_a_struct_or_a_mapping(given: Any, sent: Any) -> None:
+def test_message_is_a_struct_or_a_mapping(given: Any, sent: Any) -> None:
     assert body(messages=[given])["messages"] == [sent]
 
 
@@ -247,7 +247,7 @@ def test_messages_may_be_any_iterable() -> None:
     assert body(messages=(MappingProxyType(HI[0]),))["messages"] == HI
 
 
-def test_extra_body_adds_what_is_not_known_yet() -> None:
+def test_extra_body_adds_unknown_fields() -> None:
     assert body(extra_body={"new": {"a": [1]}})["new"] == {"a": [1]}
 
 
@@ -308,9 +308,9 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("given", "kind", "told"), REFUSED)
-def test_what_cannot_be_sent_is_refused(
-    given: dict[str, Any], kind: type[Exception], told: str
+@pytest.mark.parametrize(("given", "kind", "expected"), REFUSED)
+def test_wrong_argument_is_refused(
+    given: dict[str, Any], kind: type[Exception], expected: str
 ) -> None:
-    with pytest.raises(kind, match=told):
+    with pytest.raises(kind, match=expected):
         body(**given)

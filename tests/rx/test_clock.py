@@ -57,7 +57,7 @@ def test_frozen_time_does_not_stop_a_limit() -> None:
         ScriptedServer(HELLO) as server,
         Mistral(server_url=server.url, limit=Limit(per_minute=60)) as client,
     ):
-        client._policies.limit.close_for(0.05)
+        client._policies.limit.pause_for(0.05)
         assert "".join(client.chat.stream(**CALL).pipe(text())) == "Hello"
 
 

@@ -1,11 +1,11 @@
-"""How many streams at once, and how many requests a minute.
+"""The policy that limits concurrent streams and the rate of requests.
 
-    run ──▶ enter: a slot, for the whole run ──▶ pass_by: leave to send, for each request
-              waiting, FIFO                        queue, FIFO
+    answer ──▶ acquire a slot, once per answer ──▶ wait to send, once per request
+                 FIFO                                 FIFO
 
-Who has to wait does so on the thread of its own reader. A slot is handed by the one who
-leaves to the one who has waited longest, so nobody slips in between; and of those who
-wait for the leave to send only the foremost looks at the clock.
+# Strategy: an answer waits on the thread of its own reader. `release` hands the slot directly to
+# the answer that has waited longest, so no other one can overtake it. Of the answers that wait to
+# send, only the first in the queue waits with a timeout; it wakes the next one.
 """
 
 from __future__ import annotations
@@ -26,18 +26,19 @@ _MINUTE = 60.0  # seconds
 
 
 class Limit:
-    """Shared by the clients or streams that are given the same one.
+    """A limit of concurrent streams and of requests per minute.
 
-    A stream has its slot from before its first request until it has ended and its
-    connection is free; who waits for one is served in the order of coming, and can be
-    disposed at any time. Where the service says to one of them how long to wait
-    (`Retry-After`), all of them wait.
+    All clients and streams that are given the same `Limit` share it. A stream has its slot
+    from before its first request until it has ended and its connection is released. Slots
+    are assigned in the order of arrival, and a stream that waits for one can be disposed at
+    any time. When the service answers one stream with a time to wait (`Retry-After`), all
+    of them wait.
 
     Args:
-        concurrent: Streams at once; None sets no limit.
-        per_minute: Requests within any 60 seconds, repeated ones included; None sets no
-            limit.
-        now: Tells the time, in seconds.
+        concurrent: The number of streams at once. None: no limit.
+        per_minute: The number of requests within any 60 seconds, repeated requests included.
+            None: no limit.
+        now: Returns the time in seconds; by default that of `time.monotonic()`.
     """
 
     def __init__(
@@ -52,19 +53,19 @@ class Limit:
         if per_minute is not None:
             check_integer("per_minute", per_minute)
         if concurrent is None and per_minute is None:
-            raise ValueError("a Limit needs a limit: give concurrent or per_minute")
+            raise ValueError("a Limit needs at least one limit: give concurrent or per_minute")
         self._concurrent = self._free = concurrent
         self._per_minute = per_minute
         self._now = now
         self._lock = fork_safe(Lock())
         self._waiting: deque[Cancellation] = deque()  # for a slot
-        self._queue: deque[Cancellation] = deque()  # for the leave to send
+        self._queue: deque[Cancellation] = deque()  # to send
         self._sent: deque[float] = deque(maxlen=per_minute)
-        self._closed_until = 0.0
+        self._paused_until = 0.0
         register_for_fork(self)
 
     def forked(self) -> None:
-        """Frees the slots: the streams that have them, or wait for one, are the parent's."""
+        """Frees all slots: the streams that have one, or wait for one, are the parent's."""
         self._free = self._concurrent
         self._waiting.clear()
         self._queue.clear()
@@ -80,32 +81,36 @@ class Limit:
             limits.append(f"per_minute={self._per_minute} ({len(self._queue)} waiting)")
         return f"<Limit {', '.join(limits)}>"
 
-    def enter(self, waiter: Cancellation) -> None:
-        """Wait for a slot."""
+    def acquire(self, cancellation: Cancellation) -> None:
+        """Waits for a slot.
+
+        Raises:
+            Cancelled, TimeoutError: As `Cancellation.wait` does; there is no slot then.
+        """
         if self._free is None:
             return
         with self._lock:
             if self._free > 0:
                 self._free -= 1
                 return
-            self._waiting.append(waiter)
+            self._waiting.append(cancellation)
         try:
-            while waiter in self._waiting:
-                waiter.wait()
+            while cancellation in self._waiting:
+                cancellation.wait()
         except BaseException:
-            self._give_up(waiter)
+            self._stop_waiting(cancellation)
             raise
 
-    def _give_up(self, waiter: Cancellation) -> None:
+    def _stop_waiting(self, cancellation: Cancellation) -> None:
         with self._lock:
-            waits = waiter in self._waiting
-            if waits:
-                self._waiting.remove(waiter)
-        if not waits:  # it was handed the slot at the same moment
-            self.leave()
+            is_waiting = cancellation in self._waiting
+            if is_waiting:
+                self._waiting.remove(cancellation)
+        if not is_waiting:  # it was handed the slot at the same moment
+            self.release()
 
-    def leave(self) -> None:
-        """Give the slot to the next."""
+    def release(self) -> None:
+        """Hands the slot to the stream that has waited longest, or frees it."""
         if self._free is None:
             return
         with self._lock:
@@ -114,33 +119,36 @@ class Limit:
             else:
                 self._free += 1
 
-    def pass_by(self, waiter: Cancellation) -> None:
-        """Wait for the leave to send one request."""
+    def wait_to_send(self, cancellation: Cancellation) -> None:
+        """Waits until one request may be sent; raises as `acquire` does."""
         with self._lock:
-            self._queue.append(waiter)
+            self._queue.append(cancellation)
         try:
-            while (left := self._left(waiter)) > 0:
-                waiter.wait(left)
+            while (seconds := self._seconds_to_wait(cancellation)) > 0:
+                cancellation.wait(seconds)
         finally:
             with self._lock:
-                self._queue.remove(waiter)
+                self._queue.remove(cancellation)
                 if self._queue:
                     self._queue[0].wake()
 
-    def _left(self, waiter: Cancellation) -> float:
-        """Returns the seconds that it has to wait; infinity while others are before it."""
+    def _seconds_to_wait(self, cancellation: Cancellation) -> float:
+        """Returns the seconds until it may send, infinity while others are before it.
+
+        A result of 0 or less counts as a request that is sent.
+        """
         with self._lock:
-            if self._queue[0] is not waiter:
+            if self._queue[0] is not cancellation:
                 return math.inf
             now = self._now()
-            opens = self._closed_until
+            opens_at = self._paused_until
             if self._per_minute is not None and len(self._sent) == self._per_minute:
-                opens = max(opens, self._sent[0] + _MINUTE)
-            if opens <= now:
+                opens_at = max(opens_at, self._sent[0] + _MINUTE)
+            if opens_at <= now:
                 self._sent.append(now)
-            return opens - now
+            return opens_at - now
 
-    def close_for(self, seconds: float) -> None:
-        """The service asked for a pause: nobody sends before it is over."""
+    def pause_for(self, seconds: float) -> None:
+        """Lets no stream send before this time is over, as the service requested."""
         with self._lock:
-            self._closed_until = max(self._closed_until, self._now() + seconds)
+            self._paused_until = max(self._paused_until, self._now() + seconds)

@@ -1,12 +1,12 @@
-"""Going on with an answer that broke.
+"""The policy that continues an answer that broke.
 
-Mistral goes on with a text where the last message is the assistant's and has
-`prefix: true`. So what was received is sent back as such, and the new answer is the
-rest of the old one, after the echo of what was sent, which some servers prepend:
+Mistral continues a text if the last message of a request is the assistant's and has
+`prefix: true`. So the text received so far is sent back as such a message, and the new answer
+continues it. Some servers begin with an echo of the text that was sent, which is removed:
 
     sent back      "The sky is "
-    comes          "The sky is " "blue."     or "The sky is" " blue."    or "blue."
-    is emitted                   "blue."                     "blue."        "blue."
+    received       "The sky is " "blue."     or "The sky is" " blue."    or "blue."
+    emitted                      "blue."                     "blue."        "blue."
 """
 
 from __future__ import annotations
@@ -29,26 +29,34 @@ from ...errors import (
 )
 from ...models import CompletionEvent, ContentChunk, TextChunk
 
-__all__ = ["EchoFilter", "Resume", "can_be_continued", "continued"]
+__all__ = [
+    "EchoFilter",
+    "Resume",
+    "can_be_continued",
+    "continuation_of",
+    "is_break",
+    "requested_answers",
+]
 
 OnResume = Callable[[StreamError, int], object]
 
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Whether an answer that broke after text was emitted is continued.
+    """How an answer that broke after text was emitted is continued.
 
-    The request is repeated with the text so far as a message of the assistant with
-    `prefix: true`, and what comes is the rest of the same stream. Not where a tool call
-    had begun, where the request asks for more than one answer (`n`), or after a
-    finish_reason. The model writes the rest without the thoughts it had.
+    The request is repeated with the text received so far as a message of the assistant with
+    `prefix: true`, and the items of the new answer are emitted by the same stream. An answer
+    is not continued after the beginning of a tool call or after a finish_reason, or if the
+    request asks for more than one answer (`n`). The model continues without the thoughts
+    that it had.
 
     Args:
-        attempts: How many times one answer is continued at most.
-        structured: Also where the request has a `response_format` of JSON; the rest of a
-            broken value is not always the rest of the same value.
-        on_resume: Called before each continuation with the error, and its number from 1.
-            It runs on the reader's thread.
+        attempts: The largest number of continuations of one answer; by default 1.
+        structured: Whether to continue also if the request has a `response_format` of JSON.
+            False by default: a model may continue a broken value as a different value.
+        on_resume: Called before each continuation with the error and the number of the
+            continuation, from 1, on the reader's thread.
     """
 
     attempts: int = 1
@@ -62,46 +70,55 @@ class Resume:
 
 
 def is_break(error: MistralError) -> bool:
-    """Whether the rest of an answer that ended so may be had by asking for it."""
+    """Returns whether the end of an answer that failed with this error may be requested."""
     if isinstance(error, StreamTimeoutError):
         return error.clock != "total"
     return isinstance(error, (DroppedStreamError, IncompleteStreamError, ReportedError))
 
 
-# --- what is sent ----------------------------------------------------------------
+# --- the request -----------------------------------------------------------------
 
 _decode_body = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode_messages = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def can_be_continued(body: bytes, structured: bool) -> bool:
-    """Whether the answer to this request can be continued at all."""
+    """Returns whether an answer to this request can be continued.
+
+    Args:
+        body: The body of the request.
+        structured: Whether JSON may be continued.
+    """
     fields = _decode_body(body)
     n = msgspec.json.decode(fields.get("n", b"1"))
-    asked = msgspec.json.decode(fields.get("response_format", b"null")) or {}
-    return n in (1, None) and (structured or asked.get("type", "text") == "text")
+    response_format = msgspec.json.decode(fields.get("response_format", b"null")) or {}
+    return n in (1, None) and (structured or response_format.get("type", "text") == "text")
 
 
-def answers_asked_for(body: bytes) -> int:
-    """How many answers this request asks for."""
+def requested_answers(body: bytes) -> int:
+    """Returns how many answers a request asks for."""
     if b'"n":' not in body:
         return 1
     n = msgspec.json.decode(_decode_body(body).get("n", b"1"))
     return n if isinstance(n, int) else 1
 
 
-def continued(body: bytes, text: str) -> tuple[bytes, str]:
-    """The request for the rest of an answer, and the text that may come back as an echo.
+def continuation_of(body: bytes, text: str) -> tuple[bytes, str]:
+    """Returns the request that continues an answer, and the text that it continues.
 
-    A message of the assistant that the request had for a prefix already is part of that
-    text, whether the service had echoed it or not.
+    If the request already ended in a prefix, this prefix is the beginning of that text,
+    whether or not the service repeated it.
+
+    Args:
+        body: The body of the request whose answer broke.
+        text: The text of the answer so far.
     """
     fields = _decode_body(body)
     messages = _decode_messages(fields["messages"])
     last: dict[str, Any] = msgspec.json.decode(messages[-1]) if messages else {}
-    begun = last.get("content")
-    if last.get("role") == "assistant" and last.get("prefix") and isinstance(begun, str):
-        text = text if text.startswith(begun) else begun + text
+    prefix = last.get("content")
+    if last.get("role") == "assistant" and last.get("prefix") and isinstance(prefix, str):
+        text = text if text.startswith(prefix) else prefix + text
         del messages[-1]
     message = {"role": "assistant", "content": text, "prefix": True}
     messages.append(msgspec.Raw(msgspec.json.encode(message)))
@@ -109,66 +126,67 @@ def continued(body: bytes, text: str) -> tuple[bytes, str]:
     return msgspec.json.encode(fields), text
 
 
-# --- what comes ------------------------------------------------------------------
+# --- the answer ------------------------------------------------------------------
 
 
 class EchoFilter:
-    """Takes the echo of a text out of the answer that goes on with it.
+    """A filter that removes the echo of a text from the answer that continues it.
 
-    What could be the echo is held until it is certain: it is one when all of the text
-    has come, or all but the white space at its end, which may then come with the rest
-    and is hidden there.
+    Events that may be part of an echo are buffered until that is certain: it is an echo if
+    the whole text was received, or all of it except the white space at its end. That white
+    space may be repeated by the beginning of the continuation, and is removed there.
     """
 
     def __init__(self, text: str) -> None:
         self._text = text
         self._trimmed = text.rstrip()
-        self._held: list[CompletionEvent] = []
-        self._same = 0  # characters that came and are those of the text
-        self._decided = False
+        self._buffered: list[CompletionEvent] = []
+        self._matched = 0  # characters received that are equal to those of the text
+        self._is_decided = False
 
     def feed(self, event: CompletionEvent) -> list[CompletionEvent]:
-        if self._decided:
+        """Returns the events to emit now."""
+        if self._is_decided:
             return [event]
-        self._held.append(event)
-        came = _text_of(event)
-        if not self._text.startswith(came, self._same):
-            return self._decide(self._text[: self._same] + came)
-        self._same += len(came)
-        if self._same == len(self._text):
-            return self._release(self._same)
+        self._buffered.append(event)
+        received = _text_of(event)
+        if not self._text.startswith(received, self._matched):
+            return self._decide(self._text[: self._matched] + received)
+        self._matched += len(received)
+        if self._matched == len(self._text):
+            return self._flush(self._matched)
         if any(choice.finish_reason for choice in event.data.choices):
             return self.close()
         return []
 
     def close(self) -> list[CompletionEvent]:
-        """The answer has ended as it should; what is held of one that broke stays held."""
-        return [] if self._decided else self._decide(self._text[: self._same])
+        """Returns the rest after an answer that completed; not called if it broke."""
+        return [] if self._is_decided else self._decide(self._text[: self._matched])
 
-    def _decide(self, came: str) -> list[CompletionEvent]:
-        if came.startswith(self._text):
-            return self._release(len(self._text))
-        if not self._trimmed or not came.startswith(self._trimmed):
-            return self._release(0)
+    def _decide(self, received: str) -> list[CompletionEvent]:
+        if received.startswith(self._text):
+            return self._flush(len(self._text))
+        if not self._trimmed or not received.startswith(self._trimmed):
+            return self._flush(0)
         length = len(self._trimmed)
-        return self._release(length + self._seam(came[length:]))
+        return self._flush(length + self._overlap(received[length:]))
 
-    def _seam(self, rest: str) -> int:
-        """How much of the white space that begins the rest was emitted already."""
+    def _overlap(self, continuation: str) -> int:
+        """Returns how many blanks at the beginning of a continuation were emitted before."""
         blanks = self._text[len(self._trimmed) :]
-        return next((n for n in range(len(blanks), 0, -1) if rest.startswith(blanks[-n:])), 0)
+        lengths = range(len(blanks), 0, -1)
+        return next((n for n in lengths if continuation.startswith(blanks[-n:])), 0)
 
-    def _release(self, hidden: int) -> list[CompletionEvent]:
-        """What is held, but for so many characters."""
-        self._decided = True
-        held, self._held = self._held, []
-        released = []
-        for event in held:
+    def _flush(self, echo_length: int) -> list[CompletionEvent]:
+        """Returns the buffered events without so many characters at their beginning."""
+        self._is_decided = True
+        buffered, self._buffered = self._buffered, []
+        flushed = []
+        for event in buffered:
             length = len(_text_of(event))
-            rest = event if not hidden else _without_text(event, hidden)
-            hidden -= min(hidden, length)
-            released.append(rest)
-        return [event for event in released if not _is_empty(event)]
+            flushed.append(event if not echo_length else _without_text(event, echo_length))
+            echo_length -= min(echo_length, length)
+        return [event for event in flushed if not _is_empty(event)]
 
 
 def _text_of(event: CompletionEvent) -> str:
@@ -181,34 +199,35 @@ def _texts(content: str | list[ContentChunk] | None) -> list[str]:
     return [part.text for part in content or () if isinstance(part, TextChunk)]
 
 
-def _without_text(event: CompletionEvent, hidden: int) -> CompletionEvent:
+def _without_text(event: CompletionEvent, length: int) -> CompletionEvent:
     choices = []
     for choice in event.data.choices:
-        content, hidden = _cut(choice.delta.content, hidden)
+        content, length = _cut(choice.delta.content, length)
         delta = structs.replace(choice.delta, content=content)
         choices.append(structs.replace(choice, delta=delta))
     return structs.replace(event, data=structs.replace(event.data, choices=choices))
 
 
 def _cut(
-    content: str | list[ContentChunk] | None, hidden: int
+    content: str | list[ContentChunk] | None, length: int
 ) -> tuple[str | list[ContentChunk] | None, int]:
+    """Returns a content without its first characters, and how many are left to remove."""
     if content is None:
-        return None, hidden
+        return None, length
     if isinstance(content, str):
-        return content[hidden:], max(0, hidden - len(content))
+        return content[length:], max(0, length - len(content))
     parts: list[ContentChunk] = []
     for part in content:
         if isinstance(part, TextChunk):
-            text, hidden = part.text[hidden:], max(0, hidden - len(part.text))
+            text, length = part.text[length:], max(0, length - len(part.text))
             parts += [structs.replace(part, text=text)] if text else []
         else:
             parts.append(part)
-    return parts, hidden
+    return parts, length
 
 
 def _is_empty(event: CompletionEvent) -> bool:
-    """Whether it brings nothing: the role again, or what is left of an echo."""
+    """Returns whether an event has nothing new, such as a second role or a removed echo."""
     chunk = event.data
     return chunk.usage is None and not any(
         choice.finish_reason or choice.delta.content or choice.delta.tool_calls

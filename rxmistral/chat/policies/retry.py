@@ -1,18 +1,19 @@
-"""Asking again, where nothing is lost by it.
+"""The policy that repeats a request that failed.
 
-A request is repeated only as long as nothing useful was emitted: no text, no thinking,
-no tool call. So whatever fails, and wherever, what a subscriber gets is one answer.
+A request is repeated only while nothing useful was emitted: no text, no thinking and no tool
+call. So a subscriber always receives one answer, whichever requests failed before it.
 
-    what failed                                              asked again
-    no answer came (RequestError)                            yes
-    ... since the name is unknown, the certificate is not    no: it would fail again
-        trusted, or the URL is not valid
-    the service refused with 429 or 5xx (StatusError)        yes, when it says so
-    ... with any other status                                no: it will refuse again
-    the answer broke before it brought anything useful       yes
-    ... since the timeout `total` expired                    no
-    it is no event stream, or an event holds no chunk        no
-    anything broke after something useful was emitted        no: see `Resume`
+    failure                                                  repeated
+    no response was received (RequestError)                  yes
+    ... because the name is unknown, the certificate is      no: it would fail again
+        not trusted, or the URL is not valid
+    the service refused with 429 or 5xx (StatusError)        yes, after the time it names
+    ... with any other status                                no: it would refuse again
+    the answer broke before anything useful was emitted      yes
+    ... because the timeout `total` expired                  no
+    the body is not an event stream, or an event does        no
+        not contain a chunk
+    the answer broke after something useful was emitted      no: see `Resume`
 """
 
 from __future__ import annotations
@@ -39,24 +40,26 @@ OnRetry = Callable[[MistralError, int, float], object]
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Whether, when and how often a request that brought nothing is repeated.
+    """When and how often a request that produced nothing useful is repeated.
 
-    The n-th wait is `initial * multiplier ** (n - 1)` seconds, at most `maximum`, and
-    less a random part of it, so that many clients do not come back at once. Where the
-    service says how long to wait (`retry-after-ms`, `Retry-After`), it is that long
-    instead, at most `maximum`. Waiting can be interrupted by disposing at any time.
+    The n-th wait is `initial * multiplier ** (n - 1)` seconds, at most `maximum`, minus a
+    random part of it, so that many clients do not return at the same moment. If the service
+    names a time (`retry-after-ms`, `Retry-After`), that time is used instead, at most
+    `maximum`. A wait ends at once when the stream is disposed.
 
     Args:
-        attempts: Requests at most, the first one included; None sets no limit.
-        initial: Seconds before the second request.
-        maximum: Seconds of a wait at most.
-        multiplier: How much longer each wait is than the one before.
-        jitter: The part of a wait that is random: 0 for none, 1 for all of it.
-        max_elapsed: Seconds since the first request after which none is sent any more;
-            None sets no limit.
-        connection_errors: Whether to repeat a request also if no answer came.
+        attempts: The largest number of requests, the first one included; by default 3.
+            None: no limit.
+        initial: Seconds before the second request; by default 0.5.
+        maximum: The longest wait, in seconds; by default 30.
+        multiplier: The ratio of each wait to the previous one; by default 2.
+        jitter: The part of a wait that is random, from 0 to 1; by default 0.5.
+        max_elapsed: Seconds since the first request after which no other one is sent; by
+            default 120. None: no limit.
+        connection_errors: Whether to repeat a request also if no response was received; by
+            default True.
         on_retry: Called before each wait with the error, the number of the request that
-            failed (from 1), and the seconds of the wait. It runs on the reader's thread.
+            failed, from 1, and the seconds of the wait, on the reader's thread.
     """
 
     attempts: int | None = 3
@@ -78,15 +81,15 @@ class Retry:
         if self.max_elapsed is not None:
             check_number("max_elapsed", self.max_elapsed, 0)
         if self.attempts is None and self.max_elapsed is None:
-            raise ValueError("a Retry needs an end: give attempts, max_elapsed or both")
+            raise ValueError("a Retry must end: give attempts, max_elapsed or both")
         if self.on_retry is not None:
             check_callback("on_retry", self.on_retry)
 
     def wait_after(self, error: MistralError, attempt: int, elapsed: float) -> float | None:
-        """Seconds to wait before the next request, or None if there should be none.
+        """Returns the seconds to wait before the next request; None if there is to be none.
 
         Args:
-            error: What failed.
+            error: The failure.
             attempt: The number of the request that failed, from 1.
             elapsed: Seconds since the first request began.
         """
@@ -100,9 +103,9 @@ class Retry:
         return wait
 
     def _wait(self, error: MistralError, attempt: int) -> float:
-        told = retry_after(error)
-        if told is not None:
-            return min(told, self.maximum)
+        requested = retry_after(error)
+        if requested is not None:
+            return min(requested, self.maximum)
         try:
             wait = min(self.initial * self.multiplier ** (attempt - 1), self.maximum)
         except OverflowError:
@@ -111,7 +114,7 @@ class Retry:
 
 
 def may_be_repeated(error: MistralError) -> bool:
-    """Whether a request that brought nothing useful may bring something the next time."""
+    """Returns whether a request that failed with this error may succeed the next time."""
     if isinstance(error, StatusError):
         return error.status == 429 or error.status >= 500
     if isinstance(error, RequestError) and error.is_permanent:
@@ -124,16 +127,25 @@ def may_be_repeated(error: MistralError) -> bool:
 
 
 def retry_after(error: MistralError) -> float | None:
-    """Seconds after which the service wants to be asked again, if it says so."""
+    """Returns the seconds after which the service accepts a request again, if it names them."""
     return error.retry_after if isinstance(error, StatusError) else None
 
 
-# --- the official SDK's words ----------------------------------------------------
+# --- the official SDK's names ----------------------------------------------------
 
 
 @dataclass(frozen=True)
 class BackoffStrategy:
-    """How the official SDK says how long to wait; times are in milliseconds."""
+    """The waits of a `RetryConfig`, as the official SDK names them.
+
+    Args:
+        initial_interval: Milliseconds before the second request.
+        max_interval: The longest wait, in milliseconds.
+        exponent: The ratio of each wait to the previous one.
+        max_elapsed_time: Milliseconds since the first request after which no other one is
+            sent.
+        jitter_ms: Accepted and not used: `Retry` shortens each wait by a random part.
+    """
 
     initial_interval: int
     max_interval: int
@@ -144,11 +156,15 @@ class BackoffStrategy:
 
 @dataclass(frozen=True)
 class RetryConfig:
-    """How the official SDK says whether to ask again; `strategy` is "backoff" or "none".
+    """A retry policy, as the official SDK names it; accepted instead of a `Retry`.
 
-    It asks until `max_elapsed_time` is over, however often that is, and so does the
-    `Retry` that is made of it. `jitter_ms`, which it adds to a wait, makes a wait shorter
-    here.
+    Args:
+        strategy: "backoff" repeats requests until `max_elapsed_time` of the `backoff` is
+            over, without a limit of their number; "none" does not.
+        backoff: How long to wait.
+        retry_connection_errors: Whether to repeat a request also if no response was
+            received.
+        status_codes_override: Not supported; must be empty or None.
     """
 
     strategy: Literal["backoff", "none"] | str
@@ -158,10 +174,10 @@ class RetryConfig:
 
 
 def as_retry(given: object) -> Retry | None:
-    """A `Retry`, of the official SDK's own `RetryConfig` too.
+    """Returns the `Retry` for a `Retry`, a `RetryConfig` or the official SDK's `RetryConfig`.
 
     Raises:
-        TypeError, ValueError: It is none.
+        TypeError, ValueError: The argument is none of these, or cannot be supported.
     """
     if given is None or isinstance(given, Retry):
         return given
@@ -172,8 +188,8 @@ def as_retry(given: object) -> Retry | None:
         raise TypeError(f"retry must be a Retry, a RetryConfig or None, got {type(given).__name__}")
     if overridden := getattr(given, "status_codes_override", None):
         raise ValueError(
-            "status_codes_override is not supported: 429 and 5xx are repeated, got "
-            f"{overridden!r}; leave it out"
+            "status_codes_override is not supported: expected None, as 429 and 5xx are "
+            f"repeated, got {overridden!r}; leave it out"
         )
     return Retry(
         attempts=None,

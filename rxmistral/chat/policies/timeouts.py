@@ -1,16 +1,15 @@
-"""Four clocks, on meaning: how long a call may wait for what.
+"""The timeouts of a call, which measure useful progress.
 
     connect   ├──────┤ a connection, TLS included
-    first     ├────────────────────┤ something useful: text, thinking, a tool call
-    gap                            ├─────────┤ more of it (thinking_gap while it thinks)
+    first     ├────────────────────┤ the first text, thinking or tool call
+    gap                            ├─────────┤ the next one (thinking_gap while it thinks)
     total     ├──────────────────────────────────────────────────┤ the end
 
-After the finish_reason of a whole answer the rest of the body has a quarter of a second:
-the end of that is no error.
+After the finish_reason of a whole answer, the rest of the body has 0.25 seconds; the expiry of
+this timeout is not an error.
 
-Bytes are not meaning: comments, roles and empty deltas feed no clock. And the server's
-time is not the subscriber's: what counts is the time that the reader waits for the
-network, so a slow subscriber rings none of them.
+Comments, roles and empty deltas do not restart a timeout. Only the time counts that the reader
+waits for the network, so a slow subscriber does not cause a timeout.
 """
 
 from __future__ import annotations
@@ -32,16 +31,19 @@ __all__ = ["ResponseTimeouts", "Timeouts"]
 class Timeouts:
     """How long a call may wait, in seconds.
 
-    What runs out is named by the `clock` of a `RequestTimeoutError`, where no answer had
-    begun, or of a `StreamTimeoutError`, which has the response so far.
+    A timeout that expires raises `RequestTimeoutError` before the headers of the answer,
+    and `StreamTimeoutError`, which has the response so far, after them. The `clock` of the
+    error names the timeout.
 
     Args:
-        connect: For a connection, TLS included.
-        first: From the request until the first text, thinking or tool call.
-        gap: From there on, between two of them, and until the end.
-        thinking_gap: The same while the model thinks; as `gap` where it is None.
-        total: For all of it, further attempts and the waits before them included; None
-            sets no limit.
+        connect: Seconds to connect, TLS included; by default 10.
+        first: Seconds from the request to the first text, thinking or tool call; by default
+            60.
+        gap: Seconds from one of these to the next, and from the last one to the end; by
+            default 60.
+        thinking_gap: Seconds from one piece of thinking to the next item. None: as `gap`.
+        total: Seconds for the whole call, including further attempts and the waits before
+            them. None: no limit.
     """
 
     connect: float = 10.0
@@ -61,17 +63,17 @@ class Timeouts:
 
 
 class ResponseTimeouts(IdleTimeout):
-    """The clocks of one run, and when what came.
+    """The timeouts of one answer, and the times at which it made progress.
 
     Args:
-        timeouts: What they are set to.
-        received: Where the answer is added up; its `new_output` feeds them.
-        now: Tells the time, in seconds.
+        timeouts: The seconds of each timeout.
+        received: The accumulator of the answer, whose `new_output` restarts the timeouts.
+        now: Returns the time in seconds; by default that of `time.monotonic()`.
 
     Attributes:
-        first_at: When the first useful bytes came, by `now`; None as long as they have not.
-        last_at: When the latest did.
-        longest_gap: The longest silence of the server between two of them, in seconds.
+        first_at: When the first useful block was received, by `now`; None before that.
+        last_at: When the latest one was received.
+        longest_gap: The longest wait for the server between two of them, in seconds.
     """
 
     def __init__(
@@ -86,82 +88,83 @@ class ResponseTimeouts(IdleTimeout):
         self.longest_gap: float | None = None
         self._timeouts = timeouts
         self._received = received
-        self._came_at = 0.0
-        self._silent = 0.0  # waited since the latest news, or the request
-        self._gap = 0.0  # waited since the latest news
-        self._total = 0.0  # waited in all
-        self._clock, self._limit = "first", timeouts.first
+        self._received_at = 0.0
+        self._idle_seconds = 0.0  # waited since the latest news or the request
+        self._gap_seconds = 0.0  # waited since the latest news
+        self._total_seconds = 0.0  # waited in all
+        self._clock, self._limit_seconds = "first", timeouts.first
 
     @property
     def has_news(self) -> bool:
-        """Whether the latest request brought anything useful."""
+        """Whether anything useful was received since the latest request."""
         return self._clock != "first"
 
     def restart(self) -> None:
-        """Another request begins."""
-        self.note_news()
-        self._silent = 0.0
-        self._clock, self._limit = "first", self._timeouts.first
+        """Restarts the timeouts for another request; `total` goes on."""
+        self.apply_news()
+        self._idle_seconds = 0.0
+        self._clock, self._limit_seconds = "first", self._timeouts.first
         self.winding_up = False
 
     def wind_up(self) -> None:
-        self.note_news()
-        self._silent, self._limit = 0.0, END_GRACE_SECONDS
+        self.apply_news()
+        self._idle_seconds, self._limit_seconds = 0.0, END_GRACE_SECONDS
         super().wind_up()
 
     def start_wait(self) -> None:
-        # These two are on the path of every block: no call that can be spared.
+        # These two methods run for every block, so they make no call that can be avoided.
         if self._received.new_output:
-            self.note_news()
+            self.apply_news()
         self._began = self._now()
 
     def end_wait(self) -> None:
-        self._came_at = self._now()
-        waited = self._came_at - self._began
-        self._silent += waited
-        self._gap += waited
-        self._total += waited
+        self._received_at = self._now()
+        waited = self._received_at - self._began
+        self._idle_seconds += waited
+        self._gap_seconds += waited
+        self._total_seconds += waited
 
     def add_wait(self, seconds: float) -> None:
-        """It waited for something else than the network, by its own will."""
-        self._gap += seconds
-        self._total += seconds
+        """Counts a wait between two requests: for a pause or for a `Limit`."""
+        self._gap_seconds += seconds
+        self._total_seconds += seconds
 
-    def note_news(self) -> None:
-        """Look whether what came last was news."""
+    def apply_news(self) -> None:
+        """Restarts the idle timeout if the latest block was useful."""
         news = self._received.new_output
         if not news:
             return
         self._received.new_output = ""
         if news != "finish":
-            self._note()
-        self._gap = 0.0
-        if self.winding_up:  # its end may be put off by nothing
+            self._record_progress()
+        self._gap_seconds = 0.0
+        if self.winding_up:  # nothing may extend the last timeout
             return
-        self._silent = 0.0
+        self._idle_seconds = 0.0
         timeouts = self._timeouts
         if news == "thinking" and timeouts.thinking_gap is not None:
-            self._clock, self._limit = "thinking_gap", timeouts.thinking_gap
+            self._clock, self._limit_seconds = "thinking_gap", timeouts.thinking_gap
         else:
-            self._clock, self._limit = "gap", timeouts.gap
+            self._clock, self._limit_seconds = "gap", timeouts.gap
 
-    def _note(self) -> None:
+    def _record_progress(self) -> None:
         if self.first_at is None:
-            self.first_at = self._came_at
+            self.first_at = self._received_at
         else:
-            self.longest_gap = max(self.longest_gap or 0.0, self._gap)
-        self.last_at = self._came_at
+            self.longest_gap = max(self.longest_gap or 0.0, self._gap_seconds)
+        self.last_at = self._received_at
 
     def remaining(self) -> float:
-        waited = self.elapsed()
-        return min(self._limit - self._silent, self.total_remaining()) - waited
+        elapsed = self.elapsed()
+        return min(self._limit_seconds - self._idle_seconds, self.total_remaining()) - elapsed
 
     def total_remaining(self) -> float:
+        """Returns the seconds left of `total`; infinity if it has no limit."""
         total = self._timeouts.total
-        return math.inf if total is None else total - self._total
+        return math.inf if total is None else total - self._total_seconds
 
     def expired(self) -> tuple[str, float]:
         total = self._timeouts.total
-        if total is not None and self.total_remaining() < self._limit - self._silent:
+        if total is not None and self.total_remaining() < self._limit_seconds - self._idle_seconds:
             return "total", total
-        return self._clock, self._limit
+        return self._clock, self._limit_seconds

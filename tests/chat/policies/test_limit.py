@@ -1,4 +1,4 @@
-"""How many at once, how many a minute, and who is next."""
+"""The limits of concurrent streams and of requests per minute, and their queues."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 MESSAGES = [{"role": "user", "content": "?"}]
 
 
-class Run:
-    """Somebody on a thread of his own who goes through a limit."""
+class Waiting:
+    """A thread that waits with a `Cancellation`."""
 
     def __init__(self, work: Callable[[Cancellation], None]) -> None:
         self.waiter = Cancellation()
@@ -50,59 +50,59 @@ class Run:
         assert not self._thread.is_alive()
 
 
-def test_a_slot_goes_to_who_has_waited_longest() -> None:
+def test_slot_goes_to_the_longest_waiting() -> None:
     limit = Limit(concurrent=1)
-    limit.enter(Cancellation())
+    limit.acquire(Cancellation())
     order: list[int] = []
-    runs: list[Run] = []
+    runs: list[Waiting] = []
     for number in range(5):
 
         def work(waiter: Cancellation, number: int = number) -> None:
-            limit.enter(waiter)
+            limit.acquire(waiter)
             order.append(number)
-            limit.leave()
+            limit.release()
 
-        runs.append(Run(work))
+        runs.append(Waiting(work))
         assert eventually(lambda: len(limit._waiting) == len(runs))
-    limit.leave()
+    limit.release()
     for run in runs:
         run.join()
     assert order == [0, 1, 2, 3, 4]
 
 
-def test_who_is_called_off_leaves_the_queue_and_takes_no_slot() -> None:
+def test_cancelled_wait_takes_no_slot() -> None:
     limit = Limit(concurrent=1)
-    limit.enter(Cancellation())
-    first, second = Run(limit.enter), Run(limit.enter)
+    limit.acquire(Cancellation())
+    first, second = Waiting(limit.acquire), Waiting(limit.acquire)
     assert eventually(lambda: len(limit._waiting) == 2)
     first.waiter.cancel()
     first.join()
     assert first.cancelled
-    limit.leave()
+    limit.release()
     second.join()
     assert not second.cancelled
-    third = Run(limit.enter)
+    third = Waiting(limit.acquire)
     assert eventually(lambda: len(limit._waiting) == 1)
-    limit.leave()
+    limit.release()
     third.join()
 
 
-def test_a_slot_that_is_handed_to_who_is_called_off_goes_on_to_the_next() -> None:
-    """Both at the same moment, in whichever order they come."""
+def test_slot_handed_to_a_cancelled_wait_goes_to_the_next() -> None:
+    """Both happen at the same moment, in either order."""
     for _ in range(200):
         limit = Limit(concurrent=1)
-        limit.enter(Cancellation())
-        first = Run(limit.enter)
+        limit.acquire(Cancellation())
+        first = Waiting(limit.acquire)
         assert eventually(lambda limit=limit: len(limit._waiting) == 1)
-        both = [threading.Thread(target=act) for act in (limit.leave, first.waiter.cancel)]
+        both = [threading.Thread(target=act) for act in (limit.release, first.waiter.cancel)]
         for thread in both:
             thread.start()
         for thread in both:
             thread.join(BOUND)
         first.join()
         if not first.cancelled:
-            limit.leave()
-        last = Run(limit.enter)
+            limit.release()
+        last = Waiting(limit.acquire)
         last.join()
 
 
@@ -114,12 +114,12 @@ class Minute:
     def left(self, waiter: Cancellation) -> float:
         self.limit._queue.append(waiter)
         try:
-            return self.limit._left(waiter)
+            return self.limit._seconds_to_wait(waiter)
         finally:
             self.limit._queue.remove(waiter)
 
 
-def test_so_many_requests_in_any_sixty_seconds() -> None:
+def test_per_minute_counts_any_sixty_seconds() -> None:
     minute = Minute(2)
     assert minute.left(Cancellation()) <= 0
     minute.now = 10
@@ -131,26 +131,26 @@ def test_so_many_requests_in_any_sixty_seconds() -> None:
     assert minute.left(Cancellation()) == 10
 
 
-def test_a_pause_that_the_service_asks_for_holds_everybody() -> None:
+def test_pause_delays_all_requests() -> None:
     minute = Minute(100)
-    minute.limit.close_for(5)
-    minute.limit.close_for(3)
+    minute.limit.pause_for(5)
+    minute.limit.pause_for(3)
     assert minute.left(Cancellation()) == 5
     minute.now = 5
     assert minute.left(Cancellation()) <= 0
 
 
-def test_the_foremost_looks_at_the_clock_and_the_others_wait_for_him() -> None:
+def test_only_the_first_in_the_queue_waits_with_a_timeout() -> None:
     minute = Minute(1)
-    foremost, next_one = Cancellation(), Cancellation()
-    minute.limit._queue.append(foremost)
+    first, next_one = Cancellation(), Cancellation()
+    minute.limit._queue.append(first)
     assert minute.left(next_one) == math.inf
 
 
-def test_sleeping_takes_no_call_for_the_end_of_it() -> None:
-    run = Run(lambda waiter: waiter.sleep(60))
+def test_wake_does_not_end_a_sleep() -> None:
+    run = Waiting(lambda waiter: waiter.sleep(60))
     run.waiter.wake()
-    assert not run.ended.wait(0.05)  # it would have ended at once
+    assert not run.ended.wait(0.05)  # otherwise it would have ended at once
     run.waiter.cancel()
     run.join()
     assert run.cancelled
@@ -162,15 +162,15 @@ def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
         Limit(**wrong)
 
 
-def test_a_limit_that_limits_nothing_is_refused() -> None:
+def test_limit_without_a_number_is_refused() -> None:
     with pytest.raises(ValueError, match="concurrent or per_minute"):
         Limit()
 
 
-# --- on the way ------------------------------------------------------------------
+# --- with a server ------------------------------------------------------------------
 
 
-def test_no_more_streams_at_once_than_allowed() -> None:
+def test_concurrent_bounds_the_streams_at_once() -> None:
     most = open_now = 0
     lock, pause = threading.Lock(), threading.Event()
 
@@ -182,7 +182,7 @@ def test_no_more_streams_at_once_than_allowed() -> None:
 
     def answer(_: object) -> Script:
         count(1)
-        pause.wait(0.01)  # so that others come meanwhile, if they may
+        pause.wait(0.01)  # so that others are served meanwhile, if they may be
         count(-1)
         return ["a", "b", steps.done()]
 
@@ -206,16 +206,16 @@ def test_no_more_streams_at_once_than_allowed() -> None:
 
 
 @pytest.mark.parametrize("how", ["completes", "fails", "is left", "is disposed"])
-def test_a_slot_is_free_after_every_ending(how: str) -> None:
+def test_slot_is_released_after_every_ending(how: str) -> None:
     last = {"completes": steps.done(), "fails": steps.drop()}.get(how, steps.hang())
     client_of = partial(Mistral, limit=Limit(concurrent=1))
     scripts: list[Script] = [["a", last], ["b", steps.done()]]
     with ScriptedServer(*scripts) as server, client_of(server_url=server.url) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES)
         if how == "is disposed":
-            came = threading.Event()
-            subscription = stream.subscribe(lambda _: came.set(), lambda _: None)
-            assert came.wait(BOUND)
+            received = threading.Event()
+            subscription = stream.subscribe(lambda _: received.set(), lambda _: None)
+            assert received.wait(BOUND)
             subscription.dispose()
         elif how == "fails":
             with pytest.raises(DroppedStreamError):
@@ -228,19 +228,21 @@ def test_a_slot_is_free_after_every_ending(how: str) -> None:
         assert list(again.pipe(text())) == ["b"]
 
 
-def test_waiting_for_a_slot_can_be_disposed() -> None:
+def test_dispose_ends_the_wait_for_a_slot() -> None:
     with ScriptedServer(["a", steps.hang()]) as server:
         with Mistral(server_url=server.url, limit=Limit(concurrent=1)) as client:
-            came = threading.Event()
-            first = client.chat.stream(model="m", messages=MESSAGES).subscribe(lambda _: came.set())
-            assert came.wait(BOUND)
+            received = threading.Event()
+            first = client.chat.stream(model="m", messages=MESSAGES).subscribe(
+                lambda _: received.set()
+            )
+            assert received.wait(BOUND)
             second = client.chat.stream(model="m", messages=MESSAGES).subscribe()
             second.dispose()
             first.dispose()
         assert len(server.requests) == 1
 
 
-def test_a_slot_is_kept_over_a_retry(read: Face) -> None:
+def test_slot_is_kept_during_a_retry(read: Face) -> None:
     """Another stream waits for the slot while the first request fails."""
     limit, ended = Limit(concurrent=1), threading.Event()
 
@@ -262,7 +264,7 @@ def test_a_slot_is_kept_over_a_retry(read: Face) -> None:
     assert eventually(lambda: limit._free == 1)
 
 
-def test_one_pause_holds_all_of_a_client() -> None:
+def test_retry_after_pauses_all_calls_of_a_client() -> None:
     refused: Script = [steps.status(429, headers={"retry-after-ms": "200"}, body={})]
     with ScriptedServer(refused, ["a", steps.done()]) as server:
         with Mistral(server_url=server.url, limit=Limit(concurrent=5)) as client:
@@ -273,9 +275,9 @@ def test_one_pause_holds_all_of_a_client() -> None:
         assert second.received - first.received >= 0.19
 
 
-def test_the_total_clock_runs_while_a_slot_is_waited_for(read: Face) -> None:
+def test_total_timeout_includes_the_wait_for_a_slot(read: Face) -> None:
     limit = Limit(concurrent=1)
-    limit.enter(Cancellation())
+    limit.acquire(Cancellation())
     with ScriptedServer() as server, Mistral(server_url=server.url, limit=limit) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES, timeouts=Timeouts(total=0.1))
         (error,) = read(stream)
@@ -284,22 +286,22 @@ def test_the_total_clock_runs_while_a_slot_is_waited_for(read: Face) -> None:
     assert not limit._waiting
 
 
-class NotedLimit(Limit):
-    """Notes the pauses that it is asked for."""
+class RecordingLimit(Limit):
+    """A limit that records its pauses."""
 
     def __init__(self) -> None:
         super().__init__(concurrent=5)
         self.pauses: list[float] = []
 
-    def close_for(self, seconds: float) -> None:
+    def pause_for(self, seconds: float) -> None:
         self.pauses.append(seconds)
-        super().close_for(seconds)
+        super().pause_for(seconds)
 
 
-def test_a_pause_is_no_longer_than_the_longest_wait() -> None:
+def test_pause_is_bounded_by_maximum() -> None:
     refused: Script = [steps.status(429, headers={"Retry-After": "3600"}, body={})]
     scripts: list[Script] = [refused, ["a", steps.done()], ["b", steps.done()]]
-    limit = NotedLimit()
+    limit = RecordingLimit()
     with (
         ScriptedServer(*scripts) as server,
         Mistral(server_url=server.url, limit=limit, retry=Retry(maximum=0.05)) as client,

@@ -1,4 +1,4 @@
-"""Going on with an answer that broke: what is sent, what is hidden, and when not."""
+"""Continuing a broken answer: the request, the echo, and the conditions."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rxmistral import (
     text,
     usage,
 )
-from rxmistral.chat.policies.resume import EchoFilter, can_be_continued, continued
+from rxmistral.chat.policies.resume import EchoFilter, can_be_continued, continuation_of
 from rxmistral.models import CompletionChunk, decode_hook
 from rxmistral.testing import Script, ScriptedServer, steps
 
@@ -37,7 +37,7 @@ def event(content: Any, finish: str | None = None) -> CompletionEvent:
     return CompletionEvent(data=decode(json.dumps({"choices": [choice]})))
 
 
-def said(events: list[CompletionEvent]) -> str:
+def text_of(events: list[CompletionEvent]) -> str:
     texts: list[str] = []
     for each in events:
         for choice in each.data.choices:
@@ -52,7 +52,7 @@ def said(events: list[CompletionEvent]) -> str:
 def filtered(sent: str, *contents: Any) -> str:
     echo = EchoFilter(sent)
     events = [each for content in contents for each in echo.feed(event(content))]
-    return said(events + echo.close())
+    return text_of(events + echo.close())
 
 
 # --- the echo --------------------------------------------------------------------
@@ -85,7 +85,7 @@ def filtered(sent: str, *contents: Any) -> str:
         ("The sky", [[{"type": "text", "text": "The sk"}], "y is"], " is"),
     ],
 )
-def test_an_echo_is_hidden_however_it_comes(sent: str, contents: list[Any], rest: str) -> None:
+def test_echo_is_removed_in_every_form(sent: str, contents: list[Any], rest: str) -> None:
     assert filtered(sent, *contents) == rest
 
 
@@ -94,40 +94,40 @@ def test_an_echo_is_hidden_however_it_comes(sent: str, contents: list[Any], rest
     st.text("xy").map(lambda rest: "x" + rest),
     st.sets(st.integers(0, 40)),
 )
-def test_cuts_do_not_matter(sent: str, rest: str, cuts: set[int]) -> None:
+def test_echo_is_removed_at_any_cuts(sent: str, rest: str, cuts: set[int]) -> None:
     answer = sent + rest
     places = [0, *sorted(cut for cut in cuts if cut < len(answer)), len(answer)]
     assert filtered(sent, *(answer[a:b] for a, b in pairwise(places))) == rest
 
 
-def test_what_is_decided_is_passed_on_as_it_is() -> None:
+def test_events_after_the_echo_are_unchanged() -> None:
     echo = EchoFilter("a")
-    assert [said(echo.feed(event("a"))), said(echo.feed(event("a")))] == ["", "a"]
+    assert [text_of(echo.feed(event("a"))), text_of(echo.feed(event("a")))] == ["", "a"]
     later = event("a")
     assert echo.feed(later) == [later]
 
 
-def test_a_finish_reason_is_not_held_back() -> None:
+def test_finish_reason_is_not_buffered() -> None:
     echo = EchoFilter("The sky")
     (last,) = echo.feed(event("", finish="stop"))
     assert last.data.choices[0].finish_reason == "stop"
 
 
-def test_a_role_alone_is_not_shown_again() -> None:
+def test_second_role_is_removed() -> None:
     echo = EchoFilter("The sky")
     assert echo.feed(event("")) == []
-    assert [said([each]) for each in echo.feed(event("The sky is"))] == [" is"]
+    assert [text_of([each]) for each in echo.feed(event("The sky is"))] == [" is"]
 
 
-# --- what is sent ----------------------------------------------------------------
+# --- the request ----------------------------------------------------------------
 
 
 def body(**fields: Any) -> bytes:
     return json.dumps({"model": "m", "messages": MESSAGES, **fields}).encode()
 
 
-def test_the_text_so_far_is_the_prefix_of_the_next_answer() -> None:
-    sent, echo = continued(body(temperature=0.1, seed=12345678901234567890), "The sky ")
+def test_text_so_far_is_the_prefix_of_the_next_request() -> None:
+    sent, echo = continuation_of(body(temperature=0.1, seed=12345678901234567890), "The sky ")
     assert json.loads(sent) == {
         "model": "m",
         "messages": [*MESSAGES, {"role": "assistant", "content": "The sky ", "prefix": True}],
@@ -138,10 +138,10 @@ def test_the_text_so_far_is_the_prefix_of_the_next_answer() -> None:
 
 
 @pytest.mark.parametrize("echoed", [True, False])
-def test_a_prefix_that_was_asked_for_stays_one(echoed: bool) -> None:
+def test_prefix_of_the_request_is_kept(echoed: bool) -> None:
     asked = {"role": "assistant", "content": "Sure: ", "prefix": True}
     answer = "Sure: the sky" if echoed else "the sky"
-    sent, echo = continued(body(messages=[*MESSAGES, asked]), answer)
+    sent, echo = continuation_of(body(messages=[*MESSAGES, asked]), answer)
     assert json.loads(sent)["messages"] == [*MESSAGES, {**asked, "content": "Sure: the sky"}]
     assert echo == "Sure: the sky"
 
@@ -158,7 +158,9 @@ def test_a_prefix_that_was_asked_for_stays_one(echoed: bool) -> None:
         ({"response_format": {"type": "json_schema"}}, True, True),
     ],
 )
-def test_what_can_be_continued(fields: dict[str, Any], structured: bool, can: bool) -> None:
+def test_can_be_continued_depends_on_the_request(
+    fields: dict[str, Any], structured: bool, can: bool
+) -> None:
     assert can_be_continued(body(**fields), structured) is can
 
 
@@ -168,35 +170,35 @@ def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
         Resume(**wrong)
 
 
-# --- on the way ------------------------------------------------------------------
+# --- with a server ------------------------------------------------------------------
 
 
 def ask(*scripts: Script, requests: int, read: Face, **options: Any) -> list[Any]:
     with ScriptedServer(*scripts) as server:
         with Mistral(server_url=server.url) as client:
             stream = client.chat.stream(model="m", messages=MESSAGES, **options)
-            came = read(stream.pipe(text()))
+            received = read(stream.pipe(text()))
         assert len(server.requests) == requests
-        return came
+        return received
 
 
 END: Script = [steps.finish(), steps.done()]
 
 
 @pytest.mark.parametrize("broken", [steps.drop(), steps.abort(), steps.error("busy"), steps.end()])
-def test_one_seamless_answer(broken: Any, read: Face) -> None:
-    came = ask(
+def test_resumed_answer_has_no_seam(broken: Any, read: Face) -> None:
+    received = ask(
         ["The ", "sky ", broken],
         [steps.role(), "The sky ", "is", " blue.", *END],
         requests=2,
         read=read,
         resume=Resume(),
     )
-    assert "".join(came) in ("The sky is blue.", " blue.")
+    assert "".join(received) in ("The sky is blue.", " blue.")
 
 
-def test_a_gap_is_a_break(read: Face) -> None:
-    came = ask(
+def test_gap_timeout_is_resumed(read: Face) -> None:
+    received = ask(
         ["The sky ", steps.hang()],
         ["is blue.", *END],
         requests=2,
@@ -204,10 +206,10 @@ def test_a_gap_is_a_break(read: Face) -> None:
         resume=Resume(),
         timeouts=Timeouts(gap=0.5),
     )
-    assert came[-1] == "is blue."
+    assert received[-1] == "is blue."
 
 
-def test_it_goes_on_as_often_as_allowed(read: Face) -> None:
+def test_attempts_bounds_the_continuations(read: Face) -> None:
     seen: list[Any] = []
     resume = Resume(attempts=2, on_resume=lambda *what: seen.append(what))
     *_, error = ask(
@@ -228,7 +230,7 @@ def test_it_goes_on_as_often_as_allowed(read: Face) -> None:
     assert seen[0][0].partial.choices[0].message.content == "a"
 
 
-def test_what_refuses_to_go_on_leaves_the_break_as_the_error(read: Face) -> None:
+def test_refused_continuation_raises_the_break(read: Face) -> None:
     *_, error = ask(
         ["The ", steps.drop()],
         [steps.status(400, body={"message": "no prefix here"})],
@@ -240,8 +242,8 @@ def test_what_refuses_to_go_on_leaves_the_break_as_the_error(read: Face) -> None
     assert "no prefix here" in error.__notes__[0]
 
 
-def test_the_request_to_go_on_is_retried_like_any_other(read: Face) -> None:
-    came = ask(
+def test_request_of_a_continuation_is_retried(read: Face) -> None:
+    received = ask(
         ["The ", steps.drop()],
         [steps.status(503, body={})],
         ["The ", "sky", *END],
@@ -250,18 +252,18 @@ def test_the_request_to_go_on_is_retried_like_any_other(read: Face) -> None:
         resume=Resume(),
         retry=Retry(initial=0.001),
     )
-    assert came[-1] == "sky"
+    assert received[-1] == "sky"
 
 
-def test_half_an_echo_is_not_shown_where_it_breaks_again(read: Face) -> None:
-    *came, error = ask(
+def test_partial_echo_is_hidden_when_it_breaks_again(read: Face) -> None:
+    *received, error = ask(
         ["The sky ", steps.drop()],
         ["The ", steps.drop()],
         requests=2,
         read=read,
         resume=Resume(),
     )
-    assert "".join(came) in ("The sky ", "")
+    assert "".join(received) in ("The sky ", "")
     assert isinstance(error, DroppedStreamError)
     assert error.partial is not None
     assert error.partial.choices[0].message.content == "The sky "  # type: ignore[union-attr]
@@ -278,12 +280,12 @@ def test_half_an_echo_is_not_shown_where_it_breaks_again(read: Face) -> None:
         (["a", steps.drop()], {"resume": None}),
     ],
 )
-def test_when_it_does_not_go_on(script: Script, options: dict[str, Any], read: Face) -> None:
+def test_break_is_not_resumed(script: Script, options: dict[str, Any], read: Face) -> None:
     *_, error = ask(script, requests=1, read=read, **{"resume": Resume(), **options})
     assert isinstance(error, Exception)
 
 
-def test_the_total_clock_ends_it_all(read: Face) -> None:
+def test_total_timeout_ends_the_continuations(read: Face) -> None:
     *_, error = ask(
         ["a", steps.hang()],
         [steps.hang()],
@@ -295,8 +297,8 @@ def test_the_total_clock_ends_it_all(read: Face) -> None:
     assert isinstance(error, StreamTimeoutError)
 
 
-def test_structured_answers_go_on_if_that_is_wanted(read: Face) -> None:
-    came = ask(
+def test_structured_resumes_json(read: Face) -> None:
+    received = ask(
         ['{"a":', steps.drop()],
         [" 1}", *END],
         requests=2,
@@ -304,10 +306,10 @@ def test_structured_answers_go_on_if_that_is_wanted(read: Face) -> None:
         resume=Resume(structured=True),
         response_format={"type": "json_object"},
     )
-    assert came[-1] == " 1}"
+    assert received[-1] == " 1}"
 
 
-def test_usage_is_summed() -> None:
+def test_usage_is_summed_over_continuations() -> None:
     scripts: list[Script] = [
         ["a", steps.usage(3, 1), steps.drop()],
         ["b", *END[:1], steps.usage(4, 2), steps.done()],

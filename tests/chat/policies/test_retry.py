@@ -1,4 +1,4 @@
-"""When a request is sent again, and when not."""
+"""Repeating a request: the conditions and the waits."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def status(code: int, **headers: str) -> StatusError:
     return StatusError(code, CaseInsensitiveDict(named), "")
 
 
-# --- what may be repeated, and after how long ------------------------------------
+# --- the conditions and the waits ------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def status(code: int, **headers: str) -> StatusError:
         IncompleteStreamError(),
     ],
 )
-def test_what_may_go_better_the_next_time_is_repeated(error: MistralError) -> None:
+def test_temporary_error_is_repeated(error: MistralError) -> None:
     assert may_be_repeated(error)
 
 
@@ -81,7 +81,7 @@ def test_what_may_go_better_the_next_time_is_repeated(error: MistralError) -> No
         GuardError(1),
     ],
 )
-def test_what_would_go_the_same_way_is_not(error: MistralError) -> None:
+def test_permanent_error_is_not_repeated(error: MistralError) -> None:
     assert not may_be_repeated(error)
 
 
@@ -89,16 +89,16 @@ def waits(retry: Retry, number: int) -> list[float | None]:
     return [retry.wait_after(ReportedError("busy"), attempt, 0) for attempt in range(1, number + 1)]
 
 
-def test_waits_grow_up_to_the_maximum() -> None:
+def test_waits_grow_to_the_maximum() -> None:
     retry = Retry(attempts=6, initial=1, maximum=5, multiplier=2, jitter=0)
     assert waits(retry, 6) == [1, 2, 4, 5, 5, None]
 
 
-def test_attempts_count_the_first_request() -> None:
+def test_attempts_include_the_first_request() -> None:
     assert waits(Retry(attempts=1), 1) == [None]
 
 
-def test_a_random_part_is_taken_off() -> None:
+def test_jitter_shortens_a_wait() -> None:
     found = [Retry(initial=1, jitter=0.5).wait_after(ReportedError(""), 1, 0) for _ in range(200)]
     assert all(wait is not None and 0.5 <= wait <= 1 for wait in found)
     assert len(set(found)) > 100
@@ -131,17 +131,17 @@ def test_no_request_is_sent_after_max_elapsed() -> None:
         ({}, None),
     ],
 )
-def test_the_service_says_how_long_to_wait(headers: dict[str, str], seconds: float | None) -> None:
+def test_retry_after_is_the_wait(headers: dict[str, str], seconds: float | None) -> None:
     assert retry_after(status(429, **headers)) == seconds
 
 
-def test_it_may_say_so_with_a_date() -> None:
+def test_retry_after_may_be_a_date() -> None:
     seconds = retry_after(status(503, Retry_After=formatdate(time.time() + 100)))
     assert seconds is not None
     assert 90 < seconds <= 101
 
 
-def test_what_the_service_says_is_bounded() -> None:
+def test_retry_after_is_bounded_by_maximum() -> None:
     retry = Retry(maximum=2, initial=0.1)
     assert retry.wait_after(status(429, Retry_After="3600"), 1, 0) == 2
     assert retry.wait_after(status(429, Retry_After="1"), 1, 0) == 1
@@ -167,7 +167,7 @@ def test_wrong_arguments_are_refused(wrong: dict[str, Any]) -> None:
         Retry(**wrong)
 
 
-def test_the_official_config_means_the_same_here() -> None:
+def test_retry_config_is_converted() -> None:
     config = RetryConfig("backoff", BackoffStrategy(500, 4000, 1.5, 30_000), False)
     assert as_retry(config) == Retry(
         attempts=None,
@@ -183,18 +183,18 @@ def test_the_official_config_means_the_same_here() -> None:
             as_retry(wrong)
 
 
-# --- on the way ------------------------------------------------------------------
+# --- with a server ------------------------------------------------------------------
 
 
 def ask(read: Face, *scripts: Script, requests: int, **options: Any) -> Any:
-    """What is read of the text, after as many requests."""
+    """Returns the items of the text; checks the number of requests."""
     with ScriptedServer(*scripts) as server:
         with Mistral(server_url=server.url) as client:
             stream = client.chat.stream(model="m", messages=MESSAGES, **options)
-            came = read(stream.pipe(text()))
+            received = read(stream.pipe(text()))
         assert len(server.requests) == requests
         assert server.connections <= requests
-        return came
+        return received
 
 
 @pytest.mark.parametrize(
@@ -214,14 +214,14 @@ def ask(read: Face, *scripts: Script, requests: int, **options: Any) -> Any:
         [steps.raw(b'{"error": "busy"}\n')],
     ],
 )
-def test_a_request_that_brought_nothing_is_repeated(read: Face, failure: Script) -> None:
-    came = ask(read, failure, ANSWER, requests=2, retry=SOON)
-    assert came in (["Hel", "lo"], ["lo"])
+def test_failed_request_is_repeated(read: Face, failure: Script) -> None:
+    received = ask(read, failure, ANSWER, requests=2, retry=SOON)
+    assert received in (["Hel", "lo"], ["lo"])
 
 
 @pytest.mark.parametrize("silence", [[steps.comment(), steps.empty()], []])
-def test_so_is_one_that_was_silent_for_too_long(silence: list[Any]) -> None:
-    came = ask(
+def test_silent_request_is_repeated(silence: list[Any]) -> None:
+    received = ask(
         by_for,
         [*silence, steps.hang()],
         ANSWER,
@@ -229,30 +229,30 @@ def test_so_is_one_that_was_silent_for_too_long(silence: list[Any]) -> None:
         retry=SOON,
         timeouts=Timeouts(first=1),
     )
-    assert came == ["Hel", "lo"]
+    assert received == ["Hel", "lo"]
 
 
 @pytest.mark.parametrize(
     "useful",
     ["He", steps.thinking("Hm"), steps.tool_call(name="f", arguments="{}"), steps.finish()],
 )
-def test_after_something_useful_it_is_not(read: Face, useful: Any) -> None:
+def test_request_is_not_repeated_after_useful_output(read: Face, useful: Any) -> None:
     *_, error = ask(read, [useful, steps.error("busy")], requests=1, retry=SOON)
     assert isinstance(error, ReportedError)
 
 
 @pytest.mark.parametrize("code", [400, 401, 404, 408, 422])
-def test_a_refusal_that_stands_is_not_repeated(read: Face, code: int) -> None:
+def test_permanent_refusal_is_not_repeated(read: Face, code: int) -> None:
     (error,) = ask(read, [steps.status(code, body={})], requests=1, retry=SOON)
     assert isinstance(error, StatusError)
 
 
-def test_nothing_is_repeated_if_nobody_asked_for_it(read: Face) -> None:
+def test_nothing_is_repeated_by_default(read: Face) -> None:
     (error,) = ask(read, [steps.status(503, body={})], requests=1)
     assert isinstance(error, StatusError)
 
 
-def test_the_last_error_is_the_one_that_is_raised(read: Face) -> None:
+def test_last_error_is_raised(read: Face) -> None:
     failures: list[Script] = [
         [steps.status(503, body={})],
         [steps.drop()],
@@ -263,7 +263,7 @@ def test_the_last_error_is_the_one_that_is_raised(read: Face) -> None:
     assert error.message == "the last"
 
 
-def test_each_attempt_can_be_observed(read: Face) -> None:
+def test_on_retry_is_called_before_each_wait(read: Face) -> None:
     seen: list[Any] = []
     retry = Retry(initial=0.001, on_retry=lambda *what: seen.append(what))
     ask(read, [steps.status(503, body={})], [steps.role()], ANSWER, requests=3, retry=retry)
@@ -274,7 +274,7 @@ def test_each_attempt_can_be_observed(read: Face) -> None:
     assert all(0 <= wait <= 0.002 for *_, wait in seen)
 
 
-def test_an_observer_that_raises_ends_the_stream(read: Face) -> None:
+def test_error_of_on_retry_ends_the_stream(read: Face) -> None:
     def on_retry(*_: object) -> None:
         raise ZeroDivisionError
 
@@ -283,7 +283,7 @@ def test_an_observer_that_raises_ends_the_stream(read: Face) -> None:
     assert isinstance(error, ZeroDivisionError)
 
 
-def test_a_callback_of_the_subscriber_is_never_retried() -> None:
+def test_error_of_a_subscriber_is_not_retried() -> None:
     with ScriptedServer([steps.role(), *ANSWER]) as server:
         with Mistral(server_url=server.url, retry=SOON) as client:
             stream = client.chat.stream(model="m", messages=MESSAGES)
@@ -296,7 +296,7 @@ def test_a_callback_of_the_subscriber_is_never_retried() -> None:
         assert len(server.requests) == 1
 
 
-def test_nobody_listens() -> None:
+def test_refused_connection_is_repeated() -> None:
     with ScriptedServer() as server:
         url = server.url
     seen: list[Any] = []
@@ -306,14 +306,14 @@ def test_nobody_listens() -> None:
     assert len(seen) == 2
 
 
-def test_the_call_wins_over_the_client(read: Face) -> None:
+def test_retry_of_the_call_overrides_the_client(read: Face) -> None:
     script: Script = [steps.status(503, body={})]
     with ScriptedServer(script) as server, Mistral(server_url=server.url, retry=SOON) as client:
         (error,) = read(client.chat.stream(model="m", messages=MESSAGES, retry=None))
         assert isinstance(error, StatusError)
 
 
-def test_the_official_words_work_on_client_and_call(read: Face) -> None:
+def test_official_names_work_on_client_and_call(read: Face) -> None:
     config = RetryConfig("backoff", BackoffStrategy(1, 10, 1.5, 10_000), True)
     scripts: list[Script] = [[steps.status(503, body={})], ANSWER]
     with ScriptedServer(*scripts, *scripts) as server:

@@ -1,4 +1,4 @@
-"""The four timeouts, by a time of our own, and over a real socket."""
+"""The timeouts of a call, with a simulated time and over a real socket."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ NOTHING: list[dict[str, Any]] = [
 ]
 
 
-class Wait:
-    """A reader that waits for what comes, in a time that runs only when it says so."""
+class SimulatedReader:
+    """A reader in a simulated time."""
 
     def __init__(self, **timeouts: float) -> None:
         self.now = 100.0
@@ -50,113 +50,113 @@ class Wait:
         self.timeouts = ResponseTimeouts(Timeouts(**timeouts), self.received, lambda: self.now)
         self.timeouts.restart()
 
-    def comes(self, delta: dict[str, Any] | None, after: float, taken_in: float = 0.0) -> None:
+    def receive(self, delta: dict[str, Any] | None, after: float, handled_in: float = 0.0) -> None:
         self.timeouts.start_wait()
         self.now += after
         self.timeouts.end_wait()
         if delta is not None:
             self.received.feed(decode(json.dumps({"choices": [{"delta": delta}]})))
-        self.now += taken_in
+        self.now += handled_in
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         self.timeouts.start_wait()
         return self.timeouts.remaining()
 
-    def ran_out(self) -> tuple[str, float]:
+    def expired(self) -> tuple[str, float]:
         return self.timeouts.expired()
 
 
-def test_the_first_clock_runs_until_something_useful_comes() -> None:
-    wait = Wait(first=10, gap=3)
-    assert wait.left() == 10
-    wait.comes(None, after=4)
-    assert wait.left() == 6
-    wait.comes(TEXT, after=4)
-    assert wait.left() == 3
+def test_first_timeout_runs_until_something_useful() -> None:
+    wait = SimulatedReader(first=10, gap=3)
+    assert wait.remaining() == 10
+    wait.receive(None, after=4)
+    assert wait.remaining() == 6
+    wait.receive(TEXT, after=4)
+    assert wait.remaining() == 3
 
 
 @pytest.mark.parametrize("delta", [TEXT, THOUGHT, CALL])
 def test_text_thinking_and_tool_calls_are_useful(delta: dict[str, Any]) -> None:
-    wait = Wait(first=10, gap=3)
-    wait.comes(delta, after=1)
-    assert wait.left() == 3
-    assert wait.ran_out() == ("gap", 3)
+    wait = SimulatedReader(first=10, gap=3)
+    wait.receive(delta, after=1)
+    assert wait.remaining() == 3
+    assert wait.expired() == ("gap", 3)
 
 
 @pytest.mark.parametrize("delta", NOTHING)
-def test_what_says_nothing_feeds_neither_the_first_clock_nor_the_gap(
+def test_empty_delta_restarts_no_timeout(
     delta: dict[str, Any],
 ) -> None:
-    wait = Wait(first=10, gap=3)
-    wait.comes(delta, after=1)
-    assert wait.left() == 9
-    assert wait.ran_out() == ("first", 10)
-    wait.comes(TEXT, after=1)
-    wait.comes(delta, after=1)
-    assert wait.left() == 2
-    assert wait.ran_out() == ("gap", 3)
+    wait = SimulatedReader(first=10, gap=3)
+    wait.receive(delta, after=1)
+    assert wait.remaining() == 9
+    assert wait.expired() == ("first", 10)
+    wait.receive(TEXT, after=1)
+    wait.receive(delta, after=1)
+    assert wait.remaining() == 2
+    assert wait.expired() == ("gap", 3)
 
 
-def test_the_time_that_a_subscriber_takes_rings_no_clock() -> None:
-    wait = Wait(first=10, gap=3, total=20)
-    wait.comes(TEXT, after=1, taken_in=1000)
-    assert wait.left() == 3
-    wait.comes(TEXT, after=1, taken_in=1000)
-    assert wait.left() == 3
+def test_time_of_the_subscriber_does_not_count() -> None:
+    wait = SimulatedReader(first=10, gap=3, total=20)
+    wait.receive(TEXT, after=1, handled_in=1000)
+    assert wait.remaining() == 3
+    wait.receive(TEXT, after=1, handled_in=1000)
+    assert wait.remaining() == 3
     assert wait.timeouts.total_remaining() == 18
 
 
-def test_thinking_has_a_gap_of_its_own_where_one_is_given() -> None:
-    wait = Wait(gap=3, thinking_gap=30)
-    wait.comes(THOUGHT, after=1)
-    assert wait.left() == 30
-    assert wait.ran_out() == ("thinking_gap", 30)
-    wait.comes(TEXT, after=20)
-    assert wait.left() == 3
-    plain = Wait(gap=3)
-    plain.comes(THOUGHT, after=1)
-    assert plain.left() == 3
+def test_thinking_gap_replaces_gap_while_thinking() -> None:
+    wait = SimulatedReader(gap=3, thinking_gap=30)
+    wait.receive(THOUGHT, after=1)
+    assert wait.remaining() == 30
+    assert wait.expired() == ("thinking_gap", 30)
+    wait.receive(TEXT, after=20)
+    assert wait.remaining() == 3
+    plain = SimulatedReader(gap=3)
+    plain.receive(THOUGHT, after=1)
+    assert plain.remaining() == 3
 
 
-def test_the_total_counts_all_waiting_and_further_requests() -> None:
-    wait = Wait(first=10, gap=3, total=12)
-    wait.comes(TEXT, after=9)
-    wait.comes(TEXT, after=2)
-    assert wait.left() == 1
-    assert wait.ran_out() == ("total", 12)
+def test_total_counts_all_waits_and_requests() -> None:
+    wait = SimulatedReader(first=10, gap=3, total=12)
+    wait.receive(TEXT, after=9)
+    wait.receive(TEXT, after=2)
+    assert wait.remaining() == 1
+    assert wait.expired() == ("total", 12)
     wait.timeouts.restart()
-    assert wait.left() == 1
+    assert wait.remaining() == 1
     wait.timeouts.add_wait(0.5)
-    assert wait.left() == 0.5
+    assert wait.remaining() == 0.5
 
 
-def test_each_request_has_the_first_clock_for_itself() -> None:
-    wait = Wait(first=10, gap=3)
-    wait.comes(None, after=9)
+def test_first_timeout_restarts_with_each_request() -> None:
+    wait = SimulatedReader(first=10, gap=3)
+    wait.receive(None, after=9)
     wait.timeouts.restart()
-    assert wait.left() == 10
+    assert wait.remaining() == 10
 
 
-def test_the_longest_gap_is_the_servers_alone() -> None:
-    wait = Wait(gap=60)
-    wait.comes(TEXT, after=5, taken_in=100)
+def test_longest_gap_excludes_the_subscriber() -> None:
+    wait = SimulatedReader(gap=60)
+    wait.receive(TEXT, after=5, handled_in=100)
     assert wait.timeouts.longest_gap is None
-    wait.comes(NOTHING[0], after=2, taken_in=100)
-    wait.comes(TEXT, after=2, taken_in=100)
-    wait.comes(TEXT, after=1)
-    wait.timeouts.note_news()
+    wait.receive(NOTHING[0], after=2, handled_in=100)
+    wait.receive(TEXT, after=2, handled_in=100)
+    wait.receive(TEXT, after=1)
+    wait.timeouts.apply_news()
     assert wait.timeouts.longest_gap == 4
     assert wait.timeouts.first_at == 105
     assert wait.timeouts.last_at == 410
 
 
-def test_the_defaults_are_finite_and_those_of_the_readme() -> None:
+def test_default_timeouts_are_finite() -> None:
     assert Timeouts() == Timeouts(connect=10, first=60, gap=60, thinking_gap=None, total=None)
 
 
 @pytest.mark.parametrize("name", ["connect", "first", "gap", "thinking_gap", "total"])
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "1", True])
-def test_what_is_no_time_is_refused(name: str, value: Any) -> None:
+def test_wrong_seconds_are_refused(name: str, value: Any) -> None:
     with pytest.raises((TypeError, ValueError), match=name):
         Timeouts(**{name: value})
 
@@ -164,11 +164,11 @@ def test_what_is_no_time_is_refused(name: str, value: Any) -> None:
 # --- over a socket ---------------------------------------------------------------
 
 BUSY = [steps.comment(), steps.empty(), steps.role(), steps.wait(0.02)] * 200
-"""Four seconds of bytes without meaning."""
+"""Four seconds of bytes without content."""
 
 
-def said(response: ChatCompletionResponse) -> str:
-    """The text of a response; thoughts are none."""
+def text_of(response: ChatCompletionResponse) -> str:
+    """Returns the text of a response, without thinking."""
     content = response.choices[0].message.content if response.choices else None  # type: ignore[union-attr]
     if isinstance(content, str):
         return content
@@ -196,7 +196,7 @@ def ending(read: Face, script: Script, **timeouts: float) -> list[Any]:
         (["Hi", *([steps.thinking("Hm"), steps.wait(0.05)] * 80)], "total", "Hi"),
     ],
 )
-def test_a_clock_that_runs_out_is_named_and_keeps_what_came(
+def test_expired_timeout_is_named_and_keeps_the_partial(
     read: Face, script: Script, clock: str, text: str
 ) -> None:
     *_, error = ending(read, script, **{"first": 10, "gap": 10, clock: 0.8})
@@ -204,17 +204,17 @@ def test_a_clock_that_runs_out_is_named_and_keeps_what_came(
     assert isinstance(error, TimeoutError)
     assert (error.clock, error.seconds) == (clock, 0.8)
     assert error.partial is not None
-    assert said(error.partial) == text
+    assert text_of(error.partial) == text
 
 
-def test_no_headers_run_out_of_the_first_clock(read: Face) -> None:
+def test_missing_headers_expire_the_first_timeout(read: Face) -> None:
     (error,) = ending(read, [steps.hang()], first=0.1)
     assert isinstance(error, RequestTimeoutError)
     assert (error.clock, error.seconds) == ("first", 0.1)
 
 
-def test_headers_that_trickle_do_not_stop_the_first_clock(read: Face) -> None:
-    """Each byte of them would start a socket's own timeout anew."""
+def test_trickling_headers_do_not_restart_first(read: Face) -> None:
+    """Each byte would restart the timeout of a socket."""
 
     def drip(listener: Any) -> None:
         connection, _ = listener.accept()
@@ -244,7 +244,7 @@ def test_headers_that_trickle_do_not_stop_the_first_clock(read: Face) -> None:
     assert error.clock == "first"
 
 
-def test_a_slow_subscriber_rings_no_clock() -> None:
+def test_slow_subscriber_causes_no_timeout() -> None:
     script: Script = ["a", "b", "c", steps.done()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(
@@ -254,6 +254,6 @@ def test_a_slow_subscriber_rings_no_clock() -> None:
         )
         slow = threading.Event()
         for _ in stream:
-            slow.wait(0.6)  # it takes its time; nothing is waited for
+            slow.wait(0.6)  # the subscriber is slow, and the reader does not wait
         assert stream.outcome is not None
         assert stream.outcome.status == "completed"

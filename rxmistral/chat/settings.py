@@ -1,0 +1,272 @@
+"""The settings of a client and of one call: checked, and merged with their defaults.
+
+    environment ──▶ Mistral(...) ──▶ chat.stream(...)
+                    the later one wins
+
+Everything that is wrong is refused at the call that names it, before any request.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import NoReturn, TypedDict, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from msgspec import UnsetType
+
+from ..error_report import without_secrets
+from ..wire.reader import Reader, Session
+from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
+from .request import ChatArguments
+
+__all__ = [
+    "KEY_VARIABLE",
+    "SERVERS",
+    "SERVER_URL_VARIABLE",
+    "Call",
+    "CallOptions",
+    "ClientOptions",
+    "Policies",
+    "StreamOptions",
+    "authorization",
+    "base_url",
+    "check_type",
+    "choose_server",
+    "either",
+    "merge_headers",
+    "merge_timeouts",
+    "raise_missing_key",
+]
+
+T = TypeVar("T")
+
+SERVERS = {
+    "global": "https://api.mistral.ai",
+    "eu": "https://api.eu.mistral.ai",
+    "us": "https://api.us.mistral.ai",
+}
+KEY_VARIABLE = "MISTRAL_API_KEY"
+SERVER_URL_VARIABLE = "MISTRAL_SERVER_URL"
+
+
+class ClientOptions(TypedDict, total=False):
+    """The arguments of `Mistral` that do not choose a server."""
+
+    api_key: str | Callable[[], str | None] | None
+    timeout_ms: float | None
+    timeouts: Timeouts | None
+    retry: Retry | RetryConfig | None
+    resume: Resume | None
+    limit: Limit | None
+    retry_config: Retry | RetryConfig | None
+    session: Session | None
+    accept_clean_end: bool
+    max_event_bytes: int
+    reader: Reader | None
+
+
+class CallOptions(TypedDict, total=False):
+    """The options of `chat.stream` that say how a request is sent."""
+
+    server_url: str | None
+    timeout_ms: float | None
+    timeouts: Timeouts | None
+    retry: Retry | RetryConfig | UnsetType | None
+    resume: Resume | UnsetType | None
+    limit: Limit | UnsetType | None
+    retries: Retry | RetryConfig | UnsetType | None
+    http_headers: Mapping[str, str] | None
+    extra_body: Mapping[str, object] | None
+
+
+class StreamOptions(CallOptions, ChatArguments, total=False):
+    """Every option of `chat.stream`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """How a call waits, is repeated, is continued and is limited."""
+
+    timeouts: Timeouts
+    retry: Retry | None
+    resume: Resume | None
+    limit: Limit | None
+
+
+@dataclass(frozen=True, slots=True, repr=False)  # its headers may contain a key
+class Call:
+    """The request of one call, and how to send it."""
+
+    model: str
+    url: str
+    headers: dict[str, str]
+    body: bytes
+    echo: str  # the text that the body ends in, which the answer may repeat
+    authorize: Callable[[], str | None]
+    session: Session
+    accept_clean_end: bool
+    max_event_bytes: int
+    reader: Reader | None
+    policies: Policies
+    embedded: object = None  # the demo server, which must outlive every request of this call
+
+
+# --- the server ------------------------------------------------------------------
+
+
+def choose_server(name: str | None, server_url: str | None) -> str:
+    """Returns the base URL of a client: from its arguments, else from the environment."""
+    if server_url:
+        return base_url(server_url)
+    url = os.environ.get(SERVER_URL_VARIABLE, "").strip()
+    if url and not name:
+        try:
+            return base_url(url)
+        except ValueError as error:
+            raise ValueError(f"{SERVER_URL_VARIABLE} in the environment: {error}") from None
+    try:
+        return SERVERS[name or "global"]
+    except KeyError:
+        raise ValueError(f"server must be one of {', '.join(SERVERS)}, got {name!r}") from None
+
+
+# Many SDKs expect a base URL that includes this part of the path.
+_PATH_SUFFIX = re.compile(r"(/v1(/chat/completions)?)?/*$")
+
+
+def base_url(url: object) -> str:
+    """Returns the part of a server's URL to which the path of the endpoint is added.
+
+    Raises:
+        TypeError, ValueError: The URL cannot be a `server_url`. The message does not show a
+            password or a query.
+    """
+    if not isinstance(url, str):
+        raise TypeError(f"server_url must be a str, got {type(url).__name__}")
+    shown = without_secrets(url)
+    parts = _split(url)
+    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError(
+            f"server_url must begin with http:// or https:// and a host, got {shown!r}"
+        )
+    if not url.isprintable() or " " in url:
+        raise ValueError(f"server_url must not contain white space, got {shown!r}; remove it")
+    if "@" in parts.netloc:
+        raise ValueError(
+            f"server_url must not contain a user name or password, got {shown!r} with them; "
+            "pass them as the auth of a session: Mistral(session=...)"
+        )
+    if parts.query or parts.fragment:
+        raise ValueError(
+            f"server_url must not contain a query or fragment, got {shown!r} with one; "
+            "pass a query as the params of a session: Mistral(session=...)"
+        )
+    return _PATH_SUFFIX.sub("", url)
+
+
+def _split(url: str) -> SplitResult | None:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError if the port is not a number
+    except ValueError:
+        return None
+    return parts
+
+
+# --- the policies ----------------------------------------------------------------
+
+
+def merge_timeouts(timeouts: object, timeout_ms: object, default: Timeouts) -> Timeouts:
+    """Returns the timeouts that two arguments, of which one may be given, amount to."""
+    if timeout_ms is None:
+        return check_type("timeouts", timeouts, Timeouts) or default
+    if timeouts is not None:
+        raise ValueError("give timeouts or timeout_ms, not both")
+    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
+        raise TypeError(f"timeout_ms must be a number, got {type(timeout_ms).__name__}")
+    if not (timeout_ms > 0 and math.isfinite(timeout_ms)):
+        raise ValueError(f"timeout_ms must be finite and more than 0, got {timeout_ms!r}")
+    return replace(default, first=timeout_ms / 1000, gap=timeout_ms / 1000)
+
+
+def check_type(name: str, value: object, expected: type[T]) -> T | None:
+    """Returns the value of an optional argument; raises TypeError if its type is wrong."""
+    if value is not None and not isinstance(value, expected):
+        raise TypeError(f"{name} must be a {expected.__name__}, got {type(value).__name__}")
+    return value
+
+
+def either(name: str, value: T, alias: str, alias_value: T, absent: object) -> T:
+    """Returns the value of an argument that has two names, of which one may be used."""
+    if alias_value is absent:
+        return value
+    if value is not absent:
+        raise ValueError(f"give {name} or {alias}, not both")
+    return alias_value
+
+
+# --- the key and the headers -----------------------------------------------------
+
+_KEY = re.compile(r"[\x21-\x7e]+")
+
+
+def authorization(key: object) -> str:
+    """Returns the Authorization header for a key.
+
+    Raises:
+        TypeError, ValueError: It cannot be a key. The message does not show it, as it may be
+            the right key with a blank in it.
+    """
+    if not isinstance(key, str):
+        raise TypeError(f"api_key must be a str or a function, got {type(key).__name__}")
+    token = key.strip().removeprefix("Bearer ").strip()
+    if not token:
+        raise_missing_key()
+    if not _KEY.fullmatch(token):
+        raise ValueError(
+            "the API key has characters that no key has: expected visible ASCII, "
+            "got blanks, line ends or others; copy it again"
+        )
+    return f"Bearer {token}"
+
+
+def raise_missing_key() -> NoReturn:
+    """Raises the ValueError that explains where a key is expected."""
+    raise ValueError(
+        f"there is no API key: give Mistral(api_key=...) or set {KEY_VARIABLE} in the environment; "
+        "only a server_url on this machine needs none"
+    )
+
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, 5.6.2: token
+_HEADER_VALUE = re.compile(r"(?![ \t])[\t\x20-\x7e\x80-\xff]*(?<![ \t])")  # RFC 9110, 5.5
+
+
+def merge_headers(default: Mapping[str, str], given: object) -> dict[str, str]:
+    """Returns the default headers, of which those given replace any of the same name.
+
+    RFC 9110, 5.1: "Field names are case-insensitive".
+    """
+    if given is not None and not isinstance(given, Mapping):
+        raise TypeError(f"http_headers must be a mapping, got {type(given).__name__}")
+    headers = dict(_check_header(name, value) for name, value in (given or {}).items())
+    replaced = {name.lower() for name in headers}
+    kept = {name: value for name, value in default.items() if name.lower() not in replaced}
+    return kept | headers
+
+
+def _check_header(name: object, value: object) -> tuple[str, str]:
+    if not isinstance(name, str) or not isinstance(value, str):
+        raise TypeError(
+            f"http_headers must map str to str, got {type(value).__name__} for {name!r}"
+        )
+    if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+        raise ValueError(
+            f"http_headers contains {name!r}, which cannot be sent as a header: expected a token "
+            "as its name, and latin-1 without line ends and outer blanks as its value"
+        )
+    return name, value
