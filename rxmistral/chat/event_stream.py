@@ -17,7 +17,6 @@ from dataclasses import replace
 from functools import partial
 from threading import Event, Lock, RLock, Thread
 from typing import Any, Self
-from weakref import WeakSet
 
 from reactivex import abc
 
@@ -25,6 +24,7 @@ from ..models import CompletionEvent
 from ..outcome import Outcome, Status
 from ..rx.backpressure import Pausable, emitting
 from ..rx.iteration import being_iterated
+from ..rx.live_subscriptions import LiveSubscriptions
 from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
@@ -53,13 +53,13 @@ class EventStream(Stream[CompletionEvent]):
         self._call = call
         self._latest = _Latest()
         self._gate: AnswerSubscription | None = None
-        self._live = WeakSet()
+        self._live = LiveSubscriptions()
         register_for_fork(self)
 
     def forked(self) -> None:
         """Forgets a request that goes on: the parent has its answer."""
         self._gate = None
-        self._live = WeakSet()
+        self._live = LiveSubscriptions()
         if self._latest.conclude is None:
             self._latest = _Latest()
 
@@ -95,7 +95,7 @@ class EventStream(Stream[CompletionEvent]):
         """What became of the latest request; None as long as that goes on."""
         return self._latest.outcome()
 
-    def _own_answer(self) -> EventStream:
+    def _answer_of_pipe(self) -> EventStream:
         return self
 
     def continued(self, text: str) -> EventStream | None:
@@ -115,7 +115,7 @@ class EventStream(Stream[CompletionEvent]):
     def _stop(self) -> None:
         self._forget_gate()
         super()._stop()
-        self._live = WeakSet()  # of what is subscribed from now on
+        self._live = LiveSubscriptions()  # of what is subscribed from now on
 
     def _open(self) -> AnswerSubscription:
         with _opening:  # others may close the Stream, or read it, meanwhile
