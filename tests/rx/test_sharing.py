@@ -131,13 +131,13 @@ def test_a_history_gives_exactly_what_came_after_or_says_what_is_gone(
         history.append(item)
     place %= len(items) + 1
     gone = 0 if max_items is None else max(0, len(items) - max_items)
-    assert history.last == len(items)
+    assert history.last_id == len(items)
     if place < gone:
         with pytest.raises(LaggedError) as raised:
-            history.after(place)
+            history.items_after(place)
         assert raised.value.missed == gone - place
     else:
-        assert history.after(place) == items[place:]
+        assert history.items_after(place) == items[place:]
 
 
 def of_items(*items: Any) -> History[Any]:
@@ -489,14 +489,14 @@ def test_a_timer_that_is_late_stops_nothing() -> None:
     """It may have fired in the moment in which somebody came."""
     run = Source().stream.shared(linger=60)._shared_run
     viewer = run.join(Subject(), all_items)
-    run._lapse(1)
+    run._stop_if_unwatched(1)
     assert not run.history.ended
     other = run.join(Subject(), all_items)
     viewer.dispose()
     other.dispose()
-    run._lapse(1)
+    run._stop_if_unwatched(1)
     assert not run.history.ended
-    run._lapse(2)
+    run._stop_if_unwatched(2)
     assert run.history.ended
     assert eventually(lambda: not timers())
 
@@ -546,7 +546,7 @@ def test_what_comes_when_it_is_over_is_dropped() -> None:
     run.stop()
     run.on_next(2)
     run.on_completed()
-    assert run.history.after(0) == [1]
+    assert run.history.items_after(0) == [1]
     assert isinstance(run.history.error, StoppedError)
 
 
@@ -666,10 +666,10 @@ def test_who_was_taken_over_is_not_stepped_by_both() -> None:
         delivery.add(each, audience)
     assert eventually(lambda: all(len(each.stepped_by) == 1 for each in (stuck, *others)))
     stuck._go_on = go_on
-    audience.ring()  # the one that gets stuck stands first in this round
+    audience.wake()  # the one that gets stuck stands first in this round
     assert eventually(lambda: all(len(each.stepped_by) == 2 for each in others))
     go_on.set()
-    audience.ring()
+    audience.wake()
     assert eventually(lambda: len(stuck.stepped_by) == 3)
     assert eventually(lambda: all(len(each.stepped_by) == 3 for each in others))
     for each in others:
@@ -876,7 +876,7 @@ def test_run_of_text_without_end_has_bounded_memory() -> None:
     texts = Stream.of(reactivex.of(*"abcdef").pipe(ops.repeat())).shared(max_items=10)
     loop = iter(texts.view("latest"))
     next(loop)
-    assert eventually(lambda: texts._shared_run.history.last > 1000)
+    assert eventually(lambda: texts._shared_run.history.last_id > 1000)
     assert len(texts._shared_run.history._items) <= 11
     texts.stop()
 
@@ -906,8 +906,8 @@ def test_a_source_waits_for_a_view_that_wants_it() -> None:
         target=lambda: seen.append(Seen(waited_for, lambda _: go_on.acquire(timeout=BOUND)))
     )
     subscriber.start()
-    assert eventually(lambda: history.last >= 3)
-    assert not eventually(lambda: history.last > 4, 0.05)
+    assert eventually(lambda: history.last_id >= 3)
+    assert not eventually(lambda: history.last_id > 4, 0.05)
     for _ in range(100):
         go_on.release()
     subscriber.join(BOUND)
