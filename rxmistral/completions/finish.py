@@ -79,12 +79,12 @@ class Lingering(SerializedTimer):
     @serialized
     def end(self) -> None:
         """The source has ended."""
-        self.due()
+        self.on_timeout()
 
     def fail(self, error: Exception) -> None:
         fail_observer(self._observer, error)
 
-    def due(self) -> None:
+    def on_timeout(self) -> None:
         if self._over:
             return
         self._over = True

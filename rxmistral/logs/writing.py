@@ -330,7 +330,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
     def _emit_end(self, error: Exception | None) -> None:
         if not self._unsubscribed:
             observer = self._observer
-            self._leave(partial(observer.on_error, error) if error else observer.on_completed)
+            self.enqueue(partial(observer.on_error, error) if error else observer.on_completed)
 
 
 def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[T]], Stream[T]]:

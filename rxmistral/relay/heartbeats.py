@@ -74,7 +74,7 @@ class Heartbeat(SerializedTimer):
     def fail(self, error: Exception) -> None:
         fail_observer(self._observer, error)
 
-    def due(self) -> None:
+    def on_timeout(self) -> None:
         wait = self._silent_since + self._interval - self.now()
         if wait <= 0:
             wait = self._interval

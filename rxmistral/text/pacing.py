@@ -142,7 +142,7 @@ class Flow(SerializedTimer):
     def fail(self, error: Exception) -> None:
         fail_observer(self._observer, error)
 
-    def due(self) -> None:
+    def on_timeout(self) -> None:
         self._emitted = _NEVER  # by this timer's word: the clock may be a little behind
         self._look()
 

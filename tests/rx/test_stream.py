@@ -404,10 +404,10 @@ def test_what_a_source_emits_that_cannot_be_stopped_is_not_kept() -> None:
 
     iterator = iter(Stream(subscribe))
     next(iterator)
-    hop = iterator.gi_frame.f_locals["hop"]  # type: ignore[attr-defined]
+    queue = iterator.gi_frame.f_locals["queue"]  # type: ignore[attr-defined]
     iterator.close()  # type: ignore[attr-defined]
     assert eventually(lambda: next(emitted) > 10 * LIMIT)
-    assert len(hop.items) == 0
+    assert len(queue.items) == 0
     stop.set()
 
 

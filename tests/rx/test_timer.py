@@ -67,7 +67,7 @@ class Doing(SerializedTimer):
             what()
         self.done.append(what)
 
-    def due(self) -> None:
+    def on_timeout(self) -> None:
         self.do("due")
 
 
@@ -148,7 +148,7 @@ def at_work(alarm: Doing, in_between: Callable[[], None] = lambda: None) -> Iter
 
     def leave() -> None:
         with suppress(ZeroDivisionError):
-            alarm._leave(lambda: alarm.do(work))
+            alarm.enqueue(lambda: alarm.do(work))
 
     timer = threading.Thread(target=leave, daemon=True)
     timer.start()
@@ -279,7 +279,7 @@ class Meeting:
 
 def stepped(kind: type[SerializedTimer], *names: str) -> type[Any]:
     """The same, which steps where it looks at these attributes or sets them."""
-    names = ("_source_has_turn", "_holder", "_left", "armed", *names)
+    names = ("_source_emits", "_draining_thread", "_queue", "armed", *names)
 
     class Stepped(kind):  # type: ignore[misc, valid-type]
         steps: Steps | None = None
@@ -328,7 +328,7 @@ class Meet:
         self._ends = ends
         self.alarm, self._scheduler = MADE[made](Observer(self._take, on_completed=self._end))
         self.steps = Steps(plan)
-        self.alarm._meeting = Meeting(self.steps)
+        self.alarm._changed = Meeting(self.steps)
         self.alarm.steps = self.steps
         self.steps.run(THREADS, self._source, self._timer, self._timer)
         self.alarm.steps = None
@@ -393,7 +393,7 @@ def test_wherever_they_meet_nothing_stays_that_no_timer_is_set_for(
 ) -> None:
     for plan in plans(made):
         run = Meet(made, plan, ends=False)
-        assert not run.alarm._left, plan
+        assert not run.alarm._queue, plan
         run.fire_the_rest()
         assert "".join(run.got) == "a\nb\nc\n", plan
 

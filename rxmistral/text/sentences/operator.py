@@ -180,7 +180,7 @@ class _Watch(SerializedTimer):
     def fail(self, error: Exception) -> None:
         self._emitter.fail(error)
 
-    def due(self) -> None:
+    def on_timeout(self) -> None:
         left = self._seconds - (self.now() - self._taken)
         if left > _TICK:
             self.arm(left)
