@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial, wraps
 from threading import get_ident
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
 from reactivex import Observable, abc
@@ -373,12 +372,7 @@ class Stream(Observable[T_out]):
             self._live = LiveSubscriptions()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._entered = False
         self._iterator = self._async_iterator = None
         with leaving:
@@ -387,13 +381,8 @@ class Stream(Observable[T_out]):
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, traceback)
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
 
     def _stop(self) -> None:
         """Disposes all subscriptions made since the Stream was opened; never blocks."""
@@ -476,14 +465,9 @@ class SharedStream(Stream[T]):
         self._opener = _current_reader()
         return opened
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._opener = None
-        super().__exit__(kind, error, traceback)
+        super().__exit__()
 
     def _is_open_here(self) -> bool:
         return self._entered and self._opener == _current_reader()

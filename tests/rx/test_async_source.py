@@ -697,7 +697,7 @@ def test_given_loop_that_does_not_run_is_an_error(read: Face) -> None:
     (error,) = read(from_async_iterable(letters, loop=loop))
     loop.close()
     assert isinstance(error, RuntimeError)
-    assert "does not run" in str(error)
+    assert "is not running" in str(error)
 
 
 def test_given_loop_of_another_type_is_refused_at_the_call() -> None:

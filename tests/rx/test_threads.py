@@ -404,7 +404,7 @@ def test_fork_waits_for_threads_that_exit(reader: str) -> None:
     exiting = threading.Event()
 
     def work():
-        exits()
+        record_thread_exit()
         exiting.set()
         time.sleep(0.05)
 
