@@ -123,7 +123,7 @@ def test_two_subscriptions_each_run_in_their_own_context(
     assert keys == ["Bearer one", "Bearer other"]
 
 
-def test_callbacks_and_outcome_run_in_the_context_of_the_subscriber(client: Mistral) -> None:
+def test_callbacks_and_outcome_run_in_the_subscriber_s_context(client: Mistral) -> None:
     def read() -> set[str]:
         seen: list[str] = []
         ended = threading.Event()
@@ -138,7 +138,7 @@ def test_callbacks_and_outcome_run_in_the_context_of_the_subscriber(client: Mist
     assert Visit("one", read).result() == {"one"}
 
 
-def test_outcome_of_a_cancelled_answer_runs_in_the_context_of_the_subscriber() -> None:
+def test_outcome_hook_of_a_cancelled_answer_has_its_context() -> None:
     seen: list[str] = []
     with (
         ScriptedServer([steps.hang()]) as server,
@@ -165,7 +165,7 @@ def test_hooks_and_policies_run_in_the_context_of_the_subscriber() -> None:
     assert seen == ["one"] * 3
 
 
-def test_answer_is_read_in_the_context_of_its_reader_not_of_its_opener(client: Mistral) -> None:
+def test_opened_answer_runs_in_the_context_of_its_reader(client: Mistral) -> None:
     with ask(client) as answer:
         assert Visit("one", lambda: answer.response.status_code).result() == 200
 
@@ -177,7 +177,7 @@ def test_answer_is_read_in_the_context_of_its_reader_not_of_its_opener(client: M
         assert Visit("other", read).result() == {"other"}
 
 
-def test_shared_run_has_the_context_of_its_beginner_and_each_viewer_its_own(
+def test_shared_run_has_the_context_of_its_first_viewer(
     client: Mistral, server: ScriptedServer
 ) -> None:
     of_run: list[str] = []

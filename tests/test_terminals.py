@@ -214,7 +214,7 @@ def pipe_of(first: list[str], second: Any) -> list[Operator]:
     inject=st.sampled_from([raising_at, mapper_raising_at]),
     face=st.sampled_from(sorted(FACES)),
 )
-def test_exception_in_any_pipe_is_its_one_terminal(
+def test_exception_in_any_pipe_is_its_only_terminal(
     first: list[str], second: Any, place: int, number: int | None, inject: Any, face: str
 ) -> None:
     error = Injected()
@@ -229,7 +229,7 @@ def test_exception_in_any_pipe_is_its_one_terminal(
 
 
 @given(first=first_part, second=second_part, number=st.integers(0, 4))
-def test_exception_of_callback_is_the_one_terminal(
+def test_exception_of_a_callback_is_the_only_terminal(
     first: list[str], second: Any, number: int
 ) -> None:
     error = Injected()
@@ -312,7 +312,7 @@ def user_operator(check: Callable[[Any], Any]) -> Operator:
 
 
 @pytest.mark.parametrize("name", HOLDING)
-def test_callback_that_raises_at_the_last_flush_gets_on_error(name: str) -> None:
+def test_callback_that_raises_at_the_flush_receives_on_error(name: str) -> None:
     ends: list[Any] = []
     error = Injected()
 
@@ -333,7 +333,7 @@ def test_callback_that_raises_at_the_last_flush_gets_on_error(name: str) -> None
 
 @pytest.mark.parametrize("reader", READERS, indirect=True)
 @pytest.mark.parametrize("number", range(4))
-def test_callback_that_raises_gets_on_error_whatever_has_ended(number: int, reader: str) -> None:
+def test_callback_that_raises_receives_on_error_after_any_end(number: int, reader: str) -> None:
     """Also at the finish_reason, after which an error of the connection is not one."""
     ends: list[Any] = []
     came: list[Any] = []
@@ -372,7 +372,7 @@ def test_flush_that_raises_reaches_on_error_of_any_source() -> None:
     ],
     ids=["delay", "observe_on a thread", "observe_on a pool", "sample"],
 )
-def test_callback_that_raises_where_a_scheduler_calls_it_gets_on_error(
+def test_callback_called_by_a_scheduler_receives_on_error(
     later: Callable[[], Operator],
 ) -> None:
     def raise_injected(_: object) -> None:
@@ -387,7 +387,7 @@ def test_callback_that_raises_where_a_scheduler_calls_it_gets_on_error(
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_callback_that_raises_behind_a_replay_gets_on_error(number: int, reader: str) -> None:
+def test_callback_that_raises_after_replay_receives_on_error(number: int, reader: str) -> None:
     def take(item: object) -> None:
         came.append(item)
         if len(came) > number:
@@ -406,7 +406,7 @@ def test_callback_that_raises_behind_a_replay_gets_on_error(number: int, reader:
 
 
 @pytest.mark.parametrize("after", [[ops.start_with("first")], [ops.concat(reactivex.empty())]])
-def test_cleanup_that_raises_at_the_end_stops_no_loop(after: list[Operator], read: Face) -> None:
+def test_cleanup_that_raises_at_the_end_blocks_no_loop(after: list[Operator], read: Face) -> None:
     def raise_injected() -> None:
         raise error
 
@@ -417,7 +417,7 @@ def test_cleanup_that_raises_at_the_end_stops_no_loop(after: list[Operator], rea
     assert "more" in read(source)
 
 
-def test_exception_of_on_completed_is_for_whoever_emits() -> None:
+def test_exception_of_on_completed_is_raised_on_the_emitter() -> None:
     source: Subject[str] = Subject()
     ends: list[Any] = []
     source.pipe(words(), sentences()).subscribe(None, ends.append, _raiser(Injected()))

@@ -95,14 +95,14 @@ def ask(server: ScriptedServer) -> Iterator[Callable[[str], Stream[str]]]:
 Ask = Callable[[str], Stream[str]]
 
 
-def test_all_items_come_in_their_order(way: tuple[Recipe, str], ask: Ask) -> None:
+def test_trio_receives_all_items_in_order(way: tuple[Recipe, str], ask: Ask) -> None:
     async def main(items: Recipe) -> None:
         assert [token async for token in items(ask("all"))] == [*map(str, range(100))]
 
     run(way, main)
 
 
-def test_an_error_is_raised_after_the_items_before_it(way: tuple[Recipe, str], ask: Ask) -> None:
+def test_trio_raises_the_error_after_the_items(way: tuple[Recipe, str], ask: Ask) -> None:
     async def main(items: Recipe) -> None:
         came = []
         with pytest.raises(DroppedStreamError):
@@ -114,7 +114,7 @@ def test_an_error_is_raised_after_the_items_before_it(way: tuple[Recipe, str], a
 
 
 @pytest.mark.parametrize("phase", ["before the headers", "in the middle"])
-def test_a_cancel_scope_closes_the_socket(
+def test_cancel_scope_closes_the_socket(
     way: tuple[Recipe, str], phase: str, ask: Ask, server: ScriptedServer
 ) -> None:
     async def main(items: Recipe) -> None:
@@ -136,9 +136,7 @@ def test_a_cancel_scope_closes_the_socket(
     run(way, main)
 
 
-def test_a_break_closes_the_socket(
-    way: tuple[Recipe, str], ask: Ask, server: ScriptedServer
-) -> None:
+def test_break_closes_the_socket(way: tuple[Recipe, str], ask: Ask, server: ScriptedServer) -> None:
     async def main(items: Recipe) -> None:
         async with aclosing(items(ask("in the middle"))) as tokens:
             async for _ in tokens:
@@ -148,7 +146,7 @@ def test_a_break_closes_the_socket(
     run(way, main)
 
 
-def test_many_are_read_at_once_and_cancelled_at_once(
+def test_many_streams_are_read_and_cancelled_at_once(
     way: tuple[Recipe, str], ask: Ask, server: ScriptedServer
 ) -> None:
     async def main(items: Recipe) -> None:

@@ -123,7 +123,7 @@ class Source:
     st.one_of(st.none(), st.integers(1, 5)),
     st.integers(0, 40),
 )
-def test_a_history_gives_exactly_what_came_after_or_says_what_is_gone(
+def test_history_returns_the_items_after_an_id_or_counts_missed(
     items: list[Any], max_items: int | None, place: int
 ) -> None:
     history: History[Any] = History(max_items)
@@ -147,7 +147,7 @@ def of_items(*items: Any) -> History[Any]:
     return history
 
 
-def test_what_is_given_to_who_is_behind() -> None:
+def test_catch_up_policies_select_items() -> None:
     history = of_items("a", "b", "c")
     assert all_items(history, 1, 0) == (2, ["b", "c"])
     assert all_entries(history, 1, 0) == (2, [Entry(2, "b"), Entry(3, "c")])
@@ -162,14 +162,14 @@ def test_what_is_given_to_who_is_behind() -> None:
     assert raised.value.missed == 2
 
 
-def test_the_latest_is_there_whatever_is_gone() -> None:
+def test_latest_policy_ignores_evicted_items() -> None:
     history: History[int] = History(max_items=1)
     for item in (1, 2, 3):
         history.append(item)
     assert catch_up_policy("latest", 5)[0](history, 0, 0) == (3, [3])
 
 
-def test_what_is_no_text_cannot_be_merged() -> None:
+def test_merge_raises_for_items_that_are_not_text() -> None:
     assert Seen(Stream.of(reactivex.of("a", 1)).shared().view("merge")).all()[-1] is TypeError
 
 
@@ -193,7 +193,7 @@ def test_wrong_arguments_raise_at_the_call() -> None:
 # --- one run ---
 
 
-def test_nothing_is_sent_before_somebody_watches_and_then_once(read: Face) -> None:
+def test_shared_sends_one_request_with_its_first_viewer(read: Face) -> None:
     with ScriptedServer(ANSWER) as server:
         answer = ask(server).shared()
         tokens = answer.pipe(text())
@@ -203,7 +203,7 @@ def test_nothing_is_sent_before_somebody_watches_and_then_once(read: Face) -> No
         assert len(server.requests) == 1
 
 
-def test_viewers_on_threads_and_loops_see_the_same() -> None:
+def test_viewers_on_threads_and_loops_receive_the_same() -> None:
     with ScriptedServer([*ANSWER[:2], steps.wait(0.05), *ANSWER[2:]]) as server:
         events = ask(server).shared()
         seen: list[list[Any]] = []
@@ -220,7 +220,7 @@ def test_viewers_on_threads_and_loops_see_the_same() -> None:
         assert len(server.requests) == 1
 
 
-def test_the_operator_shares_any_observable(read: Face) -> None:
+def test_shared_operator_accepts_any_observable(read: Face) -> None:
     source = Source()
     numbers = reactivex.defer(lambda _: source.stream).pipe(shared())
     assert isinstance(numbers, SharedStream)
@@ -231,7 +231,7 @@ def test_the_operator_shares_any_observable(read: Face) -> None:
     assert source.subscriptions == 1
 
 
-def test_who_comes_late_gets_everything_and_then_lives() -> None:
+def test_late_viewer_receives_everything_and_then_live_items() -> None:
     source = Source()
     numbers = source.stream.shared()
     first = Seen(numbers)
@@ -243,7 +243,7 @@ def test_who_comes_late_gets_everything_and_then_lives() -> None:
     assert first.all() == late.all() == Seen(numbers).all() == [1, 2, 3]
 
 
-def test_an_error_is_the_same_for_all_and_a_copy_for_each(read: Face) -> None:
+def test_each_viewer_receives_a_copy_of_the_error(read: Face) -> None:
     with ScriptedServer(["One,", steps.drop()]) as server:
         tokens = ask(server).pipe(text()).shared()
         one, other = read(tokens)[-1], read(tokens)[-1]
@@ -254,7 +254,7 @@ def test_an_error_is_the_same_for_all_and_a_copy_for_each(read: Face) -> None:
         assert len(server.requests) == 1
 
 
-def test_an_error_that_cannot_be_copied_is_given_as_it_is() -> None:
+def test_error_that_cannot_be_copied_is_passed_unchanged() -> None:
     class OddError(Exception):
         def __init__(self, *, reason: str) -> None:
             super().__init__(f"because of {reason}")
@@ -266,7 +266,7 @@ def test_an_error_that_cannot_be_copied_is_given_as_it_is() -> None:
     assert str(seen.error) == "because of it"
 
 
-def test_a_source_that_cannot_be_subscribed_to_is_an_error_for_all() -> None:
+def test_every_viewer_receives_the_error_of_subscribe() -> None:
     def subscribe(*_: Any) -> Any:
         raise OSError("no")
 
@@ -274,7 +274,7 @@ def test_a_source_that_cannot_be_subscribed_to_is_an_error_for_all() -> None:
     assert Seen(numbers).all() == Seen(numbers).all() == [OSError]
 
 
-def test_more_items_than_a_batch_come_in_order(read: Face) -> None:
+def test_more_items_than_a_batch_arrive_in_order(read: Face) -> None:
     numbers = Stream.of(reactivex.range(0, 3000)).shared()
     assert read(numbers)[-3000:] == read(numbers)[-3000:] == [*range(3000)]
 
@@ -282,7 +282,7 @@ def test_more_items_than_a_batch_come_in_order(read: Face) -> None:
 # --- leaving is not stopping ---
 
 
-def test_the_run_goes_on_when_nobody_watches() -> None:
+def test_run_continues_without_viewers() -> None:
     source = Source()
     numbers = source.stream.shared()
     seen = Seen(numbers)
@@ -296,7 +296,7 @@ def test_the_run_goes_on_when_nobody_watches() -> None:
     assert seen.items == [1]
 
 
-def test_breaking_a_loop_leaves_it(read: Face) -> None:
+def test_break_removes_the_viewer(read: Face) -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
     source.emit_when_begun(1)
@@ -308,7 +308,7 @@ def test_breaking_a_loop_leaves_it(read: Face) -> None:
     assert isinstance(read(numbers)[-1], StoppedError)
 
 
-def test_a_cancelled_task_leaves_it() -> None:
+def test_cancelling_a_task_removes_the_viewer() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
 
@@ -327,7 +327,7 @@ def test_a_cancelled_task_leaves_it() -> None:
     run(main())
 
 
-def test_a_with_block_leaves_it_and_views_with_it() -> None:
+def test_with_block_removes_its_viewers_and_views() -> None:
     source = Source()
     with source.stream.shared(linger=0) as numbers:
         Seen(numbers)
@@ -338,7 +338,7 @@ def test_a_with_block_leaves_it_and_views_with_it() -> None:
     assert source.disposed.is_set()
 
 
-def test_a_with_block_leaves_with_the_loops_of_its_thread() -> None:
+def test_with_block_removes_loops_of_its_thread() -> None:
     source = Source()
     with source.stream.shared(linger=0) as numbers:
         loops = iter(numbers), iter(numbers.pipe(ops.map(str)))
@@ -348,7 +348,7 @@ def test_a_with_block_leaves_with_the_loops_of_its_thread() -> None:
     assert source.disposed.wait(BOUND)
 
 
-def test_leaving_a_with_block_does_not_stop_the_run_that_began_in_it() -> None:
+def test_with_block_does_not_stop_the_run_started_in_it() -> None:
     script: Script = [*"abc", steps.wait(0.2), "d", steps.finish()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         answer = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
@@ -358,7 +358,7 @@ def test_leaving_a_with_block_does_not_stop_the_run_that_began_in_it() -> None:
         assert by_for(shared) == [*"abcd"]
 
 
-def test_a_with_block_of_one_thread_ends_no_viewer_of_another() -> None:
+def test_with_block_keeps_viewers_of_other_threads() -> None:
     source = Source()
     numbers = source.stream.shared()
     views = [numbers, numbers.view("wait"), numbers.entries(), numbers.pipe(ops.map(str))]
@@ -387,7 +387,7 @@ def test_a_with_block_of_one_thread_ends_no_viewer_of_another() -> None:
     assert items == [[1, 2], [1, 2], [Entry(1, 1), Entry(2, 2)], ["1", "2"]]
 
 
-def test_a_with_block_of_one_task_ends_no_viewer_of_another() -> None:
+def test_with_block_keeps_viewers_of_other_tasks() -> None:
     source = Source()
     numbers = source.stream.shared()
     numbers.subscribe()
@@ -415,7 +415,7 @@ def test_a_with_block_of_one_task_ends_no_viewer_of_another() -> None:
     run(main())
 
 
-def test_an_abandoned_loop_leaves_it() -> None:
+def test_abandoned_loop_removes_the_viewer() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
 
@@ -429,7 +429,7 @@ def test_an_abandoned_loop_leaves_it() -> None:
     assert source.disposed.wait(BOUND)
 
 
-def test_an_unwatched_run_is_stopped_after_its_linger() -> None:
+def test_run_without_viewers_is_stopped_after_linger() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0.05)
     seen = Seen(numbers)
@@ -440,7 +440,7 @@ def test_an_unwatched_run_is_stopped_after_its_linger() -> None:
     assert Seen(numbers).all() == [1, StoppedError]
 
 
-def test_who_comes_in_time_keeps_it_alive() -> None:
+def test_viewer_that_joins_within_linger_keeps_the_run() -> None:
     source = Source()
     numbers = source.stream.shared(linger=5)
     Seen(numbers).subscription.dispose()
@@ -454,7 +454,7 @@ def timers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
-def test_no_timer_is_left_when_somebody_comes_or_it_is_over() -> None:
+def test_linger_timer_is_cancelled_by_a_viewer_and_by_the_end() -> None:
     numbers = Source().stream.shared(linger=60)
     Seen(numbers).subscription.dispose()
     assert eventually(lambda: len(timers()) == 1)
@@ -466,7 +466,7 @@ def test_no_timer_is_left_when_somebody_comes_or_it_is_over() -> None:
     assert eventually(lambda: not timers())
 
 
-def test_no_timer_is_left_when_a_viewer_joins_while_it_is_set(
+def test_linger_timer_is_cancelled_when_a_viewer_joins_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     joined: list[Seen] = []
@@ -485,7 +485,7 @@ def test_no_timer_is_left_when_a_viewer_joins_while_it_is_set(
     numbers.stop()
 
 
-def test_a_timer_that_is_late_stops_nothing() -> None:
+def test_late_linger_timer_stops_nothing() -> None:
     """It may have fired in the moment in which somebody came."""
     run = Source().stream.shared(linger=60)._shared_run
     viewer = run.join(Subject(), all_items)
@@ -501,7 +501,7 @@ def test_a_timer_that_is_late_stops_nothing() -> None:
     assert eventually(lambda: not timers())
 
 
-def test_a_run_that_has_ended_does_not_linger() -> None:
+def test_ended_run_does_not_linger() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
     seen = Seen(numbers)
@@ -512,7 +512,7 @@ def test_a_run_that_has_ended_does_not_linger() -> None:
 # --- stopping ---
 
 
-def test_stopping_is_an_error_for_all_and_closes_the_connection(read: Face) -> None:
+def test_stop_fails_all_viewers_and_closes_the_connection(read: Face) -> None:
     with ScriptedServer(SILENT) as server:
         tokens = ask(server).pipe(text()).shared()
         early = Seen(tokens)
@@ -525,7 +525,7 @@ def test_stopping_is_an_error_for_all_and_closes_the_connection(read: Face) -> N
         assert len(server.requests) == 1
 
 
-def test_one_that_is_stopped_before_it_began_sends_nothing(read: Face) -> None:
+def test_stop_before_the_first_viewer_sends_nothing(read: Face) -> None:
     with ScriptedServer() as server:
         events = ask(server).shared()
         events.stop()
@@ -533,14 +533,14 @@ def test_one_that_is_stopped_before_it_began_sends_nothing(read: Face) -> None:
         assert server.requests == []
 
 
-def test_stopping_after_the_end_does_nothing() -> None:
+def test_stop_after_the_end_has_no_effect() -> None:
     numbers = Stream.of(reactivex.of(1)).shared()
     assert numbers.run() == 1
     numbers.stop()
     assert Seen(numbers).all() == [1]
 
 
-def test_what_comes_when_it_is_over_is_dropped() -> None:
+def test_items_after_the_end_are_dropped() -> None:
     run = Source().stream.shared()._shared_run
     run.on_next(1)
     run.stop()
@@ -550,7 +550,7 @@ def test_what_comes_when_it_is_over_is_dropped() -> None:
     assert isinstance(run.history.error, StoppedError)
 
 
-def test_an_interrupt_while_it_begins_stops_it() -> None:
+def test_interrupt_during_subscribe_stops_the_run() -> None:
     def subscribe(*_: Any) -> Any:
         raise KeyboardInterrupt
 
@@ -560,7 +560,7 @@ def test_an_interrupt_while_it_begins_stops_it() -> None:
     assert Seen(numbers).all() == [StoppedError]
 
 
-def test_a_viewer_may_stop_it() -> None:
+def test_viewer_may_stop_the_run() -> None:
     source = Source()
     numbers = source.stream.shared()
     stopping = Seen(numbers, lambda _: numbers.stop())
@@ -569,7 +569,7 @@ def test_a_viewer_may_stop_it() -> None:
     assert stopping.all() == other.all() == [1, StoppedError]
 
 
-def test_a_source_without_end_can_be_stopped() -> None:
+def test_endless_source_can_be_stopped() -> None:
     numbers = Stream.of(reactivex.repeat_value(1)).shared(max_items=10)
     loop = iter(numbers.view("latest"))
     assert next(loop) == 1
@@ -579,7 +579,7 @@ def test_a_source_without_end_can_be_stopped() -> None:
             pass
 
 
-def test_closing_the_source_stops_it() -> None:
+def test_closing_the_source_stops_the_run() -> None:
     with ScriptedServer(SILENT) as server:
         events = ask(server)
         tokens = events.pipe(text()).shared()
@@ -592,7 +592,7 @@ def test_closing_the_source_stops_it() -> None:
 # --- nobody waits for another ---
 
 
-def test_who_blocks_delays_nobody() -> None:
+def test_blocked_viewer_does_not_delay_the_others() -> None:
     source = Source()
     numbers = source.stream.shared()
     go_on = threading.Event()
@@ -615,7 +615,7 @@ def threads(name: str = "rxmistral-delivery") -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 
-def test_who_is_slow_again_and_again_gets_a_thread_for_good() -> None:
+def test_repeatedly_slow_viewer_gets_its_own_thread() -> None:
     source = Source()
     numbers = source.stream.shared()
     on: dict[str, set[int]] = {"slow": set(), "quick": set()}
@@ -656,7 +656,7 @@ class Stepped(delivery_module.Viewer):
         return False
 
 
-def test_who_was_taken_over_is_not_stepped_by_both() -> None:
+def test_moved_viewer_is_stepped_by_one_worker_only() -> None:
     audience, go_on = delivery_module.RunViewers(), threading.Event()
     delivery = delivery_module.Delivery(daemon=False)
     stuck = Stepped()
@@ -678,7 +678,7 @@ def test_who_was_taken_over_is_not_stepped_by_both() -> None:
         delivery_module.remove(each)
 
 
-def test_who_is_paused_gets_nothing_until_it_is_resumed() -> None:
+def test_paused_viewer_receives_nothing_until_resumed() -> None:
     source = Source()
     numbers = source.stream.shared()
     paused: list[Any] = []
@@ -703,7 +703,7 @@ def test_who_is_paused_gets_nothing_until_it_is_resumed() -> None:
     assert kept == ["first"]
 
 
-def test_many_quick_viewers_share_a_thread() -> None:
+def test_fast_viewers_share_a_thread() -> None:
     source = Source()
     numbers = source.stream.shared()
     viewers = [Seen(numbers) for _ in range(100)]
@@ -716,7 +716,7 @@ def test_many_quick_viewers_share_a_thread() -> None:
     assert eventually(lambda: not threads())
 
 
-def test_who_raises_hurts_nobody_else() -> None:
+def test_viewer_that_raises_does_not_affect_the_others() -> None:
     source = Source()
     numbers = source.stream.shared()
 
@@ -738,7 +738,7 @@ def reported(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return errors
 
 
-def test_what_nobody_is_told_of_goes_to_the_excepthook(reported: list[Any]) -> None:
+def test_unhandled_error_goes_to_the_excepthook(reported: list[Any]) -> None:
     source = Source()
     numbers = source.stream.shared()
 
@@ -755,7 +755,7 @@ def test_what_nobody_is_told_of_goes_to_the_excepthook(reported: list[Any]) -> N
     assert eventually(lambda: reported == [ZeroDivisionError] * 2)
 
 
-def test_leaving_the_interpreter_from_a_callback_ends_that_viewer(reported: list[Any]) -> None:
+def test_sys_exit_in_a_callback_ends_that_viewer_only(reported: list[Any]) -> None:
     source = Source()
     numbers = source.stream.shared()
     leaving, other = Seen(numbers, sys.exit), Seen(numbers)
@@ -766,7 +766,7 @@ def test_leaving_the_interpreter_from_a_callback_ends_that_viewer(reported: list
     assert eventually(lambda: reported == [SystemExit])
 
 
-def test_nobody_pauses_a_viewer_that_has_seen_the_end() -> None:
+def test_ended_viewer_is_not_paused() -> None:
     sources: list[Any] = []
     ended = threading.Event()
 
@@ -782,7 +782,7 @@ def test_nobody_pauses_a_viewer_that_has_seen_the_end() -> None:
     assert sources[1] is None
 
 
-def test_no_item_comes_after_leaving_in_a_callback() -> None:
+def test_no_item_follows_dispose_in_a_callback() -> None:
     source = Source()
     numbers = source.stream.shared()
     seen = Seen(numbers, lambda number: number == 2 and seen.subscription.dispose())
@@ -797,7 +797,7 @@ def test_no_item_comes_after_leaving_in_a_callback() -> None:
 # --- views ---
 
 
-def test_a_slow_view_that_merges_gets_all_text_in_one_item() -> None:
+def test_slow_merge_view_receives_all_text_as_one_item() -> None:
     source = Source()
     texts = source.stream.shared()
     go_on = threading.Event()
@@ -810,7 +810,7 @@ def test_a_slow_view_that_merges_gets_all_text_in_one_item() -> None:
     assert seen.all() == ["a", "bcd"]
 
 
-def test_a_slow_view_of_the_latest_jumps_to_it() -> None:
+def test_slow_latest_view_skips_to_the_latest_item() -> None:
     source = Source()
     numbers = source.stream.shared(max_items=1)
     go_on = threading.Event()
@@ -823,7 +823,7 @@ def test_a_slow_view_of_the_latest_jumps_to_it() -> None:
     assert seen.all() == [1, 4]
 
 
-def test_a_view_that_fails_does_so_when_it_is_too_far_behind() -> None:
+def test_fail_view_raises_when_it_lags_too_far() -> None:
     source = Source()
     numbers = source.stream.shared()
     go_on = threading.Event()
@@ -842,7 +842,7 @@ def test_a_view_that_fails_does_so_when_it_is_too_far_behind() -> None:
     numbers.stop()
 
 
-def test_who_needs_what_is_not_kept_is_told_how_much_is_gone() -> None:
+def test_late_viewer_fails_with_the_number_of_missed_items() -> None:
     source = Source()
     numbers = source.stream.shared(max_items=2)
     first = Seen(numbers)
@@ -857,7 +857,7 @@ def test_who_needs_what_is_not_kept_is_told_how_much_is_gone() -> None:
 
 
 @pytest.mark.parametrize("view", [lambda run: run, lambda run: run.view("merge")])
-def test_text_that_is_not_kept_is_missed(view: Any) -> None:
+def test_evicted_text_counts_as_missed(view: Any) -> None:
     source = Source()
     texts = source.stream.shared(max_items=2)
     first = Seen(texts)
@@ -872,7 +872,7 @@ def test_text_that_is_not_kept_is_missed(view: Any) -> None:
     assert Seen(texts.view("latest")).all() == ["d"]
 
 
-def test_run_of_text_without_end_has_bounded_memory() -> None:
+def test_endless_run_of_text_has_bounded_memory() -> None:
     texts = Stream.of(reactivex.of(*"abcdef").pipe(ops.repeat())).shared(max_items=10)
     loop = iter(texts.view("latest"))
     next(loop)
@@ -887,7 +887,7 @@ def test_all_text_is_kept_without_max_items() -> None:
     assert "".join(texts.view("merge")) == "abcdef"
 
 
-def test_entries_go_on_after_any_id() -> None:
+def test_entries_continue_after_any_id() -> None:
     texts = Stream.of(reactivex.of(*"abc")).shared()
     for after in range(4):
         assert Seen(texts.entries(after)).all() == [
@@ -896,7 +896,7 @@ def test_entries_go_on_after_any_id() -> None:
     assert Seen(texts.entries(after=9)).all() == []
 
 
-def test_a_source_waits_for_a_view_that_wants_it() -> None:
+def test_source_waits_for_a_wait_view() -> None:
     numbers: SharedStream[int] = Stream.of(reactivex.range(0, 100)).shared()
     go_on = threading.Semaphore(0)
     history = numbers._shared_run.history
@@ -915,7 +915,7 @@ def test_a_source_waits_for_a_view_that_wants_it() -> None:
 
 
 @pytest.mark.parametrize("leave", ["dispose", "stop"])
-def test_a_source_waits_no_more_for_who_has_left(leave: str) -> None:
+def test_source_does_not_wait_for_a_view_that_has_left(leave: str) -> None:
     source = Source()
     numbers = source.stream.shared()
     go_on = threading.Event()
@@ -946,7 +946,7 @@ class Pump:
         self.resumed.set()
 
 
-def test_a_source_that_may_not_wait_is_paused() -> None:
+def test_source_that_must_not_wait_is_paused() -> None:
     source, pump = Source(), Pump()
     numbers = source.stream.shared()
     go_on = threading.Event()
@@ -967,7 +967,7 @@ def test_a_source_that_may_not_wait_is_paused() -> None:
     assert seen.all() == [1, 2, 3]
 
 
-def test_a_source_on_an_event_loop_is_not_made_to_wait() -> None:
+def test_source_on_an_event_loop_does_not_wait() -> None:
     source = Source()
     numbers = source.stream.shared()
 
@@ -984,7 +984,7 @@ def test_a_source_on_an_event_loop_is_not_made_to_wait() -> None:
     assert run(main()) == [*range(2000)]
 
 
-def test_a_loop_that_is_not_read_pauses_its_viewer_and_no_other() -> None:
+def test_unread_loop_pauses_its_own_viewer_only() -> None:
     source = Source()
     numbers = source.stream.shared()
     lazy = iter(numbers)
@@ -1000,7 +1000,7 @@ def test_a_loop_that_is_not_read_pauses_its_viewer_and_no_other() -> None:
 # --- with the rest of the library ---
 
 
-def test_each_viewer_has_an_outcome_of_its_own() -> None:
+def test_each_viewer_has_its_own_outcome() -> None:
     with ScriptedServer(ANSWER) as server:
         events = ask(server).shared()
         outcomes: list[Outcome] = []
@@ -1010,7 +1010,7 @@ def test_each_viewer_has_an_outcome_of_its_own() -> None:
         assert outcomes[0].response == outcomes[1].response
 
 
-def test_an_opened_stream_can_be_shared() -> None:
+def test_opened_stream_can_be_shared() -> None:
     with ScriptedServer(ANSWER) as server:
         stream = ask(server)
         assert stream.response.status_code == 200
@@ -1024,7 +1024,7 @@ def test_an_opened_stream_can_be_shared() -> None:
 # --- threads ---
 
 
-def test_where_no_thread_can_be_started_the_viewer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_viewer_fails_when_no_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
 
@@ -1042,7 +1042,7 @@ def test_where_no_thread_can_be_started_the_viewer_is_told(monkeypatch: pytest.M
     assert source.disposed.is_set()  # nobody else is taken for a viewer
 
 
-def test_where_no_thread_can_be_started_who_is_slow_is_borne_with(
+def test_slow_viewer_stays_when_no_thread_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = Source()
@@ -1059,7 +1059,7 @@ def test_where_no_thread_can_be_started_who_is_slow_is_borne_with(
     assert slow.all() == other.all() == [0, 1, 2, 3, 4]
 
 
-def test_loops_are_served_by_a_daemon_and_subscriptions_by_none() -> None:
+def test_only_loops_are_served_by_a_daemon_thread() -> None:
     source = Source()
     numbers = source.stream.shared()
     loop = iter(numbers)
@@ -1093,21 +1093,21 @@ READ = """
 """
 
 
-def test_a_script_that_ends_in_subscribing_prints_the_whole_answer() -> None:
+def test_script_ending_in_subscribe_prints_the_whole_answer() -> None:
     answer: Script = [steps.role(), "One,", steps.wait(0.2), " two.", steps.finish(), steps.done()]
     with ScriptedServer(answer) as server:
         code = READ + "    next(iter(tokens))\n    tokens.subscribe(print)\n"
         assert script(code, server.url) == "One,\n two.\n"
 
 
-def test_a_script_that_ends_in_a_loop_it_left_does_not_wait() -> None:
+def test_script_ending_in_an_unfinished_loop_exits() -> None:
     with ScriptedServer(SILENT) as server:
         code = READ + "    print(next(iter(tokens)))\n    sys.exit()\n"
         assert script(code, server.url) == "One,\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_child_process_can_view_what_has_ended() -> None:
+def test_child_process_can_view_an_ended_run() -> None:
     code = """
         import os, sys, threading, warnings
         import reactivex
@@ -1128,7 +1128,7 @@ def test_a_child_process_can_view_what_has_ended() -> None:
     assert script(code) == "1\n2\n"
 
 
-def test_many_who_come_and_go_while_it_runs_see_all_in_order() -> None:
+def test_viewers_that_come_and_go_receive_all_in_order() -> None:
     source = Source()
     texts: SharedStream[str] = source.stream.shared()
     stays = Seen(texts)
@@ -1203,7 +1203,7 @@ def check(name: str, seen: Seen, sent: list[str], ending: type[Exception] | None
 
 
 @given(DOINGS)
-def test_whatever_happens_in_whatever_order_each_viewer_sees_what_it_was_promised(
+def test_random_histories_keep_the_promise_of_each_view(
     doings: list[str],
 ) -> None:
     source = Source()

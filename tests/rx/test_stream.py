@@ -102,16 +102,16 @@ def first_then_silent() -> tuple[Stream[Any], threading.Event]:
 # --- cold ---
 
 
-def test_every_face_gives_all_items_in_their_order(read: Face) -> None:
+def test_every_face_emits_all_items_in_order(read: Face) -> None:
     assert read(Source(range(2000)).stream())[-2000:] == list(range(2000))
 
 
-def test_every_face_gives_the_error_after_the_items_before_it(read: Face) -> None:
+def test_every_face_raises_the_error_after_the_items(read: Face) -> None:
     error = KeyError("broke")
     assert read(Source(range(1500), error).stream())[-1501:] == [*range(1500), error]
 
 
-def test_each_reading_is_a_subscription_of_its_own(read: Face) -> None:
+def test_each_reader_has_its_own_subscription(read: Face) -> None:
     source = Source("ab")
     stream = source.stream()
     assert source.subscriptions == 0
@@ -120,7 +120,7 @@ def test_each_reading_is_a_subscription_of_its_own(read: Face) -> None:
     assert source.subscriptions == 2
 
 
-def test_each_subscription_is_one_request(read: Face) -> None:
+def test_each_subscription_sends_one_request(read: Face) -> None:
     with ScriptedServer(lambda request: [steps.raw(b"data: 1\n\n")]) as server:
         stream = blocks(Request("POST", server.url))
         assert server.requests == []
@@ -145,7 +145,7 @@ def script(program: str, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_a_script_that_ends_in_subscribe_prints_the_whole_answer() -> None:
+def test_script_ending_in_subscribe_prints_the_whole_answer() -> None:
     program = """
         import sys
         from rxmistral import Mistral, text
@@ -158,7 +158,7 @@ def test_a_script_that_ends_in_subscribe_prints_the_whole_answer() -> None:
     assert (out.split(), err) == ([b"a", b"b"], b"")
 
 
-def test_a_script_that_subscribes_after_it_looked_at_the_headers_prints_it_too() -> None:
+def test_script_subscribing_after_the_headers_prints_all() -> None:
     program = """
         import sys
         from rxmistral import Mistral, text
@@ -173,7 +173,7 @@ def test_a_script_that_subscribes_after_it_looked_at_the_headers_prints_it_too()
     assert (out.split(), err) == ([b"a", b"b"], b"")
 
 
-def test_a_script_that_leaves_a_loop_undone_still_exits() -> None:
+def test_script_with_an_unfinished_loop_exits() -> None:
     program = """
         import itertools, sys, reactivex
         from rxmistral import Mistral
@@ -216,20 +216,20 @@ def of_the_pipe() -> dict[str, Callable[[], Any]]:
 
 
 @pytest.mark.parametrize("make", of_the_pipe().values(), ids=of_the_pipe().keys())
-def test_the_result_of_a_pipe_is_a_stream(make: Callable[[], Any], read: Face) -> None:
+def test_pipe_returns_a_stream(make: Callable[[], Any], read: Face) -> None:
     stream = make()
     assert isinstance(stream, Stream)
     assert read(stream)[-3:] == [1, 2, 3]
 
 
-def test_plus_in_place_gives_a_stream(read: Face) -> None:
+def test_in_place_addition_returns_a_stream(read: Face) -> None:
     stream = Stream.of(reactivex.of(1, 2))
     stream += reactivex.of(3)
     assert isinstance(stream, Stream)
     assert read(stream)[-3:] == [1, 2, 3]
 
 
-def test_what_publish_gives_is_a_stream_that_connects() -> None:
+def test_publish_returns_a_stream_that_connects() -> None:
     published = numbers().pipe(ops.publish())
     assert isinstance(published, ConnectableStream)
     came: list[int] = []
@@ -239,13 +239,13 @@ def test_what_publish_gives_is_a_stream_that_connects() -> None:
     assert came == [10, 20, 30]
 
 
-def test_partition_gives_streams() -> None:
+def test_partition_returns_streams() -> None:
     for which, expected in enumerate([[1, 3], [2]]):
         parts = numbers().pipe(ops.partition(lambda x: x % 2 == 1))
         assert list(parts[which]) == expected
 
 
-def test_what_is_no_observable_passes_a_pipe_as_it_is() -> None:
+def test_pipe_returns_other_results_unchanged() -> None:
     assert numbers().pipe(lambda source: 7) == 7
     assert numbers().pipe(ops.map(str), lambda source: "text") == "text"
 
@@ -291,7 +291,7 @@ def guesses(name: str) -> Iterator[tuple[Any, ...]]:
 
 
 @pytest.mark.parametrize("name", fluent_methods())
-def test_a_fluent_method_gives_a_stream_wherever_it_gives_an_observable(name: str) -> None:
+def test_fluent_method_returns_a_stream_for_each_observable(name: str) -> None:
     given = []
     for arguments in guesses(name):
         try:
@@ -305,17 +305,17 @@ def test_a_fluent_method_gives_a_stream_wherever_it_gives_an_observable(name: st
     assert given, "no arguments were found for it"
 
 
-def test_there_are_fluent_methods_or_there_are_none_at_all() -> None:
+def test_observable_has_fluent_methods() -> None:
     assert len(fluent_methods()) in range(100, 1000) or fluent_methods() == []
 
 
-def test_of_gives_a_stream_back_as_it_is() -> None:
+def test_of_returns_a_stream_unchanged() -> None:
     stream = numbers()
     assert Stream.of(stream) is stream
 
 
 @pytest.mark.parametrize("other", [[1, 2], "text", None, 7])
-def test_of_refuses_what_is_no_observable(other: Any) -> None:
+def test_of_rejects_other_types(other: Any) -> None:
     with pytest.raises(TypeError, match=f"expected an Observable, got {type(other).__name__}"):
         Stream.of(other)
 
@@ -323,18 +323,18 @@ def test_of_refuses_what_is_no_observable(other: Any) -> None:
 # --- run and await ---
 
 
-def test_run_gives_the_last_item() -> None:
+def test_run_returns_the_last_item() -> None:
     assert numbers().run() == 3
 
 
-def test_await_gives_the_last_item() -> None:
+def test_await_returns_the_last_item() -> None:
     async def main() -> int:
         return await numbers()
 
     assert run(main()) == 3
 
 
-def test_a_none_is_a_last_item() -> None:
+def test_run_and_await_return_none_if_it_is_the_last_item() -> None:
     async def main() -> None:
         return await Stream.of(reactivex.of(1, None))
 
@@ -342,7 +342,7 @@ def test_a_none_is_a_last_item() -> None:
     assert run(main()) is None
 
 
-def test_run_and_await_of_nothing_raise_what_reactivex_raises() -> None:
+def test_run_and_await_raise_when_there_are_no_items() -> None:
     async def main() -> None:
         await Stream.of(reactivex.empty())
 
@@ -352,19 +352,19 @@ def test_run_and_await_of_nothing_raise_what_reactivex_raises() -> None:
         run(main())
 
 
-def test_the_scheduler_of_run_keeps_the_time_of_the_operators() -> None:
+def test_run_passes_its_scheduler_to_operators() -> None:
     stream = numbers().pipe(ops.delay(0.001))
     assert stream.run(TimeoutScheduler.singleton()) == 3
 
 
-def test_the_scheduler_of_run_is_not_for_the_source() -> None:
+def test_run_does_not_run_the_source_on_its_scheduler() -> None:
     with ScriptedServer([steps.raw(b"data: 1\n\n")]) as server:
         stream = blocks(Request("POST", server.url))
         assert stream.run(CurrentThreadScheduler.singleton()) == b"data: 1\n\n"
         assert server.wait_idle()
 
 
-def test_a_subscribe_that_raises_raises_from_every_face(read: Face) -> None:
+def test_every_face_raises_the_error_of_subscribe(read: Face) -> None:
     def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
         raise LookupError("cannot subscribe")
 
@@ -385,14 +385,14 @@ def sources_without_end() -> dict[str, Callable[[], Observable[Any]]]:
 
 
 @pytest.mark.parametrize("make", sources_without_end().values(), ids=sources_without_end().keys())
-def test_a_for_loop_can_leave_a_source_without_end(make: Callable[[], Observable[Any]]) -> None:
+def test_for_loop_can_leave_an_endless_source(make: Callable[[], Observable[Any]]) -> None:
     for number, _ in enumerate(Stream.of(make())):
         if number == 3 * LIMIT:
             break
     # the fixture sees the thread end
 
 
-def test_what_a_source_emits_that_cannot_be_stopped_is_not_kept() -> None:
+def test_items_of_an_unstoppable_source_are_dropped_after_close() -> None:
     stop = threading.Event()
     emitted = itertools.count()
 
@@ -432,7 +432,7 @@ def settled(count: Callable[[], int]) -> int:
     return seen
 
 
-def test_a_for_loop_that_does_not_read_holds_its_source_back() -> None:
+def test_for_loop_that_does_not_read_makes_its_source_wait() -> None:
     source = Source(itertools.count())
     _, close = open_for(source.stream())
     assert 0 < settled(lambda: source.emitted) <= LIMIT + 1
@@ -440,7 +440,7 @@ def test_a_for_loop_that_does_not_read_holds_its_source_back() -> None:
     assert source.ended.wait(BOUND)
 
 
-def test_an_async_for_that_does_not_read_holds_its_source_back() -> None:
+def test_async_for_that_does_not_read_makes_its_source_wait() -> None:
     source = Source(itertools.count())
 
     async def main() -> None:
@@ -452,7 +452,7 @@ def test_an_async_for_that_does_not_read_holds_its_source_back() -> None:
     assert source.ended.wait(BOUND)
 
 
-def test_a_subscriber_that_does_not_return_holds_its_source_back() -> None:
+def test_blocked_subscriber_makes_its_source_wait() -> None:
     source = Source(itertools.count())
     go_on = threading.Event()
     subscription = source.stream().subscribe(lambda item: go_on.wait() if item == 10 else None)
@@ -475,7 +475,7 @@ PIECES = 2000
 
 
 @pytest.mark.parametrize("face", ["for", "async for", "subscribe"])
-def test_a_slow_reader_slows_the_server_down(face: str) -> None:
+def test_slow_reader_slows_the_server(face: str) -> None:
     with ScriptedServer([steps.raw(*[PIECE] * PIECES)]) as server:
         stream = blocks(Request("POST", server.url))
         if face == "for":
@@ -519,13 +519,13 @@ def all_ended(threads: list[threading.Thread]) -> bool:
     return eventually(lambda: not any(thread.is_alive() for thread in threads))
 
 
-def test_threads_that_emit_at_once_are_all_released_by_the_reader() -> None:
+def test_reader_releases_all_threads_that_wait_to_emit() -> None:
     stream, threads = emitting_at_once(4)
     assert len(list(itertools.islice(stream, 4 * LIMIT - 3))) == 4 * LIMIT - 3
     assert all_ended(threads)
 
 
-def test_threads_that_wait_are_all_released_by_the_end() -> None:
+def test_dispose_releases_all_threads_that_wait_to_emit() -> None:
     stream, threads = emitting_at_once(4)
     _, close = open_for(stream)
     assert settled(lambda: sum(thread.is_alive() for thread in threads)) > 1
@@ -560,9 +560,7 @@ class Pace:
 
 @settings(deadline=None)
 @given(size=SIZES, pace=PACES, seed=st.integers(0, 1000), failing=st.booleans())
-def test_a_hop_loses_nothing_and_reorders_nothing(
-    size: int, pace: str, seed: int, failing: bool
-) -> None:
+def test_queue_loses_and_reorders_nothing(size: int, pace: str, seed: int, failing: bool) -> None:
     producer = Pace(pace in ("slow producer", "both random"), seed)
     consumer = Pace(pace in ("slow consumer", "both random"), seed + 1)
 
@@ -598,7 +596,7 @@ def test_a_hop_loses_nothing_and_reorders_nothing(
     assert run(with_async_for()) == expected
 
 
-def test_many_loops_on_many_threads_and_tasks_each_get_all() -> None:
+def test_loops_on_many_threads_and_tasks_each_receive_all() -> None:
     stream = Source(range(3000)).stream()
     sums: list[int] = []
     threads = [
@@ -619,7 +617,7 @@ def test_many_loops_on_many_threads_and_tasks_each_get_all() -> None:
     assert sums == [3000] * 6
 
 
-def test_an_async_for_over_a_fast_source_lets_other_tasks_run() -> None:
+def test_async_for_over_a_fast_source_lets_other_tasks_run() -> None:
     turns = 0
 
     async def other() -> None:
@@ -642,7 +640,7 @@ def test_an_async_for_over_a_fast_source_lets_other_tasks_run() -> None:
 # --- event loops ---
 
 
-def test_one_stream_is_read_in_one_event_loop_and_then_in_another() -> None:
+def test_stream_is_read_on_one_event_loop_and_then_another() -> None:
     stream = Source("abc").stream()
 
     async def main() -> list[Any]:
@@ -651,7 +649,7 @@ def test_one_stream_is_read_in_one_event_loop_and_then_in_another() -> None:
     assert run(main()) == run(main()) == ["a", "b", "c"]
 
 
-def test_a_source_that_emits_into_a_closed_event_loop_is_disposed() -> None:
+def test_source_is_disposed_when_its_event_loop_is_closed() -> None:
     subject: Subject[int] = Subject()
     stream = Stream.of(subject)
     loop = asyncio.new_event_loop()
@@ -673,7 +671,7 @@ def test_a_source_that_emits_into_a_closed_event_loop_is_disposed() -> None:
     del waiting
 
 
-def test_a_source_on_the_event_loop_itself_is_read_on_it() -> None:
+def test_source_on_the_event_loop_is_read_on_that_loop() -> None:
     async def main() -> list[Any]:
         scheduler = AsyncIOScheduler(asyncio.get_running_loop())
         ticks = reactivex.interval(0.001, scheduler=scheduler).pipe(ops.take(3))
@@ -682,7 +680,7 @@ def test_a_source_on_the_event_loop_itself_is_read_on_it() -> None:
     assert run(main()) == [0, 1, 2]
 
 
-def test_a_loop_within_the_callback_of_a_synchronous_source_runs() -> None:
+def test_loop_in_a_callback_of_a_synchronous_source_runs() -> None:
     inner: list[Any] = []
 
     def on_next(_: int) -> None:
@@ -693,12 +691,12 @@ def test_a_loop_within_the_callback_of_a_synchronous_source_runs() -> None:
     assert inner == [1, 2, 3, "c"] * 2
 
 
-def test_a_stream_is_read_within_a_loop_over_itself() -> None:
+def test_stream_is_read_within_a_loop_over_itself() -> None:
     stream = numbers()
     assert [(a, b) for a in stream for b in stream] == list(itertools.product([1, 2, 3], repeat=2))
 
 
-def test_a_body_may_emit_what_its_own_loop_reads() -> None:
+def test_loop_body_may_emit_into_its_own_source() -> None:
     subject: Subject[int] = Subject()
     iterator = iter(Stream.of(subject))
     starter = threading.Thread(target=lambda: next(iterator))
@@ -716,7 +714,7 @@ def test_a_body_may_emit_what_its_own_loop_reads() -> None:
 # --- with ---
 
 
-def test_within_with_every_loop_goes_on_with_the_same_run() -> None:
+def test_with_block_continues_the_same_run_in_every_loop() -> None:
     source = Source(range(5))
     with source.stream() as opened:
         first = list(itertools.islice(opened, 2))
@@ -728,7 +726,7 @@ def test_within_with_every_loop_goes_on_with_the_same_run() -> None:
     assert source.subscriptions == 1
 
 
-def test_within_async_with_every_loop_goes_on_with_the_same_run() -> None:
+def test_async_with_block_continues_the_same_run_in_every_loop() -> None:
     source = Source(range(5))
 
     async def main() -> None:
@@ -745,7 +743,7 @@ def test_within_async_with_every_loop_goes_on_with_the_same_run() -> None:
     assert source.subscriptions == 1
 
 
-def test_a_stream_that_was_left_is_cold_again() -> None:
+def test_stream_is_cold_again_after_its_with_block() -> None:
     source = Source(range(3))
     stream = source.stream()
     with stream as opened:
@@ -755,7 +753,7 @@ def test_a_stream_that_was_left_is_cold_again() -> None:
         assert list(opened) == [0, 1, 2]
 
 
-def test_a_stream_is_not_opened_twice_at_once() -> None:
+def test_enter_raises_when_the_stream_is_open() -> None:
     stream = numbers()
     with stream, pytest.raises(RuntimeError, match="already open"):
         stream.__enter__()
@@ -763,7 +761,7 @@ def test_a_stream_is_not_opened_twice_at_once() -> None:
         pass
 
 
-def test_two_tasks_cannot_wait_for_the_same_run() -> None:
+def test_second_task_that_waits_for_the_same_run_raises() -> None:
     stream, _ = silent()
 
     async def main() -> None:
@@ -778,7 +776,7 @@ def test_two_tasks_cannot_wait_for_the_same_run() -> None:
     run(main())
 
 
-def test_leaving_with_disposes_what_subscribed_within_it() -> None:
+def test_with_block_disposes_subscriptions_made_in_it() -> None:
     stream, disposed = silent()
     with stream as opened:
         opened.subscribe()
@@ -786,7 +784,7 @@ def test_leaving_with_disposes_what_subscribed_within_it() -> None:
     assert disposed.is_set()
 
 
-def test_what_is_subscribed_in_the_moment_of_leaving_is_disposed() -> None:
+def test_subscription_during_exit_is_disposed() -> None:
     disposed = threading.Event()
 
     def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
@@ -799,7 +797,7 @@ def test_what_is_subscribed_in_the_moment_of_leaving_is_disposed() -> None:
     assert disposed.is_set()
 
 
-def test_leaving_with_ends_a_loop_over_a_pipe_of_it_on_another_thread() -> None:
+def test_with_block_ends_a_piped_loop_on_another_thread() -> None:
     stream, disposed = first_then_silent()
     began, ended = threading.Event(), threading.Event()
 
@@ -826,7 +824,7 @@ def test_break_disposes() -> None:
     assert disposed.wait(BOUND)
 
 
-def test_an_exception_in_the_body_disposes() -> None:
+def test_exception_in_the_loop_body_disposes() -> None:
     stream, disposed = first_then_silent()
     with pytest.raises(ZeroDivisionError):
         for _ in stream:
@@ -834,7 +832,7 @@ def test_an_exception_in_the_body_disposes() -> None:
     assert disposed.wait(BOUND)
 
 
-def test_return_disposes() -> None:
+def test_return_from_the_loop_disposes() -> None:
     stream, disposed = first_then_silent()
 
     def first() -> Any:
@@ -989,7 +987,7 @@ def test_leaving_an_async_for_disposes(leave: Callable[[Stream[Any]], Any]) -> N
     run(main())
 
 
-def test_an_async_loop_that_has_ended_holds_nothing_and_stays_ended() -> None:
+def test_ended_async_loop_refers_to_nothing_and_stays_ended() -> None:
     error = OSError("once")
 
     async def main() -> None:
@@ -1004,14 +1002,14 @@ def test_an_async_loop_that_has_ended_holds_nothing_and_stays_ended() -> None:
     run(main())
 
 
-def test_an_iteration_that_never_began_is_closed_without_a_word() -> None:
+def test_unstarted_iteration_is_closed_silently() -> None:
     async def main() -> None:
         await aiter(numbers()).aclose()  # type: ignore[attr-defined]
 
     run(main())
 
 
-def test_an_error_that_a_loop_raised_holds_no_frame_in_a_cycle() -> None:
+def test_error_raised_by_a_loop_is_in_no_reference_cycle() -> None:
     class Witness:
         pass
 
@@ -1047,7 +1045,7 @@ def test_an_error_that_a_loop_raised_holds_no_frame_in_a_cycle() -> None:
         gc.enable()
 
 
-def test_operators_of_reactivex_that_end_early_dispose() -> None:
+def test_reactivex_operators_that_end_early_dispose() -> None:
     stream, disposed = first_then_silent()
     assert list(stream.pipe(ops.take(1))) == ["first"]
     assert disposed.wait(BOUND)

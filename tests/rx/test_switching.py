@@ -99,7 +99,7 @@ ANSWERS: Any = {"a": three("a"), "b": three("b"), "c": three("c")}
 
 
 @any_switch
-def test_a_new_prompt_ends_the_running_answer(operator: Operator) -> None:
+def test_switch_cancels_the_current_answer(operator: Operator) -> None:
     played = Played(operator, PROMPTS, **ANSWERS)
     assert played.messages == [
         on_next(310, "a1"),
@@ -117,7 +117,7 @@ def test_a_new_prompt_ends_the_running_answer(operator: Operator) -> None:
 
 
 @any_queue
-def test_a_new_prompt_waits_for_its_turn(operator: Operator) -> None:
+def test_queue_keeps_prompts_until_the_answer_has_ended(operator: Operator) -> None:
     played = Played(operator, PROMPTS, **ANSWERS)
     assert [message.value.value for message in played.messages[:-1]] == [
         f"{name}{number}" for name in "abc" for number in (1, 2, 3)
@@ -131,7 +131,7 @@ def test_a_new_prompt_waits_for_its_turn(operator: Operator) -> None:
 
 
 @any_ignore
-def test_a_new_prompt_is_not_asked_while_an_answer_is_running(operator: Operator) -> None:
+def test_ignore_drops_prompts_during_an_answer(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(325, "b"), on_next(350, "c"), on_completed(360)]
     played = Played(operator, prompts, **ANSWERS)
     assert [message.value.value for message in played.messages[:-1]] == [
@@ -146,14 +146,14 @@ def test_a_new_prompt_is_not_asked_while_an_answer_is_running(operator: Operator
 
 
 @every
-def test_no_prompts_no_answers(operator: Operator) -> None:
+def test_no_prompts_produce_no_answers(operator: Operator) -> None:
     assert Played(operator, []).messages == []
     assert Played(operator, [on_completed(300)]).messages == [on_completed(300)]
     assert Played(operator, [on_error(300, ERROR)]).messages == [on_error(300, ERROR)]
 
 
 @every
-def test_it_completes_when_the_prompts_and_the_last_answer_have(operator: Operator) -> None:
+def test_completes_after_the_prompts_and_the_last_answer(operator: Operator) -> None:
     early = Played(operator, [on_next(300, "a"), on_completed(310)], a=three("a"))
     assert early.messages[-1] == on_completed(340)
     late = Played(operator, [on_next(300, "a"), on_completed(360)], a=three("a"))
@@ -161,14 +161,14 @@ def test_it_completes_when_the_prompts_and_the_last_answer_have(operator: Operat
 
 
 @every
-def test_an_empty_answer_is_one(operator: Operator) -> None:
+def test_empty_answer_counts_as_an_answer(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b"), on_completed(360)]
     played = Played(operator, prompts, a=[on_completed(10)], b=[on_next(10, "b"), on_completed(20)])
     assert played.messages == [on_next(360, "b"), on_completed(370)]
 
 
 @every
-def test_an_error_of_an_answer_ends_it_all(operator: Operator) -> None:
+def test_error_of_an_answer_ends_everything(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b")]
     played = Played(operator, prompts, a=[on_next(10, "a"), on_error(20, ERROR)], b=three("b"))
     assert played.messages == [on_next(310, "a"), on_error(320, ERROR)]
@@ -177,7 +177,7 @@ def test_an_error_of_an_answer_ends_it_all(operator: Operator) -> None:
 
 
 @every
-def test_an_error_that_is_caught_ends_its_answer_only(operator: Operator) -> None:
+def test_caught_error_ends_its_answer_only(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b")]
     played = Played(
         lambda ask: operator(lambda prompt: ask(prompt).pipe(ops.catch(reactivex.of("sorry")))),
@@ -189,14 +189,14 @@ def test_an_error_that_is_caught_ends_its_answer_only(operator: Operator) -> Non
 
 
 @every
-def test_an_error_of_the_prompts_ends_the_running_answer(operator: Operator) -> None:
+def test_error_of_the_prompts_cancels_the_current_answer(operator: Operator) -> None:
     played = Played(operator, [on_next(300, "a"), on_error(315, ERROR)], a=three("a"))
     assert played.messages == [on_next(310, "a1"), on_error(315, ERROR)]
     assert played.answers["a"] == [Subscription(300, 315)]
 
 
 @every
-def test_disposing_ends_the_prompts_and_the_answer_and_starts_none(operator: Operator) -> None:
+def test_dispose_ends_prompts_and_answer_and_starts_nothing(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(312, "b"), on_next(320, "c")]
     played = Played(operator, prompts, disposed=315, **ANSWERS)
     assert played.messages == [on_next(310, "a1")]
@@ -206,7 +206,7 @@ def test_disposing_ends_the_prompts_and_the_answer_and_starts_none(operator: Ope
 
 
 @every
-def test_each_reader_has_a_conversation_of_its_own(operator: Operator) -> None:
+def test_each_subscription_has_its_own_answers(operator: Operator) -> None:
     prompts: Subject[str] = Subject()
     stream = prompts.pipe(operator(lambda prompt: reactivex.of(prompt)))
     one: list[Any] = []
@@ -222,7 +222,7 @@ def test_each_reader_has_a_conversation_of_its_own(operator: Operator) -> None:
 
 
 @every
-def test_what_ask_raises_and_what_is_no_answer_are_errors(operator: Operator) -> None:
+def test_ask_that_raises_or_returns_no_observable_is_an_error(operator: Operator) -> None:
     def fail(_: Any) -> Any:
         raise ERROR
 
@@ -235,7 +235,7 @@ def test_what_ask_raises_and_what_is_no_answer_are_errors(operator: Operator) ->
         assert not prompts.observers
 
 
-def test_what_makes_no_sense_is_refused_at_the_call() -> None:
+def test_wrong_arguments_raise_at_the_call() -> None:
     with pytest.raises(TypeError, match="ask must be callable, got str"):
         answer_each("a")  # type: ignore[arg-type]
     with pytest.raises(
@@ -245,13 +245,13 @@ def test_what_makes_no_sense_is_refused_at_the_call() -> None:
 
 
 @every
-def test_answers_that_end_while_they_are_subscribed_to(operator: Operator, read: Face) -> None:
+def test_answers_may_end_during_subscribe(operator: Operator, read: Face) -> None:
     prompts = reactivex.of("a", "b")
     came = read(Stream.of(prompts).pipe(operator(lambda each: reactivex.of(each, each * 2))))
     assert came[-2:] in (["b", "bb"], ["a", "aa"])
 
 
-def test_prompts_that_are_answered_at_once_need_no_deep_stack() -> None:
+def test_synchronous_answers_do_not_deepen_the_stack() -> None:
     prompts: Subject[int] = Subject()
     came: list[int] = []
 
@@ -287,7 +287,7 @@ def at_once(*items: str) -> Observable[str]:
     return reactivex.create(subscribe)
 
 
-def test_a_callback_may_send_the_next_prompt() -> None:
+def test_callback_may_send_the_next_prompt() -> None:
     """Which is answer_each in the middle of it, on the same thread."""
     prompts: Subject[str] = Subject()
     came: list[str] = []
@@ -302,7 +302,7 @@ def test_a_callback_may_send_the_next_prompt() -> None:
     assert came == ["a", "b", "bb"]
 
 
-def test_what_is_left_while_it_is_asked_is_not_subscribed_to() -> None:
+def test_answer_cancelled_during_ask_is_not_subscribed_to() -> None:
     prompts: Subject[str] = Subject()
     subscribed: list[str] = []
 
@@ -320,7 +320,7 @@ def test_what_is_left_while_it_is_asked_is_not_subscribed_to() -> None:
 
 
 @every
-def test_the_answers_get_the_scheduler_of_the_subscription(operator: Operator) -> None:
+def test_answers_receive_the_scheduler_of_the_subscription(operator: Operator) -> None:
     given: list[Any] = []
     scheduler = TestScheduler()
 
@@ -334,7 +334,7 @@ def test_the_answers_get_the_scheduler_of_the_subscription(operator: Operator) -
 
 
 @every
-def test_after_an_error_nobody_is_asked(operator: Operator) -> None:
+def test_ask_is_not_called_after_an_error(operator: Operator) -> None:
     """Not even by who sends a prompt in the middle of it."""
     prompts: Subject[str] = Subject()
     asked: list[str] = []
@@ -411,7 +411,7 @@ class AtWork:
         return self.came
 
 
-def test_a_new_answer_waits_for_a_subscriber_at_work_on_the_old_one() -> None:
+def test_new_answer_waits_for_a_subscriber_busy_with_the_old() -> None:
     at = AtWork(switch)
     at.prompts.on_next(1)  # does not wait
     assert not at.answers[0].observers  # and closes the old one's connection
@@ -421,7 +421,7 @@ def test_a_new_answer_waits_for_a_subscriber_at_work_on_the_old_one() -> None:
     assert at.let_go() == ["old", "new", "newer"]
 
 
-def test_an_answer_that_waits_and_is_ended_itself_is_never_seen() -> None:
+def test_answer_cancelled_while_it_waits_emits_nothing() -> None:
     at = AtWork(switch)
     at.prompts.on_next(1)
     waiting = at.emit(1, "skipped")
@@ -433,20 +433,20 @@ def test_an_answer_that_waits_and_is_ended_itself_is_never_seen() -> None:
     assert at.let_go() == ["old", "new"]
 
 
-def test_an_item_in_the_middle_of_another_is_not_the_end_of_that() -> None:
+def test_nested_item_does_not_release_the_output() -> None:
     at = AtWork(switch, "nest inner")
     at.prompts.on_next(1)
     at.emit(1, "new").join(0.05)
     assert at.let_go() == ["inner", "nest inner", "new"]
 
 
-def test_a_prompt_in_the_middle_of_two_items_waits_for_the_outer_one() -> None:
+def test_prompt_during_nested_items_waits_for_the_outer_one() -> None:
     at = AtWork(switch, "nest switch")
     at.emit(1, "new").join(0.05)
     assert at.let_go() == ["switch", "nest switch", "new"]
 
 
-def test_disposing_wakes_an_answer_that_waits() -> None:
+def test_dispose_wakes_an_answer_that_waits() -> None:
     at = AtWork(switch)
     at.prompts.on_next(1)
     waiting = at.emit(1, "skipped")
@@ -458,7 +458,7 @@ def test_disposing_wakes_an_answer_that_waits() -> None:
     assert not at.prompts.observers
 
 
-def test_the_end_comes_after_the_subscriber_s_work_and_nobody_waits_for_it() -> None:
+def test_completion_follows_the_busy_subscriber_without_waiting() -> None:
     at = AtWork(switch)
     at.prompts.on_next(1)
     at.prompts.on_completed()
@@ -468,7 +468,7 @@ def test_the_end_comes_after_the_subscriber_s_work_and_nobody_waits_for_it() -> 
 
 
 @every
-def test_an_error_of_the_prompts_comes_after_the_subscriber_s_work(operator: Operator) -> None:
+def test_error_of_the_prompts_follows_the_busy_subscriber(operator: Operator) -> None:
     at = AtWork(operator)
     at.prompts.on_error(ERROR)
     assert not at.answers[0].observers
@@ -476,7 +476,7 @@ def test_an_error_of_the_prompts_comes_after_the_subscriber_s_work(operator: Ope
     assert at.let_go() == ["old", "it broke"]
 
 
-def test_what_ask_raises_comes_after_the_subscriber_s_work() -> None:
+def test_error_of_ask_follows_the_busy_subscriber() -> None:
     at = AtWork(switch)
     at.prompts.on_next(-1)
     assert at.came == []
@@ -504,7 +504,7 @@ class Raw:
         return Disposable()
 
 
-def test_what_was_on_its_way_when_the_next_prompt_came_is_nobody_s() -> None:
+def test_events_of_a_cancelled_answer_are_dropped() -> None:
     at = Raw(switch)
     at.prompts.on_next(0)
     at.prompts.on_next(1)
@@ -520,7 +520,7 @@ def test_what_was_on_its_way_when_the_next_prompt_came_is_nobody_s() -> None:
 
 
 @every
-def test_what_was_on_its_way_when_it_was_disposed_starts_nothing(operator: Operator) -> None:
+def test_events_after_dispose_start_nothing(operator: Operator) -> None:
     at = Raw(operator)
     at.prompts.on_next(0)
     at.prompts.on_next(1)
@@ -530,7 +530,7 @@ def test_what_was_on_its_way_when_it_was_disposed_starts_nothing(operator: Opera
     assert len(at.observers) == count
 
 
-def test_a_prompt_that_comes_at_the_end_of_an_answer_is_not_lost() -> None:
+def test_prompt_at_the_end_of_an_answer_is_not_lost() -> None:
     """Each answer ends on a thread of its own, in the moment of the next prompt."""
     for operator in (switch, queue):
         for _ in range(300):
@@ -565,7 +565,7 @@ def test_a_prompt_that_comes_at_the_end_of_an_answer_is_not_lost() -> None:
             assert came == ["b", "|"]
 
 
-def test_switches_at_any_moment_never_let_two_in_nor_the_old_after_the_new() -> None:
+def test_switches_at_any_moment_keep_answers_apart_and_in_order() -> None:
     """Prompts from several threads at once, answers that emit without a pause."""
     stop = threading.Event()
     at_work = threading.Lock()
@@ -678,7 +678,7 @@ def prompt_of(request: ReceivedRequest) -> int:
 
 
 @any_switch
-def test_the_latest_prompt_wins_and_the_others_connections_are_closed_at_once(
+def test_switch_closes_superseded_connections_at_once(
     operator: Operator,
 ) -> None:
     took: list[float] = []
@@ -702,7 +702,7 @@ def test_the_latest_prompt_wins_and_the_others_connections_are_closed_at_once(
 
 
 @any_switch
-def test_a_prompt_before_the_first_token_ends_the_answer_too(operator: Operator) -> None:
+def test_switch_cancels_an_answer_before_its_first_token(operator: Operator) -> None:
     silent: Script = [steps.headers(), steps.hang()]
     scripts = {0: [steps.hang()], 2: silent, 4: [steps.role(), steps.hang()]}
     with (
@@ -721,7 +721,7 @@ def test_a_prompt_before_the_first_token_ends_the_answer_too(operator: Operator)
 
 
 @any_queue
-def test_a_queue_keeps_the_order_with_one_connection_at_a_time(operator: Operator) -> None:
+def test_queue_keeps_the_order_on_one_connection_at_a_time(operator: Operator) -> None:
     with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
         chat = Chat(client, operator)
         for number in range(1, 40, 2):
@@ -734,7 +734,7 @@ def test_a_queue_keeps_the_order_with_one_connection_at_a_time(operator: Operato
 
 
 @any_ignore
-def test_a_prompt_that_is_ignored_is_not_sent(operator: Operator) -> None:
+def test_ignored_prompt_is_not_sent(operator: Operator) -> None:
     go_on = threading.Event()
 
     def answer(request: ReceivedRequest) -> Script:
@@ -757,7 +757,7 @@ def test_a_prompt_that_is_ignored_is_not_sent(operator: Operator) -> None:
 
 
 @every
-def test_every_face_reads_a_conversation(operator: Operator, read: Face) -> None:
+def test_every_face_reads_the_answers(operator: Operator, read: Face) -> None:
     with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
         prompts = Stream.of(reactivex.of(1))
         came = read(prompts.pipe(operator(lambda prompt: ask(client, prompt).pipe(text()))))
@@ -765,7 +765,7 @@ def test_every_face_reads_a_conversation(operator: Operator, read: Face) -> None
 
 
 @every
-def test_leaving_a_loop_closes_the_running_answer(operator: Operator) -> None:
+def test_leaving_a_loop_closes_the_current_answer(operator: Operator) -> None:
     with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
         prompts = Stream.of(reactivex.merge(reactivex.of(0), reactivex.never()))
         for _ in prompts.pipe(operator(lambda prompt: ask(client, prompt))):
@@ -775,7 +775,7 @@ def test_leaving_a_loop_closes_the_running_answer(operator: Operator) -> None:
 
 
 @every
-def test_the_readers_of_later_prompts_belong_to_the_loop(operator: Operator) -> None:
+def test_readers_of_later_prompts_are_daemons_of_the_loop(operator: Operator) -> None:
     """A loop's readers are daemons, whoever sends the prompt."""
     prompts: Subject[int] = Subject()
     daemons: list[bool] = []
@@ -802,7 +802,7 @@ def send_when_asked(prompts: Subject[int]) -> None:
 
 
 @every
-def test_an_outcome_counts_the_requests_of_all_prompts(operator: Operator) -> None:
+def test_outcome_counts_the_requests_of_all_prompts(operator: Operator) -> None:
     outcomes: list[Outcome] = []
     prompts: Subject[int] = Subject()
     with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:

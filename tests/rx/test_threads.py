@@ -83,7 +83,7 @@ def test_stream_ends_with_request_error_when_no_thread_starts(
 
 
 @pytest.mark.parametrize("count", range(6))
-def test_stream_has_an_ending_when_threads_run_out(
+def test_stream_ends_when_threads_run_out(
     no_threads: Callable[..., None], read: Face, count: int
 ) -> None:
     with ScriptedServer(lambda _: HELLO) as server, Mistral(server_url=server.url) as client:
@@ -93,7 +93,7 @@ def test_stream_has_an_ending_when_threads_run_out(
         assert isinstance(last, RequestError) or "".join([*came, last]) == "Hello"
 
 
-def test_limit_gets_its_slot_back_when_no_thread_starts(
+def test_limit_frees_its_slot_when_no_thread_starts(
     monkeypatch: pytest.MonkeyPatch, no_threads: Callable[..., None], read: Face
 ) -> None:
     limit = Limit(concurrent=1)
@@ -107,7 +107,7 @@ def test_limit_gets_its_slot_back_when_no_thread_starts(
         assert "".join(ask(client).pipe(text())) == "Hello"
 
 
-def test_slot_is_given_back_when_no_thread_starts_for_a_retry(
+def test_limit_frees_its_slot_when_no_thread_starts_for_a_retry(
     monkeypatch: pytest.MonkeyPatch, no_threads: Callable[..., None]
 ) -> None:
     limit = Limit(concurrent=1)
@@ -128,7 +128,7 @@ async def count_to_two() -> AsyncIterator[str]:
     yield "2"
 
 
-def test_other_sources_end_with_request_error_when_no_thread_starts(
+def test_other_sources_fail_when_no_thread_starts(
     no_threads: Callable[..., None],
 ) -> None:
     log = MemoryLog()
@@ -215,7 +215,7 @@ sys.stdin.read()
         ("answer.pipe(text())", "stream.subscribe(lambda _: None)"),
     ],
 )
-def test_with_block_stops_what_ctrl_c_interrupted(reader: str, opened: str, work: str) -> None:
+def test_with_block_stops_an_interrupted_subscription(reader: str, opened: str, work: str) -> None:
     with (
         ScriptedServer(lambda _: [steps.headers(), steps.hang()]) as server,
         subprocess.Popen(
@@ -236,7 +236,7 @@ def test_with_block_stops_what_ctrl_c_interrupted(reader: str, opened: str, work
         process.kill()
 
 
-def test_with_block_stops_what_ctrl_c_interrupted_at_the_very_end(
+def test_with_block_stops_a_subscription_interrupted_at_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keep = AutoDetachObserver.set_disposable
@@ -260,7 +260,7 @@ def test_with_block_stops_what_ctrl_c_interrupted_at_the_very_end(
         assert server.wait_idle(BOUND)
 
 
-def test_start_raises_the_interrupt_that_it_hides() -> None:
+def test_start_thread_raises_the_interrupt_hidden_by_its_error() -> None:
     class Interrupted(threading.Thread):
         def start(self) -> None:  # as CPython 3.11 does it, within Condition.wait()
             try:
@@ -368,7 +368,7 @@ def test_parent_and_children_share_no_connection(
 
 
 @forking
-def test_children_ask_while_threads_of_the_parent_do(reader: str) -> None:
+def test_children_ask_while_threads_of_the_parent_ask(reader: str) -> None:
     program = """
     limit = Limit(concurrent=3)
     client = connect(limit=limit)
@@ -468,7 +468,7 @@ def test_child_keeps_no_descriptor_and_disturbs_no_answer(reader: str) -> None:
 
 
 @forking
-def test_child_cannot_read_on_and_may_ask_anew(reader: str) -> None:
+def test_child_cannot_continue_an_answer_but_may_ask_again(reader: str) -> None:
     program = """
     client = connect()
     loop = iter(ask(client, "long").pipe(text()))

@@ -74,7 +74,7 @@ class Doing(SerializedTimer):
 # --- one thread ------------------------------------------------------------------
 
 
-def test_what_is_called_in_the_turn_is_done_after_it() -> None:
+def test_nested_serialized_call_runs_after_the_method() -> None:
     alarm = Doing()
 
     def both() -> None:
@@ -86,7 +86,7 @@ def test_what_is_called_in_the_turn_is_done_after_it() -> None:
     assert alarm.done == [both, "b", "c"]
 
 
-def test_a_timer_that_is_due_in_the_turn_comes_after_it() -> None:
+def test_timeout_during_a_serialized_method_runs_after_it() -> None:
     scheduler = ByHand()
     alarm = Doing(scheduler)
     alarm.arm(1)
@@ -95,7 +95,7 @@ def test_a_timer_that_is_due_in_the_turn_comes_after_it() -> None:
     assert not alarm.armed
 
 
-def test_where_something_raises_what_is_left_is_done_and_the_turn_given_back() -> None:
+def test_error_does_not_lose_queued_work() -> None:
     alarm = Doing()
 
     def fail() -> None:
@@ -115,7 +115,7 @@ def test_where_something_raises_what_is_left_is_done_and_the_turn_given_back() -
     assert alarm.done == ["a", "b", "c"]
 
 
-def test_disposed_it_sets_no_timer_and_one_that_comes_is_not_heard() -> None:
+def test_disposed_timer_cannot_be_armed_and_never_expires() -> None:
     scheduler = ByHand()
     alarm = Doing(scheduler)
     alarm.arm(1)
@@ -126,7 +126,7 @@ def test_disposed_it_sets_no_timer_and_one_that_comes_is_not_heard() -> None:
     assert alarm.done == []
 
 
-def test_the_time_is_that_of_the_scheduler_and_the_walls_is_not_set_back() -> None:
+def test_now_is_monotonic_or_the_scheduler_s_own_clock() -> None:
     scheduler = TestScheduler()
     scheduler.advance_by(5)
     assert Doing(scheduler).now() == 5
@@ -158,7 +158,7 @@ def at_work(alarm: Doing, in_between: Callable[[], None] = lambda: None) -> Iter
     timer.join(BOUND)
 
 
-def test_the_source_waits_for_a_timers_thread_and_then_goes_first() -> None:
+def test_waiting_source_precedes_queued_work() -> None:
     alarm = Doing()
     source = threading.Thread(target=lambda: alarm.do("source"), daemon=True)
     with at_work(alarm, lambda: alarm.do("left by it")):
@@ -169,7 +169,7 @@ def test_the_source_waits_for_a_timers_thread_and_then_goes_first() -> None:
     assert alarm.done[1:] == ["source", "left by it"]
 
 
-def test_the_source_that_waits_is_woken_also_where_something_raises() -> None:
+def test_waiting_source_is_woken_when_work_raises() -> None:
     alarm = Doing()
 
     def fail() -> None:
@@ -183,7 +183,7 @@ def test_the_source_that_waits_is_woken_also_where_something_raises() -> None:
     assert alarm.done == ["source"]
 
 
-def test_on_an_event_loop_the_source_leaves_its_work_and_never_overtakes_it() -> None:
+def test_source_on_an_event_loop_queues_its_items_in_order() -> None:
     alarm = Doing()
 
     async def emit() -> None:
@@ -378,9 +378,7 @@ def may_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("made", MADE)
-def test_wherever_they_meet_all_comes_once_in_order_and_then_the_end(
-    made: str, may_wait: None
-) -> None:
+def test_every_interleaving_emits_all_in_order_and_then_the_end(made: str, may_wait: None) -> None:
     for plan in plans(made):
         run = Meet(made, plan, ends=True)
         assert "".join(run.got) == "a\nb\nc\n|", plan
@@ -388,9 +386,7 @@ def test_wherever_they_meet_all_comes_once_in_order_and_then_the_end(
 
 
 @pytest.mark.parametrize("made", MADE)
-def test_wherever_they_meet_nothing_stays_that_no_timer_is_set_for(
-    made: str, may_wait: None
-) -> None:
+def test_every_interleaving_leaves_nothing_without_a_timer(made: str, may_wait: None) -> None:
     for plan in plans(made):
         run = Meet(made, plan, ends=False)
         assert not run.alarm._queue, plan
@@ -460,7 +456,7 @@ def one_run(
 
 @pytest.mark.parametrize("echo", [False, True], ids=["", "emitted into by its observer"])
 @pytest.mark.parametrize("name", TINY)
-def test_with_timers_as_fast_as_they_come_nothing_is_lost_nor_overlaps(
+def test_fast_timers_lose_nothing_and_never_overlap(
     name: str, echo: bool, threads_that_change_often: None
 ) -> None:
     for seed in range(50):
@@ -468,7 +464,7 @@ def test_with_timers_as_fast_as_they_come_nothing_is_lost_nor_overlaps(
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_disposed_at_any_moment_nothing_more_comes_and_nobody_waits(
+def test_dispose_at_any_moment_ends_items_and_waits(
     name: str, threads_that_change_often: None
 ) -> None:
     chosen = random.Random(1)
@@ -499,7 +495,7 @@ def test_disposed_at_any_moment_nothing_more_comes_and_nobody_waits(
         assert len(entered) <= came + 1  # a callback that was about to run
 
 
-def test_an_error_of_the_source_is_the_only_terminal_wherever_it_comes() -> None:
+def test_error_of_the_source_is_the_only_terminal() -> None:
     ends: list[Any] = []
     error = RuntimeError()
     reactivex.concat(reactivex.of("a. B"), reactivex.throw(error)).pipe(
