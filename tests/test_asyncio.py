@@ -1,5 +1,5 @@
-"""The async faces as an asyncio programmer expects them: every way to leave, at every await,
-with real sockets, in debug mode, and without a word on the loop's exception handler."""
+"""The async faces under asyncio: every way to leave, at every await, with real sockets, in
+debug mode, and without a call of the event loop's exception handler."""
 
 from __future__ import annotations
 
@@ -32,16 +32,18 @@ WHOLE: Script = [steps.role(), "One,", " two.", steps.finish(), steps.done()]
 
 @pytest.fixture(autouse=True)
 def no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """asyncio has nothing to say about what was left behind."""
+    """Checks that asyncio logs nothing about leftovers."""
     yield
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` in debug mode; no task is left for it to cancel."""
+    """Calls `asyncio.run` in debug mode; checks that no task is left to cancel."""
 
     async def alone() -> T:
-        asyncio.get_running_loop().slow_callback_duration = BOUND  # a loaded machine is no defect
+        asyncio.get_running_loop().slow_callback_duration = (
+            BOUND  # a busy machine must not fail the test
+        )
         result = await main
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return result
@@ -50,7 +52,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class Call:
-    """An answer that is read, and how far it has come."""
+    """An answer that is being read, and its progress."""
 
     def __init__(self, server: ScriptedServer, client: Mistral, phase: str) -> None:
         self.server = server
@@ -65,7 +67,7 @@ class Call:
             assert await asyncio.to_thread(self._there.wait, BOUND)
 
     async def body(self) -> None:
-        """What a loop does with an item."""
+        """The body of a loop."""
         self.items += 1
         if self.items > (BURST // 10 if self.phase == "in a burst" else 0):
             self._there.set()
@@ -77,7 +79,7 @@ class Call:
         return await asyncio.to_thread(request.wait_closed, BOUND)
 
     def note(self, _: object) -> None:
-        """For a callback."""
+        """A callback of `subscribe`."""
         self.items += 1
         if self.items > (BURST // 10 if self.phase == "in a burst" else 0):
             self._there.set()
@@ -92,7 +94,7 @@ PHASES: dict[str, Script] = {
 }
 
 
-# --- the ways to read ---
+# --- ways to read ---
 
 
 async def async_for(call: Call) -> None:
@@ -136,11 +138,11 @@ READING = [
 Reading = Callable[[Call], Coroutine[Any, Any, None]]
 
 
-# --- the ways to leave ---
+# --- ways to leave ---
 
 
 def cancelling() -> int:
-    """How many cancels of this task are not accounted for."""
+    """Returns the number of pending cancellation requests of the current task."""
     task = asyncio.current_task()
     assert task is not None
     return task.cancelling()
@@ -221,7 +223,7 @@ def test_leaving_closes_the_socket_and_leaves_no_task(
         assert len(server.requests) == 1
 
 
-# --- the rest of what asyncio has ---
+# --- other features of asyncio ---
 
 
 def ask(client: Mistral, prompt: str) -> Any:
@@ -408,7 +410,7 @@ def test_eager_tasks_read_and_are_cancelled_like_others(
     run(main())
 
 
-# --- what asyncio.run finds unfinished ---
+# --- unfinished at the end of asyncio.run ---
 
 PROGRAMS = {
     "a task that reads": """
@@ -483,7 +485,7 @@ tokens = stream.pipe(text())
 """
 RUN = f"""
 async def run():
-    asyncio.get_running_loop().slow_callback_duration = {BOUND}  # a loaded machine is no defect
+    asyncio.get_running_loop().slow_callback_duration = {BOUND}  # a busy machine must not fail the test
     await main()
 asyncio.run(run())
 """

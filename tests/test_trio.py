@@ -23,7 +23,7 @@ END: Any = object()
 
 
 async def items(stream: Stream[T]) -> AsyncGenerator[T, None]:
-    with stream as opened:  # leaving it closes the socket, and frees the thread
+    with stream as opened:  # the end of the block closes the socket and ends the thread
         iterator = iter(opened)
         while True:
             item = await trio.to_thread.run_sync(next, iterator, END, abandon_on_cancel=True)
@@ -104,11 +104,11 @@ def test_trio_receives_all_items_in_order(way: tuple[Recipe, str], ask: Ask) -> 
 
 def test_trio_raises_the_error_after_the_items(way: tuple[Recipe, str], ask: Ask) -> None:
     async def main(items: Recipe) -> None:
-        came = []
+        received = []
         with pytest.raises(DroppedStreamError):
             async for token in items(ask("break")):
-                came.append(token)  # noqa: PERF401  # those before the error
-        assert came == ["Hel"]
+                received.append(token)  # noqa: PERF401  # keeps the items before the error
+        assert received == ["Hel"]
 
     run(way, main)
 
@@ -118,18 +118,18 @@ def test_cancel_scope_closes_the_socket(
     way: tuple[Recipe, str], phase: str, ask: Ask, server: ScriptedServer
 ) -> None:
     async def main(items: Recipe) -> None:
-        heard = anyio.Event()
+        has_item = anyio.Event()
 
         async def read() -> None:
             async with aclosing(items(ask(phase))) as tokens:
                 async for _ in tokens:
-                    heard.set()
+                    has_item.set()
 
         async with anyio.create_task_group() as group:
             group.start_soon(read)
             await anyio.to_thread.run_sync(server.wait_for_requests, 1)
             if phase == "in the middle":
-                await heard.wait()
+                await has_item.wait()
             group.cancel_scope.cancel()
         assert await anyio.to_thread.run_sync(server.requests[0].wait_closed, BOUND)
 

@@ -47,7 +47,7 @@ __all__ = ["SharedRun", "SharedSubscription", "check_shared"]
 
 T = TypeVar("T")
 
-# --- viewers ----------------------------------------------------------------------
+# --- viewers ---
 
 
 class SharedSubscription(delivery.Viewer, abc.DisposableBase):
@@ -182,7 +182,7 @@ def _copy_of(error: Exception | None) -> Exception | None:
     return own.with_traceback(error.__traceback__)
 
 
-# --- run --------------------------------------------------------------------------
+# --- run ---
 
 
 class SharedRun(abc.ObserverBase[T], abc.DisposableBase):

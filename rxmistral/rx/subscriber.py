@@ -185,7 +185,7 @@ def fail_observer(observer: abc.ObserverBase[Any], error: Exception) -> None:
     observer.on_error(error)
 
 
-# --- unhandled errors -------------------------------------------------------------
+# --- unhandled errors ---
 
 _OWN_FOLDERS = tuple(
     os.path.dirname(os.path.abspath(file)) + os.sep

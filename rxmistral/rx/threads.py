@@ -59,7 +59,7 @@ def start_thread(thread: Thread) -> None:
         raise RequestError(f"no thread can be started: {error}") from error
 
 
-# --- Ctrl-C within subscribe() ---------------------------------------------------
+# --- Ctrl-C within subscribe() ---
 
 
 class SubscriptionScope(CompositeDisposable):
@@ -112,7 +112,7 @@ def detached_scope(scope: SubscriptionScope) -> Iterator[None]:
         _current.scope = outer
 
 
-# --- fork ------------------------------------------------------------------------
+# --- fork ---
 
 
 class ForkAware(Protocol):

@@ -1,4 +1,4 @@
-"""from_async_iterable: on the right loop, held back, stopped by leaving, one terminal."""
+"""from_async_iterable: the right event loop, backpressure, stopping, exactly one terminal."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from rxmistral.wire import blocks
 from rxmistral.wire.reader import Request
 
 LIMIT = 512
-"""What a hop holds at most."""
+"""The most items that the queue of a loop contains."""
 
 
 class Counter:
-    """An async iterable of numbers that says where it is read, and when it is closed."""
+    """An async iterable of numbers that records where it is read, and when it is closed."""
 
     def __init__(self, stop: int | None = None, error: Exception | None = None) -> None:
         self.stop = stop
         self.error = error
-        self.given = 0
+        self.pulled = 0
         self.iterated = 0
         self.cancelled = False
         self.closed = threading.Event()
@@ -59,7 +59,7 @@ class Counter:
                 if number == self.stop:
                     break
                 await asyncio.sleep(0)
-                self.given = number + 1
+                self.pulled = number + 1
                 yield number
             if self.error is not None:
                 raise self.error
@@ -67,13 +67,13 @@ class Counter:
             self.cancelled = True
             raise
         finally:
-            await asyncio.sleep(0.001)  # what is closed may take its time
+            await asyncio.sleep(0.001)  # closing may take some time
             self.closed_on = asyncio.get_running_loop()
             self.closed.set()
 
 
 class Silent:
-    """An async iterable that gives one item, and then waits."""
+    """Returns an async iterable that yields one item, and then waits."""
 
     def __init__(self) -> None:
         self.waiting = threading.Event()
@@ -89,7 +89,7 @@ class Silent:
 
 
 class LoopInAThread:
-    """An event loop that runs on a thread of its own."""
+    """An event loop that runs on a separate thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -162,7 +162,7 @@ def test_function_that_returns_another_type_is_an_error() -> None:
     assert isinstance(error, TypeError)
 
 
-# --- where it runs ---
+# --- the event loop ---
 
 
 def test_source_made_on_a_loop_runs_there_for_other_threads() -> None:
@@ -242,16 +242,16 @@ def test_source_without_any_loop_runs_on_its_own_thread() -> None:
 def test_iterable_runs_in_the_context_of_the_subscriber() -> None:
     user: ContextVar[str] = ContextVar("user", default="nobody")
 
-    async def whose() -> AsyncIterator[str]:
+    async def context_names() -> AsyncIterator[str]:
         yield user.get()
 
     def subscribe() -> list[Any]:
         user.set("Ada")
-        return by_subscribing(from_async_iterable(whose))
+        return by_subscribing(from_async_iterable(context_names))
 
     async def main() -> str:
         user.set("Bob")
-        return await from_async_iterable(whose)
+        return await from_async_iterable(context_names)
 
     assert threading_context(subscribe) == ["Ada"]
     assert run(main()) == "Bob"
@@ -270,12 +270,12 @@ def test_nothing_is_emitted_before_subscribe_has_returned() -> None:
         loop = asyncio.get_running_loop()
         if sys.version_info >= (3, 12):
             loop.set_task_factory(asyncio.eager_task_factory)
-        came: list[int] = []
+        received: list[int] = []
         ended = asyncio.Event()
-        from_async_iterable(Counter(2)).subscribe(came.append, on_completed=ended.set)
-        assert came == []
+        from_async_iterable(Counter(2)).subscribe(received.append, on_completed=ended.set)
+        assert received == []
         await ended.wait()
-        assert came == [0, 1]
+        assert received == [0, 1]
 
     asyncio.run(main())
 
@@ -304,8 +304,8 @@ def test_script_with_an_unfinished_loop_exits() -> None:
             yield "a"
             await asyncio.Event().wait()
 
-        kept = iter(from_async_iterable(letters))
-        print(next(kept))
+        iterator = iter(from_async_iterable(letters))
+        print(next(iterator))
     """
     assert output_of(program) == (b"a\n", b"")
 
@@ -319,19 +319,19 @@ def output_of(program: str) -> tuple[bytes, bytes]:
     return process.communicate(timeout=60)
 
 
-# --- held back ---
+# --- backpressure ---
 
 
 def test_for_loop_that_does_not_read_pauses_the_source() -> None:
     counter = Counter()
     iterator = iter(from_async_iterable(counter))
     next(iterator)
-    assert eventually(lambda: counter.given >= LIMIT)
+    assert eventually(lambda: counter.pulled >= LIMIT)
     assert not counter.closed.wait(0.05)
-    assert counter.given <= LIMIT + 1
+    assert counter.pulled <= LIMIT + 1
     for _ in range(3 * LIMIT):
         next(iterator)
-    assert counter.given >= 3 * LIMIT
+    assert counter.pulled >= 3 * LIMIT
     iterator.close()  # type: ignore[attr-defined]
     assert counter.closed.wait(BOUND)
 
@@ -343,8 +343,8 @@ def test_task_on_the_same_loop_pauses_the_source() -> None:
         iterator = aiter(from_async_iterable(counter))
         await anext(iterator)
         for _ in range(4 * LIMIT):
-            await asyncio.sleep(0)  # other tasks run, and it does too
-        assert LIMIT <= counter.given <= LIMIT + 1
+            await asyncio.sleep(0)  # lets other tasks run, and the source
+        assert LIMIT <= counter.pulled <= LIMIT + 1
         for _ in range(3 * LIMIT):
             await anext(iterator)
         await iterator.aclose()  # type: ignore[attr-defined]
@@ -365,20 +365,20 @@ def test_iterable_that_never_awaits_is_paused() -> None:
 
 
 def test_resume_callback_precedes_the_next_item() -> None:
-    came: list[Any] = []
+    received: list[Any] = []
     ended = threading.Event()
 
     def on_next(number: int) -> None:
-        came.append(number)
+        received.append(number)
         if number == 1:
             source = emitting.source
             assert source is not None
-            source.pause(lambda: came.append("kept"))
+            source.pause(lambda: received.append("resumed"))
             threading.Thread(target=source.resume).start()
 
     from_async_iterable(Counter(3)).subscribe(on_next, on_completed=ended.set)
     assert ended.wait(BOUND)
-    assert came == [0, 1, "kept", 2]
+    assert received == [0, 1, "resumed", 2]
 
 
 # --- leaving ---
@@ -441,7 +441,7 @@ def test_dispose_in_a_callback_closes_without_a_cancel() -> None:
         assert await asyncio.to_thread(counter.closed.wait, BOUND)
 
     asyncio.run(main())
-    assert counter.given == 3
+    assert counter.pulled == 3
     assert not counter.cancelled
 
 
@@ -504,19 +504,19 @@ def test_abandoned_async_generator_is_silent_when_its_loop_ends() -> None:
 
 def test_loop_that_ends_stops_its_readers_on_other_threads() -> None:
     silent = Silent()
-    came: list[Any] = []
+    received: list[Any] = []
     readers: list[threading.Thread] = []
 
     async def main() -> None:
         stream = from_async_iterable(silent)
-        readers.append(threading.Thread(target=lambda: came.extend(by_for(stream))))
+        readers.append(threading.Thread(target=lambda: received.extend(by_for(stream))))
         readers[0].start()
         assert await asyncio.to_thread(silent.waiting.wait, BOUND)
 
     asyncio.run(main())
     readers[0].join(BOUND)
-    assert came[0] == "first"
-    assert isinstance(came[1], StoppedError)
+    assert received[0] == "first"
+    assert isinstance(received[1], StoppedError)
     assert silent.cancelled.is_set()
 
 
@@ -536,12 +536,12 @@ def test_exception_of_a_callback_goes_to_on_error() -> None:
     def fail(_: int) -> None:
         raise ZeroDivisionError
 
-    def take(error: Exception) -> None:
+    def on_error(error: Exception) -> None:
         assert counter.closed.is_set()
         errors.append(error)
         ended.set()
 
-    from_async_iterable(counter).subscribe(fail, take)
+    from_async_iterable(counter).subscribe(fail, on_error)
     assert ended.wait(BOUND)
     assert [type(error) for error in errors] == [ZeroDivisionError]
 
@@ -576,21 +576,21 @@ def test_error_of_aclose_after_dispose_goes_to_the_loop() -> None:
             raise LookupError("while it was closed")
 
     async def main() -> list[Any]:
-        told: list[Any] = []
+        reported: list[Any] = []
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
         async for _ in from_async_iterable(failing):
             break
         for _ in range(10):
             await asyncio.sleep(0)
             gc.collect()
-        return told
+        return reported
 
     (error,) = run(main())
     assert isinstance(error, LookupError)
 
 
-# --- with the rest ---
+# --- with other operators ---
 
 
 def test_answer_passes_through_an_async_generator() -> None:
@@ -612,12 +612,12 @@ def test_stream_read_by_the_iterable_is_not_part_of_the_loop() -> None:
         with inner as opened:
             opened.subscribe()
             yield 1
-        yield 2  # leaving the block has not ended the loop out there
+        yield 2  # the end of the block does not end the outer loop
 
     assert list(from_async_iterable(opening)) == [1, 2]
 
 
-# --- several of them, one after the other ---
+# --- several async sources in sequence ---
 
 
 async def letters(count: int = 2) -> AsyncIterator[str]:
@@ -677,7 +677,7 @@ def test_concat_map_runs_an_async_source_for_each_sentence(read: Face) -> None:
         assert read(spoken) == ["One", "two.", "Three."]
 
 
-# --- on a loop that is given ---
+# --- the argument `loop` ---
 
 
 def test_given_loop_runs_the_iterable_and_the_callbacks() -> None:
@@ -686,8 +686,8 @@ def test_given_loop_runs_the_iterable_and_the_callbacks() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        came = await asyncio.to_thread(lambda: by_for(from_async_iterable(where, loop=loop)))
-        assert came == [loop]
+        received = await asyncio.to_thread(lambda: by_for(from_async_iterable(where, loop=loop)))
+        assert received == [loop]
 
     run(main())
 

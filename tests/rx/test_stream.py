@@ -1,4 +1,4 @@
-"""Stream: cold, always a Stream, the same on all faces, bounded, and stopped by leaving."""
+"""Stream: cold, closed under pipes, equal on all faces, bounded, and stopped by leaving a loop."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from rxmistral.wire import blocks
 from rxmistral.wire.reader import Request
 
 LIMIT = 512
-"""What a hop holds at most."""
+"""The most items that the queue of a loop contains."""
 
 
 class Source:
-    """Emits on a thread of its own, and counts: subscriptions, items, disposals."""
+    """A source with its own thread, which counts subscriptions, items and disposals."""
 
     def __init__(self, items: Any = (), error: Exception | None = None) -> None:
         self.items = items
@@ -78,7 +78,7 @@ class Source:
 
 
 def silent() -> tuple[Stream[Any], threading.Event]:
-    """A Stream that never emits, and the event of its disposal."""
+    """Returns a Stream that never emits, and an event that its disposal sets."""
     disposed = threading.Event()
     observers = []
 
@@ -190,14 +190,14 @@ def test_script_with_an_unfinished_loop_exits() -> None:
     assert (out, err) == (b"end\n", b"")
 
 
-# --- always a Stream ---
+# --- pipes return Streams ---
 
 
 def numbers() -> Stream[int]:
     return Stream.of(reactivex.of(1, 2, 3))
 
 
-def of_the_pipe() -> dict[str, Callable[[], Any]]:
+def pipe_results() -> dict[str, Callable[[], Any]]:
     return {
         "of": numbers,
         "pipe of one": lambda: numbers().pipe(ops.map(lambda x: x)),
@@ -205,7 +205,7 @@ def of_the_pipe() -> dict[str, Callable[[], Any]]:
         "pipe of none": lambda: numbers().pipe(),
         "slice": lambda: numbers()[0:],
         "plus": lambda: Stream.of(reactivex.of(1)) + reactivex.of(2, 3),
-        "a plain one in front": lambda: Stream.of(reactivex.of(1)) + Stream.of(reactivex.of(2, 3)),
+        "plus a Stream": lambda: Stream.of(reactivex.of(1)) + Stream.of(reactivex.of(2, 3)),
         "ref_count": lambda: numbers().pipe(ops.publish(), ops.ref_count()),
         "auto_connect": lambda: numbers().pipe(ops.publish()).auto_connect(1),
         "share": lambda: numbers().pipe(ops.share()),
@@ -215,7 +215,7 @@ def of_the_pipe() -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.parametrize("make", of_the_pipe().values(), ids=of_the_pipe().keys())
+@pytest.mark.parametrize("make", pipe_results().values(), ids=pipe_results().keys())
 def test_pipe_returns_a_stream(make: Callable[[], Any], read: Face) -> None:
     stream = make()
     assert isinstance(stream, Stream)
@@ -232,11 +232,11 @@ def test_in_place_addition_returns_a_stream(read: Face) -> None:
 def test_publish_returns_a_stream_that_connects() -> None:
     published = numbers().pipe(ops.publish())
     assert isinstance(published, ConnectableStream)
-    came: list[int] = []
-    published.pipe(ops.map(lambda x: x * 10)).subscribe(came.append)
-    assert came == []
+    received: list[int] = []
+    published.pipe(ops.map(lambda x: x * 10)).subscribe(received.append)
+    assert received == []
     published.connect()
-    assert came == [10, 20, 30]
+    assert received == [10, 20, 30]
 
 
 def test_partition_returns_streams() -> None:
@@ -272,7 +272,7 @@ FLUENT_ARGUMENTS: dict[str, tuple[Any, ...]] = {
 
 
 def fluent_methods() -> list[str]:
-    """The public methods of an Observable, but for those that are no operators."""
+    """Returns the names of the public methods of an Observable that are operators."""
     others = {"pipe", "run", "subscribe", "to_future", "of"}
     return [
         name
@@ -284,7 +284,7 @@ def fluent_methods() -> list[str]:
 def guesses(name: str) -> Iterator[tuple[Any, ...]]:
     if name in FLUENT_ARGUMENTS:
         yield FLUENT_ARGUMENTS[name]
-    function = lambda *_: True  # noqa: E731  # one that any operator takes
+    function = lambda *_: True  # noqa: E731  # accepted by any operator
     some: list[Any] = [reactivex.of(1), 1, function]
     for count in range(4):
         yield from itertools.product(some, repeat=count)
@@ -292,17 +292,17 @@ def guesses(name: str) -> Iterator[tuple[Any, ...]]:
 
 @pytest.mark.parametrize("name", fluent_methods())
 def test_fluent_method_returns_a_stream_for_each_observable(name: str) -> None:
-    given = []
+    results_found = []
     for arguments in guesses(name):
         try:
             result = getattr(numbers(), name)(*arguments)
-        except Exception:  # not what this one takes
+        except Exception:  # the method does not accept these arguments
             continue
-        given.append(result)
+        results_found.append(result)
         results = result if isinstance(result, (list, tuple)) else [result]
         plain = [each for each in results if isinstance(each, Observable)]
         assert all(isinstance(each, Stream) for each in plain)
-    assert given, "no arguments were found for it"
+    assert results_found, "no arguments were found for the method"
 
 
 def test_observable_has_fluent_methods() -> None:
@@ -372,10 +372,10 @@ def test_every_face_raises_the_error_of_subscribe(read: Face) -> None:
     assert isinstance(error, LookupError)
 
 
-# --- sources without end ---
+# --- endless sources ---
 
 
-def sources_without_end() -> dict[str, Callable[[], Observable[Any]]]:
+def endless_sources() -> dict[str, Callable[[], Observable[Any]]]:
     return {
         "from_iterable": lambda: reactivex.from_iterable(itertools.count()),
         "repeat_value": lambda: reactivex.repeat_value(1),
@@ -384,12 +384,12 @@ def sources_without_end() -> dict[str, Callable[[], Observable[Any]]]:
     }
 
 
-@pytest.mark.parametrize("make", sources_without_end().values(), ids=sources_without_end().keys())
+@pytest.mark.parametrize("make", endless_sources().values(), ids=endless_sources().keys())
 def test_for_loop_can_leave_an_endless_source(make: Callable[[], Observable[Any]]) -> None:
     for number, _ in enumerate(Stream.of(make())):
         if number == 3 * LIMIT:
             break
-    # the fixture sees the thread end
+    # an autouse fixture checks that the thread ends
 
 
 def test_items_of_an_unstoppable_source_are_dropped_after_close() -> None:
@@ -420,7 +420,7 @@ def open_for(stream: Stream[Any]) -> tuple[Any, Callable[[], None]]:
 
 
 def settled(count: Callable[[], int]) -> int:
-    """A count that has stopped growing: it stands for as long as many items would take."""
+    """Returns a count once it has not grown for 0.2 seconds."""
     pause = threading.Event()
     seen, same = count(), 0
     deadline = time.monotonic() + BOUND
@@ -454,16 +454,16 @@ def test_async_for_that_does_not_read_makes_its_source_wait() -> None:
 
 def test_blocked_subscriber_makes_its_source_wait() -> None:
     source = Source(itertools.count())
-    go_on = threading.Event()
-    subscription = source.stream().subscribe(lambda item: go_on.wait() if item == 10 else None)
+    proceed = threading.Event()
+    subscription = source.stream().subscribe(lambda item: proceed.wait() if item == 10 else None)
     assert settled(lambda: source.emitted) == 10
     subscription.dispose()
-    go_on.set()
+    proceed.set()
     assert source.ended.wait(BOUND)
 
 
 def fill(server: ScriptedServer) -> Any:
-    """The request, when the server cannot send more of its answer."""
+    """Returns the request once the server cannot send more of its answer."""
     request = server.wait_for_requests(1)[0]
     settled(lambda: request.frames)
     return request
@@ -471,7 +471,7 @@ def fill(server: ScriptedServer) -> Any:
 
 PIECE = b"data: " + bytes(60_000).replace(b"\0", b"x") + b"\n\n"
 PIECES = 2000
-"""Far more than a hop and the buffers of two sockets hold."""
+"""Far more than a queue and the buffers of two sockets contain."""
 
 
 @pytest.mark.parametrize("face", ["for", "async for", "subscribe"])
@@ -491,16 +491,16 @@ def test_slow_reader_slows_the_server(face: str) -> None:
 
             run(main())
         else:
-            go_on = threading.Event()
-            subscription = stream.subscribe(lambda block: go_on.wait())
+            proceed = threading.Event()
+            subscription = stream.subscribe(lambda block: proceed.wait())
             assert fill(server).frames < PIECES
             subscription.dispose()
-            go_on.set()
+            proceed.set()
         assert server.requests[0].wait_closed()
 
 
 def emitting_at_once(count: int) -> tuple[Stream[int], list[threading.Thread]]:
-    """A source that breaks the grammar of Rx: its threads do not wait for each other."""
+    """Returns a source that violates the Rx grammar: several threads emit at once."""
     threads: list[threading.Thread] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
@@ -546,16 +546,16 @@ PACES = st.sampled_from(["fast", "slow producer", "slow consumer", "both random"
 
 
 class Pace:
-    """Gives the other thread a chance now and then, as the dice have it."""
+    """Pauses at random, so that the other thread runs."""
 
     def __init__(self, slow: bool, seed: int) -> None:
         self._random = random.Random(seed)
         self._slow = slow
-        self._rest = threading.Event()
+        self._pause = threading.Event()
 
     def step(self) -> None:
         if self._slow and self._random.random() < 0.01:
-            self._rest.wait(0.0002)
+            self._pause.wait(0.0002)
 
 
 @settings(deadline=None)
@@ -572,24 +572,24 @@ def test_queue_loses_and_reorders_nothing(size: int, pace: str, seed: int, faili
     error = OSError("at the end") if failing else None
 
     def with_for() -> list[Any]:
-        came: list[Any] = []
+        received: list[Any] = []
         try:
             for item in Source(items(), error).stream():
-                came.append(item)
+                received.append(item)
                 consumer.step()
         except OSError as raised:
-            came.append(raised)
-        return came
+            received.append(raised)
+        return received
 
     async def with_async_for() -> list[Any]:
-        came: list[Any] = []
+        received: list[Any] = []
         try:
             async for item in Source(items(), error).stream():
-                came.append(item)
+                received.append(item)
                 consumer.step()
         except OSError as raised:
-            came.append(raised)
-        return came
+            received.append(raised)
+        return received
 
     expected = [*range(size), *([error] if error else [])]
     assert with_for() == expected
@@ -618,12 +618,12 @@ def test_loops_on_many_threads_and_tasks_each_receive_all() -> None:
 
 
 def test_async_for_over_a_fast_source_lets_other_tasks_run() -> None:
-    turns = 0
+    iterations = 0
 
     async def other() -> None:
-        nonlocal turns
+        nonlocal iterations
         while True:
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
 
     async def main() -> None:
@@ -634,7 +634,7 @@ def test_async_for_over_a_fast_source_lets_other_tasks_run() -> None:
         await asyncio.wait([task])
 
     run(main())
-    assert turns >= 10
+    assert iterations >= 10
 
 
 # --- event loops ---
@@ -667,7 +667,7 @@ def test_source_is_disposed_when_its_event_loop_is_closed() -> None:
     loop.close()
     subject.on_next(2)  # does not raise
     assert not subject.observers
-    waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # nobody can end it any more
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # its event loop is closed, so nothing can end it
     del waiting
 
 
@@ -731,13 +731,13 @@ def test_async_with_block_continues_the_same_run_in_every_loop() -> None:
 
     async def main() -> None:
         async with source.stream() as opened:
-            came = [await anext(aiter(opened))]
+            received = [await anext(aiter(opened))]
             async for item in opened:
-                came.append(item)
+                received.append(item)
                 if item == 2:
                     break
             assert await opened == 4
-            assert came == [0, 1, 2]
+            assert received == [0, 1, 2]
 
     run(main())
     assert source.subscriptions == 1
@@ -1014,7 +1014,7 @@ def test_error_raised_by_a_loop_is_in_no_reference_cycle() -> None:
         pass
 
     def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
-        observer.on_error(KeyError())  # nobody else holds it
+        observer.on_error(KeyError())  # no other reference exists
         return Disposable()
 
     def fail() -> Any:

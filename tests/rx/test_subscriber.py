@@ -1,4 +1,4 @@
-"""What a subscription refuses at the call, and how it reports what nobody handles."""
+"""Subscriber: callbacks that it rejects at the call, and reports of unhandled errors."""
 
 from __future__ import annotations
 

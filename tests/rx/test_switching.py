@@ -63,11 +63,11 @@ EVERY = {"switch": switch, "queue": queue, "ignore": ignore}
 every = pytest.mark.parametrize("operator", EVERY.values(), ids=EVERY.keys())
 
 
-# --- in virtual time -------------------------------------------------------------
+# --- in virtual time ---
 
 
-class Played:
-    """Prompts are the letters of answers; what comes of them in virtual time, from 200."""
+class Timeline:
+    """The output of an operator in virtual time, from 200; prompts are names of answers."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class Played:
 
 
 def three(name: str) -> list[Any]:
-    """An answer of three items, from 10 to 30, that ends at 40."""
+    """Returns an answer of three items, at 10, 20 and 30, that completes at 40."""
     return [*(on_next(10 * at, f"{name}{at}") for at in (1, 2, 3)), on_completed(40)]
 
 
@@ -100,7 +100,7 @@ ANSWERS: Any = {"a": three("a"), "b": three("b"), "c": three("c")}
 
 @any_switch
 def test_switch_cancels_the_current_answer(operator: Operator) -> None:
-    played = Played(operator, PROMPTS, **ANSWERS)
+    played = Timeline(operator, PROMPTS, **ANSWERS)
     assert played.messages == [
         on_next(310, "a1"),
         on_next(320, "a2"),
@@ -118,7 +118,7 @@ def test_switch_cancels_the_current_answer(operator: Operator) -> None:
 
 @any_queue
 def test_queue_keeps_prompts_until_the_answer_has_ended(operator: Operator) -> None:
-    played = Played(operator, PROMPTS, **ANSWERS)
+    played = Timeline(operator, PROMPTS, **ANSWERS)
     assert [message.value.value for message in played.messages[:-1]] == [
         f"{name}{number}" for name in "abc" for number in (1, 2, 3)
     ]
@@ -133,7 +133,7 @@ def test_queue_keeps_prompts_until_the_answer_has_ended(operator: Operator) -> N
 @any_ignore
 def test_ignore_drops_prompts_during_an_answer(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(325, "b"), on_next(350, "c"), on_completed(360)]
-    played = Played(operator, prompts, **ANSWERS)
+    played = Timeline(operator, prompts, **ANSWERS)
     assert [message.value.value for message in played.messages[:-1]] == [
         "a1", "a2", "a3", "c1", "c2", "c3",
     ]  # fmt: skip
@@ -147,30 +147,32 @@ def test_ignore_drops_prompts_during_an_answer(operator: Operator) -> None:
 
 @every
 def test_no_prompts_produce_no_answers(operator: Operator) -> None:
-    assert Played(operator, []).messages == []
-    assert Played(operator, [on_completed(300)]).messages == [on_completed(300)]
-    assert Played(operator, [on_error(300, ERROR)]).messages == [on_error(300, ERROR)]
+    assert Timeline(operator, []).messages == []
+    assert Timeline(operator, [on_completed(300)]).messages == [on_completed(300)]
+    assert Timeline(operator, [on_error(300, ERROR)]).messages == [on_error(300, ERROR)]
 
 
 @every
 def test_completes_after_the_prompts_and_the_last_answer(operator: Operator) -> None:
-    early = Played(operator, [on_next(300, "a"), on_completed(310)], a=three("a"))
+    early = Timeline(operator, [on_next(300, "a"), on_completed(310)], a=three("a"))
     assert early.messages[-1] == on_completed(340)
-    late = Played(operator, [on_next(300, "a"), on_completed(360)], a=three("a"))
+    late = Timeline(operator, [on_next(300, "a"), on_completed(360)], a=three("a"))
     assert late.messages[-1] == on_completed(360)
 
 
 @every
 def test_empty_answer_counts_as_an_answer(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b"), on_completed(360)]
-    played = Played(operator, prompts, a=[on_completed(10)], b=[on_next(10, "b"), on_completed(20)])
+    played = Timeline(
+        operator, prompts, a=[on_completed(10)], b=[on_next(10, "b"), on_completed(20)]
+    )
     assert played.messages == [on_next(360, "b"), on_completed(370)]
 
 
 @every
 def test_error_of_an_answer_ends_everything(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b")]
-    played = Played(operator, prompts, a=[on_next(10, "a"), on_error(20, ERROR)], b=three("b"))
+    played = Timeline(operator, prompts, a=[on_next(10, "a"), on_error(20, ERROR)], b=three("b"))
     assert played.messages == [on_next(310, "a"), on_error(320, ERROR)]
     assert played.prompts == [Subscription(200, 320)]
     assert played.answers["b"] == []
@@ -179,7 +181,7 @@ def test_error_of_an_answer_ends_everything(operator: Operator) -> None:
 @every
 def test_caught_error_ends_its_answer_only(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b")]
-    played = Played(
+    played = Timeline(
         lambda ask: operator(lambda prompt: ask(prompt).pipe(ops.catch(reactivex.of("sorry")))),
         prompts,
         a=[on_error(20, ERROR)],
@@ -190,7 +192,7 @@ def test_caught_error_ends_its_answer_only(operator: Operator) -> None:
 
 @every
 def test_error_of_the_prompts_cancels_the_current_answer(operator: Operator) -> None:
-    played = Played(operator, [on_next(300, "a"), on_error(315, ERROR)], a=three("a"))
+    played = Timeline(operator, [on_next(300, "a"), on_error(315, ERROR)], a=three("a"))
     assert played.messages == [on_next(310, "a1"), on_error(315, ERROR)]
     assert played.answers["a"] == [Subscription(300, 315)]
 
@@ -198,7 +200,7 @@ def test_error_of_the_prompts_cancels_the_current_answer(operator: Operator) -> 
 @every
 def test_dispose_ends_prompts_and_answer_and_starts_nothing(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(312, "b"), on_next(320, "c")]
-    played = Played(operator, prompts, disposed=315, **ANSWERS)
+    played = Timeline(operator, prompts, disposed=315, **ANSWERS)
     assert played.messages == [on_next(310, "a1")]
     assert played.prompts == [Subscription(200, 315)]
     assert all(each.unsubscribe <= 315 for subs in played.answers.values() for each in subs)
@@ -218,7 +220,7 @@ def test_each_subscription_has_its_own_answers(operator: Operator) -> None:
     assert (one, other) == (["a", "b"], ["b"])
 
 
-# --- what can go wrong -----------------------------------------------------------
+# --- errors and odd answers ---
 
 
 @every
@@ -247,13 +249,13 @@ def test_wrong_arguments_raise_at_the_call() -> None:
 @every
 def test_answers_may_end_during_subscribe(operator: Operator, read: Face) -> None:
     prompts = reactivex.of("a", "b")
-    came = read(Stream.of(prompts).pipe(operator(lambda each: reactivex.of(each, each * 2))))
-    assert came[-2:] in (["b", "bb"], ["a", "aa"])
+    received = read(Stream.of(prompts).pipe(operator(lambda each: reactivex.of(each, each * 2))))
+    assert received[-2:] in (["b", "bb"], ["a", "aa"])
 
 
 def test_synchronous_answers_do_not_deepen_the_stack() -> None:
     prompts: Subject[int] = Subject()
-    came: list[int] = []
+    received: list[int] = []
 
     def answer(prompt: int) -> Observable[int]:
         def subscribe(observer: Any, _: Any = None) -> Any:
@@ -263,20 +265,20 @@ def test_synchronous_answers_do_not_deepen_the_stack() -> None:
 
         return reactivex.create(subscribe)
 
-    def take(item: int) -> None:
-        came.append(item)
+    def on_item(item: int) -> None:
+        received.append(item)
         if item < 2000:
             prompts.on_next(item + 1)
 
     limit = sys.getrecursionlimit()
     assert limit < 2000
-    prompts.pipe(queue(answer)).subscribe(take)
+    prompts.pipe(queue(answer)).subscribe(on_item)
     prompts.on_next(0)
-    assert came == list(range(2001))
+    assert received == list(range(2001))
 
 
 def at_once(*items: str) -> Observable[str]:
-    """Emitted in the middle of the subscribe."""
+    """Returns an answer that emits and completes during subscribe."""
 
     def subscribe(observer: Any, _: Any = None) -> Any:
         for item in items:
@@ -288,18 +290,18 @@ def at_once(*items: str) -> Observable[str]:
 
 
 def test_callback_may_send_the_next_prompt() -> None:
-    """Which is answer_each in the middle of it, on the same thread."""
+    """The answer to it then starts on the same thread, during the callback."""
     prompts: Subject[str] = Subject()
-    came: list[str] = []
+    received: list[str] = []
 
-    def take(item: str) -> None:
-        came.append(item)
+    def on_item(item: str) -> None:
+        received.append(item)
         if item == "a":
             prompts.on_next("b")
 
-    prompts.pipe(switch(lambda prompt: at_once(prompt, prompt * 2))).subscribe(take)
+    prompts.pipe(switch(lambda prompt: at_once(prompt, prompt * 2))).subscribe(on_item)
     prompts.on_next("a")
-    assert came == ["a", "b", "bb"]
+    assert received == ["a", "b", "bb"]
 
 
 def test_answer_cancelled_during_ask_is_not_subscribed_to() -> None:
@@ -321,21 +323,21 @@ def test_answer_cancelled_during_ask_is_not_subscribed_to() -> None:
 
 @every
 def test_answers_receive_the_scheduler_of_the_subscription(operator: Operator) -> None:
-    given: list[Any] = []
+    schedulers: list[Any] = []
     scheduler = TestScheduler()
 
     def answer(_: str) -> Stream[str]:
-        return Stream(lambda _, scheduler: given.append(scheduler) or Disposable())  # type: ignore[func-returns-value]
+        return Stream(lambda _, scheduler: schedulers.append(scheduler) or Disposable())  # type: ignore[func-returns-value]
 
     prompts: Subject[str] = Subject()
     prompts.pipe(operator(answer)).subscribe(scheduler=scheduler)
     prompts.on_next("a")
-    assert given == [scheduler]
+    assert schedulers == [scheduler]
 
 
 @every
 def test_ask_is_not_called_after_an_error(operator: Operator) -> None:
-    """Not even by who sends a prompt in the middle of it."""
+    """Not even for a prompt that is sent during `on_error`."""
     prompts: Subject[str] = Subject()
     asked: list[str] = []
     ends: list[Any] = []
@@ -353,25 +355,27 @@ def test_ask_is_not_called_after_an_error(operator: Operator) -> None:
     assert (asked, ends) == (["a"], [ERROR])
 
 
-# --- a subscriber that is at work ------------------------------------------------
+# --- a busy subscriber ---
 
 
-class AtWork:
-    """A subscriber that is in the middle of an item, on a thread of its own."""
+class BusySubscriber:
+    """A subscriber that is busy with an item, on a separate thread."""
 
     def __init__(self, operator: Operator, first: str = "old") -> None:
         self.first = first
         self.prompts: Subject[int] = Subject()
         self.answers: list[Subject[str]] = []
-        self.came: list[str] = []
-        self.when_busy, self.go_on = threading.Event(), threading.Event()
+        self.received: list[str] = []
+        self.is_busy, self.proceed = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self.subscription = self.prompts.pipe(operator(self.answer)).subscribe(
-            self.take, lambda error: self.came.append(str(error)), lambda: self.came.append("|")
+            self.on_item,
+            lambda error: self.received.append(str(error)),
+            lambda: self.received.append("|"),
         )
         self.prompts.on_next(0)
         self.emit(0, first)
-        assert self.when_busy.wait(BOUND)
+        assert self.is_busy.wait(BOUND)
 
     def answer(self, prompt: int) -> Subject[str]:
         if prompt < 0:
@@ -379,18 +383,18 @@ class AtWork:
         self.answers.append(Subject())
         return self.answers[-1]
 
-    def take(self, item: str) -> None:
-        if item.startswith("nest"):  # which comes in the middle of another one
+    def on_item(self, item: str) -> None:
+        if item.startswith("nest"):  # emitted during the callback of another item
             self.answers[0].on_next(item.removeprefix("nest "))
         if item == "switch":
             self.prompts.on_next(1)
         if item == self.first:
-            self.when_busy.set()
-            assert self.go_on.wait(BOUND)
-        self.came.append(item)
+            self.is_busy.set()
+            assert self.proceed.wait(BOUND)
+        self.received.append(item)
 
     def emit(self, answer: int, *items: str) -> threading.Thread:
-        """On a thread of its own, and the end if there is nothing else."""
+        """Emits items on a new thread; completes if there are none."""
 
         def work() -> None:
             for item in items:
@@ -403,26 +407,26 @@ class AtWork:
         self._threads.append(thread)
         return thread
 
-    def let_go(self) -> list[str]:
-        self.go_on.set()
+    def finish(self) -> list[str]:
+        self.proceed.set()
         for thread in self._threads:
             thread.join(BOUND)
             assert not thread.is_alive()
-        return self.came
+        return self.received
 
 
 def test_new_answer_waits_for_a_subscriber_busy_with_the_old() -> None:
-    at = AtWork(switch)
+    at = BusySubscriber(switch)
     at.prompts.on_next(1)  # does not wait
-    assert not at.answers[0].observers  # and closes the old one's connection
+    assert not at.answers[0].observers  # and disposes the old answer
     waiting = at.emit(1, "new", "newer")
     waiting.join(0.05)
     assert waiting.is_alive()
-    assert at.let_go() == ["old", "new", "newer"]
+    assert at.finish() == ["old", "new", "newer"]
 
 
 def test_answer_cancelled_while_it_waits_emits_nothing() -> None:
-    at = AtWork(switch)
+    at = BusySubscriber(switch)
     at.prompts.on_next(1)
     waiting = at.emit(1, "skipped")
     waiting.join(0.05)
@@ -430,68 +434,68 @@ def test_answer_cancelled_while_it_waits_emits_nothing() -> None:
     waiting.join(BOUND)
     assert not waiting.is_alive()
     at.emit(2, "new")
-    assert at.let_go() == ["old", "new"]
+    assert at.finish() == ["old", "new"]
 
 
 def test_nested_item_does_not_release_the_output() -> None:
-    at = AtWork(switch, "nest inner")
+    at = BusySubscriber(switch, "nest inner")
     at.prompts.on_next(1)
     at.emit(1, "new").join(0.05)
-    assert at.let_go() == ["inner", "nest inner", "new"]
+    assert at.finish() == ["inner", "nest inner", "new"]
 
 
 def test_prompt_during_nested_items_waits_for_the_outer_one() -> None:
-    at = AtWork(switch, "nest switch")
+    at = BusySubscriber(switch, "nest switch")
     at.emit(1, "new").join(0.05)
-    assert at.let_go() == ["switch", "nest switch", "new"]
+    assert at.finish() == ["switch", "nest switch", "new"]
 
 
 def test_dispose_wakes_an_answer_that_waits() -> None:
-    at = AtWork(switch)
+    at = BusySubscriber(switch)
     at.prompts.on_next(1)
     waiting = at.emit(1, "skipped")
     waiting.join(0.05)
     at.subscription.dispose()
     waiting.join(BOUND)
     assert not waiting.is_alive()
-    assert at.let_go() == ["old"]
+    assert at.finish() == ["old"]
     assert not at.prompts.observers
 
 
 def test_completion_follows_the_busy_subscriber_without_waiting() -> None:
-    at = AtWork(switch)
+    at = BusySubscriber(switch)
     at.prompts.on_next(1)
     at.prompts.on_completed()
-    at.emit(1).join(BOUND)  # the new answer is empty, and has ended
-    assert at.came == []
-    assert at.let_go() == ["old", "|"]
+    at.emit(1).join(BOUND)  # the new answer is empty, and has completed
+    assert at.received == []
+    assert at.finish() == ["old", "|"]
 
 
 @every
 def test_error_of_the_prompts_follows_the_busy_subscriber(operator: Operator) -> None:
-    at = AtWork(operator)
+    at = BusySubscriber(operator)
     at.prompts.on_error(ERROR)
     assert not at.answers[0].observers
-    assert at.came == []
-    assert at.let_go() == ["old", "it broke"]
+    assert at.received == []
+    assert at.finish() == ["old", "it broke"]
 
 
 def test_error_of_ask_follows_the_busy_subscriber() -> None:
-    at = AtWork(switch)
+    at = BusySubscriber(switch)
     at.prompts.on_next(-1)
-    assert at.came == []
-    assert at.let_go() == ["old", "it broke"]
+    assert at.received == []
+    assert at.finish() == ["old", "it broke"]
 
 
-class Raw:
-    """Answers whose observers the test holds, with nothing that stops them in between."""
+class RawAnswers:
+    """Answers whose observers the test calls directly, without a Subscriber in between."""
 
     def __init__(self, operator: Operator) -> None:
         self.prompts: Subject[int] = Subject()
         self.observers: list[Any] = []
-        self.came: list[Any] = []
+        self.received: list[Any] = []
         self.subscription = self.prompts.pipe(operator(self.answer)).subscribe(
-            self.came.append, self.came.append, lambda: self.came.append("|")
+            self.received.append, self.received.append, lambda: self.received.append("|")
         )
 
     def answer(self, _: int) -> Stream[str]:
@@ -505,7 +509,7 @@ class Raw:
 
 
 def test_events_of_a_cancelled_answer_are_dropped() -> None:
-    at = Raw(switch)
+    at = RawAnswers(switch)
     at.prompts.on_next(0)
     at.prompts.on_next(1)
     old, new = at.observers
@@ -514,14 +518,14 @@ def test_events_of_a_cancelled_answer_are_dropped() -> None:
     old.on_completed()
     new.on_next("new")
     at.prompts.on_completed()
-    assert at.came == ["new"]
+    assert at.received == ["new"]
     new.on_completed()
-    assert at.came == ["new", "|"]
+    assert at.received == ["new", "|"]
 
 
 @every
 def test_events_after_dispose_start_nothing(operator: Operator) -> None:
-    at = Raw(operator)
+    at = RawAnswers(operator)
     at.prompts.on_next(0)
     at.prompts.on_next(1)
     count = len(at.observers)
@@ -531,21 +535,21 @@ def test_events_after_dispose_start_nothing(operator: Operator) -> None:
 
 
 def test_prompt_at_the_end_of_an_answer_is_not_lost() -> None:
-    """Each answer ends on a thread of its own, in the moment of the next prompt."""
+    """Each answer completes on a separate thread, at the moment of the next prompt."""
     for operator in (switch, queue):
         for _ in range(300):
             prompts: Subject[int] = Subject()
             answers: list[Subject[str]] = []
-            came: list[str] = []
+            received: list[str] = []
 
             def answer(_: int, answers: Any = answers) -> Subject[str]:
                 answers.append(Subject())
                 return answers[-1]
 
-            def end(came: Any = came) -> None:
-                came.append("|")
+            def end(received: Any = received) -> None:
+                received.append("|")
 
-            prompts.pipe(operator(answer)).subscribe(came.append, on_completed=end)
+            prompts.pipe(operator(answer)).subscribe(received.append, on_completed=end)
             prompts.on_next(0)
             barrier = threading.Barrier(2)
 
@@ -559,21 +563,21 @@ def test_prompt_at_the_end_of_an_answer_is_not_lost() -> None:
             prompts.on_next(1)
             prompts.on_completed()
             thread.join(BOUND)
-            assert came == []
+            assert received == []
             answers[1].on_next("b")
             answers[1].on_completed()
-            assert came == ["b", "|"]
+            assert received == ["b", "|"]
 
 
 def test_switches_at_any_moment_keep_answers_apart_and_in_order() -> None:
-    """Prompts from several threads at once, answers that emit without a pause."""
+    """Several threads send prompts at once; answers emit without a pause."""
     stop = threading.Event()
-    at_work = threading.Lock()
+    busy = threading.Lock()
     prompts: Subject[int] = Subject()
     numbers = iter(range(100_000))
     numbering = threading.Lock()
     emitters: list[threading.Thread] = []
-    came: list[int] = []
+    received: list[int] = []
     overlaps: list[int] = []
 
     def answer(prompt: int) -> Observable[int]:
@@ -591,23 +595,23 @@ def test_switches_at_any_moment_keep_answers_apart_and_in_order() -> None:
 
         return reactivex.create(subscribe)
 
-    def take(item: int) -> None:
-        if not at_work.acquire(blocking=False):
+    def on_item(item: int) -> None:
+        if not busy.acquire(blocking=False):
             overlaps.append(item)
             return
-        if not came or came[-1] != item:
-            came.append(item)
-        at_work.release()
+        if not received or received[-1] != item:
+            received.append(item)
+        busy.release()
 
     def send() -> None:
-        dice = random.Random(threading.get_ident())
+        rng = random.Random(threading.get_ident())
         for _ in range(40):
             with numbering:
                 number = next(numbers)
             prompts.on_next(number)
-            time.sleep(dice.random() * 0.003)
+            time.sleep(rng.random() * 0.003)
 
-    subscription = prompts.pipe(switch(answer)).subscribe(take)
+    subscription = prompts.pipe(switch(answer)).subscribe(on_item)
     senders = [threading.Thread(target=send) for _ in range(3)]
     for sender in senders:
         sender.start()
@@ -618,15 +622,15 @@ def test_switches_at_any_moment_keep_answers_apart_and_in_order() -> None:
     for emitter in emitters:
         emitter.join(BOUND)
     assert overlaps == []
-    assert len(came) == len(set(came)), "an answer came again after another one"
-    assert len(came) > 10
+    assert len(received) == len(set(received)), "an answer emitted again after another one"
+    assert len(received) > 10
 
 
-# --- over real sockets -----------------------------------------------------------
+# --- over real sockets ---
 
 
 def play(request: ReceivedRequest) -> Script:
-    """Answers with the number of the prompt: a few times, or for ever if it is even."""
+    """Answers with the number of the prompt, five times; then hangs if it is even."""
     number = int(request.json["messages"][-1]["content"])
     head = [steps.role(), *5 * [f"{number} "]]
     if number % 2:
@@ -635,34 +639,34 @@ def play(request: ReceivedRequest) -> Script:
 
 
 class Chat:
-    """Prompts of a server that answers with their number; what came, as numbers."""
+    """Prompts to a server that answers with their number; records the numbers."""
 
     def __init__(self, client: Mistral, operator: Operator) -> None:
         self.client = client
         self.prompts: Subject[int] = Subject()
-        self.came: list[int] = []
+        self.received: list[int] = []
         self.outcomes: list[Outcome] = []
         self.ended = threading.Event()
         self._changed = threading.Condition()
         answers = self.prompts.pipe(operator(self.ask))
         self.subscription = Stream.of(answers).subscribe(
-            self.take, lambda _: self.ended.set(), self.ended.set
+            self.on_item, lambda _: self.ended.set(), self.ended.set
         )
 
     def ask(self, prompt: int) -> Stream[str]:
         return ask(self.client, prompt).pipe(text())
 
-    def take(self, item: str) -> None:
+    def on_item(self, item: str) -> None:
         with self._changed:
-            self.came.append(int(item))
+            self.received.append(int(item))
             self._changed.notify_all()
 
     def wait_for(self, number: int) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: number in self.came, BOUND)
+            assert self._changed.wait_for(lambda: number in self.received, BOUND)
 
     def send(self, number: int) -> None:
-        """From a thread of its own."""
+        """Sends a prompt from a new thread."""
         thread = threading.Thread(target=self.prompts.on_next, args=(number,))
         thread.start()
         thread.join(BOUND)
@@ -681,7 +685,7 @@ def prompt_of(request: ReceivedRequest) -> int:
 def test_switch_closes_superseded_connections_at_once(
     operator: Operator,
 ) -> None:
-    took: list[float] = []
+    delays: list[float] = []
     with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
         chat = Chat(client, operator)
         for number in range(0, 60, 2):
@@ -693,12 +697,12 @@ def test_switch_closes_superseded_connections_at_once(
                 assert prompt_of(old) == number - 2
                 assert old.wait_closed(BOUND)
                 assert old.closed is not None
-                took.append(old.closed - switched)
+                delays.append(old.closed - switched)
         chat.subscription.dispose()
         assert server.wait_idle(BOUND)
         assert len(server.requests) == 30
-    assert chat.came == sorted(chat.came)
-    assert sorted(took)[len(took) // 2] < BOUND / 10, took  # about a millisecond
+    assert chat.received == sorted(chat.received)
+    assert sorted(delays)[len(delays) // 2] < BOUND / 10, delays  # about a millisecond
 
 
 @any_switch
@@ -715,7 +719,7 @@ def test_switch_cancels_an_answer_before_its_first_token(operator: Operator) -> 
             server.wait_for_requests(count + 1)
         chat.prompts.on_completed()
         assert chat.ended.wait(BOUND)
-        assert chat.came == 5 * [5]
+        assert chat.received == 5 * [5]
         for request in server.requests[:3]:
             assert request.wait_closed(BOUND)
 
@@ -728,17 +732,17 @@ def test_queue_keeps_the_order_on_one_connection_at_a_time(operator: Operator) -
             chat.send(number)
         chat.prompts.on_completed()
         assert chat.ended.wait(BOUND)
-        assert chat.came == [number for number in range(1, 40, 2) for _ in range(5)]
+        assert chat.received == [number for number in range(1, 40, 2) for _ in range(5)]
         assert [prompt_of(request) for request in server.requests] == list(range(1, 40, 2))
         assert server.connections == 1
 
 
 @any_ignore
 def test_ignored_prompt_is_not_sent(operator: Operator) -> None:
-    go_on = threading.Event()
+    proceed = threading.Event()
 
     def answer(request: ReceivedRequest) -> Script:
-        assert go_on.wait(BOUND)
+        assert proceed.wait(BOUND)
         return play(request)
 
     with ScriptedServer(answer) as server, Mistral(server_url=server.url) as client:
@@ -746,22 +750,22 @@ def test_ignored_prompt_is_not_sent(operator: Operator) -> None:
         chat.send(1)
         for number in (3, 5, 7):
             chat.send(number)
-        go_on.set()
+        proceed.set()
         chat.wait_for(1)
         assert eventually(lambda: not readers())
         chat.send(9)
         chat.prompts.on_completed()
         assert chat.ended.wait(BOUND)
         assert [prompt_of(request) for request in server.requests] == [1, 9]
-        assert chat.came == [*5 * [1], *5 * [9]]
+        assert chat.received == [*5 * [1], *5 * [9]]
 
 
 @every
 def test_every_face_reads_the_answers(operator: Operator, read: Face) -> None:
     with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
         prompts = Stream.of(reactivex.of(1))
-        came = read(prompts.pipe(operator(lambda prompt: ask(client, prompt).pipe(text()))))
-    assert came == 5 * ["1 "]
+        received = read(prompts.pipe(operator(lambda prompt: ask(client, prompt).pipe(text()))))
+    assert received == 5 * ["1 "]
 
 
 @every
@@ -776,7 +780,7 @@ def test_leaving_a_loop_closes_the_current_answer(operator: Operator) -> None:
 
 @every
 def test_readers_of_later_prompts_are_daemons_of_the_loop(operator: Operator) -> None:
-    """A loop's readers are daemons, whoever sends the prompt."""
+    """The readers of a loop are daemons, whichever thread sends the prompt."""
     prompts: Subject[int] = Subject()
     daemons: list[bool] = []
     with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
