@@ -91,12 +91,11 @@ def from_async_iterable(
             raise RuntimeError("the loop passed to from_async_iterable is not running")
         if running is not None:
             _check_not_blocked(running)
-            subscription = _PullSubscription(factory, observer, running)
-            add_to_scope(subscription)
+        subscription = _PullSubscription(factory, observer, running or _new_event_loop())
+        add_to_scope(subscription)
+        if running is not None:
             subscription.start()
         else:
-            subscription = _PullSubscription(factory, observer, _new_event_loop())
-            add_to_scope(subscription)
             subscription.start_on_own_thread()
         return subscription
 

@@ -303,8 +303,8 @@ class AsyncIteration(AsyncIterator[T]):
         queue = self._queue or self._start()
         if asyncio.get_running_loop() is not self._wakeup.loop:
             raise RuntimeError(
-                "this iterator was begun on another event loop, which alone can wake it: "
-                "read one run on one loop, or begin a new run with `async for` over the stream"
+                "this iterator was begun on another event loop: read one run on one event loop, "
+                "or start a new run with `async for` over the stream"
             )
         items = queue.items
         if self._read_count >= _MAX_ITEMS:
@@ -335,11 +335,14 @@ class AsyncIteration(AsyncIterator[T]):
         if queue.items:
             return
         if self._is_cancelled:  # StopAsyncIteration would claim that the answer is complete
-            raise RuntimeError("this run is over: waiting for its next item was cancelled")
+            raise RuntimeError("this run is over: a wait for its next item was cancelled")
         if ended:
             raise queue.final_exception()
         if self._is_waiting:  # its wake-up would be lost
-            raise RuntimeError("another task is waiting for the next item of this run")
+            raise RuntimeError(
+                "another task is waiting for the next item of this run: "
+                "start a run for each task with `async for` over the stream"
+            )
         self._wakeup.reset()
         queue.reader_waits = True
         if not queue.items and not queue.ended:

@@ -56,13 +56,20 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
     Attributes:
         position: The id of the latest item that the viewer has received.
         joined: The id of the latest item at the moment when the viewer joined.
+        max_lag: How many items the viewer may lag before the source waits. None: any number.
     """
 
     def __init__(
-        self, run: SharedRun[Any], observer: abc.ObserverBase[Any], catch_up: CatchUp, position: int
+        self,
+        run: SharedRun[Any],
+        observer: abc.ObserverBase[Any],
+        catch_up: CatchUp,
+        position: int,
+        max_lag: int | None,
     ) -> None:
         self.run = run
         self.position = position
+        self.max_lag = max_lag
         self.joined = run.history.last_id
         self._history = run.history
         self._observer = observer
@@ -72,14 +79,19 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         self._on_resume: Callable[[], None] | None = None
         self._context = copy_context()  # of the subscriber, for its callbacks
 
-    def lag(self) -> int:
-        """Returns how many of the items emitted since it joined the viewer lacks."""
-        return self._history.last_id - max(self.position, self.joined)
+    def is_full(self) -> bool:
+        """Whether the source has to wait. Items emitted before the viewer joined do not count."""
+        lag = self._history.last_id - max(self.position, self.joined)
+        return self.max_lag is not None and lag >= self.max_lag
 
     # --- on the worker's thread ---
 
     def step(self) -> bool:
-        return self._context.run(self._step)
+        try:
+            return self._context.run(self._step)
+        finally:
+            if self.max_lag is not None:
+                self.run.resume_source()
 
     def _step(self) -> bool:
         if self._is_paused:
@@ -148,21 +160,6 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
             self.run.leave(self)
 
 
-class BlockingSubscription(SharedSubscription):
-    """A viewer that the source waits for when it lags by `max_lag` items."""
-
-    max_lag = 0
-
-    def is_full(self) -> bool:
-        return self.lag() >= self.max_lag
-
-    def step(self) -> bool:
-        try:
-            return super().step()
-        finally:
-            self.run.resume_source()
-
-
 def _copy_of(error: Exception | None) -> Exception | None:
     """Returns a copy of the error that ended the run, for one viewer.
 
@@ -204,7 +201,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         self._join_count = 0  # including viewers that have left
         self._linger_timer = SerialDisposable()
         self._counter = RequestCounter()
-        self._blocking: set[BlockingSubscription] = set()
+        self._blocking: set[SharedSubscription] = set()
         self._room = Condition(lock)
         self._paused_sources: set[Pausable] = set()
         register_for_fork(self)
@@ -236,8 +233,6 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         """Adds a viewer, and subscribes to the source if it is the first one.
 
         Args:
-            observer: Receives the items.
-            catch_up: Selects the items that the viewer receives.
             after: The id of the last item to skip.
             max_lag: Number of items that the source may be ahead of the viewer. None: no
                 limit.
@@ -245,21 +240,18 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         Raises:
             RequestError: No thread can be started.
         """
-        kind = SharedSubscription if max_lag is None else BlockingSubscription
         with lock:
-            viewer = kind(self, observer, catch_up, after)
-            if isinstance(viewer, BlockingSubscription):
-                viewer.max_lag = max_lag or 0
+            viewer = SharedSubscription(self, observer, catch_up, after, max_lag)
+            if max_lag is not None:
                 self._blocking.add(viewer)
             self._viewer_count += 1
             self._join_count += 1
         add_to_scope(viewer)
         self._linger_timer.disposable = Disposable()
         self._counter.report_to(current_counter.get())  # first: the viewer may end at once
+        serving = OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS
         try:
-            (OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS).add(
-                viewer, self._viewers
-            )
+            serving.add(viewer, self._viewers)
         except BaseException:
             viewer.dispose()
             raise
@@ -271,8 +263,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
 
     def leave(self, viewer: SharedSubscription) -> None:
         with lock:
-            if isinstance(viewer, BlockingSubscription):
-                self._blocking.discard(viewer)
+            self._blocking.discard(viewer)
             self._viewer_count -= 1
             is_unwatched = not self._viewer_count
         delivery.remove(viewer, self._start_linger_timer)

@@ -366,7 +366,10 @@ class Stream(Observable[T_out]):
             RuntimeError: The Stream is already open in a `with` block.
         """
         if self._entered:
-            raise RuntimeError("this Stream is already open in a with block")
+            raise RuntimeError(
+                "this Stream is already open in a with block: leave that block first, "
+                "or open the result of a pipe"
+            )
         self._entered = True
         if self._live is None:
             self._live = LiveSubscriptions()

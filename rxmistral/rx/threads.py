@@ -145,7 +145,7 @@ def register_for_fork(instance: I) -> I:
 
 def forked_stream_error() -> DroppedStreamError:
     """Returns the error for a child of a fork that reads an answer of its parent."""
-    return DroppedStreamError("it began before a fork, and the parent process reads it")
+    return DroppedStreamError("it began before a fork, and only the parent process can read it")
 
 
 def _after_fork_in_child() -> None:
