@@ -41,9 +41,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     """Calls `asyncio.run` in debug mode; checks that no task is left to cancel."""
 
     async def alone() -> T:
-        asyncio.get_running_loop().slow_callback_duration = (
-            BOUND  # a busy machine must not fail the test
-        )
+        asyncio.get_running_loop().slow_callback_duration = BOUND  # for busy machines
         result = await main
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return result
@@ -485,7 +483,7 @@ tokens = stream.pipe(text())
 """
 RUN = f"""
 async def run():
-    asyncio.get_running_loop().slow_callback_duration = {BOUND}  # a busy machine must not fail the test
+    asyncio.get_running_loop().slow_callback_duration = {BOUND}  # for busy machines
     await main()
 asyncio.run(run())
 """

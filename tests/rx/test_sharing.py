@@ -140,7 +140,7 @@ def test_history_returns_the_items_after_an_id_or_counts_missed(
         assert history.items_after(position) == items[position:]
 
 
-def of_items(*items: Any) -> History[Any]:
+def history_of(*items: Any) -> History[Any]:
     history: History[Any] = History()
     for item in items:
         history.append(item)
@@ -148,7 +148,7 @@ def of_items(*items: Any) -> History[Any]:
 
 
 def test_catch_up_policies_select_items() -> None:
-    history = of_items("a", "b", "c")
+    history = history_of("a", "b", "c")
     assert all_items(history, 1, 0) == (2, ["b", "c"])
     assert all_entries(history, 1, 0) == (2, [Entry(2, "b"), Entry(3, "c")])
     assert catch_up_policy("merge", None)[0](history, 1, 0) == (3, ["bc"])
@@ -1153,7 +1153,7 @@ def test_viewers_that_come_and_go_receive_all_in_order() -> None:
     assert len(seen) == 8 * len(VIEWS)
     for name, each in seen:
         assert each.ended.wait(BOUND)
-        check(name, each, sent, None)
+        check_promise(name, each, sent, None)
 
 
 # --- random sequences of actions ---
@@ -1181,7 +1181,9 @@ ACTIONS = st.lists(
 )
 
 
-def check(name: str, seen: Recorder, sent: list[str], ending: type[Exception] | None) -> None:
+def check_promise(
+    name: str, seen: Recorder, sent: list[str], ending: type[Exception] | None
+) -> None:
     """Checks that a viewer has received everything that its view promises."""
     got = seen.items
     error = None if seen.error is None else type(seen.error)
@@ -1242,6 +1244,6 @@ def test_random_histories_keep_the_promise_of_each_view(
     viewers.extend((name, Recorder(view(texts))) for name, view in VIEWS.items())
     for name, seen in viewers:
         assert seen.ended.wait(BOUND)
-        check(name, seen, sent, ending)
+        check_promise(name, seen, sent, ending)
     assert before == [[*seen.items] for seen in left if seen.ended.is_set()]
     assert source.subscriptions <= 1

@@ -419,7 +419,7 @@ def open_for(stream: Stream[Any]) -> tuple[Any, Callable[[], None]]:
     return next(iterator), iterator.close  # type: ignore[attr-defined]
 
 
-def settled(count: Callable[[], int]) -> int:
+def stable_count(count: Callable[[], int]) -> int:
     """Returns a count once it has not grown for 0.2 seconds."""
     pause = threading.Event()
     seen, same = count(), 0
@@ -435,7 +435,7 @@ def settled(count: Callable[[], int]) -> int:
 def test_for_loop_that_does_not_read_makes_its_source_wait() -> None:
     source = Source(itertools.count())
     _, close = open_for(source.stream())
-    assert 0 < settled(lambda: source.emitted) <= LIMIT + 1
+    assert 0 < stable_count(lambda: source.emitted) <= LIMIT + 1
     close()
     assert source.ended.wait(BOUND)
 
@@ -446,7 +446,7 @@ def test_async_for_that_does_not_read_makes_its_source_wait() -> None:
     async def main() -> None:
         iterator = aiter(source.stream())
         await anext(iterator)
-        assert 0 < await asyncio.to_thread(settled, lambda: source.emitted) <= LIMIT + 1
+        assert 0 < await asyncio.to_thread(stable_count, lambda: source.emitted) <= LIMIT + 1
 
     run(main())
     assert source.ended.wait(BOUND)
@@ -456,16 +456,16 @@ def test_blocked_subscriber_makes_its_source_wait() -> None:
     source = Source(itertools.count())
     proceed = threading.Event()
     subscription = source.stream().subscribe(lambda item: proceed.wait() if item == 10 else None)
-    assert settled(lambda: source.emitted) == 10
+    assert stable_count(lambda: source.emitted) == 10
     subscription.dispose()
     proceed.set()
     assert source.ended.wait(BOUND)
 
 
-def fill(server: ScriptedServer) -> Any:
+def wait_until_blocked(server: ScriptedServer) -> Any:
     """Returns the request once the server cannot send more of its answer."""
     request = server.wait_for_requests(1)[0]
-    settled(lambda: request.frames)
+    stable_count(lambda: request.frames)
     return request
 
 
@@ -480,26 +480,26 @@ def test_slow_reader_slows_the_server(face: str) -> None:
         stream = blocks(Request("POST", server.url))
         if face == "for":
             _, close = open_for(stream)
-            assert fill(server).frames < PIECES
+            assert wait_until_blocked(server).frames < PIECES
             close()
         elif face == "async for":
 
             async def main() -> None:
                 async with stream as opened:
                     await anext(aiter(opened))
-                    assert (await asyncio.to_thread(fill, server)).frames < PIECES
+                    assert (await asyncio.to_thread(wait_until_blocked, server)).frames < PIECES
 
             run(main())
         else:
             proceed = threading.Event()
             subscription = stream.subscribe(lambda block: proceed.wait())
-            assert fill(server).frames < PIECES
+            assert wait_until_blocked(server).frames < PIECES
             subscription.dispose()
             proceed.set()
         assert server.requests[0].wait_closed()
 
 
-def emitting_at_once(count: int) -> tuple[Stream[int], list[threading.Thread]]:
+def concurrent_source(count: int) -> tuple[Stream[int], list[threading.Thread]]:
     """Returns a source that violates the Rx grammar: several threads emit at once."""
     threads: list[threading.Thread] = []
 
@@ -515,22 +515,22 @@ def emitting_at_once(count: int) -> tuple[Stream[int], list[threading.Thread]]:
     return Stream(subscribe), threads
 
 
-def all_ended(threads: list[threading.Thread]) -> bool:
+def all_end(threads: list[threading.Thread]) -> bool:
     return eventually(lambda: not any(thread.is_alive() for thread in threads))
 
 
 def test_reader_releases_all_threads_that_wait_to_emit() -> None:
-    stream, threads = emitting_at_once(4)
+    stream, threads = concurrent_source(4)
     assert len(list(itertools.islice(stream, 4 * LIMIT - 3))) == 4 * LIMIT - 3
-    assert all_ended(threads)
+    assert all_end(threads)
 
 
 def test_dispose_releases_all_threads_that_wait_to_emit() -> None:
-    stream, threads = emitting_at_once(4)
+    stream, threads = concurrent_source(4)
     _, close = open_for(stream)
-    assert settled(lambda: sum(thread.is_alive() for thread in threads)) > 1
+    assert stable_count(lambda: sum(thread.is_alive() for thread in threads)) > 1
     close()
-    assert all_ended(threads)
+    assert all_end(threads)
 
 
 # --- nothing lost, nothing reordered ---

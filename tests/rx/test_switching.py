@@ -1,7 +1,7 @@
-"""A stream of prompts: what becomes of a running answer when the next prompt comes.
+"""A stream of prompts: what happens to an answer when the next prompt arrives.
 
-Over real sockets RxPY's own operators are held to the same facts as `answer_each`, as long
-as the subscriber is quick and the prompts come one after the other.
+Over real sockets, the same tests run with the operators of RxPY and with `answer_each`, as long
+as the subscriber is quick and the prompts arrive one after the other.
 """
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ class Timeline:
         self.answers = {name: each.subscriptions for name, each in cold.items()}
 
 
-def three(name: str) -> list[Any]:
+def three_items(name: str) -> list[Any]:
     """Returns an answer of three items, at 10, 20 and 30, that completes at 40."""
     return [*(on_next(10 * at, f"{name}{at}") for at in (1, 2, 3)), on_completed(40)]
 
 
 PROMPTS = [on_next(300, "a"), on_next(325, "b"), on_next(330, "c"), on_completed(400)]
-ANSWERS: Any = {"a": three("a"), "b": three("b"), "c": three("c")}
+ANSWERS: Any = {"a": three_items("a"), "b": three_items("b"), "c": three_items("c")}
 
 
 @any_switch
@@ -154,9 +154,9 @@ def test_no_prompts_produce_no_answers(operator: Operator) -> None:
 
 @every
 def test_completes_after_the_prompts_and_the_last_answer(operator: Operator) -> None:
-    early = Timeline(operator, [on_next(300, "a"), on_completed(310)], a=three("a"))
+    early = Timeline(operator, [on_next(300, "a"), on_completed(310)], a=three_items("a"))
     assert early.messages[-1] == on_completed(340)
-    late = Timeline(operator, [on_next(300, "a"), on_completed(360)], a=three("a"))
+    late = Timeline(operator, [on_next(300, "a"), on_completed(360)], a=three_items("a"))
     assert late.messages[-1] == on_completed(360)
 
 
@@ -172,7 +172,9 @@ def test_empty_answer_counts_as_an_answer(operator: Operator) -> None:
 @every
 def test_error_of_an_answer_ends_everything(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b")]
-    played = Timeline(operator, prompts, a=[on_next(10, "a"), on_error(20, ERROR)], b=three("b"))
+    played = Timeline(
+        operator, prompts, a=[on_next(10, "a"), on_error(20, ERROR)], b=three_items("b")
+    )
     assert played.messages == [on_next(310, "a"), on_error(320, ERROR)]
     assert played.prompts == [Subscription(200, 320)]
     assert played.answers["b"] == []
@@ -185,14 +187,14 @@ def test_caught_error_ends_its_answer_only(operator: Operator) -> None:
         lambda ask: operator(lambda prompt: ask(prompt).pipe(ops.catch(reactivex.of("sorry")))),
         prompts,
         a=[on_error(20, ERROR)],
-        b=three("b"),
+        b=three_items("b"),
     )
     assert [message.value.value for message in played.messages] == ["sorry", "b1", "b2", "b3"]
 
 
 @every
 def test_error_of_the_prompts_cancels_the_current_answer(operator: Operator) -> None:
-    played = Timeline(operator, [on_next(300, "a"), on_error(315, ERROR)], a=three("a"))
+    played = Timeline(operator, [on_next(300, "a"), on_error(315, ERROR)], a=three_items("a"))
     assert played.messages == [on_next(310, "a1"), on_error(315, ERROR)]
     assert played.answers["a"] == [Subscription(300, 315)]
 
@@ -416,75 +418,75 @@ class BusySubscriber:
 
 
 def test_new_answer_waits_for_a_subscriber_busy_with_the_old() -> None:
-    at = BusySubscriber(switch)
-    at.prompts.on_next(1)  # does not wait
-    assert not at.answers[0].observers  # and disposes the old answer
-    waiting = at.emit(1, "new", "newer")
+    case = BusySubscriber(switch)
+    case.prompts.on_next(1)  # does not wait
+    assert not case.answers[0].observers  # and disposes the old answer
+    waiting = case.emit(1, "new", "newer")
     waiting.join(0.05)
     assert waiting.is_alive()
-    assert at.finish() == ["old", "new", "newer"]
+    assert case.finish() == ["old", "new", "newer"]
 
 
 def test_answer_cancelled_while_it_waits_emits_nothing() -> None:
-    at = BusySubscriber(switch)
-    at.prompts.on_next(1)
-    waiting = at.emit(1, "skipped")
+    case = BusySubscriber(switch)
+    case.prompts.on_next(1)
+    waiting = case.emit(1, "skipped")
     waiting.join(0.05)
-    at.prompts.on_next(2)
+    case.prompts.on_next(2)
     waiting.join(BOUND)
     assert not waiting.is_alive()
-    at.emit(2, "new")
-    assert at.finish() == ["old", "new"]
+    case.emit(2, "new")
+    assert case.finish() == ["old", "new"]
 
 
 def test_nested_item_does_not_release_the_output() -> None:
-    at = BusySubscriber(switch, "nest inner")
-    at.prompts.on_next(1)
-    at.emit(1, "new").join(0.05)
-    assert at.finish() == ["inner", "nest inner", "new"]
+    case = BusySubscriber(switch, "nest inner")
+    case.prompts.on_next(1)
+    case.emit(1, "new").join(0.05)
+    assert case.finish() == ["inner", "nest inner", "new"]
 
 
 def test_prompt_during_nested_items_waits_for_the_outer_one() -> None:
-    at = BusySubscriber(switch, "nest switch")
-    at.emit(1, "new").join(0.05)
-    assert at.finish() == ["switch", "nest switch", "new"]
+    case = BusySubscriber(switch, "nest switch")
+    case.emit(1, "new").join(0.05)
+    assert case.finish() == ["switch", "nest switch", "new"]
 
 
 def test_dispose_wakes_an_answer_that_waits() -> None:
-    at = BusySubscriber(switch)
-    at.prompts.on_next(1)
-    waiting = at.emit(1, "skipped")
+    case = BusySubscriber(switch)
+    case.prompts.on_next(1)
+    waiting = case.emit(1, "skipped")
     waiting.join(0.05)
-    at.subscription.dispose()
+    case.subscription.dispose()
     waiting.join(BOUND)
     assert not waiting.is_alive()
-    assert at.finish() == ["old"]
-    assert not at.prompts.observers
+    assert case.finish() == ["old"]
+    assert not case.prompts.observers
 
 
 def test_completion_follows_the_busy_subscriber_without_waiting() -> None:
-    at = BusySubscriber(switch)
-    at.prompts.on_next(1)
-    at.prompts.on_completed()
-    at.emit(1).join(BOUND)  # the new answer is empty, and has completed
-    assert at.received == []
-    assert at.finish() == ["old", "|"]
+    case = BusySubscriber(switch)
+    case.prompts.on_next(1)
+    case.prompts.on_completed()
+    case.emit(1).join(BOUND)  # the new answer is empty, and has completed
+    assert case.received == []
+    assert case.finish() == ["old", "|"]
 
 
 @every
 def test_error_of_the_prompts_follows_the_busy_subscriber(operator: Operator) -> None:
-    at = BusySubscriber(operator)
-    at.prompts.on_error(ERROR)
-    assert not at.answers[0].observers
-    assert at.received == []
-    assert at.finish() == ["old", "it broke"]
+    case = BusySubscriber(operator)
+    case.prompts.on_error(ERROR)
+    assert not case.answers[0].observers
+    assert case.received == []
+    assert case.finish() == ["old", "it broke"]
 
 
 def test_error_of_ask_follows_the_busy_subscriber() -> None:
-    at = BusySubscriber(switch)
-    at.prompts.on_next(-1)
-    assert at.received == []
-    assert at.finish() == ["old", "it broke"]
+    case = BusySubscriber(switch)
+    case.prompts.on_next(-1)
+    assert case.received == []
+    assert case.finish() == ["old", "it broke"]
 
 
 class RawAnswers:
@@ -509,29 +511,29 @@ class RawAnswers:
 
 
 def test_events_of_a_cancelled_answer_are_dropped() -> None:
-    at = RawAnswers(switch)
-    at.prompts.on_next(0)
-    at.prompts.on_next(1)
-    old, new = at.observers
+    case = RawAnswers(switch)
+    case.prompts.on_next(0)
+    case.prompts.on_next(1)
+    old, new = case.observers
     old.on_next("old")
     old.on_error(ERROR)
     old.on_completed()
     new.on_next("new")
-    at.prompts.on_completed()
-    assert at.received == ["new"]
+    case.prompts.on_completed()
+    assert case.received == ["new"]
     new.on_completed()
-    assert at.received == ["new", "|"]
+    assert case.received == ["new", "|"]
 
 
 @every
 def test_events_after_dispose_start_nothing(operator: Operator) -> None:
-    at = RawAnswers(operator)
-    at.prompts.on_next(0)
-    at.prompts.on_next(1)
-    count = len(at.observers)
-    at.subscription.dispose()
-    at.observers[-1].on_completed()
-    assert len(at.observers) == count
+    case = RawAnswers(operator)
+    case.prompts.on_next(0)
+    case.prompts.on_next(1)
+    count = len(case.observers)
+    case.subscription.dispose()
+    case.observers[-1].on_completed()
+    assert len(case.observers) == count
 
 
 def test_prompt_at_the_end_of_an_answer_is_not_lost() -> None:
@@ -629,7 +631,7 @@ def test_switches_at_any_moment_keep_answers_apart_and_in_order() -> None:
 # --- over real sockets ---
 
 
-def play(request: ReceivedRequest) -> Script:
+def answer_with_number(request: ReceivedRequest) -> Script:
     """Answers with the number of the prompt, five times; then hangs if it is even."""
     number = int(request.json["messages"][-1]["content"])
     head = [steps.role(), *5 * [f"{number} "]]
@@ -686,7 +688,7 @@ def test_switch_closes_superseded_connections_at_once(
     operator: Operator,
 ) -> None:
     delays: list[float] = []
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         chat = Chat(client, operator)
         for number in range(0, 60, 2):
             switched = time.monotonic()
@@ -710,7 +712,7 @@ def test_switch_cancels_an_answer_before_its_first_token(operator: Operator) -> 
     silent: Script = [steps.headers(), steps.hang()]
     scripts = {0: [steps.hang()], 2: silent, 4: [steps.role(), steps.hang()]}
     with (
-        ScriptedServer(lambda r: scripts.get(prompt_of(r)) or play(r)) as server,
+        ScriptedServer(lambda r: scripts.get(prompt_of(r)) or answer_with_number(r)) as server,
         Mistral(server_url=server.url) as client,
     ):
         chat = Chat(client, operator)
@@ -726,7 +728,7 @@ def test_switch_cancels_an_answer_before_its_first_token(operator: Operator) -> 
 
 @any_queue
 def test_queue_keeps_the_order_on_one_connection_at_a_time(operator: Operator) -> None:
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         chat = Chat(client, operator)
         for number in range(1, 40, 2):
             chat.send(number)
@@ -743,7 +745,7 @@ def test_ignored_prompt_is_not_sent(operator: Operator) -> None:
 
     def answer(request: ReceivedRequest) -> Script:
         assert proceed.wait(BOUND)
-        return play(request)
+        return answer_with_number(request)
 
     with ScriptedServer(answer) as server, Mistral(server_url=server.url) as client:
         chat = Chat(client, operator)
@@ -762,7 +764,7 @@ def test_ignored_prompt_is_not_sent(operator: Operator) -> None:
 
 @every
 def test_every_face_reads_the_answers(operator: Operator, read: Face) -> None:
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         prompts = Stream.of(reactivex.of(1))
         received = read(prompts.pipe(operator(lambda prompt: ask(client, prompt).pipe(text()))))
     assert received == 5 * ["1 "]
@@ -770,7 +772,7 @@ def test_every_face_reads_the_answers(operator: Operator, read: Face) -> None:
 
 @every
 def test_leaving_a_loop_closes_the_current_answer(operator: Operator) -> None:
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         prompts = Stream.of(reactivex.merge(reactivex.of(0), reactivex.never()))
         for _ in prompts.pipe(operator(lambda prompt: ask(client, prompt))):
             break
@@ -783,7 +785,7 @@ def test_readers_of_later_prompts_are_daemons_of_the_loop(operator: Operator) ->
     """The readers of a loop are daemons, whichever thread sends the prompt."""
     prompts: Subject[int] = Subject()
     daemons: list[bool] = []
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
 
         def note(_: Any) -> None:
             daemons.append(threading.current_thread().daemon)
@@ -809,7 +811,7 @@ def send_when_asked(prompts: Subject[int]) -> None:
 def test_outcome_counts_the_requests_of_all_prompts(operator: Operator) -> None:
     outcomes: list[Outcome] = []
     prompts: Subject[int] = Subject()
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         ended = threading.Event()
         answers = Stream.of(prompts).pipe(operator(lambda prompt: ask(client, prompt)))
         answers.pipe(on_outcome(outcomes.append)).subscribe(on_completed=ended.set)
