@@ -29,9 +29,8 @@ class RequestCounter:
         self.answers = 0
         self.resumed = 0
         self.headers_at: float | None = None
-        self._parents: WeakSet[RequestCounter] = (
-            WeakSet()
-        )  # weak: a shared run outlives its readers
+        # Weak, since a shared run outlives its readers.
+        self._parents: WeakSet[RequestCounter] = WeakSet()
 
     def report_to(self, parent: RequestCounter | None) -> None:
         """Adds the counts so far, and all later ones, to another counter."""

@@ -77,8 +77,12 @@ class Stream(Observable[T_out]):
     with stream as opened: ...                    # one run, stopped at the end of the block
     ```
 
-    The result of any pipe on a Stream is a Stream again. A loop receives all items that
-    precede an error, and then raises the error.
+    A Stream is cold: each subscription, loop or `await` starts a new run of its source, except
+    within a `with` block. A loop receives all items that precede an error, and then raises the
+    error. The result of any pipe is a Stream again.
+
+    The methods of a Stream itself are `of`, `pipe`, `subscribe`, `run`, `shared` and `close`.
+    All others are operators of reactivex in the form of methods; they return Streams, too.
     """
 
     _live: LiveSubscriptions | None = None  # disposed by close() and by the end of a block

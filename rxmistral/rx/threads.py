@@ -1,4 +1,4 @@
-"""What every subscription with a thread needs: starting threads, Ctrl-C, fork.
+"""Threads of subscriptions: starting one, Ctrl-C during subscribe(), fork.
 
 start_thread         the system may refuse a further thread: an error of the request
 subscription_scope   Ctrl-C may interrupt subscribe() after a thread was started and before
@@ -126,8 +126,6 @@ class ForkAware(Protocol):
 _locks: WeakSet[Any] = WeakSet()
 _fork_aware: WeakSet[ForkAware] = WeakSet()
 
-I = TypeVar("I", bound=ForkAware)  # noqa: E741
-
 
 def fork_safe(lock: T) -> T:
     """Registers a lock (or a Condition) for renewal in the child of a fork, where the thread
@@ -136,11 +134,9 @@ def fork_safe(lock: T) -> T:
     return lock
 
 
-def register_for_fork(instance: I) -> I:
-    """Registers an object, weakly, whose `forked()` is called in the child of a fork; returns
-    it."""
+def register_for_fork(instance: ForkAware) -> None:
+    """Registers an object, weakly, whose `forked()` is called in the child of a fork."""
     _fork_aware.add(instance)
-    return instance
 
 
 def forked_stream_error() -> DroppedStreamError:
