@@ -38,7 +38,7 @@ from rxmistral import (
 from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx import delivery as delivery_module
 from rxmistral.rx.backpressure import emitting
-from rxmistral.rx.history import Entry, History, all_entries, all_items, catch_up_policy
+from rxmistral.rx.history import Entry, all_items
 from rxmistral.testing import Script, ScriptedServer, steps
 
 ANSWER: Script = [steps.role(), "One,", " two,", " three.", steps.finish(), steps.done()]
@@ -115,58 +115,7 @@ class Source:
             self.subject.on_next(item)
 
 
-# --- history and policies ---
-
-
-@given(
-    st.lists(st.one_of(st.integers(), st.text(max_size=2))),
-    st.one_of(st.none(), st.integers(1, 5)),
-    st.integers(0, 40),
-)
-def test_history_returns_the_items_after_an_id_or_counts_missed(
-    items: list[Any], max_items: int | None, position: int
-) -> None:
-    history: History[Any] = History(max_items)
-    for item in items:
-        history.append(item)
-    position %= len(items) + 1
-    evicted = 0 if max_items is None else max(0, len(items) - max_items)
-    assert history.last_id == len(items)
-    if position < evicted:
-        with pytest.raises(LaggedError) as raised:
-            history.items_after(position)
-        assert raised.value.missed == evicted - position
-    else:
-        assert history.items_after(position) == items[position:]
-
-
-def history_of(*items: Any) -> History[Any]:
-    history: History[Any] = History()
-    for item in items:
-        history.append(item)
-    return history
-
-
-def test_catch_up_policies_select_items() -> None:
-    history = history_of("a", "b", "c")
-    assert all_items(history, 1, 0) == (2, ["b", "c"])
-    assert all_entries(history, 1, 0) == (2, [Entry(2, "b"), Entry(3, "c")])
-    assert catch_up_policy("merge", None)[0](history, 1, 0) == (3, ["bc"])
-    assert catch_up_policy("merge", 2)[0](history, 1, 0) == (2, ["b", "c"])
-    assert catch_up_policy("latest", None)[0](history, 0, 0) == (3, ["c"])
-    assert catch_up_policy("latest", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
-    assert catch_up_policy("fail", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
-    assert catch_up_policy("fail", 1)[0](history, 0, 3) == (1, ["a", "b", "c"])
-    with pytest.raises(LaggedError) as raised:
-        catch_up_policy("fail", 1)[0](history, 0, 0)
-    assert raised.value.missed == 2
-
-
-def test_latest_policy_ignores_evicted_items() -> None:
-    history: History[int] = History(max_items=1)
-    for item in (1, 2, 3):
-        history.append(item)
-    assert catch_up_policy("latest", 5)[0](history, 0, 0) == (3, [3])
+# --- arguments ---
 
 
 def test_merge_raises_for_items_that_are_not_text() -> None:
@@ -642,42 +591,6 @@ def test_repeatedly_slow_viewer_gets_its_own_thread() -> None:
     assert len(on["slow"]) == len(on["fast"]) == 1
     assert on["slow"] != on["fast"]
     source.subject.on_completed()
-
-
-class Stepped(delivery_module.Viewer):
-    """A viewer that records the threads that step it, and may block one."""
-
-    def __init__(self, proceed: threading.Event | None = None) -> None:
-        self.stepped_by: list[int] = []
-        self._proceed = proceed
-
-    def step(self) -> bool:
-        self.stepped_by.append(threading.get_ident())
-        if self._proceed is not None:
-            self._proceed.wait(BOUND)
-        return False
-
-
-def test_moved_viewer_is_stepped_by_one_worker_only() -> None:
-    run_viewers, proceed = delivery_module.RunViewers(), threading.Event()
-    delivery = delivery_module.Delivery(daemon=False)
-    stuck = Stepped()
-    delivery.add(stuck, run_viewers)
-    others = [Stepped() for _ in range(5)]
-    for each in others:
-        delivery.add(each, run_viewers)
-    assert eventually(lambda: all(len(each.stepped_by) == 1 for each in (stuck, *others)))
-    stuck._proceed = proceed
-    run_viewers.wake()  # the viewer that blocks is stepped first
-    assert eventually(lambda: all(len(each.stepped_by) == 2 for each in others))
-    proceed.set()
-    run_viewers.wake()
-    assert eventually(lambda: len(stuck.stepped_by) == 3)
-    assert eventually(lambda: all(len(each.stepped_by) == 3 for each in others))
-    for each in others:
-        assert {*stuck.stepped_by[1:]}.isdisjoint(each.stepped_by[1:])
-    for each in (stuck, *others):
-        delivery_module.remove(each)
 
 
 def test_paused_viewer_receives_nothing_until_resumed() -> None:
