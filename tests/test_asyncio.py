@@ -1,5 +1,5 @@
-"""The async faces as an asyncio programmer expects them: every way to leave, at every await,
-with real sockets, in debug mode, and without a word on the loop's exception handler."""
+"""The async faces under asyncio: every way to leave, at every await, with real sockets, in
+debug mode, and without a call of the event loop's exception handler."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ WHOLE: Script = [steps.role(), "One,", " two.", steps.finish(), steps.done()]
 
 @pytest.fixture(autouse=True)
 def no_complaints(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """asyncio has nothing to say about what was left behind."""
+    """Checks that asyncio logs nothing about leftovers."""
     yield
     assert [r.getMessage() for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run` in debug mode; no task is left for it to cancel."""
+    """Calls `asyncio.run` in debug mode; checks that no task is left to cancel."""
 
     async def alone() -> T:
-        asyncio.get_running_loop().slow_callback_duration = BOUND  # a loaded machine is no defect
+        asyncio.get_running_loop().slow_callback_duration = BOUND  # for busy machines
         result = await main
         assert asyncio.all_tasks() == {asyncio.current_task()}
         return result
@@ -50,7 +50,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 class Call:
-    """An answer that is read, and how far it has come."""
+    """An answer that is being read, and its progress."""
 
     def __init__(self, server: ScriptedServer, client: Mistral, phase: str) -> None:
         self.server = server
@@ -65,7 +65,7 @@ class Call:
             assert await asyncio.to_thread(self._there.wait, BOUND)
 
     async def body(self) -> None:
-        """What a loop does with an item."""
+        """The body of a loop."""
         self.items += 1
         if self.items > (BURST // 10 if self.phase == "in a burst" else 0):
             self._there.set()
@@ -77,7 +77,7 @@ class Call:
         return await asyncio.to_thread(request.wait_closed, BOUND)
 
     def note(self, _: object) -> None:
-        """For a callback."""
+        """A callback of `subscribe`."""
         self.items += 1
         if self.items > (BURST // 10 if self.phase == "in a burst" else 0):
             self._there.set()
@@ -92,7 +92,7 @@ PHASES: dict[str, Script] = {
 }
 
 
-# --- the ways to read ---
+# --- ways to read ---
 
 
 async def async_for(call: Call) -> None:
@@ -136,11 +136,11 @@ READING = [
 Reading = Callable[[Call], Coroutine[Any, Any, None]]
 
 
-# --- the ways to leave ---
+# --- ways to leave ---
 
 
 def cancelling() -> int:
-    """How many cancels of this task are not accounted for."""
+    """Returns the number of pending cancellation requests of the current task."""
     task = asyncio.current_task()
     assert task is not None
     return task.cancelling()
@@ -221,7 +221,7 @@ def test_leaving_closes_the_socket_and_leaves_no_task(
         assert len(server.requests) == 1
 
 
-# --- the rest of what asyncio has ---
+# --- other features of asyncio ---
 
 
 def ask(client: Mistral, prompt: str) -> Any:
@@ -250,7 +250,7 @@ def client(server: ScriptedServer) -> Iterator[Mistral]:
         yield client
 
 
-def test_one_answer_of_a_group_fails_and_the_sockets_of_the_others_are_closed(
+def test_failure_in_a_task_group_closes_the_other_sockets(
     server: ScriptedServer, client: Mistral
 ) -> None:
     begun = [asyncio.Event() for _ in range(5)]
@@ -277,7 +277,7 @@ def test_one_answer_of_a_group_fails_and_the_sockets_of_the_others_are_closed(
     run(main())
 
 
-def test_the_inner_one_of_two_timeouts_is_the_one_that_expires(client: Mistral) -> None:
+def test_inner_timeout_expires_first(client: Mistral) -> None:
     async def main() -> None:
         async with asyncio.timeout(BOUND) as outer:
             with pytest.raises(TimeoutError):
@@ -289,7 +289,7 @@ def test_the_inner_one_of_two_timeouts_is_the_one_that_expires(client: Mistral) 
     run(main())
 
 
-def test_a_shielded_answer_goes_on_when_who_waits_for_it_is_cancelled(client: Mistral) -> None:
+def test_shielded_answer_continues_when_its_awaiter_is_cancelled(client: Mistral) -> None:
     async def main() -> None:
         answer = asyncio.ensure_future(ask(client, "whole").pipe(text()))
 
@@ -306,7 +306,7 @@ def test_a_shielded_answer_goes_on_when_who_waits_for_it_is_cancelled(client: Mi
     run(main())
 
 
-def test_a_stream_is_awaited_by_all_that_take_an_awaitable(client: Mistral) -> None:
+def test_stream_is_accepted_by_functions_of_awaitables(client: Mistral) -> None:
     async def main() -> None:
         def last() -> Any:
             return ask(client, "whole").pipe(text())
@@ -321,7 +321,7 @@ def test_a_stream_is_awaited_by_all_that_take_an_awaitable(client: Mistral) -> N
     run(main())
 
 
-def test_a_cancel_that_comes_with_the_last_item_is_not_swallowed(client: Mistral) -> None:
+def test_cancel_with_the_last_item_is_not_swallowed(client: Mistral) -> None:
     async def main() -> None:
         async def read() -> None:
             async for _ in ask(client, "whole"):
@@ -351,7 +351,7 @@ def test_cancelling_before_the_task_has_run_sends_nothing(
     assert server.requests == []
 
 
-def test_a_stream_made_on_one_loop_is_read_on_another_at_the_same_time(client: Mistral) -> None:
+def test_stream_is_read_on_two_loops_at_the_same_time(client: Mistral) -> None:
     made: list[Any] = []
     there: list[str] = []
 
@@ -369,7 +369,7 @@ def test_a_stream_made_on_one_loop_is_read_on_another_at_the_same_time(client: M
     assert there == ["One,", " two."]
 
 
-def test_what_a_loop_sets_in_its_context_stays_and_nothing_of_ours_does(client: Mistral) -> None:
+def test_context_keeps_variables_of_the_loop_body_only(client: Mistral) -> None:
     seen: ContextVar[str] = ContextVar("seen", default="")
 
     async def main() -> None:
@@ -384,7 +384,7 @@ def test_what_a_loop_sets_in_its_context_stays_and_nothing_of_ours_does(client: 
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="tasks are eager from Python 3.12 on")
-def test_eager_tasks_read_and_are_cancelled_as_others_are(
+def test_eager_tasks_read_and_are_cancelled_like_others(
     server: ScriptedServer, client: Mistral
 ) -> None:
     async def last() -> Any:
@@ -408,7 +408,7 @@ def test_eager_tasks_read_and_are_cancelled_as_others_are(
     run(main())
 
 
-# --- what asyncio.run finds unfinished ---
+# --- unfinished at the end of asyncio.run ---
 
 PROGRAMS = {
     "a task that reads": """
@@ -483,14 +483,14 @@ tokens = stream.pipe(text())
 """
 RUN = f"""
 async def run():
-    asyncio.get_running_loop().slow_callback_duration = {BOUND}  # a loaded machine is no defect
+    asyncio.get_running_loop().slow_callback_duration = {BOUND}  # for busy machines
     await main()
 asyncio.run(run())
 """
 
 
 @pytest.mark.parametrize("program", PROGRAMS.values(), ids=PROGRAMS.keys())
-def test_asyncio_run_ends_with_unfinished_streams_without_a_word(program: str) -> None:
+def test_asyncio_run_ends_silently_with_unfinished_streams(program: str) -> None:
     code = PREFACE + textwrap.dedent(program) + RUN
     with ScriptedServer([steps.role(), "Hel", steps.hang()]) as server:
         process = subprocess.run(
@@ -502,7 +502,7 @@ def test_asyncio_run_ends_with_unfinished_streams_without_a_word(program: str) -
     assert (process.returncode, process.stdout, process.stderr) == (0, b"", b"")
 
 
-def test_a_run_whose_wait_was_cancelled_does_not_end_as_if_it_were_whole() -> None:
+def test_run_whose_wait_was_cancelled_does_not_look_complete() -> None:
     with ScriptedServer(["Hel", steps.hang()]) as server, Mistral(server_url=server.url) as client:
 
         async def main() -> None:
@@ -516,7 +516,7 @@ def test_a_run_whose_wait_was_cancelled_does_not_end_as_if_it_were_whole() -> No
         run(main())
 
 
-def test_iterator_of_another_event_loop_says_so() -> None:
+def test_iterator_of_another_event_loop_raises() -> None:
     async def first_of(iterator: Any) -> Any:
         return await anext(iterator)
 

@@ -1,4 +1,4 @@
-"""Everything that a subscription runs, runs in a copy of its subscriber's context."""
+"""Everything that a subscription calls runs in a copy of the subscriber's context."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ tenant: ContextVar[str] = ContextVar("tenant", default="nobody")
 
 
 class Visit:
-    """Work on a thread with a context of its own, as a server does each request."""
+    """Work on a thread with a new context, as in a server that handles a request."""
 
-    def __init__(self, who: str, work: Callable[[], Any]) -> None:
+    def __init__(self, name: str, work: Callable[[], Any]) -> None:
         self._results: list[Any] = []
-        self._thread = threading.Thread(target=Context().run, args=(self._run, who, work))
+        self._thread = threading.Thread(target=Context().run, args=(self._run, name, work))
         self._thread.start()
 
-    def _run(self, who: str, work: Callable[[], Any]) -> None:
-        tenant.set(who)
+    def _run(self, name: str, work: Callable[[], Any]) -> None:
+        tenant.set(name)
         self._results.append(work())
 
     def result(self) -> Any:
@@ -75,7 +75,7 @@ def ask(client: Mistral, **options: Any) -> Any:
 
 
 def noting(seen: list[str]) -> Any:
-    """Items as they are; the tenant of each is noted."""
+    """Returns an operator that passes items unchanged and records the current tenant."""
     return ops.map(lambda item: (seen.append(tenant.get()), item)[1])
 
 
@@ -123,7 +123,7 @@ def test_two_subscriptions_each_run_in_their_own_context(
     assert keys == ["Bearer one", "Bearer other"]
 
 
-def test_callbacks_and_outcome_run_in_the_context_of_the_subscriber(client: Mistral) -> None:
+def test_callbacks_and_outcome_run_in_the_subscriber_s_context(client: Mistral) -> None:
     def read() -> set[str]:
         seen: list[str] = []
         ended = threading.Event()
@@ -138,7 +138,7 @@ def test_callbacks_and_outcome_run_in_the_context_of_the_subscriber(client: Mist
     assert Visit("one", read).result() == {"one"}
 
 
-def test_outcome_of_a_cancelled_answer_runs_in_the_context_of_the_subscriber() -> None:
+def test_outcome_hook_of_a_cancelled_answer_has_its_context() -> None:
     seen: list[str] = []
     with (
         ScriptedServer([steps.hang()]) as server,
@@ -165,7 +165,7 @@ def test_hooks_and_policies_run_in_the_context_of_the_subscriber() -> None:
     assert seen == ["one"] * 3
 
 
-def test_answer_is_read_in_the_context_of_its_reader_not_of_its_opener(client: Mistral) -> None:
+def test_opened_answer_runs_in_the_context_of_its_reader(client: Mistral) -> None:
     with ask(client) as answer:
         assert Visit("one", lambda: answer.response.status_code).result() == 200
 
@@ -177,7 +177,7 @@ def test_answer_is_read_in_the_context_of_its_reader_not_of_its_opener(client: M
         assert Visit("other", read).result() == {"other"}
 
 
-def test_shared_run_has_the_context_of_its_beginner_and_each_viewer_its_own(
+def test_shared_run_has_the_context_of_its_first_viewer(
     client: Mistral, server: ScriptedServer
 ) -> None:
     of_run: list[str] = []
@@ -211,8 +211,8 @@ def test_reader_of_a_log_runs_in_the_context_of_its_subscriber() -> None:
 
 
 def test_tasks_of_one_loop_keep_their_contexts(client: Mistral, server: ScriptedServer) -> None:
-    async def read(who: str) -> set[str]:
-        tenant.set(who)
+    async def read(name: str) -> set[str]:
+        tenant.set(name)
         seen: list[str] = []
         async for _ in ask(client).pipe(noting(seen), text()):
             seen.append(tenant.get())  # noqa: PERF401  # the loop is what is tested

@@ -1,4 +1,4 @@
-"""Every subscription ends, exactly once, whatever is raised in it and whenever that is."""
+"""Every subscription ends exactly once, whatever raises in it, at any time."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ Operator = Callable[[Observable[Any]], Observable[Any]]
 
 
 class Injected(Exception):  # noqa: N818  # it is injected
-    """What is raised in the middle of a pipe."""
+    """The exception that the tests raise within a pipe."""
 
 
 def completion(content: str, finish: str | None = None) -> CompletionEvent:
@@ -75,7 +75,7 @@ ANSWER = [*map(completion, PIECES), completion("", "stop")]
 
 
 def answer() -> Stream[CompletionEvent]:
-    """Emits on a thread of its own; like a reader, it passes on what a callback raises."""
+    """Emits on a new thread; like a reader, it passes an exception of a callback to on_error."""
 
     def subscribe(observer: Any, _: object = None) -> Disposable:
         disposed = threading.Event()
@@ -98,7 +98,7 @@ def answer() -> Stream[CompletionEvent]:
 
 
 def raising_at(number: int | None, error: Exception) -> Operator:
-    """A user's operator that guards nothing: it raises at an item, or at the end if None."""
+    """An operator of a user, without error handling: raises at an item, or at the end if None."""
 
     def operate(source: Observable[Any]) -> Observable[Any]:
         def subscribe(observer: Any, scheduler: Any = None) -> Any:
@@ -124,7 +124,7 @@ def raising_at(number: int | None, error: Exception) -> Operator:
 
 
 def mapper_raising_at(number: int | None, error: Exception) -> Operator:
-    """The same in what reactivex calls; at the end if None."""
+    """Raises in a function called by reactivex, at an item, or at the end if None."""
     if number is None:
         return lambda source: source.pipe(ops.do_action(on_completed=_raiser(error)))
 
@@ -214,14 +214,14 @@ def pipe_of(first: list[str], second: Any) -> list[Operator]:
     inject=st.sampled_from([raising_at, mapper_raising_at]),
     face=st.sampled_from(sorted(FACES)),
 )
-def test_exception_in_any_pipe_is_its_one_terminal(
+def test_exception_in_any_pipe_is_its_only_terminal(
     first: list[str], second: Any, place: int, number: int | None, inject: Any, face: str
 ) -> None:
     error = Injected()
     operators = pipe_of(first, second)
     operators.insert(min(place, len(operators)), inject(number, error))
-    came = FACES[face](answer().pipe(*operators))
-    ends = [each for each in came if isinstance(each, Exception)]
+    received = FACES[face](answer().pipe(*operators))
+    ends = [each for each in received if isinstance(each, Exception)]
     assert len(ends) <= 1
     # The end of the source passes every operator, but after a finish_reason no error counts.
     if number is None and inject is raising_at and "until_finished" not in first:
@@ -229,28 +229,28 @@ def test_exception_in_any_pipe_is_its_one_terminal(
 
 
 @given(first=first_part, second=second_part, number=st.integers(0, 4))
-def test_exception_of_callback_is_the_one_terminal(
+def test_exception_of_a_callback_is_the_only_terminal(
     first: list[str], second: Any, number: int
 ) -> None:
     error = Injected()
-    came: list[Any] = []
+    received: list[Any] = []
     ends: list[Any] = []
 
-    def take(item: Any) -> None:
-        came.append(item)
-        if len(came) == number + 1:
+    def on_item(item: Any) -> None:
+        received.append(item)
+        if len(received) == number + 1:
             raise error
 
     source = answer().pipe(*pipe_of(first, second))
-    source.subscribe(take, ends.append, lambda: ends.append(None))
+    source.subscribe(on_item, ends.append, lambda: ends.append(None))
     assert eventually(lambda: bool(ends), BOUND)
-    if len(came) > number:
+    if len(received) > number:
         assert ends == [error]
     else:
         assert len(ends) == 1
 
 
-# --- each operator's last flush --------------------------------------------------
+# --- each operator's last flush ---
 
 HOLDING: dict[str, Callable[[], list[Operator]]] = {
     "sentences": lambda: [text(), sentences()],
@@ -290,12 +290,12 @@ def test_exception_at_the_last_flush_is_the_error_on_every_face(
         Mistral(server_url=server.url) as client,
     ):
         stream = client.chat.stream(model="any", messages=[UserMessage(content="Hi")])
-        came = read(stream.pipe(*HOLDING[name](), user_operator(fail_at_end)))
-    assert came[-1:] == [error]
+        received = read(stream.pipe(*HOLDING[name](), user_operator(fail_at_end)))
+    assert received[-1:] == [error]
 
 
 def user_operator(check: Callable[[Any], Any]) -> Operator:
-    """An operator that guards nothing."""
+    """Returns an operator without error handling."""
 
     def operate(source: Observable[Any]) -> Observable[Any]:
         def subscribe(observer: Any, scheduler: Any = None) -> Any:
@@ -312,11 +312,11 @@ def user_operator(check: Callable[[Any], Any]) -> Operator:
 
 
 @pytest.mark.parametrize("name", HOLDING)
-def test_callback_that_raises_at_the_last_flush_gets_on_error(name: str) -> None:
+def test_callback_that_raises_at_the_flush_receives_on_error(name: str) -> None:
     ends: list[Any] = []
     error = Injected()
 
-    def take(item: Any) -> None:
+    def on_item(item: Any) -> None:
         if "3" in str(item):
             raise error
 
@@ -326,28 +326,28 @@ def test_callback_that_raises_at_the_last_flush_gets_on_error(name: str) -> None
     ):
         stream = client.chat.stream(model="any", messages=[UserMessage(content="Hi")])
         piped = stream.pipe(*HOLDING[name]())
-        piped.subscribe(take, ends.append, lambda: ends.append(None))
+        piped.subscribe(on_item, ends.append, lambda: ends.append(None))
         assert eventually(lambda: bool(ends))
     assert ends == [error]
 
 
 @pytest.mark.parametrize("reader", READERS, indirect=True)
 @pytest.mark.parametrize("number", range(4))
-def test_callback_that_raises_gets_on_error_whatever_has_ended(number: int, reader: str) -> None:
-    """Also at the finish_reason, after which an error of the connection is not one."""
+def test_callback_that_raises_receives_on_error_after_any_end(number: int, reader: str) -> None:
+    """Also after the finish_reason, when an error of the connection does not count."""
     ends: list[Any] = []
-    came: list[Any] = []
+    received: list[Any] = []
     error = Injected()
 
-    def take(item: Any) -> None:
-        came.append(item)
-        if len(came) == number + 1:
+    def on_item(item: Any) -> None:
+        received.append(item)
+        if len(received) == number + 1:
             raise error
 
     script = [*JSON, steps.finish("stop"), steps.usage(1, 2), steps.done()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(model="any", messages=[UserMessage(content="Hi")])
-        stream.subscribe(take, ends.append, lambda: ends.append(None))
+        stream.subscribe(on_item, ends.append, lambda: ends.append(None))
         assert eventually(lambda: bool(ends))
     assert ends == [error]
 
@@ -372,7 +372,7 @@ def test_flush_that_raises_reaches_on_error_of_any_source() -> None:
     ],
     ids=["delay", "observe_on a thread", "observe_on a pool", "sample"],
 )
-def test_callback_that_raises_where_a_scheduler_calls_it_gets_on_error(
+def test_callback_called_by_a_scheduler_receives_on_error(
     later: Callable[[], Operator],
 ) -> None:
     def raise_injected(_: object) -> None:
@@ -387,26 +387,26 @@ def test_callback_that_raises_where_a_scheduler_calls_it_gets_on_error(
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_callback_that_raises_behind_a_replay_gets_on_error(number: int, reader: str) -> None:
-    def take(item: object) -> None:
-        came.append(item)
-        if len(came) > number:
+def test_callback_that_raises_after_replay_receives_on_error(number: int, reader: str) -> None:
+    def on_item(item: object) -> None:
+        received.append(item)
+        if len(received) > number:
             raise error
 
     error = Injected()
-    came: list[object] = []
+    received: list[object] = []
     ends: SimpleQueue[Any] = SimpleQueue()
     script = [steps.role(), "a", "b", "c", steps.finish(), steps.done()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         answer = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
         replayed = answer.pipe(text(), ops.replay(), ops.ref_count())
-        replayed.subscribe(take, ends.put, lambda: ends.put(None))
+        replayed.subscribe(on_item, ends.put, lambda: ends.put(None))
         assert ends.get(timeout=BOUND) is error
-    assert len(came) == number + 1
+    assert len(received) == number + 1
 
 
 @pytest.mark.parametrize("after", [[ops.start_with("first")], [ops.concat(reactivex.empty())]])
-def test_cleanup_that_raises_at_the_end_stops_no_loop(after: list[Operator], read: Face) -> None:
+def test_cleanup_that_raises_at_the_end_blocks_no_loop(after: list[Operator], read: Face) -> None:
     def raise_injected() -> None:
         raise error
 
@@ -417,7 +417,7 @@ def test_cleanup_that_raises_at_the_end_stops_no_loop(after: list[Operator], rea
     assert "more" in read(source)
 
 
-def test_exception_of_on_completed_is_for_whoever_emits() -> None:
+def test_exception_of_on_completed_is_raised_on_the_emitter() -> None:
     source: Subject[str] = Subject()
     ends: list[Any] = []
     source.pipe(words(), sentences()).subscribe(None, ends.append, _raiser(Injected()))
@@ -426,7 +426,7 @@ def test_exception_of_on_completed_is_for_whoever_emits() -> None:
     assert ends == []
 
 
-# --- what goes into an operator --------------------------------------------------
+# --- input types of operators ---
 
 WRONG: dict[str, tuple[Callable[[], list[Operator]], str]] = {
     **{

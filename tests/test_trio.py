@@ -23,7 +23,7 @@ END: Any = object()
 
 
 async def items(stream: Stream[T]) -> AsyncGenerator[T, None]:
-    with stream as opened:  # leaving it closes the socket, and frees the thread
+    with stream as opened:  # the end of the block closes the socket and ends the thread
         iterator = iter(opened)
         while True:
             item = await trio.to_thread.run_sync(next, iterator, END, abandon_on_cancel=True)
@@ -95,50 +95,48 @@ def ask(server: ScriptedServer) -> Iterator[Callable[[str], Stream[str]]]:
 Ask = Callable[[str], Stream[str]]
 
 
-def test_all_items_come_in_their_order(way: tuple[Recipe, str], ask: Ask) -> None:
+def test_trio_receives_all_items_in_order(way: tuple[Recipe, str], ask: Ask) -> None:
     async def main(items: Recipe) -> None:
         assert [token async for token in items(ask("all"))] == [*map(str, range(100))]
 
     run(way, main)
 
 
-def test_an_error_is_raised_after_the_items_before_it(way: tuple[Recipe, str], ask: Ask) -> None:
+def test_trio_raises_the_error_after_the_items(way: tuple[Recipe, str], ask: Ask) -> None:
     async def main(items: Recipe) -> None:
-        came = []
+        received = []
         with pytest.raises(DroppedStreamError):
             async for token in items(ask("break")):
-                came.append(token)  # noqa: PERF401  # those before the error
-        assert came == ["Hel"]
+                received.append(token)  # noqa: PERF401  # keeps the items before the error
+        assert received == ["Hel"]
 
     run(way, main)
 
 
 @pytest.mark.parametrize("phase", ["before the headers", "in the middle"])
-def test_a_cancel_scope_closes_the_socket(
+def test_cancel_scope_closes_the_socket(
     way: tuple[Recipe, str], phase: str, ask: Ask, server: ScriptedServer
 ) -> None:
     async def main(items: Recipe) -> None:
-        heard = anyio.Event()
+        has_item = anyio.Event()
 
         async def read() -> None:
             async with aclosing(items(ask(phase))) as tokens:
                 async for _ in tokens:
-                    heard.set()
+                    has_item.set()
 
         async with anyio.create_task_group() as group:
             group.start_soon(read)
             await anyio.to_thread.run_sync(server.wait_for_requests, 1)
             if phase == "in the middle":
-                await heard.wait()
+                await has_item.wait()
             group.cancel_scope.cancel()
         assert await anyio.to_thread.run_sync(server.requests[0].wait_closed, BOUND)
 
     run(way, main)
 
 
-def test_a_break_closes_the_socket(
-    way: tuple[Recipe, str], ask: Ask, server: ScriptedServer
-) -> None:
+def test_break_closes_the_socket(way: tuple[Recipe, str], ask: Ask, server: ScriptedServer) -> None:
     async def main(items: Recipe) -> None:
         async with aclosing(items(ask("in the middle"))) as tokens:
             async for _ in tokens:
@@ -148,7 +146,7 @@ def test_a_break_closes_the_socket(
     run(way, main)
 
 
-def test_many_are_read_at_once_and_cancelled_at_once(
+def test_many_streams_are_read_and_cancelled_at_once(
     way: tuple[Recipe, str], ask: Ask, server: ScriptedServer
 ) -> None:
     async def main(items: Recipe) -> None:

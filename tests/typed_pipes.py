@@ -1,4 +1,4 @@
-"""What the type checkers accept in a pipe, and what they do not.
+"""Pipes that the type checkers must accept, and pipes that they must reject.
 
 Checked, never run: a line that must not pass has a `type: ignore`, and the checkers are
 set to complain about one that is not needed.

@@ -17,7 +17,6 @@ from dataclasses import replace
 from functools import partial
 from threading import Event, Lock, RLock, Thread
 from typing import Any, Self
-from weakref import WeakSet
 
 from reactivex import abc
 
@@ -25,6 +24,7 @@ from ..models import CompletionEvent
 from ..outcome import Outcome, Status
 from ..rx.backpressure import Pausable, emitting
 from ..rx.iteration import being_iterated
+from ..rx.live_subscriptions import LiveSubscriptions
 from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
@@ -54,13 +54,13 @@ class EventStream(Stream[CompletionEvent]):
         self._call = call
         self._latest = _LatestRequest()
         self._unread: AnswerSubscription | None = None  # opened, and not yet subscribed to
-        self._live = WeakSet()
+        self._live = LiveSubscriptions()
         register_for_fork(self)
 
     def forked(self) -> None:
         """Forgets a request that is under way: its answer belongs to the parent."""
         self._unread = None
-        self._live = WeakSet()
+        self._live = LiveSubscriptions()
         if self._latest.make_outcome is None:
             self._latest = _LatestRequest()
 
@@ -96,7 +96,7 @@ class EventStream(Stream[CompletionEvent]):
         """The outcome of the latest request; None while it is under way, or before it."""
         return self._latest.outcome()
 
-    def _own_answer(self) -> EventStream:
+    def _answer_of_pipe(self) -> EventStream:
         return self
 
     def continued(self, text: str) -> EventStream | None:
@@ -120,7 +120,7 @@ class EventStream(Stream[CompletionEvent]):
     def _stop(self) -> None:
         self._discard_unread()
         super()._stop()
-        self._live = WeakSet()  # of the subscriptions from now on
+        self._live = LiveSubscriptions()  # of the subscriptions from now on
 
     def _open(self) -> AnswerSubscription:
         with _unread_lock:  # other threads may close or read the Stream meanwhile

@@ -98,12 +98,12 @@ class GracePeriod(SerializedTimer):
     @serialized
     def end(self) -> None:
         """Ends the observer, because the source has ended."""
-        self.due()
+        self.on_timeout()
 
     def fail(self, error: Exception) -> None:
         fail_observer(self._observer, error)
 
-    def due(self) -> None:
+    def on_timeout(self) -> None:
         if self._has_ended:
             return
         self._has_ended = True

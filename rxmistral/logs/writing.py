@@ -168,7 +168,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
         self._stream = stream
         self._observer = observer
         self._run = run
-        self._queue = _WriteQueue()
+        self._write_queue = _WriteQueue()
         self._subscription = SingleAssignmentDisposable()
         self._is_daemon = being_iterated.get() is not None
         self._is_unsubscribed = False
@@ -188,14 +188,14 @@ class _LogWriter(SerializedTimer, Generic[T]):
         except Exception as raised:  # by the subscriber, which receives nothing more
             self.dispose()
             self._observer.on_error(raised)
-        self._queue.wait_for_room()
+        self._write_queue.wait_for_room()
 
     def _enqueue(self, item: T) -> None:
         try:
-            self._queue.put(encode_item(item))
+            self._write_queue.put(encode_item(item))
         except LogError as error:
             self._log_error = error
-            self._queue.wake_writer()
+            self._write_queue.wake_writer()
 
     def fail(self, error: Exception) -> None:
         self.dispose()
@@ -205,7 +205,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
         with self._ending_lock:
             if not self._ended:
                 self._error, self._ended = error, True
-        self._queue.wake_writer()
+        self._write_queue.wake_writer()
 
     def dispose(self) -> None:
         """Ends the run for all its readers, since its producer unsubscribes."""
@@ -216,7 +216,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
     def _dispose_source(self) -> None:
         self._end(StoppedError())
         self._subscription.dispose()
-        self._queue.remove_bound()
+        self._write_queue.remove_bound()
 
     # the writer's thread
 
@@ -251,7 +251,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
         try:
             self._begin(scheduler)
             while not self._append_queued():
-                self._queue.wait_unless(lambda: self._ended)
+                self._write_queue.wait_unless(lambda: self._ended)
         except Cancelled:
             return
         except (FencedError, StoppedError) as error:
@@ -261,7 +261,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
             self._continue_without_log(error)
         self._run.retry.cancel()
         while not self._ended:
-            self._queue.wait_for_wake_up()
+            self._write_queue.wait_for_wake_up()
         self._emit_terminal(self._error or self._log_error)
 
     def _begin(self, scheduler: abc.SchedulerBase | None) -> None:
@@ -285,8 +285,8 @@ class _LogWriter(SerializedTimer, Generic[T]):
         """Appends a batch of the queue, with the ending if that is the last; returns whether
         it is."""
         ended = self._ended or self._log_error is not None  # read before the queue is
-        items = self._queue.next_batch()
-        is_last = ended and not self._queue
+        items = self._write_queue.next_batch()
+        is_last = ended and not self._write_queue
         if items or is_last:
             ending = encode_ending(self._log_error or self._error) if is_last else None
             self._run.append(items, ending)
@@ -294,7 +294,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
 
     def _continue_without_log(self, error: Exception) -> None:
         self._log_error = error
-        self._queue.remove_bound()
+        self._write_queue.remove_bound()
         if type(error) is LogError:  # the broker refused an item; it may accept the ending
             with suppress(LogError, StoppedError, Cancelled):
                 self._run.append([], encode_ending(error))
@@ -323,7 +323,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
     def _emit_terminal(self, error: Exception | None) -> None:
         if not self._is_unsubscribed:
             observer = self._observer
-            self._leave(partial(observer.on_error, error) if error else observer.on_completed)
+            self.enqueue(partial(observer.on_error, error) if error else observer.on_completed)
 
 
 def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[T]], Stream[T]]:

@@ -74,7 +74,7 @@ class HeartbeatTimer(SerializedTimer):
     def fail(self, error: Exception) -> None:
         fail_observer(self._observer, error)
 
-    def due(self) -> None:
+    def on_timeout(self) -> None:
         remaining = self._silent_since + self._interval - self.now()
         if remaining <= 0:
             remaining = self._interval

@@ -1,1 +1,15 @@
-"""The reactive core: Streams, their subscriptions and their sharing. Knows no HTTP, no Mistral."""
+"""The reactive core: Streams, their subscriptions and their sharing. Knows no HTTP, no Mistral.
+
+stream            Stream, SharedStream, `shared`
+iteration         `for` and `async for`: a bounded queue between two threads
+sharing, history  one run for many viewers: its items, and policies for viewers that lag
+delivery          the worker threads that serve those viewers
+switching         `answer_each`: a stream of prompts into the items of their answers
+async_source      `from_async_iterable`
+state_machine     operators made of state machines; input_type: what they accept
+timer             a timer that is serialized with the source, for operators with time
+subscriber        the observer of each stage of a pipe: exactly one terminal
+backpressure      pausing a source whose thread must not wait
+live_subscriptions, cancellation, threads   stopping; Ctrl-C in subscribe(); fork
+request_counter, clock, operator_check      requests per run; real time; wrong pipes
+"""

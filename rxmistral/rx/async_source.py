@@ -1,14 +1,14 @@
-"""An async iterable as a source: a task pulls its items, and emits them as they come.
+"""from_async_iterable: an async iterable as a source; a task pulls the items and emits them.
 
-    event loop's thread                                      any thread
-      _begin ◀──────────── call_soon_threadsafe ◀──────────── subscribe
+    thread of the event loop                                 any thread
+      _create_task ◀────── call_soon_threadsafe ◀──────────── subscribe
         task:  anext ──▶ on_next ──▶ anext ──▶ ...
                waits while paused ◀── call_soon_threadsafe ◀── resume
                aclose ──▶ on_completed or on_error
-      _leave ──▶ cancels the task ◀── call_soon_threadsafe ◀── dispose
+      _cancel_task ◀────── call_soon_threadsafe ◀──────────── dispose
 
-The thread of an event loop must not wait, since all tasks of the loop would wait with it:
-who cannot take more pauses the source (see `backpressure`), and then nothing is pulled.
+The thread of an event loop must not wait, since all tasks of the loop would wait with it. A
+consumer that is full pauses the source instead (see `backpressure`), and the task pulls nothing.
 """
 
 from __future__ import annotations
@@ -43,29 +43,30 @@ def from_async_iterable(
 ) -> Stream[T]:
     """An async iterable into the Stream of its items.
 
-    Cold: each subscription iterates anew. An async iterator, as the call of an async
-    generator function is one, can be read once; give the function itself, and each
+    Each subscription iterates anew. An async iterator, such as the result of an async
+    generator function, can be read only once; pass the function itself, so that each
     subscription calls it.
 
-    The items are pulled, and the subscriber's callbacks run, on an asyncio event loop: on
-    `loop`; without it, on the loop that runs when this is called; if there is none, or it
-    has stopped, on the loop that runs when the result is subscribed to; and otherwise on a
-    loop of its own, on a thread of its own, for that subscription alone.
+    An asyncio event loop pulls the items and runs the subscriber's callbacks: `loop`; without
+    it, the loop that is running at this call; if there is none, or it has stopped, the loop
+    that is running at the subscription; otherwise a new loop on a new thread, for that
+    subscription alone.
 
-    Disposing is safe from any thread and never blocks: it cancels the task that pulls, and
-    has an async generator closed, on that loop.
+    `dispose()` is safe from any thread and never blocks: on that event loop, it cancels the
+    task that pulls, and an async generator is closed.
 
     Args:
-        iterable: What to read, or a function without arguments that returns it.
-        loop: The event loop to pull on, which has to run whenever there is a subscription.
+        iterable: The async iterable, or a function without arguments that returns one.
+        loop: The event loop that pulls; it has to run whenever there is a subscription.
+            None: chosen as described above.
 
-    Emits: the items as they come. While a loop over the Stream cannot take more, none is
-        pulled.
+    Emits: each item when it arrives. Nothing is pulled while a loop over the Stream cannot
+        accept more items.
     Completes: when the iterable has ended.
-    Errors: as the iterable does; `StoppedError` if its task is cancelled by anything but
-        the disposal, as all tasks are when `asyncio.run` ends; `RuntimeError` if an iterator
-        is subscribed to for the second time, if `loop` does not run, and in a `for` loop or
-        `run()` on the thread of the event loop that would have to run meanwhile.
+    Errors: as the iterable does; `StoppedError` if its task is cancelled other than by
+        `dispose()`, for example at the end of `asyncio.run`; `RuntimeError` if an iterator is
+        subscribed to for the second time, if `loop` is not running, and in a `for` loop or
+        `run()` that blocks the event loop which has to pull the items.
 
     >>> async def count():
     ...     for number in range(3):
@@ -74,28 +75,29 @@ def from_async_iterable(
     [0, 1, 2]
     """
     _check(iterable)
-    origin = _Origin(iterable)
-    home = loop or _running_loop()
+    factory = _IteratorFactory(iterable)
+    default_loop = loop or _running_loop()
     if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
         raise TypeError(f"loop must be an asyncio event loop, got {type(loop).__name__}")
 
     def subscribe(
         observer: abc.ObserverBase[T], _: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        # The scheduler is for operators that keep time; this keeps none.
-        at = home if home is not None and home.is_running() else _running_loop()
-        if loop is not None and at is not loop:
-            raise RuntimeError("the loop given to from_async_iterable does not run")
-        if at is not None:
-            _check_that_it_can_run(at)
-            pulling = _Pulling(origin, observer, at)
-            add_to_scope(pulling)
-            pulling.begin()
+        # The scheduler is for operators that measure time.
+        running = default_loop
+        if running is None or not running.is_running():
+            running = _running_loop()
+        if loop is not None and running is not loop:
+            raise RuntimeError("the loop passed to from_async_iterable is not running")
+        if running is not None:
+            _check_not_blocked(running)
+        subscription = _PullSubscription(factory, observer, running or _new_event_loop())
+        add_to_scope(subscription)
+        if running is not None:
+            subscription.start()
         else:
-            pulling = _Pulling(origin, observer, _new_event_loop())
-            add_to_scope(pulling)
-            pulling.begin_on_own_thread()
-        return pulling
+            subscription.start_on_own_thread()
+        return subscription
 
     return Stream(subscribe)
 
@@ -103,24 +105,25 @@ def from_async_iterable(
 def _check(iterable: object) -> None:
     if not isinstance(iterable, AsyncIterable) and not callable(iterable):
         kind = type(iterable).__name__
-        raise TypeError(f"expected an async iterable, or a function that gives one, got {kind}")
+        raise TypeError(f"expected an async iterable, or a function that returns one, got {kind}")
 
 
-def _check_that_it_can_run(loop: asyncio.AbstractEventLoop) -> None:
+def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:
     reader = being_iterated.get()
     if isinstance(reader, HandOffQueue) and reader.waiting_loop is loop:
         raise RuntimeError(
-            "this loop waits on the thread of the event loop that has to bring its items,"
-            " and which cannot run meanwhile: use async for, or await"
+            "this for loop or run() would block the event loop that has to pull its items,"
+            " and wait forever: use async for, or await"
         )
 
 
 _own_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
-"""Event loops of one subscription each, which end with it: no place for another one."""
+"""Event loops that were created for one subscription, and that end with it: other
+subscriptions must not use them."""
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """The program's event loop that runs on this thread."""
+    """Returns the program's event loop that is running on this thread; None: there is none."""
     with suppress(RuntimeError):
         loop = asyncio.get_running_loop()
         return None if loop in _own_loops else loop
@@ -130,63 +133,69 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
 def _new_event_loop() -> asyncio.AbstractEventLoop:
     try:
         return asyncio.new_event_loop()
-    except OSError as error:  # no descriptor is left for it
-        raise RequestError(f"no event loop can be made: {error}") from error
+    except OSError as error:  # no file descriptor is left
+        raise RequestError(f"no event loop can be created: {error}") from error
 
 
-class _Origin(Generic[T]):
-    """Gives an iterator for each subscription, if it can."""
+class _IteratorFactory(Generic[T]):
+    """Creates an iterator for each subscription."""
 
     def __init__(self, iterable: AsyncIterable[T] | Callable[[], AsyncIterable[T]]) -> None:
         self._iterable = iterable
-        self._once = Lock()
+        self._first_use = Lock()
 
-    def open(self) -> AsyncIterator[T]:
+    def create(self) -> AsyncIterator[T]:
+        """Returns a new iterator.
+
+        Raises:
+            RuntimeError: The iterable is an iterator, which was used before.
+        """
         iterable = self._iterable
         iterator = aiter(iterable if isinstance(iterable, AsyncIterable) else iterable())
-        if iterator is iterable and not self._once.acquire(blocking=False):
+        if iterator is iterable and not self._first_use.acquire(blocking=False):
             kind = type(iterable).__name__
             raise RuntimeError(
                 f"this {kind} was read before, and can be read only once;"
-                " give from_async_iterable the function that makes one"
+                " pass the function that returns it to from_async_iterable"
             )
         return iterator
 
 
-class _Pulling(abc.DisposableBase, Generic[T]):
-    """One subscription: the task that pulls; also what disposes and what pauses it."""
+class _PullSubscription(abc.DisposableBase, Generic[T]):
+    """One subscription: the task that pulls; its Disposable; and a source that can be paused."""
 
     def __init__(
         self,
-        origin: _Origin[T],
+        factory: _IteratorFactory[T],
         observer: abc.ObserverBase[T],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.paused = False
-        self._then: Callable[[], None] | None = None
+        self._is_paused = False
+        self._on_resume: Callable[[], None] | None = None
         self._resumed = asyncio.Event()
-        self._origin = origin
+        self._factory = factory
         self._observer = observer
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
-        self._disposed = False
-        self._closing = False
+        self._is_disposed = False
+        self._is_closing = False
 
     # --- any thread ---
 
-    def begin(self) -> None:
-        # Never at once, not even where tasks are eager: nothing is emitted before who
-        # subscribes has the Disposable.
-        self._loop.call_soon_threadsafe(self._begin, context=_own_context())
+    def start(self) -> None:
+        # Not at once, even if tasks are eager: nothing is emitted before the subscriber has
+        # its Disposable.
+        self._loop.call_soon_threadsafe(self._create_task, context=_task_context())
 
-    def begin_on_own_thread(self) -> None:
-        """A daemon where a loop reads it, as each source's; see `being_iterated`."""
+    def start_on_own_thread(self) -> None:
+        """Runs the event loop on a new thread; a daemon if a loop reads it, see
+        `being_iterated`."""
         _own_loops.add(self._loop)
         try:
             start_thread(
                 Thread(
                     target=reporting_unhandled(self._run),
-                    args=(_own_context(),),
+                    args=(_task_context(),),
                     name="rxmistral-async",
                     daemon=True if being_iterated.get() is not None else None,
                 )
@@ -196,21 +205,21 @@ class _Pulling(abc.DisposableBase, Generic[T]):
             raise
 
     def dispose(self) -> None:
-        if not self._disposed:
-            self._disposed = True
-            self._call(self._leave)
+        if not self._is_disposed:
+            self._is_disposed = True
+            self._call_on_loop(self._cancel_task)
 
     def pause(self, then: Callable[[], None] | None = None) -> None:
-        self._then = then
-        self.paused = True
+        self._on_resume = then
+        self._is_paused = True
 
     def resume(self) -> None:
-        if self.paused:
-            self.paused = False
-            self._call(self._resumed.set)
+        if self._is_paused:
+            self._is_paused = False
+            self._call_on_loop(self._resumed.set)
 
-    def _call(self, work: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and its tasks are over
+    def _call_on_loop(self, work: Callable[[], object]) -> None:
+        with suppress(RuntimeError):  # the loop is closed, and its tasks have ended
             self._loop.call_soon_threadsafe(work)
 
     # --- the loop's thread ---
@@ -220,47 +229,47 @@ class _Pulling(abc.DisposableBase, Generic[T]):
             suppress(asyncio.CancelledError),
             asyncio.Runner(loop_factory=lambda: self._loop) as runner,
         ):
-            runner.run(self._work(), context=context)
+            runner.run(self._pull(), context=context)
 
-    def _begin(self) -> None:
-        self._loop.create_task(self._work(), name="rxmistral-async")
+    def _create_task(self) -> None:
+        self._loop.create_task(self._pull(), name="rxmistral-async")
 
-    def _leave(self) -> None:
-        if self._task is not None and not self._closing:
+    def _cancel_task(self) -> None:
+        if self._task is not None and not self._is_closing:
             self._task.cancel()
 
-    async def _work(self) -> None:
-        """All of it: at most one terminal, after the iterator is closed."""
-        if self._disposed:
+    async def _pull(self) -> None:
+        """Emits all items, closes the iterator, and then emits at most one terminal."""
+        if self._is_disposed:
             return
         self._task = asyncio.current_task()
         try:
-            await self._emit_all(self._origin.open())
+            await self._emit_all(self._factory.create())
         except asyncio.CancelledError as error:
             self._fail(StoppedError(), error)
             raise
         except Exception as error:
-            if self._disposed:  # nobody takes it: for the loop's exception handler
+            if self._is_disposed:  # for the exception handler of the event loop
                 raise
             self._observer.on_error(error)
-        except BaseException as error:  # for the loop; but nobody must wait for ever
+        except BaseException as error:  # for the event loop; the subscriber must not wait forever
             self._fail(RuntimeError(f"the iterable or a callback raised {error!r}"), error)
             raise
         else:
-            if not self._disposed:
+            if not self._is_disposed:
                 self._observer.on_completed()
 
     async def _emit_all(self, iterator: AsyncIterator[T]) -> None:
         try:
             async for item in iterator:
-                if not self._disposed:
+                if not self._is_disposed:
                     self._emit(partial(self._observer.on_next, item))
-                while self.paused or self._then is not None:
-                    await self._go_on()
-                if self._disposed:  # before it pulls: an item may cost something
+                while self._is_paused or self._on_resume is not None:
+                    await self._wait_for_resume()
+                if self._is_disposed:  # before the next pull, which may be expensive
                     return
         finally:
-            self._closing = True  # what the generator does last is not cancelled
+            self._is_closing = True  # the cleanup of a generator is not cancelled
             aclose = getattr(iterator, "aclose", None)
             if aclose is not None:
                 await aclose()
@@ -272,23 +281,23 @@ class _Pulling(abc.DisposableBase, Generic[T]):
         finally:
             emitting.source = outer
 
-    async def _go_on(self) -> None:
-        """Once it is not paused; what who paused it has kept comes first."""
-        while self.paused:
+    async def _wait_for_resume(self) -> None:
+        while self._is_paused:
             await self._resumed.wait()
             self._resumed.clear()
-        then, self._then = self._then, None
-        if then is not None:
-            self._emit(then)
+        on_resume, self._on_resume = self._on_resume, None
+        if on_resume is not None:
+            self._emit(on_resume)
 
     def _fail(self, error: Exception, cause: BaseException) -> None:
-        if not self._disposed:
+        if not self._is_disposed:
             error.__cause__ = cause
             self._observer.on_error(error)
 
 
-def _own_context() -> Context:
-    """That of who subscribes; but what the iterable reads is not what is iterated there."""
+def _task_context() -> Context:
+    """Returns a copy of the subscriber's context, without the loop that is subscribing: Streams
+    that the iterable reads do not belong to that loop."""
     context = copy_context()
     context.run(being_iterated.set, None)
     return context

@@ -1,14 +1,16 @@
-"""Backpressure without waiting: a source whose thread may not wait is paused.
+"""Backpressure for threads that must not wait: the source is paused instead.
 
-A thread that emits the items of one stream waits where they cannot be taken. One that
-emits those of many must not, since all of them would wait with it. So it says whose
-items it emits at the moment, and who cannot take more of them pauses that source:
+A thread that emits the items of a single stream waits while they cannot be accepted. A thread
+that emits the items of many streams must not wait, since it would delay all of them. It
+publishes the source of the item that it is emitting, and a consumer that is full pauses that
+source:
 
-    hop is full      emitting.source.pause()     it reads nothing more; TCP slows the server
-    hop has room     source.resume()             from any thread
+    consumer is full        emitting.source.pause()     the source stops reading; TCP slows
+                                                        the server
+    consumer has room       source.resume()             from any thread
 
-What is emitted of the block that was already read comes in any case: who pauses a source
-must have room for it.
+The source still emits the rest of the block that it has already read: a consumer that pauses
+a source must have room for it.
 """
 
 from __future__ import annotations
@@ -22,14 +24,17 @@ __all__ = ["Pausable", "emitting", "on_an_event_loop"]
 
 
 class Pausable(Protocol):
-    """A source that emits on a thread which may not wait."""
+    """A source that emits on a thread which must not wait."""
 
     def pause(self, then: Callable[[], None] | None = None) -> None:
-        """Emit nothing more until `resume()`, and then call `then` first: on the thread
-        that emits, before anything else is. Called on that thread."""
+        """Stops emitting until `resume()`; called on the thread that emits.
+
+        Args:
+            then: Called on that thread after `resume()`, before any further item is emitted.
+        """
 
     def resume(self) -> None:
-        """Go on, if it is paused; from any thread, and never blocks."""
+        """Continues if it is paused; from any thread, without blocking."""
 
 
 class _Emitting(local):
@@ -37,11 +42,12 @@ class _Emitting(local):
 
 
 emitting = _Emitting()
-"""`.source`: whose items this thread emits, where it may not wait; else None."""
+"""`.source`: the source whose item the current thread is emitting, if the thread must not
+wait; None if it may wait."""
 
 
 def on_an_event_loop() -> bool:
-    """Whether this thread runs one, and so must not wait."""
+    """Returns whether the current thread runs an event loop, and therefore must not wait."""
     try:
         get_running_loop()
     except RuntimeError:

@@ -1,4 +1,4 @@
-"""Cancellation: any thread tells one other thread to stop its work, or its waiting."""
+"""Cancellation: one thread asks another to stop working or waiting."""
 
 from __future__ import annotations
 
@@ -10,22 +10,23 @@ from .clock import monotonic
 __all__ = ["Cancellation", "Cancelled"]
 
 
-class Cancelled(BaseException):  # nothing went wrong
-    """Raised on the thread that was cancelled.
+class Cancelled(BaseException):  # it is not an error
+    """The exception that ends the work of a cancelled thread.
 
-    A BaseException, so that no `except Exception` on the way out catches it, such as that of
-    an adapter in the program.
+    A BaseException, so that no `except Exception` in between catches it, such as one in an
+    HTTP adapter of the program.
     """
 
 
 class Cancellation:
-    """Whether a thread was told to stop, and what it waits with until then.
+    """A request to stop, and a wait that the request interrupts.
 
     One thread works and waits; any other may call `cancel` and `wake`, which never block.
 
     Attributes:
         cancelled: Whether `cancel()` was called.
-        deadline: The moment of `monotonic()` at which every wait ends; infinity: none.
+        deadline: The time of `monotonic()`, in seconds, at which every wait ends. Default:
+            infinity, no deadline.
     """
 
     def __init__(self) -> None:
@@ -34,24 +35,27 @@ class Cancellation:
         self._woken = Event()
 
     def cancel(self) -> None:
-        """Tells the thread to stop."""
+        """Requests the thread to stop."""
         self.cancelled = True
         self._woken.set()
 
     def wake(self) -> None:
-        """Ends the wait of the thread, or its next one."""
+        """Ends the current wait of the thread, or the next one."""
         self._woken.set()
 
     def check(self) -> None:
-        """Raises `Cancelled` if the thread was told to stop."""
+        """Raises `Cancelled` if `cancel()` was called."""
         if self.cancelled:
             raise Cancelled
 
     def wait(self, seconds: float = math.inf) -> None:
-        """Waits until `wake()` is called, or for this many seconds.
+        """Waits until `wake()` is called.
+
+        Args:
+            seconds: The longest time to wait. Default: no limit.
 
         Raises:
-            Cancelled: The thread was told to stop.
+            Cancelled: `cancel()` was called.
             TimeoutError: The deadline has passed.
         """
         longest = min(seconds, self.deadline - monotonic())
@@ -62,7 +66,12 @@ class Cancellation:
             raise TimeoutError
 
     def sleep(self, seconds: float) -> None:
-        """Waits for all of this time, whether woken or not; raises as `wait` does."""
+        """Waits for the whole time, ignoring `wake()`.
+
+        Raises:
+            Cancelled: `cancel()` was called.
+            TimeoutError: The deadline has passed.
+        """
         end = monotonic() + seconds
-        while (left := end - monotonic()) > 0:
-            self.wait(left)
+        while (remaining := end - monotonic()) > 0:
+            self.wait(remaining)

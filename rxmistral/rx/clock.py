@@ -1,12 +1,12 @@
-"""The clock that measures waiting: real seconds, also while a test freezes the time.
+"""The clock for timeouts and pauses: real seconds, even while a test freezes the time.
 
-freezegun replaces `time.monotonic` in every module that imported it. A timeout, a pause or
-a heartbeat measured by a frozen clock never ends, while the socket below it waits in real
-time. freezegun finds the functions by their identity, so a second instance of the built-in
-module `time` has functions that it does not know (tried with freezegun 1.5.5). They are the
-same C functions, and cost the same.
+freezegun replaces `time.monotonic` in every module that has imported it. A timeout, a pause
+or a heartbeat that is measured by a frozen clock never expires, while the socket below waits
+in real time. freezegun finds functions by their identity, so it does not know the functions
+of a second instance of the built-in module `time` (tested with freezegun 1.5.5). They are the
+same C functions, at the same cost.
 
-What a caller sees as a date stays `time.time()`, which a test may freeze.
+Dates that a caller sees use `time.time()`, which a test may freeze.
 """
 
 from __future__ import annotations

@@ -1,23 +1,24 @@
-"""Items to many viewers, on one thread for all who are quick.
+"""Delivery: serves the viewers of shared runs, all fast ones on one worker thread.
 
-    source's thread      append to the history ──▶ ring the audience
-    carrier's thread     hear ──▶ step(viewer), step(viewer), ... ──▶ hear ──▶ ...
+    source's thread      append to the history ──▶ wake the run's viewer groups
+    worker's thread      task ──▶ step(viewer), step(viewer), ... ──▶ task ──▶ ...
 
-A viewer is a place in a history. A step gives it some of what it lacks there, on the
-thread of its carrier; who lacks more is stepped again when the others had their turn. The
-source pays for a bell, whoever many hear it: the viewers of one run that one carrier
-serves are a circle, and a circle that was rung is not rung again before it is served.
+A viewer is a position in a history. A step emits some of the items that it lacks, on the
+thread of its worker; a viewer that lacks more is stepped again after all others. The viewers
+of one run that one worker serves form a group. The source pays for one wake-up per group,
+however many viewers there are, and a group that was woken is not woken again before it is
+served.
 
-A step runs the viewer's callbacks, and all who have the same carrier wait for it. So who
-is slow gets a carrier of its own, for good:
+A step runs the viewer's callbacks, and all viewers of the same worker wait for it. Therefore
+a slow viewer permanently gets its own worker:
 
-    a little, again and again   the carrier sees it by the clock, after the step
-    in one step                 a guard finds the carrier stuck in it, and has another one
-                                take over all others
+    slow in many steps       the worker measures it with the clock, after the step
+    blocked in one step      a watchdog finds the worker stuck in the step, and another
+                             worker takes over all other viewers
 
-All that says who is served by whom is touched under one lock, which no callback runs under.
-It is reentrant, since garbage collection may dispose an abandoned viewer at any moment. A
-carrier's thread lives as long as it has viewers.
+One lock guards which worker serves which viewer; no callback runs under it. It is reentrant,
+since garbage collection may dispose an abandoned viewer at any moment. A worker's thread
+lives as long as it has viewers.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from functools import partial
 from queue import SimpleQueue
 from threading import Event, RLock, Thread
 
+from reactivex.internal import noop
+
 from ..errors import RequestError
 from .backpressure import Pausable, emitting
 from .clock import monotonic
@@ -37,289 +40,300 @@ from .threads import fork_safe, register_for_fork, start_thread
 
 __all__ = ["OF_LOOPS", "OF_SUBSCRIPTIONS", "Delivery", "RunViewers", "Viewer", "lock", "remove"]
 
-_QUICK = 0.001  # seconds that a step may take
-_CREDIT = 0.02  # seconds that a viewer may be over that, in sum, before it is alone
-_STALL = 0.02  # seconds between two looks of the guard: who is in one step at both is stuck
-_SHORTEST_STALL = 0.005  # where one after the other is, so that the last waits not for all
+_STEP_SECONDS = 0.001  # the longest duration of a step that is not slow
+_OVERRUN_SECONDS = 0.02  # excess over that, in sum, after which a viewer gets its own worker
+_WATCHDOG_SECONDS = 0.02  # between two checks; a worker in the same step at both is stuck
+# The interval is halved for each worker that takes over, down to this, so that the last of
+# many stuck viewers does not delay the others for the sum of all intervals.
+_SHORTEST_WATCHDOG_SECONDS = 0.005
 
 lock = fork_safe(RLock())
 
 
 class Viewer(Pausable):
-    """Who is served. What it needs for that is kept here."""
+    """A subscription that a worker serves.
 
-    circle: ViewerGroup | None = None
-    debt = 0.0  # seconds that its steps took too long
+    Attributes:
+        group: The group that it belongs to; None: it is not served.
+        overrun: Seconds by which its steps took too long, in sum.
+    """
+
+    group: ViewerGroup | None = None
+    overrun = 0.0
 
     def step(self) -> bool:
-        """Give it some of what it lacks, without waiting; whether it lacks more."""
+        """Emits some of the items that the viewer lacks, without waiting; returns whether it
+        lacks more."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """End it with an error: nothing serves it."""
+        """Ends a viewer that cannot be served with an error."""
         raise NotImplementedError
 
 
 class RunViewers:
-    """All viewers of one run."""
+    """All viewers of one run, in groups by worker."""
 
     def __init__(self) -> None:
-        self.circles: tuple[ViewerGroup, ...] = ()
+        self.groups: tuple[ViewerGroup, ...] = ()
 
-    def ring(self) -> None:
-        """There is something for all of them; from any thread, and never blocks."""
-        for circle in self.circles:
-            circle.ring()
+    def wake(self) -> None:
+        """Schedules a step of every viewer, from any thread, without blocking."""
+        for group in self.groups:
+            group.wake()
 
 
 class ViewerGroup:
-    """The viewers of one run that one carrier serves."""
+    """The viewers of one run that one worker serves."""
 
-    def __init__(self, audience: RunViewers, carrier: _Worker) -> None:
-        self.audience = audience
-        self.carrier = carrier
+    def __init__(self, run: RunViewers, worker: _Worker) -> None:
+        self.run = run
+        self.worker = worker
         self.viewers: dict[Viewer, None] = {}
-        self._rung = False
+        self._is_woken = False
 
-    def ring(self) -> None:
-        if not self._rung:
-            self._rung = True
-            self.carrier.calls.put(self._serve)
+    def wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            self.worker.tasks.put(self._serve)
 
-    def ring_for(self, viewer: Viewer) -> None:
-        """There is something for this one alone."""
-        self.carrier.calls.put(partial(self.carrier.go_round, self, (viewer,)))
+    def wake_viewer(self, viewer: Viewer) -> None:
+        """Schedules a step of one viewer."""
+        self.worker.tasks.put(partial(self.worker.serve, self, (viewer,)))
 
     def _serve(self) -> None:
-        self._rung = False
+        self._is_woken = False
         with lock:
             viewers = tuple(self.viewers)
-        self.carrier.go_round(self, viewers)
+        self.worker.serve(self, viewers)
 
 
 class Delivery:
     """Serves viewers, on one thread as long as none of them is slow.
 
     Args:
-        daemon: Whether the interpreter may exit before they have left.
+        daemon: Whether the interpreter may exit before the viewers have left.
+
+    Attributes:
+        common: The worker that serves new viewers; None: there is none yet.
     """
 
     def __init__(self, *, daemon: bool) -> None:
         self.daemon = daemon
-        self.common: _Worker | None = None  # that takes who is new
+        self.common: _Worker | None = None
         register_for_fork(self)
 
     def forked(self) -> None:
-        """The threads are the parent's, and so are the viewers."""
+        """Forgets the threads of the parent and their viewers, in the child of a fork."""
         self.common = None
 
-    def add(self, viewer: Viewer, audience: RunViewers) -> None:
-        """Have it stepped from now on, whenever its audience is rung, and once at once.
+    def add(self, viewer: Viewer, run: RunViewers) -> None:
+        """Schedules a step of a viewer now, and whenever its run is woken.
 
         Raises:
-            RequestError: No thread can be started; remove it again.
+            RequestError: No thread can be started; the caller has to remove the viewer.
         """
         with lock:
-            carrier = self.common = self.common or _Worker(self)
-            carrier.take(viewer, audience)
+            worker = self.common = self.common or _Worker(self)
+            worker.add(viewer, run)
         try:
-            carrier.start()
+            worker.start()
         except RequestError as error:
-            for other in carrier.abandon():  # that came while the thread was being started
+            for other in worker.close():  # added while the thread was being started
                 if other is not viewer:
                     other.fail(error)
             raise
-        except BaseException:  # Ctrl-C: whether it has a thread is not known
-            carrier.abandon()
+        except BaseException:  # Ctrl-C: whether the thread was started is unknown
+            worker.close()
             raise
 
 
-def _nothing() -> None:
-    pass
-
-
-def remove(viewer: Viewer, then: Callable[[], None] = _nothing) -> None:
-    """It is served no more; from any thread. `then` is called on that of its carrier."""
+def remove(viewer: Viewer, then: Callable[[], None] = noop) -> None:
+    """Stops serving a viewer, from any thread. `then` is called on its worker's thread."""
     with lock:
-        circle, viewer.circle = viewer.circle, None
-        if circle is None:
+        group, viewer.group = viewer.group, None
+        if group is None:
             return
-        del circle.viewers[viewer]
-        if not circle.viewers:
-            circle.carrier.drop(circle)
-        circle.carrier.calls.put(then)  # it looks whether it has anybody left
+        del group.viewers[viewer]
+        if not group.viewers:
+            group.worker.remove_group(group)
+        group.worker.tasks.put(then)  # also wakes the worker, which exits without viewers
 
 
 class _Worker:
     """One thread of a delivery."""
 
-    def __init__(self, delivery: Delivery, stall: float = _STALL) -> None:
-        self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
+    def __init__(self, delivery: Delivery, watchdog_seconds: float = _WATCHDOG_SECONDS) -> None:
+        self.tasks: SimpleQueue[Callable[[], None]] = SimpleQueue()
         self._delivery = delivery
-        self._stall = stall
-        self._circles: dict[RunViewers, ViewerGroup] = {}
+        self._watchdog_seconds = watchdog_seconds
+        self._groups: dict[RunViewers, ViewerGroup] = {}
         self._stepping: Viewer | None = None
-        self._steps = 0
+        self._step_count = 0
         self._thread: Thread | None = None
-        self._guard: Thread | None = None
-        self._retired = Event()
+        self._watchdog: Thread | None = None
+        self._exited = Event()
 
-    # --- under the lock: whom it serves ---
+    # --- under the lock: its viewers ---
 
-    def take(self, viewer: Viewer, audience: RunViewers) -> None:
-        circle = self._circles.get(audience)
-        if circle is None:
-            self._circles[audience] = circle = ViewerGroup(audience, self)
-            audience.circles = (*audience.circles, circle)
-        circle.viewers[viewer] = None
-        viewer.circle = circle
-        circle.ring_for(viewer)
+    def add(self, viewer: Viewer, run: RunViewers) -> None:
+        group = self._groups.get(run)
+        if group is None:
+            self._groups[run] = group = ViewerGroup(run, self)
+            run.groups = (*run.groups, group)
+        group.viewers[viewer] = None
+        viewer.group = group
+        group.wake_viewer(viewer)
 
-    def drop(self, circle: ViewerGroup) -> None:
-        audience = circle.audience
-        del self._circles[audience]
-        audience.circles = tuple(each for each in audience.circles if each is not circle)
+    def remove_group(self, group: ViewerGroup) -> None:
+        run = group.run
+        del self._groups[run]
+        run.groups = tuple(each for each in run.groups if each is not group)
 
-    def _others(self, viewer: Viewer) -> list[Viewer]:
-        return [each for each in self._all() if each is not viewer]
+    def _all_viewers(self) -> list[Viewer]:
+        return [viewer for group in self._groups.values() for viewer in group.viewers]
 
-    def _all(self) -> list[Viewer]:
-        return [each for circle in self._circles.values() for each in circle.viewers]
+    def _all_except(self, viewer: Viewer) -> list[Viewer]:
+        return [each for each in self._all_viewers() if each is not viewer]
 
-    def abandon(self) -> list[Viewer]:
-        """Take nobody from now on; the viewers that it has."""
+    def close(self) -> list[Viewer]:
+        """Accepts no further viewers; returns those that it has."""
         with lock:
             if self._delivery.common is self:
                 self._delivery.common = None
-            return self._all()
+            return self._all_viewers()
 
-    def _retire(self) -> bool:
-        """Whether it has nobody, and will get nobody from now on."""
+    def _close_if_empty(self) -> bool:
         with lock:
-            if self._circles:
+            if self._groups:
                 return False
-            if self._delivery.common is self:
-                self._delivery.common = None
+            self.close()
             return True
 
     # --- its thread ---
 
     def start(self) -> None:
-        """If it has none yet; and its guard, as soon as there is somebody to guard. Not under
-        the lock: who starts a thread waits for it, and that may have garbage to collect
-        first, which wants the lock."""
+        """Starts the thread, or, from the second viewer on, its watchdog.
+
+        Not under the lock: starting a thread waits for it, and the new thread may first
+        collect garbage that needs the lock.
+        """
         with lock:
-            thread = guard = None
+            thread = watchdog = None
             if self._thread is None:
-                self._thread = thread = self._new("rxmistral-delivery", self._run)
-            elif self._guard is None:
-                self._guard = guard = self._new("rxmistral-guard", self._watch)
+                self._thread = thread = self._new_thread("rxmistral-delivery", self._run)
+            elif self._watchdog is None:
+                self._watchdog = watchdog = self._new_thread("rxmistral-guard", self._watch)
         if thread is not None:
-            # Where threads inherit the context: it serves others than who starts it.
+            # An empty context, on builds in which threads inherit it: the worker also serves
+            # viewers of other contexts.
             try:
                 Context().run(start_thread, thread)
             except RequestError:
                 self._thread = None
                 raise
-        if guard is not None:
-            with suppress(RuntimeError):  # no thread can be started: it goes without
-                Context().run(guard.start)
+        if watchdog is not None:
+            with suppress(RuntimeError):  # no thread can be started: works without a watchdog
+                Context().run(watchdog.start)
 
-    def _new(self, name: str, target: Callable[[], None]) -> Thread:
+    def _new_thread(self, name: str, target: Callable[[], None]) -> Thread:
         daemon = self._delivery.daemon or target == self._watch
         return Thread(target=target, name=name, daemon=daemon)
 
     def _run(self) -> None:
         try:
-            while not self._retire():
-                self.calls.get()()
+            while not self._close_if_empty():
+                self.tasks.get()()
         finally:
-            self._retired.set()
+            self._exited.set()
 
-    def go_round(self, circle: ViewerGroup, viewers: Iterable[Viewer]) -> None:
-        behind = []
+    def serve(self, group: ViewerGroup, viewers: Iterable[Viewer]) -> None:
+        """Steps viewers of a group, and schedules a further step of those that lack more."""
+        lagging = []
         now = monotonic()
         for viewer in viewers:
             with lock:
-                if viewer.circle is not circle:  # it has left, or another carrier has it by now
+                if viewer.group is not group:  # it has left, or was moved to another worker
                     continue
                 self._stepping = viewer
-                self._steps += 1
+                self._step_count += 1
             emitting.source = viewer
             if self._step(viewer):
-                behind.append(viewer)
+                lagging.append(viewer)
             began, now = now, monotonic()
-            if viewer.debt or now - began > _QUICK:
-                self._charge(viewer, now - began)
+            if viewer.overrun or now - began > _STEP_SECONDS:
+                self._add_overrun(viewer, now - began)
         emitting.source = None
         with lock:
             self._stepping = None
-        if behind:
-            self.calls.put(partial(self.go_round, circle, behind))
+        if lagging:
+            self.tasks.put(partial(self.serve, group, lagging))
 
     def _step(self, viewer: Viewer) -> bool:
         try:
             return viewer.step()
-        except BaseException as error:  # of on_error, or of a callback that has left
+        except BaseException as error:  # of on_error, or of a callback of a disposed viewer
             report_unhandled(error)
             return False
 
-    # --- who is slow ---
+    # --- slow viewers ---
 
-    def _charge(self, viewer: Viewer, seconds: float) -> None:
-        over = min(seconds, _CREDIT) - _QUICK  # once is no matter: it may be the machine's
-        viewer.debt = max(0.0, viewer.debt + over)
-        if viewer.debt > _CREDIT:
-            self._part_with(viewer)
+    def _add_overrun(self, viewer: Viewer, seconds: float) -> None:
+        # The cap ignores a single long step, which may be due to a busy machine.
+        excess = min(seconds, _OVERRUN_SECONDS) - _STEP_SECONDS
+        viewer.overrun = max(0.0, viewer.overrun + excess)
+        if viewer.overrun > _OVERRUN_SECONDS:
+            self._isolate(viewer)
 
-    def _part_with(self, viewer: Viewer) -> None:
+    def _isolate(self, viewer: Viewer) -> None:
+        """Moves a slow viewer to its own worker."""
         with lock:
-            if viewer.circle is None or not self._others(viewer):
+            if viewer.group is None or not self._all_except(viewer):
                 return
             own = _Worker(self._delivery)
             _move([viewer], own)
         try:
             own.start()
-        except RequestError:  # no thread can be started: they have to bear with it
+        except RequestError:  # no thread can be started: the viewer stays
             with lock:
                 _move([viewer], self)
 
     def _watch(self) -> None:
-        seen = 0
-        while not self._retired.wait(self._stall) and self._delivery.common is self:
-            steps = self._steps
-            if steps == seen and self._stepping is not None:
-                self._free_others(steps)
-            seen = steps
+        last_step = 0
+        while not self._exited.wait(self._watchdog_seconds) and self._delivery.common is self:
+            step = self._step_count
+            if step == last_step and self._stepping is not None:
+                self._move_others(step)
+            last_step = step
 
-    def _free_others(self, steps: int) -> None:
-        """Have another take over all but the one that this is stuck in, in this step."""
+    def _move_others(self, step: int) -> None:
+        """Moves all viewers to a new worker, except the one that blocks in this step."""
         with lock:
             stuck = self._stepping
-            others = [] if stuck is None or self._steps != steps else self._others(stuck)
+            others = [] if stuck is None or self._step_count != step else self._all_except(stuck)
             if not others:
                 return
-            stall = max(_SHORTEST_STALL, self._stall / 2)
-            self._delivery.common = successor = _Worker(self._delivery, stall)
+            watchdog_seconds = max(_SHORTEST_WATCHDOG_SECONDS, self._watchdog_seconds / 2)
+            self._delivery.common = successor = _Worker(self._delivery, watchdog_seconds)
             _move(others, successor)
         try:
             successor.start()
-            successor.start()  # and its guard
-        except RequestError:  # as above
+            successor.start()  # its watchdog
+        except RequestError:  # no thread can be started: the viewers stay
             with lock:
                 self._delivery.common = self
                 _move(others, self)
 
 
-def _move(viewers: list[Viewer], carrier: _Worker) -> None:
-    """Under the lock."""
+def _move(viewers: list[Viewer], worker: _Worker) -> None:
+    """Moves viewers to a worker. Requires the lock."""
     for viewer in viewers:
-        if viewer.circle is not None:
-            audience = viewer.circle.audience
+        if viewer.group is not None:
+            run = viewer.group.run
             remove(viewer)
-            carrier.take(viewer, audience)
+            worker.add(viewer, run)
 
 
-# Who subscribes is waited for when the interpreter exits, and a loop is not: see
+# The interpreter waits for subscriptions when it exits, and not for loops: see
 # `being_iterated`.
 OF_LOOPS, OF_SUBSCRIPTIONS = Delivery(daemon=True), Delivery(daemon=False)

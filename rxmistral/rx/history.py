@@ -1,4 +1,4 @@
-"""What a shared run has emitted, and what a subscriber that is behind receives of it."""
+"""The items of a shared run, and what a subscriber that lags receives of them."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ T = TypeVar("T")
 
 WhenBehind: TypeAlias = Literal["wait", "merge", "latest", "fail"]
 
-_BATCH = 256  # items in one step, so that who has many to catch up with takes turns
+_BATCH_ITEMS = 256  # the most that one viewer receives before the next viewer is served
 
-# Items that a viewer may be behind where its view does not say: none, where it is no loss
-# to be given the sum of them, or the last; else so many as a loop holds.
-_LEEWAY = {"wait": 512, "merge": 1, "latest": 1, "fail": 512}
+# How many items a viewer may lag by default. One for policies that lose nothing by merging or
+# skipping; as many as a loop buffers for the others.
+_DEFAULT_MAX_ITEMS = {"wait": 512, "merge": 1, "latest": 1, "fail": 512}
 
 
 class Entry(msgspec.Struct, Generic[T], frozen=True):
     """An item and its id.
 
     Attributes:
-        id: The items of a run are numbered from 1. One that was merged of several texts
-            has the id of the last.
+        id: The number of the item in its run, from 1. An item that was merged from several
+            texts has the id of the last of them.
         item: The item.
     """
 
@@ -44,19 +44,22 @@ class Entry(msgspec.Struct, Generic[T], frozen=True):
     item: T
 
 
-# --- what came -------------------------------------------------------------------
-
-
 class History(Generic[T]):
-    """The items of a run, numbered from 1, and how it ended.
+    """The items of a run, numbered from 1, and how the run ended.
 
     Args:
-        max_items: How many items are kept, the last ones; None keeps all.
+        max_items: Number of latest items to keep. None: all are kept.
+
+    Attributes:
+        last_id: The id of the latest item; 0: there is none.
+        evicted_id: The id of the latest item that is no longer kept; 0: all are kept.
+        ended: Whether the run has ended.
+        error: The error that ended the run; None: it completed, or is still running.
     """
 
     def __init__(self, max_items: int | None = None) -> None:
-        self.last = 0  # the id of the latest item
-        self.gone = 0  # that of the latest which is not kept
+        self.last_id = 0
+        self.evicted_id = 0
         self.ended = False
         self.error: Exception | None = None
         self._items: list[T] = []
@@ -64,90 +67,91 @@ class History(Generic[T]):
 
     def append(self, item: T) -> None:
         self._items.append(item)
-        self.last += 1
+        self.last_id += 1
         if self._max_items is not None and len(self._items) > self._max_items:
             del self._items[0]
-            self.gone += 1
+            self.evicted_id += 1
 
     def end(self, error: Exception | None) -> None:
         self.ended, self.error = True, error
 
-    def after(self, place: int, most: int | None = None) -> list[T]:
-        """The items after this one.
+    def items_after(self, position: int, limit: int | None = None) -> list[T]:
+        """Returns the items that follow the one with the id `position`, at most `limit` of them.
 
         Raises:
-            LaggedError: Not all of them are kept.
+            LaggedError: Some of them are no longer kept.
         """
-        begin = place - self.gone
+        begin = position - self.evicted_id
         if begin < 0:
             raise LaggedError(-begin)
-        return self._items[begin : None if most is None else begin + most]
+        return self._items[begin : None if limit is None else begin + limit]
 
-
-# --- what is given to who is behind ----------------------------------------------
 
 CatchUp: TypeAlias = Callable[[History[Any], int, int], tuple[int, Sequence[Any]]]
-"""What comes next for a viewer: of a history, the id of the item that it had last, and that
-of the latest item when it joined. Gives the id of the first item that comes, and the items;
-what stands for several has the id of the last of them."""
+"""A policy that decides what a viewer receives next.
+
+Called with the history, the id of the latest item that the viewer has received, and the id of
+the latest item when it joined. Returns the id of the first item to emit, and the items; an
+item that replaces several has the id of the last of them."""
 
 
-def all_items(history: History[T], place: int, _: int) -> tuple[int, Sequence[T]]:
-    """All of it, as it came."""
-    return place + 1, history.after(place, _BATCH)
+def all_items(history: History[T], position: int, _: int) -> tuple[int, Sequence[T]]:
+    """Selects all items, unchanged."""
+    return position + 1, history.items_after(position, _BATCH_ITEMS)
 
 
-def all_entries(history: History[T], place: int, _: int) -> tuple[int, Sequence[Entry[T]]]:
-    """The same, with the ids."""
-    items = history.after(place, _BATCH)
-    return place + 1, [Entry(number, item) for number, item in enumerate(items, place + 1)]
+def all_entries(history: History[T], position: int, _: int) -> tuple[int, Sequence[Entry[T]]]:
+    """Selects all items, together with their ids."""
+    items = history.items_after(position, _BATCH_ITEMS)
+    return position + 1, [Entry(number, item) for number, item in enumerate(items, position + 1)]
 
 
-def _merging(max_items: int) -> CatchUp:
-    def take(history: History[str], place: int, _: int) -> tuple[int, Sequence[str]]:
-        items = history.after(place)
+def _merge(max_items: int) -> CatchUp:
+    def catch_up(history: History[str], position: int, _: int) -> tuple[int, Sequence[str]]:
+        items = history.items_after(position)
         for item in items:
             if not isinstance(item, str):
                 raise TypeError(f"only text can be merged, got {type(item).__name__}")
         if len(items) <= max_items:
-            return place + 1, items
-        return history.last, ["".join(items)]
+            return position + 1, items
+        return history.last_id, ["".join(items)]
 
-    return take
+    return catch_up
 
 
 def _latest(max_items: int) -> CatchUp:
-    def take(history: History[T], place: int, _: int) -> tuple[int, Sequence[T]]:
-        if history.last - place > max_items or place < history.gone:
-            place = history.last - 1
-        return place + 1, history.after(place, _BATCH)
+    def catch_up(history: History[T], position: int, joined: int) -> tuple[int, Sequence[T]]:
+        if history.last_id - position > max_items or position < history.evicted_id:
+            position = history.last_id - 1
+        return all_items(history, position, joined)
 
-    return take
-
-
-def _failing(max_items: int) -> CatchUp:
-    def take(history: History[T], place: int, joined: int) -> tuple[int, Sequence[T]]:
-        behind = history.last - max(place, joined)
-        if behind > max_items:
-            raise LaggedError(behind - max_items)
-        return all_items(history, place, joined)
-
-    return take
+    return catch_up
 
 
-_TAKES: dict[str, Callable[[int], CatchUp]] = {
+def _fail(max_items: int) -> CatchUp:
+    def catch_up(history: History[T], position: int, joined: int) -> tuple[int, Sequence[T]]:
+        lag = history.last_id - max(position, joined)
+        if lag > max_items:
+            raise LaggedError(lag - max_items)
+        return all_items(history, position, joined)
+
+    return catch_up
+
+
+_POLICIES: dict[str, Callable[[int], CatchUp]] = {
     "wait": lambda _: all_items,
-    "merge": _merging,
+    "merge": _merge,
     "latest": _latest,
-    "fail": _failing,
+    "fail": _fail,
 }
 
 
 def catch_up_policy(when_behind: WhenBehind, max_items: int | None) -> tuple[CatchUp, int | None]:
-    """A policy; and how far behind it the source may get, or None where it waits for none."""
-    if when_behind not in _TAKES:
-        raise ValueError(f"when_behind must be one of {', '.join(_TAKES)}, got {when_behind!r}")
+    """Returns a policy, and the number of items that the source may be ahead of the viewer;
+    None: the source does not wait."""
+    if when_behind not in _POLICIES:
+        raise ValueError(f"when_behind must be one of {', '.join(_POLICIES)}, got {when_behind!r}")
     if max_items is None:
-        max_items = _LEEWAY[when_behind]
+        max_items = _DEFAULT_MAX_ITEMS[when_behind]
     check_integer("max_items", max_items)
-    return _TAKES[when_behind](max_items), max_items if when_behind == "wait" else None
+    return _POLICIES[when_behind](max_items), max_items if when_behind == "wait" else None

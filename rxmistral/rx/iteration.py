@@ -1,19 +1,19 @@
-"""Items on their way from the thread that emits them to a loop that takes them.
+"""Iteration: a queue that hands items from the thread that emits them to a loop.
 
-    emitting thread                 Hop                        reading thread or loop
-      on_next ──▶ append ──▶ [ items, at most _LIMIT ] ──▶ popleft ──▶ the loop's body
-      waits in _pause()  ◀── make_room() when half empty
-                             wake() when `wanted`      ──▶ waits for its bell
+    emitting thread            HandOffQueue                      reading thread or event loop
+      on_next ──▶ append ──▶ [ items, at most _MAX_ITEMS ] ──▶ popleft ──▶ body of the loop
+      waits in _wait_for_room()  ◀── make_room() when half empty
+                             wake() if `reader_waits`      ──▶ waits for the wake-up
 
-An item costs an append and a popleft and two looks at a flag; a lock is taken only
-by the side that has to wait. Each side raises its flag (`wanted`, `paused`) and then
-looks again before it sleeps, and the other acts first and then looks at the flag: so
-at least one of the two sees the other. A bell that rings once too often is harmless,
-since who wakes looks again.
+Strategy: an item costs an append, a popleft and two checks of a flag; only a side that has to
+wait acquires a lock. Each side sets its flag (`reader_waits`, `producer_waits`) and then
+checks the queue again before it sleeps; the other side changes the queue first and then
+checks the flag. So at least one of them sees the other. A wake-up too many is harmless, since
+the woken side checks again.
 
-A full hop makes the emitting thread wait; for a network source that means that nothing
-more is read from the socket, and TCP slows the server down. Where that thread may not
-wait, since it emits for others too, the hop pauses the source instead.
+A full queue makes the emitting thread wait; then a network source reads nothing more from
+the socket, and TCP slows the server. If that thread must not wait, since it emits for other
+streams too, the queue pauses the source instead (see `backpressure`).
 """
 
 from __future__ import annotations
@@ -42,66 +42,82 @@ T = TypeVar("T")
 being_iterated: ContextVar[abc.DisposableBase | None] = ContextVar(
     "rxmistral_being_iterated", default=None
 )
-"""The loop that subscribes now, where it is one that does; disposing it ends the loop.
+"""The loop that is subscribing, if the subscriber is a loop; disposing it ends the loop.
 
-A source that starts a thread makes it a daemon then: when the loop's own thread is gone
-nobody will take the items, and a thread that waits for that must not keep the
-interpreter from exiting. After a plain `subscribe` the thread is none, so that a script
-which ends in one prints the whole answer."""
+A source that starts a thread for a loop makes it a daemon: once the loop's own thread is
+gone, nothing reads the items, and a thread that waits for a reader must not keep the
+interpreter from exiting. After a plain `subscribe` the thread is not a daemon, so that a
+script that ends in one prints the whole answer."""
 
 
 class _Leaving(local):
-    _within = False
+    _is_within = False
 
     def __enter__(self) -> None:
-        self._within = True
+        self._is_within = True
 
     def __exit__(self, *_: object) -> None:
-        self._within = False
+        self._is_within = False
 
     @property
     def by_itself(self) -> bool:
-        # An operator may have had enough before its source's subscribe() has returned:
-        # then the thread that subscribes disposes.
-        return self._within or not CurrentThreadScheduler.singleton().schedule_required()
+        """Whether a disposal by this thread is due to the end of a loop, of a block or of an
+        operator such as `take`."""
+        # Such an operator may dispose before its source's subscribe() has returned: then the
+        # thread that subscribes disposes, while its trampoline is running.
+        return self._is_within or not CurrentThreadScheduler.singleton().schedule_required()
 
 
 leaving = _Leaving()
-"""`with leaving:` what this thread disposes is disposed because a loop or a `with` block was
-left, and not because it was stopped."""
+"""A context manager: disposals by this thread within `with leaving:` are due to the end of a
+loop or of a `with` block, and not to a stop."""
 
-_LIMIT = 512  # items; enough to let the two threads run in turns, little enough to hold
+_MAX_ITEMS = 512  # lets the two threads run in turns, and needs little memory
 
-# Items at which it makes wait who may not: one block has not so many, so they come from a
-# source that cannot be paused, which a callback has subscribed to.
-_OVERFULL = 16 * _LIMIT
+# Number of items at which a thread that must not wait has to wait after all. One block contains
+# fewer items, so these are from a source that a callback has subscribed to, and that cannot be
+# paused.
+_MAX_ITEMS_WHILE_PAUSED = 16 * _MAX_ITEMS
 
-# Seconds after which the main thread looks up from waiting for its bell. Ctrl-C does not
-# interrupt who waits for a lock, on Windows; nor, anywhere, who is just about to.
-_PATIENCE = 0.05
+# Seconds after which the main thread interrupts its wait. On Windows, Ctrl-C does not interrupt
+# a thread that waits for a lock; on all systems, not one that is about to wait.
+_WAIT_SECONDS = 0.05
 
 
 class HandOffQueue(abc.DisposableBase, Generic[T]):
-    """Takes items from the thread that emits them to one that takes them in turn."""
+    """A bounded queue from the thread that emits to the thread or event loop that reads.
+
+    Args:
+        wake: Wakes the reader; called on any thread.
+
+    Attributes:
+        items: The items that have not been read.
+        error: The error that follows the items; None: there is none.
+        ended: Whether the source has ended.
+        reader_waits: Whether the reader needs a wake-up.
+        producer_waits: Whether a thread or a paused source needs `make_room()`.
+        waiting_thread: Id of the thread that does nothing else while the queue is empty.
+        waiting_loop: The event loop that cannot run while that thread waits.
+    """
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self.items: deque[T] = deque()
         self.error: Exception | None = None
         self.ended = False
-        self.wanted = False
-        self.paused = False
-        self._closed = False
+        self.reader_waits = False
+        self.producer_waits = False
+        self.waiting_thread: int | None = None
+        self.waiting_loop: asyncio.AbstractEventLoop | None = None
+        self._is_disposed = False
         self._wake = wake
         self._room: SimpleQueue[None] = SimpleQueue()
-        self._sources: set[Pausable] = set()  # that are paused until there is room
-        self.waiting_thread: int | None = None  # that does nothing else while it is empty
-        self.waiting_loop: asyncio.AbstractEventLoop | None = None  # that cannot run meanwhile
+        self._paused_sources: set[Pausable] = set()
         self._reading_thread = get_ident()
         self._subscription = SingleAssignmentDisposable()
         register_for_fork(self)
 
     def forked(self) -> None:
-        """Ends after the items that are here: nothing in this process emits more of them."""
+        """Ends after the queued items, in the child of a fork: its source is in the parent."""
         if not self.ended:
             self.error, self.ended = forked_stream_error(), True
         self._subscription = SingleAssignmentDisposable()
@@ -116,22 +132,22 @@ class HandOffQueue(abc.DisposableBase, Generic[T]):
 
         token = being_iterated.set(self)
         try:
-            # With the trampoline running, subscribe() gives its Disposable before the
-            # current thread's scheduler emits: a source without end can be stopped.
+            # While the trampoline runs, subscribe() returns its Disposable before the current
+            # thread's scheduler emits: a source without end can be stopped.
             CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
-        except Exception as error:  # a subscribe that raises: the loop raises it
+        except Exception as error:  # raised by subscribe(): the loop raises it
             self.on_error(error)
         finally:
             being_iterated.reset(token)
 
-    # the emitting side
+    # --- emitting side ---
 
     def on_next(self, item: T) -> None:
         self.items.append(item)
-        if self.wanted:
-            self._ring()
-        if len(self.items) >= _LIMIT:
-            self._pause()
+        if self.reader_waits:
+            self._wake_reader()
+        if len(self.items) >= _MAX_ITEMS:
+            self._wait_for_room()
 
     def on_error(self, error: Exception) -> None:
         self.error = error
@@ -139,58 +155,62 @@ class HandOffQueue(abc.DisposableBase, Generic[T]):
 
     def on_completed(self) -> None:
         self.ended = True
-        self._ring()
+        self._wake_reader()
 
-    def _ring(self) -> None:
-        self.wanted = False
+    def _wake_reader(self) -> None:
+        self.reader_waits = False
         try:
             self._wake()
-        except RuntimeError:  # the event loop is closed: nobody will ever take more
+        except RuntimeError:  # the event loop is closed: nothing will read any further item
             self.dispose()
 
-    def _pause(self) -> None:
-        if emitting.source is not None and len(self.items) < _OVERFULL:
+    def _wait_for_room(self) -> None:
+        if emitting.source is not None and len(self.items) < _MAX_ITEMS_WHILE_PAUSED:
             self._pause_source(emitting.source)
             return
         if get_ident() == self._reading_thread:
-            return  # it cannot wait for itself: a source that emits where it is read
-        while len(self.items) >= _LIMIT and not self._closed:
-            self.paused = True
-            if len(self.items) >= _LIMIT and not self._closed:
+            return  # the source emits on the thread that reads: it would wait for itself
+        while len(self.items) >= _MAX_ITEMS and not self._is_disposed:
+            self.producer_waits = True
+            if len(self.items) >= _MAX_ITEMS and not self._is_disposed:
                 self._room.get()
-        self._room.put(None)  # pass it on: more than one thread may emit, and wait
+        self._room.put(None)  # for the next thread: several may emit, and wait
 
     def _pause_source(self, source: Pausable) -> None:
         source.pause()
-        self._sources.add(source)
-        self.paused = True
-        if len(self.items) < _LIMIT or self._closed:
+        self._paused_sources.add(source)
+        self.producer_waits = True
+        if len(self.items) < _MAX_ITEMS or self._is_disposed:
             self._resume_sources()
 
     def _resume_sources(self) -> None:
-        with suppress(KeyError):  # empty: two threads may do this at once
+        with suppress(KeyError):  # empty; two threads may do this at once
             while True:
-                self._sources.pop().resume()
+                self._paused_sources.pop().resume()
 
-    # the reading side
+    # --- reading side ---
 
     def make_room(self) -> None:
-        if len(self.items) <= _LIMIT // 2:
-            self.paused = False
+        """Lets the emitting side continue, if the queue is half empty."""
+        if len(self.items) <= _MAX_ITEMS // 2:
+            self.producer_waits = False
             self._room.put(None)
             self._resume_sources()
 
-    def ending(self) -> Exception:
-        """What to raise at the end. Not kept: it knows the frames that it was raised in."""
+    def final_exception(self) -> Exception:
+        """Returns the exception to raise at the end, and leaves the queue.
+
+        The queue does not keep it, since it refers to the frames in which it is raised.
+        """
         error = StopAsyncIteration() if self.error is None else self.error
         self.leave()
         return error
 
     def dispose(self) -> None:
-        """End it for both sides, from any thread: what is still here is dropped, and
-        what a source that cannot be stopped emits from now on."""
-        if not self._closed:
-            self._closed = True
+        """Ends both sides, from any thread; drops the queued items, and all further items of
+        a source that cannot be stopped."""
+        if not self._is_disposed:
+            self._is_disposed = True
             self.items.clear()
             self.items = deque(maxlen=0)
             self.error = None
@@ -198,10 +218,11 @@ class HandOffQueue(abc.DisposableBase, Generic[T]):
             self._subscription.dispose()
             self._room.put(None)
             self._resume_sources()
-            self._ring()
+            self._wake_reader()
 
     def leave(self) -> None:
-        """The loop was left: with nothing of interest to come, its source may read on."""
+        """Disposes at the end of the loop. If only the end of the answer is missing, its
+        source may read on, so that the connection can be used again."""
         with leaving:
             self.dispose()
 
@@ -211,150 +232,160 @@ def iterate(
     track: Callable[[abc.DisposableBase], None],
     scheduler: abc.SchedulerBase | None = None,
 ) -> Generator[T, None, None]:
-    """The items of one subscription; closing the generator disposes it.
+    """Yields the items of one subscription; closing the generator disposes it.
 
-    `track` is given what ends the loop from elsewhere.
+    Subscribes on a separate thread: a source that emits while it is subscribed to then fills
+    the queue and waits; on this thread, `subscribe` would never return.
 
-    It subscribes on a thread of its own: a source that emits while it is subscribed to
-    then fills the hop and waits, where on this thread it would never return.
+    Args:
+        source: What to read.
+        track: Called with a Disposable that ends the loop.
+        scheduler: Passed to the source's `subscribe`.
     """
-    bell: SimpleQueue[None] = SimpleQueue()
-    hop: HandOffQueue[T] = HandOffQueue(partial(bell.put, None))
-    hop.waiting_thread = get_ident()
-    with suppress(RuntimeError):  # no loop runs here
-        hop.waiting_loop = asyncio.get_running_loop()
-    patience = _PATIENCE if current_thread() is main_thread() else None
-    items = hop.items
-    track(hop)
+    wakeup: SimpleQueue[None] = SimpleQueue()
+    queue: HandOffQueue[T] = HandOffQueue(partial(wakeup.put, None))
+    queue.waiting_thread = get_ident()
+    with suppress(RuntimeError):  # no event loop is running
+        queue.waiting_loop = asyncio.get_running_loop()
+    wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
+    items = queue.items
+    track(queue)
     try:
         start_thread(
             Thread(
                 target=copy_context().run,
-                args=(hop.subscribe_to, source, scheduler),
+                args=(queue.subscribe_to, source, scheduler),
                 name="rxmistral-subscribe",
                 daemon=True,
             )
         )
         while True:
-            ended = hop.ended  # asked first: what came before the end is in items by now
+            ended = queue.ended  # read first: then all items that precede the end are present
             while items:
                 yield items.popleft()
-                if hop.paused:
-                    hop.make_room()
+                if queue.producer_waits:
+                    queue.make_room()
             if ended:
                 break
-            hop.wanted = True
-            if not items and not hop.ended:
+            queue.reader_waits = True
+            if not items and not queue.ended:
                 with suppress(Empty):
-                    bell.get(timeout=patience)
-        if hop.error is not None:
-            raise hop.error
+                    wakeup.get(timeout=wait_seconds)
+        if queue.error is not None:
+            raise queue.error
     finally:
-        hop.leave()
+        queue.leave()
 
 
 class AsyncIteration(AsyncIterator[T]):
-    """The items of one subscription, on the event loop that first asks for one.
+    """The items of one subscription, on the event loop that first requests one.
 
-    A class and not an async generator: `break` leaves an async generator to the
-    loop's garbage collection, this is disposed as soon as nobody holds it.
+    A class and not an async generator: after `break`, an async generator is closed by the
+    event loop at some later time; this is disposed as soon as it is no longer referenced.
+
+    Args:
+        source: What to read.
+        track: Called with a Disposable that ends the loop.
     """
 
     def __init__(self, source: Observable[T], track: Callable[[abc.DisposableBase], None]) -> None:
         self._source = source
         self._track = track
-        self._hop: HandOffQueue[T] | None = None
-        self._taken = 0  # since it last had to wait
-        self._waiting = False
-        self._cancelled = False
+        self._queue: HandOffQueue[T] | None = None
+        self._read_count = 0  # items since the loop last let other tasks run
+        self._is_waiting = False
+        self._is_cancelled = False
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> T:
-        hop = self._hop or self._start()
-        if asyncio.get_running_loop() is not self._bell.loop:
+        queue = self._queue or self._start()
+        if asyncio.get_running_loop() is not self._wakeup.loop:
             raise RuntimeError(
-                "this iterator was begun on another event loop, which alone can wake it: "
-                "read one run on one loop, or begin a new run with `async for` over the stream"
+                "this iterator was begun on another event loop: read one run on one event loop, "
+                "or start a new run with `async for` over the stream"
             )
-        items = hop.items
-        if self._taken >= _LIMIT:
-            self._taken = 0
+        items = queue.items
+        if self._read_count >= _MAX_ITEMS:
+            self._read_count = 0
             await self._let_others_run()
         while not items:
-            if self._taken > 1:  # a burst: let it grow, a bell for each few items costs more
+            if self._read_count > 1:  # in a burst: let it grow, to save wake-ups
                 await self._let_others_run()
             else:
-                await self._wait(hop)
-            self._taken = 0
-        self._taken += 1
+                await self._wait(queue)
+            self._read_count = 0
+        self._read_count += 1
         item = items.popleft()
-        if hop.paused:
-            hop.make_room()
+        if queue.producer_waits:
+            queue.make_room()
         return item
 
     def _start(self) -> HandOffQueue[T]:
-        self._bell = _LoopWakeUp()
-        self._hop = hop = HandOffQueue[T](self._bell.ring)
-        self._track(hop)
-        hop.subscribe_to(self._source)
-        return hop
+        self._wakeup = _LoopWakeUp()
+        self._queue = queue = HandOffQueue[T](self._wakeup.wake)
+        self._track(queue)
+        queue.subscribe_to(self._source)
+        return queue
 
-    async def _wait(self, hop: HandOffQueue[T]) -> None:
-        """Until an item is there; raises where none will come."""
-        ended = hop.ended
-        if hop.items:
+    async def _wait(self, queue: HandOffQueue[T]) -> None:
+        """Waits for an item; raises the end if there is none."""
+        ended = queue.ended
+        if queue.items:
             return
-        if self._cancelled:  # to end as if that were all would be a lie
-            raise RuntimeError("this run is over: waiting for its next item was cancelled")
+        if self._is_cancelled:  # StopAsyncIteration would claim that the answer is complete
+            raise RuntimeError("this run is over: a wait for its next item was cancelled")
         if ended:
-            raise hop.ending()
-        if self._waiting:  # its bell would be lost
-            raise RuntimeError("another task is waiting for the next item of this run")
-        self._bell.prepare()
-        hop.wanted = True
-        if not hop.items and not hop.ended:
-            self._waiting = True
+            raise queue.final_exception()
+        if self._is_waiting:  # its wake-up would be lost
+            raise RuntimeError(
+                "another task is waiting for the next item of this run: "
+                "start a run for each task with `async for` over the stream"
+            )
+        self._wakeup.reset()
+        queue.reader_waits = True
+        if not queue.items and not queue.ended:
+            self._is_waiting = True
             try:
-                await self._or_dispose(self._bell.rung)
+                await self._or_dispose(self._wakeup.future)
             finally:
-                self._waiting = False
+                self._is_waiting = False
 
     async def _let_others_run(self) -> None:
-        """A source as fast as its reader would otherwise keep the loop to itself."""
+        """Lets other tasks run: a source as fast as its reader would occupy the event loop."""
         await self._or_dispose(asyncio.sleep(0))
 
     async def _or_dispose(self, awaitable: Any) -> None:
         try:
             await awaitable
-        except BaseException:  # the task was cancelled: let go of the socket now
-            self._cancelled = True
+        except BaseException:  # the task was cancelled: close the socket at once
+            self._is_cancelled = True
             await self.aclose()
             raise
 
     async def aclose(self) -> None:
-        if self._hop is not None:
-            self._hop.dispose()
+        if self._queue is not None:
+            self._queue.dispose()
 
     def __del__(self) -> None:
-        if self._hop is not None:
-            self._hop.leave()
+        if self._queue is not None:
+            self._queue.leave()
 
 
 class _LoopWakeUp:
-    """Rung on any thread, heard on the event loop it was made on."""
+    """A wake-up that any thread sends to the event loop on which it was created."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
-        self.prepare()
+        self.reset()
 
-    def prepare(self) -> None:
-        self.rung: asyncio.Future[None] = self.loop.create_future()
+    def reset(self) -> None:
+        self.future: asyncio.Future[None] = self.loop.create_future()
 
-    def ring(self) -> None:
-        self.loop.call_soon_threadsafe(self._set)
+    def wake(self) -> None:
+        self.loop.call_soon_threadsafe(self._resolve)
 
-    def _set(self) -> None:
-        if not self.rung.done():
-            self.rung.set_result(None)
+    def _resolve(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)

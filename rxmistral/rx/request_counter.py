@@ -1,4 +1,4 @@
-"""What a run costs, counted by it and by whoever subscribed to it through others."""
+"""Counts the requests of a run, for its outcome and for runs that subscribe to it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,15 @@ __all__ = ["RequestCounter", "current_counter"]
 
 
 class RequestCounter:
-    """What a run counts, for itself and for whoever subscribed to it through others."""
+    """The number of requests that a run has sent, including those of runs it subscribed to.
+
+    Attributes:
+        requests: Requests that were sent.
+        answers: Responses that were not refusals.
+        resumed: Answers that were continued after a break.
+        headers_at: Time of `monotonic()`, in seconds, at which the first headers of an answer
+            arrived; None: none have.
+    """
 
     _lock = fork_safe(Lock())
 
@@ -21,10 +29,11 @@ class RequestCounter:
         self.answers = 0
         self.resumed = 0
         self.headers_at: float | None = None
-        self._parents: WeakSet[RequestCounter] = WeakSet()  # a shared run outlives who reads it
+        # Weak, since a shared run outlives its readers.
+        self._parents: WeakSet[RequestCounter] = WeakSet()
 
     def report_to(self, parent: RequestCounter | None) -> None:
-        """Have somebody else count as well, what was counted already included."""
+        """Adds the counts so far, and all later ones, to another counter."""
         if parent is None:
             return
         with self._lock:
@@ -32,17 +41,17 @@ class RequestCounter:
             parent._add(self.requests, self.answers, self.resumed, self.headers_at)
 
     def count_request(self) -> None:
-        """One more is sent."""
+        """Counts a request that is sent."""
         with self._lock:
             self._add(requests=1)
 
     def count_response(self, now: float) -> None:
-        """The headers of an answer that is none of a refusal are here."""
+        """Counts a response that is not a refusal, when its headers have arrived."""
         with self._lock:
             self._add(answers=1, headers_at=now)
 
     def count_resume(self) -> None:
-        """An answer is continued."""
+        """Counts a continuation of a broken answer."""
         with self._lock:
             self._add(resumed=1)
 
@@ -65,4 +74,4 @@ class RequestCounter:
 current_counter: ContextVar[RequestCounter | None] = ContextVar(
     "rxmistral_request_counter", default=None
 )
-"""Who counts what is subscribed to now."""
+"""The counter of the run that is subscribing."""

@@ -1,18 +1,18 @@
-"""One run, many viewers: what came is kept once, and each viewer is a place in it.
+"""SharedRun: one subscription to a source, and its viewers.
 
     source ──▶ SharedRun ──▶ [ history: item 1, item 2, ... item n ]
                                   ▲             ▲          ▲
-                                late          slow       quick       viewers
+                                 late          slow       fast       viewers
                                   └──────┬──────┴──────────┘
-                                     delivery, a thread that goes round
+                                      delivery, a worker thread
 
-The source appends, and rings. It waits for nobody, but for those viewers who want it to
-(`when_behind="wait"`). Who joins begins at the first item, whenever that is; what it lacks
-comes to it in batches, on a thread of the `delivery`. What is to be done with who is
-behind is a function of the history and of two places in it, a `CatchUp`.
+The source appends an item once and wakes the delivery. A viewer is a position in the
+history: it starts before the first item, whenever it joins, and a worker thread of the
+`delivery` emits what it lacks in batches. A `CatchUp` policy decides what a viewer that lags
+receives. The source waits only for viewers that request it (`when_behind="wait"`).
 
-History, end and who watches are touched under the lock of the delivery: one for all, since
-garbage collection may let a viewer leave while any lock is held.
+The history, the end and the number of viewers are guarded by the lock of the delivery. It is
+one lock for all runs, since garbage collection may dispose a viewer while any lock is held.
 """
 
 from __future__ import annotations
@@ -47,66 +47,83 @@ __all__ = ["SharedRun", "SharedSubscription", "check_shared"]
 
 T = TypeVar("T")
 
-# --- who watches -----------------------------------------------------------------
+# --- viewers ---
 
 
 class SharedSubscription(delivery.Viewer, abc.DisposableBase):
-    """A place in a history, and the observer that goes on from there; also its Disposable."""
+    """The subscription of one viewer: its observer, and its position in the history.
+
+    Attributes:
+        position: The id of the latest item that the viewer has received.
+        joined: The id of the latest item at the moment when the viewer joined.
+        max_lag: How many items the viewer may lag before the source waits. None: any number.
+    """
 
     def __init__(
-        self, run: SharedRun[Any], observer: abc.ObserverBase[Any], take: CatchUp, place: int
+        self,
+        run: SharedRun[Any],
+        observer: abc.ObserverBase[Any],
+        catch_up: CatchUp,
+        position: int,
+        max_lag: int | None,
     ) -> None:
         self.run = run
-        self.place = place  # the id of the item that it had last
-        self.joined = run.history.last
+        self.position = position
+        self.max_lag = max_lag
+        self.joined = run.history.last_id
         self._history = run.history
         self._observer = observer
-        self._take = take
-        self._left = False
-        self._paused = False
-        self._then: Callable[[], None] | None = None
+        self._catch_up = catch_up
+        self._is_disposed = False
+        self._is_paused = False
+        self._on_resume: Callable[[], None] | None = None
         self._context = copy_context()  # of the subscriber, for its callbacks
 
-    def behind(self) -> int:
-        """How many items it lacks, of those that came since it joined."""
-        return self._history.last - max(self.place, self.joined)
+    def is_full(self) -> bool:
+        """Whether the source has to wait. Items emitted before the viewer joined do not count."""
+        lag = self._history.last_id - max(self.position, self.joined)
+        return self.max_lag is not None and lag >= self.max_lag
 
-    # --- on its carrier's thread ---
+    # --- on the worker's thread ---
 
     def step(self) -> bool:
-        return self._context.run(self._step)
+        try:
+            return self._context.run(self._step)
+        finally:
+            if self.max_lag is not None:
+                self.run.resume_source()
 
     def _step(self) -> bool:
-        if self._paused:
+        if self._is_paused:
             return False
         history = self._history
-        ended = history.ended  # asked first: what came before the end is there by now
-        if self.place < history.last or self._then is not None:
+        ended = history.ended  # read first: then all items that precede the end are present
+        if self.position < history.last_id or self._on_resume is not None:
             try:
-                return self._give()
+                return self._emit_batch()
             except BaseException as error:
                 self.fail(error)
         elif ended:
-            self._finish(_own(history.error))
+            self._finish(_copy_of(history.error))
         return False
 
-    def _give(self) -> bool:
-        if self._then is not None:  # what who paused it has kept comes first
-            then, self._then = self._then, None
-            then()
+    def _emit_batch(self) -> bool:
+        if self._on_resume is not None:  # emits the items that were buffered at the pause
+            on_resume, self._on_resume = self._on_resume, None
+            on_resume()
         history, emit = self._history, self._observer.on_next
         with lock:
-            first, items = self._take(history, self.place, self.joined)
-        for number, item in enumerate(items, first):
-            self.place = number
+            first, items = self._catch_up(history, self.position, self.joined)
+        for position, item in enumerate(items, first):
+            self.position = position
             emit(item)
-            if self._paused:
+            if self._is_paused:
                 return False
-        return self.place < history.last or history.ended
+        return self.position < history.last_id or history.ended
 
     def fail(self, error: BaseException) -> None:
-        """It is too far behind, or a callback has raised."""
-        if self._left:
+        """Ends the subscription with the error of a callback or of the policy."""
+        if self._is_disposed:
             raise error
         if not isinstance(error, Exception):
             self._finish(RuntimeError(f"a callback ended the delivery: {error!r}"))
@@ -114,7 +131,7 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         self._finish(error)
 
     def _finish(self, error: Exception | None) -> None:
-        emitting.source = None  # there is nothing that could be paused
+        emitting.source = None  # no source is left to pause
         try:
             if error is None:
                 self._observer.on_completed()
@@ -124,48 +141,36 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
             self.dispose()
 
     def pause(self, then: Callable[[], None] | None = None) -> None:
-        self._then = then
-        self._paused = True
+        self._on_resume = then
+        self._is_paused = True
 
     # --- from any thread ---
 
     def resume(self) -> None:
-        if self._paused:
-            self._paused = False
-            circle = self.circle
-            if circle is not None:
-                circle.ring_for(self)
+        if self._is_paused:
+            self._is_paused = False
+            group = self.group
+            if group is not None:
+                group.wake_viewer(self)
 
     def dispose(self) -> None:
         with lock:
-            left, self._left = self._left, True
-        if not left:
+            was_disposed, self._is_disposed = self._is_disposed, True
+        if not was_disposed:
             self.run.leave(self)
 
 
-class WaitedFor(SharedSubscription):
-    """The source waits for it, where it is further behind than this."""
+def _copy_of(error: Exception | None) -> Exception | None:
+    """Returns a copy of the error that ended the run, for one viewer.
 
-    leeway = 0
-
-    def is_full(self) -> bool:
-        return self.behind() >= self.leeway
-
-    def step(self) -> bool:
-        try:
-            return super().step()
-        finally:
-            self.run.make_room()
-
-
-def _own(error: Exception | None) -> Exception | None:
-    """A viewer's own copy of what the run ended with. What is raised knows the frames that
-    it was raised in; so the run would keep those of all its viewers."""
+    Raising an exception attaches the frames it passes through. A single instance would keep
+    the frames of all viewers alive.
+    """
     if error is None:
         return None
     try:
         own = copy.copy(error)
-    except Exception:  # it cannot be made again of its arguments
+    except Exception:  # its constructor does not accept its `args`
         return error
     if type(own) is not type(error):
         return error
@@ -174,81 +179,83 @@ def _own(error: Exception | None) -> Exception | None:
     return own.with_traceback(error.__traceback__)
 
 
-# --- the run ---------------------------------------------------------------------
+# --- run ---
 
 
 class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
-    """The one subscription to a source, and what came of it, for many viewers.
+    """One subscription to a source, and its items, for many viewers.
 
     Args:
         source: Subscribed to when the first viewer joins.
-        linger: Seconds after which it is cancelled when nobody watches; None for never.
-        max_items: How many items are kept, the last ones; None keeps all.
+        linger: Seconds after which a run without viewers is stopped. None: it is not.
+        max_items: Number of latest items to keep. None: all are kept.
     """
 
     def __init__(self, source: Observable[T], linger: float | None, max_items: int | None) -> None:
         self.history: History[T] = History(max_items)
-        self._source: Observable[T] | None = source  # until it is subscribed to
+        self._source: Observable[T] | None = source  # None once it is subscribed to
         self._linger = linger
         self._subscription = SingleAssignmentDisposable()
-        self._audience = RunViewers()
-        self._watching = 0  # viewers
-        self._visits = 0  # viewers that ever came
-        self._timer = SerialDisposable()
-        self._counter = RequestCounter()  # of requests, for whoever watches
-        self._waited_for: set[WaitedFor] = set()
+        self._viewers = RunViewers()
+        self._viewer_count = 0
+        self._join_count = 0  # including viewers that have left
+        self._linger_timer = SerialDisposable()
+        self._counter = RequestCounter()
+        self._blocking: set[SharedSubscription] = set()
         self._room = Condition(lock)
-        self._paused: set[Pausable] = set()  # sources, until there is room
+        self._paused_sources: set[Pausable] = set()
         register_for_fork(self)
 
     def forked(self) -> None:
-        """Ends where the fork was: the source emits in the parent, to the parent's viewers."""
+        """Ends a running run in the child of a fork: its source emits in the parent only."""
         if self._source is None and not self.history.ended:
-            self._note_end(forked_stream_error())
-        self._subscription, self._timer = SingleAssignmentDisposable(), SerialDisposable()
-        self._audience = RunViewers()
-        self._waited_for, self._paused = set(), set()
+            self._record_end(forked_stream_error())
+        self._subscription, self._linger_timer = SingleAssignmentDisposable(), SerialDisposable()
+        self._viewers = RunViewers()
+        self._blocking, self._paused_sources = set(), set()
 
     def __str__(self) -> str:
         history = self.history
         state = "running" if self._source is None else "not begun"
         if history.ended:
             state = "ended" if history.error is None else type(history.error).__name__
-        return f"{history.last} items, {self._watching} viewers, {state}"
+        return f"{history.last_id} items, {self._viewer_count} viewers, {state}"
 
-    # --- who comes and goes ---
+    # --- viewers join and leave ---
 
     def join(
         self,
         observer: abc.ObserverBase[Any],
-        take: CatchUp,
+        catch_up: CatchUp,
         after: int = 0,
-        leeway: int | None = None,
+        max_lag: int | None = None,
     ) -> SharedSubscription:
-        """A viewer that goes on after this item.
+        """Adds a viewer, and subscribes to the source if it is the first one.
 
         Args:
-            leeway: How many items the source may be ahead of it; None for any number.
+            after: The id of the last item to skip.
+            max_lag: Number of items that the source may be ahead of the viewer. None: no
+                limit.
+
+        Raises:
+            RequestError: No thread can be started.
         """
-        kind = SharedSubscription if leeway is None else WaitedFor
         with lock:
-            viewer = kind(self, observer, take, after)
-            if isinstance(viewer, WaitedFor):
-                viewer.leeway = leeway or 0
-                self._waited_for.add(viewer)
-            self._watching += 1
-            self._visits += 1
+            viewer = SharedSubscription(self, observer, catch_up, after, max_lag)
+            if max_lag is not None:
+                self._blocking.add(viewer)
+            self._viewer_count += 1
+            self._join_count += 1
         add_to_scope(viewer)
-        self._timer.disposable = Disposable()
-        self._counter.report_to(current_counter.get())  # first: it may see the end at once
+        self._linger_timer.disposable = Disposable()
+        self._counter.report_to(current_counter.get())  # first: the viewer may end at once
+        serving = OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS
         try:
-            (OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS).add(
-                viewer, self._audience
-            )
+            serving.add(viewer, self._viewers)
         except BaseException:
             viewer.dispose()
             raise
-        with lock:  # whoever comes first
+        with lock:  # several viewers may join at once, but only one subscribes
             source, self._source = self._source, None
         if source is not None:
             self._begin(source)
@@ -256,68 +263,71 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
 
     def leave(self, viewer: SharedSubscription) -> None:
         with lock:
-            self._waited_for.discard(viewer)
-            self._watching -= 1
-            unwatched = not self._watching
-        delivery.remove(viewer, self._arm)
-        self.make_room()
-        if unwatched and self._linger == 0:
-            self._lapse(self._visits)
+            self._blocking.discard(viewer)
+            self._viewer_count -= 1
+            is_unwatched = not self._viewer_count
+        delivery.remove(viewer, self._start_linger_timer)
+        self.resume_source()
+        if is_unwatched and self._linger == 0:
+            self._stop_if_unwatched(self._join_count)
 
-    def _arm(self) -> None:
-        """On a carrier's thread: who leaves, which may be by garbage collection, starts none."""
+    def _start_linger_timer(self) -> None:
+        """Runs on a worker's thread, since garbage collection, which may dispose a viewer,
+        must not start a thread."""
         with lock:
-            visits, watched = self._visits, self._watching
-        if watched or self.history.ended or not self._linger:
+            join_count, is_watched = self._join_count, self._viewer_count > 0
+        if is_watched or self.history.ended or not self._linger:
             return
         try:
             timer = TimeoutScheduler.singleton().schedule_relative(
-                self._linger, lambda *_: self._lapse(visits)
+                self._linger, lambda *_: self._stop_if_unwatched(join_count)
             )
         except RuntimeError:  # no thread can be started
-            self._lapse(visits)
+            self._stop_if_unwatched(join_count)
             return
         with lock:
-            if visits == self._visits:
-                self._timer.disposable = timer
+            if join_count == self._join_count:
+                self._linger_timer.disposable = timer
                 return
-        timer.dispose()  # a viewer has joined while the timer was set
+        timer.dispose()  # a viewer has joined meanwhile
 
-    def _lapse(self, visits: int) -> None:
-        """Nobody watches; unless somebody came meanwhile it is over."""
+    def _stop_if_unwatched(self, join_count: int) -> None:
+        """Stops a run that no viewer has joined since `join_count` was read."""
         with lock:
-            unwatched = not self._watching and visits == self._visits
-            runs = self._source is None and not self.history.ended
-            if not (unwatched and runs):
+            is_unwatched = not self._viewer_count and join_count == self._join_count
+            is_running = self._source is None and not self.history.ended
+            if not (is_unwatched and is_running):
                 return
-            self._note_end(StoppedError())
-        self._let_go()
+            self._record_end(StoppedError())
+        self._release()
 
-    # --- the source ---
+    # --- source ---
 
     def _begin(self, source: Observable[T]) -> None:
-        # What closes the source ends this as it would end a loop: nobody must wait for ever.
-        # And its thread is a daemon: who is to be waited for is a viewer, and has its own.
-        iterated, tallied = being_iterated.set(self), current_counter.set(self._counter)
-        kept = SubscriptionScope()  # apart: the run goes on when the viewer that begins it has left
-        self._subscription.disposable = kept
+        # For the source, this run is a loop: its disposal ends the run, so that no viewer waits
+        # forever, and the source's thread is a daemon. If the interpreter has to wait for a
+        # viewer, then the thread of the delivery is not a daemon.
+        iteration_token = being_iterated.set(self)
+        counter_token = current_counter.set(self._counter)
+        scope = SubscriptionScope()  # detached: the run outlives its first viewer
+        self._subscription.disposable = scope
         try:
-            with detached_scope(kept):
-                kept.add(source.subscribe(self.on_next, self.on_error, self.on_completed))
+            with detached_scope(scope):
+                scope.add(source.subscribe(self.on_next, self.on_error, self.on_completed))
         except BaseException:  # Ctrl-C
             self.stop()
             raise
         finally:
-            current_counter.reset(tallied)
-            being_iterated.reset(iterated)
+            current_counter.reset(counter_token)
+            being_iterated.reset(iteration_token)
 
     def on_next(self, value: T) -> None:
         with lock:
             if self.history.ended:
                 return
             self.history.append(value)
-        self._audience.ring()
-        if self._waited_for:
+        self._viewers.wake()
+        if self._blocking:
             self._wait_for_viewers()
 
     def on_error(self, error: Exception) -> None:
@@ -327,7 +337,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         self._end(None)
 
     def stop(self) -> None:
-        """For all; from any thread, and never blocks."""
+        """Ends the run for all viewers, from any thread, without blocking."""
         self._end(StoppedError())
 
     dispose = stop
@@ -336,24 +346,24 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         with lock:
             if self.history.ended:
                 return
-            self._note_end(error)
-        self._let_go()
+            self._record_end(error)
+        self._release()
 
-    def _note_end(self, error: Exception | None) -> None:
+    def _record_end(self, error: Exception | None) -> None:
         self.history.end(error)
         self._source = None
 
-    def _let_go(self) -> None:
-        self._audience.ring()
-        self.make_room()
-        self._timer.dispose()
+    def _release(self) -> None:
+        self._viewers.wake()
+        self.resume_source()
+        self._linger_timer.dispose()
         self._subscription.dispose()
 
-    # --- viewers that the source waits for ---
+    # --- backpressure ---
 
     def _is_full(self) -> bool:
-        """Under the lock."""
-        return not self.history.ended and any(each.is_full() for each in self._waited_for)
+        """Requires the lock."""
+        return not self.history.ended and any(viewer.is_full() for viewer in self._blocking)
 
     def _wait_for_viewers(self) -> None:
         source = emitting.source
@@ -365,25 +375,25 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
 
     def _pause(self, source: Pausable) -> None:
         if isinstance(source, SharedSubscription) and source.run is self:
-            return  # it feeds what it views, and would wait for itself
+            return  # a viewer's callback emits into the run: it would wait for itself
         with lock:
             if self._is_full():
                 source.pause()
-                self._paused.add(source)
+                self._paused_sources.add(source)
 
-    def make_room(self) -> None:
-        """If there is any now, for who waits for it."""
+    def resume_source(self) -> None:
+        """Resumes the source if no viewer requires it to wait."""
         with self._room:
             if self._is_full():
                 return
-            sources, self._paused = self._paused, set()
+            sources, self._paused_sources = self._paused_sources, set()
             self._room.notify_all()
         for source in sources:
             source.resume()
 
 
 def check_shared(linger: float | None, max_items: int | None) -> None:
-    """Raise for arguments of `shared` that are none."""
+    """Raises if an argument of `shared` is not valid."""
     if linger is not None:
         check_number("linger", linger, 0)
     if max_items is not None:

@@ -1,40 +1,44 @@
 """Stream: an Observable that you can also `for`, `async for`, `await` and `with`.
 
-A Stream is cold: nothing happens until somebody reads, and each reader is a
-subscription of its own. How a Stream is read decides on whose thread the items come:
+A Stream is cold: nothing happens until something reads it, and each reader is a
+subscription of its own. The way of reading decides which thread receives the items:
 
-    subscribe(...)   on the thread that emits them, as they come
-    for, run()       on the thread of the loop, over a hop (see `iteration`)
-    async for, await on the event loop, over a hop
+    subscribe(...)   the thread that emits them, at once
+    for, run()       the thread of the loop, through a queue (see `iteration`)
+    async for, await the event loop, through a queue
 
-Leaving a loop early, however it is left, disposes the subscription.
+Leaving a loop early, in whatever way, disposes the subscription.
+
+This file is long because Stream and SharedStream refer to each other, and because the type
+checkers need an overload of `pipe` for each number of operators.
 """
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextlib import suppress
 from functools import partial, wraps
-from threading import RLock, get_ident
-from types import TracebackType
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
-from weakref import WeakSet
 
 from reactivex import Observable, abc
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from ..checks import check_integer, check_synchronous
+from ..checks import check_integer
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
 from .iteration import AsyncIteration, HandOffQueue, being_iterated, iterate, leaving
+from .live_subscriptions import LiveSubscriptions
+from .operator_check import check_operator
 from .sharing import SharedRun, check_shared
 from .subscriber import Subscriber
-from .threads import SubscriptionScope, fork_safe, subscription_scope
+from .threads import SubscriptionScope, subscription_scope
 
-if TYPE_CHECKING:  # the type of what an answer knows of its end; nothing here makes one
+if TYPE_CHECKING:
     from ..outcome import Outcome
 
 __all__ = ["ConnectableStream", "SharedStream", "Stream", "shared"]
@@ -52,8 +56,8 @@ T_out = TypeVar("T_out", covariant=True)
 Operator = Callable[[Observable[A]], Observable[B]]
 
 
-class Answer(Protocol):
-    """What streams are piped from, if it is the answer to a request."""
+class AnswerHandle(Protocol):
+    """The answer to a request, as seen from the Streams that are piped from it."""
 
     @property
     def outcome(self) -> Outcome | None: ...
@@ -62,32 +66,41 @@ class Answer(Protocol):
 
 
 class Stream(Observable[T_out]):
-    """An `Observable` with three faces; the result of any pipe on it is a Stream again.
+    """An Observable that can also be iterated and awaited.
 
     ```python
     stream.subscribe(print)                       # push
     for item in stream: ...                       # pull
     async for item in stream: ...                 # pull, on an event loop
-    last = await stream                           # the last item; stream.run() likewise
-    with stream as s: ...                         # one run, stopped on leaving
+    last = stream.run()                           # wait for the last item
+    last = await stream                           # the last item, on an event loop
+    with stream as opened: ...                    # one run, stopped at the end of the block
     ```
 
-    An error of the Stream is raised from the loop, after the items that came before it.
+    A Stream is cold: each subscription, loop or `await` starts a new run of its source, except
+    within a `with` block. A loop receives all items that precede an error, and then raises the
+    error. The result of any pipe is a Stream again.
+
+    The methods of a Stream itself are `of`, `pipe`, `subscribe`, `run`, `shared` and `close`.
+    All others are operators of reactivex in the form of methods; they return Streams, too.
     """
 
-    _live: WeakSet[abc.DisposableBase] | None = None  # what close() has to dispose
+    _live: LiveSubscriptions | None = None  # disposed by close() and by the end of a block
     _entered = False
-    _run: Iterator[Any] | None = None
-    _async_run: AsyncIterator[Any] | None = None
-    _answer: Answer | None = None  # that this was piped from
+    _iterator: Iterator[Any] | None = None  # of the run that a `with` block has started
+    _async_iterator: AsyncIterator[Any] | None = None
+    _answer: AnswerHandle | None = None  # the answer that this was piped from
 
     @staticmethod
     def of(observable: Observable[A]) -> Stream[A]:
-        """Any Observable as a Stream.
+        """Returns an Observable as a Stream.
 
-        A synchronous Observable emits on the thread that subscribes; read one that
-        never ends with `for`, which subscribes on a thread of its own, rather than
-        with `async for`, which subscribes on the event loop.
+        An Observable that emits while it is subscribed to occupies the thread that
+        subscribes. Read one that never ends with `for`, which subscribes on a separate
+        thread, and not with `async for`, which subscribes on the event loop.
+
+        Raises:
+            TypeError: The argument is not an Observable.
         """
         if isinstance(observable, Stream):
             return observable
@@ -95,14 +108,14 @@ class Stream(Observable[T_out]):
             raise TypeError(f"expected an Observable, got {type(observable).__name__}")
         if isinstance(observable, ConnectableObservable):
             return ConnectableStream(observable)
-        # The observable's own subscribe() would put a second observer beside the Stream's.
+        # Calling the observable's subscribe() would add a second observer to each subscription.
         return Stream(observable._subscribe_core)
 
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"<{name}>" if self._answer is None else f"<{name} of {self._answer!r}>"
 
-    # --- composition: a Stream stays a Stream ---
+    # --- composition ---
 
     @overload  # type: ignore[override]  # see the implementation
     def pipe(self, op1: Operator[T_out, A], /) -> Stream[A]: ...
@@ -167,23 +180,28 @@ class Stream(Observable[T_out]):
     @overload
     def pipe(self, /) -> Self: ...
 
-    # What the last of many operators gives is an Observable; the base has overloads for
-    # when it is not.
+    # With several operators the last one is expected to return an Observable; reactivex has
+    # overloads for other results, too.
     def pipe(self, *operators: Callable[[Any], Any]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Compose operators from left to right.
+        """Composes operators from left to right.
 
-        Where the last operator gives an Observable the result is a Stream; where it
-        gives Observables (`partition`), so are they; anything else is left as it is.
+        Returns:
+            A Stream if the last operator returns an Observable; a tuple or list of Streams
+            if it returns several (`partition`); otherwise its result, unchanged.
+
+        Raises:
+            TypeError: An operator of rxmistral was passed without calling it, or a coroutine
+                function as a callback of `do_action` or `finally_action`.
         """
         result: Any = self
         for operator in operators:
-            _check_operator(operator)
+            check_operator(operator)
             result = _as_stream(operator(result), self)
         return result
 
     if TYPE_CHECKING:
-        # The fluent methods that a loop over the result is likely for, as they are; all
-        # others give Streams as well, but are typed as the base types them.
+        # The fluent methods whose results are likely to be iterated. All others return
+        # Streams as well, but have the types of reactivex.
         def map(self, mapper: Callable[[T_out], A]) -> Stream[A]: ...
         def filter(self, predicate: Callable[[T_out], bool]) -> Stream[T_out]: ...
         def take(self, count: int) -> Stream[T_out]: ...
@@ -230,7 +248,7 @@ class Stream(Observable[T_out]):
             on_error: Called with the error; without it the error is raised on the thread
                 that emits, and reported on stderr.
             on_completed: Called at the end.
-            scheduler: Keeps the time for operators that need one.
+            scheduler: Measures time for operators that need a scheduler.
 
         Returns:
             A Disposable: `dispose()` never blocks, from any thread.
@@ -243,8 +261,8 @@ class Stream(Observable[T_out]):
         def subscribe(*_: object) -> None:
             subscriber.subscribe_with(partial(self._subscribe_core, subscriber, scheduler))
 
-        # With the trampoline running, a source that emits on the current thread's scheduler
-        # does so when the subscriber has its Disposable.
+        # While the trampoline runs, a source that emits on the current thread's scheduler
+        # emits only after the subscriber has received its Disposable.
         CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
         return subscriber
 
@@ -253,30 +271,29 @@ class Stream(Observable[T_out]):
     def shared(
         self, linger: float | None = None, max_items: int | None = None
     ) -> SharedStream[T_out]:
-        """One run of this Stream, for any number of viewers.
+        """Returns one run of this Stream, for any number of viewers.
 
             --a--b-----c----d--|->       the one subscription to this Stream
-              a--b-----c----d--|->       the first viewer begins it
-                     abc----d--|->       one that comes late, or after the end
+              a--b-----c----d--|->       the first viewer starts it
+                     abc----d--|->       a viewer that subscribes late, or after the end
 
-        Cold until the first viewer comes; then there is exactly one subscription, and one
-        request, however many come. Each is given all items from the first one on, those
-        that are there at once, and then what comes; also after the end. None of them
-        delays another, or the source (see `SharedStream.view`), and what the callback of
-        one raises goes to its own `on_error`.
+        Nothing is sent before the first viewer subscribes; then there is exactly one
+        subscription, and one request, for all viewers. A viewer first receives all items
+        emitted so far, at once, and then live items. No viewer delays another viewer or the
+        source (see `SharedStream.view`). An exception of a viewer's callback is passed to
+        the `on_error` of that viewer alone.
 
-        Leaving is not stopping: the run goes on when nobody watches, and `stop()` ends it.
+        The run continues when no viewer is left; `stop()` ends it.
 
         Args:
-            linger: Seconds after which a run that nobody watches any more is stopped; 0
-                stops it when the last viewer leaves. None lets it go on to its end.
-            max_items: How many items are kept, the last ones, so that a run without end
-                has bounded memory; a viewer that subscribes too late, or is too slow, for
-                one that is gone gets `LaggedError`. Text counts like any other item. None
-                keeps all.
+            linger: Seconds after which a run without viewers is stopped; 0 stops it when the
+                last viewer leaves. None: it continues to its end.
+            max_items: Number of latest items to keep, so that a run without end uses bounded
+                memory. A viewer that needs an item that is no longer kept receives
+                `LaggedError`. Text counts like any other item. None: all are kept.
 
-        Holds: each item once, as long as the result is kept; a viewer is a place in that.
-        Errors: as the source does; and `StoppedError` where it was stopped.
+        Holds: each item once, as long as the result exists; a viewer is a position in them.
+        Errors: as the source does; `StoppedError` if it was stopped.
 
         >>> import reactivex
         >>> numbers = Stream.of(reactivex.of(1, 2, 3)).shared()
@@ -290,9 +307,9 @@ class Stream(Observable[T_out]):
     def __iter__(self) -> Iterator[T_out]:
         if not self._is_open_here():
             return self._iterate()
-        if self._run is None:
-            self._run = self._iterate()
-        return self._run
+        if self._iterator is None:
+            self._iterator = self._iterate()
+        return self._iterator
 
     def _iterate(self, scheduler: abc.SchedulerBase | None = None) -> Iterator[T_out]:
         return iterate(self, self._track_loop, scheduler)
@@ -300,121 +317,105 @@ class Stream(Observable[T_out]):
     def __aiter__(self) -> AsyncIterator[T_out]:
         if not self._is_open_here():
             return AsyncIteration(self, self._track_loop)
-        if self._async_run is None:
-            self._async_run = AsyncIteration(self, self._track_loop)
-        return self._async_run
+        if self._async_iterator is None:
+            self._async_iterator = AsyncIteration(self, self._track_loop)
+        return self._async_iterator
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> T_out:
-        """Wait for the end; give the last item.
+        """Waits for the end and returns the last item.
 
         Args:
-            scheduler: For operators that keep time; a source reads on its own thread.
+            scheduler: Measures time for operators that need a scheduler. A source reads on
+                its own thread.
 
         Raises:
-            SequenceContainsNoElementsError: It ended without any item.
+            SequenceContainsNoElementsError: The Stream ended without any item.
         """
-        last: T_out = _NOTHING
-        for item in self._iterate(scheduler):
-            last = item
-        return _something(last)
+        return _only(deque(self._iterate(scheduler), maxlen=1))
 
     def __await__(self) -> Generator[Any, None, T_out]:
         return self._last().__await__()
 
     async def _last(self) -> T_out:
-        last: T_out = _NOTHING
+        last: deque[T_out] = deque(maxlen=1)
         async for item in self:
-            last = item
-        return _something(last)
+            last.append(item)
+        return _only(last)
 
     # --- one run, and its end ---
 
     @property
     def outcome(self) -> Outcome | None:
-        """What became of the latest request of the answer that this was piped from; None
-        while that goes on, and if there is no such answer."""
+        """How the latest request ended of the answer that this was piped from; None while
+        the request is running, or if this was not piped from an answer."""
         return None if self._answer is None else self._answer.outcome
 
     def close(self) -> None:
-        """Stops every reading of the answer that this was piped from; from any thread, and
-        never blocks. A loop that reads it ends."""
+        """Stops all subscriptions to the answer that this was piped from.
+
+        May be called from any thread, and never blocks. A loop that reads the answer ends.
+        """
         if self._answer is not None:
             self._answer.close()
         self._stop()
         if self._entered:
-            self._live = WeakSet()
+            self._live = LiveSubscriptions()
 
     def __enter__(self) -> Self:
-        """One run of the Stream: within the block every loop over it goes on with the
-        same run, and leaving the block stops that and whatever subscribed to it."""
+        """Opens one run of the Stream: every loop within the block continues the same run.
+
+        The end of the block stops the run and every subscription that the block started.
+
+        Raises:
+            RuntimeError: The Stream is already open in a `with` block.
+        """
         if self._entered:
-            raise RuntimeError("this Stream is already open in a with block")
+            raise RuntimeError(
+                "this Stream is already open in a with block: leave that block first, "
+                "or open the result of a pipe"
+            )
         self._entered = True
         if self._live is None:
-            self._live = WeakSet()
+            self._live = LiveSubscriptions()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._entered = False
-        self._run = self._async_run = None
+        self._iterator = self._async_iterator = None
         with leaving:
             self._stop()
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, traceback)
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
 
     def _stop(self) -> None:
-        """Dispose what was subscribed since the Stream was opened; never blocks."""
-        with _tracking:
-            live, self._live = self._live, None
-        for subscription in list(live or ()):
-            subscription.dispose()
+        """Disposes all subscriptions made since the Stream was opened; never blocks."""
+        live, self._live = self._live, None
+        if live is not None:
+            live.dispose()
 
-    def _own_answer(self) -> Answer | None:
+    def _answer_of_pipe(self) -> AnswerHandle | None:
+        """Returns the answer that Streams piped from this one belong to."""
         return self._answer
 
     def _is_open_here(self) -> bool:
+        """Whether the current thread or task reads within the `with` block of this Stream."""
         return self._entered
 
-    def _live_here(self) -> WeakSet[abc.DisposableBase] | None:
+    def _live_here(self) -> LiveSubscriptions | None:
+        """Returns the group that a subscription by the current thread or task belongs to."""
         return self._live
 
     def _track_loop(self, loop: abc.DisposableBase) -> None:
         self._track(loop, self._live_here())
 
-    def _track(
-        self, subscription: abc.DisposableBase, live: WeakSet[abc.DisposableBase] | None
-    ) -> None:
-        """Have this disposed when the Stream is stopped, and the loop that reads it,
-        wherever in a pipe that is: it would wait for ever.
-
-        `live` is what the Stream had when the subscription began; where it has another
-        by now it was stopped in between.
-        """
-        if live is None:
-            return
-        loop = being_iterated.get()
-        tracked = [subscription] if loop is None else [subscription, loop]
-        with _tracking:
-            stopped = live is not self._live
-            if not stopped:
-                live.update(tracked)
-        if stopped:
-            for each in tracked:
-                each.dispose()
+    def _track(self, subscription: abc.DisposableBase, live: LiveSubscriptions | None) -> None:
+        """Adds a subscription to the group that the Stream had when the subscription began."""
+        if live is not None:
+            live.add(subscription)
 
     def _subscribe_core(
         self, observer: abc.ObserverBase[T_out], scheduler: abc.SchedulerBase | None = None
@@ -422,15 +423,15 @@ class Stream(Observable[T_out]):
         live = self._live_here()
         if live is None:
             return super()._subscribe_core(observer, scheduler)
-        kept = SubscriptionScope()  # tracked first: Ctrl-C may interrupt what follows
-        self._track(kept, live)
-        with subscription_scope(kept):
-            kept.add(super()._subscribe_core(observer, scheduler))
-        return kept
+        scope = SubscriptionScope()
+        live.add(scope)  # first: Ctrl-C may interrupt the rest
+        with subscription_scope(scope):
+            scope.add(super()._subscribe_core(observer, scheduler))
+        return scope
 
 
-class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore[reportIncompatibleMethodOverride]  # pipe, as above
-    """What `publish()` and its like give: a Stream that emits once it is connected."""
+class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore[reportIncompatibleMethodOverride]  # pipe, as in Stream
+    """A Stream that emits only after it is connected: the result of `publish()` and its like."""
 
     def __init__(self, connectable: ConnectableObservable[T]) -> None:
         ConnectableObservable.__init__(self, connectable.source, connectable.subject)
@@ -440,19 +441,19 @@ class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore
 
 
 class SharedStream(Stream[T]):
-    """One run and its viewers, see `Stream.shared`: each who subscribes is a viewer.
+    """One run and its viewers (see `Stream.shared`); each subscription is a viewer.
 
-    A viewer's callbacks run on a thread that all viewers share; one that is slow, or
-    blocks, gets a thread of its own. The interpreter waits, when it exits, for the end of
-    a run that somebody subscribes to, whatever its source is, and not for one that is
-    only looped over, or not watched.
+    The callbacks of all viewers run on one shared thread; a viewer that is slow, or blocks,
+    gets its own thread. When the interpreter exits, it waits for the end of a run that has
+    a subscription, whatever its source is; it does not wait for a run that is only read by
+    loops, or has no viewers.
 
-    A `with` block leaves with the viewers that its own task or thread began in it, and
-    stops nothing. As any Stream this can be open in one block at a time; where there are
-    many of them, each opens a view or a pipe of its own.
+    The end of a `with` block disposes the viewers that the block's own task or thread
+    started, and does not stop the run. Like any Stream, this can be open in one block at a
+    time; several blocks need a view or a pipe each.
     """
 
-    _opener: object = None  # who has it open in a `with` block
+    _opener: object = None  # the task or thread that has opened a `with` block
 
     def __init__(
         self, source: Observable[T], linger: float | None = None, max_items: int | None = None
@@ -462,64 +463,63 @@ class SharedStream(Stream[T]):
         super().__init__(lambda observer, _: run.join(observer, all_items))
 
     def __enter__(self) -> Self:
-        """A place for its viewers; whoever else watches meanwhile stays when it is left."""
+        """Opens a block for viewers; viewers from elsewhere remain when the block ends.
+
+        Raises:
+            RuntimeError: The Stream is already open in a `with` block.
+        """
         opened = super().__enter__()
-        self._opener = _here()
+        self._opener = _current_reader()
         return opened
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._opener = None
-        super().__exit__(kind, error, traceback)
+        super().__exit__()
 
     def _is_open_here(self) -> bool:
-        return self._entered and self._opener == _here()
+        return self._entered and self._opener == _current_reader()
 
-    def _live_here(self) -> WeakSet[abc.DisposableBase] | None:
-        return self._live if self._opener == _here() else None
+    def _live_here(self) -> LiveSubscriptions | None:
+        return self._live if self._opener == _current_reader() else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._shared_run}>"
 
     def stop(self) -> None:
-        """Cancel the run for all; from any thread, and never blocks.
+        """Cancels the run for all viewers, from any thread, without blocking.
 
-        Viewers, those who are there and those who come later, are given what came, and
-        then `StoppedError`. After the end it does nothing. One that is stopped before it
-        began sends no request.
+        All viewers, including later ones, receive the items emitted so far, and then
+        `StoppedError`. After the end of the run this has no effect. A run that is stopped
+        before its first viewer sends no request.
         """
         self._shared_run.stop()
 
     def view(self, when_behind: WhenBehind, max_items: int | None = None) -> Stream[T]:
-        """The same run, for viewers who must not get far behind.
+        """Returns the run for viewers that must not lag far.
 
-            --a--b--c--d--e--f--|->      what comes while a viewer is busy with a
+            --a--b--c--d--e--f--|->      emitted while a viewer is busy with "a":
               a-------------bcdef|->     "merge"
               a-------------f-----|->    "latest"
               a-------------X            "fail"
 
-        Without a view a viewer gets every item as it came, however late, and nobody
-        waits for it.
+        Without a view, a viewer receives every item unchanged, however much it lags, and
+        nothing waits for it.
 
         Args:
-            when_behind: What to do when it is more than `max_items` behind:
-                "wait": the source waits for it, and so do all others. What was there
-                when it joined does not count. A source that emits on an event loop
-                cannot wait.
-                "merge": give it all that it lacks as one `str`.
-                "latest": give it the latest item only, and none that came before;
-                for items that each replace the one before, such as snapshots.
-                "fail": end it with `LaggedError`. What was there when it joined does not
-                count.
-            max_items: By default 1 for "merge" and "latest", which then give one item
-                whenever there is more than one; and 512 for "wait" and "fail".
+            when_behind: What happens when a viewer lags by more than `max_items`:
+                "wait": the source waits for the viewer, and so do all other viewers. Items
+                emitted before the viewer joined do not count. A source that emits on an
+                event loop cannot wait.
+                "merge": the viewer receives everything it lacks as one `str`.
+                "latest": the viewer receives the latest item and skips those before it; for
+                items that replace each other, such as snapshots.
+                "fail": the viewer ends with `LaggedError`. Items emitted before it joined do
+                not count.
+            max_items: Number of items. Default: 1 for "merge" and "latest", which then emit
+                one item whenever there are several; 512 for "wait" and "fail".
 
-        Errors: as the run does; `LaggedError` for "fail"; `TypeError` for "merge" of what
-            is no text.
+        Errors: as the run does; `LaggedError` for "fail"; `TypeError` if "merge" receives an
+            item that is not text.
 
         >>> import reactivex
         >>> words = Stream.of(reactivex.of("All ", "at ", "once.")).shared()
@@ -533,7 +533,10 @@ class SharedStream(Stream[T]):
         return self._joined(*catch_up_policy(when_behind, max_items))
 
     def entries(self, after: int = 0) -> Stream[Entry[T]]:
-        """All items after the one with this id, each with its own: from 1, in order.
+        """Returns the items together with their ids, which count from 1.
+
+        Args:
+            after: The id of the last item to skip; default 0: none is skipped.
 
         Raises:
             ValueError: `after` is less than 0.
@@ -546,12 +549,12 @@ class SharedStream(Stream[T]):
         check_integer("after", after, 0)
         return self._joined(all_entries, None, after)
 
-    def _joined(self, take: CatchUp, leeway: int | None, after: int = 0) -> Stream[Any]:
+    def _joined(self, catch_up: CatchUp, max_lag: int | None, after: int = 0) -> Stream[Any]:
         def subscribe(
             observer: abc.ObserverBase[Any], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
             live = self._live_here()
-            viewer = self._shared_run.join(observer, take, after, leeway)
+            viewer = self._shared_run.join(observer, catch_up, after, max_lag)
             self._track(viewer, live)
             return viewer
 
@@ -561,27 +564,26 @@ class SharedStream(Stream[T]):
 def shared(
     linger: float | None = None, max_items: int | None = None
 ) -> Callable[[Observable[T]], SharedStream[T]]:
-    """Anything into one run of it, for any number of viewers; as `Stream.shared`.
+    """Any items into one run of them, for any number of viewers.
 
         --a--b-----c----d--|->       the one subscription to the source
-          a--b-----c----d--|->       the first viewer begins it
-                 abc----d--|->       one that comes late, or after the end
+          a--b-----c----d--|->       the first viewer starts it
+                 abc----d--|->       a viewer that subscribes late, or after the end
 
-    It shares what stands before it in the pipe; what stands after it is each viewer's own.
-    At the end of a Stream's pipe the method says the same, and the type checkers know
-    then that the result can be stopped: `answer.pipe(text()).shared()`.
+    Everything before this operator in the pipe is shared; operators after it run once for
+    each viewer. At the end of a pipe prefer the method `Stream.shared`, so that the type
+    checkers know that the result can be stopped: `answer.pipe(text()).shared()`.
 
     Args:
-        linger: Seconds after which a run that nobody watches any more is stopped; 0 stops
-            it when the last viewer leaves. None lets it go on to its end.
-        max_items: How many items are kept, the last ones, be they text or not. None keeps
-            all.
+        linger: Seconds after which a run without viewers is stopped; 0 stops it when the
+            last viewer leaves. None: it continues to its end.
+        max_items: Number of latest items to keep, text or not. None: all are kept.
 
-    Emits: to each viewer all items, those that are there at once and then what comes.
-    Holds: each item once, as long as the result is kept.
-    Completes: as the source does; for who comes later, too.
-    Errors: likewise; `StoppedError` where it was stopped, by `stop()` or as `linger` says,
-        and `LaggedError` for who needs an item that is not kept.
+    Emits: to each viewer all items emitted so far, at once, and then live items.
+    Holds: each item once, as long as the result exists.
+    Completes: when the source does; at once for viewers that subscribe after that.
+    Errors: as the source does; `StoppedError` after `stop()` or when `linger` has expired;
+        `LaggedError` for a viewer that needs an item that is no longer kept.
 
     >>> import reactivex
     >>> asked = []
@@ -594,25 +596,13 @@ def shared(
     return lambda source: SharedStream(source, linger, max_items)
 
 
-def _giving_streams(method: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(method)
-    def fluent(self: Stream[Any], *args: Any, **kwargs: Any) -> Any:
-        return _as_stream(method(self, *args, **kwargs), self)
-
-    return fluent
+S = TypeVar("S", bound=Stream[Any])
 
 
-def _inherit_fluent_methods() -> None:
-    """Most of reactivex's fluent methods come through `pipe`, but not all of them."""
-    for base in Observable.__mro__[1:]:
-        for name, method in vars(base).items():
-            if (
-                inspect.isfunction(method)
-                and name[0] != "_"
-                and name not in vars(Stream)
-                and name != "subscribe"
-            ):
-                setattr(Stream, name, _giving_streams(method))
+def _piped_from(source: Stream[Any], result: S) -> S:
+    if result._answer is None and result is not source:
+        result._answer = source._answer_of_pipe()
+    return result
 
 
 def _as_stream(result: Any, source: Stream[Any]) -> Any:
@@ -623,54 +613,38 @@ def _as_stream(result: Any, source: Stream[Any]) -> Any:
     return result
 
 
-S = TypeVar("S", bound=Stream[Any])
+def _returning_streams(method: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(method)
+    def fluent(self: Stream[Any], *args: Any, **kwargs: Any) -> Any:
+        return _as_stream(method(self, *args, **kwargs), self)
+
+    return fluent
 
 
-def _piped_from(source: Stream[Any], result: S) -> S:
-    if result._answer is None and result is not source:
-        result._answer = source._own_answer()
-    return result
-
-
-def _check_operator(operator: Any) -> None:
-    """Raise TypeError for what can be told to be a mistake before it is called."""
-    module = str(getattr(operator, "__module__", ""))
-    if module.startswith("rxmistral.") and operator.__qualname__ == operator.__name__:
-        # Operators are made by functions, inside of them; this is such a function itself.
-        name = operator.__name__
-        raise TypeError(f"{name} makes an operator and has to be called: pipe({name}(...))")
-    if module.startswith("reactivex.") and inspect.isfunction(operator):
-        # The closure of reactivex's do_action() has its callbacks (5.0 to 6.1); if it has
-        # other names, this finds nothing.
-        kept = inspect.getclosurevars(operator).nonlocals
-        if getattr(kept.get("fun"), "__name__", "").startswith("do_action"):
-            for callback in (*kept["args"], *kept["kwargs"].values()):
-                check_synchronous("the callback of do_action()", callback)
-        if operator.__name__ == "finally_action":
-            check_synchronous("the action of finally_action()", kept.get("action"))
+def _inherit_fluent_methods() -> None:
+    """Most fluent methods of reactivex call `pipe`, but not all of them."""
+    for base in Observable.__mro__[1:]:
+        for name, method in vars(base).items():
+            is_public = inspect.isfunction(method) and not name.startswith("_")
+            if is_public and name not in vars(Stream):
+                setattr(Stream, name, _returning_streams(method))
 
 
 _inherit_fluent_methods()
 
 
-def _here() -> object:
-    """Who subscribes: a task, or a thread where there is none. A loop subscribes on another
-    thread, for the one that reads it."""
+def _current_reader() -> object:
+    """Returns the current task, or the current thread if there is none. A loop subscribes on
+    a separate thread, on behalf of the thread that reads."""
     loop = being_iterated.get()
     if isinstance(loop, HandOffQueue) and loop.waiting_thread is not None:
         return loop.waiting_thread
-    with suppress(RuntimeError):  # no event loop runs
+    with suppress(RuntimeError):  # no event loop is running
         return asyncio.current_task() or get_ident()
     return get_ident()
 
 
-# Reentrant, since garbage collection may end an abandoned `with` block at any moment.
-_tracking = fork_safe(RLock())
-
-_NOTHING: Any = object()
-
-
-def _something(last: T) -> T:
-    if last is _NOTHING:
+def _only(items: deque[T]) -> T:
+    if not items:
         raise SequenceContainsNoElementsError
-    return last
+    return items[0]

@@ -1,22 +1,23 @@
-"""Subscriber: what one subscription to a Stream receives, and its ending, which comes exactly once.
+"""Subscriber: the observer of one subscription to a Stream, which ends exactly once.
 
     source ──▶ Subscriber ──▶ an operator ──▶ Subscriber ──▶ callbacks
-               `upstream`                     its `downstream`
+               upstream                       its downstream
 
-Each stage of a pipe has one. It does what reactivex's AutoDetachObserver does: nothing is
-emitted after a terminal or `dispose()`, and a terminal disposes what is above.
+Each stage of a pipe has a Subscriber. Like reactivex's AutoDetachObserver, it emits nothing
+after a terminal or after `dispose()`, and a terminal disposes the subscription upstream.
 
-And it closes a gap. A terminal passes the stages from the source down, and each stage is
-stopped when the terminal has passed it. If a stage then flushes what it had buffered, and
-anything further down raises, the stages above can carry no error any more: the exception
-would travel up to the source, and a loop at the other end would wait forever. So a stage
-knows the one below it. An exception that comes out of a terminal is passed down as the
-error, unless the stage below has already had its terminal: then it was raised by the
-subscriber's own `on_error` or `on_completed`, and belongs to the thread that emits.
+Strategy: it also handles exceptions that AutoDetachObserver loses. A terminal travels from the
+source downstream and stops each stage that it passes. If a stage then flushes its buffer, and
+the flush raises further downstream, then the stages upstream are stopped and cannot carry an
+error: the exception would end at the source, and a loop at the other end would wait forever.
+Therefore each Subscriber knows the next one downstream:
 
-An exception out of an item travels up to whoever emits, which ends the stream with it. Where a
-scheduler of reactivex has called, on a thread or an event loop, nothing does that: then the
-stage that it came out of passes it down.
+- An exception during a terminal is passed downstream as the error. If the next Subscriber has
+  already ended, the subscriber's own `on_error` or `on_completed` has raised it; then it is
+  raised on the thread that emits.
+- An exception during an item travels upstream to the emitting thread, which ends the stream
+  with it. If a scheduler of reactivex has made the call, on a thread or an event loop, nothing
+  upstream catches the exception; then the Subscriber passes it downstream.
 """
 
 from __future__ import annotations
@@ -52,15 +53,17 @@ class _Subscribing(local):
 
 
 _subscribing = _Subscribing()
-"""`.subscriber`: whose source this thread subscribes to at the moment."""
+"""`.subscriber`: the Subscriber whose source the current thread is subscribing to."""
 
 
 class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
-    """Passes the items of one subscription on, and its one terminal; also its Disposable.
+    """The observer of one subscription, and its Disposable.
 
     Args:
-        on_next, on_error, on_completed: As for `Observable.subscribe`; the first may be
-            an observer. Without `on_error` an error is raised on the thread that emits.
+        on_next: Called with each item; or an observer, which has all three methods.
+        on_error: Called with the error; without it, the error is raised on the thread that
+            emits.
+        on_completed: Called at the end.
 
     Raises:
         TypeError: A callback is a coroutine function, which would never be awaited.
@@ -88,19 +91,19 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
             on_next, on_error = observer.on_next, observer.on_error
             on_completed = observer.on_completed
         self._downstream = _subscribing.subscriber
-        if self._downstream is None:  # of a pipe, the program's own end
+        if self._downstream is None:  # the last stage: the callbacks of the program
             check_synchronous("on_next", on_next)
             check_synchronous("on_error", on_error)
             check_synchronous("on_completed", on_completed)
         self._on_next: Any = on_next or noop
-        self._on_error: abc.OnError = on_error or partial(_raise, _place_of_caller())
+        self._on_error: abc.OnError = on_error or partial(_raise, _subscribing_line())
         self._on_completed: abc.OnCompleted = on_completed or noop
         self._subscription = SingleAssignmentDisposable()
-        self._raised = 0  # the id() of what was last raised below
+        self._raised = 0  # id() of the latest exception from downstream
         self.is_stopped = False
 
     def subscribe_with(self, subscribe: Callable[[], object]) -> None:
-        """Subscribe to the source, by a function that returns the Disposable of that."""
+        """Calls a function that subscribes to the source and returns its Disposable."""
         outer, _subscribing.subscriber = _subscribing.subscriber, self
         try:
             subscription: Any = subscribe()
@@ -110,7 +113,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
             self.is_stopped = True
             self._on_error(error)
         else:
-            if not hasattr(subscription, "dispose"):  # None, or a function, as Rx allows
+            if not hasattr(subscription, "dispose"):  # None or a function, which Rx allows
                 subscription = Disposable(subscription)
             self._subscription.disposable = subscription
         finally:
@@ -128,19 +131,19 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
 
     def on_error(self, error: Exception) -> None:
         if not self.is_stopped:
-            # One that was raised below, and comes back through the source, stays the reason
-            # if what raised it once raises more when the stages flush.
+            # An exception from downstream that returns through the source remains the reason,
+            # even if the flush of a stage raises again.
             reason = error if id(error) == self._raised else None
-            below = self._downstream
-            had_ended = below is not None and below.is_stopped
+            downstream = self._downstream
+            had_ended = downstream is not None and downstream.is_stopped
             self._end(partial(self._on_error, error), reason)
-            if reason is None or below is None:
+            if reason is None or downstream is None:
                 return
-            if had_ended:  # it came out of the terminal below, and was not reported
+            if had_ended:  # the terminal of `downstream` raised it, and nothing reported it
                 raise reason
-            if below._raised == id(reason):
-                # It came out of the stage below; replay() and its like do not bring it back.
-                below.on_error(reason)
+            if downstream._raised == id(reason):
+                # `downstream` raised it; replay() and similar operators do not return it.
+                downstream.on_error(reason)
 
     def on_completed(self) -> None:
         if not self.is_stopped:
@@ -151,23 +154,23 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         try:
             emit_terminal()
         except Exception as raised:
-            self._pass_down(raised, reason)
+            self._pass_downstream(raised, reason)
         finally:
             try:
                 self._subscription.dispose()
-            except Exception as raised:  # of finally_action(), perhaps
-                self._pass_down(raised, reason)
+            except Exception as raised:  # for example by finally_action()
+                self._pass_downstream(raised, reason)
 
-    def _pass_down(self, raised: Exception, reason: Exception | None) -> None:
-        below = self._downstream
-        if below is None:  # subscribed to later, as concat() does with what it goes on with
-            below = getattr(self._on_error, "__self__", None)
-        if getattr(below, "is_stopped", True):  # or it is not a stage: nothing carries it on
+    def _pass_downstream(self, raised: Exception, reason: Exception | None) -> None:
+        downstream = self._downstream
+        if downstream is None:  # subscribed later, as concat() does with its second source
+            downstream = getattr(self._on_error, "__self__", None)
+        if getattr(downstream, "is_stopped", True):  # or it is not a Subscriber
             if not _called_by_a_scheduler():
                 raise raised
             report_unhandled(raised)
-        elif below is not None:
-            below.on_error(reason or raised)
+        elif downstream is not None:
+            downstream.on_error(reason or raised)
 
     def dispose(self) -> None:
         self.is_stopped = True
@@ -175,39 +178,39 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
 
 
 def fail_observer(observer: abc.ObserverBase[Any], error: Exception) -> None:
-    """End an observer with an error that was raised on a thread without a source to carry it;
-    raise the error again if the observer has had its end."""
+    """Ends an observer with an error from a thread on which no source can carry it; raises the
+    error if the observer has already ended."""
     if getattr(observer, "is_stopped", False):
         raise error
     observer.on_error(error)
 
 
-# --- unhandled errors -------------------------------------------------------------
+# --- unhandled errors ---
 
 _OWN_FOLDERS = tuple(
     os.path.dirname(os.path.abspath(file)) + os.sep
     for file in (os.path.dirname(__file__), reactivex.__file__, asyncio.__file__)
 )
-_OF_REACTIVEX = _OWN_FOLDERS[1]
+_REACTIVEX_FOLDER = _OWN_FOLDERS[1]
 _OWN_FILES = (threading.__file__,)
-_CALLERS_OF_SCHEDULED = (threading.__file__, asyncio.events.__file__, futures.__file__)
+_SCHEDULER_CALLERS = (threading.__file__, asyncio.events.__file__, futures.__file__)
 
 
 def _called_by_a_scheduler() -> bool:
-    """Whether there is nothing but reactivex between Subscribers and the thread, the pool or
-    the event loop that called them."""
+    """Returns whether only reactivex lies between this call and the thread, the thread pool or
+    the event loop that runs it."""
     frame: FrameType | None = sys._getframe(1)
-    while frame is not None and frame.f_code.co_filename.startswith((__file__, _OF_REACTIVEX)):
+    while frame is not None and frame.f_code.co_filename.startswith((__file__, _REACTIVEX_FOLDER)):
         frame = frame.f_back
-    return frame is None or frame.f_code.co_filename in _CALLERS_OF_SCHEDULED
+    return frame is None or frame.f_code.co_filename in _SCHEDULER_CALLERS
 
 
 def _is_of_program(filename: str) -> bool:
     return not filename.startswith(_OWN_FOLDERS) and filename not in _OWN_FILES
 
 
-def _place_of_caller() -> FrameSummary | None:
-    """The line of the program that subscribes, for the report of an error."""
+def _subscribing_line() -> FrameSummary | None:
+    """Returns the line of the program that subscribes, for the report of an error."""
     frame = inspect.currentframe()
     while frame is not None and not _is_of_program(frame.f_code.co_filename):
         frame = frame.f_back
@@ -218,16 +221,17 @@ def _place_of_caller() -> FrameSummary | None:
     )
 
 
-def _raise(place: FrameSummary | None, error: Exception) -> None:
-    if place is not None:
-        note = "not handled: subscribed without on_error at\n" + format_list([place])[0].rstrip()
+def _raise(subscribed_at: FrameSummary | None, error: Exception) -> None:
+    if subscribed_at is not None:
+        place = format_list([subscribed_at])[0].rstrip()
+        note = f"not handled: subscribed without on_error at\n{place}"
         error.__notes__ = [*getattr(error, "__notes__", ()), note]
     raise error
 
 
 def report_unhandled(error: BaseException) -> None:
-    """Report an unhandled error of a thread of this library: to `threading.excepthook` if
-    the program has set one; otherwise briefly on stderr, with the program's own lines."""
+    """Reports an unhandled error of one of this library's threads: to `threading.excepthook`
+    if the program has set one; otherwise on stderr, with the program's own lines only."""
     if threading.excepthook is not threading.__excepthook__:
         threading.excepthook(
             threading.ExceptHookArgs(
@@ -239,12 +243,12 @@ def report_unhandled(error: BaseException) -> None:
 
 
 def reporting_unhandled(work: Callable[P, object]) -> Callable[P, None]:
-    """Returns a function that does the work of a thread, and reports its unhandled error."""
+    """Wraps the target of a thread so that its unhandled error is reported."""
 
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             work(*args, **kwargs)
-        except BaseException as error:  # the last place of a thread
+        except BaseException as error:  # nothing else would catch it
             report_unhandled(error)
 
     return run

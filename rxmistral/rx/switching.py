@@ -1,26 +1,28 @@
-"""A stream of prompts into the answers to them: what becomes of a running one.
+"""answer_each: a stream of prompts into the answers to them, one answer at a time.
 
-    prompt's thread     on_next ──▶ leave the running answer ──▶ ask, subscribe
-                                          │
-    reader of the old   on_next ──▶ [ stage ] ──▶ observer
-    reader of the new   on_next ──▶ [ stage ]
+    thread of the prompts        on_next ──▶ cancel the current answer ──▶ ask, subscribe
+                                                  │
+    reader of the old answer     on_next ──▶ [ output slot ] ──▶ observer
+    reader of the new answer     on_next ──▶ [ output slot ]
 
-What it must do: once a prompt has come, nothing of an answer that it ends may begin to be
-emitted, its connection is closed at once, and no two threads emit at the same time. What
-it may cost: the thread of the prompts never waits for a subscriber, and an item takes no
-lock. So the stage is for one answer at a time. The first item of an answer takes it,
-under a lock, and waits for it if a subscriber is still at work on an item of the answer
-before; from then on an answer that emits and one who ends it meet without a lock:
+Requirements: once a prompt has arrived, no item of an answer that it cancels may begin to
+be emitted; the connection of that answer is closed at once; no two threads emit at the same
+time. Limits: the thread of the prompts never waits for a subscriber, and an item acquires no
+lock.
 
-    item    say that you emit, then look whether you were left
-    leave   say that it is left, then look whether it emits
+Strategy: one answer at a time owns the output slot. Its first item acquires the slot under
+a lock, and waits if a subscriber is still busy with an item of the previous answer. After
+that, emitting and cancelling synchronize without a lock:
 
-Each says before it looks, so one at least sees the other: an answer that is left emits no
-more, and whoever comes last clears the stage. (RxPY's `switch_map` has no stage: a new
-answer comes to a subscriber that is still at work on the old one, and an item, an error
-or an end of the old one that has passed its check comes after the switch.)
+    emit     set `emitting_thread`, then check `cancelled`
+    cancel   set `cancelled`, then check `emitting_thread`
 
-No lock is held while something is called.
+Each side writes before it reads, so at least one of them sees the other: a cancelled answer
+emits nothing more, and the side that finishes last releases the slot. (`switch_map` of RxPY
+has no such slot: a new answer reaches a subscriber that is still busy with the old one, and
+an item or a terminal of the old answer that has passed its check arrives after the switch.)
+
+No lock is held during a call of foreign code.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ from typing import Generic, Literal, TypeAlias, TypeVar, get_args
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
+from reactivex.internal import noop
 
 from ..checks import check_callback
 from .stream import Stream
@@ -46,38 +49,38 @@ T = TypeVar("T")
 WhenBusy: TypeAlias = Literal["switch", "queue", "ignore"]
 
 
-class Answer(abc.ObserverBase[T]):
-    """One of the answers."""
+class InnerObserver(abc.ObserverBase[T]):
+    """The observer of one answer."""
 
-    def __init__(self, conversation: Conversation[P, T]) -> None:
+    def __init__(self, outer: OuterObserver[P, T]) -> None:
         self.subscription = SingleAssignmentDisposable()
-        self.left = False  # nothing of it may be emitted any more
-        self.emitting = 0  # the thread that emits an item, or is about to
-        self.on_stage = False
-        self.starting = True  # in the middle of its `subscribe`
-        self.complete = False
-        self._conversation = conversation
-        self._emit = conversation.observer.on_next
+        self.cancelled = False
+        self.emitting_thread = 0  # id of the thread that emits an item, or is about to; 0: none
+        self.owns_output = False
+        self.is_subscribing = True
+        self.has_completed = False
+        self._outer = outer
+        self._emit = outer.observer.on_next
 
     def on_next(self, value: T) -> None:
-        outer, self.emitting = self.emitting, get_ident()
+        previous, self.emitting_thread = self.emitting_thread, get_ident()
         try:
-            if not self.left and (self.on_stage or self._conversation.takes_stage(self)):
+            if not self.cancelled and (self.owns_output or self._outer.acquire_output(self)):
                 self._emit(value)
         finally:
-            self.emitting = outer
-            if self.left and not outer:
-                self._conversation.clear_stage(self)
+            self.emitting_thread = previous
+            if self.cancelled and not previous:
+                self._outer.release_output(self)
 
     def on_error(self, error: Exception) -> None:
-        self._conversation.failed(self, error)
+        self._outer.inner_failed(self, error)
 
     def on_completed(self) -> None:
-        self._conversation.completed(self)
+        self._outer.inner_completed(self)
 
 
-class Conversation(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
-    """Takes the prompts, and knows which answer is the current one."""
+class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
+    """The observer of the prompts, which subscribes to one answer after the other."""
 
     def __init__(
         self,
@@ -90,154 +93,168 @@ class Conversation(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         self._ask = ask
         self._when_busy = when_busy
         self._scheduler = scheduler
-        self._context = copy_context()  # of who subscribed, for the answers to come
-        # Of a reentrant lock, since garbage collection may dispose it at any moment.
+        self._context = copy_context()  # of the subscriber, for the answers
+        # With a reentrant lock, since garbage collection may call dispose() at any moment.
         self._changed = Condition()
         self._queue: deque[P] = deque()
-        self._current: Answer[T] | None = None
-        self._stage: Answer[T] | None = None
-        self._prompts_ended = False
-        self._over = False
-        self._ending: Callable[[], None] | None = None  # for whoever clears the stage
+        self._current: InnerObserver[T] | None = None
+        self._output_owner: InnerObserver[T] | None = None
+        self._prompts_completed = False
+        self._is_stopped = False
+        self._pending_terminal: Callable[[], None] | None = None  # sent when output is released
 
-    # --- the prompts ---
+    # --- prompts ---
 
     def on_next(self, value: P) -> None:
         with self._changed:
-            former = self._current
-            if self._over or (former is not None and self._when_busy == "ignore"):
+            current = self._current
+            if self._is_stopped or (current is not None and self._when_busy == "ignore"):
                 return
-            if former is not None and self._when_busy == "queue":
+            if current is not None and self._when_busy == "queue":
                 self._queue.append(value)
                 return
-            self._leave(former)
-            self._current = answer = Answer(self)
-        if former is not None:
-            former.subscription.dispose()
-        self._start(answer, value)
+            self._cancel(current)
+            self._current = inner = InnerObserver(self)
+        if current is not None:
+            current.subscription.dispose()
+        self._subscribe(inner, value)
 
     def on_error(self, error: Exception) -> None:
-        self._end(partial(self.observer.on_error, error))
+        self._stop(partial(self.observer.on_error, error))
 
     def on_completed(self) -> None:
         with self._changed:
-            self._prompts_ended = True
+            self._prompts_completed = True
             if self._current is not None:
                 return
-        self._end(self.observer.on_completed)
+        self._stop(self.observer.on_completed)
 
-    # --- the answers ---
+    # --- answers ---
 
-    def _start(self, answer: Answer[T], prompt: P) -> None:
-        """It, and those that wait for it: one that ends before its `subscribe` comes back
-        leaves the next to who started it, so many need no deep stack."""
+    def _subscribe(self, inner: InnerObserver[T], prompt: P) -> None:
+        """Subscribes to an answer, and to those queued after it.
+
+        An answer that completes before its `subscribe` has returned leaves the next one to
+        this loop, so that many of them do not need a deep stack.
+        """
         while True:
             try:
                 source = Stream.of(self._context.copy().run(self._ask, prompt))
             except Exception as error:
-                self.failed(answer, error)
+                self.inner_failed(inner, error)
                 return
-            if answer.left:  # meanwhile
+            if inner.cancelled:  # during `ask`
                 return
-            answer.subscription.disposable = self._context.copy().run(
-                source.subscribe, answer, scheduler=self._scheduler
+            inner.subscription.disposable = self._context.copy().run(
+                source.subscribe, inner, scheduler=self._scheduler
             )
             with self._changed:
-                answer.starting = False
-            if not answer.complete:
+                inner.is_subscribing = False
+            if not inner.has_completed:
                 return
-            following = self._after(answer)
+            following = self._following(inner)
             if following is None:
                 return
-            answer, prompt = following
+            inner, prompt = following
 
-    def completed(self, answer: Answer[T]) -> None:
+    def inner_completed(self, inner: InnerObserver[T]) -> None:
         with self._changed:
-            answer.complete = True
-            if answer.starting:
+            inner.has_completed = True
+            if inner.is_subscribing:
                 return
-        following = self._after(answer)
+        following = self._following(inner)
         if following is not None:
-            self._start(*following)
+            self._subscribe(*following)
 
-    def _after(self, answer: Answer[T]) -> tuple[Answer[T], P] | None:
-        """What is to be started after an answer that is complete."""
+    def _following(self, inner: InnerObserver[T]) -> tuple[InnerObserver[T], P] | None:
+        """Returns what to subscribe to after an answer has completed; completes if this was
+        the last answer."""
         with self._changed:
-            if self._over or answer is not self._current:
+            if self._is_stopped or inner is not self._current:
                 return None
-            self._leave(answer)
-            self._current = following = Answer(self) if self._queue else None
+            self._cancel(inner)
+            self._current = following = InnerObserver(self) if self._queue else None
             if following is not None:
                 return following, self._queue.popleft()
-            if not self._prompts_ended:
+            if not self._prompts_completed:
                 return None
-        self._end(self.observer.on_completed)
+        self._stop(self.observer.on_completed)
         return None
 
-    def failed(self, answer: Answer[T], error: Exception) -> None:
-        self._end(partial(self.observer.on_error, error), of=answer)
+    def inner_failed(self, inner: InnerObserver[T], error: Exception) -> None:
+        self._stop(partial(self.observer.on_error, error), inner)
 
-    # --- the stage ---
+    # --- output slot ---
 
-    def takes_stage(self, answer: Answer[T]) -> bool:
-        """Wait until it is free; not for oneself, where a callback sends a prompt that is
-        answer_each at once. False if the answer was left meanwhile."""
+    def acquire_output(self, inner: InnerObserver[T]) -> bool:
+        """Waits for the output slot; returns False if the answer was cancelled meanwhile.
+
+        It does not wait for its own thread: a callback may send a prompt that is answered
+        at once.
+        """
         with self._changed:
             self._changed.wait_for(
-                lambda: answer.left or self._stage is None or self._stage.emitting == get_ident()
+                lambda: (
+                    inner.cancelled
+                    or self._output_owner is None
+                    or self._output_owner.emitting_thread == get_ident()
+                )
             )
-            if answer.left:
+            if inner.cancelled:
                 return False
-            self._stage = answer
-            answer.on_stage = True
+            self._output_owner = inner
+            inner.owns_output = True
             return True
 
-    def _leave(self, answer: Answer[T] | None) -> None:
-        """Under the lock."""
-        if answer is not None:
-            answer.left = True
-            if self._stage is answer and not answer.emitting:
-                self._stage = None
+    def _cancel(self, inner: InnerObserver[T] | None) -> None:
+        """Requires the lock."""
+        if inner is not None:
+            inner.cancelled = True
+            if self._output_owner is inner and not inner.emitting_thread:
+                self._output_owner = None
             self._changed.notify_all()
 
-    def clear_stage(self, answer: Answer[T]) -> None:
-        """Its last item has been emitted."""
+    def release_output(self, inner: InnerObserver[T]) -> None:
+        """Frees the slot after the last item of a cancelled answer."""
         with self._changed:
-            if self._stage is not answer:
+            if self._output_owner is not inner:
                 return
-            self._stage = None
-            ending, self._ending = self._ending, None
+            self._output_owner = None
+            send_terminal, self._pending_terminal = self._pending_terminal, None
             self._changed.notify_all()
-        if ending is not None:
-            ending()
+        if send_terminal is not None:
+            send_terminal()
 
-    # --- the end ---
+    # --- end ---
 
-    def _end(self, ending: Callable[[], None], of: Answer[T] | None = None) -> None:
-        """Now, or when a subscriber that is at work has done that."""
+    def _stop(
+        self, send_terminal: Callable[[], None], failed: InnerObserver[T] | None = None
+    ) -> None:
+        """Sends the terminal, after the item that a subscriber may be busy with.
+
+        Args:
+            send_terminal: Completes or fails the observer.
+            failed: The answer that causes this; without effect unless it is the current one.
+        """
         with self._changed:
             current = self._current
-            if self._over or (of is not None and of is not current):
+            if self._is_stopped or (failed is not None and failed is not current):
                 return
-            self._over = True
-            self._leave(current)
-            if self._stage is not None:
-                self._ending, ending = ending, _nothing
+            self._is_stopped = True
+            self._cancel(current)
+            if self._output_owner is not None:
+                self._pending_terminal, send_terminal = send_terminal, noop
         if current is not None:
             current.subscription.dispose()
-        ending()
+        send_terminal()
 
     def dispose(self) -> None:
         with self._changed:
-            self._over = True
+            self._is_stopped = True
             current = self._current
-            self._leave(current)
+            self._cancel(current)
         if current is not None:
             current.subscription.dispose()
-
-
-def _nothing() -> None:
-    pass
 
 
 def answer_each(
@@ -246,25 +263,25 @@ def answer_each(
     """Prompts into the items of their answers, one answer at a time.
 
         prompts  --1--------2-------------|
-        "switch" ----a1-b1----a2-b2-c2-|->     a new prompt ends the running answer
-        "queue"  ----a1-b1-c1-a2-b2-c2-|->     ... waits until it has ended
-        "ignore" ----a1-b1-c1----------|->     ... is not asked
+        "switch" ----a1-b1----a2-b2-c2-|->     a new prompt cancels the current answer
+        "queue"  ----a1-b1-c1-a2-b2-c2-|->     a new prompt waits for the end of the answer
+        "ignore" ----a1-b1-c1----------|->     a new prompt is dropped
 
-    Prompts may come from any threads; who emits one never waits for a subscriber.
+    Prompts may arrive on any threads; a thread that emits one never waits for a subscriber.
 
     Args:
-        ask: Makes the answer to a prompt, a Stream or any Observable, on the thread that
-            emits the prompt; of one that has waited, on the thread that emitted the end of
-            the answer before.
-        when_busy: What to do with a prompt that comes while an answer is running.
+        ask: Returns the answer to a prompt, as a Stream or any Observable. Called on the
+            thread that emits the prompt; for a queued prompt, on the thread that completed
+            the previous answer.
+        when_busy: What to do with a prompt that arrives during an answer. Default: "switch".
 
-    Emits: the items of the answers. Where a subscriber is at work on an item of an answer
-        that is ended by a new prompt, the new answer waits for that; its connection is
-        closed at once.
-    Holds: prompts, where `when_busy` is "queue".
-    Completes: when the prompts have, and the last answer.
-    Errors: of the prompts and of every answer. Where one that fails shall not end the
-        conversation, catch that in `ask`: `lambda prompt: ...catch(...)`.
+    Emits: the items of the answers. If a subscriber is busy with an item of an answer that a
+        new prompt cancels, the new answer waits for the subscriber; the connection of the
+        cancelled answer is closed at once.
+    Holds: prompts, if `when_busy` is "queue".
+    Completes: after the prompts and the last answer have completed.
+    Errors: those of the prompts and of every answer. To keep the conversation alive when an
+        answer fails, catch the error in `ask`: `lambda prompt: ...catch(...)`.
 
     >>> import reactivex
     >>> prompts = Stream.of(reactivex.of("a", "b"))
@@ -281,10 +298,8 @@ def answer_each(
         def subscribe(
             observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            conversation = Conversation(ask, when_busy, observer, scheduler)
-            return CompositeDisposable(
-                source.subscribe(conversation, scheduler=scheduler), conversation
-            )
+            outer = OuterObserver(ask, when_busy, observer, scheduler)
+            return CompositeDisposable(source.subscribe(outer, scheduler=scheduler), outer)
 
         return Stream(subscribe)
 

@@ -1,12 +1,10 @@
-"""Threads that cannot be started, subscriptions that Ctrl-C interrupts, processes that fork.
+"""Threads of subscriptions: starting one, Ctrl-C during subscribe(), fork.
 
-Three things that happen to whatever runs on threads, and that no thread can see coming:
-
-    start       a thread may be one too many: that is an error of the request
-    begin       Ctrl-C may interrupt subscribe() between the start of a thread and the moment
-                when its Disposable is in the caller's hands: so it is kept before that
-    fork_safe   a child has the locks of its parent as they were, and not the threads that
-                would release them: in the child they are new
+start_thread         the system may refuse a further thread: an error of the request
+subscription_scope   Ctrl-C may interrupt subscribe() after a thread was started and before
+                     the caller has its Disposable: a scope keeps the Disposable before that
+fork_safe            a child inherits the parent's locks in their current state, but not the
+                     threads that would release them: the child gets new locks
 """
 
 from __future__ import annotations
@@ -44,137 +42,141 @@ T = TypeVar("T")
 
 
 def start_thread(thread: Thread) -> None:
-    """Starts a thread that a subscription needs.
+    """Starts a thread for a subscription.
 
     Raises:
         RequestError: No thread can be started.
     """
-    handled = sys.exception()
+    handled_before = sys.exception()
     try:
         thread.start()
     except RuntimeError as error:
         interrupt = error.__context__
-        # Ctrl-C within Condition.wait() leaves a lock that cannot be released; CPython 3.11.
-        if isinstance(interrupt, KeyboardInterrupt) and interrupt is not handled:
+        # In CPython 3.11, Ctrl-C within Condition.wait() raises RuntimeError from releasing a
+        # lock that was not acquired.
+        if isinstance(interrupt, KeyboardInterrupt) and interrupt is not handled_before:
             raise interrupt from None
         raise RequestError(f"no thread can be started: {error}") from error
 
 
-# --- Ctrl-C within subscribe() ---------------------------------------------------
+# --- Ctrl-C within subscribe() ---
 
 
 class SubscriptionScope(CompositeDisposable):
-    """The Disposables of everything that begins within a subscription.
+    """The Disposables of everything that starts within a subscription.
 
     Attributes:
-        outer: The subscription that this one begins within. A run that goes on keeps it from
-            being collected, although Ctrl-C came before anybody had it.
+        outer: The scope of the subscription in which this one starts; None: there is none. A
+            run that continues thereby keeps the outer scope alive, if Ctrl-C interrupts before
+            anything else refers to it.
     """
 
     outer: SubscriptionScope | None = None
 
 
-class _Beginning(local):
-    kept: SubscriptionScope | None = None
+class _Current(local):
+    scope: SubscriptionScope | None = None
 
 
-_beginning = _Beginning()
+_current = _Current()
 
 
 def add_to_scope(disposable: abc.DisposableBase) -> None:
-    """Makes a Disposable known to the subscriptions within which it begins; call this before
-    anything runs that only this Disposable stops."""
-    kept = _beginning.kept
-    if kept is not None:
-        kept.add(disposable)
+    """Adds a Disposable to the scope of the current thread, if there is one.
+
+    Call this before starting anything that only this Disposable can stop.
+    """
+    scope = _current.scope
+    if scope is not None:
+        scope.add(disposable)
 
 
 @contextmanager
-def subscription_scope(kept: SubscriptionScope) -> Iterator[None]:
-    """Collects all that begins on this thread within the block."""
-    kept.outer = _beginning.kept
-    add_to_scope(kept)
-    with detached_scope(kept):
+def subscription_scope(scope: SubscriptionScope) -> Iterator[None]:
+    """Collects everything that starts on this thread within the block; the outer scope
+    disposes it too."""
+    scope.outer = _current.scope
+    add_to_scope(scope)
+    with detached_scope(scope):
         yield
 
 
 @contextmanager
-def detached_scope(kept: SubscriptionScope) -> Iterator[None]:
-    """Collects all that begins within the block, and that outlives the subscription around it."""
-    outer, _beginning.kept = _beginning.kept, kept
+def detached_scope(scope: SubscriptionScope) -> Iterator[None]:
+    """Collects everything that starts on this thread within the block; the outer scope does
+    not dispose it."""
+    outer, _current.scope = _current.scope, scope
     try:
         yield
     finally:
-        _beginning.kept = outer
+        _current.scope = outer
 
 
-# --- fork ------------------------------------------------------------------------
+# --- fork ---
 
 
 class ForkAware(Protocol):
-    """An object that means something else in the child of a fork."""
+    """An object that has to change in the child of a fork."""
 
     def forked(self) -> None:
-        """Drop everything that belongs to the parent, in the child, without waiting and
-        without a system call that reaches the parent's connections."""
+        """Drops everything that belongs to the parent; called in the child. It must not wait,
+        and must not make a system call that affects the parent's connections."""
 
 
 _locks: WeakSet[Any] = WeakSet()
-_inherited: WeakSet[ForkAware] = WeakSet()
-
-I = TypeVar("I", bound=ForkAware)  # noqa: E741
+_fork_aware: WeakSet[ForkAware] = WeakSet()
 
 
 def fork_safe(lock: T) -> T:
-    """Has a lock (or a Condition) renewed in the child of a fork, where the thread that held
-    it does not exist."""
+    """Registers a lock (or a Condition) for renewal in the child of a fork, where the thread
+    that owns it does not exist; returns it."""
     _locks.add(lock)
     return lock
 
 
-def register_for_fork(thing: I) -> I:
-    """Has `forked()` of an object called in the child of a fork, as long as it exists."""
-    _inherited.add(thing)
-    return thing
+def register_for_fork(instance: ForkAware) -> None:
+    """Registers an object, weakly, whose `forked()` is called in the child of a fork."""
+    _fork_aware.add(instance)
 
 
 def forked_stream_error() -> DroppedStreamError:
-    """The error of an answer that a child of a fork tries to read on."""
-    return DroppedStreamError("it began before a fork, and the parent process reads it")
+    """Returns the error for a child of a fork that reads an answer of its parent."""
+    return DroppedStreamError("it began before a fork, and only the parent process can read it")
 
 
-def _renew() -> None:
+def _after_fork_in_child() -> None:
     for lock in list(_locks):
-        # As the standard library does it with the locks of logging and concurrent.futures.
+        # As the standard library does for the locks of logging and concurrent.futures.
         lock._at_fork_reinit()
-    for thing in list(_inherited):
-        with suppress(Exception):  # the others have to be renewed too
-            thing.forked()
+    for instance in list(_fork_aware):
+        with suppress(Exception):  # the others have to be called too
+            instance.forked()
 
 
-# Held by each thread that asks for the scheduler; tried with reactivex 6.1.
+# Any thread that asks for these schedulers acquires their locks (tested with reactivex 6.1).
 fork_safe(TimeoutScheduler._lock)
 fork_safe(ImmediateScheduler._lock)
 
-# As a thread exits, OpenSSL 3 frees its part of that, and holds a lock meanwhile; a child that
-# is forked in that moment makes no TLS connection, ever. So a fork waits for those that exit.
-_exiting: deque[int] = deque(maxlen=64)  # system's ids
-_LONGEST_EXIT = 0.1  # seconds
+# When a thread exits, OpenSSL 3 frees the thread's data under a lock. A child that is forked at
+# that moment can never make a TLS connection. Therefore a fork waits for exiting threads.
+_exiting: deque[int] = deque(maxlen=64)  # native thread ids
+_LONGEST_EXIT_SECONDS = 0.1
+_POLL_SECONDS = 0.0005
 
 
 def record_thread_exit() -> None:
-    """The last that a thread does which has spoken TLS."""
+    """Must be the last call of a thread that has used TLS."""
     _exiting.append(get_native_id())
 
 
 def _wait_for_exits() -> None:
-    end = monotonic() + _LONGEST_EXIT
+    end = monotonic() + _LONGEST_EXIT_SECONDS
     while _exiting and monotonic() < end:
         if os.path.exists(f"/proc/self/task/{_exiting[0]}"):
-            sleep(0.0005)
-        else:  # or this is not Linux
+            sleep(_POLL_SECONDS)
+        else:  # it has exited, or this is not Linux
             _exiting.popleft()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_wait_for_exits, after_in_child=_renew)
+    os.register_at_fork(before=_wait_for_exits, after_in_child=_after_fork_in_child)

@@ -1,35 +1,36 @@
-"""A timer whose thread emits in turns with the source's.
+"""SerializedTimer: a timer whose callback never runs while the source emits.
 
     source's thread                                  timer's thread
-      on_next ──▶ short way ──▶ [ turn ] ◀── long way ◀── due
-                                    └──▶ observer
+      on_next ──▶ fast path ──▶ [ emitter ] ◀── slow path ◀── on_timeout
+                                     └──▶ observer
 
-What it must do: one thread at a time emits, and nothing waits for a thread that will not
-come. What it may cost: an item of the source takes no lock. So there are two ways to the
-turn:
+Requirements: one thread at a time emits, and no thread waits for one that will never arrive.
+Limit: an item of the source acquires no lock.
 
-    short   the source's: say that it has the turn, then look whether another has it
-    long    any thread's, under a lock: say that it has the turn, then look whether the
-            source has it
+Strategy: the emitter loop of RxJava's SerializedObserver (a flag, a queue, a drain loop), with
+a second flag so that the source needs no lock. There are two ways to become the emitter:
 
-Both say so before they look: where they meet, one at least sees the other and gives way.
-The long way leaves its work to the source; the source waits. But it leaves its work too
-where it would wait for itself, which is in a callback of who has the turn, and on an
-event loop. Work that is left is done by who has the turn:
+    fast     for the source: set `_source_emits`, then check `_draining_thread`
+    slow     for any thread, under a lock: set `_draining_thread`, then check `_source_emits`
 
-    leave   put the work down, then look whether somebody has the turn: if not, take it
-    end     give the turn back, then look whether there is work: if so, take it again
+Each side writes before it reads, so if both try at once, at least one sees the other and
+yields. The slow path leaves its work in the queue, to be done by the source; the source
+waits. The source, too, leaves its work in the queue if it would wait for itself: in a
+callback of the emitter, or on an event loop. The emitter does the queued work:
 
-Again one at least sees the other, so the work is done. Who has the turn by the long way
-keeps it while there is work, so that the source does not overtake what it left, and
-gives it back before that only to a source that waits.
+    enqueue  append the work, then check whether there is an emitter; if not, become it
+    finish   stop being the emitter, then check the queue; if it is not empty, become it again
 
-No lock is held while anything is called: a callback may dispose, and it may emit into
-its own source, which comes when the callback has returned.
+Again at least one side sees the other, so no work is lost. An emitter of the slow path goes on
+while there is work, so that the source does not overtake work that it has queued. It stops
+early only for a source that waits.
 
-All this asks that a thread which writes and then reads is seen to do so in that order:
-the interpreter's lock sees to it, and where there is none the lock of each object. And
-that the source emits on one thread at a time, as Rx has it.
+No lock is held during a call of foreign code: a callback may dispose, and it may emit into its
+own source; that item is emitted when the callback has returned.
+
+This relies on two things: writes and reads of one thread are seen in their order (guaranteed
+by the GIL, or by the lock of each object in free-threaded builds); and the source emits on one
+thread at a time, as Rx requires.
 """
 
 from __future__ import annotations
@@ -54,139 +55,155 @@ __all__ = ["SerializedTimer", "serialized"]
 
 
 class SerializedTimer(abc.DisposableBase):
-    """One timer, and the turn to emit; the operators that keep time are made of it."""
+    """A timer, and the emitter loop that serializes it with the source; the base of the
+    operators that measure time.
+
+    Args:
+        scheduler: Sets the timer, and measures time.
+
+    Attributes:
+        now: Returns the current time in seconds.
+        armed: Whether a timer is set that has not called `on_timeout` yet.
+    """
 
     def __init__(self, scheduler: abc.SchedulerBase) -> None:
         self.now = _clock(scheduler)
-        self.armed = False  # there is a timer that `due` was not called for
+        self.armed = False
         self._scheduler = scheduler
         self._timer = SerialDisposable()
-        self._source_has_turn = False  # by the short way; or asks, or waits for it
+        self._source_emits = False  # on the fast path; also while it asks or waits for it
         self._source_waits = False
-        self._holder = 0  # the thread that has it by the long way, or asks for it
-        self._left: deque[Callable[[], None]] = deque()
-        self._meeting = Condition(Lock())
-        self._context = copy_context()  # of the subscriber, for what is due
+        self._draining_thread = 0  # id of the emitter on the slow path; 0: none
+        self._queue: deque[Callable[[], None]] = deque()
+        self._changed = Condition(Lock())
+        self._context = copy_context()  # of the subscriber, for on_timeout
 
     def arm(self, seconds: float) -> None:
-        """In the turn: have `due` called, in so many seconds."""
+        """Sets the timer. Call this from serialized methods only."""
         if not self._timer.is_disposed:
             self.armed = True
             try:
                 self._timer.disposable = self._scheduler.schedule_relative(seconds, self._fire)
-            except RuntimeError:  # no thread can be started: the next item may set it
+            except RuntimeError:  # no thread can be started; the next item may set the timer
                 self.armed = False
 
-    def due(self) -> None:
-        """What to do when the time has come; in the turn, and not when disposed."""
+    def on_timeout(self) -> None:
+        """Called when the timer has expired: serialized, and never after `dispose()`."""
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """What to do about an error of work that was left, or of `due`; in the turn."""
+        """Called, serialized, with an error of `on_timeout` or of queued work."""
         raise error
+
+    def enqueue(self, work: Callable[[], None]) -> None:
+        """Runs work serialized with the source: at once, or later on the emitter's thread."""
+        self._queue.append(work)
+        self._drain()
 
     def dispose(self) -> None:
         self._timer.dispose()
 
     def _fire(self, *_: object) -> None:
-        # On a timer's thread nothing catches what is raised.
+        # Nothing catches an exception on a timer's thread.
         threaded = isinstance(self._scheduler, TimeoutScheduler)
-        leave = reporting_unhandled(self._leave) if threaded else self._leave
-        self._context.copy().run(leave, self._ring)
+        enqueue = reporting_unhandled(self.enqueue) if threaded else self.enqueue
+        self._context.copy().run(enqueue, self._expire)
 
-    def _ring(self) -> None:
+    def _expire(self) -> None:
         if not self._timer.is_disposed:
             self.armed = False
-            self.due()
+            self.on_timeout()
 
-    def _leave(self, work: Callable[[], None]) -> None:
-        self._left.append(work)
-        self._do_what_is_left()
+    def _drain(self, raised: Exception | None = None) -> None:
+        """Does the queued work on the slow path, unless there is another emitter.
 
-    def _do_what_is_left(self, raised: Exception | None = None) -> None:
-        """The long way; `raised` is what the work before it has raised."""
-        with self._meeting:
-            if self._holder:
+        Args:
+            raised: The error that the fast path has raised before.
+        """
+        with self._changed:
+            if self._draining_thread:
                 return
-            self._holder = get_ident()
-            if self._source_has_turn:
-                self._give_back()
+            self._draining_thread = get_ident()
+            if self._source_emits:
+                self._stop_draining()
                 return
-        while self._keeps_turn():
+        while self._has_work():
             try:
-                self._do(self._left.popleft(), raised)
+                self._do(self._queue.popleft(), raised)
             except BaseException:
-                with self._meeting:
-                    self._give_back()
-                self._do_what_is_left()
+                with self._changed:
+                    self._stop_draining()
+                self._drain()
                 raise
 
     def _do(self, work: Callable[[], None], raised: Exception | None) -> None:
-        # It may be the timer's thread, from which no error comes to the source. If something
-        # was raised before, it is the reason: what received that is not to be relied on.
+        # On a timer's thread, an error does not reach the source by itself. An earlier error is
+        # the reason: the observer that raised it may be broken.
         try:
             work()
         except Exception as error:
             self.fail(raised or error)
 
-    def _keeps_turn(self) -> bool:
-        with self._meeting:
-            if self._left and not self._source_waits:
+    def _has_work(self) -> bool:
+        with self._changed:
+            if self._queue and not self._source_waits:
                 return True
-            self._give_back()
+            self._stop_draining()
             return False
 
-    def _give_back(self) -> None:
-        self._holder = 0
-        self._meeting.notify_all()
+    def _stop_draining(self) -> None:
+        self._draining_thread = 0
+        self._changed.notify_all()
 
-    def _source_gets_turn(self) -> bool:
-        """The short way, where it met the long one; it may have to wait."""
-        with self._meeting:
+    def _wait_for_drain(self) -> bool:
+        """Makes the source the emitter, after waiting for the slow path if it may wait;
+        returns False if it is not the emitter."""
+        with self._changed:
             if not on_an_event_loop():
                 self._source_waits = True
-                self._meeting.wait_for(lambda: not self._holder)
+                self._changed.wait_for(lambda: not self._draining_thread)
                 self._source_waits = False
-            self._source_has_turn = not self._holder
-            return self._source_has_turn
+            self._source_emits = not self._draining_thread
+            return self._source_emits
 
 
 A = TypeVar("A", bound=SerializedTimer)
 Args = TypeVarTuple("Args")
 
 
-def serialized(work: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]:
-    """A method that the source calls, and that is done in the turn: the short way to it.
+def serialized(method: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]:
+    """Decorates a method that the source calls: it runs as the emitter, on the fast path.
 
-    Called in the turn, it is done when that is given back.
+    A call within a serialized method runs after that method.
     """
 
-    @wraps(work)
-    def turn(self: A, *args: *Args) -> None:
-        if self._source_has_turn or self._holder == get_ident():
-            self._leave(partial(work, self, *args))
+    @wraps(method)
+    def emit(self: A, *args: *Args) -> None:
+        if self._source_emits or self._draining_thread == get_ident():
+            self.enqueue(partial(method, self, *args))
             return
-        self._source_has_turn = True
-        if self._holder and not self._source_gets_turn():
-            self._leave(partial(work, self, *args))
+        self._source_emits = True
+        if self._draining_thread and not self._wait_for_drain():
+            self.enqueue(partial(method, self, *args))
             return
         raised: Exception | None = None
         try:
-            work(self, *args)
+            method(self, *args)
         except Exception as error:
             raised = error
             raise
         finally:
-            self._source_has_turn = False
-            if self._left:
-                self._do_what_is_left(raised)
-            raised = None  # or it would hold itself, through this frame
+            self._source_emits = False
+            if self._queue:
+                self._drain(raised)
+            raised = None  # breaks the reference cycle between the error and this frame
 
-    return turn
+    return emit
 
 
 def _clock(scheduler: abc.SchedulerBase) -> Callable[[], float]:
-    """Its time in seconds; where that is the wall's, by a clock that nobody sets."""
+    """Returns a scheduler's clock in seconds; the monotonic clock in place of the wall clock,
+    which may be set."""
     if isinstance(scheduler, Scheduler) and type(scheduler).now is Scheduler.now:
         return monotonic
     return lambda: scheduler.to_seconds(scheduler.now)

@@ -146,7 +146,7 @@ class IntervalEmitter(SerializedTimer):
     def fail(self, error: Exception) -> None:
         fail_observer(self._observer, error)
 
-    def due(self) -> None:
+    def on_timeout(self) -> None:
         self._emitted_at = _NEVER  # trust the timer: the clock may lag a little
         self._emit_due()
 

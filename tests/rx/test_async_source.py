@@ -1,4 +1,4 @@
-"""from_async_iterable: on the right loop, held back, stopped by leaving, one terminal."""
+"""from_async_iterable: the right event loop, backpressure, stopping, exactly one terminal."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ from rxmistral.wire import blocks
 from rxmistral.wire.reader import Request
 
 LIMIT = 512
-"""What a hop holds at most."""
+"""The most items that the queue of a loop contains."""
 
 
 class Counter:
-    """An async iterable of numbers that says where it is read, and when it is closed."""
+    """An async iterable of numbers that records where it is read, and when it is closed."""
 
     def __init__(self, stop: int | None = None, error: Exception | None = None) -> None:
         self.stop = stop
         self.error = error
-        self.given = 0
+        self.pulled = 0
         self.iterated = 0
         self.cancelled = False
         self.closed = threading.Event()
@@ -59,7 +59,7 @@ class Counter:
                 if number == self.stop:
                     break
                 await asyncio.sleep(0)
-                self.given = number + 1
+                self.pulled = number + 1
                 yield number
             if self.error is not None:
                 raise self.error
@@ -67,13 +67,13 @@ class Counter:
             self.cancelled = True
             raise
         finally:
-            await asyncio.sleep(0.001)  # what is closed may take its time
+            await asyncio.sleep(0.001)  # closing may take some time
             self.closed_on = asyncio.get_running_loop()
             self.closed.set()
 
 
 class Silent:
-    """An async iterable that gives one item, and then waits."""
+    """Returns an async iterable that yields one item, and then waits."""
 
     def __init__(self) -> None:
         self.waiting = threading.Event()
@@ -89,7 +89,7 @@ class Silent:
 
 
 class LoopInAThread:
-    """An event loop that runs on a thread of its own."""
+    """An event loop that runs on a separate thread."""
 
     def __init__(self) -> None:
         self.loop = asyncio.new_event_loop()
@@ -114,11 +114,11 @@ class LoopInAThread:
 # --- every face ---
 
 
-def test_every_face_gives_all_items_in_their_order(read: Face) -> None:
+def test_every_face_emits_all_items_in_order(read: Face) -> None:
     assert read(from_async_iterable(Counter(1500)))[-1500:] == list(range(1500))
 
 
-def test_every_face_gives_the_error_after_the_items_before_it(read: Face) -> None:
+def test_every_face_raises_the_error_after_the_items(read: Face) -> None:
     error = KeyError("broke")
     assert read(from_async_iterable(Counter(3, error)))[-4:] == [0, 1, 2, error]
 
@@ -131,7 +131,7 @@ def test_each_subscription_iterates_anew(read: Face) -> None:
     assert counter.iterated == 2
 
 
-def test_a_function_is_called_for_each_subscription(read: Face) -> None:
+def test_function_is_called_for_each_subscription(read: Face) -> None:
     async def letters() -> AsyncIterator[str]:
         for letter in "abc":
             yield letter
@@ -140,7 +140,7 @@ def test_a_function_is_called_for_each_subscription(read: Face) -> None:
     assert read(stream)[-3:] == read(stream)[-3:] == ["a", "b", "c"]
 
 
-def test_an_iterator_is_read_once_and_the_second_reader_is_told(read: Face) -> None:
+def test_iterator_raises_at_its_second_subscription(read: Face) -> None:
     async def letters() -> AsyncIterator[str]:
         yield "a"
 
@@ -152,20 +152,20 @@ def test_an_iterator_is_read_once_and_the_second_reader_is_told(read: Face) -> N
 
 
 @pytest.mark.parametrize("other", [[1, 2], "text", None, iter(())])
-def test_what_is_not_async_is_refused_at_the_call(other: Any) -> None:
+def test_iterable_of_a_wrong_type_is_rejected_at_the_call(other: Any) -> None:
     with pytest.raises(TypeError, match=f"got {type(other).__name__}"):
         from_async_iterable(other)
 
 
-def test_a_function_that_gives_something_else_is_an_error() -> None:
+def test_function_that_returns_another_type_is_an_error() -> None:
     (error,) = by_for(from_async_iterable(lambda: [1]))  # type: ignore[arg-type, return-value]
     assert isinstance(error, TypeError)
 
 
-# --- where it runs ---
+# --- the event loop ---
 
 
-def test_made_on_a_loop_it_runs_there_also_for_a_reader_on_another_thread() -> None:
+def test_source_made_on_a_loop_runs_there_for_other_threads() -> None:
     counter = Counter(3)
     with LoopInAThread() as home:
         stream = home.do(lambda: from_async_iterable(counter))
@@ -174,7 +174,7 @@ def test_made_on_a_loop_it_runs_there_also_for_a_reader_on_another_thread() -> N
         assert counter.closed_on is home.loop
 
 
-def test_made_on_one_loop_it_is_read_on_another() -> None:
+def test_source_made_on_one_loop_is_read_on_another() -> None:
     counter = Counter(2000)
 
     async def read(stream: Stream[int]) -> list[int]:
@@ -186,7 +186,7 @@ def test_made_on_one_loop_it_is_read_on_another() -> None:
         assert counter.thread == home.thread.ident
 
 
-def test_a_for_loop_that_would_keep_its_own_event_loop_from_running_is_refused() -> None:
+def test_for_loop_that_would_block_its_event_loop_raises() -> None:
     async def main() -> None:
         stream = from_async_iterable(Counter(3))
         for wait in (stream.run, lambda: list(stream.pipe(ops.map(str)))):
@@ -198,7 +198,7 @@ def test_a_for_loop_that_would_keep_its_own_event_loop_from_running_is_refused()
     run(main())
 
 
-def test_made_where_no_loop_runs_it_is_read_by_for_on_the_thread_of_one_too() -> None:
+def test_source_made_without_a_loop_is_read_by_for_on_a_loop() -> None:
     stream = from_async_iterable(Counter(3))
 
     async def main() -> list[int]:
@@ -207,7 +207,7 @@ def test_made_where_no_loop_runs_it_is_read_by_for_on_the_thread_of_one_too() ->
     assert run(main()) == [0, 1, 2]
 
 
-def test_made_where_no_loop_runs_it_runs_on_that_of_its_reader() -> None:
+def test_source_made_without_a_loop_runs_on_its_reader_s_loop() -> None:
     counter = Counter(3)
     stream = from_async_iterable(counter)
 
@@ -219,7 +219,7 @@ def test_made_where_no_loop_runs_it_runs_on_that_of_its_reader() -> None:
     assert counter.thread == threading.get_ident()
 
 
-def test_made_on_a_loop_that_has_ended_it_runs_on_that_of_its_reader() -> None:
+def test_source_of_an_ended_loop_runs_on_its_reader_s_loop() -> None:
     counter = Counter(3)
 
     async def make() -> Stream[int]:
@@ -233,25 +233,25 @@ def test_made_on_a_loop_that_has_ended_it_runs_on_that_of_its_reader() -> None:
     assert stream.run() == 2
 
 
-def test_without_any_loop_it_runs_on_a_thread_of_its_own() -> None:
+def test_source_without_any_loop_runs_on_its_own_thread() -> None:
     counter = Counter(3)
     assert list(from_async_iterable(counter)) == [0, 1, 2]
     assert counter.thread != threading.get_ident()
 
 
-def test_the_context_is_that_of_who_subscribes() -> None:
+def test_iterable_runs_in_the_context_of_the_subscriber() -> None:
     user: ContextVar[str] = ContextVar("user", default="nobody")
 
-    async def whose() -> AsyncIterator[str]:
+    async def context_names() -> AsyncIterator[str]:
         yield user.get()
 
     def subscribe() -> list[Any]:
         user.set("Ada")
-        return by_subscribing(from_async_iterable(whose))
+        return by_subscribing(from_async_iterable(context_names))
 
     async def main() -> str:
         user.set("Bob")
-        return await from_async_iterable(whose)
+        return await from_async_iterable(context_names)
 
     assert threading_context(subscribe) == ["Ada"]
     assert run(main()) == "Bob"
@@ -270,17 +270,17 @@ def test_nothing_is_emitted_before_subscribe_has_returned() -> None:
         loop = asyncio.get_running_loop()
         if sys.version_info >= (3, 12):
             loop.set_task_factory(asyncio.eager_task_factory)
-        came: list[int] = []
+        received: list[int] = []
         ended = asyncio.Event()
-        from_async_iterable(Counter(2)).subscribe(came.append, on_completed=ended.set)
-        assert came == []
+        from_async_iterable(Counter(2)).subscribe(received.append, on_completed=ended.set)
+        assert received == []
         await ended.wait()
-        assert came == [0, 1]
+        assert received == [0, 1]
 
     asyncio.run(main())
 
 
-def test_a_script_that_ends_in_subscribe_prints_all_of_it() -> None:
+def test_script_ending_in_subscribe_prints_everything() -> None:
     program = """
         import asyncio
         from rxmistral import from_async_iterable
@@ -295,7 +295,7 @@ def test_a_script_that_ends_in_subscribe_prints_all_of_it() -> None:
     assert output_of(program) == (b"a\nb\n", b"")
 
 
-def test_a_script_that_leaves_a_loop_undone_still_exits() -> None:
+def test_script_with_an_unfinished_loop_exits() -> None:
     program = """
         import asyncio
         from rxmistral import from_async_iterable
@@ -304,8 +304,8 @@ def test_a_script_that_leaves_a_loop_undone_still_exits() -> None:
             yield "a"
             await asyncio.Event().wait()
 
-        kept = iter(from_async_iterable(letters))
-        print(next(kept))
+        iterator = iter(from_async_iterable(letters))
+        print(next(iterator))
     """
     assert output_of(program) == (b"a\n", b"")
 
@@ -319,32 +319,32 @@ def output_of(program: str) -> tuple[bytes, bytes]:
     return process.communicate(timeout=60)
 
 
-# --- held back ---
+# --- backpressure ---
 
 
-def test_a_for_loop_that_does_not_read_holds_it_back() -> None:
+def test_for_loop_that_does_not_read_pauses_the_source() -> None:
     counter = Counter()
     iterator = iter(from_async_iterable(counter))
     next(iterator)
-    assert eventually(lambda: counter.given >= LIMIT)
+    assert eventually(lambda: counter.pulled >= LIMIT)
     assert not counter.closed.wait(0.05)
-    assert counter.given <= LIMIT + 1
+    assert counter.pulled <= LIMIT + 1
     for _ in range(3 * LIMIT):
         next(iterator)
-    assert counter.given >= 3 * LIMIT
+    assert counter.pulled >= 3 * LIMIT
     iterator.close()  # type: ignore[attr-defined]
     assert counter.closed.wait(BOUND)
 
 
-def test_on_its_own_loop_a_task_that_does_not_read_holds_it_back() -> None:
+def test_task_on_the_same_loop_pauses_the_source() -> None:
     counter = Counter()
 
     async def main() -> None:
         iterator = aiter(from_async_iterable(counter))
         await anext(iterator)
         for _ in range(4 * LIMIT):
-            await asyncio.sleep(0)  # other tasks run, and it does too
-        assert LIMIT <= counter.given <= LIMIT + 1
+            await asyncio.sleep(0)  # lets other tasks run, and the source
+        assert LIMIT <= counter.pulled <= LIMIT + 1
         for _ in range(3 * LIMIT):
             await anext(iterator)
         await iterator.aclose()  # type: ignore[attr-defined]
@@ -353,7 +353,7 @@ def test_on_its_own_loop_a_task_that_does_not_read_holds_it_back() -> None:
     asyncio.run(main())
 
 
-def test_an_iterable_that_never_waits_is_held_back_too() -> None:
+def test_iterable_that_never_awaits_is_paused() -> None:
     async def numbers() -> AsyncIterator[int]:
         for number in range(20 * LIMIT):
             yield number
@@ -364,21 +364,21 @@ def test_an_iterable_that_never_waits_is_held_back_too() -> None:
     assert run(main()) == list(range(20 * LIMIT))
 
 
-def test_what_who_pauses_it_has_kept_comes_before_the_next_item() -> None:
-    came: list[Any] = []
+def test_resume_callback_precedes_the_next_item() -> None:
+    received: list[Any] = []
     ended = threading.Event()
 
     def on_next(number: int) -> None:
-        came.append(number)
+        received.append(number)
         if number == 1:
             source = emitting.source
             assert source is not None
-            source.pause(lambda: came.append("kept"))
+            source.pause(lambda: received.append("resumed"))
             threading.Thread(target=source.resume).start()
 
     from_async_iterable(Counter(3)).subscribe(on_next, on_completed=ended.set)
     assert ended.wait(BOUND)
-    assert came == [0, 1, "kept", 2]
+    assert received == [0, 1, "resumed", 2]
 
 
 # --- leaving ---
@@ -404,7 +404,7 @@ def leave_by_with(stream: Stream[Any], silent: Silent) -> None:
 
 @pytest.mark.parametrize("home", ["loop in a thread", "none"])
 @pytest.mark.parametrize("leave", [leave_by_break, leave_by_dispose, leave_by_with])
-def test_leaving_cancels_what_it_waits_for(
+def test_leaving_cancels_the_pending_await(
     leave: Callable[[Stream[Any], Silent], None], home: str
 ) -> None:
     silent = Silent()
@@ -422,7 +422,7 @@ def current() -> Any:
     return asyncio.current_task()
 
 
-def test_leaving_on_its_own_loop_cancels_it() -> None:
+def test_leaving_on_the_same_loop_cancels_the_task() -> None:
     silent = Silent()
 
     async def main() -> None:
@@ -433,7 +433,7 @@ def test_leaving_on_its_own_loop_cancels_it() -> None:
     asyncio.run(main())
 
 
-def test_leaving_in_a_callback_pulls_nothing_more_and_closes_without_a_cancel() -> None:
+def test_dispose_in_a_callback_closes_without_a_cancel() -> None:
     counter = Counter()
 
     async def main() -> None:
@@ -441,11 +441,11 @@ def test_leaving_in_a_callback_pulls_nothing_more_and_closes_without_a_cancel() 
         assert await asyncio.to_thread(counter.closed.wait, BOUND)
 
     asyncio.run(main())
-    assert counter.given == 3
+    assert counter.pulled == 3
     assert not counter.cancelled
 
 
-def test_what_is_disposed_before_it_began_is_not_iterated() -> None:
+def test_source_disposed_before_its_start_is_not_iterated() -> None:
     counter = Counter()
 
     async def main() -> None:
@@ -457,7 +457,7 @@ def test_what_is_disposed_before_it_began_is_not_iterated() -> None:
     assert counter.iterated == 0
 
 
-def test_disposing_at_any_moment_leaves_nothing_and_gives_at_most_one_terminal() -> None:
+def test_dispose_at_any_moment_emits_at_most_one_terminal() -> None:
     pause = threading.Event()
     terminals: list[list[Any]] = []
     for number in range(200):
@@ -477,7 +477,7 @@ def ours() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == "rxmistral-async"]
 
 
-def test_an_async_generator_that_was_left_makes_no_noise_when_its_loop_ends() -> None:
+def test_abandoned_async_generator_is_silent_when_its_loop_ends() -> None:
     program = """
         import asyncio
         from rxmistral import from_async_iterable
@@ -502,25 +502,25 @@ def test_an_async_generator_that_was_left_makes_no_noise_when_its_loop_ends() ->
 # --- one terminal ---
 
 
-def test_a_loop_that_ends_stops_its_readers_on_other_threads() -> None:
+def test_loop_that_ends_stops_its_readers_on_other_threads() -> None:
     silent = Silent()
-    came: list[Any] = []
+    received: list[Any] = []
     readers: list[threading.Thread] = []
 
     async def main() -> None:
         stream = from_async_iterable(silent)
-        readers.append(threading.Thread(target=lambda: came.extend(by_for(stream))))
+        readers.append(threading.Thread(target=lambda: received.extend(by_for(stream))))
         readers[0].start()
         assert await asyncio.to_thread(silent.waiting.wait, BOUND)
 
     asyncio.run(main())
     readers[0].join(BOUND)
-    assert came[0] == "first"
-    assert isinstance(came[1], StoppedError)
+    assert received[0] == "first"
+    assert isinstance(received[1], StoppedError)
     assert silent.cancelled.is_set()
 
 
-def test_an_iterable_that_cancels_itself_is_an_error(read: Face) -> None:
+def test_iterable_that_cancels_itself_is_an_error(read: Face) -> None:
     async def cancelling() -> AsyncIterator[int]:
         yield 1
         raise asyncio.CancelledError
@@ -528,7 +528,7 @@ def test_an_iterable_that_cancels_itself_is_an_error(read: Face) -> None:
     assert isinstance(read(from_async_iterable(cancelling))[-1], StoppedError)
 
 
-def test_what_a_callback_raises_ends_it_and_goes_to_on_error() -> None:
+def test_exception_of_a_callback_goes_to_on_error() -> None:
     counter = Counter()
     ended = threading.Event()
     errors: list[Exception] = []
@@ -536,25 +536,25 @@ def test_what_a_callback_raises_ends_it_and_goes_to_on_error() -> None:
     def fail(_: int) -> None:
         raise ZeroDivisionError
 
-    def take(error: Exception) -> None:
+    def on_error(error: Exception) -> None:
         assert counter.closed.is_set()
         errors.append(error)
         ended.set()
 
-    from_async_iterable(counter).subscribe(fail, take)
+    from_async_iterable(counter).subscribe(fail, on_error)
     assert ended.wait(BOUND)
     assert [type(error) for error in errors] == [ZeroDivisionError]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_callback_that_exits_leaves_nobody_waiting() -> None:
+def test_callback_that_exits_does_not_block_its_reader() -> None:
     stream = from_async_iterable(Counter()).pipe(ops.do_action(lambda _: sys.exit()))
     (error,) = by_for(stream)
     assert "the iterable or a callback raised SystemExit()" in str(error)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_an_iterable_that_raises_what_is_no_exception_leaves_nobody_waiting() -> None:
+def test_base_exception_of_the_iterable_does_not_block_readers() -> None:
     class Abort(BaseException):
         pass
 
@@ -567,7 +567,7 @@ def test_an_iterable_that_raises_what_is_no_exception_leaves_nobody_waiting() ->
     assert "the iterable or a callback raised Abort()" in str(error)
 
 
-def test_an_error_of_the_closing_is_the_loop_s_when_nobody_reads_any_more() -> None:
+def test_error_of_aclose_after_dispose_goes_to_the_loop() -> None:
     async def failing() -> AsyncIterator[int]:
         try:
             yield 1
@@ -576,24 +576,24 @@ def test_an_error_of_the_closing_is_the_loop_s_when_nobody_reads_any_more() -> N
             raise LookupError("while it was closed")
 
     async def main() -> list[Any]:
-        told: list[Any] = []
+        reported: list[Any] = []
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(lambda _, context: told.append(context["exception"]))
+        loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
         async for _ in from_async_iterable(failing):
             break
         for _ in range(10):
             await asyncio.sleep(0)
             gc.collect()
-        return told
+        return reported
 
     (error,) = run(main())
     assert isinstance(error, LookupError)
 
 
-# --- with the rest ---
+# --- with other operators ---
 
 
-def test_an_answer_goes_through_an_async_generator_and_comes_back_as_a_stream() -> None:
+def test_answer_passes_through_an_async_generator() -> None:
     with ScriptedServer(lambda _: [steps.raw(b"data: 1\n\n"), steps.hang()]) as server:
         source = blocks(Request("POST", server.url))
 
@@ -605,19 +605,19 @@ def test_an_answer_goes_through_an_async_generator_and_comes_back_as_a_stream() 
         assert server.requests[0].wait_closed()
 
 
-def test_what_the_iterable_subscribes_to_is_not_part_of_the_loop_that_reads_it() -> None:
+def test_stream_read_by_the_iterable_is_not_part_of_the_loop() -> None:
     inner = Stream.of(from_async_iterable(Counter(1)))
 
     async def opening() -> AsyncIterator[int]:
         with inner as opened:
             opened.subscribe()
             yield 1
-        yield 2  # leaving the block has not ended the loop out there
+        yield 2  # the end of the block does not end the outer loop
 
     assert list(from_async_iterable(opening)) == [1, 2]
 
 
-# --- several of them, one after the other ---
+# --- several async sources in sequence ---
 
 
 async def letters(count: int = 2) -> AsyncIterator[str]:
@@ -658,7 +658,7 @@ def test_async_source_after_async_source_emits_all(name: str, read: Face) -> Non
     assert read(make()) == expected
 
 
-def test_each_sentence_is_spoken_by_an_async_source(read: Face) -> None:
+def test_concat_map_runs_an_async_source_for_each_sentence(read: Face) -> None:
     async def speak(sentence: str) -> AsyncIterator[str]:
         for word in sentence.split():
             await asyncio.sleep(0)
@@ -677,7 +677,7 @@ def test_each_sentence_is_spoken_by_an_async_source(read: Face) -> None:
         assert read(spoken) == ["One", "two.", "Three."]
 
 
-# --- on a loop that is given ---
+# --- the argument `loop` ---
 
 
 def test_given_loop_runs_the_iterable_and_the_callbacks() -> None:
@@ -686,20 +686,20 @@ def test_given_loop_runs_the_iterable_and_the_callbacks() -> None:
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        came = await asyncio.to_thread(lambda: by_for(from_async_iterable(where, loop=loop)))
-        assert came == [loop]
+        received = await asyncio.to_thread(lambda: by_for(from_async_iterable(where, loop=loop)))
+        assert received == [loop]
 
     run(main())
 
 
-def test_given_loop_that_does_not_run_is_an_error(read: Face) -> None:
+def test_given_loop_that_is_not_running_is_an_error(read: Face) -> None:
     loop = asyncio.new_event_loop()
     (error,) = read(from_async_iterable(letters, loop=loop))
     loop.close()
     assert isinstance(error, RuntimeError)
-    assert "does not run" in str(error)
+    assert "is not running" in str(error)
 
 
-def test_given_loop_of_another_type_is_refused_at_the_call() -> None:
+def test_given_loop_of_another_type_is_rejected_at_the_call() -> None:
     with pytest.raises(TypeError, match="loop must be an asyncio event loop, got str"):
         from_async_iterable(letters, loop="main")  # type: ignore[arg-type]

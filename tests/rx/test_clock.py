@@ -1,4 +1,4 @@
-"""Time that a test freezes, and the real time in which sockets and threads wait."""
+"""Frozen time in tests, and the real time in which sockets and threads wait."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 
 HELLO = [steps.role(), "Hel", steps.wait(0.05), "lo", steps.finish(), steps.done()]
 CALL: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
-MOMENTS = ["2020-02-29", "1970-01-01"]  # a monotonic clock is at neither
+MOMENTS = ["2020-02-29", "1970-01-01"]  # a monotonic clock has neither value
 
 
 def test_frozen_time_does_not_stop_a_pause(read: Face) -> None:
@@ -67,12 +67,12 @@ def test_frozen_time_does_not_stop_heartbeats(moment: str) -> None:
     body = server_sent_events(silent, heartbeat=0.02).pipe(operators.take(3))
     with freeze_time(moment):
         assert list(body) == [HEARTBEAT] * 3
-        came: list[bytes] = []
-        # Nothing on a frozen loop can end a test that hangs on it.
-        loop = threading.Thread(target=lambda: came.extend(by_async_for(body)), daemon=True)
+        received: list[bytes] = []
+        # A daemon thread: no timeout on a frozen event loop could end a test that hangs.
+        loop = threading.Thread(target=lambda: received.extend(by_async_for(body)), daemon=True)
         loop.start()
         loop.join(BOUND)
-        assert came == [HEARTBEAT] * 3
+        assert received == [HEARTBEAT] * 3
 
 
 def test_frozen_time_does_not_reach_a_client_imported_in_it() -> None:

@@ -1,4 +1,4 @@
-"""One run, many viewers: one request, everything for everybody, and nobody waits for another."""
+"""Shared runs: one request, all items for each viewer, and no viewer delays another."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from rxmistral import (
 from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx import delivery as delivery_module
 from rxmistral.rx.backpressure import emitting
-from rxmistral.rx.history import Entry, History, all_entries, all_items, catch_up_policy
+from rxmistral.rx.history import Entry, all_items
 from rxmistral.testing import Script, ScriptedServer, steps
 
 ANSWER: Script = [steps.role(), "One,", " two,", " three.", steps.finish(), steps.done()]
@@ -50,19 +50,19 @@ def ask(server: ScriptedServer) -> EventStream:
     return client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
 
 
-class Seen:
-    """An observer that keeps what comes."""
+class Recorder:
+    """An observer that records items and the end."""
 
     def __init__(self, stream: Observable[Any], on_next: Callable[[Any], object] = id) -> None:
         self.items: list[Any] = []
         self.error: Exception | None = None
         self.ended = threading.Event()
-        self._also = on_next
-        self.subscription = stream.subscribe(self._take, self._fail, self.ended.set)
+        self._on_next = on_next
+        self.subscription = stream.subscribe(self._record, self._fail, self.ended.set)
 
-    def _take(self, item: Any) -> None:
+    def _record(self, item: Any) -> None:
         self.items.append(item)
-        self._also(item)
+        self._on_next(item)
 
     def _fail(self, error: Exception) -> None:
         self.error = error
@@ -77,7 +77,7 @@ class Seen:
 
 
 class Source:
-    """A subject that knows whether it is subscribed to."""
+    """A subject that records its subscription and disposal."""
 
     def __init__(self) -> None:
         self.subject: Subject[Any] = Subject()
@@ -98,7 +98,7 @@ class Source:
         return Disposable(dispose)
 
     def emit_when_begun(self, *items: Any) -> None:
-        """On another thread: a loop begins with its first item."""
+        """Emits on another thread, since a loop subscribes when it reads its first item."""
 
         def emit() -> None:
             assert self.began.wait(BOUND)
@@ -107,7 +107,7 @@ class Source:
         threading.Thread(target=emit).start()
 
     async def begun(self) -> None:
-        while not self.subscriptions:  # noqa: ASYNC110  # by a task of the same loop
+        while not self.subscriptions:  # noqa: ASYNC110  # changed by a task of the same event loop
             await asyncio.sleep(0)
 
     def emit(self, *items: Any) -> None:
@@ -115,62 +115,11 @@ class Source:
             self.subject.on_next(item)
 
 
-# --- the history, by hand ---
+# --- arguments ---
 
 
-@given(
-    st.lists(st.one_of(st.integers(), st.text(max_size=2))),
-    st.one_of(st.none(), st.integers(1, 5)),
-    st.integers(0, 40),
-)
-def test_a_history_gives_exactly_what_came_after_or_says_what_is_gone(
-    items: list[Any], max_items: int | None, place: int
-) -> None:
-    history: History[Any] = History(max_items)
-    for item in items:
-        history.append(item)
-    place %= len(items) + 1
-    gone = 0 if max_items is None else max(0, len(items) - max_items)
-    assert history.last == len(items)
-    if place < gone:
-        with pytest.raises(LaggedError) as raised:
-            history.after(place)
-        assert raised.value.missed == gone - place
-    else:
-        assert history.after(place) == items[place:]
-
-
-def of_items(*items: Any) -> History[Any]:
-    history: History[Any] = History()
-    for item in items:
-        history.append(item)
-    return history
-
-
-def test_what_is_given_to_who_is_behind() -> None:
-    history = of_items("a", "b", "c")
-    assert all_items(history, 1, 0) == (2, ["b", "c"])
-    assert all_entries(history, 1, 0) == (2, [Entry(2, "b"), Entry(3, "c")])
-    assert catch_up_policy("merge", None)[0](history, 1, 0) == (3, ["bc"])
-    assert catch_up_policy("merge", 2)[0](history, 1, 0) == (2, ["b", "c"])
-    assert catch_up_policy("latest", None)[0](history, 0, 0) == (3, ["c"])
-    assert catch_up_policy("latest", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
-    assert catch_up_policy("fail", 3)[0](history, 0, 0) == (1, ["a", "b", "c"])
-    assert catch_up_policy("fail", 1)[0](history, 0, 3) == (1, ["a", "b", "c"])
-    with pytest.raises(LaggedError) as raised:
-        catch_up_policy("fail", 1)[0](history, 0, 0)
-    assert raised.value.missed == 2
-
-
-def test_the_latest_is_there_whatever_is_gone() -> None:
-    history: History[int] = History(max_items=1)
-    for item in (1, 2, 3):
-        history.append(item)
-    assert catch_up_policy("latest", 5)[0](history, 0, 0) == (3, [3])
-
-
-def test_what_is_no_text_cannot_be_merged() -> None:
-    assert Seen(Stream.of(reactivex.of("a", 1)).shared().view("merge")).all()[-1] is TypeError
+def test_merge_raises_for_items_that_are_not_text() -> None:
+    assert Recorder(Stream.of(reactivex.of("a", 1)).shared().view("merge")).all()[-1] is TypeError
 
 
 def test_wrong_arguments_raise_at_the_call() -> None:
@@ -193,7 +142,7 @@ def test_wrong_arguments_raise_at_the_call() -> None:
 # --- one run ---
 
 
-def test_nothing_is_sent_before_somebody_watches_and_then_once(read: Face) -> None:
+def test_shared_sends_one_request_with_its_first_viewer(read: Face) -> None:
     with ScriptedServer(ANSWER) as server:
         answer = ask(server).shared()
         tokens = answer.pipe(text())
@@ -203,7 +152,7 @@ def test_nothing_is_sent_before_somebody_watches_and_then_once(read: Face) -> No
         assert len(server.requests) == 1
 
 
-def test_viewers_on_threads_and_loops_see_the_same() -> None:
+def test_viewers_on_threads_and_loops_receive_the_same() -> None:
     with ScriptedServer([*ANSWER[:2], steps.wait(0.05), *ANSWER[2:]]) as server:
         events = ask(server).shared()
         seen: list[list[Any]] = []
@@ -220,30 +169,30 @@ def test_viewers_on_threads_and_loops_see_the_same() -> None:
         assert len(server.requests) == 1
 
 
-def test_the_operator_shares_any_observable(read: Face) -> None:
+def test_shared_operator_accepts_any_observable(read: Face) -> None:
     source = Source()
     numbers = reactivex.defer(lambda _: source.stream).pipe(shared())
     assert isinstance(numbers, SharedStream)
-    early = Seen(numbers)
+    early = Recorder(numbers)
     source.emit(1, 2)
     source.subject.on_completed()
     assert read(numbers)[-2:] == early.all() == [1, 2]
     assert source.subscriptions == 1
 
 
-def test_who_comes_late_gets_everything_and_then_lives() -> None:
+def test_late_viewer_receives_everything_and_then_live_items() -> None:
     source = Source()
     numbers = source.stream.shared()
-    first = Seen(numbers)
+    first = Recorder(numbers)
     source.emit(1, 2)
-    late = Seen(numbers)
+    late = Recorder(numbers)
     assert late.has(1, 2)
     source.emit(3)
     source.subject.on_completed()
-    assert first.all() == late.all() == Seen(numbers).all() == [1, 2, 3]
+    assert first.all() == late.all() == Recorder(numbers).all() == [1, 2, 3]
 
 
-def test_an_error_is_the_same_for_all_and_a_copy_for_each(read: Face) -> None:
+def test_each_viewer_receives_a_copy_of_the_error(read: Face) -> None:
     with ScriptedServer(["One,", steps.drop()]) as server:
         tokens = ask(server).pipe(text()).shared()
         one, other = read(tokens)[-1], read(tokens)[-1]
@@ -254,49 +203,49 @@ def test_an_error_is_the_same_for_all_and_a_copy_for_each(read: Face) -> None:
         assert len(server.requests) == 1
 
 
-def test_an_error_that_cannot_be_copied_is_given_as_it_is() -> None:
+def test_error_that_cannot_be_copied_is_passed_unchanged() -> None:
     class OddError(Exception):
         def __init__(self, *, reason: str) -> None:
             super().__init__(f"because of {reason}")
 
     error = OddError(reason="it")
     numbers = Stream.of(reactivex.throw(error)).shared()
-    seen = Seen(numbers)
+    seen = Recorder(numbers)
     assert seen.all() == [OddError]
     assert str(seen.error) == "because of it"
 
 
-def test_a_source_that_cannot_be_subscribed_to_is_an_error_for_all() -> None:
+def test_every_viewer_receives_the_error_of_subscribe() -> None:
     def subscribe(*_: Any) -> Any:
         raise OSError("no")
 
     numbers: SharedStream[Any] = Stream(subscribe).shared()
-    assert Seen(numbers).all() == Seen(numbers).all() == [OSError]
+    assert Recorder(numbers).all() == Recorder(numbers).all() == [OSError]
 
 
-def test_more_items_than_a_batch_come_in_order(read: Face) -> None:
+def test_more_items_than_a_batch_arrive_in_order(read: Face) -> None:
     numbers = Stream.of(reactivex.range(0, 3000)).shared()
     assert read(numbers)[-3000:] == read(numbers)[-3000:] == [*range(3000)]
 
 
-# --- leaving is not stopping ---
+# --- leaving does not stop the run ---
 
 
-def test_the_run_goes_on_when_nobody_watches() -> None:
+def test_run_continues_without_viewers() -> None:
     source = Source()
     numbers = source.stream.shared()
-    seen = Seen(numbers)
+    seen = Recorder(numbers)
     source.emit(1)
     assert seen.has(1)
     seen.subscription.dispose()
     source.emit(2)
     assert not source.disposed.is_set()
     source.subject.on_completed()
-    assert Seen(numbers).all() == [1, 2]
+    assert Recorder(numbers).all() == [1, 2]
     assert seen.items == [1]
 
 
-def test_breaking_a_loop_leaves_it(read: Face) -> None:
+def test_break_removes_the_viewer(read: Face) -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
     source.emit_when_begun(1)
@@ -308,7 +257,7 @@ def test_breaking_a_loop_leaves_it(read: Face) -> None:
     assert isinstance(read(numbers)[-1], StoppedError)
 
 
-def test_a_cancelled_task_leaves_it() -> None:
+def test_cancelling_a_task_removes_the_viewer() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
 
@@ -327,18 +276,18 @@ def test_a_cancelled_task_leaves_it() -> None:
     run(main())
 
 
-def test_a_with_block_leaves_it_and_views_with_it() -> None:
+def test_with_block_removes_its_viewers_and_views() -> None:
     source = Source()
     with source.stream.shared(linger=0) as numbers:
-        Seen(numbers)
-        Seen(numbers.view("fail"))
-        Seen(numbers.entries())
-        Seen(numbers.pipe(ops.map(str)))
+        Recorder(numbers)
+        Recorder(numbers.view("fail"))
+        Recorder(numbers.entries())
+        Recorder(numbers.pipe(ops.map(str)))
         assert not source.disposed.is_set()
     assert source.disposed.is_set()
 
 
-def test_a_with_block_leaves_with_the_loops_of_its_thread() -> None:
+def test_with_block_removes_loops_of_its_thread() -> None:
     source = Source()
     with source.stream.shared(linger=0) as numbers:
         loops = iter(numbers), iter(numbers.pipe(ops.map(str)))
@@ -348,7 +297,7 @@ def test_a_with_block_leaves_with_the_loops_of_its_thread() -> None:
     assert source.disposed.wait(BOUND)
 
 
-def test_leaving_a_with_block_does_not_stop_the_run_that_began_in_it() -> None:
+def test_with_block_does_not_stop_the_run_started_in_it() -> None:
     script: Script = [*"abc", steps.wait(0.2), "d", steps.finish()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         answer = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
@@ -358,7 +307,7 @@ def test_leaving_a_with_block_does_not_stop_the_run_that_began_in_it() -> None:
         assert by_for(shared) == [*"abcd"]
 
 
-def test_a_with_block_of_one_thread_ends_no_viewer_of_another() -> None:
+def test_with_block_keeps_viewers_of_other_threads() -> None:
     source = Source()
     numbers = source.stream.shared()
     views = [numbers, numbers.view("wait"), numbers.entries(), numbers.pipe(ops.map(str))]
@@ -387,7 +336,7 @@ def test_a_with_block_of_one_thread_ends_no_viewer_of_another() -> None:
     assert items == [[1, 2], [1, 2], [Entry(1, 1), Entry(2, 2)], ["1", "2"]]
 
 
-def test_a_with_block_of_one_task_ends_no_viewer_of_another() -> None:
+def test_with_block_keeps_viewers_of_other_tasks() -> None:
     source = Source()
     numbers = source.stream.shared()
     numbers.subscribe()
@@ -415,7 +364,7 @@ def test_a_with_block_of_one_task_ends_no_viewer_of_another() -> None:
     run(main())
 
 
-def test_an_abandoned_loop_leaves_it() -> None:
+def test_abandoned_loop_removes_the_viewer() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
 
@@ -429,22 +378,22 @@ def test_an_abandoned_loop_leaves_it() -> None:
     assert source.disposed.wait(BOUND)
 
 
-def test_an_unwatched_run_is_stopped_after_its_linger() -> None:
+def test_run_without_viewers_is_stopped_after_linger() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0.05)
-    seen = Seen(numbers)
+    seen = Recorder(numbers)
     source.emit(1)
     assert seen.has(1)
     seen.subscription.dispose()
     assert source.disposed.wait(BOUND)
-    assert Seen(numbers).all() == [1, StoppedError]
+    assert Recorder(numbers).all() == [1, StoppedError]
 
 
-def test_who_comes_in_time_keeps_it_alive() -> None:
+def test_viewer_that_joins_within_linger_keeps_the_run() -> None:
     source = Source()
     numbers = source.stream.shared(linger=5)
-    Seen(numbers).subscription.dispose()
-    seen = Seen(numbers)
+    Recorder(numbers).subscription.dispose()
+    seen = Recorder(numbers)
     source.emit(1)
     source.subject.on_completed()
     assert seen.all() == [1]
@@ -454,11 +403,11 @@ def timers() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
 
 
-def test_no_timer_is_left_when_somebody_comes_or_it_is_over() -> None:
+def test_linger_timer_is_cancelled_by_a_viewer_and_by_the_end() -> None:
     numbers = Source().stream.shared(linger=60)
-    Seen(numbers).subscription.dispose()
+    Recorder(numbers).subscription.dispose()
     assert eventually(lambda: len(timers()) == 1)
-    seen = Seen(numbers)
+    seen = Recorder(numbers)
     assert eventually(lambda: not timers())
     seen.subscription.dispose()
     assert eventually(lambda: len(timers()) == 1)
@@ -466,56 +415,56 @@ def test_no_timer_is_left_when_somebody_comes_or_it_is_over() -> None:
     assert eventually(lambda: not timers())
 
 
-def test_no_timer_is_left_when_a_viewer_joins_while_it_is_set(
+def test_linger_timer_is_cancelled_when_a_viewer_joins_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    joined: list[Seen] = []
+    joined: list[Recorder] = []
     schedule = TimeoutScheduler.schedule_relative
 
     def schedule_and_join(*arguments: Any) -> Any:
         timer = schedule(*arguments)
-        joined.append(Seen(numbers))
+        joined.append(Recorder(numbers))
         return timer
 
     monkeypatch.setattr(TimeoutScheduler, "schedule_relative", schedule_and_join)
     numbers = Source().stream.shared(linger=600)
-    Seen(numbers).subscription.dispose()
+    Recorder(numbers).subscription.dispose()
     assert eventually(lambda: bool(joined))
     assert eventually(lambda: not timers())
     numbers.stop()
 
 
-def test_a_timer_that_is_late_stops_nothing() -> None:
-    """It may have fired in the moment in which somebody came."""
+def test_late_linger_timer_stops_nothing() -> None:
+    """A timer may fire at the moment when a viewer joins."""
     run = Source().stream.shared(linger=60)._shared_run
     viewer = run.join(Subject(), all_items)
-    run._lapse(1)
+    run._stop_if_unwatched(1)
     assert not run.history.ended
     other = run.join(Subject(), all_items)
     viewer.dispose()
     other.dispose()
-    run._lapse(1)
+    run._stop_if_unwatched(1)
     assert not run.history.ended
-    run._lapse(2)
+    run._stop_if_unwatched(2)
     assert run.history.ended
     assert eventually(lambda: not timers())
 
 
-def test_a_run_that_has_ended_does_not_linger() -> None:
+def test_ended_run_does_not_linger() -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
-    seen = Seen(numbers)
+    seen = Recorder(numbers)
     source.subject.on_completed()
-    assert seen.all() == Seen(numbers).all() == []
+    assert seen.all() == Recorder(numbers).all() == []
 
 
 # --- stopping ---
 
 
-def test_stopping_is_an_error_for_all_and_closes_the_connection(read: Face) -> None:
+def test_stop_fails_all_viewers_and_closes_the_connection(read: Face) -> None:
     with ScriptedServer(SILENT) as server:
         tokens = ask(server).pipe(text()).shared()
-        early = Seen(tokens)
+        early = Recorder(tokens)
         assert early.has("One,")
         tokens.stop()
         tokens.stop()
@@ -525,7 +474,7 @@ def test_stopping_is_an_error_for_all_and_closes_the_connection(read: Face) -> N
         assert len(server.requests) == 1
 
 
-def test_one_that_is_stopped_before_it_began_sends_nothing(read: Face) -> None:
+def test_stop_before_the_first_viewer_sends_nothing(read: Face) -> None:
     with ScriptedServer() as server:
         events = ask(server).shared()
         events.stop()
@@ -533,43 +482,43 @@ def test_one_that_is_stopped_before_it_began_sends_nothing(read: Face) -> None:
         assert server.requests == []
 
 
-def test_stopping_after_the_end_does_nothing() -> None:
+def test_stop_after_the_end_has_no_effect() -> None:
     numbers = Stream.of(reactivex.of(1)).shared()
     assert numbers.run() == 1
     numbers.stop()
-    assert Seen(numbers).all() == [1]
+    assert Recorder(numbers).all() == [1]
 
 
-def test_what_comes_when_it_is_over_is_dropped() -> None:
+def test_items_after_the_end_are_dropped() -> None:
     run = Source().stream.shared()._shared_run
     run.on_next(1)
     run.stop()
     run.on_next(2)
     run.on_completed()
-    assert run.history.after(0) == [1]
+    assert run.history.items_after(0) == [1]
     assert isinstance(run.history.error, StoppedError)
 
 
-def test_an_interrupt_while_it_begins_stops_it() -> None:
+def test_interrupt_during_subscribe_stops_the_run() -> None:
     def subscribe(*_: Any) -> Any:
         raise KeyboardInterrupt
 
     numbers: SharedStream[Any] = Stream(subscribe).shared()
     with pytest.raises(KeyboardInterrupt):
-        Seen(numbers)
-    assert Seen(numbers).all() == [StoppedError]
+        Recorder(numbers)
+    assert Recorder(numbers).all() == [StoppedError]
 
 
-def test_a_viewer_may_stop_it() -> None:
+def test_viewer_may_stop_the_run() -> None:
     source = Source()
     numbers = source.stream.shared()
-    stopping = Seen(numbers, lambda _: numbers.stop())
-    other = Seen(numbers)
+    stopping = Recorder(numbers, lambda _: numbers.stop())
+    other = Recorder(numbers)
     source.emit(1)
     assert stopping.all() == other.all() == [1, StoppedError]
 
 
-def test_a_source_without_end_can_be_stopped() -> None:
+def test_endless_source_can_be_stopped() -> None:
     numbers = Stream.of(reactivex.repeat_value(1)).shared(max_items=10)
     loop = iter(numbers.view("latest"))
     assert next(loop) == 1
@@ -579,34 +528,34 @@ def test_a_source_without_end_can_be_stopped() -> None:
             pass
 
 
-def test_closing_the_source_stops_it() -> None:
+def test_closing_the_source_stops_the_run() -> None:
     with ScriptedServer(SILENT) as server:
         events = ask(server)
         tokens = events.pipe(text()).shared()
-        seen = Seen(tokens)
+        seen = Recorder(tokens)
         assert seen.has("One,")
         events.close()
         assert seen.all() == ["One,", StoppedError]
 
 
-# --- nobody waits for another ---
+# --- no viewer delays another ---
 
 
-def test_who_blocks_delays_nobody() -> None:
+def test_blocked_viewer_does_not_delay_the_others() -> None:
     source = Source()
     numbers = source.stream.shared()
-    go_on = threading.Event()
-    blocked = [Seen(numbers, lambda _: go_on.wait(BOUND)) for _ in range(3)]
-    quick = [Seen(numbers) for _ in range(20)]
+    proceed = threading.Event()
+    blocked = [Recorder(numbers, lambda _: proceed.wait(BOUND)) for _ in range(3)]
+    fast = [Recorder(numbers) for _ in range(20)]
     source.emit(1, 2)
-    for seen in quick:
+    for seen in fast:
         assert seen.has(1, 2)
     assert [seen.items for seen in blocked] == [[1]] * 3
-    late = Seen(numbers)
+    late = Recorder(numbers)
     source.subject.on_completed()
-    for seen in (*quick, late):
+    for seen in (*fast, late):
         assert seen.all() == [1, 2]
-    go_on.set()
+    proceed.set()
     for seen in blocked:
         assert seen.all() == [1, 2]
 
@@ -615,10 +564,10 @@ def threads(name: str = "rxmistral-delivery") -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 
-def test_who_is_slow_again_and_again_gets_a_thread_for_good() -> None:
+def test_repeatedly_slow_viewer_gets_its_own_thread() -> None:
     source = Source()
     numbers = source.stream.shared()
-    on: dict[str, set[int]] = {"slow": set(), "quick": set()}
+    on: dict[str, set[int]] = {"slow": set(), "fast": set()}
     pause = threading.Event()
 
     def slowly(number: int) -> None:
@@ -626,104 +575,70 @@ def test_who_is_slow_again_and_again_gets_a_thread_for_good() -> None:
             pause.wait(0.01)
         on["slow"].add(threading.get_ident())
 
-    slow = Seen(numbers, slowly)
-    quick = Seen(numbers, lambda _: on["quick"].add(threading.get_ident()))
-    for number in range(20):  # one at a time: no step is so long that the guard sees it
+    slow = Recorder(numbers, slowly)
+    fast = Recorder(numbers, lambda _: on["fast"].add(threading.get_ident()))
+    for number in range(20):  # one at a time: no step is long enough for the watchdog
         source.emit(number)
         assert slow.has(*range(number + 1))
-    assert eventually(lambda: len(threads()) >= 2)  # more if the quick one was seen as slow, too
+    assert eventually(
+        lambda: len(threads()) >= 2
+    )  # more if the fast viewer was considered slow, too
     for seen in on.values():
         seen.clear()
     source.emit(20, 21)
     assert slow.has(*range(22))
-    assert quick.has(*range(22))
-    assert len(on["slow"]) == len(on["quick"]) == 1
-    assert on["slow"] != on["quick"]
+    assert fast.has(*range(22))
+    assert len(on["slow"]) == len(on["fast"]) == 1
+    assert on["slow"] != on["fast"]
     source.subject.on_completed()
 
 
-class Stepped(delivery_module.Viewer):
-    """A viewer that notes the threads which step it, and may hold one up."""
-
-    def __init__(self, go_on: threading.Event | None = None) -> None:
-        self.stepped_by: list[int] = []
-        self._go_on = go_on
-
-    def step(self) -> bool:
-        self.stepped_by.append(threading.get_ident())
-        if self._go_on is not None:
-            self._go_on.wait(BOUND)
-        return False
-
-
-def test_who_was_taken_over_is_not_stepped_by_both() -> None:
-    audience, go_on = delivery_module.RunViewers(), threading.Event()
-    delivery = delivery_module.Delivery(daemon=False)
-    stuck = Stepped()
-    delivery.add(stuck, audience)
-    others = [Stepped() for _ in range(5)]
-    for each in others:
-        delivery.add(each, audience)
-    assert eventually(lambda: all(len(each.stepped_by) == 1 for each in (stuck, *others)))
-    stuck._go_on = go_on
-    audience.ring()  # the one that gets stuck stands first in this round
-    assert eventually(lambda: all(len(each.stepped_by) == 2 for each in others))
-    go_on.set()
-    audience.ring()
-    assert eventually(lambda: len(stuck.stepped_by) == 3)
-    assert eventually(lambda: all(len(each.stepped_by) == 3 for each in others))
-    for each in others:
-        assert {*stuck.stepped_by[1:]}.isdisjoint(each.stepped_by[1:])
-    for each in (stuck, *others):
-        delivery_module.remove(each)
-
-
-def test_who_is_paused_gets_nothing_until_it_is_resumed() -> None:
+def test_paused_viewer_receives_nothing_until_resumed() -> None:
     source = Source()
     numbers = source.stream.shared()
     paused: list[Any] = []
-    kept: list[str] = []
+    resumed: list[str] = []
 
     def pause(number: int) -> None:
         if number == 2:
             assert emitting.source is not None
-            emitting.source.pause(lambda: kept.append("first"))
+            emitting.source.pause(lambda: resumed.append("first"))
             paused.append(emitting.source)
 
-    ahead = Seen(numbers)
+    ahead = Recorder(numbers)
     source.emit(1, 2, 3)
-    seen = Seen(numbers, pause)
+    seen = Recorder(numbers, pause)
     assert eventually(lambda: paused != [])
     source.emit(4)
     source.subject.on_completed()
     assert ahead.all() == [1, 2, 3, 4]
-    assert not eventually(lambda: seen.items != [1, 2] or kept != [], 0.05)
+    assert not eventually(lambda: seen.items != [1, 2] or resumed != [], 0.05)
     paused[0].resume()
     assert seen.all() == [1, 2, 3, 4]
-    assert kept == ["first"]
+    assert resumed == ["first"]
 
 
-def test_many_quick_viewers_share_a_thread() -> None:
+def test_fast_viewers_share_a_thread() -> None:
     source = Source()
     numbers = source.stream.shared()
-    viewers = [Seen(numbers) for _ in range(100)]
+    viewers = [Recorder(numbers) for _ in range(100)]
     source.emit(*range(100))
     for seen in viewers:
         assert seen.has(*range(100))
-    assert len(threads()) < 10  # one, where the machine itself does not stall
+    assert len(threads()) < 10  # one, unless the machine stalls
     for seen in viewers:
         seen.subscription.dispose()
     assert eventually(lambda: not threads())
 
 
-def test_who_raises_hurts_nobody_else() -> None:
+def test_viewer_that_raises_does_not_affect_the_others() -> None:
     source = Source()
     numbers = source.stream.shared()
 
     def fail(_: Any) -> None:
         raise ZeroDivisionError
 
-    raising, other = Seen(numbers, fail), Seen(numbers)
+    raising, other = Recorder(numbers, fail), Recorder(numbers)
     source.emit(1, 2)
     source.subject.on_completed()
     assert raising.all() == [1, ZeroDivisionError]
@@ -732,22 +647,22 @@ def test_who_raises_hurts_nobody_else() -> None:
 
 @pytest.fixture
 def reported(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What went to the excepthook of threads."""
+    """Returns the types of the errors that reached `threading.excepthook`."""
     errors: list[Any] = []
     monkeypatch.setattr(threading, "excepthook", lambda args: errors.append(args.exc_type))
     return errors
 
 
-def test_what_nobody_is_told_of_goes_to_the_excepthook(reported: list[Any]) -> None:
+def test_unhandled_error_goes_to_the_excepthook(reported: list[Any]) -> None:
     source = Source()
     numbers = source.stream.shared()
 
     def fail(error: Any) -> None:
         raise ZeroDivisionError
 
-    numbers.subscribe(fail)  # and no on_error
+    numbers.subscribe(fail)  # without on_error
     numbers.subscribe(lambda _: None, on_completed=lambda: fail(None))
-    other = Seen(numbers)
+    other = Recorder(numbers)
     source.emit(1)
     assert eventually(lambda: reported == [ZeroDivisionError])
     source.subject.on_completed()
@@ -755,10 +670,10 @@ def test_what_nobody_is_told_of_goes_to_the_excepthook(reported: list[Any]) -> N
     assert eventually(lambda: reported == [ZeroDivisionError] * 2)
 
 
-def test_leaving_the_interpreter_from_a_callback_ends_that_viewer(reported: list[Any]) -> None:
+def test_sys_exit_in_a_callback_ends_that_viewer_only(reported: list[Any]) -> None:
     source = Source()
     numbers = source.stream.shared()
-    leaving, other = Seen(numbers, sys.exit), Seen(numbers)
+    leaving, other = Recorder(numbers, sys.exit), Recorder(numbers)
     source.emit(1)
     assert leaving.all() == [1, RuntimeError]
     source.subject.on_completed()
@@ -766,7 +681,7 @@ def test_leaving_the_interpreter_from_a_callback_ends_that_viewer(reported: list
     assert eventually(lambda: reported == [SystemExit])
 
 
-def test_nobody_pauses_a_viewer_that_has_seen_the_end() -> None:
+def test_ended_viewer_is_not_paused() -> None:
     sources: list[Any] = []
     ended = threading.Event()
 
@@ -782,144 +697,144 @@ def test_nobody_pauses_a_viewer_that_has_seen_the_end() -> None:
     assert sources[1] is None
 
 
-def test_no_item_comes_after_leaving_in_a_callback() -> None:
+def test_no_item_follows_dispose_in_a_callback() -> None:
     source = Source()
     numbers = source.stream.shared()
-    seen = Seen(numbers, lambda number: number == 2 and seen.subscription.dispose())
+    seen = Recorder(numbers, lambda number: number == 2 and seen.subscription.dispose())
     source.emit(1)
     assert seen.has(1)
     source.emit(2, 3)
     source.subject.on_completed()
-    assert Seen(numbers).all() == [1, 2, 3]
+    assert Recorder(numbers).all() == [1, 2, 3]
     assert seen.items == [1, 2]
 
 
 # --- views ---
 
 
-def test_a_slow_view_that_merges_gets_all_text_in_one_item() -> None:
+def test_slow_merge_view_receives_all_text_as_one_item() -> None:
     source = Source()
     texts = source.stream.shared()
-    go_on = threading.Event()
-    seen = Seen(texts.view("merge"), lambda _: go_on.wait(BOUND))
+    proceed = threading.Event()
+    seen = Recorder(texts.view("merge"), lambda _: proceed.wait(BOUND))
     source.emit("a")
     assert seen.has("a")
     source.emit("b", "c", "d")
     source.subject.on_completed()
-    go_on.set()
+    proceed.set()
     assert seen.all() == ["a", "bcd"]
 
 
-def test_a_slow_view_of_the_latest_jumps_to_it() -> None:
+def test_slow_latest_view_skips_to_the_latest_item() -> None:
     source = Source()
     numbers = source.stream.shared(max_items=1)
-    go_on = threading.Event()
-    seen = Seen(numbers.view("latest"), lambda _: go_on.wait(BOUND))
+    proceed = threading.Event()
+    seen = Recorder(numbers.view("latest"), lambda _: proceed.wait(BOUND))
     source.emit(1)
     assert seen.has(1)
     source.emit(2, 3, 4)
     source.subject.on_completed()
-    go_on.set()
+    proceed.set()
     assert seen.all() == [1, 4]
 
 
-def test_a_view_that_fails_does_so_when_it_is_too_far_behind() -> None:
+def test_fail_view_raises_when_it_lags_too_far() -> None:
     source = Source()
     numbers = source.stream.shared()
-    go_on = threading.Event()
-    source_is_ahead = Seen(numbers)
+    proceed = threading.Event()
+    ahead = Recorder(numbers)
     source.emit(1, 2, 3)
-    assert source_is_ahead.has(1, 2, 3)
-    seen = Seen(numbers.view("fail", max_items=2), lambda n: n == 4 and go_on.wait(BOUND))
-    assert seen.has(1, 2, 3)  # what was there does not count
+    assert ahead.has(1, 2, 3)
+    seen = Recorder(numbers.view("fail", max_items=2), lambda n: n == 4 and proceed.wait(BOUND))
+    assert seen.has(1, 2, 3)  # items emitted before it joined do not count
     source.emit(4)
     assert seen.has(1, 2, 3, 4)
     source.emit(5, 6, 7, 8, 9)
-    go_on.set()
+    proceed.set()
     assert seen.all() == [1, 2, 3, 4, LaggedError]
     assert isinstance(seen.error, LaggedError)
     assert seen.error.missed == 3
     numbers.stop()
 
 
-def test_who_needs_what_is_not_kept_is_told_how_much_is_gone() -> None:
+def test_late_viewer_fails_with_the_number_of_missed_items() -> None:
     source = Source()
     numbers = source.stream.shared(max_items=2)
-    first = Seen(numbers)
+    first = Recorder(numbers)
     source.emit(1, 2, 3, 4)
     source.subject.on_completed()
     assert first.ended.wait(BOUND)
-    late = Seen(numbers)
+    late = Recorder(numbers)
     assert late.all() == [LaggedError]
     assert isinstance(late.error, LaggedError)
     assert late.error.missed == 2
-    assert Seen(numbers.entries(after=2)).all() == [Entry(3, 3), Entry(4, 4)]
+    assert Recorder(numbers.entries(after=2)).all() == [Entry(3, 3), Entry(4, 4)]
 
 
 @pytest.mark.parametrize("view", [lambda run: run, lambda run: run.view("merge")])
-def test_text_that_is_not_kept_is_missed(view: Any) -> None:
+def test_evicted_text_counts_as_missed(view: Any) -> None:
     source = Source()
     texts = source.stream.shared(max_items=2)
-    first = Seen(texts)
+    first = Recorder(texts)
     for letter in "abcd":
         source.emit(letter)
         assert first.has(*"abcd"[: "abcd".index(letter) + 1])
     source.subject.on_completed()
-    late = Seen(view(texts))
+    late = Recorder(view(texts))
     assert late.all() == [LaggedError]
     assert isinstance(late.error, LaggedError)
     assert late.error.missed == 2
-    assert Seen(texts.view("latest")).all() == ["d"]
+    assert Recorder(texts.view("latest")).all() == ["d"]
 
 
-def test_run_of_text_without_end_has_bounded_memory() -> None:
+def test_endless_run_of_text_has_bounded_memory() -> None:
     texts = Stream.of(reactivex.of(*"abcdef").pipe(ops.repeat())).shared(max_items=10)
     loop = iter(texts.view("latest"))
     next(loop)
-    assert eventually(lambda: texts._shared_run.history.last > 1000)
+    assert eventually(lambda: texts._shared_run.history.last_id > 1000)
     assert len(texts._shared_run.history._items) <= 11
     texts.stop()
 
 
 def test_all_text_is_kept_without_max_items() -> None:
     texts = Stream.of(reactivex.of(*"abcdef")).shared()
-    assert Seen(texts).all() == Seen(texts).all() == [*"abcdef"]
+    assert Recorder(texts).all() == Recorder(texts).all() == [*"abcdef"]
     assert "".join(texts.view("merge")) == "abcdef"
 
 
-def test_entries_go_on_after_any_id() -> None:
+def test_entries_continue_after_any_id() -> None:
     texts = Stream.of(reactivex.of(*"abc")).shared()
     for after in range(4):
-        assert Seen(texts.entries(after)).all() == [
+        assert Recorder(texts.entries(after)).all() == [
             Entry(number, letter) for number, letter in enumerate("abc", 1) if number > after
         ]
-    assert Seen(texts.entries(after=9)).all() == []
+    assert Recorder(texts.entries(after=9)).all() == []
 
 
-def test_a_source_waits_for_a_view_that_wants_it() -> None:
+def test_source_waits_for_a_wait_view() -> None:
     numbers: SharedStream[int] = Stream.of(reactivex.range(0, 100)).shared()
-    go_on = threading.Semaphore(0)
+    proceed = threading.Semaphore(0)
     history = numbers._shared_run.history
     waited_for = numbers.view("wait", max_items=3)
-    seen: list[Seen] = []
+    seen: list[Recorder] = []
     subscriber = threading.Thread(
-        target=lambda: seen.append(Seen(waited_for, lambda _: go_on.acquire(timeout=BOUND)))
+        target=lambda: seen.append(Recorder(waited_for, lambda _: proceed.acquire(timeout=BOUND)))
     )
     subscriber.start()
-    assert eventually(lambda: history.last >= 3)
-    assert not eventually(lambda: history.last > 4, 0.05)
+    assert eventually(lambda: history.last_id >= 3)
+    assert not eventually(lambda: history.last_id > 4, 0.05)
     for _ in range(100):
-        go_on.release()
+        proceed.release()
     subscriber.join(BOUND)
     assert seen[0].all() == [*range(100)]
 
 
 @pytest.mark.parametrize("leave", ["dispose", "stop"])
-def test_a_source_waits_no_more_for_who_has_left(leave: str) -> None:
+def test_source_does_not_wait_for_a_view_that_has_left(leave: str) -> None:
     source = Source()
     numbers = source.stream.shared()
-    go_on = threading.Event()
-    seen = Seen(numbers.view("wait", max_items=1), lambda _: go_on.wait(BOUND))
+    proceed = threading.Event()
+    seen = Recorder(numbers.view("wait", max_items=1), lambda _: proceed.wait(BOUND))
     emitting_thread = threading.Thread(target=source.emit, args=range(10))
     emitting_thread.start()
     assert seen.has(0)
@@ -927,12 +842,12 @@ def test_a_source_waits_no_more_for_who_has_left(leave: str) -> None:
     seen.subscription.dispose() if leave == "dispose" else numbers.stop()
     emitting_thread.join(BOUND)
     assert not emitting_thread.is_alive()
-    go_on.set()
+    proceed.set()
     numbers.stop()
 
 
-class Pump:
-    """A source on a thread that may not wait."""
+class PausableSource:
+    """A source on a thread that must not wait."""
 
     def __init__(self) -> None:
         self.paused = False
@@ -946,28 +861,28 @@ class Pump:
         self.resumed.set()
 
 
-def test_a_source_that_may_not_wait_is_paused() -> None:
-    source, pump = Source(), Pump()
+def test_source_that_must_not_wait_is_paused() -> None:
+    source, pausable = Source(), PausableSource()
     numbers = source.stream.shared()
-    go_on = threading.Event()
-    seen = Seen(numbers.view("wait", max_items=2), lambda _: go_on.wait(BOUND))
-    emitting.source = pump
+    proceed = threading.Event()
+    seen = Recorder(numbers.view("wait", max_items=2), lambda _: proceed.wait(BOUND))
+    emitting.source = pausable
     try:
         source.emit(1)
         assert seen.has(1)
         source.emit(2)
-        assert not pump.paused
+        assert not pausable.paused
         source.emit(3)
-        assert pump.paused
+        assert pausable.paused
     finally:
         emitting.source = None
-    go_on.set()
-    assert pump.resumed.wait(BOUND)
+    proceed.set()
+    assert pausable.resumed.wait(BOUND)
     source.subject.on_completed()
     assert seen.all() == [1, 2, 3]
 
 
-def test_a_source_on_an_event_loop_is_not_made_to_wait() -> None:
+def test_source_on_an_event_loop_does_not_wait() -> None:
     source = Source()
     numbers = source.stream.shared()
 
@@ -984,23 +899,23 @@ def test_a_source_on_an_event_loop_is_not_made_to_wait() -> None:
     assert run(main()) == [*range(2000)]
 
 
-def test_a_loop_that_is_not_read_pauses_its_viewer_and_no_other() -> None:
+def test_unread_loop_pauses_its_own_viewer_only() -> None:
     source = Source()
     numbers = source.stream.shared()
     lazy = iter(numbers)
     source.emit_when_begun(0)
     assert next(lazy) == 0
-    quick = Seen(numbers)
+    fast = Recorder(numbers)
     source.emit(*range(1, 5000))
     source.subject.on_completed()
-    assert quick.all() == [*range(5000)]
+    assert fast.all() == [*range(5000)]
     assert [*lazy] == [*range(1, 5000)]
 
 
-# --- with the rest of the library ---
+# --- with other operators ---
 
 
-def test_each_viewer_has_an_outcome_of_its_own() -> None:
+def test_each_viewer_has_its_own_outcome() -> None:
     with ScriptedServer(ANSWER) as server:
         events = ask(server).shared()
         outcomes: list[Outcome] = []
@@ -1010,7 +925,7 @@ def test_each_viewer_has_an_outcome_of_its_own() -> None:
         assert outcomes[0].response == outcomes[1].response
 
 
-def test_an_opened_stream_can_be_shared() -> None:
+def test_opened_stream_can_be_shared() -> None:
     with ScriptedServer(ANSWER) as server:
         stream = ask(server)
         assert stream.response.status_code == 200
@@ -1024,7 +939,7 @@ def test_an_opened_stream_can_be_shared() -> None:
 # --- threads ---
 
 
-def test_where_no_thread_can_be_started_the_viewer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_viewer_fails_when_no_thread_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     source = Source()
     numbers = source.stream.shared(linger=0)
 
@@ -1033,22 +948,22 @@ def test_where_no_thread_can_be_started_the_viewer_is_told(monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(delivery_module.Thread, "start", start)
-        assert Seen(numbers).all() == [RequestError]
+        assert Recorder(numbers).all() == [RequestError]
     assert source.subscriptions == 0
-    seen = Seen(numbers)
+    seen = Recorder(numbers)
     source.emit(1)
     assert seen.has(1)
     seen.subscription.dispose()
-    assert source.disposed.is_set()  # nobody else is taken for a viewer
+    assert source.disposed.is_set()  # the failed viewer is not counted
 
 
-def test_where_no_thread_can_be_started_who_is_slow_is_borne_with(
+def test_slow_viewer_stays_when_no_thread_starts(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = Source()
     numbers = source.stream.shared()
     pause = threading.Event()
-    slow, other = Seen(numbers, lambda _: pause.wait(0.05)), Seen(numbers)
+    slow, other = Recorder(numbers, lambda _: pause.wait(0.05)), Recorder(numbers)
 
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -1059,14 +974,14 @@ def test_where_no_thread_can_be_started_who_is_slow_is_borne_with(
     assert slow.all() == other.all() == [0, 1, 2, 3, 4]
 
 
-def test_loops_are_served_by_a_daemon_and_subscriptions_by_none() -> None:
+def test_only_loops_are_served_by_a_daemon_thread() -> None:
     source = Source()
     numbers = source.stream.shared()
     loop = iter(numbers)
     source.emit_when_begun(1)
     assert next(loop) == 1
     assert [thread.daemon for thread in threads()] == [True]
-    seen = Seen(numbers)
+    seen = Recorder(numbers)
     assert sorted(thread.daemon for thread in threads()) == [False, True]
     seen.subscription.dispose()
     loop.close()  # type: ignore[attr-defined]
@@ -1085,7 +1000,7 @@ def script(code: str, *arguments: str) -> str:
     return result.stdout
 
 
-READ = """
+PREAMBLE = """
     import sys
     from rxmistral import Mistral, text
     with_key = Mistral("key", server_url=sys.argv[1])
@@ -1093,28 +1008,28 @@ READ = """
 """
 
 
-def test_a_script_that_ends_in_subscribing_prints_the_whole_answer() -> None:
+def test_script_ending_in_subscribe_prints_the_whole_answer() -> None:
     answer: Script = [steps.role(), "One,", steps.wait(0.2), " two.", steps.finish(), steps.done()]
     with ScriptedServer(answer) as server:
-        code = READ + "    next(iter(tokens))\n    tokens.subscribe(print)\n"
+        code = PREAMBLE + "    next(iter(tokens))\n    tokens.subscribe(print)\n"
         assert script(code, server.url) == "One,\n two.\n"
 
 
-def test_a_script_that_ends_in_a_loop_it_left_does_not_wait() -> None:
+def test_script_ending_in_an_unfinished_loop_exits() -> None:
     with ScriptedServer(SILENT) as server:
-        code = READ + "    print(next(iter(tokens)))\n    sys.exit()\n"
+        code = PREAMBLE + "    print(next(iter(tokens)))\n    sys.exit()\n"
         assert script(code, server.url) == "One,\n"
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_child_process_can_view_what_has_ended() -> None:
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_child_process_can_view_an_ended_run() -> None:
     code = """
         import os, sys, threading, warnings
         import reactivex
         from rxmistral import Stream
         warnings.simplefilter("ignore")
         live = Stream.of(reactivex.never()).shared()
-        live.subscribe(print)  # the parent has a thread
+        live.subscribe(print)  # the parent has a worker thread
         numbers = Stream.of(reactivex.of(1, 2)).shared()
         numbers.run()
         if os.fork() == 0:
@@ -1128,33 +1043,33 @@ def test_a_child_process_can_view_what_has_ended() -> None:
     assert script(code) == "1\n2\n"
 
 
-def test_many_who_come_and_go_while_it_runs_see_all_in_order() -> None:
+def test_viewers_that_come_and_go_receive_all_in_order() -> None:
     source = Source()
     texts: SharedStream[str] = source.stream.shared()
-    stays = Seen(texts)
+    stays = Recorder(texts)
     sent = [f"{number} " for number in range(1, 3001)]
-    seen: list[tuple[str, Seen]] = []
+    seen: list[tuple[str, Recorder]] = []
 
-    def come_and_go() -> None:
+    def join_and_leave() -> None:
         for name, view in VIEWS.items():
-            Seen(view(texts)).subscription.dispose()
-            seen.append((name, Seen(view(texts))))
+            Recorder(view(texts)).subscription.dispose()
+            seen.append((name, Recorder(view(texts))))
 
-    comers = [threading.Thread(target=come_and_go) for _ in range(8)]
+    joiners = [threading.Thread(target=join_and_leave) for _ in range(8)]
     emitting_thread = threading.Thread(target=source.emit, args=sent)
-    for thread in (emitting_thread, *comers):
+    for thread in (emitting_thread, *joiners):
         thread.start()
-    for thread in (emitting_thread, *comers):
+    for thread in (emitting_thread, *joiners):
         thread.join(BOUND)
     source.subject.on_completed()
     assert stays.all() == sent
     assert len(seen) == 8 * len(VIEWS)
     for name, each in seen:
         assert each.ended.wait(BOUND)
-        check(name, each, sent, None)
+        check_promise(name, each, sent, None)
 
 
-# --- all of it, in any order ---
+# --- random sequences of actions ---
 
 VIEWS: dict[str, Callable[[SharedStream[str]], Stream[Any]]] = {
     "all": lambda texts: texts,
@@ -1168,7 +1083,7 @@ VIEWS: dict[str, Callable[[SharedStream[str]], Stream[Any]]] = {
     "entries 3": lambda texts: texts.entries(3),
 }
 
-DOINGS = st.lists(
+ACTIONS = st.lists(
     st.one_of(
         st.just("emit"),
         st.just("emit"),
@@ -1179,8 +1094,10 @@ DOINGS = st.lists(
 )
 
 
-def check(name: str, seen: Seen, sent: list[str], ending: type[Exception] | None) -> None:
-    """A viewer to the end has seen what its view promises."""
+def check_promise(
+    name: str, seen: Recorder, sent: list[str], ending: type[Exception] | None
+) -> None:
+    """Checks that a viewer has received everything that its view promises."""
     got = seen.items
     error = None if seen.error is None else type(seen.error)
     kind, _, number = name.partition(" ")
@@ -1202,44 +1119,44 @@ def check(name: str, seen: Seen, sent: list[str], ending: type[Exception] | None
         assert got == [Entry(at, each) for at, each in enumerate(sent, 1) if at > after]
 
 
-@given(DOINGS)
-def test_whatever_happens_in_whatever_order_each_viewer_sees_what_it_was_promised(
-    doings: list[str],
+@given(ACTIONS)
+def test_random_histories_keep_the_promise_of_each_view(
+    actions: list[str],
 ) -> None:
     source = Source()
     texts: SharedStream[str] = source.stream.shared()
     sent: list[str] = []
-    viewers: list[tuple[str, Seen]] = []
-    left: list[Seen] = []
+    viewers: list[tuple[str, Recorder]] = []
+    left: list[Recorder] = []
     ending: Any = "none"
-    for number, doing in enumerate(doings):
-        if doing.startswith("join "):
-            viewers.append((doing[5:], Seen(VIEWS[doing[5:]](texts))))
-        elif doing == "leave" and viewers:
+    for number, action in enumerate(actions):
+        if action.startswith("join "):
+            viewers.append((action[5:], Recorder(VIEWS[action[5:]](texts))))
+        elif action == "leave" and viewers:
             left.append(viewers.pop(number % len(viewers))[1])
             left[-1].subscription.dispose()
-        elif doing == "settle" and viewers:
+        elif action == "settle" and viewers:
             eventually(lambda: viewers[0][1].items != [], 0.005)
-        elif doing == "stop" and ending == "none":
+        elif action == "stop" and ending == "none":
             ending = StoppedError
             texts.stop()
         elif source.subscriptions and ending == "none":
-            if doing == "emit":
+            if action == "emit":
                 sent.append(f"{len(sent) + 1} ")
                 source.emit(sent[-1])
-            elif doing == "complete":
+            elif action == "complete":
                 ending = None
                 source.subject.on_completed()
-            elif doing == "fail":
+            elif action == "fail":
                 ending = OSError
                 source.subject.on_error(OSError())
     before = [[*seen.items] for seen in left if seen.ended.is_set()]
     if ending == "none":
         ending = StoppedError
         texts.stop()
-    viewers.extend((name, Seen(view(texts))) for name, view in VIEWS.items())
+    viewers.extend((name, Recorder(view(texts))) for name, view in VIEWS.items())
     for name, seen in viewers:
         assert seen.ended.wait(BOUND)
-        check(name, seen, sent, ending)
+        check_promise(name, seen, sent, ending)
     assert before == [[*seen.items] for seen in left if seen.ended.is_set()]
     assert source.subscriptions <= 1

@@ -1,4 +1,4 @@
-"""Stream: cold, always a Stream, the same on all faces, bounded, and stopped by leaving."""
+"""Stream: cold, closed under pipes, equal on all faces, bounded, and stopped by leaving a loop."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from rxmistral.wire import blocks
 from rxmistral.wire.reader import Request
 
 LIMIT = 512
-"""What a hop holds at most."""
+"""The most items that the queue of a loop contains."""
 
 
 class Source:
-    """Emits on a thread of its own, and counts: subscriptions, items, disposals."""
+    """A source with its own thread, which counts subscriptions, items and disposals."""
 
     def __init__(self, items: Any = (), error: Exception | None = None) -> None:
         self.items = items
@@ -78,7 +78,7 @@ class Source:
 
 
 def silent() -> tuple[Stream[Any], threading.Event]:
-    """A Stream that never emits, and the event of its disposal."""
+    """Returns a Stream that never emits, and an event that its disposal sets."""
     disposed = threading.Event()
     observers = []
 
@@ -102,16 +102,16 @@ def first_then_silent() -> tuple[Stream[Any], threading.Event]:
 # --- cold ---
 
 
-def test_every_face_gives_all_items_in_their_order(read: Face) -> None:
+def test_every_face_emits_all_items_in_order(read: Face) -> None:
     assert read(Source(range(2000)).stream())[-2000:] == list(range(2000))
 
 
-def test_every_face_gives_the_error_after_the_items_before_it(read: Face) -> None:
+def test_every_face_raises_the_error_after_the_items(read: Face) -> None:
     error = KeyError("broke")
     assert read(Source(range(1500), error).stream())[-1501:] == [*range(1500), error]
 
 
-def test_each_reading_is_a_subscription_of_its_own(read: Face) -> None:
+def test_each_reader_has_its_own_subscription(read: Face) -> None:
     source = Source("ab")
     stream = source.stream()
     assert source.subscriptions == 0
@@ -120,7 +120,7 @@ def test_each_reading_is_a_subscription_of_its_own(read: Face) -> None:
     assert source.subscriptions == 2
 
 
-def test_each_subscription_is_one_request(read: Face) -> None:
+def test_each_subscription_sends_one_request(read: Face) -> None:
     with ScriptedServer(lambda request: [steps.raw(b"data: 1\n\n")]) as server:
         stream = blocks(Request("POST", server.url))
         assert server.requests == []
@@ -145,7 +145,7 @@ def script(program: str, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
-def test_a_script_that_ends_in_subscribe_prints_the_whole_answer() -> None:
+def test_script_ending_in_subscribe_prints_the_whole_answer() -> None:
     program = """
         import sys
         from rxmistral import Mistral, text
@@ -158,7 +158,7 @@ def test_a_script_that_ends_in_subscribe_prints_the_whole_answer() -> None:
     assert (out.split(), err) == ([b"a", b"b"], b"")
 
 
-def test_a_script_that_subscribes_after_it_looked_at_the_headers_prints_it_too() -> None:
+def test_script_subscribing_after_the_headers_prints_all() -> None:
     program = """
         import sys
         from rxmistral import Mistral, text
@@ -173,7 +173,7 @@ def test_a_script_that_subscribes_after_it_looked_at_the_headers_prints_it_too()
     assert (out.split(), err) == ([b"a", b"b"], b"")
 
 
-def test_a_script_that_leaves_a_loop_undone_still_exits() -> None:
+def test_script_with_an_unfinished_loop_exits() -> None:
     program = """
         import itertools, sys, reactivex
         from rxmistral import Mistral
@@ -190,14 +190,14 @@ def test_a_script_that_leaves_a_loop_undone_still_exits() -> None:
     assert (out, err) == (b"end\n", b"")
 
 
-# --- always a Stream ---
+# --- pipes return Streams ---
 
 
 def numbers() -> Stream[int]:
     return Stream.of(reactivex.of(1, 2, 3))
 
 
-def of_the_pipe() -> dict[str, Callable[[], Any]]:
+def pipe_results() -> dict[str, Callable[[], Any]]:
     return {
         "of": numbers,
         "pipe of one": lambda: numbers().pipe(ops.map(lambda x: x)),
@@ -205,7 +205,7 @@ def of_the_pipe() -> dict[str, Callable[[], Any]]:
         "pipe of none": lambda: numbers().pipe(),
         "slice": lambda: numbers()[0:],
         "plus": lambda: Stream.of(reactivex.of(1)) + reactivex.of(2, 3),
-        "a plain one in front": lambda: Stream.of(reactivex.of(1)) + Stream.of(reactivex.of(2, 3)),
+        "plus a Stream": lambda: Stream.of(reactivex.of(1)) + Stream.of(reactivex.of(2, 3)),
         "ref_count": lambda: numbers().pipe(ops.publish(), ops.ref_count()),
         "auto_connect": lambda: numbers().pipe(ops.publish()).auto_connect(1),
         "share": lambda: numbers().pipe(ops.share()),
@@ -215,37 +215,37 @@ def of_the_pipe() -> dict[str, Callable[[], Any]]:
     }
 
 
-@pytest.mark.parametrize("make", of_the_pipe().values(), ids=of_the_pipe().keys())
-def test_the_result_of_a_pipe_is_a_stream(make: Callable[[], Any], read: Face) -> None:
+@pytest.mark.parametrize("make", pipe_results().values(), ids=pipe_results().keys())
+def test_pipe_returns_a_stream(make: Callable[[], Any], read: Face) -> None:
     stream = make()
     assert isinstance(stream, Stream)
     assert read(stream)[-3:] == [1, 2, 3]
 
 
-def test_plus_in_place_gives_a_stream(read: Face) -> None:
+def test_in_place_addition_returns_a_stream(read: Face) -> None:
     stream = Stream.of(reactivex.of(1, 2))
     stream += reactivex.of(3)
     assert isinstance(stream, Stream)
     assert read(stream)[-3:] == [1, 2, 3]
 
 
-def test_what_publish_gives_is_a_stream_that_connects() -> None:
+def test_publish_returns_a_stream_that_connects() -> None:
     published = numbers().pipe(ops.publish())
     assert isinstance(published, ConnectableStream)
-    came: list[int] = []
-    published.pipe(ops.map(lambda x: x * 10)).subscribe(came.append)
-    assert came == []
+    received: list[int] = []
+    published.pipe(ops.map(lambda x: x * 10)).subscribe(received.append)
+    assert received == []
     published.connect()
-    assert came == [10, 20, 30]
+    assert received == [10, 20, 30]
 
 
-def test_partition_gives_streams() -> None:
+def test_partition_returns_streams() -> None:
     for which, expected in enumerate([[1, 3], [2]]):
         parts = numbers().pipe(ops.partition(lambda x: x % 2 == 1))
         assert list(parts[which]) == expected
 
 
-def test_what_is_no_observable_passes_a_pipe_as_it_is() -> None:
+def test_pipe_returns_other_results_unchanged() -> None:
     assert numbers().pipe(lambda source: 7) == 7
     assert numbers().pipe(ops.map(str), lambda source: "text") == "text"
 
@@ -272,7 +272,7 @@ FLUENT_ARGUMENTS: dict[str, tuple[Any, ...]] = {
 
 
 def fluent_methods() -> list[str]:
-    """The public methods of an Observable, but for those that are no operators."""
+    """Returns the names of the public methods of an Observable that are operators."""
     others = {"pipe", "run", "subscribe", "to_future", "of"}
     return [
         name
@@ -284,38 +284,38 @@ def fluent_methods() -> list[str]:
 def guesses(name: str) -> Iterator[tuple[Any, ...]]:
     if name in FLUENT_ARGUMENTS:
         yield FLUENT_ARGUMENTS[name]
-    function = lambda *_: True  # noqa: E731  # one that any operator takes
+    function = lambda *_: True  # noqa: E731  # accepted by any operator
     some: list[Any] = [reactivex.of(1), 1, function]
     for count in range(4):
         yield from itertools.product(some, repeat=count)
 
 
 @pytest.mark.parametrize("name", fluent_methods())
-def test_a_fluent_method_gives_a_stream_wherever_it_gives_an_observable(name: str) -> None:
-    given = []
+def test_fluent_method_returns_a_stream_for_each_observable(name: str) -> None:
+    results_found = []
     for arguments in guesses(name):
         try:
             result = getattr(numbers(), name)(*arguments)
-        except Exception:  # not what this one takes
+        except Exception:  # the method does not accept these arguments
             continue
-        given.append(result)
+        results_found.append(result)
         results = result if isinstance(result, (list, tuple)) else [result]
         plain = [each for each in results if isinstance(each, Observable)]
         assert all(isinstance(each, Stream) for each in plain)
-    assert given, "no arguments were found for it"
+    assert results_found, "no arguments were found for the method"
 
 
-def test_there_are_fluent_methods_or_there_are_none_at_all() -> None:
+def test_observable_has_fluent_methods() -> None:
     assert len(fluent_methods()) in range(100, 1000) or fluent_methods() == []
 
 
-def test_of_gives_a_stream_back_as_it_is() -> None:
+def test_of_returns_a_stream_unchanged() -> None:
     stream = numbers()
     assert Stream.of(stream) is stream
 
 
 @pytest.mark.parametrize("other", [[1, 2], "text", None, 7])
-def test_of_refuses_what_is_no_observable(other: Any) -> None:
+def test_of_rejects_other_types(other: Any) -> None:
     with pytest.raises(TypeError, match=f"expected an Observable, got {type(other).__name__}"):
         Stream.of(other)
 
@@ -323,18 +323,18 @@ def test_of_refuses_what_is_no_observable(other: Any) -> None:
 # --- run and await ---
 
 
-def test_run_gives_the_last_item() -> None:
+def test_run_returns_the_last_item() -> None:
     assert numbers().run() == 3
 
 
-def test_await_gives_the_last_item() -> None:
+def test_await_returns_the_last_item() -> None:
     async def main() -> int:
         return await numbers()
 
     assert run(main()) == 3
 
 
-def test_a_none_is_a_last_item() -> None:
+def test_run_and_await_return_none_if_it_is_the_last_item() -> None:
     async def main() -> None:
         return await Stream.of(reactivex.of(1, None))
 
@@ -342,7 +342,7 @@ def test_a_none_is_a_last_item() -> None:
     assert run(main()) is None
 
 
-def test_run_and_await_of_nothing_raise_what_reactivex_raises() -> None:
+def test_run_and_await_raise_when_there_are_no_items() -> None:
     async def main() -> None:
         await Stream.of(reactivex.empty())
 
@@ -352,19 +352,19 @@ def test_run_and_await_of_nothing_raise_what_reactivex_raises() -> None:
         run(main())
 
 
-def test_the_scheduler_of_run_keeps_the_time_of_the_operators() -> None:
+def test_run_passes_its_scheduler_to_operators() -> None:
     stream = numbers().pipe(ops.delay(0.001))
     assert stream.run(TimeoutScheduler.singleton()) == 3
 
 
-def test_the_scheduler_of_run_is_not_for_the_source() -> None:
+def test_run_does_not_run_the_source_on_its_scheduler() -> None:
     with ScriptedServer([steps.raw(b"data: 1\n\n")]) as server:
         stream = blocks(Request("POST", server.url))
         assert stream.run(CurrentThreadScheduler.singleton()) == b"data: 1\n\n"
         assert server.wait_idle()
 
 
-def test_a_subscribe_that_raises_raises_from_every_face(read: Face) -> None:
+def test_every_face_raises_the_error_of_subscribe(read: Face) -> None:
     def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
         raise LookupError("cannot subscribe")
 
@@ -372,10 +372,10 @@ def test_a_subscribe_that_raises_raises_from_every_face(read: Face) -> None:
     assert isinstance(error, LookupError)
 
 
-# --- sources without end ---
+# --- endless sources ---
 
 
-def sources_without_end() -> dict[str, Callable[[], Observable[Any]]]:
+def endless_sources() -> dict[str, Callable[[], Observable[Any]]]:
     return {
         "from_iterable": lambda: reactivex.from_iterable(itertools.count()),
         "repeat_value": lambda: reactivex.repeat_value(1),
@@ -384,15 +384,15 @@ def sources_without_end() -> dict[str, Callable[[], Observable[Any]]]:
     }
 
 
-@pytest.mark.parametrize("make", sources_without_end().values(), ids=sources_without_end().keys())
-def test_a_for_loop_can_leave_a_source_without_end(make: Callable[[], Observable[Any]]) -> None:
+@pytest.mark.parametrize("make", endless_sources().values(), ids=endless_sources().keys())
+def test_for_loop_can_leave_an_endless_source(make: Callable[[], Observable[Any]]) -> None:
     for number, _ in enumerate(Stream.of(make())):
         if number == 3 * LIMIT:
             break
-    # the fixture sees the thread end
+    # an autouse fixture checks that the thread ends
 
 
-def test_what_a_source_emits_that_cannot_be_stopped_is_not_kept() -> None:
+def test_items_of_an_unstoppable_source_are_dropped_after_close() -> None:
     stop = threading.Event()
     emitted = itertools.count()
 
@@ -404,10 +404,10 @@ def test_what_a_source_emits_that_cannot_be_stopped_is_not_kept() -> None:
 
     iterator = iter(Stream(subscribe))
     next(iterator)
-    hop = iterator.gi_frame.f_locals["hop"]  # type: ignore[attr-defined]
+    queue = iterator.gi_frame.f_locals["queue"]  # type: ignore[attr-defined]
     iterator.close()  # type: ignore[attr-defined]
     assert eventually(lambda: next(emitted) > 10 * LIMIT)
-    assert len(hop.items) == 0
+    assert len(queue.items) == 0
     stop.set()
 
 
@@ -419,8 +419,8 @@ def open_for(stream: Stream[Any]) -> tuple[Any, Callable[[], None]]:
     return next(iterator), iterator.close  # type: ignore[attr-defined]
 
 
-def settled(count: Callable[[], int]) -> int:
-    """A count that has stopped growing: it stands for as long as many items would take."""
+def stable_count(count: Callable[[], int]) -> int:
+    """Returns a count once it has not grown for 0.2 seconds."""
     pause = threading.Event()
     seen, same = count(), 0
     deadline = time.monotonic() + BOUND
@@ -432,75 +432,75 @@ def settled(count: Callable[[], int]) -> int:
     return seen
 
 
-def test_a_for_loop_that_does_not_read_holds_its_source_back() -> None:
+def test_for_loop_that_does_not_read_makes_its_source_wait() -> None:
     source = Source(itertools.count())
     _, close = open_for(source.stream())
-    assert 0 < settled(lambda: source.emitted) <= LIMIT + 1
+    assert 0 < stable_count(lambda: source.emitted) <= LIMIT + 1
     close()
     assert source.ended.wait(BOUND)
 
 
-def test_an_async_for_that_does_not_read_holds_its_source_back() -> None:
+def test_async_for_that_does_not_read_makes_its_source_wait() -> None:
     source = Source(itertools.count())
 
     async def main() -> None:
         iterator = aiter(source.stream())
         await anext(iterator)
-        assert 0 < await asyncio.to_thread(settled, lambda: source.emitted) <= LIMIT + 1
+        assert 0 < await asyncio.to_thread(stable_count, lambda: source.emitted) <= LIMIT + 1
 
     run(main())
     assert source.ended.wait(BOUND)
 
 
-def test_a_subscriber_that_does_not_return_holds_its_source_back() -> None:
+def test_blocked_subscriber_makes_its_source_wait() -> None:
     source = Source(itertools.count())
-    go_on = threading.Event()
-    subscription = source.stream().subscribe(lambda item: go_on.wait() if item == 10 else None)
-    assert settled(lambda: source.emitted) == 10
+    proceed = threading.Event()
+    subscription = source.stream().subscribe(lambda item: proceed.wait() if item == 10 else None)
+    assert stable_count(lambda: source.emitted) == 10
     subscription.dispose()
-    go_on.set()
+    proceed.set()
     assert source.ended.wait(BOUND)
 
 
-def fill(server: ScriptedServer) -> Any:
-    """The request, when the server cannot send more of its answer."""
+def wait_until_blocked(server: ScriptedServer) -> Any:
+    """Returns the request once the server cannot send more of its answer."""
     request = server.wait_for_requests(1)[0]
-    settled(lambda: request.frames)
+    stable_count(lambda: request.frames)
     return request
 
 
 PIECE = b"data: " + bytes(60_000).replace(b"\0", b"x") + b"\n\n"
 PIECES = 2000
-"""Far more than a hop and the buffers of two sockets hold."""
+"""Far more than a queue and the buffers of two sockets contain."""
 
 
 @pytest.mark.parametrize("face", ["for", "async for", "subscribe"])
-def test_a_slow_reader_slows_the_server_down(face: str) -> None:
+def test_slow_reader_slows_the_server(face: str) -> None:
     with ScriptedServer([steps.raw(*[PIECE] * PIECES)]) as server:
         stream = blocks(Request("POST", server.url))
         if face == "for":
             _, close = open_for(stream)
-            assert fill(server).frames < PIECES
+            assert wait_until_blocked(server).frames < PIECES
             close()
         elif face == "async for":
 
             async def main() -> None:
                 async with stream as opened:
                     await anext(aiter(opened))
-                    assert (await asyncio.to_thread(fill, server)).frames < PIECES
+                    assert (await asyncio.to_thread(wait_until_blocked, server)).frames < PIECES
 
             run(main())
         else:
-            go_on = threading.Event()
-            subscription = stream.subscribe(lambda block: go_on.wait())
-            assert fill(server).frames < PIECES
+            proceed = threading.Event()
+            subscription = stream.subscribe(lambda block: proceed.wait())
+            assert wait_until_blocked(server).frames < PIECES
             subscription.dispose()
-            go_on.set()
+            proceed.set()
         assert server.requests[0].wait_closed()
 
 
-def emitting_at_once(count: int) -> tuple[Stream[int], list[threading.Thread]]:
-    """A source that breaks the grammar of Rx: its threads do not wait for each other."""
+def concurrent_source(count: int) -> tuple[Stream[int], list[threading.Thread]]:
+    """Returns a source that violates the Rx grammar: several threads emit at once."""
     threads: list[threading.Thread] = []
 
     def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
@@ -515,22 +515,22 @@ def emitting_at_once(count: int) -> tuple[Stream[int], list[threading.Thread]]:
     return Stream(subscribe), threads
 
 
-def all_ended(threads: list[threading.Thread]) -> bool:
+def all_end(threads: list[threading.Thread]) -> bool:
     return eventually(lambda: not any(thread.is_alive() for thread in threads))
 
 
-def test_threads_that_emit_at_once_are_all_released_by_the_reader() -> None:
-    stream, threads = emitting_at_once(4)
+def test_reader_releases_all_threads_that_wait_to_emit() -> None:
+    stream, threads = concurrent_source(4)
     assert len(list(itertools.islice(stream, 4 * LIMIT - 3))) == 4 * LIMIT - 3
-    assert all_ended(threads)
+    assert all_end(threads)
 
 
-def test_threads_that_wait_are_all_released_by_the_end() -> None:
-    stream, threads = emitting_at_once(4)
+def test_dispose_releases_all_threads_that_wait_to_emit() -> None:
+    stream, threads = concurrent_source(4)
     _, close = open_for(stream)
-    assert settled(lambda: sum(thread.is_alive() for thread in threads)) > 1
+    assert stable_count(lambda: sum(thread.is_alive() for thread in threads)) > 1
     close()
-    assert all_ended(threads)
+    assert all_end(threads)
 
 
 # --- nothing lost, nothing reordered ---
@@ -546,23 +546,21 @@ PACES = st.sampled_from(["fast", "slow producer", "slow consumer", "both random"
 
 
 class Pace:
-    """Gives the other thread a chance now and then, as the dice have it."""
+    """Pauses at random, so that the other thread runs."""
 
     def __init__(self, slow: bool, seed: int) -> None:
         self._random = random.Random(seed)
         self._slow = slow
-        self._rest = threading.Event()
+        self._pause = threading.Event()
 
     def step(self) -> None:
         if self._slow and self._random.random() < 0.01:
-            self._rest.wait(0.0002)
+            self._pause.wait(0.0002)
 
 
 @settings(deadline=None)
 @given(size=SIZES, pace=PACES, seed=st.integers(0, 1000), failing=st.booleans())
-def test_a_hop_loses_nothing_and_reorders_nothing(
-    size: int, pace: str, seed: int, failing: bool
-) -> None:
+def test_queue_loses_and_reorders_nothing(size: int, pace: str, seed: int, failing: bool) -> None:
     producer = Pace(pace in ("slow producer", "both random"), seed)
     consumer = Pace(pace in ("slow consumer", "both random"), seed + 1)
 
@@ -574,31 +572,31 @@ def test_a_hop_loses_nothing_and_reorders_nothing(
     error = OSError("at the end") if failing else None
 
     def with_for() -> list[Any]:
-        came: list[Any] = []
+        received: list[Any] = []
         try:
             for item in Source(items(), error).stream():
-                came.append(item)
+                received.append(item)
                 consumer.step()
         except OSError as raised:
-            came.append(raised)
-        return came
+            received.append(raised)
+        return received
 
     async def with_async_for() -> list[Any]:
-        came: list[Any] = []
+        received: list[Any] = []
         try:
             async for item in Source(items(), error).stream():
-                came.append(item)
+                received.append(item)
                 consumer.step()
         except OSError as raised:
-            came.append(raised)
-        return came
+            received.append(raised)
+        return received
 
     expected = [*range(size), *([error] if error else [])]
     assert with_for() == expected
     assert run(with_async_for()) == expected
 
 
-def test_many_loops_on_many_threads_and_tasks_each_get_all() -> None:
+def test_loops_on_many_threads_and_tasks_each_receive_all() -> None:
     stream = Source(range(3000)).stream()
     sums: list[int] = []
     threads = [
@@ -619,13 +617,13 @@ def test_many_loops_on_many_threads_and_tasks_each_get_all() -> None:
     assert sums == [3000] * 6
 
 
-def test_an_async_for_over_a_fast_source_lets_other_tasks_run() -> None:
-    turns = 0
+def test_async_for_over_a_fast_source_lets_other_tasks_run() -> None:
+    iterations = 0
 
     async def other() -> None:
-        nonlocal turns
+        nonlocal iterations
         while True:
-            turns += 1
+            iterations += 1
             await asyncio.sleep(0)
 
     async def main() -> None:
@@ -636,13 +634,13 @@ def test_an_async_for_over_a_fast_source_lets_other_tasks_run() -> None:
         await asyncio.wait([task])
 
     run(main())
-    assert turns >= 10
+    assert iterations >= 10
 
 
 # --- event loops ---
 
 
-def test_one_stream_is_read_in_one_event_loop_and_then_in_another() -> None:
+def test_stream_is_read_on_one_event_loop_and_then_another() -> None:
     stream = Source("abc").stream()
 
     async def main() -> list[Any]:
@@ -651,7 +649,7 @@ def test_one_stream_is_read_in_one_event_loop_and_then_in_another() -> None:
     assert run(main()) == run(main()) == ["a", "b", "c"]
 
 
-def test_a_source_that_emits_into_a_closed_event_loop_is_disposed() -> None:
+def test_source_is_disposed_when_its_event_loop_is_closed() -> None:
     subject: Subject[int] = Subject()
     stream = Stream.of(subject)
     loop = asyncio.new_event_loop()
@@ -669,11 +667,11 @@ def test_a_source_that_emits_into_a_closed_event_loop_is_disposed() -> None:
     loop.close()
     subject.on_next(2)  # does not raise
     assert not subject.observers
-    waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # nobody can end it any more
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]  # its event loop is closed, so nothing can end it
     del waiting
 
 
-def test_a_source_on_the_event_loop_itself_is_read_on_it() -> None:
+def test_source_on_the_event_loop_is_read_on_that_loop() -> None:
     async def main() -> list[Any]:
         scheduler = AsyncIOScheduler(asyncio.get_running_loop())
         ticks = reactivex.interval(0.001, scheduler=scheduler).pipe(ops.take(3))
@@ -682,7 +680,7 @@ def test_a_source_on_the_event_loop_itself_is_read_on_it() -> None:
     assert run(main()) == [0, 1, 2]
 
 
-def test_a_loop_within_the_callback_of_a_synchronous_source_runs() -> None:
+def test_loop_in_a_callback_of_a_synchronous_source_runs() -> None:
     inner: list[Any] = []
 
     def on_next(_: int) -> None:
@@ -693,12 +691,12 @@ def test_a_loop_within_the_callback_of_a_synchronous_source_runs() -> None:
     assert inner == [1, 2, 3, "c"] * 2
 
 
-def test_a_stream_is_read_within_a_loop_over_itself() -> None:
+def test_stream_is_read_within_a_loop_over_itself() -> None:
     stream = numbers()
     assert [(a, b) for a in stream for b in stream] == list(itertools.product([1, 2, 3], repeat=2))
 
 
-def test_a_body_may_emit_what_its_own_loop_reads() -> None:
+def test_loop_body_may_emit_into_its_own_source() -> None:
     subject: Subject[int] = Subject()
     iterator = iter(Stream.of(subject))
     starter = threading.Thread(target=lambda: next(iterator))
@@ -716,7 +714,7 @@ def test_a_body_may_emit_what_its_own_loop_reads() -> None:
 # --- with ---
 
 
-def test_within_with_every_loop_goes_on_with_the_same_run() -> None:
+def test_with_block_continues_the_same_run_in_every_loop() -> None:
     source = Source(range(5))
     with source.stream() as opened:
         first = list(itertools.islice(opened, 2))
@@ -728,24 +726,24 @@ def test_within_with_every_loop_goes_on_with_the_same_run() -> None:
     assert source.subscriptions == 1
 
 
-def test_within_async_with_every_loop_goes_on_with_the_same_run() -> None:
+def test_async_with_block_continues_the_same_run_in_every_loop() -> None:
     source = Source(range(5))
 
     async def main() -> None:
         async with source.stream() as opened:
-            came = [await anext(aiter(opened))]
+            received = [await anext(aiter(opened))]
             async for item in opened:
-                came.append(item)
+                received.append(item)
                 if item == 2:
                     break
             assert await opened == 4
-            assert came == [0, 1, 2]
+            assert received == [0, 1, 2]
 
     run(main())
     assert source.subscriptions == 1
 
 
-def test_a_stream_that_was_left_is_cold_again() -> None:
+def test_stream_is_cold_again_after_its_with_block() -> None:
     source = Source(range(3))
     stream = source.stream()
     with stream as opened:
@@ -755,7 +753,7 @@ def test_a_stream_that_was_left_is_cold_again() -> None:
         assert list(opened) == [0, 1, 2]
 
 
-def test_a_stream_is_not_opened_twice_at_once() -> None:
+def test_enter_raises_when_the_stream_is_open() -> None:
     stream = numbers()
     with stream, pytest.raises(RuntimeError, match="already open"):
         stream.__enter__()
@@ -763,7 +761,7 @@ def test_a_stream_is_not_opened_twice_at_once() -> None:
         pass
 
 
-def test_two_tasks_cannot_wait_for_the_same_run() -> None:
+def test_second_task_that_waits_for_the_same_run_raises() -> None:
     stream, _ = silent()
 
     async def main() -> None:
@@ -778,7 +776,7 @@ def test_two_tasks_cannot_wait_for_the_same_run() -> None:
     run(main())
 
 
-def test_leaving_with_disposes_what_subscribed_within_it() -> None:
+def test_with_block_disposes_subscriptions_made_in_it() -> None:
     stream, disposed = silent()
     with stream as opened:
         opened.subscribe()
@@ -786,7 +784,7 @@ def test_leaving_with_disposes_what_subscribed_within_it() -> None:
     assert disposed.is_set()
 
 
-def test_what_is_subscribed_in_the_moment_of_leaving_is_disposed() -> None:
+def test_subscription_during_exit_is_disposed() -> None:
     disposed = threading.Event()
 
     def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
@@ -799,7 +797,7 @@ def test_what_is_subscribed_in_the_moment_of_leaving_is_disposed() -> None:
     assert disposed.is_set()
 
 
-def test_leaving_with_ends_a_loop_over_a_pipe_of_it_on_another_thread() -> None:
+def test_with_block_ends_a_piped_loop_on_another_thread() -> None:
     stream, disposed = first_then_silent()
     began, ended = threading.Event(), threading.Event()
 
@@ -826,7 +824,7 @@ def test_break_disposes() -> None:
     assert disposed.wait(BOUND)
 
 
-def test_an_exception_in_the_body_disposes() -> None:
+def test_exception_in_the_loop_body_disposes() -> None:
     stream, disposed = first_then_silent()
     with pytest.raises(ZeroDivisionError):
         for _ in stream:
@@ -834,7 +832,7 @@ def test_an_exception_in_the_body_disposes() -> None:
     assert disposed.wait(BOUND)
 
 
-def test_return_disposes() -> None:
+def test_return_from_the_loop_disposes() -> None:
     stream, disposed = first_then_silent()
 
     def first() -> Any:
@@ -989,7 +987,7 @@ def test_leaving_an_async_for_disposes(leave: Callable[[Stream[Any]], Any]) -> N
     run(main())
 
 
-def test_an_async_loop_that_has_ended_holds_nothing_and_stays_ended() -> None:
+def test_ended_async_loop_refers_to_nothing_and_stays_ended() -> None:
     error = OSError("once")
 
     async def main() -> None:
@@ -1004,19 +1002,19 @@ def test_an_async_loop_that_has_ended_holds_nothing_and_stays_ended() -> None:
     run(main())
 
 
-def test_an_iteration_that_never_began_is_closed_without_a_word() -> None:
+def test_unstarted_iteration_is_closed_silently() -> None:
     async def main() -> None:
         await aiter(numbers()).aclose()  # type: ignore[attr-defined]
 
     run(main())
 
 
-def test_an_error_that_a_loop_raised_holds_no_frame_in_a_cycle() -> None:
+def test_error_raised_by_a_loop_is_in_no_reference_cycle() -> None:
     class Witness:
         pass
 
     def subscribe(observer: Any, scheduler: Any = None) -> Disposable:
-        observer.on_error(KeyError())  # nobody else holds it
+        observer.on_error(KeyError())  # no other reference exists
         return Disposable()
 
     def fail() -> Any:
@@ -1047,7 +1045,7 @@ def test_an_error_that_a_loop_raised_holds_no_frame_in_a_cycle() -> None:
         gc.enable()
 
 
-def test_operators_of_reactivex_that_end_early_dispose() -> None:
+def test_reactivex_operators_that_end_early_dispose() -> None:
     stream, disposed = first_then_silent()
     assert list(stream.pipe(ops.take(1))) == ["first"]
     assert disposed.wait(BOUND)

@@ -1,4 +1,4 @@
-"""What a subscription refuses at the call, and how it reports what nobody handles."""
+"""Subscriber: callbacks that it rejects at the call, and reports of unhandled errors."""
 
 from __future__ import annotations
 
@@ -74,19 +74,19 @@ USELESS = {
 
 @pytest.mark.parametrize("function", USELESS.values(), ids=USELESS)
 @pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_function_that_would_not_run_is_refused_at_the_call(
+def test_coroutine_function_is_rejected_at_the_call(
     call: Callable[[Any], object], function: Any
 ) -> None:
     with pytest.raises(TypeError, match="must be a plain function"):
         call(function)
 
 
-def test_observer_with_an_async_method_is_refused_at_the_call() -> None:
+def test_observer_with_an_async_method_is_rejected_at_the_call() -> None:
     with pytest.raises(TypeError, match="on_next must be a plain function, got an async one"):
         stream().subscribe(Observer())  # type: ignore[arg-type]
 
 
-def test_operators_may_be_given_what_makes_coroutines() -> None:
+def test_operators_accept_functions_that_return_coroutines() -> None:
     made = Stream.of(reactivex.of(1)).map(coroutine).run()
     made.close()
 
@@ -142,7 +142,7 @@ OTHER_THREADS = {
 
 
 @pytest.mark.parametrize(("stream", "error"), OTHER_THREADS.values(), ids=OTHER_THREADS)
-def test_unhandled_error_is_brief_on_any_thread_of_ours(stream: str, error: str) -> None:
+def test_unhandled_error_is_brief_on_every_thread_of_the_library(stream: str, error: str) -> None:
     program = f"""
         import reactivex, sys, threading
         from rxmistral import *
@@ -177,7 +177,7 @@ def test_unhandled_error_is_brief_on_any_thread_of_ours(stream: str, error: str)
 
 
 @pytest.mark.parametrize("reader", ["thread", "shared"])
-def test_unhandled_exception_of_callback_is_reported_with_its_line(reader: str) -> None:
+def test_unhandled_error_of_a_callback_is_reported_with_its_line(reader: str) -> None:
     lines = report_of(script='[steps.role(), "Hi", steps.done()]', reader=reader, callback="fail")
     assert lines[0] == "ValueError: mine"
     assert lines[-2:] == ["raised at", '  File "<string>", line 7, in fail']
@@ -211,7 +211,7 @@ NOT_OURS = """
         "from_async_iterable(broken).subscribe(print)",
     ],
 )
-def test_unhandled_error_is_reported_briefly_whoever_called(subscribe: str) -> None:
+def test_unhandled_error_is_brief_for_every_caller(subscribe: str) -> None:
     program = textwrap.dedent(NOT_OURS).format(subscribe=subscribe, bound=BOUND)
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=6 * BOUND
@@ -222,7 +222,7 @@ def test_unhandled_error_is_reported_briefly_whoever_called(subscribe: str) -> N
     assert len(lines) == 5
 
 
-def test_unhandled_error_is_reported_when_it_comes_before_subscribe_returns(
+def test_unhandled_error_during_subscribe_is_reported(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     seen: list[BaseException] = []

@@ -1,7 +1,7 @@
-"""A stream of prompts: what becomes of a running answer when the next prompt comes.
+"""A stream of prompts: what happens to an answer when the next prompt arrives.
 
-Over real sockets RxPY's own operators are held to the same facts as `answer_each`, as long
-as the subscriber is quick and the prompts come one after the other.
+Over real sockets, the same tests run with the operators of RxPY and with `answer_each`, as long
+as the subscriber is quick and the prompts arrive one after the other.
 """
 
 from __future__ import annotations
@@ -63,11 +63,11 @@ EVERY = {"switch": switch, "queue": queue, "ignore": ignore}
 every = pytest.mark.parametrize("operator", EVERY.values(), ids=EVERY.keys())
 
 
-# --- in virtual time -------------------------------------------------------------
+# --- in virtual time ---
 
 
-class Played:
-    """Prompts are the letters of answers; what comes of them in virtual time, from 200."""
+class Timeline:
+    """The output of an operator in virtual time, from 200; prompts are names of answers."""
 
     def __init__(
         self,
@@ -89,18 +89,18 @@ class Played:
         self.answers = {name: each.subscriptions for name, each in cold.items()}
 
 
-def three(name: str) -> list[Any]:
-    """An answer of three items, from 10 to 30, that ends at 40."""
+def three_items(name: str) -> list[Any]:
+    """Returns an answer of three items, at 10, 20 and 30, that completes at 40."""
     return [*(on_next(10 * at, f"{name}{at}") for at in (1, 2, 3)), on_completed(40)]
 
 
 PROMPTS = [on_next(300, "a"), on_next(325, "b"), on_next(330, "c"), on_completed(400)]
-ANSWERS: Any = {"a": three("a"), "b": three("b"), "c": three("c")}
+ANSWERS: Any = {"a": three_items("a"), "b": three_items("b"), "c": three_items("c")}
 
 
 @any_switch
-def test_a_new_prompt_ends_the_running_answer(operator: Operator) -> None:
-    played = Played(operator, PROMPTS, **ANSWERS)
+def test_switch_cancels_the_current_answer(operator: Operator) -> None:
+    played = Timeline(operator, PROMPTS, **ANSWERS)
     assert played.messages == [
         on_next(310, "a1"),
         on_next(320, "a2"),
@@ -117,8 +117,8 @@ def test_a_new_prompt_ends_the_running_answer(operator: Operator) -> None:
 
 
 @any_queue
-def test_a_new_prompt_waits_for_its_turn(operator: Operator) -> None:
-    played = Played(operator, PROMPTS, **ANSWERS)
+def test_queue_keeps_prompts_until_the_answer_has_ended(operator: Operator) -> None:
+    played = Timeline(operator, PROMPTS, **ANSWERS)
     assert [message.value.value for message in played.messages[:-1]] == [
         f"{name}{number}" for name in "abc" for number in (1, 2, 3)
     ]
@@ -131,9 +131,9 @@ def test_a_new_prompt_waits_for_its_turn(operator: Operator) -> None:
 
 
 @any_ignore
-def test_a_new_prompt_is_not_asked_while_an_answer_is_running(operator: Operator) -> None:
+def test_ignore_drops_prompts_during_an_answer(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(325, "b"), on_next(350, "c"), on_completed(360)]
-    played = Played(operator, prompts, **ANSWERS)
+    played = Timeline(operator, prompts, **ANSWERS)
     assert [message.value.value for message in played.messages[:-1]] == [
         "a1", "a2", "a3", "c1", "c2", "c3",
     ]  # fmt: skip
@@ -146,59 +146,63 @@ def test_a_new_prompt_is_not_asked_while_an_answer_is_running(operator: Operator
 
 
 @every
-def test_no_prompts_no_answers(operator: Operator) -> None:
-    assert Played(operator, []).messages == []
-    assert Played(operator, [on_completed(300)]).messages == [on_completed(300)]
-    assert Played(operator, [on_error(300, ERROR)]).messages == [on_error(300, ERROR)]
+def test_no_prompts_produce_no_answers(operator: Operator) -> None:
+    assert Timeline(operator, []).messages == []
+    assert Timeline(operator, [on_completed(300)]).messages == [on_completed(300)]
+    assert Timeline(operator, [on_error(300, ERROR)]).messages == [on_error(300, ERROR)]
 
 
 @every
-def test_it_completes_when_the_prompts_and_the_last_answer_have(operator: Operator) -> None:
-    early = Played(operator, [on_next(300, "a"), on_completed(310)], a=three("a"))
+def test_completes_after_the_prompts_and_the_last_answer(operator: Operator) -> None:
+    early = Timeline(operator, [on_next(300, "a"), on_completed(310)], a=three_items("a"))
     assert early.messages[-1] == on_completed(340)
-    late = Played(operator, [on_next(300, "a"), on_completed(360)], a=three("a"))
+    late = Timeline(operator, [on_next(300, "a"), on_completed(360)], a=three_items("a"))
     assert late.messages[-1] == on_completed(360)
 
 
 @every
-def test_an_empty_answer_is_one(operator: Operator) -> None:
+def test_empty_answer_counts_as_an_answer(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b"), on_completed(360)]
-    played = Played(operator, prompts, a=[on_completed(10)], b=[on_next(10, "b"), on_completed(20)])
+    played = Timeline(
+        operator, prompts, a=[on_completed(10)], b=[on_next(10, "b"), on_completed(20)]
+    )
     assert played.messages == [on_next(360, "b"), on_completed(370)]
 
 
 @every
-def test_an_error_of_an_answer_ends_it_all(operator: Operator) -> None:
+def test_error_of_an_answer_ends_everything(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b")]
-    played = Played(operator, prompts, a=[on_next(10, "a"), on_error(20, ERROR)], b=three("b"))
+    played = Timeline(
+        operator, prompts, a=[on_next(10, "a"), on_error(20, ERROR)], b=three_items("b")
+    )
     assert played.messages == [on_next(310, "a"), on_error(320, ERROR)]
     assert played.prompts == [Subscription(200, 320)]
     assert played.answers["b"] == []
 
 
 @every
-def test_an_error_that_is_caught_ends_its_answer_only(operator: Operator) -> None:
+def test_caught_error_ends_its_answer_only(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(350, "b")]
-    played = Played(
+    played = Timeline(
         lambda ask: operator(lambda prompt: ask(prompt).pipe(ops.catch(reactivex.of("sorry")))),
         prompts,
         a=[on_error(20, ERROR)],
-        b=three("b"),
+        b=three_items("b"),
     )
     assert [message.value.value for message in played.messages] == ["sorry", "b1", "b2", "b3"]
 
 
 @every
-def test_an_error_of_the_prompts_ends_the_running_answer(operator: Operator) -> None:
-    played = Played(operator, [on_next(300, "a"), on_error(315, ERROR)], a=three("a"))
+def test_error_of_the_prompts_cancels_the_current_answer(operator: Operator) -> None:
+    played = Timeline(operator, [on_next(300, "a"), on_error(315, ERROR)], a=three_items("a"))
     assert played.messages == [on_next(310, "a1"), on_error(315, ERROR)]
     assert played.answers["a"] == [Subscription(300, 315)]
 
 
 @every
-def test_disposing_ends_the_prompts_and_the_answer_and_starts_none(operator: Operator) -> None:
+def test_dispose_ends_prompts_and_answer_and_starts_nothing(operator: Operator) -> None:
     prompts = [on_next(300, "a"), on_next(312, "b"), on_next(320, "c")]
-    played = Played(operator, prompts, disposed=315, **ANSWERS)
+    played = Timeline(operator, prompts, disposed=315, **ANSWERS)
     assert played.messages == [on_next(310, "a1")]
     assert played.prompts == [Subscription(200, 315)]
     assert all(each.unsubscribe <= 315 for subs in played.answers.values() for each in subs)
@@ -206,7 +210,7 @@ def test_disposing_ends_the_prompts_and_the_answer_and_starts_none(operator: Ope
 
 
 @every
-def test_each_reader_has_a_conversation_of_its_own(operator: Operator) -> None:
+def test_each_subscription_has_its_own_answers(operator: Operator) -> None:
     prompts: Subject[str] = Subject()
     stream = prompts.pipe(operator(lambda prompt: reactivex.of(prompt)))
     one: list[Any] = []
@@ -218,11 +222,11 @@ def test_each_reader_has_a_conversation_of_its_own(operator: Operator) -> None:
     assert (one, other) == (["a", "b"], ["b"])
 
 
-# --- what can go wrong -----------------------------------------------------------
+# --- errors and odd answers ---
 
 
 @every
-def test_what_ask_raises_and_what_is_no_answer_are_errors(operator: Operator) -> None:
+def test_ask_that_raises_or_returns_no_observable_is_an_error(operator: Operator) -> None:
     def fail(_: Any) -> Any:
         raise ERROR
 
@@ -235,7 +239,7 @@ def test_what_ask_raises_and_what_is_no_answer_are_errors(operator: Operator) ->
         assert not prompts.observers
 
 
-def test_what_makes_no_sense_is_refused_at_the_call() -> None:
+def test_wrong_arguments_raise_at_the_call() -> None:
     with pytest.raises(TypeError, match="ask must be callable, got str"):
         answer_each("a")  # type: ignore[arg-type]
     with pytest.raises(
@@ -245,15 +249,15 @@ def test_what_makes_no_sense_is_refused_at_the_call() -> None:
 
 
 @every
-def test_answers_that_end_while_they_are_subscribed_to(operator: Operator, read: Face) -> None:
+def test_answers_may_end_during_subscribe(operator: Operator, read: Face) -> None:
     prompts = reactivex.of("a", "b")
-    came = read(Stream.of(prompts).pipe(operator(lambda each: reactivex.of(each, each * 2))))
-    assert came[-2:] in (["b", "bb"], ["a", "aa"])
+    received = read(Stream.of(prompts).pipe(operator(lambda each: reactivex.of(each, each * 2))))
+    assert received[-2:] in (["b", "bb"], ["a", "aa"])
 
 
-def test_prompts_that_are_answered_at_once_need_no_deep_stack() -> None:
+def test_synchronous_answers_do_not_deepen_the_stack() -> None:
     prompts: Subject[int] = Subject()
-    came: list[int] = []
+    received: list[int] = []
 
     def answer(prompt: int) -> Observable[int]:
         def subscribe(observer: Any, _: Any = None) -> Any:
@@ -263,20 +267,20 @@ def test_prompts_that_are_answered_at_once_need_no_deep_stack() -> None:
 
         return reactivex.create(subscribe)
 
-    def take(item: int) -> None:
-        came.append(item)
+    def on_item(item: int) -> None:
+        received.append(item)
         if item < 2000:
             prompts.on_next(item + 1)
 
     limit = sys.getrecursionlimit()
     assert limit < 2000
-    prompts.pipe(queue(answer)).subscribe(take)
+    prompts.pipe(queue(answer)).subscribe(on_item)
     prompts.on_next(0)
-    assert came == list(range(2001))
+    assert received == list(range(2001))
 
 
 def at_once(*items: str) -> Observable[str]:
-    """Emitted in the middle of the subscribe."""
+    """Returns an answer that emits and completes during subscribe."""
 
     def subscribe(observer: Any, _: Any = None) -> Any:
         for item in items:
@@ -287,22 +291,22 @@ def at_once(*items: str) -> Observable[str]:
     return reactivex.create(subscribe)
 
 
-def test_a_callback_may_send_the_next_prompt() -> None:
-    """Which is answer_each in the middle of it, on the same thread."""
+def test_callback_may_send_the_next_prompt() -> None:
+    """The answer to it then starts on the same thread, during the callback."""
     prompts: Subject[str] = Subject()
-    came: list[str] = []
+    received: list[str] = []
 
-    def take(item: str) -> None:
-        came.append(item)
+    def on_item(item: str) -> None:
+        received.append(item)
         if item == "a":
             prompts.on_next("b")
 
-    prompts.pipe(switch(lambda prompt: at_once(prompt, prompt * 2))).subscribe(take)
+    prompts.pipe(switch(lambda prompt: at_once(prompt, prompt * 2))).subscribe(on_item)
     prompts.on_next("a")
-    assert came == ["a", "b", "bb"]
+    assert received == ["a", "b", "bb"]
 
 
-def test_what_is_left_while_it_is_asked_is_not_subscribed_to() -> None:
+def test_answer_cancelled_during_ask_is_not_subscribed_to() -> None:
     prompts: Subject[str] = Subject()
     subscribed: list[str] = []
 
@@ -320,22 +324,22 @@ def test_what_is_left_while_it_is_asked_is_not_subscribed_to() -> None:
 
 
 @every
-def test_the_answers_get_the_scheduler_of_the_subscription(operator: Operator) -> None:
-    given: list[Any] = []
+def test_answers_receive_the_scheduler_of_the_subscription(operator: Operator) -> None:
+    schedulers: list[Any] = []
     scheduler = TestScheduler()
 
     def answer(_: str) -> Stream[str]:
-        return Stream(lambda _, scheduler: given.append(scheduler) or Disposable())  # type: ignore[func-returns-value]
+        return Stream(lambda _, scheduler: schedulers.append(scheduler) or Disposable())  # type: ignore[func-returns-value]
 
     prompts: Subject[str] = Subject()
     prompts.pipe(operator(answer)).subscribe(scheduler=scheduler)
     prompts.on_next("a")
-    assert given == [scheduler]
+    assert schedulers == [scheduler]
 
 
 @every
-def test_after_an_error_nobody_is_asked(operator: Operator) -> None:
-    """Not even by who sends a prompt in the middle of it."""
+def test_ask_is_not_called_after_an_error(operator: Operator) -> None:
+    """Not even for a prompt that is sent during `on_error`."""
     prompts: Subject[str] = Subject()
     asked: list[str] = []
     ends: list[Any] = []
@@ -353,25 +357,27 @@ def test_after_an_error_nobody_is_asked(operator: Operator) -> None:
     assert (asked, ends) == (["a"], [ERROR])
 
 
-# --- a subscriber that is at work ------------------------------------------------
+# --- a busy subscriber ---
 
 
-class AtWork:
-    """A subscriber that is in the middle of an item, on a thread of its own."""
+class BusySubscriber:
+    """A subscriber that is busy with an item, on a separate thread."""
 
     def __init__(self, operator: Operator, first: str = "old") -> None:
         self.first = first
         self.prompts: Subject[int] = Subject()
         self.answers: list[Subject[str]] = []
-        self.came: list[str] = []
-        self.when_busy, self.go_on = threading.Event(), threading.Event()
+        self.received: list[str] = []
+        self.is_busy, self.proceed = threading.Event(), threading.Event()
         self._threads: list[threading.Thread] = []
         self.subscription = self.prompts.pipe(operator(self.answer)).subscribe(
-            self.take, lambda error: self.came.append(str(error)), lambda: self.came.append("|")
+            self.on_item,
+            lambda error: self.received.append(str(error)),
+            lambda: self.received.append("|"),
         )
         self.prompts.on_next(0)
         self.emit(0, first)
-        assert self.when_busy.wait(BOUND)
+        assert self.is_busy.wait(BOUND)
 
     def answer(self, prompt: int) -> Subject[str]:
         if prompt < 0:
@@ -379,18 +385,18 @@ class AtWork:
         self.answers.append(Subject())
         return self.answers[-1]
 
-    def take(self, item: str) -> None:
-        if item.startswith("nest"):  # which comes in the middle of another one
+    def on_item(self, item: str) -> None:
+        if item.startswith("nest"):  # emitted during the callback of another item
             self.answers[0].on_next(item.removeprefix("nest "))
         if item == "switch":
             self.prompts.on_next(1)
         if item == self.first:
-            self.when_busy.set()
-            assert self.go_on.wait(BOUND)
-        self.came.append(item)
+            self.is_busy.set()
+            assert self.proceed.wait(BOUND)
+        self.received.append(item)
 
     def emit(self, answer: int, *items: str) -> threading.Thread:
-        """On a thread of its own, and the end if there is nothing else."""
+        """Emits items on a new thread; completes if there are none."""
 
         def work() -> None:
             for item in items:
@@ -403,95 +409,95 @@ class AtWork:
         self._threads.append(thread)
         return thread
 
-    def let_go(self) -> list[str]:
-        self.go_on.set()
+    def finish(self) -> list[str]:
+        self.proceed.set()
         for thread in self._threads:
             thread.join(BOUND)
             assert not thread.is_alive()
-        return self.came
+        return self.received
 
 
-def test_a_new_answer_waits_for_a_subscriber_at_work_on_the_old_one() -> None:
-    at = AtWork(switch)
-    at.prompts.on_next(1)  # does not wait
-    assert not at.answers[0].observers  # and closes the old one's connection
-    waiting = at.emit(1, "new", "newer")
+def test_new_answer_waits_for_a_subscriber_busy_with_the_old() -> None:
+    case = BusySubscriber(switch)
+    case.prompts.on_next(1)  # does not wait
+    assert not case.answers[0].observers  # and disposes the old answer
+    waiting = case.emit(1, "new", "newer")
     waiting.join(0.05)
     assert waiting.is_alive()
-    assert at.let_go() == ["old", "new", "newer"]
+    assert case.finish() == ["old", "new", "newer"]
 
 
-def test_an_answer_that_waits_and_is_ended_itself_is_never_seen() -> None:
-    at = AtWork(switch)
-    at.prompts.on_next(1)
-    waiting = at.emit(1, "skipped")
+def test_answer_cancelled_while_it_waits_emits_nothing() -> None:
+    case = BusySubscriber(switch)
+    case.prompts.on_next(1)
+    waiting = case.emit(1, "skipped")
     waiting.join(0.05)
-    at.prompts.on_next(2)
+    case.prompts.on_next(2)
     waiting.join(BOUND)
     assert not waiting.is_alive()
-    at.emit(2, "new")
-    assert at.let_go() == ["old", "new"]
+    case.emit(2, "new")
+    assert case.finish() == ["old", "new"]
 
 
-def test_an_item_in_the_middle_of_another_is_not_the_end_of_that() -> None:
-    at = AtWork(switch, "nest inner")
-    at.prompts.on_next(1)
-    at.emit(1, "new").join(0.05)
-    assert at.let_go() == ["inner", "nest inner", "new"]
+def test_nested_item_does_not_release_the_output() -> None:
+    case = BusySubscriber(switch, "nest inner")
+    case.prompts.on_next(1)
+    case.emit(1, "new").join(0.05)
+    assert case.finish() == ["inner", "nest inner", "new"]
 
 
-def test_a_prompt_in_the_middle_of_two_items_waits_for_the_outer_one() -> None:
-    at = AtWork(switch, "nest switch")
-    at.emit(1, "new").join(0.05)
-    assert at.let_go() == ["switch", "nest switch", "new"]
+def test_prompt_during_nested_items_waits_for_the_outer_one() -> None:
+    case = BusySubscriber(switch, "nest switch")
+    case.emit(1, "new").join(0.05)
+    assert case.finish() == ["switch", "nest switch", "new"]
 
 
-def test_disposing_wakes_an_answer_that_waits() -> None:
-    at = AtWork(switch)
-    at.prompts.on_next(1)
-    waiting = at.emit(1, "skipped")
+def test_dispose_wakes_an_answer_that_waits() -> None:
+    case = BusySubscriber(switch)
+    case.prompts.on_next(1)
+    waiting = case.emit(1, "skipped")
     waiting.join(0.05)
-    at.subscription.dispose()
+    case.subscription.dispose()
     waiting.join(BOUND)
     assert not waiting.is_alive()
-    assert at.let_go() == ["old"]
-    assert not at.prompts.observers
+    assert case.finish() == ["old"]
+    assert not case.prompts.observers
 
 
-def test_the_end_comes_after_the_subscriber_s_work_and_nobody_waits_for_it() -> None:
-    at = AtWork(switch)
-    at.prompts.on_next(1)
-    at.prompts.on_completed()
-    at.emit(1).join(BOUND)  # the new answer is empty, and has ended
-    assert at.came == []
-    assert at.let_go() == ["old", "|"]
+def test_completion_follows_the_busy_subscriber_without_waiting() -> None:
+    case = BusySubscriber(switch)
+    case.prompts.on_next(1)
+    case.prompts.on_completed()
+    case.emit(1).join(BOUND)  # the new answer is empty, and has completed
+    assert case.received == []
+    assert case.finish() == ["old", "|"]
 
 
 @every
-def test_an_error_of_the_prompts_comes_after_the_subscriber_s_work(operator: Operator) -> None:
-    at = AtWork(operator)
-    at.prompts.on_error(ERROR)
-    assert not at.answers[0].observers
-    assert at.came == []
-    assert at.let_go() == ["old", "it broke"]
+def test_error_of_the_prompts_follows_the_busy_subscriber(operator: Operator) -> None:
+    case = BusySubscriber(operator)
+    case.prompts.on_error(ERROR)
+    assert not case.answers[0].observers
+    assert case.received == []
+    assert case.finish() == ["old", "it broke"]
 
 
-def test_what_ask_raises_comes_after_the_subscriber_s_work() -> None:
-    at = AtWork(switch)
-    at.prompts.on_next(-1)
-    assert at.came == []
-    assert at.let_go() == ["old", "it broke"]
+def test_error_of_ask_follows_the_busy_subscriber() -> None:
+    case = BusySubscriber(switch)
+    case.prompts.on_next(-1)
+    assert case.received == []
+    assert case.finish() == ["old", "it broke"]
 
 
-class Raw:
-    """Answers whose observers the test holds, with nothing that stops them in between."""
+class RawAnswers:
+    """Answers whose observers the test calls directly, without a Subscriber in between."""
 
     def __init__(self, operator: Operator) -> None:
         self.prompts: Subject[int] = Subject()
         self.observers: list[Any] = []
-        self.came: list[Any] = []
+        self.received: list[Any] = []
         self.subscription = self.prompts.pipe(operator(self.answer)).subscribe(
-            self.came.append, self.came.append, lambda: self.came.append("|")
+            self.received.append, self.received.append, lambda: self.received.append("|")
         )
 
     def answer(self, _: int) -> Stream[str]:
@@ -504,48 +510,48 @@ class Raw:
         return Disposable()
 
 
-def test_what_was_on_its_way_when_the_next_prompt_came_is_nobody_s() -> None:
-    at = Raw(switch)
-    at.prompts.on_next(0)
-    at.prompts.on_next(1)
-    old, new = at.observers
+def test_events_of_a_cancelled_answer_are_dropped() -> None:
+    case = RawAnswers(switch)
+    case.prompts.on_next(0)
+    case.prompts.on_next(1)
+    old, new = case.observers
     old.on_next("old")
     old.on_error(ERROR)
     old.on_completed()
     new.on_next("new")
-    at.prompts.on_completed()
-    assert at.came == ["new"]
+    case.prompts.on_completed()
+    assert case.received == ["new"]
     new.on_completed()
-    assert at.came == ["new", "|"]
+    assert case.received == ["new", "|"]
 
 
 @every
-def test_what_was_on_its_way_when_it_was_disposed_starts_nothing(operator: Operator) -> None:
-    at = Raw(operator)
-    at.prompts.on_next(0)
-    at.prompts.on_next(1)
-    count = len(at.observers)
-    at.subscription.dispose()
-    at.observers[-1].on_completed()
-    assert len(at.observers) == count
+def test_events_after_dispose_start_nothing(operator: Operator) -> None:
+    case = RawAnswers(operator)
+    case.prompts.on_next(0)
+    case.prompts.on_next(1)
+    count = len(case.observers)
+    case.subscription.dispose()
+    case.observers[-1].on_completed()
+    assert len(case.observers) == count
 
 
-def test_a_prompt_that_comes_at_the_end_of_an_answer_is_not_lost() -> None:
-    """Each answer ends on a thread of its own, in the moment of the next prompt."""
+def test_prompt_at_the_end_of_an_answer_is_not_lost() -> None:
+    """Each answer completes on a separate thread, at the moment of the next prompt."""
     for operator in (switch, queue):
         for _ in range(300):
             prompts: Subject[int] = Subject()
             answers: list[Subject[str]] = []
-            came: list[str] = []
+            received: list[str] = []
 
             def answer(_: int, answers: Any = answers) -> Subject[str]:
                 answers.append(Subject())
                 return answers[-1]
 
-            def end(came: Any = came) -> None:
-                came.append("|")
+            def end(received: Any = received) -> None:
+                received.append("|")
 
-            prompts.pipe(operator(answer)).subscribe(came.append, on_completed=end)
+            prompts.pipe(operator(answer)).subscribe(received.append, on_completed=end)
             prompts.on_next(0)
             barrier = threading.Barrier(2)
 
@@ -559,21 +565,21 @@ def test_a_prompt_that_comes_at_the_end_of_an_answer_is_not_lost() -> None:
             prompts.on_next(1)
             prompts.on_completed()
             thread.join(BOUND)
-            assert came == []
+            assert received == []
             answers[1].on_next("b")
             answers[1].on_completed()
-            assert came == ["b", "|"]
+            assert received == ["b", "|"]
 
 
-def test_switches_at_any_moment_never_let_two_in_nor_the_old_after_the_new() -> None:
-    """Prompts from several threads at once, answers that emit without a pause."""
+def test_switches_at_any_moment_keep_answers_apart_and_in_order() -> None:
+    """Several threads send prompts at once; answers emit without a pause."""
     stop = threading.Event()
-    at_work = threading.Lock()
+    busy = threading.Lock()
     prompts: Subject[int] = Subject()
     numbers = iter(range(100_000))
     numbering = threading.Lock()
     emitters: list[threading.Thread] = []
-    came: list[int] = []
+    received: list[int] = []
     overlaps: list[int] = []
 
     def answer(prompt: int) -> Observable[int]:
@@ -591,23 +597,23 @@ def test_switches_at_any_moment_never_let_two_in_nor_the_old_after_the_new() -> 
 
         return reactivex.create(subscribe)
 
-    def take(item: int) -> None:
-        if not at_work.acquire(blocking=False):
+    def on_item(item: int) -> None:
+        if not busy.acquire(blocking=False):
             overlaps.append(item)
             return
-        if not came or came[-1] != item:
-            came.append(item)
-        at_work.release()
+        if not received or received[-1] != item:
+            received.append(item)
+        busy.release()
 
     def send() -> None:
-        dice = random.Random(threading.get_ident())
+        rng = random.Random(threading.get_ident())
         for _ in range(40):
             with numbering:
                 number = next(numbers)
             prompts.on_next(number)
-            time.sleep(dice.random() * 0.003)
+            time.sleep(rng.random() * 0.003)
 
-    subscription = prompts.pipe(switch(answer)).subscribe(take)
+    subscription = prompts.pipe(switch(answer)).subscribe(on_item)
     senders = [threading.Thread(target=send) for _ in range(3)]
     for sender in senders:
         sender.start()
@@ -618,15 +624,15 @@ def test_switches_at_any_moment_never_let_two_in_nor_the_old_after_the_new() -> 
     for emitter in emitters:
         emitter.join(BOUND)
     assert overlaps == []
-    assert len(came) == len(set(came)), "an answer came again after another one"
-    assert len(came) > 10
+    assert len(received) == len(set(received)), "an answer emitted again after another one"
+    assert len(received) > 10
 
 
-# --- over real sockets -----------------------------------------------------------
+# --- over real sockets ---
 
 
-def play(request: ReceivedRequest) -> Script:
-    """Answers with the number of the prompt: a few times, or for ever if it is even."""
+def answer_with_number(request: ReceivedRequest) -> Script:
+    """Answers with the number of the prompt, five times; then hangs if it is even."""
     number = int(request.json["messages"][-1]["content"])
     head = [steps.role(), *5 * [f"{number} "]]
     if number % 2:
@@ -635,34 +641,34 @@ def play(request: ReceivedRequest) -> Script:
 
 
 class Chat:
-    """Prompts of a server that answers with their number; what came, as numbers."""
+    """Prompts to a server that answers with their number; records the numbers."""
 
     def __init__(self, client: Mistral, operator: Operator) -> None:
         self.client = client
         self.prompts: Subject[int] = Subject()
-        self.came: list[int] = []
+        self.received: list[int] = []
         self.outcomes: list[Outcome] = []
         self.ended = threading.Event()
         self._changed = threading.Condition()
         answers = self.prompts.pipe(operator(self.ask))
         self.subscription = Stream.of(answers).subscribe(
-            self.take, lambda _: self.ended.set(), self.ended.set
+            self.on_item, lambda _: self.ended.set(), self.ended.set
         )
 
     def ask(self, prompt: int) -> Stream[str]:
         return ask(self.client, prompt).pipe(text())
 
-    def take(self, item: str) -> None:
+    def on_item(self, item: str) -> None:
         with self._changed:
-            self.came.append(int(item))
+            self.received.append(int(item))
             self._changed.notify_all()
 
     def wait_for(self, number: int) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: number in self.came, BOUND)
+            assert self._changed.wait_for(lambda: number in self.received, BOUND)
 
     def send(self, number: int) -> None:
-        """From a thread of its own."""
+        """Sends a prompt from a new thread."""
         thread = threading.Thread(target=self.prompts.on_next, args=(number,))
         thread.start()
         thread.join(BOUND)
@@ -678,11 +684,11 @@ def prompt_of(request: ReceivedRequest) -> int:
 
 
 @any_switch
-def test_the_latest_prompt_wins_and_the_others_connections_are_closed_at_once(
+def test_switch_closes_superseded_connections_at_once(
     operator: Operator,
 ) -> None:
-    took: list[float] = []
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+    delays: list[float] = []
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         chat = Chat(client, operator)
         for number in range(0, 60, 2):
             switched = time.monotonic()
@@ -693,20 +699,20 @@ def test_the_latest_prompt_wins_and_the_others_connections_are_closed_at_once(
                 assert prompt_of(old) == number - 2
                 assert old.wait_closed(BOUND)
                 assert old.closed is not None
-                took.append(old.closed - switched)
+                delays.append(old.closed - switched)
         chat.subscription.dispose()
         assert server.wait_idle(BOUND)
         assert len(server.requests) == 30
-    assert chat.came == sorted(chat.came)
-    assert sorted(took)[len(took) // 2] < BOUND / 10, took  # about a millisecond
+    assert chat.received == sorted(chat.received)
+    assert sorted(delays)[len(delays) // 2] < BOUND / 10, delays  # about a millisecond
 
 
 @any_switch
-def test_a_prompt_before_the_first_token_ends_the_answer_too(operator: Operator) -> None:
+def test_switch_cancels_an_answer_before_its_first_token(operator: Operator) -> None:
     silent: Script = [steps.headers(), steps.hang()]
     scripts = {0: [steps.hang()], 2: silent, 4: [steps.role(), steps.hang()]}
     with (
-        ScriptedServer(lambda r: scripts.get(prompt_of(r)) or play(r)) as server,
+        ScriptedServer(lambda r: scripts.get(prompt_of(r)) or answer_with_number(r)) as server,
         Mistral(server_url=server.url) as client,
     ):
         chat = Chat(client, operator)
@@ -715,58 +721,58 @@ def test_a_prompt_before_the_first_token_ends_the_answer_too(operator: Operator)
             server.wait_for_requests(count + 1)
         chat.prompts.on_completed()
         assert chat.ended.wait(BOUND)
-        assert chat.came == 5 * [5]
+        assert chat.received == 5 * [5]
         for request in server.requests[:3]:
             assert request.wait_closed(BOUND)
 
 
 @any_queue
-def test_a_queue_keeps_the_order_with_one_connection_at_a_time(operator: Operator) -> None:
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+def test_queue_keeps_the_order_on_one_connection_at_a_time(operator: Operator) -> None:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         chat = Chat(client, operator)
         for number in range(1, 40, 2):
             chat.send(number)
         chat.prompts.on_completed()
         assert chat.ended.wait(BOUND)
-        assert chat.came == [number for number in range(1, 40, 2) for _ in range(5)]
+        assert chat.received == [number for number in range(1, 40, 2) for _ in range(5)]
         assert [prompt_of(request) for request in server.requests] == list(range(1, 40, 2))
         assert server.connections == 1
 
 
 @any_ignore
-def test_a_prompt_that_is_ignored_is_not_sent(operator: Operator) -> None:
-    go_on = threading.Event()
+def test_ignored_prompt_is_not_sent(operator: Operator) -> None:
+    proceed = threading.Event()
 
     def answer(request: ReceivedRequest) -> Script:
-        assert go_on.wait(BOUND)
-        return play(request)
+        assert proceed.wait(BOUND)
+        return answer_with_number(request)
 
     with ScriptedServer(answer) as server, Mistral(server_url=server.url) as client:
         chat = Chat(client, operator)
         chat.send(1)
         for number in (3, 5, 7):
             chat.send(number)
-        go_on.set()
+        proceed.set()
         chat.wait_for(1)
         assert eventually(lambda: not readers())
         chat.send(9)
         chat.prompts.on_completed()
         assert chat.ended.wait(BOUND)
         assert [prompt_of(request) for request in server.requests] == [1, 9]
-        assert chat.came == [*5 * [1], *5 * [9]]
+        assert chat.received == [*5 * [1], *5 * [9]]
 
 
 @every
-def test_every_face_reads_a_conversation(operator: Operator, read: Face) -> None:
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+def test_every_face_reads_the_answers(operator: Operator, read: Face) -> None:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         prompts = Stream.of(reactivex.of(1))
-        came = read(prompts.pipe(operator(lambda prompt: ask(client, prompt).pipe(text()))))
-    assert came == 5 * ["1 "]
+        received = read(prompts.pipe(operator(lambda prompt: ask(client, prompt).pipe(text()))))
+    assert received == 5 * ["1 "]
 
 
 @every
-def test_leaving_a_loop_closes_the_running_answer(operator: Operator) -> None:
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+def test_leaving_a_loop_closes_the_current_answer(operator: Operator) -> None:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         prompts = Stream.of(reactivex.merge(reactivex.of(0), reactivex.never()))
         for _ in prompts.pipe(operator(lambda prompt: ask(client, prompt))):
             break
@@ -775,11 +781,11 @@ def test_leaving_a_loop_closes_the_running_answer(operator: Operator) -> None:
 
 
 @every
-def test_the_readers_of_later_prompts_belong_to_the_loop(operator: Operator) -> None:
-    """A loop's readers are daemons, whoever sends the prompt."""
+def test_readers_of_later_prompts_are_daemons_of_the_loop(operator: Operator) -> None:
+    """The readers of a loop are daemons, whichever thread sends the prompt."""
     prompts: Subject[int] = Subject()
     daemons: list[bool] = []
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
 
         def note(_: Any) -> None:
             daemons.append(threading.current_thread().daemon)
@@ -802,10 +808,10 @@ def send_when_asked(prompts: Subject[int]) -> None:
 
 
 @every
-def test_an_outcome_counts_the_requests_of_all_prompts(operator: Operator) -> None:
+def test_outcome_counts_the_requests_of_all_prompts(operator: Operator) -> None:
     outcomes: list[Outcome] = []
     prompts: Subject[int] = Subject()
-    with ScriptedServer(play) as server, Mistral(server_url=server.url) as client:
+    with ScriptedServer(answer_with_number) as server, Mistral(server_url=server.url) as client:
         ended = threading.Event()
         answers = Stream.of(prompts).pipe(operator(lambda prompt: ask(client, prompt)))
         answers.pipe(on_outcome(outcomes.append)).subscribe(on_completed=ended.set)

@@ -1,4 +1,4 @@
-"""No thread to be had, Ctrl-C within subscribe(), and forks: an ending always, and no leftovers."""
+"""No thread starts, Ctrl-C in subscribe(), fork: every stream ends, and nothing is left behind."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def ask(client: Mistral) -> EventStream:
 
 @pytest.fixture
 def no_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Lets no thread of this library be started any more, after so many."""
+    """Prevents threads of this library from starting, after the first `after` threads."""
 
     def exhaust(after: int = 0) -> None:
         begin, left = threading.Thread.start, [None] * after
@@ -67,7 +67,7 @@ def no_threads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     return exhaust
 
 
-# --- no thread -------------------------------------------------------------------
+# --- no thread ---
 
 
 def test_stream_ends_with_request_error_when_no_thread_starts(
@@ -76,24 +76,24 @@ def test_stream_ends_with_request_error_when_no_thread_starts(
     with ScriptedServer(lambda _: HELLO) as server, Mistral(server_url=server.url) as client:
         stream = ask(client).pipe(text())
         no_threads()
-        came = read(stream)
-        assert isinstance(came[-1], RequestError)
-        assert "no thread can be started" in str(came[-1])
+        received = read(stream)
+        assert isinstance(received[-1], RequestError)
+        assert "no thread can be started" in str(received[-1])
         assert not server.requests
 
 
 @pytest.mark.parametrize("count", range(6))
-def test_stream_has_an_ending_when_threads_run_out(
+def test_stream_ends_when_threads_run_out(
     no_threads: Callable[..., None], read: Face, count: int
 ) -> None:
     with ScriptedServer(lambda _: HELLO) as server, Mistral(server_url=server.url) as client:
         pipe = ask(client).pipe(text(), coalesced(0.001), sentences(max_wait=0.5))
         no_threads(after=count)
-        *came, last = [each for each in read(pipe) if each is not None]
-        assert isinstance(last, RequestError) or "".join([*came, last]) == "Hello"
+        *received, last = [each for each in read(pipe) if each is not None]
+        assert isinstance(last, RequestError) or "".join([*received, last]) == "Hello"
 
 
-def test_limit_gets_its_slot_back_when_no_thread_starts(
+def test_limit_frees_its_slot_when_no_thread_starts(
     monkeypatch: pytest.MonkeyPatch, no_threads: Callable[..., None], read: Face
 ) -> None:
     limit = Limit(concurrent=1)
@@ -107,7 +107,7 @@ def test_limit_gets_its_slot_back_when_no_thread_starts(
         assert "".join(ask(client).pipe(text())) == "Hello"
 
 
-def test_slot_is_given_back_when_no_thread_starts_for_a_retry(
+def test_limit_frees_its_slot_when_no_thread_starts_for_a_retry(
     monkeypatch: pytest.MonkeyPatch, no_threads: Callable[..., None]
 ) -> None:
     limit = Limit(concurrent=1)
@@ -128,7 +128,7 @@ async def count_to_two() -> AsyncIterator[str]:
     yield "2"
 
 
-def test_other_sources_end_with_request_error_when_no_thread_starts(
+def test_other_sources_fail_when_no_thread_starts(
     no_threads: Callable[..., None],
 ) -> None:
     log = MemoryLog()
@@ -149,18 +149,18 @@ def test_other_sources_end_with_request_error_when_no_thread_starts(
 def test_until_finished_completes_when_no_timer_starts(no_threads: Callable[..., None]) -> None:
     script: Script = ["Hel", steps.wait(0.05), "lo", steps.finish(), steps.hang()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
-        came: list[str] = []
+        received: list[str] = []
         begun, ended = threading.Event(), threading.Event()
 
         def note(piece: str) -> None:
-            came.append(piece)
+            received.append(piece)
             begun.set()
 
         ask(client).pipe(until_finished(), text()).subscribe(note, on_completed=ended.set)
         assert begun.wait(BOUND)
         no_threads()
         assert ended.wait(BOUND)
-        assert "".join(came) == "Hello"
+        assert "".join(received) == "Hello"
 
 
 def test_opened_answer_is_read_when_no_thread_starts(no_threads: Callable[..., None]) -> None:
@@ -169,14 +169,14 @@ def test_opened_answer_is_read_when_no_thread_starts(no_threads: Callable[..., N
         assert stream.response.ok
         assert eventually(lambda: len(our_threads()) >= 1)
         no_threads()
-        came: list[Any] = []
+        received: list[Any] = []
         ended = threading.Event()
-        stream.pipe(text()).subscribe(came.append, came.append, ended.set)
+        stream.pipe(text()).subscribe(received.append, received.append, ended.set)
         assert ended.wait(BOUND)
-        assert "".join(came) == "Hello"
+        assert "".join(received) == "Hello"
 
 
-# --- Ctrl-C ----------------------------------------------------------------------
+# --- Ctrl-C ---
 
 INTERRUPTED = """
 import signal, sys, threading, time
@@ -215,7 +215,7 @@ sys.stdin.read()
         ("answer.pipe(text())", "stream.subscribe(lambda _: None)"),
     ],
 )
-def test_with_block_stops_what_ctrl_c_interrupted(reader: str, opened: str, work: str) -> None:
+def test_with_block_stops_an_interrupted_subscription(reader: str, opened: str, work: str) -> None:
     with (
         ScriptedServer(lambda _: [steps.headers(), steps.hang()]) as server,
         subprocess.Popen(
@@ -236,13 +236,13 @@ def test_with_block_stops_what_ctrl_c_interrupted(reader: str, opened: str, work
         process.kill()
 
 
-def test_with_block_stops_what_ctrl_c_interrupted_at_the_very_end(
+def test_with_block_stops_a_subscription_interrupted_at_its_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     keep = AutoDetachObserver.set_disposable
 
     def interrupt(self: Any, value: Any) -> None:
-        if isinstance(value, SubscriptionScope):  # that of the Stream which is open
+        if isinstance(value, SubscriptionScope):  # the scope of the open Stream
             raise KeyboardInterrupt
         keep(self, value)
 
@@ -260,9 +260,9 @@ def test_with_block_stops_what_ctrl_c_interrupted_at_the_very_end(
         assert server.wait_idle(BOUND)
 
 
-def test_start_raises_the_interrupt_that_it_hides() -> None:
+def test_start_thread_raises_the_interrupt_hidden_by_its_error() -> None:
     class Interrupted(threading.Thread):
-        def start(self) -> None:  # as CPython 3.11 does it, within Condition.wait()
+        def start(self) -> None:  # like CPython 3.11 within Condition.wait()
             try:
                 raise KeyboardInterrupt
             finally:
@@ -272,7 +272,7 @@ def test_start_raises_the_interrupt_that_it_hides() -> None:
         start_thread(Interrupted())
     try:
         raise KeyboardInterrupt
-    except KeyboardInterrupt:  # another, that is over
+    except KeyboardInterrupt:  # an earlier one, already handled
         with pytest.raises(RequestError):
             start_thread(Refusing())
 
@@ -282,7 +282,7 @@ class Refusing(threading.Thread):
         raise RuntimeError("can't start new thread")
 
 
-# --- forks -----------------------------------------------------------------------
+# --- forks ---
 
 forking = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
 
@@ -368,7 +368,7 @@ def test_parent_and_children_share_no_connection(
 
 
 @forking
-def test_children_ask_while_threads_of_the_parent_do(reader: str) -> None:
+def test_children_ask_while_threads_of_the_parent_ask(reader: str) -> None:
     program = """
     limit = Limit(concurrent=3)
     client = connect(limit=limit)
@@ -397,14 +397,14 @@ def test_children_ask_while_threads_of_the_parent_do(reader: str) -> None:
 
 
 @forking
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells which threads there are")
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
 def test_fork_waits_for_threads_that_exit(reader: str) -> None:
     program = """
     from rxmistral.rx.threads import record_thread_exit
     exiting = threading.Event()
 
     def work():
-        exits()
+        record_thread_exit()
         exiting.set()
         time.sleep(0.05)
 
@@ -442,20 +442,20 @@ def echo_or_hang(request: Any) -> Script:
 def test_child_keeps_no_descriptor_and_disturbs_no_answer(reader: str) -> None:
     program = """
     client, other = connect(), connect()
-    assert "".join(ask(client).pipe(text())) == "HiHi"  # which leaves an idle connection
+    assert "".join(ask(client).pipe(text())) == "HiHi"  # leaves an idle connection
     loop = iter(ask(client, "slow").pipe(text()))
     opened = ask(client, "slow")
     opened.response
-    came = [next(loop)]
+    received = [next(loop)]
 
-    def look():
+    def check():
         left = sockets()
         opened.close()
         loop.close()
         return not left or print(left)
 
-    assert ended([forked(look)])
-    assert came + list(loop) == ["slow"] * 2
+    assert ended([forked(check)])
+    assert received + list(loop) == ["slow"] * 2
     assert list(opened.pipe(text())) == ["slow"] * 2
     """
 
@@ -468,7 +468,7 @@ def test_child_keeps_no_descriptor_and_disturbs_no_answer(reader: str) -> None:
 
 
 @forking
-def test_child_cannot_read_on_and_may_ask_anew(reader: str) -> None:
+def test_child_cannot_continue_an_answer_but_may_ask_again(reader: str) -> None:
     program = """
     client = connect()
     loop = iter(ask(client, "long").pipe(text()))
@@ -501,10 +501,12 @@ def test_child_cannot_read_on_and_may_ask_anew(reader: str) -> None:
         return [steps.hang()] if about == "late" and request.number == 3 else echo_or_hang(request)
 
     with ScriptedServer(late) as server:
-        tell = threading.Thread(target=lambda: server.wait_for_requests(4) and go_on.write(b"\n"))
+        notifier = threading.Thread(
+            target=lambda: server.wait_for_requests(4) and proceed.write(b"\n")
+        )
         receive, send = os.pipe()
-        with open(send, "wb", buffering=0) as go_on, open(receive, "rb") as told:
-            tell.start()
-            run_program(reader, server, program, stdin=told)
-            tell.join()
+        with open(send, "wb", buffering=0) as proceed, open(receive, "rb") as signal:
+            notifier.start()
+            run_program(reader, server, program, stdin=signal)
+            notifier.join()
         assert len(server.requests) == 6

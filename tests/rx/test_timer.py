@@ -1,4 +1,4 @@
-"""The turns of two threads: every way they can meet, and many runs with real timers."""
+"""SerializedTimer: every interleaving of two threads, and many runs with real timers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reactivex.scheduler import TimeoutScheduler, VirtualTimeScheduler
 from reactivex.testing import TestScheduler
 
 from rxmistral import Stream
-from rxmistral.rx import timer as alarm
+from rxmistral.rx import timer as timer_module
 from rxmistral.rx.clock import monotonic
 from rxmistral.rx.timer import SerializedTimer, serialized
 from rxmistral.text.inputs import text_for
@@ -34,8 +34,8 @@ from rxmistral.text.sentences.operator import _FlushTimer, sentences
 from rxmistral.text.sentences.segmenters import StringSegmenter
 
 
-class ByHand(VirtualTimeScheduler):
-    """Timers that the test fires; at each look at the clock so many seconds have passed."""
+class ManualScheduler(VirtualTimeScheduler):
+    """Timers that the test fires; each reading of the clock advances it by `step` seconds."""
 
     def __init__(self, step: float = 0) -> None:
         super().__init__()
@@ -55,11 +55,11 @@ class ByHand(VirtualTimeScheduler):
         self.actions.pop(0)(self, None)
 
 
-class Doing(SerializedTimer):
-    """Does what it is given, and notes when the time has come."""
+class RecordingTimer(SerializedTimer):
+    """A timer that runs and records serialized work."""
 
     def __init__(self, scheduler: Any = None) -> None:
-        super().__init__(scheduler or ByHand())
+        super().__init__(scheduler or ManualScheduler())
         self.done: list[Any] = []
 
     @serialized
@@ -68,169 +68,170 @@ class Doing(SerializedTimer):
             what()
         self.done.append(what)
 
-    def due(self) -> None:
-        self.do("due")
+    def on_timeout(self) -> None:
+        self.do("timeout")
 
 
-# --- one thread ------------------------------------------------------------------
+# --- one thread ---
 
 
-def test_what_is_called_in_the_turn_is_done_after_it() -> None:
-    alarm = Doing()
+def test_nested_serialized_call_runs_after_the_method() -> None:
+    serializer = RecordingTimer()
 
     def both() -> None:
-        alarm.do("b")
-        alarm.do("c")
-        assert alarm.done == []
+        serializer.do("b")
+        serializer.do("c")
+        assert serializer.done == []
 
-    alarm.do(both)
-    assert alarm.done == [both, "b", "c"]
-
-
-def test_a_timer_that_is_due_in_the_turn_comes_after_it() -> None:
-    scheduler = ByHand()
-    alarm = Doing(scheduler)
-    alarm.arm(1)
-    alarm.do(scheduler.fire)
-    assert alarm.done == [scheduler.fire, "due"]
-    assert not alarm.armed
+    serializer.do(both)
+    assert serializer.done == [both, "b", "c"]
 
 
-def test_where_something_raises_what_is_left_is_done_and_the_turn_given_back() -> None:
-    alarm = Doing()
+def test_timeout_during_a_serialized_method_runs_after_it() -> None:
+    scheduler = ManualScheduler()
+    serializer = RecordingTimer(scheduler)
+    serializer.arm(1)
+    serializer.do(scheduler.fire)
+    assert serializer.done == [scheduler.fire, "timeout"]
+    assert not serializer.armed
+
+
+def test_error_does_not_lose_queued_work() -> None:
+    serializer = RecordingTimer()
 
     def fail() -> None:
         raise ZeroDivisionError
 
     def leave() -> None:
-        alarm.do(fail)
-        alarm.do("a")
-        alarm.do(fail)
-        alarm.do("b")
+        serializer.do(fail)
+        serializer.do("a")
+        serializer.do(fail)
+        serializer.do("b")
         raise ArithmeticError
 
     with pytest.raises(ZeroDivisionError):
-        alarm.do(leave)
-    assert alarm.done == ["a", "b"]
-    alarm.do("c")
-    assert alarm.done == ["a", "b", "c"]
+        serializer.do(leave)
+    assert serializer.done == ["a", "b"]
+    serializer.do("c")
+    assert serializer.done == ["a", "b", "c"]
 
 
-def test_disposed_it_sets_no_timer_and_one_that_comes_is_not_heard() -> None:
-    scheduler = ByHand()
-    alarm = Doing(scheduler)
-    alarm.arm(1)
-    alarm.dispose()
+def test_disposed_timer_cannot_be_armed_and_never_expires() -> None:
+    scheduler = ManualScheduler()
+    serializer = RecordingTimer(scheduler)
+    serializer.arm(1)
+    serializer.dispose()
     scheduler.fire()
-    alarm.arm(1)
+    serializer.arm(1)
     assert scheduler.actions == []
-    assert alarm.done == []
+    assert serializer.done == []
 
 
-def test_the_time_is_that_of_the_scheduler_and_the_walls_is_not_set_back() -> None:
+def test_now_is_monotonic_or_the_scheduler_s_own_clock() -> None:
     scheduler = TestScheduler()
     scheduler.advance_by(5)
-    assert Doing(scheduler).now() == 5
-    assert Doing(TimeoutScheduler()).now is monotonic
+    assert RecordingTimer(scheduler).now() == 5
+    assert RecordingTimer(TimeoutScheduler()).now is monotonic
 
 
-# --- two threads -----------------------------------------------------------------
+# --- two threads ---
 
 
 @contextmanager
-def at_work(alarm: Doing, in_between: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """A timer's thread has the turn in here."""
-    busy, go_on = threading.Event(), threading.Event()
+def draining(
+    serializer: RecordingTimer, in_between: Callable[[], None] = lambda: None
+) -> Iterator[None]:
+    """Within the block, a timer's thread is draining the queue."""
+    busy, proceed = threading.Event(), threading.Event()
 
     def work() -> None:
         busy.set()
-        assert go_on.wait(BOUND)
+        assert proceed.wait(BOUND)
         in_between()
 
-    def leave() -> None:
+    def drain() -> None:
         with suppress(ZeroDivisionError):
-            alarm._leave(lambda: alarm.do(work))
+            serializer.enqueue(lambda: serializer.do(work))
 
-    timer = threading.Thread(target=leave, daemon=True)
+    timer = threading.Thread(target=drain, daemon=True)
     timer.start()
     assert busy.wait(BOUND)
     yield
-    go_on.set()
+    proceed.set()
     timer.join(BOUND)
 
 
-def test_the_source_waits_for_a_timers_thread_and_then_goes_first() -> None:
-    alarm = Doing()
-    source = threading.Thread(target=lambda: alarm.do("source"), daemon=True)
-    with at_work(alarm, lambda: alarm.do("left by it")):
+def test_waiting_source_precedes_queued_work() -> None:
+    serializer = RecordingTimer()
+    source = threading.Thread(target=lambda: serializer.do("source"), daemon=True)
+    with draining(serializer, lambda: serializer.do("queued")):
         source.start()
-        assert eventually(lambda: alarm._source_waits)
-        assert alarm.done == []
+        assert eventually(lambda: serializer._source_waits)
+        assert serializer.done == []
     source.join(BOUND)
-    assert alarm.done[1:] == ["source", "left by it"]
+    assert serializer.done[1:] == ["source", "queued"]
 
 
-def test_the_source_that_waits_is_woken_also_where_something_raises() -> None:
-    alarm = Doing()
+def test_waiting_source_is_woken_when_work_raises() -> None:
+    serializer = RecordingTimer()
 
     def fail() -> None:
         raise ZeroDivisionError
 
-    source = threading.Thread(target=lambda: alarm.do("source"), daemon=True)
-    with at_work(alarm, fail):
+    source = threading.Thread(target=lambda: serializer.do("source"), daemon=True)
+    with draining(serializer, fail):
         source.start()
-        assert eventually(lambda: alarm._source_waits)
+        assert eventually(lambda: serializer._source_waits)
     source.join(BOUND)
-    assert alarm.done == ["source"]
+    assert serializer.done == ["source"]
 
 
-def test_on_an_event_loop_the_source_leaves_its_work_and_never_overtakes_it() -> None:
-    alarm = Doing()
+def test_source_on_an_event_loop_queues_its_items_in_order() -> None:
+    serializer = RecordingTimer()
 
     async def emit() -> None:
         for number in range(100):
-            alarm.do(number)
+            serializer.do(number)
 
-    with at_work(alarm):
+    with draining(serializer):
         asyncio.run(emit())
-        assert alarm.done == []
-    assert alarm.done[1:] == list(range(100))
+        assert serializer.done == []
+    assert serializer.done[1:] == list(range(100))
 
 
-# --- every way they can meet -----------------------------------------------------
+# --- every interleaving ---
 
 
 class Steps:
-    """Runs threads, one at a time; at the steps of a plan the next one goes on.
+    """Runs threads, one at a time; switches to the next one at the steps of a plan.
 
-    A step is each look at what they share and each change to it. So is a wait, at which
-    the next one must go on.
+    Every read and every write of shared state is a step. A wait always switches.
     """
 
     def __init__(self, plan: tuple[int, ...]) -> None:
         self.count = 0
         self._plan = plan
-        self._alive: list[int] = []  # the numbers of the threads
+        self._alive: list[int] = []  # indices of the threads that have not ended
         self._number = threading.local()
-        self._go_on: list[threading.Semaphore] = []
+        self._proceed: list[threading.Semaphore] = []
 
     def run(self, pool: ThreadPoolExecutor, *works: Callable[[], None]) -> None:
         self._alive = list(range(len(works)))
-        self._go_on = [threading.Semaphore(0) for _ in works]
+        self._proceed = [threading.Semaphore(0) for _ in works]
         running = [pool.submit(self._run, *pair) for pair in enumerate(works)]
-        self._go_on[0].release()
+        self._proceed[0].release()
         for each in running:
             each.result(BOUND)
 
     def _run(self, number: int, work: Callable[[], None]) -> None:
         self._number.mine = number
-        assert self._go_on[number].acquire(timeout=BOUND)
+        assert self._proceed[number].acquire(timeout=BOUND)
         try:
             work()
         finally:
             following = self._next()
             self._alive.remove(number)
-            self._go_on[following].release()
+            self._proceed[following].release()
 
     def _next(self) -> int:
         at = self._alive.index(self._number.mine)
@@ -239,48 +240,48 @@ class Steps:
     def step(self) -> None:
         self.count += 1
         if self.count in self._plan:
-            self._let_go_on()
+            self._run_next()
 
     def until(self, condition: Callable[[], object]) -> None:
         for _ in range(100):
             if condition():
                 return
-            self._let_go_on()
-        raise TimeoutError("all of them wait")
+            self._run_next()
+        raise TimeoutError("all threads wait")
 
-    def _let_go_on(self) -> None:
-        self._go_on[self._next()].release()
-        assert self._go_on[self._number.mine].acquire(timeout=BOUND)
+    def _run_next(self) -> None:
+        self._proceed[self._next()].release()
+        assert self._proceed[self._number.mine].acquire(timeout=BOUND)
 
 
-class Meeting:
-    """A Condition whose waits are steps."""
+class SteppedCondition:
+    """A Condition in terms of steps."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
-        self._taken = False
+        self._is_acquired = False
 
     def __enter__(self) -> None:
         self._steps.step()
-        self._steps.until(lambda: not self._taken)
-        self._taken = True
+        self._steps.until(lambda: not self._is_acquired)
+        self._is_acquired = True
 
     def __exit__(self, *_: object) -> None:
-        self._taken = False
+        self._is_acquired = False
         self._steps.step()
 
     def wait_for(self, condition: Callable[[], object]) -> None:
-        self._taken = False
-        self._steps.until(lambda: condition() and not self._taken)
-        self._taken = True
+        self._is_acquired = False
+        self._steps.until(lambda: condition() and not self._is_acquired)
+        self._is_acquired = True
 
     def notify_all(self) -> None:
         pass
 
 
 def stepped(kind: type[SerializedTimer], *names: str) -> type[Any]:
-    """The same, which steps where it looks at these attributes or sets them."""
-    names = ("_source_has_turn", "_holder", "_left", "armed", *names)
+    """Returns a subclass in which each access to one of these attributes is a step."""
+    names = ("_source_emits", "_draining_thread", "_queue", "armed", *names)
 
     class Stepped(kind):  # type: ignore[misc, valid-type]
         steps: Steps | None = None
@@ -305,36 +306,41 @@ def stepped(kind: type[SerializedTimer], *names: str) -> type[Any]:
 SteppedFlow, SteppedWatch = stepped(IntervalEmitter, "_buffer", "_emitting"), stepped(_FlushTimer)
 
 
-def a_flow(observer: Any) -> tuple[SerializedTimer, ByHand]:
-    scheduler = ByHand()
+def a_flow(observer: Any) -> tuple[SerializedTimer, ManualScheduler]:
+    scheduler = ManualScheduler()
     return SteppedFlow(observer, Coalescer(), 1, scheduler, text_for("coalesced")), scheduler
 
 
-def a_watch(observer: Any) -> tuple[SerializedTimer, ByHand]:
-    scheduler = ByHand(step=10)
+def a_watch(observer: Any) -> tuple[SerializedTimer, ManualScheduler]:
+    scheduler = ManualScheduler(step=10)
     cutter = SentenceCutter(StringSegmenter(lambda text: [text]), None)
     return SteppedWatch(cutter, observer, 1, scheduler), scheduler
 
 
-MADE: dict[str, Callable[[Any], tuple[Any, ByHand]]] = {"coalesced": a_flow, "sentences": a_watch}
+TIMERS: dict[str, Callable[[Any], tuple[Any, ManualScheduler]]] = {
+    "coalesced": a_flow,
+    "sentences": a_watch,
+}
 THREADS = ThreadPoolExecutor(3)
 
 
-class Meet:
-    """One run: a source emits a few pieces, two threads fire what timers are set."""
+class Interleaving:
+    """One run: a source emits three pieces, and two threads fire the timers that are set."""
 
-    def __init__(self, made: str, plan: tuple[int, ...], ends: bool) -> None:
+    def __init__(self, kind: str, plan: tuple[int, ...], ends: bool) -> None:
         self.got: list[str] = []
         self._at_work = self._source_ended = False
         self._ends = ends
-        self.alarm, self._scheduler = MADE[made](Observer(self._take, on_completed=self._end))
+        self.serializer, self._scheduler = TIMERS[kind](
+            Observer(self._record, on_completed=self._end)
+        )
         self.steps = Steps(plan)
-        self.alarm._meeting = Meeting(self.steps)
-        self.alarm.steps = self.steps
+        self.serializer._changed = SteppedCondition(self.steps)
+        self.serializer.steps = self.steps
         self.steps.run(THREADS, self._source, self._timer, self._timer)
-        self.alarm.steps = None
+        self.serializer.steps = None
 
-    def _take(self, text: str) -> None:
+    def _record(self, text: str) -> None:
         assert not self._at_work
         self._at_work = True
         self.steps.step()
@@ -342,13 +348,13 @@ class Meet:
         self.got.append(text)
 
     def _end(self) -> None:
-        self._take("|")
+        self._record("|")
 
     def _source(self) -> None:
         for piece in ("a\n", "b\n", "c\n"):
-            self.alarm.on_next(piece)
+            self.serializer.on_next(piece)
         if self._ends:
-            self.alarm.on_completed()
+            self.serializer.on_completed()
         self._source_ended = True
 
     def _timer(self) -> None:
@@ -357,14 +363,14 @@ class Meet:
             if self._scheduler.actions:
                 self._scheduler.fire()
 
-    def fire_the_rest(self) -> None:
+    def fire_all(self) -> None:
         while self._scheduler.actions:
             self._scheduler.fire()
 
 
-def plans(made: str) -> Iterator[tuple[int, ...]]:
-    """All with at most two changes of threads, and some with more; or some of each."""
-    steps = range(Meet(made, (), ends=True).steps.count + 20)
+def plans(kind: str) -> Iterator[tuple[int, ...]]:
+    """Yields plans: all with two switches, and a sample with more; or a sample of each."""
+    steps = range(Interleaving(kind, (), ends=True).steps.count + 20)
     chosen = random.Random(1)
     if THOROUGH:
         yield from combinations(steps, 2)
@@ -375,31 +381,27 @@ def plans(made: str) -> Iterator[tuple[int, ...]]:
 
 @pytest.fixture(params=[True, False], ids=["may wait", "on an event loop"])
 def may_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alarm, "on_an_event_loop", lambda: not request.param)
+    monkeypatch.setattr(timer_module, "on_an_event_loop", lambda: not request.param)
 
 
-@pytest.mark.parametrize("made", MADE)
-def test_wherever_they_meet_all_comes_once_in_order_and_then_the_end(
-    made: str, may_wait: None
-) -> None:
-    for plan in plans(made):
-        run = Meet(made, plan, ends=True)
+@pytest.mark.parametrize("kind", TIMERS)
+def test_every_interleaving_emits_all_in_order_and_then_the_end(kind: str, may_wait: None) -> None:
+    for plan in plans(kind):
+        run = Interleaving(kind, plan, ends=True)
         assert "".join(run.got) == "a\nb\nc\n|", plan
         assert run.got[-1] == "|", plan
 
 
-@pytest.mark.parametrize("made", MADE)
-def test_wherever_they_meet_nothing_stays_that_no_timer_is_set_for(
-    made: str, may_wait: None
-) -> None:
-    for plan in plans(made):
-        run = Meet(made, plan, ends=False)
-        assert not run.alarm._left, plan
-        run.fire_the_rest()
+@pytest.mark.parametrize("kind", TIMERS)
+def test_every_interleaving_leaves_nothing_without_a_timer(kind: str, may_wait: None) -> None:
+    for plan in plans(kind):
+        run = Interleaving(kind, plan, ends=False)
+        assert not run.serializer._queue, plan
+        run.fire_all()
         assert "".join(run.got) == "a\nb\nc\n", plan
 
 
-# --- with real timers ------------------------------------------------------------
+# --- with real timers ---
 
 TINY: dict[str, Callable[[], Callable[[Observable[str]], Stream[str]]]] = {
     "sentences": lambda: sentences(
@@ -429,7 +431,7 @@ def one_run(
     overlaps: list[str] = []
     lock = threading.Lock()
 
-    def take(text: str) -> None:
+    def on_text(text: str) -> None:
         if not lock.acquire(blocking=False):
             overlaps.append(text)
             return
@@ -448,20 +450,20 @@ def one_run(
         else:
             source.on_error(RuntimeError())
 
-    source.pipe(operator).subscribe(take, lambda _: take("|"), lambda: take("|"))
+    source.pipe(operator).subscribe(on_text, lambda _: on_text("|"), lambda: on_text("|"))
     thread = threading.Thread(target=emit, daemon=True)
     thread.start()
     thread.join(BOUND)
     assert not thread.is_alive(), seed
     assert overlaps == [], seed
     assert got.pop() == "|", seed
-    came = "".join(got)
-    assert came.replace("echo ", "") == "".join(pieces), seed
+    received = "".join(got)
+    assert received.replace("echo ", "") == "".join(pieces), seed
 
 
-@pytest.mark.parametrize("echo", [False, True], ids=["", "emitted into by its observer"])
+@pytest.mark.parametrize("echo", [False, True], ids=["", "observer emits into it"])
 @pytest.mark.parametrize("name", TINY)
-def test_with_timers_as_fast_as_they_come_nothing_is_lost_nor_overlaps(
+def test_fast_timers_lose_nothing_and_never_overlap(
     name: str, echo: bool, threads_that_change_often: None
 ) -> None:
     for seed in range(50):
@@ -469,7 +471,7 @@ def test_with_timers_as_fast_as_they_come_nothing_is_lost_nor_overlaps(
 
 
 @pytest.mark.parametrize("name", TINY)
-def test_disposed_at_any_moment_nothing_more_comes_and_nobody_waits(
+def test_dispose_at_any_moment_ends_items_and_waits(
     name: str, threads_that_change_often: None
 ) -> None:
     chosen = random.Random(1)
@@ -492,15 +494,15 @@ def test_disposed_at_any_moment_nothing_more_comes_and_nobody_waits(
         thread.start()
         time.sleep(chosen.random() * 2e-3)
         subscription.dispose()
-        came, enough = len(entered), rounds[0] + 10
+        received, enough = len(entered), rounds[0] + 10
         assert eventually(lambda rounds=rounds, enough=enough: rounds[0] > enough)  # type: ignore[misc]
         disposed.set()
         thread.join(BOUND)
         assert not thread.is_alive()
-        assert len(entered) <= came + 1  # a callback that was about to run
+        assert len(entered) <= received + 1  # a callback that was already about to run
 
 
-def test_an_error_of_the_source_is_the_only_terminal_wherever_it_comes() -> None:
+def test_error_of_the_source_is_the_only_terminal() -> None:
     ends: list[Any] = []
     error = RuntimeError()
     reactivex.concat(reactivex.of("a. B"), reactivex.throw(error)).pipe(

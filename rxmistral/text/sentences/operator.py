@@ -135,7 +135,7 @@ class _FlushTimer(SerializedTimer):
     def fail(self, error: Exception) -> None:
         fail_observer(self._observer, error)
 
-    def due(self) -> None:
+    def on_timeout(self) -> None:
         time_left = self._seconds - (self.now() - self._processed_at)
         if time_left > _ROUNDING_SECONDS:
             self.arm(time_left)

@@ -1,0 +1,46 @@
+"""LiveSubscriptions: what `close()` and the end of a `with` block dispose."""
+
+from __future__ import annotations
+
+from threading import RLock
+from weakref import WeakSet
+
+from reactivex import abc
+
+from .iteration import being_iterated
+from .threads import fork_safe
+
+__all__ = ["LiveSubscriptions"]
+
+# Reentrant, since garbage collection may end an abandoned `with` block at any moment.
+_lock = fork_safe(RLock())
+
+
+class LiveSubscriptions(abc.DisposableBase):
+    """A CompositeDisposable that refers to its members weakly.
+
+    A subscription that nobody refers to any longer is collected as usual. Once the group is
+    disposed, a subscription that is added is disposed at once.
+    """
+
+    def __init__(self) -> None:
+        self._members: WeakSet[abc.DisposableBase] | None = WeakSet()  # None: disposed
+
+    def add(self, subscription: abc.DisposableBase) -> None:
+        """Adds a subscription, and the loop that reads it through any number of operators:
+        that loop would otherwise wait for an end that never arrives."""
+        loop = being_iterated.get()
+        added = [subscription] if loop is None else [subscription, loop]
+        with _lock:
+            if self._members is not None:
+                self._members.update(added)
+                return
+        for each in added:
+            each.dispose()
+
+    def dispose(self) -> None:
+        """Disposes all members, from any thread, without blocking."""
+        with _lock:
+            members, self._members = self._members, None
+        for subscription in list(members or ()):
+            subscription.dispose()
