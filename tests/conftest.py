@@ -19,7 +19,7 @@ from hypothesis import settings
 from leftovers import our_threads, sockets
 
 from rxmistral.testing import ReceivedRequest, ScriptedServer
-from rxmistral.wire.reader import DEFAULT_READER, READERS, post
+from rxmistral.wire.reader import DEFAULT_READER, READERS
 
 # Both run the same examples each time, so that only a change can make one fail, and no
 # example fails because it takes long on a busy machine. HYPOTHESIS_PROFILE=thorough, which
@@ -106,8 +106,7 @@ def nothing_is_left_behind() -> Iterator[None]:
 def reader(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """Who reads the answers in this test; a module parametrizes it to have it run over both."""
     name: str = getattr(request, "param", READER)
-    module = sys.modules[post.__module__]  # its function of that name hides it
-    monkeypatch.setattr(module, "DEFAULT_READER", name)
+    monkeypatch.setattr("rxmistral.wire.reader.DEFAULT_READER", name)
     return name
 
 

@@ -26,7 +26,7 @@ from rxmistral.chat.event_stream import EventStream, EventStreamAsync
 from rxmistral.rx.stream import _tracking
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.connection import _ownership
+from rxmistral.wire.lease import lease_lock
 from rxmistral.wire.reader import READERS, Request
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
@@ -336,7 +336,7 @@ def test_the_server_sees_the_close_while_a_callback_is_running() -> None:
         go_on.set()
 
 
-@pytest.mark.parametrize("lock", [_ownership, _tracking], ids=["ownership", "tracking"])
+@pytest.mark.parametrize("lock", [lease_lock, _tracking], ids=["lease", "tracking"])
 def test_what_is_garbage_collected_while_a_lock_is_held_does_not_wait_for_it(lock: Any) -> None:
     with (
         ScriptedServer(PHASES["in the middle"]) as server,

@@ -32,7 +32,8 @@ from rxmistral.chat.policies import timeouts
 from rxmistral.relay import ui_message_stream
 from rxmistral.testing import Script, ScriptedServer, Step, steps
 from rxmistral.wire import blocks, events, lines
-from rxmistral.wire.reader import READERS, post
+from rxmistral.wire.reader import READERS
+from rxmistral.wire.sender import post
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 

@@ -38,7 +38,8 @@ from ..rx.clock import monotonic
 from ..rx.request_counter import current_counter
 from ..rx.threads import SubscriptionScope, subscription_scope
 from ..wire import blocks
-from ..wire.reader import Reader, Request, Response, Session, post
+from ..wire.reader import Reader, Request, Response, Session
+from ..wire.sender import post
 from .policies.limit import Limit
 from .policies.resume import (
     EchoFilter,
@@ -146,7 +147,7 @@ class Attempts(abc.DisposableBase):
                 lambda: CompletionDecoder(received, hides_failure=self._may_go_on),
                 max_bytes=call.max_event_bytes,
                 accept_clean_end=call.accept_clean_end,
-                hurry=self._timeouts.wind_up,
+                hurry=self._timeouts.start_grace_period,
             )
         )
         on_next = self._emit if self._echo is None else self._on_next

@@ -28,7 +28,7 @@ from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook, r
 from ..rx.input_type import InputType
 from ..rx.stream import Stream
 from ..wire import ServerSentEvent
-from ..wire.events import cut_short
+from ..wire.events import on_truncated_event
 from .accumulator import CompletionAccumulator
 from .finish import AFTER_END, Lingering
 from .repair import REASONING, Reasoning, add_thoughts, is_keep_alive, repair_choices
@@ -475,13 +475,13 @@ def completions_into(
                     error.partial = decoder.received.response(with_unfinished=True)
                 return error
 
-            token = cut_short.set(on_cut)
+            token = on_truncated_event.set(on_cut)
             try:
                 subscription = stream.subscribe(
                     on_next, on_error, on_completed, scheduler=scheduler
                 )
             finally:
-                cut_short.reset(token)
+                on_truncated_event.reset(token)
             return CompositeDisposable(subscription, lingering)
 
         return Stream(subscribe)

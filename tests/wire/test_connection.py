@@ -138,7 +138,7 @@ def test_a_chunk_of_the_wrong_size_is_told() -> None:
     with (
         serving(cutting(CHUNKED + b"3\r\n:hi there\r\n")) as (url, _),
         requests.Session() as session,
-        pytest.raises(DroppedStreamError, match="longer than it says"),
+        pytest.raises(DroppedStreamError, match="longer than its stated size"),
     ):
         read(url, session)
 

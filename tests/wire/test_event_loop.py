@@ -24,7 +24,7 @@ from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.event_loop import EventLoop
+from rxmistral.wire.event_loop import EventLoop, _LoopThread
 from rxmistral.wire.reader import Request
 
 pytestmark = pytest.mark.parametrize("reader", ["shared"], indirect=True)
@@ -37,8 +37,8 @@ SILENT: Script = [steps.raw(b"data: 1\n\n"), steps.hang()]
 @pytest.fixture
 def nobody_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """No thread of its own for who is taken for slow, as is anybody on a busy machine."""
-    monkeypatch.setattr(EventLoop, "isolate", lambda *_: None)
-    monkeypatch.setattr(EventLoop, "displace", lambda *_: None)
+    monkeypatch.setattr(EventLoop, "move_to_own_thread", lambda *_: None)
+    monkeypatch.setattr(EventLoop, "move_others", lambda *_: None)
 
 
 def named(name: str) -> list[threading.Thread]:
@@ -68,18 +68,18 @@ def test_the_thread_that_sent_the_request_ends_with_the_first_block(nobody_is_sl
     with ScriptedServer(lambda _: SILENT) as server:
         loops = opened(server, 5)
         assert eventually(lambda: not named("rxmistral-reader"))
-        assert len(named("rxmistral-pump")) == 1
+        assert len(named("rxmistral-event-loop")) == 1
         del loops
-        assert eventually(lambda: not named("rxmistral-pump"))
+        assert eventually(lambda: not named("rxmistral-event-loop"))
 
 
 def test_loops_are_read_by_a_daemon_and_subscriptions_by_none(nobody_is_slow: None) -> None:
     with ScriptedServer(lambda _: SILENT) as server:
         loops = opened(server, 1)
-        assert eventually(lambda: [t.daemon for t in named("rxmistral-pump")] == [True])
+        assert eventually(lambda: [t.daemon for t in named("rxmistral-event-loop")] == [True])
         subscription = ask(server).subscribe()
         assert eventually(
-            lambda: sorted(t.daemon for t in named("rxmistral-pump")) == [False, True]
+            lambda: sorted(t.daemon for t in named("rxmistral-event-loop")) == [False, True]
         )
         subscription.dispose()
         del loops
@@ -108,7 +108,7 @@ def test_a_compressed_body_stays_with_its_thread() -> None:
     with ScriptedServer(script) as server:
         loops = opened(server, 1)
         assert named("rxmistral-reader")
-        assert not named("rxmistral-pump")
+        assert not named("rxmistral-event-loop")
         del loops
 
 
@@ -152,8 +152,8 @@ def test_a_callback_that_is_slow_each_time_gets_a_thread_of_its_own() -> None:
     with ScriptedServer(by_path(slow=[*pieces, steps.hang()], other=SILENT)) as server:
         other = ask(server, "/other").subscribe()
         slow = ask(server, "/slow").subscribe(lambda _: time.sleep(0.02))
-        assert eventually(lambda: len(named("rxmistral-pump")) == 2)
-        assert eventually(lambda: len(named("rxmistral-guard")) == 1)
+        assert eventually(lambda: len(named("rxmistral-event-loop")) == 2)
+        assert eventually(lambda: len(named("rxmistral-watchdog")) == 1)
         slow.dispose()
         other.dispose()
 
@@ -253,7 +253,7 @@ def test_slow_flow_stays_when_no_descriptor_is_left_for_a_loop(
         errors: list[Exception] = []
         ask(server).subscribe(lambda _: came.set(), errors.append, ended[0].set)
         assert came.wait(BOUND)
-        assert eventually(lambda: len(named("rxmistral-pump")) == 1)
+        assert eventually(lambda: len(named("rxmistral-event-loop")) == 1)
         monkeypatch.setattr(sys.modules[EventLoop.__module__], "socketpair", no_descriptor)
         ask(server).subscribe(lambda _: time.sleep(0.02), errors.append, ended[1].set)
         assert all(each.wait(BOUND) for each in ended)
@@ -305,7 +305,7 @@ class Numbered:
     def fileno(self) -> int:
         return self.descriptor
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         return 60.0
 
     def fail(self, error: BaseException) -> None:
@@ -332,15 +332,14 @@ def test_descriptor_closed_under_a_flow_serves_the_next_one() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_flows_go_to_another_loop_when_their_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop_class = sys.modules[EventLoop.__module__]._Loop  # type: ignore[attr-defined]
-    look, deaths = loop_class._look_at_clocks, iter(range(3))
+    check_timeouts, deaths = _LoopThread._check_timeouts, iter(range(3))
 
-    def die(self: Any) -> None:
-        if len(self.flows) == 2 and self.steps and next(deaths, None) is not None:
+    def die(self: _LoopThread) -> None:
+        if len(self.tasks) == 2 and self.steps and next(deaths, None) is not None:
             raise MemoryError
-        look(self)
+        check_timeouts(self)
 
-    monkeypatch.setattr(loop_class, "_look_at_clocks", die)
+    monkeypatch.setattr(_LoopThread, "_check_timeouts", die)
     with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
         ended = [threading.Event() for _ in range(2)]
         for each in ended:

@@ -26,7 +26,7 @@ BODIES: list[tuple[bytes, bytes, bytes]] = [
 def fed(pieces: list[bytes]) -> tuple[bytes, bool, bytes]:
     decoder = ChunkedDecoder()
     content = b"".join(decoder.feed(piece) for piece in pieces)
-    return content, decoder.ended, decoder.rest
+    return content, decoder.ended, decoder.unused_data
 
 
 @pytest.mark.parametrize(("body", "content", "rest"), BODIES)
@@ -93,7 +93,7 @@ def test_a_length_gives_so_many_bytes(body: bytes, rest: bytes, cut: int) -> Non
     whole = body + rest
     assert decoder.feed(whole[:cut]) + decoder.feed(whole[cut:]) == body
     assert decoder.ended
-    assert decoder.rest == rest
+    assert decoder.unused_data == rest
 
 
 def test_a_length_that_is_not_reached_is_incomplete() -> None:

@@ -35,7 +35,9 @@ from rxmistral.errors import (
 from rxmistral.rx.stream import Stream
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.reader import READERS, Request, open_session, post
+from rxmistral.wire.reader import READERS, Request
+from rxmistral.wire.sender import post
+from rxmistral.wire.session import open_session
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 

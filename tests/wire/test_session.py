@@ -27,7 +27,8 @@ from rxmistral import Retry as OurRetry
 from rxmistral.errors import RequestError, RequestTimeoutError, StatusError
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.reader import READERS, Request, open_session
+from rxmistral.wire.reader import READERS, Request
+from rxmistral.wire.session import open_session
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 

@@ -102,12 +102,12 @@ class ResponseTimeouts(IdleTimeout):
         self.note_news()
         self._silent = 0.0
         self._clock, self._limit = "first", self._timeouts.first
-        self.winding_up = False
+        self.in_grace_period = False
 
-    def wind_up(self) -> None:
+    def start_grace_period(self) -> None:
         self.note_news()
         self._silent, self._limit = 0.0, AFTER_END
-        super().wind_up()
+        super().start_grace_period()
 
     def start_wait(self) -> None:
         # These two are on the path of every block: no call that can be spared.
@@ -136,7 +136,7 @@ class ResponseTimeouts(IdleTimeout):
         if news != "finish":
             self._note()
         self._gap = 0.0
-        if self.winding_up:  # its end may be put off by nothing
+        if self.in_grace_period:  # its end may be put off by nothing
             return
         self._silent = 0.0
         timeouts = self._timeouts
