@@ -11,8 +11,8 @@ its socket, and waits again.
 Emitting runs the subscriber's callbacks, and all other tasks wait for them. That does not
 matter if a callback returns soon. If it does not, its task gets a thread of its own:
 
-    slow    two steps in a row took longer than _SLOW_SECONDS: another thread continues that task
-    stuck   a watchdog finds that a step takes longer than _STALL_SECONDS: another thread
+    slow    two consecutive steps last longer than _SLOW_SECONDS: another thread continues that task
+    stuck   a watchdog finds that a step lasts longer than _STALL_SECONDS: another thread
             continues all tasks except that one
 
 A selector is used by its own thread only. The sets of tasks and of scheduled tasks are used by
@@ -85,13 +85,13 @@ class EventLoop:
         # abandoned task, and so schedule it, at any moment.
         self.lock = fork_safe(RLock())
         self._main: _LoopThread | None = None  # that new tasks are assigned to
-        self._threads: dict[LoopTask, _LoopThread] = {}
+        self._thread_of: dict[LoopTask, _LoopThread] = {}
         register_for_fork(self)
 
     def forked(self) -> None:
         """Drops the threads and the tasks, which are the parent's."""
         self._main = None
-        self._threads = {}
+        self._thread_of = {}
 
     def schedule(self, task: LoopTask) -> None:
         """Has a task stepped soon; may be called on any thread, and more than once.
@@ -114,10 +114,10 @@ class EventLoop:
             raise
 
     def _assign(self, task: LoopTask) -> _LoopThread:
-        thread = self._threads.get(task)
+        thread = self._thread_of.get(task)
         if thread is None:
             self._main = self._main or _LoopThread(self)
-            self._threads[task] = thread = self._main
+            self._thread_of[task] = thread = self._main
         thread.add(task)
         return thread
 
@@ -128,7 +128,7 @@ class EventLoop:
                 self._main = None
             tasks, thread.tasks = thread.tasks, set()
             for task in tasks:
-                del self._threads[task]
+                del self._thread_of[task]
         thread.close()
         for task in tasks:
             try:
@@ -143,19 +143,19 @@ class EventLoop:
 
         Called on the thread that steps the task.
         """
-        thread = self._threads.get(task)
+        thread = self._thread_of.get(task)
         if thread is not None:
             thread.unwatch(task)
 
     def remove(self, task: LoopTask) -> None:
         """Removes a task that has ended."""
         with self.lock:
-            thread = self._threads.pop(task, None)
+            thread = self._thread_of.pop(task, None)
             if thread is not None:
                 thread.tasks.discard(task)
 
     def retire(self, thread: _LoopThread) -> bool:
-        """Returns whether a thread has no tasks; it will then get none any longer."""
+        """Returns whether a thread has no tasks; if so, it will not get another."""
         with self.lock:
             if thread.tasks:
                 return False
@@ -187,7 +187,7 @@ class EventLoop:
 
     def _move(self, task: LoopTask, old: _LoopThread, new: _LoopThread) -> None:
         old.tasks.discard(task)
-        self._threads[task] = new
+        self._thread_of[task] = new
         new.add(task)
 
     def move_others(self, thread: _LoopThread, step: int) -> None:
@@ -290,7 +290,7 @@ class _LoopThread:
 
     def run(self) -> None:
         if self._event_loop.is_main(self):
-            with suppress(RuntimeError):  # no thread can be started: there is no watchdog
+            with suppress(RuntimeError):  # no thread can be started: it runs without a watchdog
                 Thread(target=self._watch_for_stall, name="rxmistral-watchdog", daemon=True).start()
         try:
             while not self._event_loop.retire(self):

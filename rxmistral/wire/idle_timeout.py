@@ -41,9 +41,10 @@ class IdleTimeout:
         self._began = 0.0
 
     def start_grace_period(self) -> None:
-        """Gives what is left of the body a moment to arrive, although nobody needs it.
+        """Notes that the rest of the body is not needed, but may arrive soon.
 
-        Until then a reader that is left reads on, so that its connection can be used again.
+        A reader whose subscriber leaves then reads on for a moment, so that its connection can
+        be used again.
         """
         if not self.in_grace_period:
             self.in_grace_period = True

@@ -92,7 +92,7 @@ class ConnectionLease(Cancellation):
     def begin_handshake(self, sock: socket) -> None:
         """Keeps a duplicate of a connected socket for the duration of the TLS handshake.
 
-        TLS takes the socket object over, and returns another one after the handshake.
+        TLS detaches the socket object, and creates another one.
         """
         with lease_lock:
             self._handshake_socket = sock.dup()

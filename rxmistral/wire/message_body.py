@@ -5,44 +5,24 @@ and 7.1 "Chunked Transfer Coding": https://www.rfc-editor.org/rfc/rfc9112#sectio
 
 http.client decodes one chunk per call, and servers send one token per chunk. These decoders
 accept whatever the socket received, however many chunks that is, and return all its content.
-They do no I/O.
+They do no I/O, and have in common:
+
+    feed(data)    returns the content in the next piece of the body
+    close()       notes the end of the connection; raises `IncompleteRead` if it is too early
+    ended         whether the end of the body has been reached
+    unused_data   the bytes after the end, which do not belong to this body
 """
 
 from __future__ import annotations
 
 import re
 from http.client import HTTPException, IncompleteRead
-from typing import Protocol
+from typing import TypeAlias
 
 __all__ = ["BodyDecoder", "ChunkedDecoder", "LengthDecoder", "UntilCloseDecoder"]
 
 _PLAIN_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n").match
 _MAX_LINE_BYTES = 65536  # of a size with its extensions, or of a trailer; http.client's limit
-
-
-class BodyDecoder(Protocol):
-    """Accepts a body in pieces of any size, and returns its content."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether the end of the body has been reached."""
-        ...
-
-    @property
-    def unused_data(self) -> bytes:
-        """The bytes after the end, which do not belong to this body."""
-        ...
-
-    def feed(self, data: bytes) -> bytes:
-        """Returns the content in the next piece of the body."""
-        ...
-
-    def close(self) -> None:
-        """Notes that the connection was closed before the body had ended.
-
-        Raises:
-            IncompleteRead: That was not the end of the body.
-        """
 
 
 class ChunkedDecoder:
@@ -70,7 +50,7 @@ class ChunkedDecoder:
         """Returns the content in the next piece of the body.
 
         Raises:
-            HTTPException: This is not a chunked body.
+            HTTPException: The chunks are invalid.
         """
         content: list[bytes] = []
         at = 0
@@ -181,3 +161,6 @@ class UntilCloseDecoder:
 
     def close(self) -> None:
         self.ended = True
+
+
+BodyDecoder: TypeAlias = ChunkedDecoder | LengthDecoder | UntilCloseDecoder

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
+from http.client import HTTPException
 from socket import socket
 from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 from typing import Any
 
+from ..errors import DroppedStreamError
 from .connection import LeasedResponse
 from .message_body import BodyDecoder
+from .request_errors import reason_of
 
 __all__ = ["NonBlockingBody", "nonblocking_body_of"]
 
@@ -37,18 +40,27 @@ class NonBlockingBody:
         return self._decoder.ended
 
     def read(self, size: int) -> bytes | None:
-        """Returns the content that is there, maybe b""; None if there is nothing to read."""
+        """Returns the content that has arrived, maybe b""; None if nothing has.
+
+        Args:
+            size: The most to read from the socket, in bytes.
+
+        Raises:
+            DroppedStreamError: The connection or the body broke.
+        """
         try:
             received = self.socket.recv(size)
             # The descriptor is not readable because of what TLS has decrypted already.
             while self._pending is not None and (pending := self._pending()):
                 received += self.socket.recv(pending)
+            if received:
+                return self._decoder.feed(received)
+            self._decoder.close()
+            return b""
         except (BlockingIOError, SSLWantReadError, SSLWantWriteError):
             return None
-        if received:
-            return self._decoder.feed(received)
-        self._decoder.close()
-        return b""
+        except (HTTPException, OSError, ValueError) as error:
+            raise DroppedStreamError(reason_of(error)) from error
 
     def release(self, raw: Any) -> None:
         """Restores the socket; after a whole body, the connection returns to its pool.

@@ -18,7 +18,6 @@ from collections.abc import Callable, Generator
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from http.client import HTTPException
 from threading import Thread, get_ident
 from typing import Literal, TypeAlias, get_args
 
@@ -50,8 +49,6 @@ READERS: tuple[Reader, ...] = get_args(Reader)
 # select() on Windows is limited to 512 sockets.
 DEFAULT_READER: Reader = "thread" if sys.platform == "win32" else "shared"
 
-_CONNECT_TIMEOUT_SECONDS = 10.0
-_READ_TIMEOUT_SECONDS = 60.0
 _MAX_WAIT_SECONDS = 60.0  # between two checks of the idle timeout
 
 # A thread that a `for` loop reads from is a daemon, see `being_iterated`; so there are two.
@@ -64,8 +61,8 @@ def blocks(
     request: Request | PreparedRequest | Callable[[], Request],
     *,
     session: Session | None = None,
-    connect_timeout: float = _CONNECT_TIMEOUT_SECONDS,
-    read_timeout: float = _READ_TIMEOUT_SECONDS,
+    connect_timeout: float = 10.0,
+    read_timeout: float = 60.0,
     idle_timeout: IdleTimeout | None = None,
     on_response: Callable[[Response], None] | None = None,
     on_release: Callable[[Exception | None], None] | None = None,
@@ -338,7 +335,7 @@ class ResponseReader(abc.DisposableBase):
             idle_timeout.start_wait()
             try:
                 yield
-                while (block := _read_now(body)) is None:
+                while (block := body.read(BLOCK_BYTES)) is None:
                     lease.check()
                     if idle_timeout.remaining() <= 0:
                         raise StreamTimeoutError(*idle_timeout.expired())
@@ -379,10 +376,3 @@ class _CallbackError(Exception):
 
 def _closed_by_program() -> DroppedStreamError:
     return DroppedStreamError("the program closed the response")
-
-
-def _read_now(body: NonBlockingBody) -> bytes | None:
-    try:
-        return body.read(BLOCK_BYTES)
-    except (HTTPException, OSError, ValueError) as error:
-        raise DroppedStreamError(reason_of(error)) from error

@@ -17,7 +17,7 @@ from urllib3.exceptions import (
 
 from ..error_report import excerpt, without_credentials
 from ..errors import RequestError, RequestTimeoutError
-from .idle_timeout import IdleTimeout
+from .lease import ConnectionLease
 
 __all__ = ["reason_of", "request_error"]
 
@@ -26,24 +26,21 @@ _UNKNOWN_HOST = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NOD
 
 
 def request_error(
-    error: Exception,
-    host: str | None,
-    proxy: str | None,
-    idle_timeout: IdleTimeout,
-    *,
-    is_connecting: bool,
+    error: Exception, host: str | None, proxy: str | None, lease: ConnectionLease
 ) -> RequestError:
-    """Returns the error of a request without a response, chained to its cause.
+    """Returns the error of a request without a response.
+
+    It is chained to the exception, unless the text of that may show a key.
 
     Args:
         error: The exception that sending the request raised.
         host: The host of the latest request, and its port if the URL has one.
         proxy: The host and port of the proxy, if there is one.
-        idle_timeout: The timeouts of the reader.
-        is_connecting: Whether a connection was being established.
+        lease: The lease of the request.
     """
     if _is_timeout(error):
-        is_connecting = is_connecting or isinstance(error, ConnectTimeout)
+        is_connecting = lease.is_connecting or isinstance(error, ConnectTimeout)
+        idle_timeout = lease.idle_timeout
         expired = idle_timeout.expired()
         if is_connecting and idle_timeout.remaining() > 0:
             expired = "connect", idle_timeout.connect_timeout

@@ -72,14 +72,8 @@ class RequestSender:
             return self._follow_redirects(prepared)
         except (RequestException, HTTPError, OSError, ValueError) as error:
             self._lease.check()
-            failed = request_error(
-                error,
-                self._host,
-                self._proxy,
-                self._idle_timeout,
-                is_connecting=self._lease.is_connecting,
-            )
-            raise failed from failed.__cause__  # None if its text may show a key
+            failed = request_error(error, self._host, self._proxy, self._lease)
+            raise failed from failed.__cause__
         finally:
             self._idle_timeout.end_wait()
 

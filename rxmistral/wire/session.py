@@ -22,7 +22,7 @@ from __future__ import annotations
 import types
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Session
@@ -92,8 +92,7 @@ def _view(kind: type, original: T) -> T:
     object.__setattr__(view, "__dict__", original.__dict__)
     # A pool closes its idle connections when the last reference to it is gone.
     object.__setattr__(view, "_original", original)
-    viewed: T = view
-    return viewed
+    return cast(T, view)
 
 
 @lru_cache(64)
