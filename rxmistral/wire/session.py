@@ -6,15 +6,15 @@ adapter's `max_retries`. So the pool has to return leased connections (see `conn
 those waits have to be ours. But the session may be the user's, which sends other requests at
 the same time.
 
-# Strategy: nothing of the user's is changed. A *view* is an object that shares all
-# attributes (the `__dict__`) of another object, and whose class is a subclass of its class:
-#
-#     view of the session ──▶ view of its adapter ──▶ view of its pool ──▶ a connection
-#        get_adapter()         get_connection_...()     urlopen(), _get_conn(), _put_conn()
-#
-# Cookies, idle connections and counters are the originals'. A connection is leasable while
-# a view uses it, and is an ordinary one again before it returns to the pool. `_get_conn`
-# and `_put_conn` are methods that urllib3 has for its subclasses (tested with 2.2 and 2.8).
+Strategy: nothing of the user's is changed. A *view* is an object that shares all attributes (the
+`__dict__`) of another object, and whose class is a subclass of that object's class:
+
+    view of the session ──▶ view of its adapter ──▶ view of its pool ──▶ a connection
+       get_adapter()         get_connection_...()     urlopen(), _get_conn(), _put_conn()
+
+Cookies, idle connections and counters are the originals'. A connection is leasable while a view
+uses it, and is an ordinary one again before it returns to the pool. `_get_conn` and `_put_conn`
+are methods that urllib3 has for its subclasses (tested with 2.2 and 2.8).
 """
 
 from __future__ import annotations
