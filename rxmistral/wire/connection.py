@@ -25,7 +25,7 @@ from .idle_timeout import IdleTimeout
 from .lease import ConnectionLease, current_lease, lease_lock, shut_down
 from .message_body import BodyDecoder, ChunkedDecoder, LengthDecoder, UntilCloseDecoder
 
-__all__ = ["LeasedResponse", "is_cut_off", "make_leasable", "make_ordinary"]
+__all__ = ["LeasedResponse", "make_leasable", "make_ordinary", "was_closed_early"]
 
 # For the headers. Smaller than any read of the body, which therefore leaves nothing in the
 # buffer. The default is larger from Python 3.14 on.
@@ -126,8 +126,9 @@ class LeasedResponse(HTTPResponse):
         # server would go on. A response without a lease is not ours, and one without headers
         # is a proxy's confirmation of a tunnel: its socket is still needed.
         with lease_lock:
-            lease, can_go_on = self._lease, self.fp is not None and not self.is_complete
-            if lease is not None and can_go_on and self.headers is not None:
+            lease, has_headers = self._lease, self.headers is not None
+            is_unfinished = has_headers and self.fp is not None and not self.is_complete
+            if lease is not None and is_unfinished:
                 is_left_to_reader = lease.is_reading and not self._has_failed
                 if is_left_to_reader:  # noted first, since the shutdown wakes the reader
                     self.is_closed_early = True
@@ -138,7 +139,7 @@ class LeasedResponse(HTTPResponse):
         super().close()
 
 
-def is_cut_off(raw: Any) -> bool:
+def was_closed_early(raw: Any) -> bool:
     """Returns whether the program closed a urllib3 response before it had been read whole."""
     response = getattr(raw, "_original_response", None)
     return (
@@ -220,7 +221,7 @@ def make_ordinary(connection: Any) -> bool:
             leased.close()
         for name in ("lease", "is_shut_down"):
             vars(leased).pop(name, None)
-        object.__setattr__(leased, "__class__", type(leased).__mro__[2])
+        object.__setattr__(leased, "__class__", type(leased).__mro__[2])  # the original
     return True
 
 

@@ -206,13 +206,11 @@ def events(
             observer: abc.ObserverBase[ServerSentEvent],
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
-            lines = _LineObserver(observer, max_bytes, on_truncated_event.get())
+            line_observer = _LineObserver(observer, max_bytes, on_truncated_event.get())
             # The source may contain an events() of another stream.
             token = on_truncated_event.set(None)
             try:
-                return stream.subscribe(
-                    lines.on_next, lines.on_error, lines.on_completed, scheduler=scheduler
-                )
+                return stream.subscribe(line_observer, scheduler=scheduler)
             finally:
                 on_truncated_event.reset(token)
 
@@ -221,7 +219,7 @@ def events(
     return operate
 
 
-class _LineObserver:
+class _LineObserver(abc.ObserverBase[bytes]):
     """Receives the lines of one subscription, and emits their events."""
 
     __slots__ = ("_decoder", "_emit", "_feed", "_observer", "_on_truncated")

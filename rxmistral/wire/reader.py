@@ -32,7 +32,7 @@ from ..rx.iteration import being_iterated, leaving
 from ..rx.stream import Stream
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import add_to_scope, record_thread_exit, register_for_fork, start_thread
-from .connection import is_cut_off
+from .connection import was_closed_early
 from .event_loop import EventLoop
 from .idle_timeout import IdleTimeout
 from .lease import ConnectionLease
@@ -277,7 +277,7 @@ class ResponseReader(abc.DisposableBase):
             if self._on_response is not None:
                 self._on_response(response)
             yield from self._emit_body(response)
-            if is_cut_off(response.raw):  # which may look like the end of the body
+            if was_closed_early(response.raw):  # which may look like the end of the body
                 raise _closed_by_program()
         except _CallbackError as error:
             raised = error.error
@@ -285,7 +285,9 @@ class ResponseReader(abc.DisposableBase):
                 raise raised from None
             return raised
         except Exception as error:
-            if isinstance(error, DroppedStreamError) and is_cut_off(getattr(response, "raw", None)):
+            if isinstance(error, DroppedStreamError) and was_closed_early(
+                getattr(response, "raw", None)
+            ):
                 raised = _closed_by_program()  # on purpose: another request is not wanted
                 return raised
             return redacted(error, sender.secret)
