@@ -19,7 +19,7 @@ from hypothesis import settings
 from leftovers import our_threads, sockets
 
 from rxmistral.testing import ReceivedRequest, ScriptedServer
-from rxmistral.wire.reader import DEFAULT_READER, READERS, post
+from rxmistral.wire.reader import DEFAULT_READER, READERS
 
 # "repeatable" and "thorough" run the same examples each time, so that only a change of the code
 # can make a test fail. No example has a deadline, because the machine may be busy.
@@ -106,8 +106,7 @@ def nothing_is_left_behind() -> Iterator[None]:
 def reader(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> str:
     """The reader of the answers in this test; a module can parametrize it to run over both."""
     name: str = getattr(request, "param", READER)
-    module = sys.modules[post.__module__]  # the module is hidden by its function of the same name
-    monkeypatch.setattr(module, "DEFAULT_READER", name)
+    monkeypatch.setattr("rxmistral.wire.reader.DEFAULT_READER", name)
     return name
 
 

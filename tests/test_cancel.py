@@ -1,4 +1,4 @@
-"""Whoever leaves early closes the socket at once: from anywhere, at any phase, plain and TLS."""
+"""Cancellation: leaving early closes the socket at once, from any thread and in any phase."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rxmistral.chat.event_stream import EventStream, EventStreamAsync
 from rxmistral.rx.live_subscriptions import _lock as _tracking
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.connection import _ownership
+from rxmistral.wire.lease import lease_lock
 from rxmistral.wire.reader import READERS, Request
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
@@ -39,7 +39,7 @@ PHASES: dict[str, Script] = {
 
 
 class Call:
-    """One call to a server that is silent from some phase on."""
+    """One call to a server that is silent from a certain phase on."""
 
     def __init__(self, client: Mistral, server: ScriptedServer, phase: str) -> None:
         self.client = client
@@ -55,11 +55,11 @@ class Call:
         return self.client.chat.stream_async(model="m", messages=[UserMessage(content="Hi")])
 
     def begun(self, *_: Any) -> None:
-        """For a callback or a body: an item came, and the server is silent from now on."""
+        """Notes the first item, after which the server is silent; a callback."""
         self.at_phase.set()
 
     def wait(self) -> ReceivedRequest:
-        """Until the call is at its phase."""
+        """Waits until the call is in its phase; returns its request."""
         request = self.server.wait_for_requests(self.count)[-1]
         if self.phase == "in the middle":
             assert self.at_phase.wait(BOUND)
@@ -80,7 +80,7 @@ def joined(thread: threading.Thread) -> bool:
     return not thread.is_alive()
 
 
-# --- the ways to leave, each for the phases that it can be used in ---
+# --- the ways to leave, and the phases in which each is possible ---
 
 
 def dispose_from_another_thread(call: Call) -> None:
@@ -103,17 +103,17 @@ def close_from_another_thread(call: Call) -> None:
     assert joined(thread)
 
 
-def leave_with_that_was_subscribed_to(call: Call) -> None:
+def leave_with_after_subscribe(call: Call) -> None:
     with call.ask() as stream:
         stream.subscribe(call.begun)
         call.wait()
 
 
-def close_what_was_opened(call: Call) -> None:
+def close_after_opening(call: Call) -> None:
     stream = call.ask()
     opening = in_background(lambda: suppressed(lambda: stream.response))
     if call.phase == "in the middle":
-        assert joined(opening)  # the rest waits in the stream
+        assert joined(opening)  # the items stay in the stream
         call.begun()
     call.wait()
     stream.close()
@@ -121,7 +121,7 @@ def close_what_was_opened(call: Call) -> None:
 
 
 def suppressed(work: Callable[[], Any]) -> None:
-    with contextlib.suppress(RuntimeError):  # it was closed before the headers came
+    with contextlib.suppress(RuntimeError):  # closed before the headers
         work()
 
 
@@ -277,8 +277,8 @@ def raise_in_a_callback(call: Call) -> None:
 AT_ANY_PHASE = [
     dispose_from_another_thread,
     close_from_another_thread,
-    leave_with_that_was_subscribed_to,
-    close_what_was_opened,
+    leave_with_after_subscribe,
+    close_after_opening,
     cancel_a_task,
     cancel_a_task_in_async_with,
     cancel_a_task_that_awaits_the_last,
@@ -308,7 +308,7 @@ CELLS = [(phase, leave) for phase in PHASES for leave in AT_ANY_PHASE] + [
 @pytest.mark.parametrize(
     ("phase", "leave"), CELLS, ids=[f"{phase}-{leave.__name__}" for phase, leave in CELLS]
 )
-def test_the_server_sees_the_close(
+def test_leaving_closes_the_socket(
     phase: str, leave: Callable[[Call], None], tls: bool, server_tls: Any, session: Any
 ) -> None:
     with (
@@ -321,7 +321,7 @@ def test_the_server_sees_the_close(
         assert len(server.requests) == 1
 
 
-def test_the_server_sees_the_close_while_a_callback_is_running() -> None:
+def test_dispose_closes_the_socket_during_a_callback() -> None:
     began, go_on = threading.Event(), threading.Event()
 
     def on_next(_: Any) -> None:
@@ -336,8 +336,8 @@ def test_the_server_sees_the_close_while_a_callback_is_running() -> None:
         go_on.set()
 
 
-@pytest.mark.parametrize("lock", [_ownership, _tracking], ids=["ownership", "tracking"])
-def test_what_is_garbage_collected_while_a_lock_is_held_does_not_wait_for_it(lock: Any) -> None:
+@pytest.mark.parametrize("lock", [lease_lock, _tracking], ids=["lease", "tracking"])
+def test_garbage_collection_under_a_lock_does_not_deadlock(lock: Any) -> None:
     with (
         ScriptedServer(PHASES["in the middle"]) as server,
         Mistral(server_url=server.url) as client,
@@ -355,7 +355,7 @@ def test_what_is_garbage_collected_while_a_lock_is_held_does_not_wait_for_it(loc
         assert server.requests[0].wait_closed()
 
 
-def test_no_item_comes_after_dispose_returned() -> None:
+def test_no_item_is_emitted_after_dispose_returned() -> None:
     for _ in range(30):
         with ScriptedServer([steps.text(*"x" * 2000), steps.finish(), steps.done()]) as server:
             began, disposed, late = threading.Event(), threading.Event(), []
@@ -375,7 +375,7 @@ def test_no_item_comes_after_dispose_returned() -> None:
             assert len(late) <= 1  # the one whose callback had been called
 
 
-def test_while_it_connects_the_caller_is_free_at_once_and_the_clock_ends_the_thread() -> None:
+def test_dispose_while_connecting_does_not_wait_for_the_thread() -> None:
     listener = socket.socket()
     waiting = []
     with listener:
@@ -394,18 +394,18 @@ def test_while_it_connects_the_caller_is_free_at_once_and_the_clock_ends_the_thr
         readers = [t for t in threading.enumerate() if t.name == "rxmistral-reader"]
         assert len(readers) == 1
         subscription.dispose()
-        assert readers[0].is_alive()  # it has not waited for the thread
+        assert readers[0].is_alive()  # dispose() has not waited for it
         assert joined(readers[0])
         assert ended == []
         for client in waiting:
             client.close()
 
 
-# --- nothing is left ---
+# --- nothing is left behind ---
 
 
 def growth(work: Callable[[], None]) -> dict[str, int]:
-    """What there is more of after the work than before it: threads, descriptors."""
+    """Returns by how much the numbers of threads and descriptors have grown."""
 
     def count() -> dict[str, int]:
         return {
@@ -414,7 +414,7 @@ def growth(work: Callable[[], None]) -> dict[str, int]:
         }
 
     def more() -> dict[str, int]:
-        return {what: now - before[what] for what, now in count().items() if now > before[what]}
+        return {key: now - before[key] for key, now in count().items() if now > before[key]}
 
     before = count()
     work()
@@ -422,7 +422,7 @@ def growth(work: Callable[[], None]) -> dict[str, int]:
     return more()
 
 
-def test_500_calls_cancelled_at_any_moment_leave_nothing() -> None:
+def test_500_calls_cancelled_at_random_leave_nothing_behind() -> None:
     dice = random.Random(7)
     pause = threading.Event()
 
@@ -444,7 +444,7 @@ def test_500_calls_cancelled_at_any_moment_leave_nothing() -> None:
         assert growth(work) == {}
 
 
-def test_50_calls_at_once_are_cancelled_at_once() -> None:
+def test_50_concurrent_calls_are_cancelled_at_once() -> None:
     with (
         ScriptedServer(lambda _: PHASES["before the headers"]) as server,
         Mistral(server_url=server.url) as client,
@@ -457,7 +457,7 @@ def test_50_calls_at_once_are_cancelled_at_once() -> None:
         assert server.wait_idle(BOUND)
 
 
-def test_50_tasks_at_once_are_cancelled_at_once() -> None:
+def test_50_concurrent_tasks_are_cancelled_at_once() -> None:
     async def main(server: ScriptedServer, client: Mistral) -> None:
         async def read() -> None:
             stream = client.chat.stream_async(model="m", messages=[UserMessage(content="Hi")])
@@ -494,76 +494,74 @@ def test_500_refusals_use_one_connection_and_leave_nothing() -> None:
         assert server.connections == 1
 
 
-# --- the end and the cancel at once ---
+# --- cancelling at the natural end ---
 
 WHOLE: Script = [steps.role(), *"0123456789", steps.finish(), steps.done()]
 
 
-def test_a_cancel_that_meets_the_natural_end_gives_at_most_one_terminal() -> None:
+def test_cancel_at_the_natural_end_emits_one_terminal_at_most() -> None:
     dice = random.Random(11)
     pause = threading.Event()
     with ScriptedServer(lambda _: WHOLE) as server, Mistral(server_url=server.url) as client:
         terminals: list[int] = []
-        took: list[float] = []
+        durations: list[float] = []
         for _ in range(5):
             began = time.monotonic()
             client.chat.stream(model="m", messages=[UserMessage(content="Hi")]).run()
-            took.append(time.monotonic() - began)
+            durations.append(time.monotonic() - began)
         for _ in range(300):
             count: list[Any] = []
             stream = client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
             subscription = stream.subscribe(
                 on_error=count.append, on_completed=lambda count=count: count.append(None)
             )
-            pause.wait(dice.random() * 2 * min(took))
+            pause.wait(dice.random() * 2 * min(durations))
             subscription.dispose()
             terminals.append(len(count))
             assert [error for error in count if error is not None] == []
-        assert set(terminals) == {0, 1}, "the moments were not spread over the end"
+        assert set(terminals) == {0, 1}, "the moments were not spread around the end"
 
 
-def test_a_cancelled_stream_never_breaks_another_one_on_the_same_client() -> None:
+def cancel_near_the_end(ask: Callable[[], EventStream], stop: threading.Event, seed: int) -> None:
+    dice = random.Random(seed)
+    while not stop.is_set():
+        seen, near_the_end = threading.Event(), dice.choice("89")
+
+        def on_next(piece: str, seen: Any = seen, near_the_end: str = near_the_end) -> None:
+            if piece == near_the_end:
+                seen.set()
+
+        subscription = ask().pipe(text()).subscribe(on_next)
+        seen.wait(BOUND)
+        stop.wait(dice.random() * 0.0005)
+        subscription.dispose()
+
+
+def test_cancelled_stream_breaks_no_other_of_its_client() -> None:
     stop = threading.Event()
-    broken: list[Any] = []
-    whole = 0
+    texts: list[Any] = []
     with ScriptedServer(lambda _: WHOLE) as server, Mistral(server_url=server.url) as client:
 
         def ask() -> EventStream:
             return client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
 
-        def cancel(seed: int) -> None:
-            dice = random.Random(seed)
-            while not stop.is_set():
-                last, subscription = threading.Event(), None
-                near_the_end = dice.choice("89")
-
-                def on_next(piece: str, last: Any = last, at: str = near_the_end) -> None:
-                    if piece == at:
-                        last.set()
-
-                subscription = ask().pipe(text()).subscribe(on_next)
-                last.wait(BOUND)
-                stop.wait(dice.random() * 0.0005)
-                subscription.dispose()
-
         def read() -> None:
-            nonlocal whole
             for _ in range(150):
                 try:
-                    if "".join(ask().pipe(text())) != "0123456789":
-                        broken.append("short")
+                    texts.append("".join(ask().pipe(text())))
                 except Exception as error:
-                    broken.append(error)
-                whole += 1
+                    texts.append(error)
 
-        cancelling = [in_background(lambda seed=seed: cancel(seed)) for seed in range(3)]
+        cancelling = [
+            in_background(lambda seed=seed: cancel_near_the_end(ask, stop, seed))
+            for seed in range(3)
+        ]
         reading = [in_background(read) for _ in range(2)]
         assert all(joined(thread) for thread in reading)
         stop.set()
         assert all(joined(thread) for thread in cancelling)
         assert server.connections < len(server.requests), "no connection was used again"
-    assert broken == []
-    assert whole == 300
+    assert texts == ["0123456789"] * 300
 
 
 # --- Ctrl-C ---
@@ -614,7 +612,7 @@ PROGRAMS = {
         while True: time.sleep(0.1)
     """,
 }
-# A wait of Python's own misses a Ctrl-C that comes as it begins: those above are short.
+# A wait of Python misses a Ctrl-C at the moment at which it begins: those above are short.
 PREFACE = """
 import asyncio, sys, threading, time
 from reactivex import operators as ops
@@ -641,7 +639,7 @@ def test_ctrl_c_ends_the_program_and_closes_the_socket(program: str, phase: str)
         with process:
             (request,) = server.wait_for_requests(1, timeout=60)
             assert process.stdout is not None
-            if "subscribed" in program:  # Ctrl-C before it has is another matter
+            if "subscribed" in program:  # not while it is subscribing
                 assert process.stdout.readline() == b"subscribed\n"
             if phase == "in the middle":
                 assert process.stdout.readline() == b"begun\n"
@@ -655,8 +653,8 @@ def test_ctrl_c_ends_the_program_and_closes_the_socket(program: str, phase: str)
     assert error.strip().endswith(b"KeyboardInterrupt")
 
 
-def test_a_handshake_that_does_not_come_is_left_at_once() -> None:
-    """The server has accepted, and says nothing to the beginning of TLS."""
+def test_dispose_during_the_tls_handshake_closes_the_socket() -> None:
+    """The server has accepted the connection, but does not answer the ClientHello."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}"
         with Mistral("k" * 20, server_url=url) as client:
@@ -665,6 +663,6 @@ def test_a_handshake_that_does_not_come_is_left_at_once() -> None:
             peer, _ = listener.accept()
             with peer:
                 peer.settimeout(BOUND)
-                assert peer.recv(65536)  # its hello
+                assert peer.recv(65536)  # the ClientHello
                 subscription.dispose()
                 assert peer.recv(65536) == b""

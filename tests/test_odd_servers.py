@@ -1,4 +1,4 @@
-"""Answers of servers that end, think and keep alive in their own ways, read in every way."""
+"""Servers that end, think and keep connections alive in their own ways, read in every way."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ from rxmistral.chat.policies import timeouts
 from rxmistral.relay import ui_message_stream
 from rxmistral.testing import Script, ScriptedServer, Step, steps
 from rxmistral.wire import blocks, events, lines
-from rxmistral.wire.reader import READERS, post
+from rxmistral.wire.reader import READERS
+from rxmistral.wire.sender import post
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 
@@ -67,7 +68,7 @@ AFTER: dict[str, list[Step]] = {
 
 @pytest.mark.parametrize("policies", [{}, {"resume": Resume(), "retry": Retry(attempts=2)}])
 @pytest.mark.parametrize("after", AFTER.values(), ids=AFTER)
-def test_a_finish_reason_ends_an_answer_whatever_follows(
+def test_finish_reason_completes_the_answer_whatever_follows(
     after: list[Step], policies: dict[str, Any], read: Face
 ) -> None:
     outcomes: list[Outcome] = []
@@ -79,33 +80,33 @@ def test_a_finish_reason_ends_an_answer_whatever_follows(
         assert read(answer.pipe(on_outcome(outcomes.append), text())) == ["Hello"]
         assert answer.outcome is not None
         assert answer.outcome.status == "completed"
-        assert monotonic() - began < BOUND, "it waited for the clocks"
+        assert monotonic() - began < BOUND, "it waited for a timeout"
         assert len(server.requests) == 1
     assert [outcome.status for outcome in outcomes] == ["completed"]
 
 
 @pytest.mark.parametrize("after", AFTER.values(), ids=AFTER)
-def test_what_arrives_after_the_finish_reason_is_kept(after: list[Step]) -> None:
+def test_usage_and_text_after_the_finish_reason_are_kept(after: list[Step]) -> None:
     script = [HELLO, STOP, steps.wait(0.02), USAGE, steps.text("!"), *after]
     with ScriptedServer(script, script) as server, Mistral(server_url=server.url) as client:
         assert "".join(ask(client).pipe(text())) == "Hello!"
         assert ask(client).pipe(usage()).run().completion_tokens == 4
 
 
-def test_text_after_the_finish_reason_does_not_put_off_the_end() -> None:
+def test_text_after_the_finish_reason_does_not_delay_the_end() -> None:
     more = [each for _ in range(200) for each in (steps.text("!"), steps.wait(0.1))]
     with ScriptedServer([HELLO, STOP, *more]) as server, Mistral(server_url=server.url) as client:
         assert len(list(ask(client).pipe(text()))) < 20
 
 
-def test_the_clocks_do_not_shorten_the_time_after_the_finish_reason() -> None:
+def test_timeouts_do_not_shorten_the_grace_period() -> None:
     script = [HELLO, STOP, steps.wait(0.1), USAGE, steps.hang()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         answer = ask(client, timeouts=Timeouts(gap=0.05))
         assert answer.pipe(usage()).run().completion_tokens == 4
 
 
-def test_the_first_of_two_answers_does_not_end_the_other() -> None:
+def test_finish_reason_of_one_choice_does_not_end_the_other() -> None:
     last = raw('{"choices":[{"index":1,"finish_reason":"stop"}]}')
     second = [delta(1, content="b"), last, steps.hang()]
     script = [HELLO, STOP, steps.wait(0.4), *second]
@@ -114,20 +115,20 @@ def test_the_first_of_two_answers_does_not_end_the_other() -> None:
     assert [each.message.content for each in response.choices if each.message] == ["Hello", "b"]
 
 
-def test_an_error_after_the_finish_reason_is_reported(read: Face) -> None:
+def test_error_after_the_finish_reason_is_reported(read: Face) -> None:
     script = [HELLO, STOP, raw('{"error":{"message":"late"}}'), steps.hang()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
-        *came, error = read(ask(client).pipe(text()))
-    assert came == ["Hello"]
+        *texts, error = read(ask(client).pipe(text()))
+    assert texts == ["Hello"]
     assert isinstance(error, ReportedError)
 
 
-def goes_on(event: CompletionEvent) -> bool:
+def is_unfinished(event: CompletionEvent) -> bool:
     return event.data.choices[0].finish_reason is None
 
 
 def by_take_while(stream: EventStream) -> None:
-    list(stream.pipe(ops.take_while(goes_on, inclusive=True)))
+    list(stream.pipe(ops.take_while(is_unfinished, inclusive=True)))
 
 
 def by_take(stream: EventStream) -> None:
@@ -136,21 +137,21 @@ def by_take(stream: EventStream) -> None:
 
 def by_break(stream: EventStream) -> None:
     for event in stream:
-        if not goes_on(event):
+        if not is_unfinished(event):
             break
 
 
 def by_leaving_with(stream: EventStream) -> None:
     with stream as opened:
         for event in opened:
-            if not goes_on(event):
+            if not is_unfinished(event):
                 break
 
 
 def by_async_break(stream: EventStream) -> None:
     async def main() -> None:
         async for event in stream:
-            if not goes_on(event):
+            if not is_unfinished(event):
                 break
 
     run(main())
@@ -166,7 +167,7 @@ LEAVE: list[Callable[[EventStream], None]] = [
 
 
 @pytest.mark.parametrize("leave", LEAVE, ids=lambda leave: leave.__name__)
-def test_an_answer_left_after_its_finish_reason_leaves_its_connection(
+def test_connection_is_reused_after_leaving_at_finish_reason(
     leave: Callable[[EventStream], None],
 ) -> None:
     waits: Iterator[float] = iter([0, 0.001, 0.005, 0.02] * 5)
@@ -178,7 +179,7 @@ def test_an_answer_left_after_its_finish_reason_leaves_its_connection(
 
 
 @pytest.mark.parametrize("leave", LEAVE, ids=lambda leave: leave.__name__)
-def test_a_server_that_stays_silent_after_the_finish_reason_is_left(
+def test_silent_server_is_left_after_the_finish_reason(
     leave: Callable[[EventStream], None],
 ) -> None:
     with (
@@ -190,32 +191,32 @@ def test_a_server_that_stays_silent_after_the_finish_reason_is_left(
 
 
 def test_nothing_is_emitted_after_leaving_at_the_finish_reason() -> None:
-    came: list[CompletionEvent] = []
+    received: list[CompletionEvent] = []
     script = [HELLO, STOP, steps.wait(0.02), steps.text("!"), USAGE, steps.done()]
     with ScriptedServer(script, script) as server, Mistral(server_url=server.url) as client:
-        seen = ask(client).pipe(ops.do_action(came.append))
-        list(seen.pipe(ops.take_while(goes_on, inclusive=True)))
-        by_take_while(ask(client))  # waits for the connection of the first
+        seen = ask(client).pipe(ops.do_action(received.append))
+        list(seen.pipe(ops.take_while(is_unfinished, inclusive=True)))
+        by_take_while(ask(client))  # waits for the connection to return
         assert server.connections == 1
-    assert len(came) == 2
+    assert len(received) == 2
 
 
-def test_a_close_after_the_finish_reason_closes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_close_after_the_finish_reason_closes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timeouts, "END_GRACE_SECONDS", 60.0)
     with (
         ScriptedServer([HELLO, STOP, steps.hang()]) as server,
         Mistral(server_url=server.url) as client,
     ):
-        answer, came = ask(client), list[CompletionEvent]()
-        answer.subscribe(came.append)
-        assert eventually(lambda: len(came) == 2)
+        answer, received = ask(client), list[CompletionEvent]()
+        answer.subscribe(received.append)
+        assert eventually(lambda: len(received) == 2)
         answer.close()
         assert answer.outcome is not None
         assert answer.outcome.status == "cancelled"
         assert server.requests[0].wait_closed()
 
 
-# --- a last event without its end --------------------------------------------------
+# --- a last event without a blank line --------------------------------------------------
 
 LAST: dict[str, tuple[Script, list[str]]] = {
     "a finish_reason": ([HELLO, raw('{"choices":[{"finish_reason":"stop"}]}', "\n")], ["Hello"]),
@@ -231,7 +232,7 @@ LAST: dict[str, tuple[Script, list[str]]] = {
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
 @pytest.mark.parametrize(("script", "texts"), LAST.values(), ids=LAST)
-def test_the_last_event_needs_no_blank_line_if_the_body_is_whole(
+def test_last_event_needs_no_blank_line_in_a_complete_body(
     script: list[Step], texts: list[str], framing: Any, read: Face
 ) -> None:
     with (
@@ -242,7 +243,7 @@ def test_the_last_event_needs_no_blank_line_if_the_body_is_whole(
 
 
 @pytest.mark.parametrize(("script", "texts"), LAST.values(), ids=LAST)
-def test_a_last_event_without_its_end_does_not_count_if_the_connection_broke(
+def test_unfinished_last_event_is_discarded_on_a_broken_body(
     script: list[Step], texts: list[str], read: Face
 ) -> None:
     with (
@@ -252,7 +253,7 @@ def test_a_last_event_without_its_end_does_not_count_if_the_connection_broke(
         assert isinstance(read(ask(client).pipe(text()))[-1], Exception)
 
 
-def test_the_last_event_needs_no_blank_line_in_a_pipe_of_ones_own() -> None:
+def test_last_event_needs_no_blank_line_in_a_custom_pipe() -> None:
     script = [*LAST["a finish_reason"][0], steps.end()]
     with ScriptedServer(script) as server:
         piped = blocks(post(server.url, {}, b"{}", None)).pipe(lines(), events())
@@ -262,7 +263,7 @@ def test_the_last_event_needs_no_blank_line_in_a_pipe_of_ones_own() -> None:
         assert list(piped.pipe(completions(), text())) == ["Hello"]
 
 
-# --- a clean end that is taken for an end ------------------------------------------
+# --- accept_clean_end ------------------------------------------
 
 BODIES: dict[str, list[Step]] = {
     "no event": [],
@@ -278,9 +279,7 @@ BODIES: dict[str, list[Step]] = {
 
 @pytest.mark.parametrize("lenient", [False, True])
 @pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
-def test_a_body_that_holds_no_answer_is_incomplete(
-    body: list[Step], lenient: bool, read: Face
-) -> None:
+def test_body_without_an_answer_is_incomplete(body: list[Step], lenient: bool, read: Face) -> None:
     script = body if body == BODIES["status 204"] else [steps.headers(), *body, steps.end()]
     with (
         ScriptedServer(script) as server,
@@ -295,7 +294,7 @@ def test_a_body_that_holds_no_answer_is_incomplete(
     "useful",
     [HELLO, steps.thinking("hm"), delta(reasoning="hm"), steps.tool_call(name="f", arguments="{}")],
 )
-def test_a_clean_end_after_something_useful_is_taken_for_an_end(useful: Step, read: Face) -> None:
+def test_clean_end_after_useful_content_is_accepted(useful: Step, read: Face) -> None:
     script = [steps.role(), useful, steps.end()]
     with (
         ScriptedServer(script) as server,
@@ -308,18 +307,18 @@ def test_a_clean_end_after_something_useful_is_taken_for_an_end(useful: Step, re
 
 
 @pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
-def test_reasoning_feeds_the_clocks_and_is_thinking(key: str, read: Face) -> None:
+def test_reasoning_counts_as_thinking_and_resets_timeouts(key: str, read: Face) -> None:
     thoughts = [each for _ in range(8) for each in (delta(**{key: "thought "}), steps.wait(0.1))]
     script = [*thoughts, steps.text("42"), STOP, steps.done()]
     with ScriptedServer(lambda _: script) as server, Mistral(server_url=server.url) as client:
-        clocks = Timeouts(first=0.6, gap=0.6)
-        assert read(ask(client, timeouts=clocks).pipe(thinking())) == ["thought "] * 8
+        limits = Timeouts(first=0.6, gap=0.6)
+        assert read(ask(client, timeouts=limits).pipe(thinking())) == ["thought "] * 8
     with ScriptedServer(lambda _: script) as server, Mistral(server_url=server.url) as client:
         body = b"".join(ui_message_stream(ask(client), heartbeat=None))
         assert body.count(b'"type":"reasoning-delta"') == 8
 
 
-NOTHING = [
+KEEP_ALIVES = [
     "null",
     '""',
     "[]",
@@ -332,23 +331,23 @@ NOTHING = [
 ]
 
 
-def test_what_keeps_a_connection_open_is_skipped(read: Face) -> None:
+def test_keep_alive_events_are_skipped(read: Face) -> None:
     named = [steps.raw(f"event: {name}\ndata: now\n\n".encode()) for name in ("ping", "heartbeat")]
-    script = [HELLO, *map(raw, NOTHING), *named, steps.text("!"), STOP, steps.done()]
+    script = [HELLO, *map(raw, KEEP_ALIVES), *named, steps.text("!"), STOP, steps.done()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         events = read(ask(client))
     assert [event.data.choices[0].delta.content for event in events] == ["Hello", "!", ""]
 
 
-def test_wrong_types_do_not_cost_the_text(read: Face) -> None:
+def test_wrong_types_lose_no_text(read: Face) -> None:
     wrong = {"id": 5, "created": "2026-11-30", "usage": "none"}
-    said = {"index": 0, "delta": {"content": 1, "role": 7}, "finish_reason": 1}
-    script = [HELLO, raw(json.dumps({"choices": [said], **wrong})), STOP, steps.done()]
+    choice = {"index": 0, "delta": {"content": 1, "role": 7}, "finish_reason": 1}
+    script = [HELLO, raw(json.dumps({"choices": [choice], **wrong})), STOP, steps.done()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         assert read(ask(client).pipe(text())) == ["Hello", "1"]
 
 
-def test_a_whole_message_is_the_answer(read: Face) -> None:
+def test_whole_message_in_one_event_is_the_answer(read: Face) -> None:
     whole = {"index": 0, "message": {"content": "whole"}, "finish_reason": "stop"}
     script = [raw(json.dumps({"choices": [whole]})), steps.end()]
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:

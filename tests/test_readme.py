@@ -102,7 +102,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 def wait_for_readers() -> None:
     """Waits for threads as the interpreter does before it exits; a thread may start another."""
-    names = ("rxmistral-reader", "rxmistral-pump", "rxmistral-delivery", "rxmistral-log-")
+    names = ("rxmistral-reader", "rxmistral-event-loop", "rxmistral-delivery", "rxmistral-log-")
     while threads := [
         t for t in threading.enumerate() if t.name.startswith(names) and not t.daemon
     ]:

@@ -37,7 +37,8 @@ from ..rx.clock import monotonic
 from ..rx.request_counter import current_counter
 from ..rx.threads import SubscriptionScope, subscription_scope
 from ..wire import blocks
-from ..wire.reader import Request, Response, post
+from ..wire.reader import Request, Response
+from ..wire.sender import post
 from .policies.limit import Limit
 from .policies.resume import (
     EchoFilter,
@@ -119,7 +120,7 @@ class Attempts(abc.DisposableBase):
                 lambda: CompletionDecoder(received, hides_failure=self._may_hide_failure),
                 max_bytes=call.max_event_bytes,
                 accept_clean_end=call.accept_clean_end,
-                start_grace_period=self._timeouts.wind_up,
+                start_grace_period=self._timeouts.start_grace_period,
             )
         )
         on_next = self._emit if self._echo is None else self._on_next

@@ -23,7 +23,7 @@ from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
 from ..rx.input_type import InputType
 from ..rx.stream import Stream
 from ..wire import ServerSentEvent
-from ..wire.events import incomplete_event_handler
+from ..wire.events import on_truncated_event
 from .accumulator import CompletionAccumulator
 from .finish import END_GRACE_SECONDS, GracePeriod, error_of_finish_reason, without_failure
 from .repair import (
@@ -111,7 +111,7 @@ class CompletionDecoder:
                 self._closed or self._surrogates.waiting or self.received.finished
             )
 
-    def feed_incomplete(self, event: ServerSentEvent | None) -> CompletionEvent | None:
+    def feed_truncated(self, event: ServerSentEvent | None) -> CompletionEvent | None:
         """Returns the completion in the last event of a body that ended inside it, if nothing
         but its blank line is missing; None otherwise."""
         if event is not None and _is_whole_chunk(event.data):
@@ -291,13 +291,13 @@ def completions_into(
         ) -> abc.DisposableBase:
             grace = GracePeriod(observer, END_GRACE_SECONDS, scheduler, start_grace_period)
             decoding = _Decoding(make_decoder(), accept_clean_end, observer, grace)
-            token = incomplete_event_handler.set(decoding.on_incomplete_event)
+            token = on_truncated_event.set(decoding.on_truncated_event)
             try:
                 subscription = stream.subscribe(
                     decoding.on_next, decoding.on_error, decoding.on_completed, scheduler=scheduler
                 )
             finally:
-                incomplete_event_handler.reset(token)
+                on_truncated_event.reset(token)
             return CompositeDisposable(subscription, grace)
 
         return Stream(subscribe)
@@ -349,8 +349,8 @@ class _Decoding:
         else:
             self._pass_on(completion)
 
-    def on_incomplete_event(self, event: ServerSentEvent | None) -> None:
-        self._pass_on(self._decoder.feed_incomplete(event))
+    def on_truncated_event(self, event: ServerSentEvent | None) -> None:
+        self._pass_on(self._decoder.feed_truncated(event))
 
     def on_error(self, error: Exception) -> None:
         if self._grace.has_started:

@@ -1,9 +1,23 @@
-"""Bytes to events: knows HTTP and Server-Sent Events, knows no Mistral.
+"""Bytes to events: the layer that knows HTTP and Server-Sent Events, but not Mistral.
 
     request ──▶ blocks ──▶ lines ──▶ events
+              `reader`    `lines`   `events`
 
-`blocks` is the only I/O. `lines` and `events` are operators on any Observable, and
-`decode_events` is the two of them without Rx.
+`blocks()` does all the I/O. `lines()` and `events()` are operators on any Observable, and
+`decode_events()` does the work of both without Rx. The way of the bytes through the files:
+
+    sender ─────────── request with redirects ──▶ response ──────── is it an event stream?
+       │                                             │
+    session            views of any requests         ├─ compressed, or a custom adapter's:
+       │               session; proxies              │    read on the reader thread
+    connection_pool    idle connections, forks       │
+       │                                             └─ any other: nonblocking_body, read in
+    connection         urllib3's, while leased            event_loop for all streams at once
+       │                                                       │
+    lease              what any thread can cancel        message_body: chunks, lengths
+
+`idle_timeout` limits every wait for the network. `request_errors` translates the exceptions
+of requests and urllib3.
 """
 
 from .events import EventDecoder, ServerSentEvent, decode_events, events

@@ -1,17 +1,17 @@
-"""Lines to events: what an event stream means.
+"""Lines to events: what the lines of an event stream mean.
 
 WHATWG HTML, 9.2.6 "Interpreting an event stream":
 https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
 
-Two things here go beyond the standard, and only where it would throw an error message
-away. Servers that fail in the middle of an answer write their error as a bare line of
-JSON, or break off before the blank line of the frame that holds it; for the standard
-the first is a field it does not know and the second an event that never ended.
-`events()` raises both as `ReportedError`; the decoder itself keeps to the letter.
+`EventDecoder` follows the standard to the letter. `events()` differs in three cases, because
+the standard would discard something that matters:
 
-The standard also discards an event that the end of the stream cut short. `events()` does so
-too, but passes it to the subscriber that set `incomplete_event_handler`: if HTTP says that the
-body is whole, only a blank line may be missing.
+    a bare line of JSON with an error   the standard: an unknown field; raised as `ReportedError`
+    an error event that is truncated    the standard: discarded; raised as `ReportedError`
+    any other truncated event           discarded, but passed to `on_truncated_event`
+
+The last is for a subscriber that knows from HTTP that the body is complete: in that case only
+the blank line may be missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ..rx.input_type import InputType
 from ..rx.stream import Stream
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 
-__all__ = ["EventDecoder", "ServerSentEvent", "decode_events", "events", "incomplete_event_handler"]
+__all__ = ["EventDecoder", "ServerSentEvent", "decode_events", "events", "on_truncated_event"]
 
 _FIELDS = (b"data", b"event", b"id")
 _MAX_RETRY_DIGITS = 640  # int() may be set to refuse more, but never fewer
@@ -37,11 +37,11 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     """One event of an event stream.
 
     Attributes:
-        event: Its type, "message" where the stream names none.
-        data: Its data lines, joined by LF.
-        id: The last event ID that the stream gave, in this event or before.
-        retry: How long to wait before connecting again, in milliseconds, where this
-            event says so.
+        event: The type of the event; "message" if the stream names none.
+        data: The data lines, joined by LF.
+        id: The last event ID that the stream sent, with this event or an earlier one.
+        retry: Milliseconds to wait before connecting again; None if this event has no
+            `retry` field.
     """
 
     event: str = "message"
@@ -50,28 +50,30 @@ class ServerSentEvent(msgspec.Struct, frozen=True, gc=False):
     retry: int | None = None
 
 
-incomplete_event_handler: ContextVar[Callable[[ServerSentEvent | None], None] | None] = ContextVar(
-    "rxmistral_incomplete_event_handler", default=None
+on_truncated_event: ContextVar[Callable[[ServerSentEvent | None], None] | None] = ContextVar(
+    "rxmistral_on_truncated_event", default=None
 )
-"""Set while `events()` is subscribed to: called before the completion of a stream that ended
-inside an event, with that event, or None if no data of it had arrived."""
+"""A callback for the next subscription to `events()` in this context.
+
+It is called before the completion of a stream that ended within an event: with that event, or
+with None if none of its data had arrived."""
 
 
 class EventDecoder:
-    """Gathers lines into events.
+    """Combines lines into events.
 
     Args:
-        max_bytes: An event with more data than this raises `ProtocolError`.
+        max_bytes: The most data in one event, in bytes; default: 16 MiB.
 
     Attributes:
-        unknown: The last line whose field has no meaning.
-        begun: Whether an event has begun, with another line than one of data.
+        unknown: The latest line with a field that the standard does not define.
+        begun: Whether the current event has a line other than a data line.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
         self._max_bytes = max_bytes
         self._data: list[bytes] = []
-        self._room = max_bytes + 1  # each line of data takes its LF, the last one too
+        self._bytes_left = max_bytes + 1  # each data line counts with its LF, also the last
         self._event = "message"
         self._id = ""
         self._retry: int | None = None
@@ -79,15 +81,19 @@ class EventDecoder:
         self.begun = False
 
     def feed(self, line: bytes) -> ServerSentEvent | None:
-        """The event that this line ends, if it ends one."""
+        """Returns the event that this line ends, or None if it does not end one.
+
+        Raises:
+            ProtocolError: The event has more than `max_bytes` of data.
+        """
         if not line:
             return self._dispatch()
         if line[:6] == b"data: ":  # nearly every line that is not blank
             self._data.append(line[6:])
-            self._room -= len(line) - 5
+            self._bytes_left -= len(line) - 5
         else:
             self._process(line)
-        if self._room < 0:
+        if self._bytes_left < 0:
             raise ProtocolError(
                 f"an event of the stream is larger than {self._max_bytes} bytes; "
                 "allow more with max_event_bytes"
@@ -95,10 +101,10 @@ class EventDecoder:
         return None
 
     def close(self) -> ServerSentEvent | None:
-        """What the end of the stream cut short, if it had data.
+        """Returns the data of an unfinished event, or None if there is none.
 
-        It is no event: 9.2.6, "Once the end of the file is reached, any pending data
-        must be discarded."
+        The standard does not dispatch it: "Once the end of the file is reached, any pending
+        data must be discarded." (9.2.6)
         """
         return self._dispatch()
 
@@ -107,13 +113,13 @@ class EventDecoder:
         # "If value starts with a U+0020 SPACE character, remove it from value."
         field, _, value = line.partition(b":")
         value = value.removeprefix(b" ")
-        # The end of the stream may have cut the field's name.
+        # The end of the stream may have truncated the field name.
         self.begun = self.begun or any(name.startswith(field or b":") for name in _FIELDS)
         if field == b"data":
             self._data.append(value)
-            self._room -= len(value) + 1
+            self._bytes_left -= len(value) + 1
         elif field == b"event":
-            # An empty type is no type: the event is a "message".
+            # An event with an empty type is dispatched as a "message".
             self._event = value.decode("utf-8", "replace") or "message"
         elif field == b"id":
             # "If the field value does not contain U+0000 NULL"
@@ -135,7 +141,7 @@ class EventDecoder:
             text = b"\n".join(self._data).decode("utf-8", "replace")
             event = ServerSentEvent(self._event, text, self._id, self._retry)
             self._data.clear()
-            self._room = self._max_bytes + 1
+            self._bytes_left = self._max_bytes + 1
         self._event = "message"
         self._retry = None
         self.begun = False
@@ -145,11 +151,11 @@ class EventDecoder:
 def decode_events(
     blocks: Iterable[bytes], *, max_bytes: int = MAX_EVENT_BYTES
 ) -> Iterator[ServerSentEvent]:
-    """The events of an event stream, from its bytes in any pieces; without Rx.
+    """Yields the events of an event stream, without Rx.
 
     Args:
-        blocks: The bytes, as they come.
-        max_bytes: The most data that one event may have, in bytes.
+        blocks: The bytes of the stream, in pieces of any size.
+        max_bytes: The most data in one event, in bytes; default: 16 MiB.
 
     Raises:
         ProtocolError: An event or a line is larger than `max_bytes`.
@@ -168,23 +174,23 @@ def decode_events(
             raise line_decoder.error
 
 
-_TAKES = InputType("events", bytes, "raw lines", {"ServerSentEvent": "leave one events() out"})
+_INPUT = InputType("events", bytes, "raw lines", {"ServerSentEvent": "leave one events() out"})
 
 
 def events(
     *, max_bytes: int = MAX_EVENT_BYTES
 ) -> Callable[[Observable[bytes]], Stream[ServerSentEvent]]:
-    """Raw lines into the events they make up.
+    """Raw lines into the events that they form.
 
         --"data: a"--""----":"--"data: b"--|->
         -------------a---------------------|->
 
     Args:
-        max_bytes: The most data that one event may have, in bytes.
+        max_bytes: The most data in one event, in bytes; default: 16 MiB.
 
-    Emits: each event as its blank line comes; one that the end cut short is dropped.
-    Errors: `ProtocolError` for an event larger than `max_bytes`; `ReportedError` for
-        an error that a server wrote beside the events, or broke off in.
+    Emits: each event at its blank line; an event that the end truncated is discarded.
+    Errors: `ProtocolError` for an event larger than `max_bytes`; `ReportedError` for an error
+        that a server wrote as a bare line, or as an event that the end truncated.
     Source: WHATWG HTML, 9.2.6.
 
     >>> import reactivex
@@ -200,63 +206,68 @@ def events(
             observer: abc.ObserverBase[ServerSentEvent],
             scheduler: abc.SchedulerBase | None = None,
         ) -> abc.DisposableBase:
-            decoder = EventDecoder(max_bytes)
-            feed, emit = decoder.feed, observer.on_next
-            on_cut = incomplete_event_handler.get()
-
-            def on_next(line: object) -> None:
-                if not isinstance(line, bytes):
-                    observer.on_error(_TAKES.error_for(line))
-                    return
-                try:
-                    event = feed(line)
-                    if event is None:
-                        if decoder.unknown is not None:
-                            _raise_reported(decoder)
-                        return
-                except (ProtocolError, ReportedError) as error:
-                    observer.on_error(error)
-                else:
-                    emit(event)
-
-            def on_error(error: Exception) -> None:
-                reported = _reported(decoder.close())
-                if reported is None:
-                    observer.on_error(error)
-                else:
-                    reported.__cause__ = error
-                    observer.on_error(reported)
-
-            def on_completed() -> None:
-                begun, event = decoder.begun, decoder.close()
-                reported = _reported(event)
-                if reported is not None:
-                    observer.on_error(reported)
-                    return
-                if on_cut is not None and (begun or event is not None):
-                    on_cut(event)
-                observer.on_completed()
-
-            # what the source subscribes to is another stream
-            token = incomplete_event_handler.set(None)
+            line_observer = _LineObserver(observer, max_bytes, on_truncated_event.get())
+            # The source may contain an events() of another stream.
+            token = on_truncated_event.set(None)
             try:
-                return stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)
+                return stream.subscribe(line_observer, scheduler=scheduler)
             finally:
-                incomplete_event_handler.reset(token)
+                on_truncated_event.reset(token)
 
         return Stream(subscribe)
 
     return operate
 
 
-def _raise_reported(decoder: EventDecoder) -> None:
-    """An error as a bare line of JSON: `{"error": ...}` where `data: {...}` belongs."""
-    line, decoder.unknown = decoder.unknown, None
-    reported = reported_error(line or "")
-    if reported is not None:
-        raise reported
+class _LineObserver(abc.ObserverBase[bytes]):
+    """Receives the lines of one subscription, and emits their events."""
+
+    __slots__ = ("_decoder", "_emit", "_feed", "_observer", "_on_truncated")
+
+    def __init__(
+        self,
+        observer: abc.ObserverBase[ServerSentEvent],
+        max_bytes: int,
+        on_truncated: Callable[[ServerSentEvent | None], None] | None,
+    ) -> None:
+        self._observer = observer
+        self._decoder = EventDecoder(max_bytes)
+        self._on_truncated = on_truncated
+        self._feed, self._emit = self._decoder.feed, observer.on_next
+
+    def on_next(self, line: object) -> None:
+        if not isinstance(line, bytes):
+            self._observer.on_error(_INPUT.error_for(line))
+            return
+        try:
+            event = self._feed(line)
+        except ProtocolError as error:
+            self._observer.on_error(error)
+            return
+        if event is not None:
+            self._emit(event)
+        elif (unknown := self._decoder.unknown) is not None:
+            self._decoder.unknown = None
+            reported = reported_error(unknown)  # `{"error": ...}` without `data:` before it
+            if reported is not None:
+                self._observer.on_error(reported)
+
+    def on_error(self, error: Exception) -> None:
+        reported = _truncated_error(self._decoder.close())
+        if reported is not None:
+            reported.__cause__ = error
+        self._observer.on_error(reported or error)
+
+    def on_completed(self) -> None:
+        begun, event = self._decoder.begun, self._decoder.close()
+        reported = _truncated_error(event)
+        if reported is not None:
+            self._observer.on_error(reported)
+            return
+        if self._on_truncated is not None and (begun or event is not None):
+            self._on_truncated(event)
+        self._observer.on_completed()
 
 
-def _reported(event: ServerSentEvent | None) -> ReportedError | None:
-    """An error whose frame broke off before its blank line."""
+def _truncated_error(event: ServerSentEvent | None) -> ReportedError | None:
     return None if event is None else reported_error(event.data, event.event)

@@ -1,8 +1,8 @@
-"""How long a reader may wait.
+"""The timeouts of a reader: how long it may wait for the network.
 
-What is measured is waiting: from `begin` to `end`, while the reader asks the network for
-something. The time in between is its subscriber's, and is no silence of the server. So
-there is no timer: who waits is told, before each wait on a socket, how long that may be.
+Only waiting is measured: from `start_wait` to `end_wait`, while the reader is blocked on the
+network. The time in between belongs to the subscriber, and is not silence of the server. So
+there is no timer: before each wait on a socket the reader asks how long it may wait.
 """
 
 from __future__ import annotations
@@ -15,45 +15,57 @@ __all__ = ["IdleTimeout"]
 
 
 class IdleTimeout:
-    """The same for every wait.
+    """A timeout that begins anew with each wait.
 
     Args:
-        connect: Seconds for a connection, TLS included.
-        read: Seconds for anything else.
-        now: Tells the time, in seconds.
+        connect_timeout: Seconds for establishing a connection, TLS included.
+        read_timeout: Seconds for any other wait.
+        now: Returns the current time, in seconds.
+
+    Attributes:
+        in_grace_period: Whether `start_grace_period()` was called.
+        on_grace_period: Called when the grace period starts; None: nothing is called.
     """
 
-    def __init__(self, connect: float, read: float, now: Callable[[], float] = monotonic) -> None:
-        self.connect = connect
-        self._read = read
+    def __init__(
+        self,
+        connect_timeout: float,
+        read_timeout: float,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
+        self.connect_timeout = connect_timeout
+        self.in_grace_period = False
+        self.on_grace_period: Callable[[], object] | None = None
+        self._read_timeout = read_timeout
         self._now = now
         self._began = 0.0
-        self.winding_up = False
-        self.on_wind_up: Callable[[], object] | None = None
 
-    def wind_up(self) -> None:
-        """What is left of the body is of no interest, and has only a moment to come: a
-        reader that is left reads on, so that the connection can be used again."""
-        if not self.winding_up:
-            self.winding_up = True
-            if self.on_wind_up is not None:
-                self.on_wind_up()
+    def start_grace_period(self) -> None:
+        """Notes that the rest of the body is not needed, but may arrive soon.
+
+        A reader whose subscriber leaves then reads on for a moment, so that its connection can
+        be used again.
+        """
+        if not self.in_grace_period:
+            self.in_grace_period = True
+            if self.on_grace_period is not None:
+                self.on_grace_period()
 
     def start_wait(self) -> None:
-        """The reader begins to wait."""
+        """Notes that the reader begins to wait."""
         self._began = self._now()
 
     def end_wait(self) -> None:
-        """The reader has what it waited for, or has waited in vain."""
+        """Notes that the wait is over, successful or not."""
 
     def elapsed(self) -> float:
-        """Seconds since it began to wait."""
+        """Returns the seconds since the wait began."""
         return self._now() - self._began
 
     def remaining(self) -> float:
-        """Seconds that it may still wait; 0 or less if it has waited long enough."""
-        return self._read - self.elapsed()
+        """Returns the seconds that this wait may still last; 0 or less: it has timed out."""
+        return self._read_timeout - self.elapsed()
 
     def expired(self) -> tuple[str, float]:
-        """The name of the clock that ran out, and how many seconds it gave."""
-        return "gap", self._read
+        """Returns the name of the timeout that expired, and its seconds."""
+        return "gap", self._read_timeout

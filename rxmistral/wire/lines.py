@@ -1,12 +1,12 @@
-"""Blocks to lines: how an event stream is cut, whatever the blocks.
+"""Blocks to lines: where the lines of an event stream end, wherever its blocks do.
 
 WHATWG HTML, 9.2.5 "Parsing an event stream":
 https://html.spec.whatwg.org/multipage/server-sent-events.html#parsing-an-event-stream
 
-Cutting bytes and decoding each line for itself gives what decoding the stream and
-cutting it would: the line ends are ASCII, and no byte of ASCII is part of a longer
-UTF-8 sequence. It is done on bytes because no str method cuts at these line ends alone
-(str.splitlines also cuts at U+2028, U+0085 and form feed, which models do write).
+Bytes are split first, and each line is decoded by itself later. The result is that of
+decoding the stream first: the line ends are ASCII, and no ASCII byte is part of a longer
+UTF-8 sequence. No method of str splits at these line ends alone: str.splitlines also splits
+at U+2028, U+0085 and form feed, which models do write.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ __all__ = ["MAX_EVENT_BYTES", "LineDecoder", "check_max_bytes", "lines"]
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """The default bound on the data of one event, and so on that of one line, in bytes."""
 
-_FIELD = len(b"data: ")
+_FIELD_BYTES = len(b"data: ")
 _BOM = b"\xef\xbb\xbf"
 _CR, _LF = b"\r\n"
 
 
 class LineDecoder(StateMachine[bytes, bytes]):
-    """Cuts blocks into lines, each without its line end.
+    """Splits blocks into lines, each without its line end.
 
-    A line is given as soon as its end is certain. A CR ends a line at once: should the
-    next byte be LF, it belongs to that end and is swallowed. Every byte is looked at
-    once, so the cost grows with the bytes and not with how they are cut.
+    A line is returned as soon as its end is certain. A CR ends a line at once; if the next
+    byte is LF, it belongs to that line end and is skipped. Every byte is inspected once, so
+    the cost grows with the bytes and not with the number of blocks.
 
     Args:
-        max_bytes: The most data that a line may carry; a line may be as long as that and
-            the `data: ` before it.
+        max_bytes: The most data in one line, in bytes; default: 16 MiB. The `data: ` before
+            the data does not count.
 
     Attributes:
-        error: What to raise after the lines that `feed` gave; None as long as no line
-            was too long. It is not raised by `feed`, which would lose those lines.
+        error: The error to raise after the lines that `feed` returned; None as long as no
+            line was too long. `feed` does not raise it, since that would lose those lines.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
-        self._longest = max_bytes + _FIELD
-        self._begun = bytearray()  # a line whose end has not come
+        self._max_line_bytes = max_bytes + _FIELD_BYTES
+        self._unfinished = bytearray()  # the beginning of a line that has not ended
         self._after_cr = False
-        self._head: bytes | None = b""  # what may still be a BOM; None once that is settled
+        self._head: bytes | None = b""  # may become a BOM; None once that is decided
 
     def feed(self, block: bytes) -> list[bytes]:
-        """The lines that end in this block, up to one that is too long."""
+        """Returns the lines that end in this block, up to one that is too long."""
         if self.error is not None:
             return []
         if self._head is not None:
@@ -66,25 +66,24 @@ class LineDecoder(StateMachine[bytes, bytes]):
                 block = block[1:]
         if not block:
             return []
-        lines = block.splitlines()  # of bytes: at CR, LF and CRLF, nowhere else
+        lines = block.splitlines()  # splits bytes at CR, LF and CRLF only
         last = block[-1]
         self._after_cr = last == _CR
         unfinished = None if last in (_LF, _CR) else lines.pop()
-        if lines and self._begun:
-            lines[0] = self._finished(lines[0])
+        if lines and self._unfinished:
+            lines[0] = self._finish_line(lines[0])
         if unfinished is not None:
-            self._begun += unfinished
-        # Nearly never: only a huge block, or what began in an earlier one, can be too long.
-        if max(len(block), len(self._begun), len(lines[0]) if lines else 0) > self._longest:
-            lines = self._up_to_too_long(lines)
-        return lines
+            self._unfinished += unfinished
+        # Rare: a line is too long only in a huge block, or if it began in an earlier one.
+        longest = max(len(block), len(self._unfinished), len(lines[0]) if lines else 0)
+        return self._check_lengths(lines) if longest > self._max_line_bytes else lines
 
     def close(self) -> list[bytes]:
-        """The line that the end of the stream cut short, if there is one."""
-        block, self._head = self._head, None
-        if block:  # shorter than a BOM, and the beginning of one
-            self._begun += block
-        return [self._finished(b"")] if self._begun else []
+        """Returns the line that the end of the stream truncated, if there is one."""
+        head, self._head = self._head, None
+        if head:  # the first bytes of a BOM
+            self._unfinished += head
+        return [self._finish_line(b"")] if self._unfinished else []
 
     def _without_bom(self, block: bytes) -> bytes:
         # 9.2.5: "one leading U+FEFF BYTE ORDER MARK character [is] ignored"
@@ -95,34 +94,36 @@ class LineDecoder(StateMachine[bytes, bytes]):
         self._head = None
         return head.removeprefix(_BOM)
 
-    def _up_to_too_long(self, lines: list[bytes]) -> list[bytes]:
-        fitting = list(takewhile(lambda line: len(line) <= self._longest, lines))
-        if len(fitting) < len(lines) or len(self._begun) > self._longest:
+    def _check_lengths(self, lines: list[bytes]) -> list[bytes]:
+        """Returns the lines before the first that is too long; sets `error` if there is one."""
+        limit = self._max_line_bytes
+        allowed = list(takewhile(lambda line: len(line) <= limit, lines))
+        if len(allowed) < len(lines) or len(self._unfinished) > limit:
             self.error = ProtocolError(
-                f"a line of the stream is larger than {self._longest} bytes; "
+                f"a line of the stream is larger than {limit} bytes; "
                 "allow more with max_event_bytes"
             )
-            self._begun.clear()
-        return fitting
+            self._unfinished.clear()
+        return allowed
 
-    def _finished(self, piece: bytes) -> bytes:
-        line = bytes(self._begun) + piece
-        self._begun.clear()
+    def _finish_line(self, end: bytes) -> bytes:
+        line = bytes(self._unfinished) + end
+        self._unfinished.clear()
         return line
 
 
 def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], Stream[bytes]]:
-    r"""Blocks of bytes into raw lines of an event stream, without their line ends.
+    r"""Blocks of bytes into the raw lines of an event stream, without their line ends.
 
         --"da"-----"ta: a\n\n:"------"\n"--|->
         -----------"data: a"-""------":"---|->
 
     Args:
-        max_bytes: The most data that a line may carry, in bytes.
+        max_bytes: The most data in one line, in bytes; default: 16 MiB.
 
-    Emits: each line as soon as its end has come; a line that the end of the stream cut
-        short comes with the end, and with an error too.
-    Errors: `ProtocolError` for a line with more than that, after the lines before it.
+    Emits: each line as soon as its end is certain; a line that the end of the stream
+        truncated is emitted at the end, also before an error.
+    Errors: `ProtocolError` for a line with more data, after the lines before it.
     Source: WHATWG HTML, 9.2.5.
 
     >>> import reactivex
@@ -136,5 +137,5 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
 
 
 def check_max_bytes(max_bytes: object) -> None:
-    """Raise for what cannot be a number of bytes."""
+    """Raises unless the argument is a whole number of bytes, 1 or more."""
     check_integer("max_bytes", max_bytes)

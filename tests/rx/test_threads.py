@@ -346,7 +346,7 @@ def test_parent_and_children_share_no_connection(
     program = f"""
     session = {session}
     if len(sys.argv) > 3 and session is None:
-        from rxmistral.wire.reader import open_session
+        from rxmistral.wire.session import open_session
         session = open_session()
     if len(sys.argv) > 3:
         session.verify = sys.argv[3]

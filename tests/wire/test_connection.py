@@ -1,4 +1,4 @@
-"""What http.client makes of an answer that others get wrong."""
+"""Unusual and invalid HTTP/1.1 responses on a leased connection."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ Serve = Callable[[socket.socket], None]
 
 
 @contextmanager
-def serving(*answers: Serve) -> Iterator[tuple[str, list[bytes]]]:
-    """A server that lets a function answer each request, over whatever connection."""
+def serving(*responses: Serve) -> Iterator[tuple[str, list[bytes]]]:
+    """Runs a server that calls one function for each request; yields its URL and the requests."""
     requests_seen: list[bytes] = []
-    left = list(answers)
+    pending = list(responses)
 
     def serve(listener: socket.socket) -> None:
-        while left:
+        while pending:
             connection, _ = listener.accept()
             with connection:
-                while left and (request := received(connection)):
+                while pending and (request := receive_request(connection)):
                     requests_seen.append(request)
-                    left.pop(0)(connection)
+                    pending.pop(0)(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, args=(listener,), daemon=True)
@@ -43,8 +43,8 @@ def serving(*answers: Serve) -> Iterator[tuple[str, list[bytes]]]:
         assert not thread.is_alive()
 
 
-def received(connection: socket.socket) -> bytes:
-    """One request of a few bytes, with its body; b"" where the peer is gone."""
+def receive_request(connection: socket.socket) -> bytes:
+    """Returns one small request with its body; b"" if the peer has closed."""
     request = b""
     while b"\r\n\r\n" not in request or not request.endswith(b"{}"):
         try:
@@ -65,7 +65,7 @@ def sending(*pieces: bytes) -> Serve:
     return serve
 
 
-def cutting(*pieces: bytes) -> Serve:
+def sending_then_close(*pieces: bytes) -> Serve:
     def serve(connection: socket.socket) -> None:
         sending(*pieces)(connection)
         connection.shutdown(socket.SHUT_WR)
@@ -85,29 +85,29 @@ def read(url: str, session: requests.Session) -> bytes:
         b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n",
     ],
 )
-def test_an_interim_answer_is_not_the_answer(interim: bytes) -> None:
+def test_interim_responses_are_skipped(interim: bytes) -> None:
     first = sending(interim, CHUNKED, b"2\r\n:a\r\n", END)
     second = sending(CHUNKED, b"2\r\n:b\r\n", END)
     with serving(first, second) as (url, seen), requests.Session() as session:
         assert read(url, session) == b":a"
-        assert read(url, session) == b":b"  # and not the answer to the first request
+        assert read(url, session) == b":b"  # not the response to the first request
     assert len(seen) == 2
 
 
 @pytest.mark.parametrize(
     "head", [b"", b"HTTP/1.1 200 OK\r\n", OK, OK[:-1], CHUNKED[:-2], CHUNKED[:-9]]
 )
-def test_a_connection_that_closes_in_the_headers_brought_no_answer(head: bytes) -> None:
+def test_close_within_the_headers_is_a_request_error(head: bytes) -> None:
     with (
-        serving(cutting(head)) as (url, _),
+        serving(sending_then_close(head)) as (url, _),
         requests.Session() as session,
         pytest.raises(RequestError),
     ):
         read(url, session)
 
 
-def test_many_chunks_are_one_block() -> None:
-    """One look at the socket, however many chunks are there; it is what makes it fast."""
+def test_many_chunks_are_read_as_one_block() -> None:
+    """One read of the socket for many chunks is what makes reading fast."""
     with serving(sending(CHUNKED + HELLO * 1000 + END)) as (url, _), requests.Session() as session:
         request = requests.Request("POST", url, data=b"{}")
         sizes = [len(block) for block in blocks(request, session=session)]
@@ -116,36 +116,36 @@ def test_many_chunks_are_one_block() -> None:
 
 
 @pytest.mark.parametrize("cut", range(len(HELLO + END)))
-def test_a_chunked_body_that_is_cut_is_told_anywhere(cut: int) -> None:
+def test_truncated_chunked_body_is_an_error_at_any_byte(cut: int) -> None:
     body = (HELLO + END)[:cut]
     with (
-        serving(cutting(CHUNKED + body)) as (url, _),
+        serving(sending_then_close(CHUNKED + body)) as (url, _),
         requests.Session() as session,
         pytest.raises(DroppedStreamError, match="closed before the end of the body"),
     ):
         read(url, session)
 
 
-def test_what_follows_a_body_is_not_the_next_answer() -> None:
+def test_data_after_a_body_is_not_the_next_response() -> None:
     stray = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nwrong"
-    answers = (sending(CHUNKED + HELLO + END + stray), sending(CHUNKED + HELLO + END))
-    with serving(*answers) as (url, _), requests.Session() as session:
+    responses = (sending(CHUNKED + HELLO + END + stray), sending(CHUNKED + HELLO + END))
+    with serving(*responses) as (url, _), requests.Session() as session:
         assert read(url, session) == b":hi\n\n"
         assert read(url, session) == b":hi\n\n"
 
 
-def test_a_chunk_of_the_wrong_size_is_told() -> None:
+def test_chunk_longer_than_its_size_is_an_error() -> None:
     with (
-        serving(cutting(CHUNKED + b"3\r\n:hi there\r\n")) as (url, _),
+        serving(sending_then_close(CHUNKED + b"3\r\n:hi there\r\n")) as (url, _),
         requests.Session() as session,
-        pytest.raises(DroppedStreamError, match="longer than it says"),
+        pytest.raises(DroppedStreamError, match="longer than its stated size"),
     ):
         read(url, session)
 
 
-def test_what_speaks_no_http_is_told_in_words() -> None:
+def test_response_that_is_not_http_is_quoted() -> None:
     with (
-        serving(cutting(b"SSH-2.0-OpenSSH_9\r\n")) as (url, _),
+        serving(sending_then_close(b"SSH-2.0-OpenSSH_9\r\n")) as (url, _),
         requests.Session() as session,
         pytest.raises(
             RequestError, match=r"expected HTTP, got 'SSH-2\.0-OpenSSH_9'; check server_url"

@@ -1,4 +1,4 @@
-"""One reader for many answers: nobody waits for another, and it leaves nothing behind."""
+"""The event loop: many responses on one thread, none of which delays another."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.event_loop import EventLoop
+from rxmistral.wire.event_loop import EventLoop, _LoopThread
 from rxmistral.wire.reader import Request
 
 pytestmark = pytest.mark.parametrize("reader", ["shared"], indirect=True)
@@ -35,13 +35,13 @@ SILENT: Script = [steps.raw(b"data: 1\n\n"), steps.hang()]
 
 
 @pytest.fixture
-def nobody_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No thread of its own for who is taken for slow, as is anybody on a busy machine."""
-    monkeypatch.setattr(EventLoop, "isolate", lambda *_: None)
-    monkeypatch.setattr(EventLoop, "displace", lambda *_: None)
+def no_task_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prevents tasks from moving to other threads, which happens on a busy machine."""
+    monkeypatch.setattr(EventLoop, "move_to_own_thread", lambda *_: None)
+    monkeypatch.setattr(EventLoop, "move_others", lambda *_: None)
 
 
-def named(name: str) -> list[threading.Thread]:
+def threads_named(name: str) -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name == name]
 
 
@@ -49,12 +49,12 @@ def ask(server: ScriptedServer, path: str = "", **options: Any) -> Stream[bytes]
     return blocks(Request("POST", server.url + path), **options)
 
 
-def opened(server: ScriptedServer, count: int) -> list[Iterator[bytes]]:
-    """Loops, each at its first item."""
-    loops = [iter(ask(server)) for _ in range(count)]
-    for loop in loops:
-        next(loop)
-    return loops
+def start_iterations(server: ScriptedServer, count: int) -> list[Iterator[bytes]]:
+    """Returns iterators, each after its first item."""
+    iterators = [iter(ask(server)) for _ in range(count)]
+    for each in iterators:
+        next(each)
+    return iterators
 
 
 def by_path(**scripts: Script) -> Any:
@@ -64,101 +64,103 @@ def by_path(**scripts: Script) -> Any:
 # --- one thread ---
 
 
-def test_the_thread_that_sent_the_request_ends_with_the_first_block(nobody_is_slow: None) -> None:
+def test_reader_threads_end_after_the_first_block(no_task_is_slow: None) -> None:
     with ScriptedServer(lambda _: SILENT) as server:
-        loops = opened(server, 5)
-        assert eventually(lambda: not named("rxmistral-reader"))
-        assert len(named("rxmistral-pump")) == 1
-        del loops
-        assert eventually(lambda: not named("rxmistral-pump"))
+        iterators = start_iterations(server, 5)
+        assert eventually(lambda: not threads_named("rxmistral-reader"))
+        assert len(threads_named("rxmistral-event-loop")) == 1
+        del iterators
+        assert eventually(lambda: not threads_named("rxmistral-event-loop"))
 
 
-def test_loops_are_read_by_a_daemon_and_subscriptions_by_none(nobody_is_slow: None) -> None:
+def test_event_loop_is_a_daemon_for_iteration_only(no_task_is_slow: None) -> None:
     with ScriptedServer(lambda _: SILENT) as server:
-        loops = opened(server, 1)
-        assert eventually(lambda: [t.daemon for t in named("rxmistral-pump")] == [True])
+        iterators = start_iterations(server, 1)
+        assert eventually(
+            lambda: [t.daemon for t in threads_named("rxmistral-event-loop")] == [True]
+        )
         subscription = ask(server).subscribe()
         assert eventually(
-            lambda: sorted(t.daemon for t in named("rxmistral-pump")) == [False, True]
+            lambda: sorted(t.daemon for t in threads_named("rxmistral-event-loop")) == [False, True]
         )
         subscription.dispose()
-        del loops
+        del iterators
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "close"])
-def test_every_framing_comes_whole(framing: Any, read: Face) -> None:
+def test_event_loop_reads_every_framing_to_its_end(framing: Any, read: Face) -> None:
     with ScriptedServer(IN_PIECES, framing=framing) as server:
         assert read(ask(server))[-1] == b"data: 2\n\n"
 
 
 @pytest.mark.parametrize("framing", ["chunked", "length"])
-def test_the_connection_serves_the_next_request(framing: Any, session: Any, read: Face) -> None:
+def test_event_loop_returns_connections_to_the_pool(framing: Any, session: Any, read: Face) -> None:
     with ScriptedServer(lambda _: IN_PIECES, framing=framing) as server:
         for _ in range(3):
             read(ask(server, session=session))
         assert server.connections == 1
 
 
-def test_a_compressed_body_stays_with_its_thread() -> None:
+def test_compressed_body_stays_on_the_reader_thread() -> None:
     script: Script = [
         steps.header("Content-Encoding", "gzip"),
         steps.raw(gzip.compress(b"data: 1\n\n")),
         steps.hang(),
     ]
     with ScriptedServer(script) as server:
-        loops = opened(server, 1)
-        assert named("rxmistral-reader")
-        assert not named("rxmistral-pump")
-        del loops
+        iterators = start_iterations(server, 1)
+        assert threads_named("rxmistral-reader")
+        assert not threads_named("rxmistral-event-loop")
+        del iterators
 
 
-def test_what_tls_has_decrypted_is_not_left_lying(server_tls: Any, session: Any) -> None:
-    """A record holds 16 KB, and a descriptor tells nothing of what was taken from it."""
+def test_decrypted_tls_data_is_read_without_waiting(server_tls: Any, session: Any) -> None:
+    """A TLS record has 16 KB; a descriptor is not readable for data that is decrypted already."""
     pieces = [b"data: " + b"x" * size + b"\n\n" for size in (1, 16_384, 40_000, 200_000)]
     script = [each for piece in pieces for each in (steps.raw(piece), steps.wait(0.01))]
     with ScriptedServer(script, tls=server_tls) as server:
         assert b"".join(ask(server, session=session)) == b"".join(pieces)
 
 
-# --- who holds it up ---
+# --- slow and stuck tasks ---
 
 
-def test_a_callback_that_blocks_holds_up_nobody_else() -> None:
+def test_blocked_callback_delays_no_other_task() -> None:
     go_on = threading.Event()
     with ScriptedServer(by_path(slow=IN_PIECES, quick=IN_PIECES)) as server:
-        came: list[bytes] = []
+        received: list[bytes] = []
         ended = threading.Event()
 
         def block(value: bytes) -> None:
             if value == b"data: 2\n\n":
                 assert go_on.wait(BOUND)
-            came.append(value)
+            received.append(value)
 
         ask(server, "/slow").subscribe(block, on_completed=ended.set)
-        assert eventually(lambda: came != [])
+        assert eventually(lambda: received != [])
         quick: list[bytes] = []
-        over = threading.Event()
-        ask(server, "/quick").subscribe(quick.append, on_completed=over.set)
-        assert over.wait(BOUND)
+        completed = threading.Event()
+        ask(server, "/quick").subscribe(quick.append, on_completed=completed.set)
+        assert completed.wait(BOUND)
         assert b"".join(quick) == BODY
-        assert len(came) == 1
+        assert len(received) == 1
         go_on.set()
         assert ended.wait(BOUND)
-        assert b"".join(came) == BODY
+        assert b"".join(received) == BODY
 
 
-def test_a_callback_that_is_slow_each_time_gets_a_thread_of_its_own() -> None:
+def test_task_with_slow_callback_moves_to_its_own_thread() -> None:
     pieces: Script = [each for _ in range(4) for each in (steps.raw(b": \n\n"), steps.wait(0.01))]
     with ScriptedServer(by_path(slow=[*pieces, steps.hang()], other=SILENT)) as server:
         other = ask(server, "/other").subscribe()
         slow = ask(server, "/slow").subscribe(lambda _: time.sleep(0.02))
-        assert eventually(lambda: len(named("rxmistral-pump")) == 2)
-        assert eventually(lambda: len(named("rxmistral-guard")) == 1)
+        assert eventually(lambda: len(threads_named("rxmistral-event-loop")) == 2)
+        assert eventually(lambda: len(threads_named("rxmistral-watchdog")) == 1)
         slow.dispose()
         other.dispose()
 
 
-def test_where_no_thread_can_be_started_who_blocks_is_waited_for(
+def test_tasks_wait_for_a_blocked_one_when_threads_run_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     blocked = threading.Event()
@@ -176,18 +178,18 @@ def test_where_no_thread_can_be_started_who_blocks_is_waited_for(
 
     later: Script = [steps.raw(b"data: 1\n\n"), steps.hang()]
     with ScriptedServer(by_path(slow=IN_PIECES, other=later)) as server:
-        came, over = threading.Event(), threading.Event()
-        other = ask(server, "/other").subscribe(lambda _: came.set())
-        assert came.wait(BOUND)
-        ask(server, "/slow").subscribe(block, on_completed=over.set)
+        received, completed = threading.Event(), threading.Event()
+        other = ask(server, "/other").subscribe(lambda _: received.set())
+        assert received.wait(BOUND)
+        ask(server, "/slow").subscribe(block, on_completed=completed.set)
         assert blocked.wait(BOUND)
-        assert over.wait(BOUND)
+        assert completed.wait(BOUND)
         monkeypatch.undo()
         other.dispose()
         assert server.wait_idle(BOUND)
 
 
-def test_many_that_block_each_have_a_thread_in_the_end() -> None:
+def test_each_blocked_task_gets_its_own_thread() -> None:
     count = 5
     meeting = threading.Barrier(count)  # all are in a callback at the same time
     with ScriptedServer(lambda _: IN_PIECES) as server:
@@ -202,14 +204,14 @@ def test_many_that_block_each_have_a_thread_in_the_end() -> None:
         assert all(each.wait(BOUND) for each in ended)
 
 
-def test_an_operator_may_wait_for_another_answer() -> None:
+def test_operator_may_block_on_another_response() -> None:
     with ScriptedServer(lambda _: IN_PIECES) as server:
         nested = ask(server).pipe(ops.map(lambda value: (value, b"".join(ask(server)))))
         assert list(nested) == [(b"data: 1\n\n", BODY), (b"data: 2\n\n", BODY)]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_what_a_callback_raises_at_the_end_is_shown_and_ends_nobody_else() -> None:
+def test_exception_of_on_completed_ends_no_other_task() -> None:
     with ScriptedServer(by_path(bad=IN_PIECES, long=[*IN_PIECES, steps.wait(0.2)])) as server:
         ended = threading.Event()
 
@@ -222,7 +224,7 @@ def test_what_a_callback_raises_at_the_end_is_shown_and_ends_nobody_else() -> No
 
 
 @pytest.mark.parametrize("missing", ["Thread", "socketpair"])
-def test_reader_thread_reads_on_when_pump_cannot_start(
+def test_reader_thread_continues_when_event_loop_cannot_start(
     monkeypatch: pytest.MonkeyPatch, missing: str, read: Face
 ) -> None:
     def refuse_thread(self: threading.Thread) -> None:
@@ -245,22 +247,22 @@ PAUSED_OFTEN: Script = [
 ]
 
 
-def test_slow_flow_stays_when_no_descriptor_is_left_for_a_loop(
+def test_slow_task_stays_when_descriptors_run_out(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
-        came, ended = threading.Event(), [threading.Event() for _ in range(2)]
+        received, ended = threading.Event(), [threading.Event() for _ in range(2)]
         errors: list[Exception] = []
-        ask(server).subscribe(lambda _: came.set(), errors.append, ended[0].set)
-        assert came.wait(BOUND)
-        assert eventually(lambda: len(named("rxmistral-pump")) == 1)
+        ask(server).subscribe(lambda _: received.set(), errors.append, ended[0].set)
+        assert received.wait(BOUND)
+        assert eventually(lambda: len(threads_named("rxmistral-event-loop")) == 1)
         monkeypatch.setattr(sys.modules[EventLoop.__module__], "socketpair", no_descriptor)
         ask(server).subscribe(lambda _: time.sleep(0.02), errors.append, ended[1].set)
         assert all(each.wait(BOUND) for each in ended)
         assert not errors
 
 
-def test_stuck_flow_is_left_alone_when_descriptors_come_back(
+def test_tasks_leave_a_stuck_one_when_descriptors_are_free_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     refused, go_on = threading.Event(), threading.Event()
@@ -275,37 +277,37 @@ def test_stuck_flow_is_left_alone_when_descriptors_come_back(
             assert go_on.wait(BOUND)
 
     with ScriptedServer(by_path(stuck=IN_PIECES, quick=15 * PAUSED_OFTEN)) as server:
-        came, ended = threading.Event(), [threading.Event() for _ in range(2)]
-        ask(server, "/quick").subscribe(lambda _: came.set(), on_completed=ended[0].set)
-        assert came.wait(BOUND)
+        received, ended = threading.Event(), [threading.Event() for _ in range(2)]
+        ask(server, "/quick").subscribe(lambda _: received.set(), on_completed=ended[0].set)
+        assert received.wait(BOUND)
         ask(server, "/stuck").subscribe(block, on_completed=ended[1].set)
-        assert refused.wait(BOUND)  # while the quick one goes on
+        assert refused.wait(BOUND)  # while the quick task continues
         monkeypatch.undo()
         assert ended[0].wait(BOUND)
         go_on.set()
         assert ended[1].wait(BOUND)
 
 
-class Numbered:
-    """A flow of so many steps over a descriptor."""
+class CountedTask:
+    """A task that ends after a number of steps."""
 
     paused = False
 
     def __init__(self, descriptor: int, steps: int) -> None:
         self.descriptor = descriptor
-        self.left_steps = steps
+        self.steps_left = steps
         self.stepped = threading.Semaphore(0)
         self.failed: list[BaseException] = []
 
     def step(self) -> bool:
-        self.left_steps -= 1
+        self.steps_left -= 1
         self.stepped.release()
-        return self.left_steps > 0
+        return self.steps_left > 0
 
     def fileno(self) -> int:
         return self.descriptor
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         return 60.0
 
     def fail(self, error: BaseException) -> None:
@@ -316,31 +318,30 @@ class Numbered:
     def resume(self) -> None: ...
 
 
-def test_descriptor_closed_under_a_flow_serves_the_next_one() -> None:
+def test_descriptor_of_a_closed_socket_serves_the_next_task() -> None:
     ours, peer = socket.socketpair()
     with ours, peer:
-        pump = EventLoop(daemon=True)
-        former, later = Numbered(ours.fileno(), 2), Numbered(ours.fileno(), 2)
-        for flow in (former, later):
-            pump.schedule(flow)
-            assert flow.stepped.acquire(timeout=BOUND)
-        assert former.stepped.acquire(timeout=BOUND)  # looks, and finds its socket closed
+        event_loop = EventLoop(daemon=True)
+        former, later = CountedTask(ours.fileno(), 2), CountedTask(ours.fileno(), 2)
+        for task in (former, later):
+            event_loop.schedule(task)
+            assert task.stepped.acquire(timeout=BOUND)
+        assert former.stepped.acquire(timeout=BOUND)  # it checks its socket, which is closed
         peer.send(b"!")
         assert later.stepped.acquire(timeout=BOUND)
         assert not former.failed + later.failed
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_flows_go_to_another_loop_when_their_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop_class = sys.modules[EventLoop.__module__]._Loop  # type: ignore[attr-defined]
-    look, deaths = loop_class._look_at_clocks, iter(range(3))
+def test_tasks_move_to_another_thread_when_theirs_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    check_timeouts, deaths = _LoopThread._check_timeouts, iter(range(3))
 
-    def die(self: Any) -> None:
-        if len(self.flows) == 2 and self.steps and next(deaths, None) is not None:
+    def die(self: _LoopThread) -> None:
+        if len(self.tasks) == 2 and self.steps and next(deaths, None) is not None:
             raise MemoryError
-        look(self)
+        check_timeouts(self)
 
-    monkeypatch.setattr(loop_class, "_look_at_clocks", die)
+    monkeypatch.setattr(_LoopThread, "_check_timeouts", die)
     with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
         ended = [threading.Event() for _ in range(2)]
         for each in ended:
@@ -350,7 +351,7 @@ def test_flows_go_to_another_loop_when_their_thread_ends(monkeypatch: pytest.Mon
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_flows_end_with_an_error_when_no_thread_lasts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tasks_end_with_an_error_when_every_thread_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(DefaultSelector):
         def select(self, timeout: float | None = None) -> Any:
             if broken.is_set():
@@ -360,18 +361,18 @@ def test_flows_end_with_an_error_when_no_thread_lasts(monkeypatch: pytest.Monkey
     broken = threading.Event()
     monkeypatch.setattr(sys.modules[EventLoop.__module__], "DefaultSelector", Broken)
     with ScriptedServer(lambda _: SILENT) as server:
-        loops = opened(server, 3)
-        assert eventually(lambda: not named("rxmistral-reader"))
+        iterators = start_iterations(server, 3)
+        assert eventually(lambda: not threads_named("rxmistral-reader"))
         broken.set()
-        for each in loops:
+        for each in iterators:
             with pytest.raises(DroppedStreamError):
                 next(each)
         broken.clear()
-        loops = opened(server, 1)
-        del loops
+        iterators = start_iterations(server, 1)
+        del iterators
 
 
-def test_flow_that_cannot_be_watched_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_task_with_unwatchable_socket_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     class Choosy(DefaultSelector):
         def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
             if refused and data is not None:
@@ -385,15 +386,15 @@ def test_flow_that_cannot_be_watched_ends_alone(monkeypatch: pytest.MonkeyPatch)
     watched = threading.Semaphore(0)
     monkeypatch.setattr(sys.modules[EventLoop.__module__], "DefaultSelector", Choosy)
     with ScriptedServer(lambda _: SILENT) as server:
-        loops = opened(server, 1)
+        iterators = start_iterations(server, 1)
         assert watched.acquire(timeout=BOUND)
         refused.append(True)
         with pytest.raises(DroppedStreamError, match="not permitted"):
             list(ask(server))
         refused.clear()
-        loops += opened(server, 1)
+        iterators += start_iterations(server, 1)
         assert eventually(lambda: server.open_connections == 2)
-        del loops
+        del iterators
 
 
 EXHAUSTED = """
@@ -417,7 +418,7 @@ EXHAUSTED = """
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no such limit")
 @pytest.mark.parametrize("limit", [16, 21, 28, 40, 64])
-def test_every_answer_ends_when_descriptors_run_out(limit: int) -> None:
+def test_every_response_ends_when_descriptors_run_out(limit: int) -> None:
     with ScriptedServer(lambda _: HELLO) as server:
         assert output_of(EXHAUSTED.format(limit=limit), server) == "Hello\n"
 
@@ -425,7 +426,7 @@ def test_every_answer_ends_when_descriptors_run_out(limit: int) -> None:
 # --- backpressure ---
 
 
-def test_an_answer_that_waits_to_be_read_lets_others_pass() -> None:
+def test_unread_response_delays_no_other_response() -> None:
     head = steps.raw(b": the headers, and nothing to hold back\n\n")
     script: Script = [head, steps.wait(0.02), "Hel", steps.wait(0.02), "lo", steps.finish()]
     with ScriptedServer(lambda _: script) as server, Mistral(server_url=server.url) as client:
@@ -440,16 +441,16 @@ def chat(client: Mistral) -> EventStream:
     return client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
 
 
-def test_a_loop_that_is_slow_lets_others_pass_and_loses_nothing() -> None:
+def test_slow_iteration_delays_no_other_and_loses_nothing() -> None:
     numbers = [b"data: %d\n\n" % number for number in range(3000)]
     long: Script = [steps.raw(numbers[0]), steps.wait(0.02), steps.raw(*numbers[1:])]
     with ScriptedServer(by_path(long=long, quick=IN_PIECES)) as server:
         lines = ops.flat_map(lambda block: from_iterable(block.splitlines(keepends=True)))
         slow = iter(ask(server, "/long").pipe(lines))
-        came = [next(slow)]
+        received = [next(slow)]
         assert b"".join(ask(server, "/quick")) == BODY
-        came += slow
-        assert b"".join(came) == b"".join(numbers)
+        received += slow
+        assert b"".join(received) == b"".join(numbers)
 
 
 # --- the interpreter ---
@@ -471,18 +472,18 @@ def output_of(script: str, server: ScriptedServer) -> str:
 HELLO: Script = ["Hel", steps.wait(0.1), "lo", steps.wait(0.1), steps.finish(), steps.done()]
 
 
-def test_a_script_that_ends_in_subscribe_prints_the_whole_answer() -> None:
+def test_script_ending_in_subscribe_prints_the_whole_answer() -> None:
     with ScriptedServer(HELLO) as server:
         assert output_of("stream.subscribe(print)", server).split() == ["Hel", "lo"]
 
 
-def test_a_loop_that_is_left_open_does_not_keep_the_interpreter() -> None:
+def test_open_iteration_does_not_keep_the_interpreter_alive() -> None:
     with ScriptedServer(["Hel", steps.hang()]) as server:
         assert output_of("loop = iter(stream)\nprint(next(loop))", server).split() == ["Hel"]
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-def test_the_child_of_a_fork_reads_with_a_thread_of_its_own() -> None:
+def test_forked_child_reads_on_its_own_thread() -> None:
     script = """
     import os
     loop = iter(stream)
@@ -497,6 +498,6 @@ def test_the_child_of_a_fork_reads_with_a_thread_of_its_own() -> None:
         assert output_of(script, server).split() == ["Hel", "Hello", "lo"]
 
 
-def test_a_reader_has_one_of_two_names() -> None:
+def test_unknown_reader_is_refused() -> None:
     with pytest.raises(ValueError, match="thread, shared"):
         Mistral("key", reader="mine")  # type: ignore[arg-type]

@@ -13,17 +13,10 @@ from hypothesis import strategies as st
 from reactivex import Observable, Subject
 
 from rxmistral import DroppedStreamError, ProtocolError, ReportedError, Stream
-from rxmistral.wire import (
-    EventDecoder,
-    LineDecoder,
-    ServerSentEvent,
-    decode_events,
-    events,
-    lines,
-)
+from rxmistral.wire import EventDecoder, LineDecoder, ServerSentEvent, decode_events, events, lines
 
 BOM = b"\xef\xbb\xbf"
-no_deadline = settings(deadline=None)  # a loaded machine is no defect
+no_deadline = settings(deadline=None)  # for loaded machines
 
 
 def event(
@@ -69,17 +62,17 @@ CASES: dict[str, tuple[bytes | str, list[ServerSentEvent]]] = {
     "comment amid data": ("data: a\n: c\ndata: b\n\n", [event("a\nb")]),
     "comment that looks like a field": (":data: x\ndata: a\n\n", [event("a")]),
     "comment after data": ("data: a\n:\n\n", [event("a")]),
-    "space before a colon is no comment": (" : c\ndata: a\n\n", [event("a")]),
+    "space before a colon is not a comment": (" : c\ndata: a\n\n", [event("a")]),
     # data
     "no space": ("data:a\n\n", [event("a")]),
     "one space stripped": ("data:  a\n\n", [event(" a")]),
     "only the leading space": ("data: a \n\n", [event("a ")]),
-    "tab is no space": ("data:\ta\n\n", [event("\ta")]),
-    "no-break space is no space": ("data:\xa0a\n\n", [event("\xa0a")]),
+    "tab is not a space": ("data:\ta\n\n", [event("\ta")]),
+    "no-break space is not a space": ("data:\xa0a\n\n", [event("\xa0a")]),
     "colons in the value": ("data: a: b:c\n\n", [event("a: b:c")]),
     "value is a colon": ("data::\n\n", [event(":")]),
     "joined by LF": ("data: a\ndata: b\ndata: c\n\n", [event("a\nb\nc")]),
-    "joined by LF, not by what ended them": ("data: a\r\ndata: b\rdata: c\n\n", [event("a\nb\nc")]),
+    "joined by LF, not by their own line ends": ("data: a\r\ndata: b\rdata: c\n\n", [event("a\nb\nc")]),
     "empty value": ("data:\n\n", [event("")]),
     "empty value, after a space": ("data: \n\n", [event("")]),
     "no colon": ("data\n\n", [event("")]),
@@ -89,7 +82,7 @@ CASES: dict[str, tuple[bytes | str, list[ServerSentEvent]]] = {
     "empty at the end": ("data: a\ndata\n\n", [event("a\n")]),
     "empty at the begin": ("data\ndata: a\n\n", [event("\na")]),
     "NUL in data": ("data: a\0b\n\n", [event("a\0b")]),
-    "escapes are not for us": ("data: a\\nb\n\n", [event("a\\nb")]),
+    "escapes are kept": ("data: a\\nb\n\n", [event("a\\nb")]),
     "no data, no event": ("event: x\nid: 1\n\n", []),
     "emoji": ("data: 😀\n\n", [event("😀")]),
     "two fields of the name with a space": ("data : a\n\n", []),
@@ -99,7 +92,7 @@ CASES: dict[str, tuple[bytes | str, list[ServerSentEvent]]] = {
     "shorter name": ("dat: a\n\n", []),
     "unknown field": ("foo: a\ndata: b\nbar\n\n", [event("b")]),
     "unknown field with JSON": ('{"a": 1}\ndata: b\n\n', [event("b")]),
-    # the type
+    # the event type
     "event": ("event: x\ndata: a\n\n", [event("a", "x")]),
     "event after data": ("data: a\nevent: x\n\n", [event("a", "x")]),
     "last event counts": ("event: x\nevent: y\ndata: a\n\n", [event("a", "y")]),
@@ -143,7 +136,7 @@ CASES: dict[str, tuple[bytes | str, list[ServerSentEvent]]] = {
     "retry superscript": ("retry: ²\ndata: a\n\n", [event("a")]),
     "retry wrong keeps the one before": ("retry: 1\nretry: x\ndata: a\n\n", [event("a", retry=1)]),
     "retry long": ("retry: " + 30 * "9" + "\ndata: a\n\n", [event("a", retry=int(30 * "9"))]),
-    # the end
+    # the end of the stream
     "nothing": ("", []),
     "only blank lines": ("\n\n\n", []),
     "unfinished, no line end": ("data: a", []),
@@ -162,15 +155,15 @@ CASES: dict[str, tuple[bytes | str, list[ServerSentEvent]]] = {
     "invalid in the type": (b"event: \xff\ndata: a\n\n", [event("a", "\ufffd")]),
     "invalid in the id": (b"id: \xff\ndata: a\n\n", [event("a", id="\ufffd")]),
     "invalid in a name": (b"data\xff: a\n\ndata: b\n\n", [event("b")]),
-    # what comes over this wire
+    # Mistral's events, and those of gateways
     "completion": ('data: {"choices":[]}\n\ndata: [DONE]\n\n', [event('{"choices":[]}'), event("[DONE]")]),
     "comments of a gateway": (": ping\n\ndata: a\n\n: ping\n\ndata: b\n\n", [event("a"), event("b")]),
     "pretty-printed": ('data: {\ndata:   "a": 1\ndata: }\n\n', [event('{\n  "a": 1\n}')]),
 }  # fmt: skip
 
 
-def ways(body: bytes) -> Iterator[list[bytes]]:
-    """The body whole, byte by byte, in all pairs, each also with empty blocks between."""
+def splits(body: bytes) -> Iterator[list[bytes]]:
+    """Yields the body whole, byte by byte, and in two parts, each also with empty blocks."""
     pieces = [[body], [body[at : at + 1] for at in range(len(body))]]
     pieces += [[body[:at], body[at:]] for at in range(len(body) + 1)]
     for blocks in pieces:
@@ -178,7 +171,7 @@ def ways(body: bytes) -> Iterator[list[bytes]]:
         yield [b"", *(each for block in blocks for each in (block, b"", b""))]
 
 
-Take = Callable[[list[bytes]], list[ServerSentEvent]]
+Decode = Callable[[list[bytes]], list[ServerSentEvent]]
 
 
 def by_iterator(blocks: list[bytes]) -> list[ServerSentEvent]:
@@ -192,26 +185,26 @@ def by_decoders(blocks: list[bytes]) -> list[ServerSentEvent]:
 
 
 def by_operators(blocks: list[bytes]) -> list[ServerSentEvent]:
-    got: list[ServerSentEvent] = []
-    reactivex.from_iterable(blocks).pipe(lines(), events()).subscribe(got.append)
-    return got
+    emitted: list[ServerSentEvent] = []
+    reactivex.from_iterable(blocks).pipe(lines(), events()).subscribe(emitted.append)
+    return emitted
 
 
-@pytest.mark.parametrize("take", [by_iterator, by_decoders, by_operators])
+@pytest.mark.parametrize("decode", [by_iterator, by_decoders, by_operators])
 @pytest.mark.parametrize(("body", "expected"), CASES.values(), ids=CASES)
-def test_events_are_those_of_the_standard_however_the_blocks_are_cut(
-    take: Take, body: bytes | str, expected: list[ServerSentEvent]
+def test_events_follow_the_standard_for_any_blocks(
+    decode: Decode, body: bytes | str, expected: list[ServerSentEvent]
 ) -> None:
     body = body.encode() if isinstance(body, str) else body
-    for blocks in ways(body):
-        assert take(blocks) == expected, blocks
+    for blocks in splits(body):
+        assert decode(blocks) == expected, blocks
 
 
 # --- the reference ---------------------------------------------------------------
 
 
 def reference(body: bytes) -> Iterator[ServerSentEvent]:
-    """9.2.5 and 9.2.6 as they are written: decode all, cut all, then line by line."""
+    """Follows 9.2.5 and 9.2.6 literally: decodes all, splits all, then reads line by line."""
     text = body.decode("utf-8", "replace").removeprefix("\ufeff")
     *whole_lines, _unfinished = re.split("\r\n|\r|\n", text)
     data = kind = last_id = ""
@@ -235,18 +228,18 @@ def reference(body: bytes) -> Iterator[ServerSentEvent]:
             retry = int(value)
 
 
-BYTES_THAT_HURT = st.sampled_from(
+TRICKY_BYTES = st.sampled_from(
     [b"\r", b"\n", b"\r\n", b"\n\n", b":", b" ", b"data", b"data:", b"data: ", b"event:", b"id:",
      b"id", b"retry:", b"7", b"x", b"\0", BOM, b"\xef", b"\xbb", b"\xbf", b"\x85", b"\xc2\x85",
      b"\xe2\x80\xa8", b"\x0c", b"\x0b", b"\x1e", b"\xf0\x9f", b"\x98\x80", b"\xff", b"\xed\xa0"]
 )  # fmt: skip
-BLOCKS_THAT_HURT = st.lists(st.lists(BYTES_THAT_HURT, max_size=8).map(b"".join), max_size=12)
+TRICKY_BLOCKS = st.lists(st.lists(TRICKY_BYTES, max_size=8).map(b"".join), max_size=12)
 
 
 @no_deadline
-@given(BLOCKS_THAT_HURT)
+@given(TRICKY_BLOCKS)
 @example([b"data: a\r", b"", b"\n", b"\r", b"\ndata: b\n\n"])
-def test_events_are_those_of_a_slow_reference(blocks: list[bytes]) -> None:
+def test_events_equal_those_of_a_slow_reference(blocks: list[bytes]) -> None:
     expected = list(reference(b"".join(blocks)))
     assert by_iterator(blocks) == expected
     assert by_operators(blocks) == expected
@@ -254,61 +247,59 @@ def test_events_are_those_of_a_slow_reference(blocks: list[bytes]) -> None:
 
 @no_deadline
 @given(st.binary(), st.integers(1, 5))
-def test_no_bytes_raise(body: bytes, size: int) -> None:
+def test_arbitrary_bytes_raise_nothing(body: bytes, size: int) -> None:
     blocks = [body[at : at + size] for at in range(0, len(body), size)]
     assert by_iterator(blocks) == list(reference(body))
 
 
 @pytest.mark.parametrize(("digits", "expected"), [(640, int(640 * "9")), (5000, None)])
-def test_an_absurdly_long_retry_raises_nothing(digits: int, expected: int | None) -> None:
+def test_retry_with_thousands_of_digits_is_ignored(digits: int, expected: int | None) -> None:
     body = b"retry: " + digits * b"9" + b"\ndata: a\n\n"
     assert by_iterator([body]) == [event("a", retry=expected)]
 
 
-# --- at once ---------------------------------------------------------------------
+# --- without delay ---------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("before", "blank"),
     [(b"data: a\n", b"\n"), (b"data: a\r\n", b"\r"), (b"data: a\r", b"\r"), (b"data: a\n", b"\r")],
 )
-def test_an_event_is_emitted_as_soon_as_its_blank_line_is_certain(
-    before: bytes, blank: bytes
-) -> None:
+def test_event_is_emitted_when_its_blank_line_is_certain(before: bytes, blank: bytes) -> None:
     source: Subject[bytes] = Subject()
-    got: list[ServerSentEvent] = []
-    source.pipe(lines(), events()).subscribe(got.append)
+    emitted: list[ServerSentEvent] = []
+    source.pipe(lines(), events()).subscribe(emitted.append)
     source.on_next(before)
-    assert got == []
+    assert emitted == []
     source.on_next(blank)
-    assert got == [event("a")]
-    source.on_next(b"\n")  # where it was a CR, the rest of a CRLF; else another blank line
-    assert got == [event("a")]
+    assert emitted == [event("a")]
+    source.on_next(b"\n")  # after a CR the rest of a CRLF, otherwise another blank line
+    assert emitted == [event("a")]
 
 
-def test_decode_events_takes_no_block_before_it_gave_the_events_of_the_last() -> None:
-    taken: list[bytes] = []
+def test_decode_events_reads_blocks_lazily() -> None:
+    consumed: list[bytes] = []
 
     def blocks() -> Iterator[bytes]:
         for block in (b"data: a\n\ndata: b\r\r", b"data: c\n\n"):
-            taken.append(block)
+            consumed.append(block)
             yield block
 
     found = decode_events(blocks())
     assert [next(found), next(found)] == [event("a"), event("b")]
-    assert len(taken) == 1
+    assert len(consumed) == 1
 
 
-# --- the bound -------------------------------------------------------------------
+# --- max_bytes -------------------------------------------------------------------
 
 
 def collect(source: Observable[bytes], **options: int) -> list[object]:
-    """What lines() and events() emit, the terminal last."""
-    got: list[object] = []
+    """Returns what lines() and events() emit, the terminal last."""
+    emitted: list[object] = []
     source.pipe(lines(**options), events(**options)).subscribe(
-        got.append, got.append, lambda: got.append("end")
+        emitted.append, emitted.append, lambda: emitted.append("end")
     )
-    return got
+    return emitted
 
 
 @pytest.mark.parametrize(
@@ -320,8 +311,8 @@ def collect(source: Observable[bytes], **options: int) -> list[object]:
         (11 * b"data\n", 10 * "\n"),
     ],
 )
-def test_data_of_exactly_the_bound_passes(body: bytes, data: str) -> None:
-    for blocks in ways(body + b"\n\n"):
+def test_data_of_exactly_max_bytes_passes(body: bytes, data: str) -> None:
+    for blocks in splits(body + b"\n\n"):
         assert collect(reactivex.from_iterable(blocks), max_bytes=10) == [event(data), "end"]
         assert list(decode_events(blocks, max_bytes=10)) == [event(data)]
 
@@ -330,8 +321,8 @@ def test_data_of_exactly_the_bound_passes(body: bytes, data: str) -> None:
     "body",
     [b"data: " + 11 * b"x", b"data: xxxxx\ndata: yyyyy", 12 * b"data\n", b":" + 16 * b"x"],
 )
-def test_one_byte_more_is_an_error_after_the_events_before_it(body: bytes) -> None:
-    for blocks in ways(b"data: a\n\n" + body + b"\n\n"):
+def test_larger_event_is_an_error_after_the_events_before_it(body: bytes) -> None:
+    for blocks in splits(b"data: a\n\n" + body + b"\n\n"):
         first, error = collect(reactivex.from_iterable(blocks), max_bytes=10)
         assert first == event("a")
         assert isinstance(error, ProtocolError)
@@ -341,27 +332,25 @@ def test_one_byte_more_is_an_error_after_the_events_before_it(body: bytes) -> No
             next(found)
 
 
-def test_an_event_without_end_is_an_error_before_it_ends() -> None:
+def test_endless_event_is_an_error_at_max_bytes() -> None:
     source: Subject[bytes] = Subject()
-    got = collect(source, max_bytes=10)
+    emitted = collect(source, max_bytes=10)
     source.on_next(b"data: xxxxx\ndata: yyyyy\n")
-    assert isinstance(got[0], ProtocolError)
+    assert isinstance(emitted[0], ProtocolError)
     assert not source.observers
 
 
-def test_the_bound_is_of_one_event_and_not_of_the_stream() -> None:
+def test_max_bytes_limits_each_event_not_the_stream() -> None:
     assert len(list(decode_events([100 * b"data: xxxxxxxxxx\n\n"], max_bytes=10))) == 100
 
 
-def test_what_is_not_kept_does_not_count() -> None:
+def test_fields_other_than_data_do_not_count() -> None:
     body = 100 * b": ping\nevent: x\nid: 1\nfoo: bar\n" + b"data: a\n\n"
     assert list(decode_events([body], max_bytes=10)) == [event("a", "x", "1")]
 
 
 @pytest.mark.parametrize(("max_bytes", "error"), [(0, ValueError), ("1", TypeError)])
-def test_a_bound_that_is_none_is_refused_at_the_call(
-    max_bytes: int, error: type[Exception]
-) -> None:
+def test_invalid_max_bytes_is_refused_at_the_call(max_bytes: int, error: type[Exception]) -> None:
     with pytest.raises(error, match="max_bytes"):
         events(max_bytes=max_bytes)
     with pytest.raises(error, match="max_bytes"):
@@ -408,17 +397,17 @@ def cpu_seconds(blocks: Iterable[bytes]) -> float:
         (many_crlf_halves, 8_000),
     ],
 )
-def test_the_cost_grows_with_the_bytes(shape: Callable[[int], list[bytes]], n: int) -> None:
+def test_cost_is_linear_in_the_bytes(shape: Callable[[int], list[bytes]], n: int) -> None:
     small, large = shape(n), shape(8 * n)
     ratios = []
-    for _ in range(8):  # of the time of this thread; one undisturbed measurement is enough
+    for _ in range(8):  # CPU time of this thread; one undisturbed measurement is enough
         ratios.append(cpu_seconds(large) / cpu_seconds(small))
-        if ratios[-1] < 24:  # 8 where it is linear, 64 where it is quadratic
+        if ratios[-1] < 24:  # 8 if it is linear, 64 if it is quadratic
             return
     pytest.fail(f"eight times the bytes took {ratios} times as long")
 
 
-# --- errors beside the events ----------------------------------------------------
+# --- reported errors ----------------------------------------------------
 
 DROPPED = DroppedStreamError("reset")
 FRAME = b'data: {"object":"error","message":"overloaded","type":"busy","code":1300}'
@@ -433,45 +422,45 @@ def then_drop(*blocks: bytes) -> Observable[bytes]:
     return reactivex.concat(then_end(*blocks), reactivex.throw(DROPPED))
 
 
-def said(error: object) -> tuple[str, str | None, str | None]:
+def report_of(error: object) -> tuple[str, str | None, str | None]:
     assert isinstance(error, ReportedError)
     return error.message, error.type, error.code
 
 
 @pytest.mark.parametrize("ending", [then_end, then_drop])
 @pytest.mark.parametrize("rest", [b"", b"\n", b"\r\n", b"\n\n"])
-def test_a_bare_line_of_json_with_an_error_is_raised_after_the_events_before_it(
+def test_bare_json_error_is_raised_after_the_events_before_it(
     ending: Callable[..., Observable[bytes]], rest: bytes
 ) -> None:
     first, error = collect(ending(b"data: a\n\n", BARE + rest))
     assert first == event("a")
-    assert said(error) == ("overloaded", "busy", "1300")
+    assert report_of(error) == ("overloaded", "busy", "1300")
 
 
 @pytest.mark.parametrize("rest", [b"", b"\n", b"\r\n"])
 @pytest.mark.parametrize("ending", [then_end, then_drop])
-def test_an_error_frame_cut_off_before_its_blank_line_is_raised(
+def test_error_event_without_blank_line_is_raised(
     ending: Callable[..., Observable[bytes]], rest: bytes
 ) -> None:
     first, error = collect(ending(b"data: a\n\n" + FRAME + rest))
     assert first == event("a")
-    assert said(error) == ("overloaded", "busy", "1300")
+    assert report_of(error) == ("overloaded", "busy", "1300")
 
 
-def test_the_break_is_the_cause_of_an_error_cut_off_by_it() -> None:
+def test_dropped_connection_is_the_cause_of_a_truncated_error() -> None:
     [error] = collect(then_drop(FRAME))
     assert isinstance(error, ReportedError)
     assert error.__cause__ is DROPPED
 
 
-def test_an_event_of_type_error_cut_off_is_raised_with_what_it_says() -> None:
+def test_truncated_event_of_type_error_is_raised_with_its_text() -> None:
     [error] = collect(then_end(b"event: error\ndata: no more"))
-    assert said(error) == ("no more", None, None)
+    assert report_of(error) == ("no more", None, None)
 
 
-def test_a_whole_error_frame_is_an_event_like_any_other() -> None:
-    got = collect(then_end(FRAME + b"\n\n"))
-    assert [type(each) for each in got] == [ServerSentEvent, str]
+def test_complete_error_event_is_an_ordinary_event() -> None:
+    emitted = collect(then_end(FRAME + b"\n\n"))
+    assert [type(each) for each in emitted] == [ServerSentEvent, str]
 
 
 @pytest.mark.parametrize(
@@ -494,17 +483,17 @@ def test_a_whole_error_frame_is_an_event_like_any_other() -> None:
     ],
 )
 @pytest.mark.parametrize(("ending", "terminal"), [(then_end, "end"), (then_drop, DROPPED)])
-def test_unknown_lines_and_unfinished_events_stay_silent(
+def test_unknown_lines_and_truncated_events_are_ignored(
     ending: Callable[..., Observable[bytes]], terminal: object, rest: bytes
 ) -> None:
     assert collect(ending(b"data: a\n\n" + rest)) == [event("a"), terminal]
 
 
-def test_decode_events_keeps_to_the_letter() -> None:
+def test_decode_events_raises_no_reported_errors() -> None:
     assert list(decode_events([BARE + b"\ndata: a\n\n" + FRAME])) == [event("a")]
 
 
-def test_close_gives_the_event_that_was_cut_short_once() -> None:
+def test_close_returns_the_truncated_event_once() -> None:
     decoder = EventDecoder()
     decoder.feed(b"id: 1")
     assert decoder.close() is None
@@ -513,7 +502,7 @@ def test_close_gives_the_event_that_was_cut_short_once() -> None:
     assert decoder.close() is None
 
 
-def test_each_subscription_starts_anew() -> None:
+def test_subscriptions_share_no_state() -> None:
     source: Subject[bytes] = Subject()
     piped = source.pipe(events())
     first: list[ServerSentEvent] = []
@@ -528,7 +517,7 @@ def test_each_subscription_starts_anew() -> None:
     assert second == [event("b")]
 
 
-def test_a_pipe_of_events_is_a_stream() -> None:
+def test_events_returns_a_stream() -> None:
     piped = reactivex.of(b"data: a", b"").pipe(events())
     assert isinstance(piped, Stream)
     assert list(piped) == [event("a")]

@@ -15,7 +15,7 @@ from rxmistral import DroppedStreamError, ProtocolError, Stream
 from rxmistral.wire import LineDecoder, lines
 
 BOM = b"\xef\xbb\xbf"
-no_deadline = settings(deadline=None)  # a loaded machine is no defect
+no_deadline = settings(deadline=None)  # for loaded machines
 
 CASES = {
     "nothing": (b"", []),
@@ -61,8 +61,8 @@ CASES = {
 }
 
 
-def ways(body: bytes) -> Iterator[list[bytes]]:
-    """The body whole, byte by byte, in all pairs, each also with empty blocks between."""
+def splits(body: bytes) -> Iterator[list[bytes]]:
+    """Yields the body whole, byte by byte, and in two parts, each also with empty blocks."""
     pieces = [[body], [body[at : at + 1] for at in range(len(body))]]
     pieces += [[body[:at], body[at:]] for at in range(len(body) + 1)]
     for blocks in pieces:
@@ -76,18 +76,18 @@ def by_decoder(blocks: list[bytes]) -> list[bytes]:
 
 
 def by_operator(blocks: list[bytes]) -> list[bytes]:
-    got: list[bytes] = []
-    reactivex.from_iterable(blocks).pipe(lines()).subscribe(got.append)
-    return got
+    emitted: list[bytes] = []
+    reactivex.from_iterable(blocks).pipe(lines()).subscribe(emitted.append)
+    return emitted
 
 
-@pytest.mark.parametrize("take", [by_decoder, by_operator])
+@pytest.mark.parametrize("split", [by_decoder, by_operator])
 @pytest.mark.parametrize(("body", "expected"), CASES.values(), ids=CASES)
-def test_lines_end_where_the_standard_says_however_the_blocks_are_cut(
-    take: object, body: bytes, expected: list[bytes]
+def test_lines_follow_the_standard_for_any_blocks(
+    split: object, body: bytes, expected: list[bytes]
 ) -> None:
-    for blocks in ways(body):
-        assert take(blocks) == expected, blocks  # type: ignore[operator]
+    for blocks in splits(body):
+        assert split(blocks) == expected, blocks  # type: ignore[operator]
 
 
 PIECE = st.sampled_from(
@@ -104,19 +104,19 @@ def expected_lines(body: bytes) -> list[bytes]:
 @no_deadline
 @given(BLOCKS)
 @example([BOM[:1], b"", BOM[1:], b"a\r", b"", b"\nb"])
-def test_lines_are_those_of_the_whole_body(blocks: list[bytes]) -> None:
+def test_lines_equal_those_of_the_whole_body(blocks: list[bytes]) -> None:
     assert by_decoder(blocks) == expected_lines(b"".join(blocks))
 
 
 @no_deadline
 @given(BLOCKS, st.integers(1, 4))
-def test_a_bound_holds_wherever_the_blocks_are_cut(blocks: list[bytes], max_bytes: int) -> None:
+def test_max_bytes_holds_for_any_blocks(blocks: list[bytes], max_bytes: int) -> None:
     longest = max_bytes + len("data: ")
     decoder = LineDecoder(max_bytes)
-    got = [line for block in blocks for line in decoder.feed(block)] + decoder.close()
+    emitted = [line for block in blocks for line in decoder.feed(block)] + decoder.close()
     expected = expected_lines(b"".join(blocks))
     too_long = [at for at, line in enumerate(expected) if len(line) > longest]
-    assert got == expected[: too_long[0] if too_long else None]
+    assert emitted == expected[: too_long[0] if too_long else None]
     assert (decoder.error is not None) == bool(too_long)
 
 
@@ -124,7 +124,7 @@ def test_a_bound_holds_wherever_the_blocks_are_cut(blocks: list[bytes], max_byte
     ("blocks", "then", "now"),
     [
         ([b"a"], b"\n", [b"a"]),
-        ([b"a"], b"\r", [b"a"]),  # it need not wait for what may be the LF of a CRLF
+        ([b"a"], b"\r", [b"a"]),  # without waiting for a possible LF
         ([b"a\r"], b"\n", []),
         ([b"a\r", b"\n"], b"\r", [b""]),
         ([b"a\r"], b"\r", [b""]),
@@ -132,7 +132,7 @@ def test_a_bound_holds_wherever_the_blocks_are_cut(blocks: list[bytes], max_byte
         ([], b"a\nb\nc", [b"a", b"b"]),
     ],
 )
-def test_a_line_is_given_as_soon_as_its_end_is_certain(
+def test_line_is_returned_when_its_end_is_certain(
     blocks: list[bytes], then: bytes, now: list[bytes]
 ) -> None:
     decoder = LineDecoder()
@@ -141,50 +141,52 @@ def test_a_line_is_given_as_soon_as_its_end_is_certain(
     assert decoder.feed(then) == now
 
 
-def test_close_gives_the_unfinished_line_once() -> None:
+def test_close_returns_the_truncated_line_once() -> None:
     decoder = LineDecoder()
     decoder.feed(b"a\nb")
     assert decoder.close() == [b"b"]
     assert decoder.close() == []
 
 
-# --- the bound -------------------------------------------------------------------
+# --- max_bytes -------------------------------------------------------------------
 
 
 def collect(source: reactivex.Observable[bytes], **options: int) -> list[object]:
-    """What lines() emits, its terminal last."""
-    got: list[object] = []
-    source.pipe(lines(**options)).subscribe(got.append, got.append, lambda: got.append("end"))
-    return got
+    """Returns what lines() emits, its terminal last."""
+    emitted: list[object] = []
+    source.pipe(lines(**options)).subscribe(
+        emitted.append, emitted.append, lambda: emitted.append("end")
+    )
+    return emitted
 
 
-def test_a_line_may_hold_as_much_data_as_an_event() -> None:
+def test_line_may_have_max_bytes_of_data() -> None:
     body = b"data: " + 10 * b"x"
-    for blocks in ways(body + b"\n"):
+    for blocks in splits(body + b"\n"):
         assert collect(reactivex.from_iterable(blocks), max_bytes=10) == [body, "end"]
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
-def test_a_longer_line_is_an_error_after_the_lines_before_it(end: bytes) -> None:
+def test_longer_line_is_an_error_after_the_lines_before_it(end: bytes) -> None:
     body = b"a\n\r\n" + b"data: " + 11 * b"x" + end + b"b\n"
-    for blocks in ways(body):
+    for blocks in splits(body):
         *before, error = collect(reactivex.from_iterable(blocks), max_bytes=10)
         assert before == [b"a", b""]
         assert isinstance(error, ProtocolError)
         assert "16 bytes" in str(error)
 
 
-def test_a_line_without_end_is_an_error_before_it_ends() -> None:
+def test_endless_line_is_an_error_at_max_bytes() -> None:
     source: Subject[bytes] = Subject()
-    got = collect(source, max_bytes=10)
+    emitted = collect(source, max_bytes=10)
     source.on_next(16 * b"x")
-    assert got == []
+    assert emitted == []
     source.on_next(b"x")
-    assert isinstance(got[0], ProtocolError)
+    assert isinstance(emitted[0], ProtocolError)
     assert not source.observers
 
 
-def test_nothing_is_held_after_a_line_that_was_too_long() -> None:
+def test_decoder_buffers_nothing_after_a_line_too_long() -> None:
     decoder = LineDecoder(10)
     for _ in range(3):
         assert decoder.feed(20 * b"x") == []
@@ -193,7 +195,7 @@ def test_nothing_is_held_after_a_line_that_was_too_long() -> None:
     assert decoder.close() == []
 
 
-def test_16_mib_of_data_pass_by_default_and_a_byte_more_does_not() -> None:
+def test_max_bytes_is_16_mib_by_default() -> None:
     data = bytes(16 * 1024 * 1024)
     assert len(collect(reactivex.of(b"data: " + data, b"\n"))) == 2
     assert isinstance(collect(reactivex.of(b"data: " + data, b"x"))[0], ProtocolError)
@@ -203,9 +205,7 @@ def test_16_mib_of_data_pass_by_default_and_a_byte_more_does_not() -> None:
     ("max_bytes", "error"),
     [(0, ValueError), (-1, ValueError), (1.5, TypeError), (None, TypeError), (True, TypeError)],
 )
-def test_a_bound_that_is_none_is_refused_at_the_call(
-    max_bytes: int, error: type[Exception]
-) -> None:
+def test_invalid_max_bytes_is_refused_at_the_call(max_bytes: int, error: type[Exception]) -> None:
     with pytest.raises(error, match="max_bytes"):
         lines(max_bytes=max_bytes)
 
@@ -213,22 +213,22 @@ def test_a_bound_that_is_none_is_refused_at_the_call(
 # --- the ends --------------------------------------------------------------------
 
 
-def test_an_unfinished_line_comes_before_completion() -> None:
+def test_truncated_line_is_emitted_before_completion() -> None:
     assert collect(reactivex.of(b"a\nb")) == [b"a", b"b", "end"]
 
 
-def test_an_unfinished_line_comes_before_an_error() -> None:
+def test_truncated_line_is_emitted_before_an_error() -> None:
     dropped = DroppedStreamError("reset")
     source = reactivex.concat(reactivex.of(b"a\nb"), reactivex.throw(dropped))
     assert collect(source) == [b"a", b"b", dropped]
 
 
-def test_no_line_is_made_of_nothing_at_the_end() -> None:
+def test_no_empty_line_is_emitted_at_the_end() -> None:
     assert collect(reactivex.of(b"a\n")) == [b"a", "end"]
     assert collect(reactivex.empty()) == ["end"]
 
 
-def test_each_subscription_starts_anew() -> None:
+def test_subscriptions_share_no_state() -> None:
     source: Subject[bytes] = Subject()
     piped = source.pipe(lines())
     first: list[bytes] = []
@@ -240,20 +240,20 @@ def test_each_subscription_starts_anew() -> None:
     assert (first, second) == ([b"ab"], [b"b"])
 
 
-def test_no_line_comes_after_dispose_in_the_middle_of_a_block() -> None:
+def test_no_line_is_emitted_after_dispose_within_a_block() -> None:
     source: Subject[bytes] = Subject()
-    got: list[bytes] = []
+    emitted: list[bytes] = []
 
-    def take_one(line: bytes) -> None:
-        got.append(line)
+    def dispose_after_one(line: bytes) -> None:
+        emitted.append(line)
         subscription.dispose()
 
-    subscription = source.pipe(lines()).subscribe(take_one)
+    subscription = source.pipe(lines()).subscribe(dispose_after_one)
     source.on_next(b"a\nb\nc\n")
-    assert got == [b"a"]
+    assert emitted == [b"a"]
 
 
-def test_a_pipe_of_lines_is_a_stream() -> None:
+def test_lines_returns_a_stream() -> None:
     piped = reactivex.of(b"a\n").pipe(lines())
     assert isinstance(piped, Stream)
     assert list(piped) == [b"a"]

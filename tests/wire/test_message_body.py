@@ -1,4 +1,4 @@
-"""A body gives its content, and its end, however it is cut."""
+"""Decoders of bodies: content and end, for pieces of any size."""
 
 from __future__ import annotations
 
@@ -23,26 +23,24 @@ BODIES: list[tuple[bytes, bytes, bytes]] = [
 ]
 
 
-def fed(pieces: list[bytes]) -> tuple[bytes, bool, bytes]:
+def feed_all(pieces: list[bytes]) -> tuple[bytes, bool, bytes]:
     decoder = ChunkedDecoder()
     content = b"".join(decoder.feed(piece) for piece in pieces)
-    return content, decoder.ended, decoder.rest
+    return content, decoder.ended, decoder.unused_data
 
 
-@pytest.mark.parametrize(("body", "content", "rest"), BODIES)
-def test_a_body_gives_its_content_however_it_is_cut(
-    body: bytes, content: bytes, rest: bytes
-) -> None:
-    assert fed([body]) == (content, True, rest)
-    assert fed([body[i : i + 1] for i in range(len(body))]) == (content, True, rest)
+@pytest.mark.parametrize(("body", "content", "unused"), BODIES)
+def test_chunked_decoder_accepts_any_pieces(body: bytes, content: bytes, unused: bytes) -> None:
+    assert feed_all([body]) == (content, True, unused)
+    assert feed_all([body[i : i + 1] for i in range(len(body))]) == (content, True, unused)
     for cut in range(len(body)):
-        assert fed([body[:cut], b"", body[cut:]]) == (content, True, rest)
+        assert feed_all([body[:cut], b"", body[cut:]]) == (content, True, unused)
 
 
-@pytest.mark.parametrize("body", [body for body, _, rest in BODIES if not rest])
-def test_a_body_that_is_cut_short_has_not_ended(body: bytes) -> None:
+@pytest.mark.parametrize("body", [body for body, _, unused in BODIES if not unused])
+def test_chunked_decoder_has_not_ended_when_truncated(body: bytes) -> None:
     for cut in range(len(body)):
-        assert not fed([body[:cut]])[1]
+        assert not feed_all([body[:cut]])[1]
 
 
 @pytest.mark.parametrize(
@@ -58,14 +56,14 @@ def test_a_body_that_is_cut_short_has_not_ended(body: bytes) -> None:
         b";\r\n",
     ],
 )
-def test_what_is_no_chunked_body_is_told(body: bytes) -> None:
+def test_chunked_decoder_refuses_invalid_chunks(body: bytes) -> None:
     with pytest.raises(HTTPException):
-        fed([body])
+        feed_all([body])
     with pytest.raises(HTTPException):
-        fed([body[i : i + 1] for i in range(len(body))])
+        feed_all([body[i : i + 1] for i in range(len(body))])
 
 
-def test_a_line_that_never_ends_is_not_kept_for_ever() -> None:
+def test_chunked_decoder_refuses_an_endless_line() -> None:
     decoder = ChunkedDecoder()
     with pytest.raises(HTTPException, match="too long"):
         for _ in range(100):
@@ -73,14 +71,16 @@ def test_a_line_that_never_ends_is_not_kept_for_ever() -> None:
 
 
 @given(chunks=st.lists(st.binary(min_size=1, max_size=40)), data=st.data())
-def test_any_chunks_in_any_pieces(chunks: list[bytes], data: st.DataObject) -> None:
+def test_chunked_decoder_returns_any_chunks_in_any_pieces(
+    chunks: list[bytes], data: st.DataObject
+) -> None:
     body = b"".join(b"%x\r\n%b\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
     cuts = sorted(data.draw(st.sets(st.integers(0, len(body)), max_size=8)))
     pieces = [body[a:b] for a, b in zip([0, *cuts], [*cuts, len(body)], strict=True)]
-    assert fed(pieces) == (b"".join(chunks), True, b"")
+    assert feed_all(pieces) == (b"".join(chunks), True, b"")
 
 
-def test_a_chunked_body_that_is_cut_off_is_incomplete() -> None:
+def test_chunked_decoder_closed_early_is_incomplete() -> None:
     decoder = ChunkedDecoder()
     decoder.feed(b"5\r\nhello\r\n")
     with pytest.raises(IncompleteRead):
@@ -88,15 +88,15 @@ def test_a_chunked_body_that_is_cut_off_is_incomplete() -> None:
 
 
 @given(st.binary(max_size=20), st.binary(max_size=5), st.integers(0, 25))
-def test_a_length_gives_so_many_bytes(body: bytes, rest: bytes, cut: int) -> None:
+def test_length_decoder_returns_that_many_bytes(body: bytes, unused: bytes, cut: int) -> None:
     decoder = LengthDecoder(len(body))
-    whole = body + rest
+    whole = body + unused
     assert decoder.feed(whole[:cut]) + decoder.feed(whole[cut:]) == body
     assert decoder.ended
-    assert decoder.rest == rest
+    assert decoder.unused_data == unused
 
 
-def test_a_length_that_is_not_reached_is_incomplete() -> None:
+def test_length_decoder_closed_early_is_incomplete() -> None:
     decoder = LengthDecoder(3)
     assert decoder.feed(b"ab") == b"ab"
     assert not decoder.ended
@@ -104,7 +104,7 @@ def test_a_length_that_is_not_reached_is_incomplete() -> None:
         decoder.close()
 
 
-def test_where_nothing_says_how_long_it_is_the_end_is_where_it_closes() -> None:
+def test_until_close_decoder_ends_when_closed() -> None:
     decoder = UntilCloseDecoder()
     assert decoder.feed(b"ab") == b"ab"
     assert not decoder.ended

@@ -1,4 +1,4 @@
-"""A session, borrowed: what is sent with it, through which proxy, and what is left of it."""
+"""Sessions: proxies, the state of the session afterwards, custom adapters and their retries."""
 
 from __future__ import annotations
 
@@ -27,7 +27,8 @@ from rxmistral import Retry as OurRetry
 from rxmistral.errors import RequestError, RequestTimeoutError, StatusError
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.reader import READERS, Request, open_session
+from rxmistral.wire.reader import READERS, Request
+from rxmistral.wire.session import open_session
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)
 
@@ -45,8 +46,8 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def nobody_listens() -> Iterator[str]:
-    """A host and port at which connections are refused."""
+def refusing_port() -> Iterator[str]:
+    """Yields a host and port that refuses connections."""
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         yield f"127.0.0.1:{bound.getsockname()[1]}"
@@ -54,7 +55,7 @@ def nobody_listens() -> Iterator[str]:
 
 @contextmanager
 def tunnel_to(url: str) -> Iterator[str]:
-    """A proxy for one connection, which it passes on to a server; its URL."""
+    """Runs a proxy that forwards one connection to a server; yields its URL."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -64,9 +65,9 @@ def tunnel_to(url: str) -> Iterator[str]:
                 target = ("127.0.0.1", urlsplit(url).port)
                 with socket.create_connection(target) as server:
                     client.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
-                    back = threading.Thread(target=_pass_on, args=(server, client))
+                    back = threading.Thread(target=_forward, args=(server, client))
                     back.start()
-                    _pass_on(client, server)
+                    _forward(client, server)
                     back.join()
 
         thread = threading.Thread(target=serve)
@@ -75,7 +76,7 @@ def tunnel_to(url: str) -> Iterator[str]:
         thread.join(BOUND)
 
 
-def _pass_on(source: socket.socket, target: socket.socket) -> None:
+def _forward(source: socket.socket, target: socket.socket) -> None:
     with suppress(OSError):
         while received := source.recv(65536):
             target.sendall(received)
@@ -94,7 +95,7 @@ def test_loopback_bypasses_the_proxies_of_the_environment(
     monkeypatch.setattr(
         socket, "getaddrinfo", lambda _, *rest, **options: resolve("127.0.0.1", *rest, **options)
     )
-    with nobody_listens() as proxy, ScriptedServer(HELLO, HELLO) as server:
+    with refusing_port() as proxy, ScriptedServer(HELLO, HELLO) as server:
         monkeypatch.setenv(name, f"http://{proxy}")
         url = server.url.replace("127.0.0.1", host)
         for session in (None, requests.Session()):
@@ -104,10 +105,10 @@ def test_loopback_bypasses_the_proxies_of_the_environment(
                 session.close()
 
 
-def test_loopback_of_ipv6_bypasses_the_proxies_of_the_environment(
+def test_ipv6_loopback_bypasses_the_environment_proxies(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with nobody_listens() as proxy, nobody_listens() as target:
+    with refusing_port() as proxy, refusing_port() as target:
         monkeypatch.setenv("all_proxy", f"http://{proxy}")
         with pytest.raises(RequestError) as raised:
             list(blocks(Request("POST", f"http://[::1]:{target.rpartition(':')[2]}/")))
@@ -124,7 +125,7 @@ def test_other_hosts_go_through_the_proxy_of_the_environment(
         assert proxy.requests[0].path == "http://mistral.invalid/v1"
 
 
-def test_session_that_distrusts_the_environment_bypasses_it(
+def test_session_without_trust_env_ignores_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("all_proxy", "http://127.0.0.1:1")
@@ -135,10 +136,10 @@ def test_session_that_distrusts_the_environment_bypasses_it(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "mistral.invalid"])
-def test_proxy_of_the_session_counts_before_the_environment(
+def test_session_proxy_takes_priority_over_environment(
     host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with nobody_listens() as other, ScriptedServer(ANSWER) as proxy, requests.Session() as session:
+    with refusing_port() as other, ScriptedServer(ANSWER) as proxy, requests.Session() as session:
         monkeypatch.setenv("http_proxy", f"http://{other}")
         session.proxies = {"http": proxy.url.replace("http://", "http://me:secret@")}
         stream = blocks(Request("POST", f"http://{host}:9/v1"), session=session)
@@ -148,8 +149,8 @@ def test_proxy_of_the_session_counts_before_the_environment(
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-def test_proxy_that_is_down_is_named_without_its_password(scheme: str, read: Face) -> None:
-    with nobody_listens() as proxy, requests.Session() as session:
+def test_unreachable_proxy_is_named_without_its_password(scheme: str, read: Face) -> None:
+    with refusing_port() as proxy, requests.Session() as session:
         session.proxies = {scheme: f"http://me:secret@{proxy}/"}
         stream = blocks(Request("POST", f"{scheme}://mistral.invalid/v1"), session=session)
         (error,) = (item for item in read(stream) if item is not None)
@@ -160,7 +161,7 @@ def test_proxy_that_is_down_is_named_without_its_password(scheme: str, read: Fac
     assert "secret" not in str(error) + repr(error) + repr(error.__cause__)
 
 
-def test_tls_goes_through_the_tunnel_of_a_proxy(
+def test_tls_goes_through_a_proxy_tunnel(
     server_tls: ssl.SSLContext, session: requests.Session, read: Face
 ) -> None:
     with ScriptedServer(HELLO, tls=server_tls) as server, tunnel_to(server.url) as proxy:
@@ -185,7 +186,7 @@ def test_proxy_that_refuses_a_tunnel_is_named() -> None:
 
 
 @pytest.mark.parametrize("proxy", ["http://me:secret@:1", "http://me:secret@[::1"])
-def test_malformed_proxy_is_no_reason_to_show_its_password(proxy: str) -> None:
+def test_malformed_proxy_does_not_show_its_password(proxy: str) -> None:
     with requests.Session() as session, pytest.raises(RequestError) as raised:
         session.proxies = {"http": proxy}
         list(blocks(Request("POST", "http://mistral.invalid/v1"), session=session))
@@ -193,7 +194,7 @@ def test_malformed_proxy_is_no_reason_to_show_its_password(proxy: str) -> None:
     assert raised.value.is_permanent
 
 
-# --- what is left of a session ---
+# --- the state of the session ---
 
 
 def state_of(session: requests.Session, url: str) -> Any:
@@ -213,7 +214,7 @@ def state_of(session: requests.Session, url: str) -> Any:
     )
 
 
-def test_session_is_left_as_it_was() -> None:
+def test_session_is_unchanged_after_a_request() -> None:
     with ScriptedServer(lambda _: ANSWER) as server, requests.Session() as session:
         session.get(server.url).close()
         before = state_of(session, server.url)
@@ -226,7 +227,7 @@ def test_session_is_left_as_it_was() -> None:
         assert state_of(session, server.url) == before
 
 
-def test_session_stays_its_user_s_while_an_answer_is_read() -> None:
+def test_session_is_unchanged_while_a_response_is_read() -> None:
     with ScriptedServer([*ANSWER, steps.hang()], ANSWER) as server, requests.Session() as session:
         iterator = iter(blocks(Request("POST", server.url), session=session))
         assert next(iterator) == BODY
@@ -237,8 +238,7 @@ def test_session_stays_its_user_s_while_an_answer_is_read() -> None:
         assert server.requests[0].wait_closed()
 
 
-def test_connection_that_is_taken_back_is_not_shut_down_by_its_former_reader() -> None:
-    """The reader of a body that has ended owns nothing any more."""
+def test_released_connection_is_not_shut_down_by_its_reader() -> None:
     release = threading.Event()
     with ScriptedServer(lambda _: ANSWER) as server, requests.Session() as session:
         ended = threading.Event()
@@ -253,28 +253,28 @@ def test_connection_that_is_taken_back_is_not_shut_down_by_its_former_reader() -
         assert server.connections == 1
 
 
-def test_connection_returns_once_when_the_program_releases_it_too(
+def test_connection_returns_once_when_the_program_closes_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Else a pool leases it to two requests at once."""
+    """If it returned twice, the pool would lease it to two requests at once."""
     put, returned = HTTPConnectionPool._put_conn, list[Any]()
-    answers: list[requests.Response] = []
+    responses: list[requests.Response] = []
 
     def put_twice(pool: Any, connection: Any) -> None:
         returned.append(connection)
-        if answers:  # another thread closes the response in this moment
-            answers.pop().close()
+        if responses:  # as if another thread closed the response now
+            responses.pop().close()
         put(pool, connection)
 
     monkeypatch.setattr(HTTPConnectionPool, "_put_conn", put_twice)
     with ScriptedServer(lambda _: ANSWER) as server, requests.Session() as session:
         request = Request("POST", server.url)
-        assert list(blocks(request, session=session, on_response=answers.append)) == [BODY]
-        assert not answers
+        assert list(blocks(request, session=session, on_response=responses.append)) == [BODY]
+        assert not responses
         assert len(returned) == 1
 
 
-def test_subclasses_of_session_and_adapter_do_their_work() -> None:
+def test_overridden_session_and_adapter_methods_are_called() -> None:
     class Adapter(HTTPAdapter):
         sent = 0
 
@@ -304,7 +304,7 @@ def test_subclasses_of_session_and_adapter_do_their_work() -> None:
         assert (request.headers["X-Mine"], request.headers["Cookie"]) == ("1", "c=2")
 
 
-def test_digest_of_the_session_answers_its_challenge() -> None:
+def test_digest_auth_of_the_session_answers_a_challenge() -> None:
     def play(request: ReceivedRequest) -> Script:
         if "Authorization" in request.headers:
             return HELLO
@@ -324,13 +324,13 @@ def test_digest_of_the_session_answers_its_challenge() -> None:
 
 @pytest.mark.parametrize("framing", ["chunked", "length", "gzip", "close"])
 def test_hook_may_read_the_body(framing: Any) -> None:
-    def note(response: requests.Response, **_: Any) -> None:
+    def read_body(response: requests.Response, **_: Any) -> None:
         seen.append(response.text)
 
     seen: list[str] = []
     script = [[*ANSWER, *ANSWER], [steps.status(400, body={"message": "bad request"})]]
     with ScriptedServer(*script, framing=framing) as server, requests.Session() as session:
-        session.hooks["response"] = [note]
+        session.hooks["response"] = [read_body]
         stream = blocks(Request("POST", server.url), session=session)
         assert b"".join(stream) == BODY * 2
         with pytest.raises(StatusError, match="bad request"):
@@ -340,12 +340,12 @@ def test_hook_may_read_the_body(framing: Any) -> None:
 
 
 @pytest.mark.parametrize("how", ["read", "content"])
-def test_adapter_may_return_a_plain_file_or_a_content(how: str) -> None:
+def test_adapter_may_return_a_file_or_the_content(how: str) -> None:
     class Canned(BaseAdapter):
         def send(self, request: Any, **_: Any) -> requests.Response:
             response = requests.Response()
             response.status_code = 200
-            response.headers["Content-Encoding"] = "gzip"  # it has decompressed it
+            response.headers["Content-Encoding"] = "gzip"  # already decompressed
             if how == "content":
                 response._content = BODY
             else:
@@ -379,7 +379,7 @@ def test_vcrpy_records_and_replays(framing: Any, tmp_path: Path, read: Face) -> 
         assert len(server.requests) == 1
 
 
-def test_vcrpy_replays_to_a_client_that_was_used_before(tmp_path: Path) -> None:
+def test_vcrpy_replays_to_a_used_client(tmp_path: Path) -> None:
     with ScriptedServer(HELLO, HELLO) as server, Mistral(server_url=server.url) as client:
         stream = client.chat.stream(**CALL).pipe(text())
         assert "".join(stream) == "Hello"
@@ -401,19 +401,17 @@ def adapted(**options: Any) -> requests.Session:
 RETRIES = Retry(5, backoff_factor=1, allowed_methods=None)
 
 
-@pytest.mark.parametrize("clocks", [{"first": 0.3, "total": 0.5}, {"first": 5, "total": 0.3}])
-def test_retries_of_an_adapter_keep_to_the_time_that_is_left(
-    clocks: dict[str, float], read: Face
-) -> None:
+@pytest.mark.parametrize("timeouts", [{"first": 0.3, "total": 0.5}, {"first": 5, "total": 0.3}])
+def test_adapter_retries_end_with_the_timeout(timeouts: dict[str, float], read: Face) -> None:
     with (
         ScriptedServer(lambda _: [steps.hang()]) as server,
         adapted(max_retries=RETRIES) as session,
     ):
-        client = Mistral(server_url=server.url, session=session, timeouts=Timeouts(**clocks))
+        client = Mistral(server_url=server.url, session=session, timeouts=Timeouts(**timeouts))
         (error,) = (item for item in read(client.chat.stream(**CALL)) if item is not None)
         assert isinstance(error, RequestTimeoutError)
-        name = min(clocks, key=lambda clock: clocks[clock])
-        assert (error.clock, error.seconds) == (name, clocks[name])
+        name = min(timeouts, key=lambda clock: timeouts[clock])
+        assert (error.clock, error.seconds) == (name, timeouts[name])
         assert len(server.requests) == 1
 
 
@@ -426,7 +424,7 @@ def test_retries_of_an_adapter_keep_to_the_time_that_is_left(
     ],
     ids=["backoff", "Retry-After", "connection"],
 )
-def test_pause_of_an_adapter_ends_with_the_time_that_is_left(retries: Retry) -> None:
+def test_adapter_pause_ends_with_the_timeout(retries: Retry) -> None:
     busy = steps.status(503, headers={"Retry-After": "100"})
     script: Script = [busy] if retries.status_forcelist else [steps.drop()]
     with ScriptedServer(lambda _: script) as server, adapted(max_retries=retries) as session:
@@ -436,7 +434,7 @@ def test_pause_of_an_adapter_ends_with_the_time_that_is_left(retries: Retry) -> 
         assert len(server.requests) <= 2  # urllib3's first repetition has no pause
 
 
-def test_pause_of_an_adapter_ends_with_disposal() -> None:
+def test_adapter_pause_ends_when_disposed() -> None:
     retries = Retry(5, status_forcelist=[503], allowed_methods=None)
     busy = [steps.status(503, headers={"Retry-After": "100"})]
     with ScriptedServer(lambda _: busy) as server, adapted(max_retries=retries) as session:
@@ -449,7 +447,7 @@ def test_pause_of_an_adapter_ends_with_disposal() -> None:
         assert released.wait(BOUND)
 
 
-def test_retries_of_an_adapter_still_work(caplog: pytest.LogCaptureFixture) -> None:
+def test_adapter_retries_are_made(caplog: pytest.LogCaptureFixture) -> None:
     retries = Retry(2, backoff_factor=0.01, status_forcelist=[503], allowed_methods=None)
     busy = steps.status(503, headers={"Retry-After": "0"})
     with ScriptedServer([busy], [steps.drop()], ANSWER) as server:
@@ -459,7 +457,7 @@ def test_retries_of_an_adapter_still_work(caplog: pytest.LogCaptureFixture) -> N
     caplog.clear()  # urllib3 logs the error, and its traceback keeps the pool
 
 
-def test_retries_that_are_used_up_by_timeouts_are_a_timeout() -> None:
+def test_exhausted_adapter_retries_are_a_timeout() -> None:
     retries = Retry(1, read=0, allowed_methods=None)
     with ScriptedServer([steps.hang()]) as server, adapted(max_retries=retries) as session:
         stream = blocks(Request("POST", server.url), session=session, read_timeout=0.1)
@@ -468,7 +466,7 @@ def test_retries_that_are_used_up_by_timeouts_are_a_timeout() -> None:
 
 
 @pytest.mark.parametrize("retries", [0, RETRIES])
-def test_full_pool_is_waited_for_as_long_as_there_is_time(retries: Any) -> None:
+def test_wait_for_a_full_pool_ends_with_the_timeout(retries: Any) -> None:
     options = {"pool_maxsize": 1, "pool_block": True, "max_retries": retries}
     with ScriptedServer([*ANSWER, steps.hang()], ANSWER) as server, adapted(**options) as session:
         first = iter(blocks(Request("POST", server.url), session=session))
@@ -479,12 +477,12 @@ def test_full_pool_is_waited_for_as_long_as_there_is_time(retries: Any) -> None:
         assert raised.value.seconds == 0.2
         del first
         assert server.requests[0].wait_closed()
-        # The pool still has its one place.
+        # The pool still has a place for one connection.
         assert list(blocks(Request("POST", server.url), session=session)) == [BODY]
         assert server.connections == 2
 
 
-def test_wait_for_a_full_pool_ends_with_disposal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wait_for_a_full_pool_ends_when_disposed(monkeypatch: pytest.MonkeyPatch) -> None:
     waits = threading.Event()
     get_connection = HTTPConnectionPool._get_conn
 
@@ -516,7 +514,7 @@ def test_wait_for_a_full_pool_ends_with_disposal(monkeypatch: pytest.MonkeyPatch
 
 def test_retry_does_not_repeat_an_untrusted_certificate(server_tls: Any) -> None:
     repeated: list[Any] = []
-    retry = OurRetry(attempts=3, initial=0.001, on_retry=lambda *told: repeated.append(told))
+    retry = OurRetry(attempts=3, initial=0.001, on_retry=lambda *args: repeated.append(args))
     with (
         ScriptedServer(tls=server_tls) as server,
         Mistral(server_url=server.url, retry=retry) as client,

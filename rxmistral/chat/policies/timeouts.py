@@ -104,12 +104,12 @@ class ResponseTimeouts(IdleTimeout):
         self.apply_news()
         self._idle_seconds = 0.0
         self._clock, self._limit_seconds = "first", self._timeouts.first
-        self.winding_up = False
+        self.in_grace_period = False
 
-    def wind_up(self) -> None:
+    def start_grace_period(self) -> None:
         self.apply_news()
         self._idle_seconds, self._limit_seconds = 0.0, END_GRACE_SECONDS
-        super().wind_up()
+        super().start_grace_period()
 
     def start_wait(self) -> None:
         # These two methods run for every block, so they make no call that can be avoided.
@@ -138,7 +138,7 @@ class ResponseTimeouts(IdleTimeout):
         if news != "finish":
             self._record_progress()
         self._gap_seconds = 0.0
-        if self.winding_up:  # nothing may extend the last timeout
+        if self.in_grace_period:  # nothing may extend the last timeout
             return
         self._idle_seconds = 0.0
         timeouts = self._timeouts
