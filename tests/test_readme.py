@@ -101,7 +101,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[ScriptedServer]:
 
 def wait_for_readers() -> None:
     """As the interpreter does before it exits; one may leave the rest to another."""
-    names = ("rxmistral-reader", "rxmistral-pump", "rxmistral-delivery", "rxmistral-log-")
+    names = ("rxmistral-reader", "rxmistral-event-loop", "rxmistral-delivery", "rxmistral-log-")
     while threads := [
         t for t in threading.enumerate() if t.name.startswith(names) and not t.daemon
     ]:

@@ -1,325 +1,150 @@
-"""Items to many viewers, on one thread for all who are quick.
+"""Delivers the items of shared runs to their viewers, on one thread as long as none is slow.
 
-    source's thread      append to the history ──▶ ring the audience
-    carrier's thread     hear ──▶ step(viewer), step(viewer), ... ──▶ hear ──▶ ...
+    source's thread      append to the history ──▶ RunViewers.wake()
+    worker's thread      step(viewer), step(viewer), ... of each group that was woken
 
-A viewer is a place in a history. A step gives it some of what it lacks there, on the
-thread of its carrier; who lacks more is stepped again when the others had their turn. The
-source pays for a bell, whoever many hear it: the viewers of one run that one carrier
-serves are a circle, and a circle that was rung is not rung again before it is served.
+A viewer is a position in a history. A step emits some of the items after that position; a viewer
+that lags behind by more is stepped again after the others. The source pays for one wake-up per
+worker, however many viewers there are: the viewers of one run that one worker serves are a group,
+and a group that was woken is not woken again before it has been stepped.
 
-A step runs the viewer's callbacks, and all who have the same carrier wait for it. So who
-is slow gets a carrier of its own, for good:
-
-    a little, again and again   the carrier sees it by the clock, after the step
-    in one step                 a guard finds the carrier stuck in it, and has another one
-                                take over all others
-
-All that says who is served by whom is touched under one lock, which no callback runs under.
-It is reentrant, since garbage collection may dispose an abandoned viewer at any moment. A
-carrier's thread lives as long as it has viewers.
+Which worker serves a viewer, and what happens to the others if its callbacks block, is decided
+in `worker`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import suppress
-from contextvars import Context
 from functools import partial
 from queue import SimpleQueue
-from threading import Event, RLock, Thread
+from threading import RLock
 
-from ..errors import RequestError
-from .backpressure import Pausable, emitting
-from .clock import monotonic
-from .subscriber import report_unhandled
-from .threads import fork_safe, register_for_fork, start_thread
+from .threads import fork_safe
+from .worker import Task, Worker, WorkerPool
 
 __all__ = ["OF_LOOPS", "OF_SUBSCRIPTIONS", "Delivery", "RunViewers", "Viewer", "lock", "remove"]
-
-_QUICK = 0.001  # seconds that a step may take
-_CREDIT = 0.02  # seconds that a viewer may be over that, in sum, before it is alone
-_STALL = 0.02  # seconds between two looks of the guard: who is in one step at both is stuck
-_SHORTEST_STALL = 0.005  # where one after the other is, so that the last waits not for all
 
 lock = fork_safe(RLock())
 
 
-class Viewer(Pausable):
-    """Who is served. What it needs for that is kept here."""
+class Viewer(Task):
+    """A task that emits the items of one run to one subscriber."""
 
-    circle: ViewerGroup | None = None
-    debt = 0.0  # seconds that its steps took too long
+    worker: Worker[Viewer] | None = None
+    group: ViewerGroup | None = None
+    run_viewers: RunViewers
 
     def step(self) -> bool:
-        """Give it some of what it lacks, without waiting; whether it lacks more."""
+        """Emits some of the items that it has not emitted; returns whether there are more."""
         raise NotImplementedError
 
-    def fail(self, error: Exception) -> None:
-        """End it with an error: nothing serves it."""
+    def fail(self, error: BaseException) -> None:
+        """Ends it with an error, because no worker can step it."""
         raise NotImplementedError
 
 
 class RunViewers:
-    """All viewers of one run."""
+    """All viewers of one run, in one group for each worker that serves some of them."""
 
     def __init__(self) -> None:
-        self.circles: tuple[ViewerGroup, ...] = ()
+        self.groups: tuple[ViewerGroup, ...] = ()
 
-    def ring(self) -> None:
-        """There is something for all of them; from any thread, and never blocks."""
-        for circle in self.circles:
-            circle.ring()
+    def wake(self) -> None:
+        """Has all of them stepped; from any thread, and never blocks."""
+        for group in self.groups:
+            group.wake()
 
 
 class ViewerGroup:
-    """The viewers of one run that one carrier serves."""
+    """The viewers of one run that one worker serves."""
 
-    def __init__(self, audience: RunViewers, carrier: _Worker) -> None:
-        self.audience = audience
-        self.carrier = carrier
+    def __init__(self, worker: _DeliveryWorker) -> None:
+        self.worker = worker
         self.viewers: dict[Viewer, None] = {}
-        self._rung = False
+        self._is_woken = False
 
-    def ring(self) -> None:
-        if not self._rung:
-            self._rung = True
-            self.carrier.calls.put(self._serve)
+    def wake(self) -> None:
+        if not self._is_woken:
+            self._is_woken = True
+            self.worker.calls.put(self._step)
 
-    def ring_for(self, viewer: Viewer) -> None:
-        """There is something for this one alone."""
-        self.carrier.calls.put(partial(self.carrier.go_round, self, (viewer,)))
-
-    def _serve(self) -> None:
-        self._rung = False
+    def _step(self) -> None:
+        self._is_woken = False
         with lock:
             viewers = tuple(self.viewers)
-        self.carrier.go_round(self, viewers)
+        self.worker.step_each(viewers)
 
 
-class Delivery:
-    """Serves viewers, on one thread as long as none of them is slow.
-
-    Args:
-        daemon: Whether the interpreter may exit before they have left.
-    """
+class Delivery(WorkerPool[Viewer]):
+    """The workers that serve the viewers of all runs."""
 
     def __init__(self, *, daemon: bool) -> None:
-        self.daemon = daemon
-        self.common: _Worker | None = None  # that takes who is new
-        register_for_fork(self)
+        super().__init__(lock, daemon=daemon)
 
-    def forked(self) -> None:
-        """The threads are the parent's, and so are the viewers."""
-        self.common = None
+    def new_worker(self, tick_seconds: float | None = None) -> _DeliveryWorker:
+        return _DeliveryWorker(self, tick_seconds)
 
-    def add(self, viewer: Viewer, audience: RunViewers) -> None:
-        """Have it stepped from now on, whenever its audience is rung, and once at once.
+    def add(self, viewer: Viewer, run_viewers: RunViewers) -> None:
+        """Has a viewer stepped soon, and from now on whenever its run is woken.
 
         Raises:
-            RequestError: No thread can be started; remove it again.
+            RequestError: No thread can be started; it is not added.
         """
-        with lock:
-            carrier = self.common = self.common or _Worker(self)
-            carrier.take(viewer, audience)
-        try:
-            carrier.start()
-        except RequestError as error:
-            for other in carrier.abandon():  # that came while the thread was being started
-                if other is not viewer:
-                    other.fail(error)
-            raise
-        except BaseException:  # Ctrl-C: whether it has a thread is not known
-            carrier.abandon()
-            raise
+        viewer.run_viewers = run_viewers
+        self.schedule(viewer)
 
 
-def _nothing() -> None:
-    pass
-
-
-def remove(viewer: Viewer, then: Callable[[], None] = _nothing) -> None:
-    """It is served no more; from any thread. `then` is called on that of its carrier."""
+def remove(viewer: Viewer, then: Callable[[], None]) -> None:
+    """Has a viewer not stepped any longer; from any thread. `then` is called on its worker's."""
     with lock:
-        circle, viewer.circle = viewer.circle, None
-        if circle is None:
-            return
-        del circle.viewers[viewer]
-        if not circle.viewers:
-            circle.carrier.drop(circle)
-        circle.carrier.calls.put(then)  # it looks whether it has anybody left
+        group = viewer.group
+        if group is not None:
+            group.worker.remove(viewer)
+            group.worker.calls.put(then)  # after which it retires, if it has no other task
 
 
-class _Worker:
-    """One thread of a delivery."""
+class _DeliveryWorker(Worker[Viewer]):
+    name = "rxmistral-delivery"
 
-    def __init__(self, delivery: Delivery, stall: float = _STALL) -> None:
+    def __init__(self, delivery: Delivery, tick_seconds: float | None) -> None:
+        super().__init__(delivery, tick_seconds)
         self.calls: SimpleQueue[Callable[[], None]] = SimpleQueue()
-        self._delivery = delivery
-        self._stall = stall
-        self._circles: dict[RunViewers, ViewerGroup] = {}
-        self._stepping: Viewer | None = None
-        self._steps = 0
-        self._thread: Thread | None = None
-        self._guard: Thread | None = None
-        self._retired = Event()
+        self._groups: dict[RunViewers, ViewerGroup] = {}
 
-    # --- under the lock: whom it serves ---
+    def add(self, task: Viewer) -> None:
+        super().add(task)
+        run_viewers = task.run_viewers
+        group = self._groups.get(run_viewers)
+        if group is None:
+            self._groups[run_viewers] = group = ViewerGroup(self)
+            run_viewers.groups = (*run_viewers.groups, group)
+        group.viewers[task] = None
+        task.group = group
 
-    def take(self, viewer: Viewer, audience: RunViewers) -> None:
-        circle = self._circles.get(audience)
-        if circle is None:
-            self._circles[audience] = circle = ViewerGroup(audience, self)
-            audience.circles = (*audience.circles, circle)
-        circle.viewers[viewer] = None
-        viewer.circle = circle
-        circle.ring_for(viewer)
+    def remove(self, task: Viewer) -> None:
+        super().remove(task)
+        group, task.group = task.group, None
+        if group is None:
+            return
+        del group.viewers[task]
+        if not group.viewers:
+            run_viewers = task.run_viewers
+            del self._groups[run_viewers]
+            run_viewers.groups = tuple(each for each in run_viewers.groups if each is not group)
 
-    def drop(self, circle: ViewerGroup) -> None:
-        audience = circle.audience
-        del self._circles[audience]
-        audience.circles = tuple(each for each in audience.circles if each is not circle)
+    def wake_for(self, task: Viewer) -> None:
+        self.calls.put(partial(self.step_each, (task,)))
 
-    def _others(self, viewer: Viewer) -> list[Viewer]:
-        return [each for each in self._all() if each is not viewer]
+    def run_once(self) -> None:
+        self.calls.get()()
 
-    def _all(self) -> list[Viewer]:
-        return [each for circle in self._circles.values() for each in circle.viewers]
-
-    def abandon(self) -> list[Viewer]:
-        """Take nobody from now on; the viewers that it has."""
-        with lock:
-            if self._delivery.common is self:
-                self._delivery.common = None
-            return self._all()
-
-    def _retire(self) -> bool:
-        """Whether it has nobody, and will get nobody from now on."""
-        with lock:
-            if self._circles:
-                return False
-            if self._delivery.common is self:
-                self._delivery.common = None
-            return True
-
-    # --- its thread ---
-
-    def start(self) -> None:
-        """If it has none yet; and its guard, as soon as there is somebody to guard. Not under
-        the lock: who starts a thread waits for it, and that may have garbage to collect
-        first, which wants the lock."""
-        with lock:
-            thread = guard = None
-            if self._thread is None:
-                self._thread = thread = self._new("rxmistral-delivery", self._run)
-            elif self._guard is None:
-                self._guard = guard = self._new("rxmistral-guard", self._watch)
-        if thread is not None:
-            # Where threads inherit the context: it serves others than who starts it.
-            try:
-                Context().run(start_thread, thread)
-            except RequestError:
-                self._thread = None
-                raise
-        if guard is not None:
-            with suppress(RuntimeError):  # no thread can be started: it goes without
-                Context().run(guard.start)
-
-    def _new(self, name: str, target: Callable[[], None]) -> Thread:
-        daemon = self._delivery.daemon or target == self._watch
-        return Thread(target=target, name=name, daemon=daemon)
-
-    def _run(self) -> None:
-        try:
-            while not self._retire():
-                self.calls.get()()
-        finally:
-            self._retired.set()
-
-    def go_round(self, circle: ViewerGroup, viewers: Iterable[Viewer]) -> None:
-        behind = []
-        now = monotonic()
-        for viewer in viewers:
-            with lock:
-                if viewer.circle is not circle:  # it has left, or another carrier has it by now
-                    continue
-                self._stepping = viewer
-                self._steps += 1
-            emitting.source = viewer
-            if self._step(viewer):
-                behind.append(viewer)
-            began, now = now, monotonic()
-            if viewer.debt or now - began > _QUICK:
-                self._charge(viewer, now - began)
-        emitting.source = None
-        with lock:
-            self._stepping = None
-        if behind:
-            self.calls.put(partial(self.go_round, circle, behind))
-
-    def _step(self, viewer: Viewer) -> bool:
-        try:
-            return viewer.step()
-        except BaseException as error:  # of on_error, or of a callback that has left
-            report_unhandled(error)
-            return False
-
-    # --- who is slow ---
-
-    def _charge(self, viewer: Viewer, seconds: float) -> None:
-        over = min(seconds, _CREDIT) - _QUICK  # once is no matter: it may be the machine's
-        viewer.debt = max(0.0, viewer.debt + over)
-        if viewer.debt > _CREDIT:
-            self._part_with(viewer)
-
-    def _part_with(self, viewer: Viewer) -> None:
-        with lock:
-            if viewer.circle is None or not self._others(viewer):
-                return
-            own = _Worker(self._delivery)
-            _move([viewer], own)
-        try:
-            own.start()
-        except RequestError:  # no thread can be started: they have to bear with it
-            with lock:
-                _move([viewer], self)
-
-    def _watch(self) -> None:
-        seen = 0
-        while not self._retired.wait(self._stall) and self._delivery.common is self:
-            steps = self._steps
-            if steps == seen and self._stepping is not None:
-                self._free_others(steps)
-            seen = steps
-
-    def _free_others(self, steps: int) -> None:
-        """Have another take over all but the one that this is stuck in, in this step."""
-        with lock:
-            stuck = self._stepping
-            others = [] if stuck is None or self._steps != steps else self._others(stuck)
-            if not others:
-                return
-            stall = max(_SHORTEST_STALL, self._stall / 2)
-            self._delivery.common = successor = _Worker(self._delivery, stall)
-            _move(others, successor)
-        try:
-            successor.start()
-            successor.start()  # and its guard
-        except RequestError:  # as above
-            with lock:
-                self._delivery.common = self
-                _move(others, self)
+    def step_each(self, viewers: Iterable[Viewer]) -> None:
+        """Steps viewers in turn; those that lag behind once more, after what else is waiting."""
+        self.begin_steps()
+        lagging = [each for each in viewers if self.step(each) and each.worker is self]
+        if lagging:
+            self.calls.put(partial(self.step_each, lagging))
 
 
-def _move(viewers: list[Viewer], carrier: _Worker) -> None:
-    """Under the lock."""
-    for viewer in viewers:
-        if viewer.circle is not None:
-            audience = viewer.circle.audience
-            remove(viewer)
-            carrier.take(viewer, audience)
-
-
-# Who subscribes is waited for when the interpreter exits, and a loop is not: see
-# `being_iterated`.
+# The interpreter waits for subscriptions when it exits, and not for loops: see `being_iterated`.
 OF_LOOPS, OF_SUBSCRIPTIONS = Delivery(daemon=True), Delivery(daemon=False)

@@ -71,7 +71,7 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         """How many items it lacks, of those that came since it joined."""
         return self._history.last - max(self.place, self.joined)
 
-    # --- on its carrier's thread ---
+    # --- on its worker's thread ---
 
     def step(self) -> bool:
         return self._context.run(self._step)
@@ -132,9 +132,9 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
     def resume(self) -> None:
         if self._paused:
             self._paused = False
-            circle = self.circle
-            if circle is not None:
-                circle.ring_for(self)
+            worker = self.worker
+            if worker is not None:
+                worker.wake_for(self)
 
     def dispose(self) -> None:
         with lock:
@@ -265,7 +265,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
             self._lapse(self._visits)
 
     def _arm(self) -> None:
-        """On a carrier's thread: who leaves, which may be by garbage collection, starts none."""
+        """On a worker's thread: who leaves, which may be by garbage collection, starts none."""
         with lock:
             visits, watched = self._visits, self._watching
         if watched or self.history.ended or not self._linger:
@@ -316,7 +316,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
             if self.history.ended:
                 return
             self.history.append(value)
-        self._audience.ring()
+        self._audience.wake()
         if self._waited_for:
             self._wait_for_viewers()
 
@@ -344,7 +344,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         self._source = None
 
     def _let_go(self) -> None:
-        self._audience.ring()
+        self._audience.wake()
         self.make_room()
         self._timer.dispose()
         self._subscription.dispose()

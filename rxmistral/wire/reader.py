@@ -65,6 +65,7 @@ from ..rx.iteration import being_iterated, leaving
 from ..rx.stream import Stream
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import add_to_scope, record_thread_exit, register_for_fork, start_thread
+from ..rx.worker import Worker
 from .connection import ConnectionLease, Rest, remember, rest_of, was_cut
 from .event_loop import EventLoop
 from .idle_timeout import IdleTimeout
@@ -254,6 +255,7 @@ class _Reader(abc.DisposableBase):
         self._pump = pump
         self._rest: Rest | None = None
         self.paused = False
+        self.worker: Worker[Any] | None = None  # of the event loop
         self._then: Callable[[], None] | None = None
         register_for_fork(self)
 
@@ -282,7 +284,7 @@ class _Reader(abc.DisposableBase):
             assert self._pump is not None
             try:
                 self._pump.schedule(self)
-            except (RuntimeError, OSError):  # it has no thread, or no descriptor, to wait with
+            except (RequestError, OSError):  # it has no thread, or no descriptor, to wait with
                 self._stay()
 
     def _stay(self) -> None:
@@ -290,7 +292,7 @@ class _Reader(abc.DisposableBase):
         while self.step():
             assert self._rest is not None
             with suppress(OSError, ValueError):  # the socket is closed: the next step says so
-                wait_for_read(self._rest.socket, min(max(self.left(), 0.0), _LONG))
+                wait_for_read(self._rest.socket, min(max(self.remaining(), 0.0), _LONG))
 
     def fail(self, error: BaseException) -> None:
         """End it, between two steps, because no thread can step it."""
@@ -310,7 +312,7 @@ class _Reader(abc.DisposableBase):
         descriptor: int = self._rest.socket.fileno()
         return descriptor
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         return self._idle_timeout.remaining()
 
     def pause(self, then: Callable[[], None] | None = None) -> None:

@@ -666,16 +666,16 @@ def test_who_was_taken_over_is_not_stepped_by_both() -> None:
         delivery.add(each, audience)
     assert eventually(lambda: all(len(each.stepped_by) == 1 for each in (stuck, *others)))
     stuck._go_on = go_on
-    audience.ring()  # the one that gets stuck stands first in this round
+    audience.wake()  # the one that gets stuck stands first in this round
     assert eventually(lambda: all(len(each.stepped_by) == 2 for each in others))
     go_on.set()
-    audience.ring()
+    audience.wake()
     assert eventually(lambda: len(stuck.stepped_by) == 3)
     assert eventually(lambda: all(len(each.stepped_by) == 3 for each in others))
     for each in others:
         assert {*stuck.stepped_by[1:]}.isdisjoint(each.stepped_by[1:])
     for each in (stuck, *others):
-        delivery_module.remove(each)
+        delivery_module.remove(each, lambda: None)
 
 
 def test_who_is_paused_gets_nothing_until_it_is_resumed() -> None:
@@ -1032,7 +1032,7 @@ def test_where_no_thread_can_be_started_the_viewer_is_told(monkeypatch: pytest.M
         raise RuntimeError("can't start new thread")
 
     with monkeypatch.context() as patch:
-        patch.setattr(delivery_module.Thread, "start", start)
+        patch.setattr(threading.Thread, "start", start)
         assert Seen(numbers).all() == [RequestError]
     assert source.subscriptions == 0
     seen = Seen(numbers)
@@ -1053,7 +1053,7 @@ def test_where_no_thread_can_be_started_who_is_slow_is_borne_with(
     def start(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(delivery_module.Thread, "start", start)
+    monkeypatch.setattr(threading.Thread, "start", start)
     source.emit(*range(5))
     source.subject.on_completed()
     assert slow.all() == other.all() == [0, 1, 2, 3, 4]

@@ -822,5 +822,5 @@ def test_an_outcome_counts_the_requests_of_all_prompts(operator: Operator) -> No
 
 
 def readers() -> list[threading.Thread]:
-    names = ("rxmistral-reader", "rxmistral-pump")
+    names = ("rxmistral-reader", "rxmistral-event-loop")
     return [each for each in threading.enumerate() if each.name in names]

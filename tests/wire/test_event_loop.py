@@ -22,6 +22,7 @@ from reactivex import operators as ops
 from rxmistral import DroppedStreamError, Mistral, UserMessage, text
 from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.stream import Stream
+from rxmistral.rx.worker import WorkerPool
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.event_loop import EventLoop
@@ -68,18 +69,18 @@ def test_the_thread_that_sent_the_request_ends_with_the_first_block(nobody_is_sl
     with ScriptedServer(lambda _: SILENT) as server:
         loops = opened(server, 5)
         assert eventually(lambda: not named("rxmistral-reader"))
-        assert len(named("rxmistral-pump")) == 1
+        assert len(named("rxmistral-event-loop")) == 1
         del loops
-        assert eventually(lambda: not named("rxmistral-pump"))
+        assert eventually(lambda: not named("rxmistral-event-loop"))
 
 
 def test_loops_are_read_by_a_daemon_and_subscriptions_by_none(nobody_is_slow: None) -> None:
     with ScriptedServer(lambda _: SILENT) as server:
         loops = opened(server, 1)
-        assert eventually(lambda: [t.daemon for t in named("rxmistral-pump")] == [True])
+        assert eventually(lambda: [t.daemon for t in named("rxmistral-event-loop")] == [True])
         subscription = ask(server).subscribe()
         assert eventually(
-            lambda: sorted(t.daemon for t in named("rxmistral-pump")) == [False, True]
+            lambda: sorted(t.daemon for t in named("rxmistral-event-loop")) == [False, True]
         )
         subscription.dispose()
         del loops
@@ -108,7 +109,7 @@ def test_a_compressed_body_stays_with_its_thread() -> None:
     with ScriptedServer(script) as server:
         loops = opened(server, 1)
         assert named("rxmistral-reader")
-        assert not named("rxmistral-pump")
+        assert not named("rxmistral-event-loop")
         del loops
 
 
@@ -148,12 +149,12 @@ def test_a_callback_that_blocks_holds_up_nobody_else() -> None:
 
 
 def test_a_callback_that_is_slow_each_time_gets_a_thread_of_its_own() -> None:
-    pieces: Script = [each for _ in range(4) for each in (steps.raw(b": \n\n"), steps.wait(0.01))]
+    pieces: Script = [each for _ in range(12) for each in (steps.raw(b": \n\n"), steps.wait(0.02))]
     with ScriptedServer(by_path(slow=[*pieces, steps.hang()], other=SILENT)) as server:
         other = ask(server, "/other").subscribe()
         slow = ask(server, "/slow").subscribe(lambda _: time.sleep(0.02))
-        assert eventually(lambda: len(named("rxmistral-pump")) == 2)
-        assert eventually(lambda: len(named("rxmistral-guard")) == 1)
+        assert eventually(lambda: len(named("rxmistral-event-loop")) == 2)
+        assert eventually(lambda: len(named("rxmistral-watchdog")) == 1)
         slow.dispose()
         other.dispose()
 
@@ -170,7 +171,7 @@ def test_where_no_thread_can_be_started_who_blocks_is_waited_for(
 
     def block(value: bytes) -> None:
         if value == b"data: 2\n\n":
-            monkeypatch.setattr(sys.modules[EventLoop.__module__].Thread, "start", refuse)
+            monkeypatch.setattr(threading.Thread, "start", refuse)
             blocked.set()
             assert go_on.wait(BOUND)
 
@@ -230,7 +231,8 @@ def test_reader_thread_reads_on_when_pump_cannot_start(
 
     refusing = type("Thread", (threading.Thread,), {"start": refuse_thread})
     replacement = refusing if missing == "Thread" else no_descriptor
-    monkeypatch.setattr(sys.modules[EventLoop.__module__], missing, replacement)
+    module = WorkerPool if missing == "Thread" else EventLoop
+    monkeypatch.setattr(sys.modules[module.__module__], missing, replacement)
     with ScriptedServer(IN_PIECES) as server:
         assert read(ask(server))[-1] == b"data: 2\n\n"
         assert server.wait_idle()
@@ -253,7 +255,7 @@ def test_slow_flow_stays_when_no_descriptor_is_left_for_a_loop(
         errors: list[Exception] = []
         ask(server).subscribe(lambda _: came.set(), errors.append, ended[0].set)
         assert came.wait(BOUND)
-        assert eventually(lambda: len(named("rxmistral-pump")) == 1)
+        assert eventually(lambda: len(named("rxmistral-event-loop")) == 1)
         monkeypatch.setattr(sys.modules[EventLoop.__module__], "socketpair", no_descriptor)
         ask(server).subscribe(lambda _: time.sleep(0.02), errors.append, ended[1].set)
         assert all(each.wait(BOUND) for each in ended)
@@ -290,6 +292,7 @@ class Numbered:
     """A flow of so many steps over a descriptor."""
 
     paused = False
+    worker: Any = None
 
     def __init__(self, descriptor: int, steps: int) -> None:
         self.descriptor = descriptor
@@ -305,7 +308,7 @@ class Numbered:
     def fileno(self) -> int:
         return self.descriptor
 
-    def left(self) -> float:
+    def remaining(self) -> float:
         return 60.0
 
     def fail(self, error: BaseException) -> None:
@@ -332,15 +335,15 @@ def test_descriptor_closed_under_a_flow_serves_the_next_one() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_flows_go_to_another_loop_when_their_thread_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    loop_class = sys.modules[EventLoop.__module__]._Loop  # type: ignore[attr-defined]
-    look, deaths = loop_class._look_at_clocks, iter(range(3))
+    loop_class = sys.modules[EventLoop.__module__]._SelectorWorker  # type: ignore[attr-defined]
+    look, deaths = loop_class._check_timeouts, iter(range(3))
 
     def die(self: Any) -> None:
-        if len(self.flows) == 2 and self.steps and next(deaths, None) is not None:
+        if len(self.tasks) == 2 and self.steps and next(deaths, None) is not None:
             raise MemoryError
         look(self)
 
-    monkeypatch.setattr(loop_class, "_look_at_clocks", die)
+    monkeypatch.setattr(loop_class, "_check_timeouts", die)
     with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
         ended = [threading.Event() for _ in range(2)]
         for each in ended:
