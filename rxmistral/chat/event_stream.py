@@ -23,7 +23,6 @@ from reactivex import abc
 
 from ..models import CompletionEvent
 from ..outcome import Outcome, Status
-from ..rx.backpressure import Pausable, emitting
 from ..rx.iteration import being_iterated
 from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
@@ -231,8 +230,6 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         self._attached = Event()
         self._ended = Event()
         self._ending: Callable[[Observer], None] | None = None
-        self._held: list[CompletionEvent] = []  # what came although it was paused: of one block
-        self._paused: Pausable | None = None
         self._lock = Lock()
         self._run: Attempts | None = None
 
@@ -251,10 +248,12 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         self._run.start()
 
     def answered(self, response: Response) -> None:
-        """Its headers are here."""
+        """Called with the headers; waits on the reader's thread until the answer is read."""
         self._latest.response = response
-        if 200 <= response.status_code < 300:
-            self._open()  # otherwise an error comes, which says more
+        if 200 <= response.status_code < 300:  # otherwise an error follows, which says more
+            self._open()
+            if self._observer is None:
+                self._attached.wait()
 
     def _open(self) -> None:
         with suppress(InvalidStateError):
@@ -267,10 +266,7 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             self._context = copy_context()
             self._observer, ending = observer, self._ending
         self._attached.set()
-        if self._paused is not None and ending is None:
-            self._paused.resume()
         if ending is not None:
-            self._let_through()
             ending(observer)
         elif being_iterated.get() is None:
             # The reader is a daemon, since nobody might have come. Now somebody has who
@@ -279,26 +275,8 @@ class AnswerSubscription(Observer, abc.DisposableBase):
                 Thread(target=self._ended.wait, name="rxmistral-attached").start()
 
     def on_next(self, value: CompletionEvent) -> None:
-        if self._observer is None and emitting.source is not None:
-            self._hold_back(value, emitting.source)
-            return
-        if self._observer is None:
-            self._attached.wait()
-        if self._observer is not None:
-            self._let_through()
+        if self._observer is not None:  # it is None if this was disposed instead
             self._context.run(self._observer.on_next, value)
-
-    def _hold_back(self, value: CompletionEvent, source: Pausable) -> None:
-        source.pause(self._let_through)
-        self._held.append(value)
-        self._paused = source
-        if self._attached.is_set():  # in this moment, or it was closed
-            source.resume()
-
-    def _let_through(self) -> None:
-        observer = self._observer
-        while observer is not None and self._held:
-            self._context.run(observer.on_next, self._held.pop(0))
 
     def on_error(self, error: Exception) -> None:
         self._conclude(error)
@@ -320,7 +298,6 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             observer = self._observer
         try:
             if observer is not None:
-                self._let_through()
                 self._context.run(ending, observer)
         finally:
             self._ended.set()

@@ -17,7 +17,6 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
-from functools import partial
 from threading import Lock, Thread
 from typing import Generic, TypeVar
 from weakref import WeakSet
@@ -163,7 +162,6 @@ class _Pulling(abc.DisposableBase, Generic[T]):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self.paused = False
-        self._then: Callable[[], None] | None = None
         self._resumed = asyncio.Event()
         self._origin = origin
         self._observer = observer
@@ -200,8 +198,7 @@ class _Pulling(abc.DisposableBase, Generic[T]):
             self._disposed = True
             self._call(self._leave)
 
-    def pause(self, then: Callable[[], None] | None = None) -> None:
-        self._then = then
+    def pause(self) -> None:
         self.paused = True
 
     def resume(self) -> None:
@@ -254,9 +251,10 @@ class _Pulling(abc.DisposableBase, Generic[T]):
         try:
             async for item in iterator:
                 if not self._disposed:
-                    self._emit(partial(self._observer.on_next, item))
-                while self.paused or self._then is not None:
-                    await self._go_on()
+                    self._emit(item)
+                while self.paused:
+                    await self._resumed.wait()
+                    self._resumed.clear()
                 if self._disposed:  # before it pulls: an item may cost something
                     return
         finally:
@@ -265,21 +263,12 @@ class _Pulling(abc.DisposableBase, Generic[T]):
             if aclose is not None:
                 await aclose()
 
-    def _emit(self, work: Callable[[], None]) -> None:
+    def _emit(self, item: T) -> None:
         outer, emitting.source = emitting.source, self
         try:
-            work()
+            self._observer.on_next(item)
         finally:
             emitting.source = outer
-
-    async def _go_on(self) -> None:
-        """Once it is not paused; what who paused it has kept comes first."""
-        while self.paused:
-            await self._resumed.wait()
-            self._resumed.clear()
-        then, self._then = self._then, None
-        if then is not None:
-            self._emit(then)
 
     def _fail(self, error: Exception, cause: BaseException) -> None:
         if not self._disposed:

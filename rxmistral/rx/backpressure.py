@@ -14,7 +14,6 @@ must have room for it.
 from __future__ import annotations
 
 from asyncio import get_running_loop
-from collections.abc import Callable
 from threading import local
 from typing import Protocol
 
@@ -24,9 +23,8 @@ __all__ = ["Pausable", "emitting", "on_an_event_loop"]
 class Pausable(Protocol):
     """A source that emits on a thread which may not wait."""
 
-    def pause(self, then: Callable[[], None] | None = None) -> None:
-        """Emit nothing more until `resume()`, and then call `then` first: on the thread
-        that emits, before anything else is. Called on that thread."""
+    def pause(self) -> None:
+        """Emits nothing more until `resume()`; called on the thread that emits."""
 
     def resume(self) -> None:
         """Go on, if it is paused; from any thread, and never blocks."""

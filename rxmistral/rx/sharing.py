@@ -18,7 +18,6 @@ garbage collection may let a viewer leave while any lock is held.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from contextvars import copy_context
 from threading import Condition
 from typing import Any, TypeVar
@@ -64,7 +63,6 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         self._take = take
         self._left = False
         self._paused = False
-        self._then: Callable[[], None] | None = None
         self._context = copy_context()  # of the subscriber, for its callbacks
 
     def behind(self) -> int:
@@ -81,7 +79,7 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
             return False
         history = self._history
         ended = history.ended  # asked first: what came before the end is there by now
-        if self.place < history.last or self._then is not None:
+        if self.place < history.last:
             try:
                 return self._give()
             except BaseException as error:
@@ -91,9 +89,6 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         return False
 
     def _give(self) -> bool:
-        if self._then is not None:  # what who paused it has kept comes first
-            then, self._then = self._then, None
-            then()
         history, emit = self._history, self._observer.on_next
         with lock:
             first, items = self._take(history, self.place, self.joined)
@@ -123,8 +118,7 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         finally:
             self.dispose()
 
-    def pause(self, then: Callable[[], None] | None = None) -> None:
-        self._then = then
+    def pause(self) -> None:
         self._paused = True
 
     # --- from any thread ---

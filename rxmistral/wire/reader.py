@@ -256,7 +256,6 @@ class _Reader(abc.DisposableBase):
         self._rest: Rest | None = None
         self.paused = False
         self.worker: Worker[Any] | None = None  # of the event loop
-        self._then: Callable[[], None] | None = None
         register_for_fork(self)
 
     def forked(self) -> None:
@@ -315,8 +314,7 @@ class _Reader(abc.DisposableBase):
     def remaining(self) -> float:
         return self._idle_timeout.remaining()
 
-    def pause(self, then: Callable[[], None] | None = None) -> None:
-        self._then = then
+    def pause(self) -> None:
         self.paused = True
 
     def resume(self) -> None:
@@ -485,14 +483,9 @@ class _Reader(abc.DisposableBase):
             finally:
                 idle_timeout.end_wait()
             self._emit(block)
-            if self.paused or self._then is not None:
-                yield from self._stay_paused()
-
-    def _stay_paused(self) -> Generator[None, None, None]:
-        while self.paused:
-            self._lease.check()
-            yield
-        self._go_on()
+            while self.paused:
+                lease.check()
+                yield
 
     def _emit(self, block: bytes) -> None:
         if self._lease.cancelled:
@@ -500,15 +493,6 @@ class _Reader(abc.DisposableBase):
         try:
             if block:
                 self._observer.on_next(block)
-        except Exception as error:
-            raise _Raised(error) from error
-
-    def _go_on(self) -> None:
-        """After a pause, what who asked for it has kept comes first."""
-        then, self._then = self._then, None
-        try:
-            if then is not None:
-                then()
         except Exception as error:
             raise _Raised(error) from error
 
