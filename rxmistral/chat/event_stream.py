@@ -22,7 +22,6 @@ from reactivex import abc
 
 from ..models import CompletionEvent
 from ..outcome import Outcome, Status
-from ..rx.backpressure import Pausable, emitting
 from ..rx.iteration import being_iterated
 from ..rx.live_subscriptions import LiveSubscriptions
 from ..rx.request_counter import current_counter
@@ -235,8 +234,7 @@ class _LatestRequest:
 class AnswerSubscription(Observer, abc.DisposableBase):
     """One subscription to a call, which may begin before it has an observer.
 
-    Until an observer is attached, it waits: the thread of the reader blocks here at the first
-    item, or the items of the current block are buffered and the reader is paused.
+    Until an observer is attached, the thread of the reader waits here with the headers.
 
     Args:
         latest: Receives the response and the outcome.
@@ -252,14 +250,12 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         self._attached = Event()
         self._ended = Event()
         self._terminal: Callable[[Observer], None] | None = None
-        self._buffered: list[CompletionEvent] = []  # of one block, after the reader was paused
-        self._paused_source: Pausable | None = None
         self._lock = Lock()
         self._attempts: Attempts | None = None
 
     def start(self, call: Call) -> None:
         """Sends the request."""
-        if self._observer is not None:  # nothing to buffer: the items bypass this object
+        if self._observer is not None:  # the items bypass this object
             self._start(call, self._observer.on_next)
             return
         token = being_iterated.set(self)
@@ -273,10 +269,12 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         self._attempts.start()
 
     def on_response(self, response: Response) -> None:
-        """Called when the headers were received."""
+        """Called when the headers were received; returns when there is an observer."""
         self._latest.response = response
-        if 200 <= response.status_code < 300:
-            self._set_opened()  # otherwise an error follows, which says more
+        if 200 <= response.status_code < 300:  # otherwise an error follows, which says more
+            self._set_opened()
+            if self._observer is None:
+                self._attached.wait()
 
     def _set_opened(self) -> None:
         with suppress(InvalidStateError):
@@ -290,10 +288,7 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             self._context = copy_context()
             self._observer, terminal = observer, self._terminal
         self._attached.set()
-        if self._paused_source is not None and terminal is None:
-            self._paused_source.resume()
         if terminal is not None:
-            self._emit_buffered()
             terminal(observer)
         elif being_iterated.get() is None:
             # The reader is a daemon thread, as there might never have been an observer. This
@@ -303,26 +298,8 @@ class AnswerSubscription(Observer, abc.DisposableBase):
                 Thread(target=self._ended.wait, name="rxmistral-attached").start()
 
     def on_next(self, value: CompletionEvent) -> None:
-        if self._observer is None and emitting.source is not None:
-            self._buffer(value, emitting.source)
-            return
-        if self._observer is None:
-            self._attached.wait()
-        if self._observer is not None:
-            self._emit_buffered()
+        if self._observer is not None:  # it is None if this was disposed before
             self._context.run(self._observer.on_next, value)
-
-    def _buffer(self, value: CompletionEvent, source: Pausable) -> None:
-        source.pause(self._emit_buffered)
-        self._buffered.append(value)
-        self._paused_source = source
-        if self._attached.is_set():  # an observer arrived meanwhile, or it was disposed
-            source.resume()
-
-    def _emit_buffered(self) -> None:
-        observer = self._observer
-        while observer is not None and self._buffered:
-            self._context.run(observer.on_next, self._buffered.pop(0))
 
     def on_error(self, error: Exception) -> None:
         self._record_outcome(error)
@@ -344,7 +321,6 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             observer = self._observer
         try:
             if observer is not None:
-                self._emit_buffered()
                 self._context.run(terminal, observer)
         finally:
             self._ended.set()

@@ -17,7 +17,6 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
-from functools import partial
 from threading import Lock, Thread
 from typing import Generic, TypeVar
 from weakref import WeakSet
@@ -171,7 +170,6 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._is_paused = False
-        self._on_resume: Callable[[], None] | None = None
         self._resumed = asyncio.Event()
         self._factory = factory
         self._observer = observer
@@ -209,8 +207,7 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
             self._is_disposed = True
             self._call_on_loop(self._cancel_task)
 
-    def pause(self, then: Callable[[], None] | None = None) -> None:
-        self._on_resume = then
+    def pause(self) -> None:
         self._is_paused = True
 
     def resume(self) -> None:
@@ -263,9 +260,10 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
         try:
             async for item in iterator:
                 if not self._is_disposed:
-                    self._emit(partial(self._observer.on_next, item))
-                while self._is_paused or self._on_resume is not None:
-                    await self._wait_for_resume()
+                    self._emit(item)
+                while self._is_paused:
+                    await self._resumed.wait()
+                    self._resumed.clear()
                 if self._is_disposed:  # before the next pull, which may be expensive
                     return
         finally:
@@ -274,20 +272,12 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
             if aclose is not None:
                 await aclose()
 
-    def _emit(self, work: Callable[[], None]) -> None:
+    def _emit(self, item: T) -> None:
         outer, emitting.source = emitting.source, self
         try:
-            work()
+            self._observer.on_next(item)
         finally:
             emitting.source = outer
-
-    async def _wait_for_resume(self) -> None:
-        while self._is_paused:
-            await self._resumed.wait()
-            self._resumed.clear()
-        on_resume, self._on_resume = self._on_resume, None
-        if on_resume is not None:
-            self._emit(on_resume)
 
     def _fail(self, error: Exception, cause: BaseException) -> None:
         if not self._is_disposed:

@@ -16,7 +16,6 @@ a source must have room for it.
 from __future__ import annotations
 
 from asyncio import get_running_loop
-from collections.abc import Callable
 from threading import local
 from typing import Protocol
 
@@ -26,12 +25,8 @@ __all__ = ["Pausable", "emitting", "on_an_event_loop"]
 class Pausable(Protocol):
     """A source that emits on a thread which must not wait."""
 
-    def pause(self, then: Callable[[], None] | None = None) -> None:
-        """Stops emitting until `resume()`; called on the thread that emits.
-
-        Args:
-            then: Called on that thread after `resume()`, before any further item is emitted.
-        """
+    def pause(self) -> None:
+        """Stops emitting until `resume()`; called on the thread that emits."""
 
     def resume(self) -> None:
         """Continues if it is paused; from any thread, without blocking."""

@@ -18,7 +18,6 @@ one lock for all runs, since garbage collection may dispose a viewer while any l
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from contextvars import copy_context
 from threading import Condition
 from typing import Any, TypeVar
@@ -76,7 +75,6 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         self._catch_up = catch_up
         self._is_disposed = False
         self._is_paused = False
-        self._on_resume: Callable[[], None] | None = None
         self._context = copy_context()  # of the subscriber, for its callbacks
 
     def is_full(self) -> bool:
@@ -98,7 +96,7 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
             return False
         history = self._history
         ended = history.ended  # read first: then all items that precede the end are present
-        if self.position < history.last_id or self._on_resume is not None:
+        if self.position < history.last_id:
             try:
                 return self._emit_batch()
             except BaseException as error:
@@ -108,9 +106,6 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         return False
 
     def _emit_batch(self) -> bool:
-        if self._on_resume is not None:  # emits the items that were buffered at the pause
-            on_resume, self._on_resume = self._on_resume, None
-            on_resume()
         history, emit = self._history, self._observer.on_next
         with lock:
             first, items = self._catch_up(history, self.position, self.joined)
@@ -140,8 +135,7 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         finally:
             self.dispose()
 
-    def pause(self, then: Callable[[], None] | None = None) -> None:
-        self._on_resume = then
+    def pause(self) -> None:
         self._is_paused = True
 
     # --- from any thread ---
@@ -149,9 +143,9 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
     def resume(self) -> None:
         if self._is_paused:
             self._is_paused = False
-            group = self.group
-            if group is not None:
-                group.wake_viewer(self)
+            worker = self.worker
+            if worker is not None:
+                worker.wake_for(self)
 
     def dispose(self) -> None:
         with lock:

@@ -19,7 +19,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from threading import Thread, get_ident
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from reactivex import abc
 from requests import PreparedRequest, Request, Response, Session
@@ -32,6 +32,7 @@ from ..rx.iteration import being_iterated, leaving
 from ..rx.stream import Stream
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import add_to_scope, record_thread_exit, register_for_fork, start_thread
+from ..rx.worker import Worker
 from .connection import was_closed_early
 from .event_loop import EventLoop
 from .idle_timeout import IdleTimeout
@@ -140,6 +141,7 @@ class ResponseReader(abc.DisposableBase):
 
     Attributes:
         paused: Whether a slow subscriber has paused it.
+        worker: The worker of the event loop that steps it.
     """
 
     def __init__(
@@ -165,7 +167,7 @@ class ResponseReader(abc.DisposableBase):
         self._work = self._read()
         self._thread_id: int | None = None  # of the thread that is in `step`
         self.paused = False
-        self._on_resume: Callable[[], None] | None = None
+        self.worker: Worker[Any] | None = None
         register_for_fork(self)
 
     def forked(self) -> None:
@@ -193,7 +195,7 @@ class ResponseReader(abc.DisposableBase):
         assert self._event_loop is not None
         try:
             self._event_loop.schedule(self)
-        except (RuntimeError, OSError):  # it can get no thread, or no descriptor
+        except (RequestError, OSError):  # it can get no thread, or no descriptor
             self._continue_on_this_thread()
 
     def _continue_on_this_thread(self) -> None:
@@ -226,8 +228,7 @@ class ResponseReader(abc.DisposableBase):
     def remaining(self) -> float:
         return self._idle_timeout.remaining()
 
-    def pause(self, then: Callable[[], None] | None = None) -> None:
-        self._on_resume = then
+    def pause(self) -> None:
         self.paused = True
 
     def resume(self) -> None:
@@ -345,19 +346,9 @@ class ResponseReader(abc.DisposableBase):
             finally:
                 idle_timeout.end_wait()
             self._emit(block)
-            if self.paused or self._on_resume is not None:
-                yield from self._stay_paused()
-
-    def _stay_paused(self) -> Generator[None, None, None]:
-        while self.paused:
-            self._lease.check()
-            yield
-        then, self._on_resume = self._on_resume, None
-        try:
-            if then is not None:
-                then()
-        except Exception as error:
-            raise _CallbackError(error) from error
+            while self.paused:
+                lease.check()
+                yield
 
     def _emit(self, block: bytes) -> None:
         if self._lease.cancelled:

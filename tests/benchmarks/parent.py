@@ -44,6 +44,10 @@ class Child:
             env=ENVIRONMENT,
         )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def __enter__(self) -> Self:
         return self
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -94,7 +94,7 @@ class PausableSource:
         self.paused = threading.Event()
         self.resumed = threading.Event()
 
-    def pause(self, then: Callable[[], None] | None = None) -> None:
+    def pause(self) -> None:
         self.paused.set()
 
     def resume(self) -> None:

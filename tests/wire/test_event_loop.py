@@ -22,9 +22,10 @@ from reactivex import operators as ops
 from rxmistral import DroppedStreamError, Mistral, UserMessage, text
 from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.stream import Stream
+from rxmistral.rx.worker import WorkerPool
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.event_loop import EventLoop, _LoopThread
+from rxmistral.wire.event_loop import EventLoop, _SelectorWorker
 from rxmistral.wire.reader import Request
 
 pytestmark = pytest.mark.parametrize("reader", ["shared"], indirect=True)
@@ -150,7 +151,7 @@ def test_blocked_callback_delays_no_other_task() -> None:
 
 
 def test_task_with_slow_callback_moves_to_its_own_thread() -> None:
-    pieces: Script = [each for _ in range(4) for each in (steps.raw(b": \n\n"), steps.wait(0.01))]
+    pieces: Script = [each for _ in range(12) for each in (steps.raw(b": \n\n"), steps.wait(0.02))]
     with ScriptedServer(by_path(slow=[*pieces, steps.hang()], other=SILENT)) as server:
         other = ask(server, "/other").subscribe()
         slow = ask(server, "/slow").subscribe(lambda _: time.sleep(0.02))
@@ -172,7 +173,7 @@ def test_tasks_wait_for_a_blocked_one_when_threads_run_out(
 
     def block(value: bytes) -> None:
         if value == b"data: 2\n\n":
-            monkeypatch.setattr(sys.modules[EventLoop.__module__].Thread, "start", refuse)
+            monkeypatch.setattr(threading.Thread, "start", refuse)
             blocked.set()
             assert go_on.wait(BOUND)
 
@@ -232,7 +233,8 @@ def test_reader_thread_continues_when_event_loop_cannot_start(
 
     refusing = type("Thread", (threading.Thread,), {"start": refuse_thread})
     replacement = refusing if missing == "Thread" else no_descriptor
-    monkeypatch.setattr(sys.modules[EventLoop.__module__], missing, replacement)
+    module = WorkerPool if missing == "Thread" else EventLoop
+    monkeypatch.setattr(sys.modules[module.__module__], missing, replacement)
     with ScriptedServer(IN_PIECES) as server:
         assert read(ask(server))[-1] == b"data: 2\n\n"
         assert server.wait_idle()
@@ -292,6 +294,7 @@ class CountedTask:
     """A task that ends after a number of steps."""
 
     paused = False
+    worker: Any = None
 
     def __init__(self, descriptor: int, steps: int) -> None:
         self.descriptor = descriptor
@@ -313,7 +316,7 @@ class CountedTask:
     def fail(self, error: BaseException) -> None:
         self.failed.append(error)
 
-    def pause(self, then: Any = None) -> None: ...
+    def pause(self) -> None: ...
 
     def resume(self) -> None: ...
 
@@ -334,14 +337,14 @@ def test_descriptor_of_a_closed_socket_serves_the_next_task() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_tasks_move_to_another_thread_when_theirs_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_timeouts, deaths = _LoopThread._check_timeouts, iter(range(3))
+    check_timeouts, deaths = _SelectorWorker._check_timeouts, iter(range(3))
 
-    def die(self: _LoopThread) -> None:
+    def die(self: _SelectorWorker) -> None:
         if len(self.tasks) == 2 and self.steps and next(deaths, None) is not None:
             raise MemoryError
         check_timeouts(self)
 
-    monkeypatch.setattr(_LoopThread, "_check_timeouts", die)
+    monkeypatch.setattr(_SelectorWorker, "_check_timeouts", die)
     with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
         ended = [threading.Event() for _ in range(2)]
         for each in ended:
