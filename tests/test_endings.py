@@ -1,10 +1,10 @@
-"""However an answer goes and wherever it breaks: one ending, one outcome, one text.
+"""However an answer goes and wherever it breaks: it has one ending, one outcome and one text.
 
-Random services are read in random ways. What must come of it is told by a model that is
-written from the contract alone, and that knows no line of the library: it goes through
-the requests that the server has seen, and says after each of them what may have come of
-it, and whether there had to be another. Where the wire itself leaves it open how much
-has arrived (a reset, a clock), the model goes on with all that is possible.
+Random services are read in random ways. A model, which is written from the contract alone and
+does not use the library, computes the expected result: it goes through the requests that the
+server has received, and determines after each of them the possible states, and whether another
+request had to follow. If the wire leaves open how much has arrived (after a reset or a timeout),
+the model continues with every possible state.
 
     HYPOTHESIS_PROFILE=explore RXMISTRAL_EXAMPLES=5000 pytest tests/test_endings.py --timeout 0
 """
@@ -58,26 +58,26 @@ from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, Step, ste
 EXAMPLES = int(os.environ.get("RXMISTRAL_EXAMPLES", settings().max_examples))
 KEY = "sk-0123456789abcdef"
 SHORT = 0.25
-"""Seconds of a clock that is meant to run out."""
+"""Seconds of a timeout that is meant to expire."""
 
 OVERTAKEN = int(os.environ.get("RXMISTRAL_OVERTAKEN", "0"))
-"""Requests that may be sent by who was left already: none, when that is so of
+"""Requests that may be sent after the stream was left: 0, if this holds for
 `test_dispose_in_a_policy_callback_sends_no_further_request`."""
 
 Thread = threading.Thread
 
-# --- what a service does -------------------------------------------------------------
+# --- the service -------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Frame:
-    """What goes over the wire at once, and what it means."""
+    """A message of the service, and its meaning."""
 
     step: Step
-    text: str = ""  # that it brings
-    raw: str = ""  # the same, with what it repeats
+    text: str = ""  # that it adds
+    raw: str = ""  # the text with its part of an echo
     thinking: str = ""
-    call: tuple[str, str] | None = None  # the name, and what it brings of the arguments
+    call: tuple[str, str] | None = None  # the name, and a part of the arguments
     finish: str = ""
     word: str = ""  # "done", "error"
 
@@ -88,15 +88,15 @@ class Frame:
 
 @dataclass(frozen=True)
 class Attempt:
-    """What a service does with one request.
+    """The service's reaction to one request.
 
-    `body` are the kinds of its frames, `tail` those at its end, `action` is what it does
-    then. `echo` is how it repeats the text that it is to go on from.
+    `body` has the kinds of its frames, `tail` those at its end, and `action` is what follows
+    them. `echo` is the form in which the text that is continued is repeated.
     """
 
     refusal: int = 0
     headers: tuple[tuple[str, str], ...] = ()
-    silent: bool = False  # before the headers; then the action
+    silent: bool = False  # before the headers; then the action follows
     echo: str = "whole"
     body: tuple[str, ...] = ()
     tail: tuple[str, ...] = ()
@@ -142,8 +142,8 @@ TAILS: list[tuple[tuple[str, ...], str]] = [
 
 @dataclass(frozen=True)
 class Style:
-    """How the pieces of a text are told apart: each is another, and blanks stand on one
-    side of them only, so that it is never a matter of taste what is an echo."""
+    """The form of the pieces of a text: each is unique, and has blanks on one side only, so that
+    an echo is never ambiguous."""
 
     before: str
     after: str
@@ -154,7 +154,7 @@ class Style:
 
 
 def frames_of(attempt: Attempt, number: int, prefix: str | None, style: Style) -> list[Frame]:
-    """What the attempt sends, as the `number`-th of its run."""
+    """Returns what an attempt sends, as the `number`-th one of its call."""
     frames = [_frame(kind, number, at, style) for at, kind in enumerate(attempt.body)]
     frames = _closing_calls(frames)
     if prefix is not None:
@@ -190,7 +190,7 @@ def _frame(kind: str, attempt: int, at: int, style: Style) -> Frame:
         case "done":
             return Frame(steps.done(), word="done")
         case "error":
-            return Frame(steps.error("overloaded, they said of " + KEY), word="error")
+            return Frame(steps.error("overloaded by " + KEY), word="error")
         case "refused":
             return Frame(steps.finish("error"), word="error")
         case _:
@@ -198,7 +198,7 @@ def _frame(kind: str, attempt: int, at: int, style: Style) -> Frame:
 
 
 def _call(name: str, arguments: str) -> Frame:
-    """The call f7 has the index 7."""
+    """Returns a part of a tool call; the call f7 has the index 7."""
     begins = arguments.startswith("{")
     step = steps.tool_call(
         id="call" + name if begins else None,
@@ -210,7 +210,7 @@ def _call(name: str, arguments: str) -> Frame:
 
 
 def _closing_calls(frames: list[Frame]) -> list[Frame]:
-    """Every other call that begins is whole in the end."""
+    """Completes every other tool call."""
     closed: list[Frame] = []
     for frame in frames:
         closed.append(frame)
@@ -220,7 +220,7 @@ def _closing_calls(frames: list[Frame]) -> list[Frame]:
 
 
 def _echoing(frames: list[Frame], echo: str, prefix: str) -> list[Frame]:
-    """The echo comes before the first text, and perhaps in one piece with it."""
+    """Inserts the echo before the first text, or into it."""
     at = next((n for n, frame in enumerate(frames) if frame.raw), len(frames))
     trimmed = prefix.rstrip()
     blanks = prefix[len(trimmed) :]
@@ -248,11 +248,11 @@ def _echoing(frames: list[Frame], echo: str, prefix: str) -> list[Frame]:
     if with_rest and at < len(frames):
         rest = with_rest + frames[at].text
         thinking = frames[at].thinking
-        said: list[dict[str, Any]] = [{"type": "text", "text": rest}]
+        content: list[dict[str, Any]] = [{"type": "text", "text": rest}]
         if thinking:
             thought = {"type": "thinking", "thinking": [{"type": "text", "text": thinking}]}
-            said.insert(0, thought)
-        frames[at] = replace(frames[at], step=steps.delta({"content": said}), raw=rest)
+            content.insert(0, thought)
+        frames[at] = replace(frames[at], step=steps.delta({"content": content}), raw=rest)
     return [*frames[:at], *(Frame(steps.text(each), raw=each) for each in before), *frames[at:]]
 
 
@@ -263,20 +263,20 @@ def script_of(attempt: Attempt, frames: list[Frame]) -> Script:
     act = {"end": steps.end, "drop": steps.drop, "abort": steps.abort, "hang": steps.hang}
     if attempt.silent:
         return [act[attempt.action]()]
-    pause = [steps.wait(0.01)] if attempt.action == "abort" else []  # for what was sent to arrive
+    pause = [steps.wait(0.01)] if attempt.action == "abort" else []  # so that the frames arrive
     return [steps.headers(), *(frame.step for frame in frames), *pause, act[attempt.action]()]
 
 
-# --- what must come of it --------------------------------------------------------
+# --- the model --------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Policy:
-    """The policies of a call, as far as the model has to know them."""
+    """The policies of a call that the model needs."""
 
     attempts: int = 1  # of Retry
     resumes: int = 0  # of Resume
-    short: bool = False  # the clocks may run out at any moment
+    short: bool = False  # the timeouts may expire at any moment
 
 
 Calls = tuple[tuple[str, str], ...]
@@ -284,17 +284,17 @@ Calls = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True)
 class State:
-    """What has come of the requests until now, and what counts for the next one."""
+    """The state of an answer after some requests."""
 
     text: str = ""
     thinking: str = ""
     calls: Calls = ()  # names and arguments
     finish: str = ""
-    prefix: str | None = None  # that the next request has to bring
+    prefix: str | None = None  # that the next request must contain
     failures: int = 0
     resumed: int = 0
-    broken: frozenset[str] = frozenset()  # how those answers broke that were continued
-    statuses: frozenset[str] = frozenset()  # that it may end with, once it has
+    broken: frozenset[str] = frozenset()  # statuses of the continued breaks
+    statuses: frozenset[str] = frozenset()  # possible ones, once it has ended
 
 
 @dataclass(frozen=True)
@@ -307,7 +307,7 @@ class Failure:
 
 
 Ending = tuple[int, Failure | None]
-"""How many frames arrive, and what follows then; None where the answer is whole."""
+"""The number of frames that arrive, and the failure that follows; None: the answer is whole."""
 
 
 def endings(attempt: Attempt, frames: list[Frame], short: bool) -> Iterator[Ending]:
@@ -319,7 +319,7 @@ def endings(attempt: Attempt, frames: list[Frame], short: bool) -> Iterator[Endi
         yield 0, Failure("refused", breaks=False, repeatable=again)
     elif attempt.silent:
         yield 0, Failure("timed_out" if attempt.action == "hang" else "failed", breaks=False)
-    elif attempt.action == "abort":  # a reset may overtake what was sent before it
+    elif attempt.action == "abort":  # a reset may overtake the frames before it
         yield 0, Failure("failed", breaks=False)
         yield from (_ending(frames[:count], "drop") for count in range(len(frames) + 1))
     else:
@@ -337,12 +337,14 @@ def _ending(frames: list[Frame], action: str) -> Ending:
 
 
 def arrived(state: State, frames: list[Frame], whole: bool) -> tuple[State, bool]:
-    """What was emitted when these have come, and whether any of it was useful. What may be
-    an echo is not emitted before it is certain whether it is one."""
+    """Returns the state after these frames, and whether anything useful was emitted.
+
+    Text that may be an echo is not emitted until this is certain.
+    """
     finish = next((frame.finish for frame in frames if frame.finish), "")
-    came = "".join(frame.raw for frame in frames)
+    received = "".join(frame.raw for frame in frames)
     prefix = state.prefix
-    uncertain = prefix is not None and prefix.startswith(came) and prefix != came
+    uncertain = prefix is not None and prefix.startswith(received) and prefix != received
     if uncertain and not finish and not whole:
         return state, False
     state = replace(
@@ -363,7 +365,7 @@ def _with_calls(calls: Calls, frames: list[Frame]) -> Calls:
 
 
 def after(state: State, useful: bool, failure: Failure | None, policy: Policy) -> State:
-    """The state that the next request begins with, or the last one."""
+    """Returns the state with which the next request begins, or the final one."""
     if failure is None:
         return replace(state, statuses=frozenset({"completed"}))
     state = replace(state, failures=0 if useful else state.failures + 1)
@@ -388,7 +390,7 @@ def _resumed(state: State, failure: Failure) -> State:
 
 @dataclass(frozen=True)
 class Seen:
-    """A request that the server has seen: the text it was to go on from, and what it got."""
+    """A request that the server has received: the text to continue, and its reaction."""
 
     prefix: str | None
     attempt: Attempt
@@ -396,14 +398,16 @@ class Seen:
 
 
 def possible(seen: list[Seen], policy: Policy, *, left: bool) -> list[State]:
-    """The states that these requests may have led to; where the stream was left, those on
-    the way as well."""
+    """Returns the states that these requests may have led to.
+
+    If the stream was left, these include the intermediate ones.
+    """
     before = states = _with_unseen([State()], policy)
     for number, request in enumerate(seen):
         before = [
             state for state in states if not state.statuses and state.prefix == request.prefix
         ]
-        assert before, f"request {number} should not have come, or not so: {request.prefix!r}"
+        assert before, f"request {number} was not expected: {request.prefix!r}"
         states = _with_unseen(list(dict.fromkeys(_following(before, request, policy))), policy)
     if not left:
         return [state for state in states if state.statuses]
@@ -418,7 +422,7 @@ def possible(seen: list[Seen], policy: Policy, *, left: bool) -> list[State]:
 
 
 def _with_unseen(states: list[State], policy: Policy) -> list[State]:
-    """And those after a request that a clock cut off before the server had it."""
+    """Adds the states after a request that timed out before the server received it."""
     late = Failure("timed_out", breaks=False)
     unseen = [after(state, False, late, policy) for state in states if not state.statuses]
     return states + unseen if policy.short else states
@@ -427,24 +431,24 @@ def _with_unseen(states: list[State], policy: Policy) -> list[State]:
 def _following(before: list[State], request: Seen, policy: Policy) -> Iterator[State]:
     for state in before:
         for count, failure in endings(request.attempt, request.frames, policy.short):
-            came, useful = arrived(state, request.frames[:count], failure is None)
-            yield after(came, useful, failure, policy)
+            reached, useful = arrived(state, request.frames[:count], failure is None)
+            yield after(reached, useful, failure, policy)
 
 
-# --- how it is read --------------------------------------------------------------
+# --- the readings --------------------------------------------------------------
 
 Watch = Callable[[Any], Any]
 
 
 @dataclass
-class Came:
-    """What a reader got."""
+class Result:
+    """What a reading received."""
 
     items: list[CompletionEvent] = field(default_factory=list)
     error: BaseException | None = None
-    ended: int = 0  # how often; a loop cannot end twice
+    ended: int = 0  # the number of endings; a loop cannot end twice
     left: bool = False
-    unwatched: bool = False  # nobody subscribed
+    unwatched: bool = False  # there was no subscription with an outcome callback
     raised: bool = False
 
     def add(self, item: CompletionEvent) -> None:
@@ -459,166 +463,170 @@ class Came:
         self.ended += 1
 
 
-Reading = Callable[[EventStream, Watch, int], Came]
+Reading = Callable[[EventStream, Watch, int], Result]
 
 
 def to_the_end(name: str) -> Reading:
-    def read(source: EventStream, watch: Watch, _: int) -> Came:
+    def read(source: EventStream, watch: Watch, _: int) -> Result:
         items = FACES[name](source.pipe(watch))
         error = items.pop() if items and isinstance(items[-1], BaseException) else None
-        return Came(items, error, ended=1)
+        return Result(items, error, ended=1)
 
     return read
 
 
-def subscribed(source: EventStream, watch: Watch, _: int) -> Came:
-    came, ended = Came(), threading.Event()
-    source.pipe(watch, ops.finally_action(ended.set)).subscribe(came.add, came.fail, came.complete)
+def subscribed(source: EventStream, watch: Watch, _: int) -> Result:
+    result, ended = Result(), threading.Event()
+    source.pipe(watch, ops.finally_action(ended.set)).subscribe(
+        result.add, result.fail, result.complete
+    )
     assert ended.wait(BOUND)
-    return came
+    return result
 
 
-def within_with(source: EventStream, watch: Watch, _: int) -> Came:
-    came = Came(ended=1)
+def within_with(source: EventStream, watch: Watch, _: int) -> Result:
+    result = Result(ended=1)
     with source as opened:
         try:
             for item in opened.pipe(watch):
-                came.items.append(item)
+                result.items.append(item)
         except Exception as error:
-            came.error = error
-    return came
+            result.error = error
+    return result
 
 
-def after_its_response(source: EventStream, watch: Watch, _: int) -> Came:
+def after_its_response(source: EventStream, watch: Watch, _: int) -> Result:
     try:
         assert source.response.ok
     except Exception as error:
-        return Came(error=error, ended=1, unwatched=True)
+        return Result(error=error, ended=1, unwatched=True)
     return to_the_end("for")(source, watch, 0)
 
 
-def its_response_alone(source: EventStream, watch: Watch, _: int) -> Came:
-    came = Came(left=True, unwatched=True)
+def its_response_alone(source: EventStream, watch: Watch, _: int) -> Result:
+    result = Result(left=True, unwatched=True)
     with source:
         try:
             assert source.response.ok
         except Exception as error:
-            came = Came(error=error, ended=1, unwatched=True)
-    return came
+            result = Result(error=error, ended=1, unwatched=True)
+    return result
 
 
-def raising(source: EventStream, watch: Watch, count: int) -> Came:
-    came, ended = Came(), threading.Event()
+def raising(source: EventStream, watch: Watch, count: int) -> Result:
+    result, ended = Result(), threading.Event()
 
     def on_next(item: CompletionEvent) -> None:
-        came.add(item)
-        if len(came.items) >= count and said([item]):
-            came.raised = came.left = True
+        result.add(item)
+        if len(result.items) >= count and delivered_text([item]):
+            result.raised = result.left = True
             raise ZeroDivisionError
 
-    source.pipe(watch, ops.finally_action(ended.set)).subscribe(on_next, came.fail, came.complete)
-    assert ended.wait(BOUND)
-    return came
-
-
-def taking(source: EventStream, watch: Watch, count: int) -> Came:
-    came, ended = Came(), threading.Event()
-    source.pipe(watch, ops.take(count), ops.finally_action(ended.set)).subscribe(
-        came.add, came.fail, came.complete
+    source.pipe(watch, ops.finally_action(ended.set)).subscribe(
+        on_next, result.fail, result.complete
     )
     assert ended.wait(BOUND)
-    came.left = len(came.items) == count
-    return came
+    return result
 
 
-def disposing_inside(source: EventStream, watch: Watch, count: int) -> Came:
-    came, ended, subscribed = Came(), threading.Event(), threading.Event()
+def taking(source: EventStream, watch: Watch, count: int) -> Result:
+    result, ended = Result(), threading.Event()
+    source.pipe(watch, ops.take(count), ops.finally_action(ended.set)).subscribe(
+        result.add, result.fail, result.complete
+    )
+    assert ended.wait(BOUND)
+    result.left = len(result.items) == count
+    return result
+
+
+def disposing_inside(source: EventStream, watch: Watch, count: int) -> Result:
+    result, ended, subscribed = Result(), threading.Event(), threading.Event()
     subscription: Any = None
 
     def on_next(item: CompletionEvent) -> None:
-        came.add(item)
-        if len(came.items) == count:
+        result.add(item)
+        if len(result.items) == count:
             assert subscribed.wait(BOUND)
-            came.left = True
+            result.left = True
             subscription.dispose()
 
     subscription = source.pipe(watch, ops.finally_action(ended.set)).subscribe(
-        on_next, came.fail, came.complete
+        on_next, result.fail, result.complete
     )
     subscribed.set()
     assert ended.wait(BOUND)
-    assert not (came.left and came.ended)
-    return came
+    assert not (result.left and result.ended)
+    return result
 
 
-def disposing_elsewhere(source: EventStream, watch: Watch, count: int) -> Came:
-    came, enough = Came(left=True), threading.Event()
+def disposing_elsewhere(source: EventStream, watch: Watch, count: int) -> Result:
+    result, enough = Result(left=True), threading.Event()
 
     def on_next(item: CompletionEvent) -> None:
-        came.add(item)
-        if len(came.items) == count:
+        result.add(item)
+        if len(result.items) == count:
             enough.set()
 
     subscription = source.pipe(watch, ops.finally_action(enough.set)).subscribe(
-        on_next, came.fail, came.complete
+        on_next, result.fail, result.complete
     )
     if count > 1:
         assert enough.wait(BOUND)
     subscription.dispose()
-    items, ended = len(came.items), came.ended
+    items, ended = len(result.items), result.ended
     assert eventually(lambda: not our_threads())
-    assert len(came.items) <= items + 1, "more than one callback can not have been running"
-    assert came.ended <= max(ended, 1)
-    return came
+    assert len(result.items) <= items + 1, "only one callback can have been running"
+    assert result.ended <= max(ended, 1)
+    return result
 
 
-def breaking(source: EventStream, watch: Watch, count: int) -> Came:
-    came = Came(ended=1)
+def breaking(source: EventStream, watch: Watch, count: int) -> Result:
+    result = Result(ended=1)
     try:
         for item in source.pipe(watch):
-            came.items.append(item)
-            if len(came.items) == count:
-                came.left = True
+            result.items.append(item)
+            if len(result.items) == count:
+                result.left = True
                 break
     except Exception as error:
-        came.error = error
-    return came
+        result.error = error
+    return result
 
 
-def breaking_out_of_with(source: EventStream, watch: Watch, count: int) -> Came:
+def breaking_out_of_with(source: EventStream, watch: Watch, count: int) -> Result:
     with source as opened:
         return breaking(opened, watch, count)
 
 
-async def _async_breaking(source: EventStream, watch: Watch, count: int) -> Came:
-    came = Came(ended=1)
+async def _async_breaking(source: EventStream, watch: Watch, count: int) -> Result:
+    result = Result(ended=1)
     try:
         async for item in source.pipe(watch):
-            came.items.append(item)
-            if len(came.items) == count:
-                came.left = True
+            result.items.append(item)
+            if len(result.items) == count:
+                result.left = True
                 break
     except Exception as error:
-        came.error = error
-    return came
+        result.error = error
+    return result
 
 
-def breaking_out_of_async_for(source: EventStream, watch: Watch, count: int) -> Came:
+def breaking_out_of_async_for(source: EventStream, watch: Watch, count: int) -> Result:
     return run(_async_breaking(source, watch, count))
 
 
-def cancelling_a_task(source: EventStream, watch: Watch, count: int) -> Came:
-    came = Came(ended=1)
+def cancelling_a_task(source: EventStream, watch: Watch, count: int) -> Result:
+    result = Result(ended=1)
 
     async def read(enough: asyncio.Event) -> None:
         try:
             async for item in source.pipe(watch):
-                came.items.append(item)
-                if len(came.items) == count:
+                result.items.append(item)
+                if len(result.items) == count:
                     enough.set()
                     await asyncio.sleep(0)
         except Exception as error:
-            came.error = error
+            result.error = error
         finally:
             enough.set()
 
@@ -626,11 +634,11 @@ def cancelling_a_task(source: EventStream, watch: Watch, count: int) -> Came:
         enough = asyncio.Event()
         task = asyncio.create_task(read(enough))
         await asyncio.wait_for(enough.wait(), BOUND)
-        came.left = task.cancel()
+        result.left = task.cancel()
         await asyncio.wait([task])
 
     run(main())
-    return came
+    return result
 
 
 READINGS: dict[str, Reading] = {name: to_the_end(name) for name in FACES}
@@ -653,8 +661,8 @@ READINGS |= {
 }
 
 
-def said(items: list[CompletionEvent]) -> str:
-    """The text of completions."""
+def delivered_text(items: list[CompletionEvent]) -> str:
+    """Returns the text of completions."""
     choices = [choice for item in items for choice in item.data.choices]
     return "".join(_text(choice.delta.content) for choice in choices)
 
@@ -666,7 +674,7 @@ def _text(content: Any) -> str:
 
 
 def thought(response: ChatCompletionResponse) -> str:
-    """The thinking of a response."""
+    """Returns the thinking of a response."""
     contents = [message.content for message in messages_of(response)]
     parts = [part for content in contents if isinstance(content, list) for part in content]
     thoughts = [each for part in parts if isinstance(part, ThinkChunk) for each in part.thinking]
@@ -689,8 +697,8 @@ def messages_of(response: ChatCompletionResponse) -> list[AssistantMessage]:
 
 
 @dataclass(frozen=True)
-class Run:
-    """One call, and what the service does with its requests."""
+class CallPlan:
+    """A call, and the reactions of the service to its requests."""
 
     attempts: tuple[Attempt, ...]
     retry: int
@@ -730,7 +738,7 @@ def attempts(draw: st.DrawFn) -> Attempt:
 
 
 runs = st.builds(
-    Run,
+    CallPlan,
     attempts=st.lists(attempts(), min_size=1, max_size=4).map(tuple),
     retry=st.integers(0, 4),
     resume=st.integers(0, 3),
@@ -744,9 +752,9 @@ limits = st.sampled_from([None, (1, None), (2, 10_000)])
 
 
 class Service:
-    """Answers as the runs of an example say, and remembers what it was asked."""
+    """Answers according to the plans of an example, and records the requests."""
 
-    def __init__(self, runs: list[Run], style: Style) -> None:
+    def __init__(self, runs: list[CallPlan], style: Style) -> None:
         self._runs = runs
         self._style = style
         self._lock = threading.Lock()
@@ -757,7 +765,7 @@ class Service:
     def __call__(self, request: ReceivedRequest) -> Script:
         assert self.server is not None
         server = self.server
-        number = int(request.headers["X-Run"])
+        number = int(request.headers["X-CallPlan"])
         last = request.json["messages"][-1]
         prefix = last["content"] if last.get("prefix") else None
         if not eventually(lambda: server.open_connections <= 1):
@@ -778,7 +786,7 @@ class Service:
 )
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
 def test_each_stream_has_one_ending_and_the_text_of_one_answer(
-    runs: list[Run], style: Style, framing: Any, limit: tuple[int, int | None] | None
+    runs: list[CallPlan], style: Style, framing: Any, limit: tuple[int, int | None] | None
 ) -> None:
     service = Service(runs, style)
     with ScriptedServer(service, framing=framing) as server:
@@ -792,57 +800,57 @@ def test_each_stream_has_one_ending_and_the_text_of_one_answer(
 
 
 def _outcome(source: EventStream) -> Outcome | None:
-    """It changes: a type checker would take it for what it was."""
+    """Returns the outcome; a type checker would assume that it does not change."""
     return source.outcome
 
 
-def check_run(client: Mistral, service: Service, number: int, each: Run) -> None:
+def check_run(client: Mistral, service: Service, number: int, each: CallPlan) -> None:
     note(f"run {number}: {each}")
-    told: list[BaseException] = []
+    errors: list[BaseException] = []
     outcomes: list[Outcome] = []
     clock = SHORT if each.policy.short else BOUND
     retry = Retry(
         max(each.retry, 1),
         initial=0.001,
         maximum=0.002,
-        on_retry=lambda error, *_: told.append(error),
+        on_retry=lambda error, *_: errors.append(error),
     )
-    resume = Resume(max(each.resume, 1), on_resume=lambda e, _: told.append(e))
+    resume = Resume(max(each.resume, 1), on_resume=lambda e, _: errors.append(e))
     source = client.chat.stream(
         model="m",
         messages=[{"role": "user", "content": "?"}],
-        http_headers={"X-Run": str(number)},
+        http_headers={"X-CallPlan": str(number)},
         timeouts=Timeouts(connect=BOUND, first=clock, gap=clock),
         retry=retry if each.retry else None,
         resume=resume if each.resume else None,
     )
     assert _outcome(source) is None
     began = time.monotonic()
-    came = READINGS[each.reading](source, on_outcome(outcomes.append), each.count)
-    if not came.left:
-        assert came.ended == 1
+    result = READINGS[each.reading](source, on_outcome(outcomes.append), each.count)
+    if not result.left:
+        assert result.ended == 1
         assert source.outcome is not None
     assert eventually(lambda: not our_threads())
     assert eventually(lambda: source.outcome is not None)
-    assert came.unwatched or eventually(lambda: bool(outcomes))
+    assert result.unwatched or eventually(lambda: bool(outcomes))
     assert time.monotonic() - began < BOUND
     seen = service.seen[number]
-    note(f"came: {came}\nseen: {seen}\noutcomes: {outcomes}\n{source.outcome}")
+    note(f"result: {result}\nseen: {seen}\noutcomes: {outcomes}\n{source.outcome}")
 
-    assert len(outcomes) == (not came.unwatched)
-    assert came.ended <= 1
-    states = possible(seen, each.policy, left=came.left)
+    assert len(outcomes) == (not result.unwatched)
+    assert result.ended <= 1
+    states = possible(seen, each.policy, left=result.left)
     assert source.outcome is not None
     for outcome in (source.outcome, *outcomes):
-        check_outcome(outcome, came, states)
-        check_requests(outcome, came, len(seen), each.policy)
-    check_agreement(source.outcome, outcomes, came)
-    for error in (*told, came.error, source.outcome.error):
+        check_outcome(outcome, result, states)
+        check_requests(outcome, result, len(seen), each.policy)
+    check_agreement(source.outcome, outcomes, result)
+    for error in (*errors, result.error, source.outcome.error):
         check_error(error)
 
 
-def check_outcome(outcome: Outcome, came: Came, states: list[State]) -> None:
-    response, delivered = outcome.response, said(came.items)
+def check_outcome(outcome: Outcome, result: Result, states: list[State]) -> None:
+    response, delivered = outcome.response, delivered_text(result.items)
     agreeing = [
         state
         for state in states
@@ -850,31 +858,31 @@ def check_outcome(outcome: Outcome, came: Came, states: list[State]) -> None:
         and state.thinking == thought(response)
         and [name for name, _ in state.calls] == [each.function.name for each in calls_of(response)]
     ]
-    if not agreeing and isinstance(came.error, RequestTimeoutError):
-        return  # a clock ran out before the loaded machine had shown the server the request
-    assert agreeing, f"{response} is not what came: {states}"
+    if not agreeing and isinstance(result.error, RequestTimeoutError):
+        return  # timed out before the busy machine had passed the request to the server
+    assert agreeing, f"{response} agrees with no state: {states}"
     check_calls(outcome, agreeing)
-    if came.left:
+    if result.left:
         assert text_of(response).startswith(delivered)
         assert outcome.status != "completed" or any("completed" in s.statuses for s in states)
-        if came.raised:
+        if result.raised:
             assert (outcome.status, text_of(response)) == ("failed", delivered)
     else:
-        assert came.unwatched or text_of(response) == delivered
-        assert outcome.error is came.error
-        if isinstance(came.error, StreamError):
-            assert came.error.partial is not None
-            assert text_of(came.error.partial) == text_of(response)
-            assert thought(came.error.partial) == thought(response)
-            assert calls_of(came.error.partial) == calls_of(response)
+        assert result.unwatched or text_of(response) == delivered
+        assert outcome.error is result.error
+        if isinstance(result.error, StreamError):
+            assert result.error.partial is not None
+            assert text_of(result.error.partial) == text_of(response)
+            assert thought(result.error.partial) == thought(response)
+            assert calls_of(result.error.partial) == calls_of(response)
         assert any(outcome.status in state.statuses for state in agreeing)
         assert any(outcome.resumed == state.resumed for state in agreeing)
     check_figures(outcome, agreeing)
 
 
-def check_requests(outcome: Outcome, came: Came, seen: int, policy: Policy) -> None:
-    """A request may be cut off, by who leaves or by a clock, before the server has it."""
-    if came.left or policy.short:
+def check_requests(outcome: Outcome, result: Result, seen: int, policy: Policy) -> None:
+    """A request may be cancelled or time out before the server receives it."""
+    if result.left or policy.short:
         assert seen - OVERTAKEN <= outcome.requests <= seen + 2
     else:
         assert outcome.requests == seen
@@ -910,11 +918,13 @@ def check_figures(outcome: Outcome, states: list[State]) -> None:
             assert outcome.finish_reason in {state.finish or None for state in states}
 
 
-def check_agreement(outcome: Outcome, outcomes: list[Outcome], came: Came) -> None:
-    """Where it was left while its end was on the way, the end may have come to the one of
-    them already; but they never differ in anything else."""
+def check_agreement(outcome: Outcome, outcomes: list[Outcome], result: Result) -> None:
+    """Checks that all outcomes agree.
+
+    If the stream was left just before its end, the end may have reached only some of them.
+    """
     for other in outcomes:
-        if came.left and not came.raised:
+        if result.left and not result.raised:
             assert other.status == outcome.status or "cancelled" in (other.status, outcome.status)
         else:
             assert other.status == outcome.status
@@ -929,7 +939,7 @@ def check_error(error: BaseException | None) -> None:
         error = error.__cause__ or error.__context__
 
 
-# --- one by one ------------------------------------------------------------------
+# --- single cases ------------------------------------------------------------------
 
 HELLO = [{"role": "user", "content": "?"}]
 NO = steps.status(503, body={"message": "later"})
@@ -939,16 +949,16 @@ def ask(client: Mistral, **policies: Any) -> EventStream:
     return client.chat.stream(model="m", messages=HELLO, **policies)
 
 
-def read(source: EventStream) -> Came:
-    """To the end, by a subscription."""
+def read(source: EventStream) -> Result:
+    """Reads a stream to its end, by a subscription."""
     return subscribed(source, lambda stream: stream, 0)
 
 
 def late_to_return(
     monkeypatch: pytest.MonkeyPatch, until: Callable[[Thread], bool] = lambda reader: False
 ) -> None:
-    """Have whoever starts the next reader be scheduled again only when that has ended, or
-    this is so: the threads of a busy process run like that now and then."""
+    """Delays the thread that starts the next reader until this reader has ended, or until a
+    condition holds: the threads of a busy process are scheduled like this now and then."""
     start = Thread.start
 
     def started(self: Thread) -> None:
@@ -977,8 +987,8 @@ def test_items_after_a_reported_error_are_ignored(
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         late_to_return(monkeypatch)
         stream = ask(client)
-        came = read(stream)
-    assert isinstance(came.error, ReportedError)
+        result = read(stream)
+    assert isinstance(result.error, ReportedError)
     assert stream.outcome is not None
     assert (text_of(stream.outcome.response), stream.outcome.finish_reason) == ("Hel", None)
 
@@ -1017,9 +1027,9 @@ def test_error_of_a_policy_callback_ends_the_stream(script: Script, policies: An
 
     with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
         stream = ask(client, **policies(fail))
-        came = read(stream)
-    assert isinstance(came.error, ZeroDivisionError)
-    assert came.ended == 1
+        result = read(stream)
+    assert isinstance(result.error, ZeroDivisionError)
+    assert result.ended == 1
     assert stream.outcome is not None
     assert (stream.outcome.status, stream.outcome.requests) == ("failed", 1)
 
@@ -1029,10 +1039,10 @@ def test_error_of_an_outcome_callback_ends_the_stream() -> None:
         raise ZeroDivisionError
 
     with ScriptedServer(["Hi", steps.done()]) as server, Mistral(server_url=server.url) as client:
-        came = subscribed(ask(client), on_outcome(fail), 0)
-    assert said(came.items) == "Hi"
-    assert isinstance(came.error, ZeroDivisionError)
-    assert came.ended == 1
+        result = subscribed(ask(client), on_outcome(fail), 0)
+    assert delivered_text(result.items) == "Hi"
+    assert isinstance(result.error, ZeroDivisionError)
+    assert result.ended == 1
 
 
 OWN = [
@@ -1047,14 +1057,14 @@ def test_error_of_a_subscriber_is_not_retried_or_resumed(
     own: Exception,
 ) -> None:
     outcomes: list[Outcome] = []
-    came, ended = Came(), threading.Event()
+    result, ended = Result(), threading.Event()
 
     def on_next(item: CompletionEvent) -> None:
-        came.items.append(item)
+        result.items.append(item)
         raise own
 
     def on_error(error: Exception) -> None:
-        came.fail(error)
+        result.fail(error)
         ended.set()
 
     with ScriptedServer(lambda _: [steps.role(), "x", steps.done()]) as server:
@@ -1063,22 +1073,22 @@ def test_error_of_a_subscriber_is_not_retried_or_resumed(
             stream.pipe(on_outcome(outcomes.append)).subscribe(on_next, on_error)
             assert ended.wait(BOUND)
         assert len(server.requests) == 1
-    assert came.error is own
-    assert len(came.items) == 1
+    assert result.error is own
+    assert len(result.items) == 1
     assert [outcome.status for outcome in outcomes] == ["failed"]
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_subscriber_error_at_a_buffered_echo_ends_the_stream() -> None:
-    came, ended = Came(), threading.Event()
+    result, ended = Result(), threading.Event()
 
     def on_next(item: CompletionEvent) -> None:
-        came.items.append(item)
-        if len(came.items) == 2:
+        result.items.append(item)
+        if len(result.items) == 2:
             raise ZeroDivisionError
 
     def on_error(error: Exception) -> None:
-        came.fail(error)
+        result.fail(error)
         ended.set()
 
     scripts: list[Script] = [["abc def", steps.drop()], [steps.thinking("Hm"), steps.done()]]
@@ -1089,37 +1099,37 @@ def test_subscriber_error_at_a_buffered_echo_ends_the_stream() -> None:
     ):
         stream = ask(client, resume=Resume())
         subscription = stream.subscribe(on_next, on_error)
-        assert eventually(lambda: len(came.items) == 2 and not our_threads())
+        assert eventually(lambda: len(result.items) == 2 and not our_threads())
         outcome = stream.outcome
         subscription.dispose()
         assert ended.is_set()
         assert outcome is not None
-        assert said(read(ask(client)).items) == "Hi", "the slot is free again"
+        assert delivered_text(read(ask(client)).items) == "Hi", "the slot is free again"
 
 
 def test_on_resume_receives_the_latest_break() -> None:
-    told: list[BaseException] = []
-    resume = Resume(2, on_resume=lambda error, _: told.append(error))
+    errors: list[BaseException] = []
+    resume = Resume(2, on_resume=lambda error, _: errors.append(error))
     scripts: list[Script] = [["a", steps.drop()], ["b", steps.error("overloaded")]]
     scripts.append([steps.status(400, body={})])
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
-        came = read(ask(client, resume=resume))
-    assert [type(error) for error in told] == [DroppedStreamError, ReportedError]
-    assert isinstance(came.error, ReportedError)
+        result = read(ask(client, resume=resume))
+    assert [type(error) for error in errors] == [DroppedStreamError, ReportedError]
+    assert isinstance(result.error, ReportedError)
 
 
 def test_partial_in_a_continuation_is_the_whole_answer_so_far() -> None:
-    told: list[str] = []
+    partials: list[str] = []
 
     def on_retry(error: BaseException, *_: Any) -> None:
         assert isinstance(error, StreamError)
         assert error.partial is not None
-        told.append(text_of(error.partial))
+        partials.append(text_of(error.partial))
 
     scripts: list[Script] = [["abc ", steps.drop()], ["ab", steps.drop()], ["d", steps.done()]]
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
         read(ask(client, retry=Retry(initial=0, on_retry=on_retry), resume=Resume()))
-    assert told == ["abc "]
+    assert partials == ["abc "]
 
 
 def test_tool_call_cut_by_length_is_unfinished() -> None:
@@ -1137,8 +1147,8 @@ def test_completed_outcome_has_no_error_as_finish_reason() -> None:
     scripts: list[Script] = [["a", steps.finish("error")], ["b", steps.done()]]
     with ScriptedServer(*scripts) as server, Mistral(server_url=server.url) as client:
         stream = ask(client, resume=Resume())
-        came = read(stream)
-    assert said(came.items) == "ab"
+        result = read(stream)
+    assert delivered_text(result.items) == "ab"
     assert stream.outcome is not None
     assert (stream.outcome.status, stream.outcome.finish_reason) == ("completed", None)
 
@@ -1215,11 +1225,11 @@ def test_disposed_wait_for_a_slot_leaves_the_queue() -> None:
         assert eventually(lambda: not our_threads())
         assert served == ["first", "a", "c"]
         first.dispose()
-        assert said(read(ask(client, http_headers={"X-Name": "last"})).items) == "Hi"
+        assert delivered_text(read(ask(client, http_headers={"X-Name": "last"})).items) == "Hi"
 
 
-class Crowd:
-    """Counts who is served at once."""
+class ConcurrencyCounter:
+    """A service that counts the requests that it serves at once."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -1230,7 +1240,7 @@ class Crowd:
         with self._lock:
             self._now += 1
             self.most = max(self.most, self._now)
-        time.sleep(0.003)  # so that others come meanwhile, if they may
+        time.sleep(0.003)  # so that others are served meanwhile, if they may be
         with self._lock:
             self._now -= 1
         tail: Script = [[steps.done()], [steps.drop()], [steps.error("later")]][request.number % 3]
@@ -1238,7 +1248,7 @@ class Crowd:
 
 
 def test_clients_threads_and_tasks_share_one_limit() -> None:
-    limit, crowd = Limit(concurrent=3), Crowd()
+    limit, counter = Limit(concurrent=3), ConcurrencyCounter()
     count = 0
     lock = threading.Lock()
 
@@ -1255,15 +1265,15 @@ def test_clients_threads_and_tasks_share_one_limit() -> None:
     async def many(client: Mistral) -> None:
         async def each() -> None:
             nonlocal count
-            came = await _async_breaking(ask(client), lambda stream: stream, -1)
-            assert said(came.items) == "Hi"
+            result = await _async_breaking(ask(client), lambda stream: stream, -1)
+            assert delivered_text(result.items) == "Hi"
             with lock:
                 count += 1
 
         await asyncio.gather(*(each() for _ in range(20)))
 
     with (
-        ScriptedServer(crowd) as server,
+        ScriptedServer(counter) as server,
         Mistral(server_url=server.url, limit=limit) as first,
         Mistral(server_url=server.url, limit=limit) as second,
     ):
@@ -1278,7 +1288,7 @@ def test_clients_threads_and_tasks_share_one_limit() -> None:
         assert eventually(lambda: not our_threads())
         assert limit._free == 3, "every slot is free again"
     assert count == 40
-    assert 1 <= crowd.most <= 3
+    assert 1 <= counter.most <= 3
 
 
 def test_per_minute_bounds_the_requests_of_any_minute() -> None:
@@ -1301,7 +1311,7 @@ def test_per_minute_bounds_the_requests_of_any_minute() -> None:
     with ScriptedServer(script) as server, Mistral(server_url=server.url, limit=limit) as client:
         for _ in range(3):
             ask_and_read()
-        ahead = 59.8 - (now() - asked[0])  # and the rest of the minute as it goes
+        ahead = 59.8 - (now() - asked[0])  # the rest of the minute passes in real time
         for _ in range(2):
             ask_and_read()
         ahead += 61
@@ -1316,8 +1326,8 @@ def test_retry_after_pauses_all_users_of_a_limit() -> None:
     answer: Script = ["Hi", steps.done()]
     with ScriptedServer([refusal], answer, answer, answer) as server:
         with Mistral(server_url=server.url, limit=limit) as client:
-            came = read(ask(client))
-            assert isinstance(came.error, StatusError)
+            result = read(ask(client))
+            assert isinstance(result.error, StatusError)
             threads = [Thread(target=lambda: read(ask(client))) for _ in range(3)]
             for thread in threads:
                 thread.start()
@@ -1333,15 +1343,15 @@ def test_disposed_wait_to_send_does_not_delay_the_next() -> None:
     limit.pause_for(0.2)
     with ScriptedServer(["Hi", steps.done()]) as server:
         with Mistral(server_url=server.url, limit=limit) as client:
-            foremost = ask(client).subscribe()
+            first = ask(client).subscribe()
             assert eventually(lambda: len(limit._queue) == 1)
-            came: list[Came] = []
-            second = Thread(target=lambda: came.append(read(ask(client))))
+            results: list[Result] = []
+            second = Thread(target=lambda: results.append(read(ask(client))))
             second.start()
             assert eventually(lambda: len(limit._queue) == 2)
-            foremost.dispose()
+            first.dispose()
             second.join(BOUND)
-        assert said(came[0].items) == "Hi"
+        assert delivered_text(results[0].items) == "Hi"
         assert len(server.requests) == 1
 
 
@@ -1376,19 +1386,19 @@ def test_program_ending_in_subscribe_prints_the_whole_answer() -> None:
 
 
 def test_errors_do_not_contain_the_key() -> None:
-    told: list[BaseException] = []
+    errors: list[BaseException] = []
     scripts: list[Script] = [
         [steps.status(429, body={"message": f"{KEY} is too fast"}, headers={"X-Key": KEY})],
         ["a", steps.error(f"{KEY} is too slow", code=KEY)],
         [steps.status(500, body=f"<p>{KEY}</p>")],
         [steps.status(401, body={"detail": f"{KEY} is unknown"})],
     ]
-    retry = Retry(initial=0, on_retry=lambda error, *_: told.append(error))
-    resume = Resume(on_resume=lambda error, _: told.append(error))
+    retry = Retry(initial=0, on_retry=lambda error, *_: errors.append(error))
+    resume = Resume(on_resume=lambda error, _: errors.append(error))
     with ScriptedServer(*scripts) as server, Mistral(KEY, server_url=server.url) as client:
-        came = read(ask(client, retry=retry, resume=resume))
+        result = read(ask(client, retry=retry, resume=resume))
         assert len(server.requests) == 4
-    assert isinstance(came.error, ReportedError)
-    for error in (*told, came.error):
+    assert isinstance(result.error, ReportedError)
+    for error in (*errors, result.error):
         check_error(error)
         assert KEY not in "".join(traceback.format_exception(error))

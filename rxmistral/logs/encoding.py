@@ -124,8 +124,7 @@ def decode_ending(encoded: bytes) -> Exception | None:
 
 
 def _encodable_error(error: Exception) -> dict[str, Any]:
-    """Returns the class and the fields of an error of this package; for any other error, those
-    of a ReportedError with its text."""
+    """Returns the class and fields of an error, as a ReportedError unless it is a public one."""
     name = type(error).__name__
     if not isinstance(error, MistralError) or _public_class(name, MistralError) is not type(error):
         return _encodable_error(ReportedError(_without_surrogates(str(error)), name))

@@ -282,8 +282,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
         self._start("heartbeat", self._send_heartbeats)
 
     def _append_queued(self) -> bool:
-        """Appends a batch of the queue, with the ending if that is the last; returns whether
-        it is."""
+        """Appends a batch, with the ending if it is the last one; returns whether it is."""
         ended = self._ended or self._log_error is not None  # read before the queue is
         items = self._write_queue.next_batch()
         is_last = ended and not self._write_queue

@@ -243,8 +243,10 @@ class _RelayedCalls:
         return relayed
 
     def _id_of(self, call: PartialToolCall, chunk: CompletionChunk) -> str:
-        """Returns the model's id; if that is missing or not unique, an id that is the same for
-        every page that receives this answer."""
+        """Returns the model's id, or one made from the chunk if that is missing or not unique.
+
+        Every page that receives this answer gets the same ids.
+        """
         call_id = call.id
         if call_id is None or call_id in self._ids:
             origin = f"{chunk.id} {chunk.created} {len(self._ids)}"

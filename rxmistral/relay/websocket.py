@@ -96,8 +96,7 @@ class _Connection:
         self._stop = stop
 
     async def run(self) -> asyncio.Task[None]:
-        """Sends until the messages have ended or the client has left; returns the task that
-        received."""
+        """Sends until the messages end or the client leaves; returns the receiving task."""
         receiving = asyncio.create_task(self._receive_messages())
         try:
             async for message in self._messages:

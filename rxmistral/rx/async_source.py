@@ -46,10 +46,10 @@ def from_async_iterable(
     generator function, can be read only once; pass the function itself, so that each
     subscription calls it.
 
-    An asyncio event loop pulls the items and runs the subscriber's callbacks: `loop`; without
-    it, the loop that is running at this call; if there is none, or it has stopped, the loop
-    that is running at the subscription; otherwise a new loop on a new thread, for that
-    subscription alone.
+    An asyncio event loop pulls the items and runs the subscriber's callbacks. Without `loop`,
+    it is the first of these that is running at the subscription: the loop on which this
+    function was called; the loop of the thread that subscribes; a new loop on a new thread,
+    for that subscription alone.
 
     `dispose()` is safe from any thread and never blocks: on that event loop, it cancels the
     task that pulls, and an async generator is closed.
@@ -63,9 +63,9 @@ def from_async_iterable(
         accept more items.
     Completes: when the iterable has ended.
     Errors: as the iterable does; `StoppedError` if its task is cancelled other than by
-        `dispose()`, for example at the end of `asyncio.run`; `RuntimeError` if an iterator is
-        subscribed to for the second time, if `loop` is not running, and in a `for` loop or
-        `run()` that blocks the event loop which has to pull the items.
+        `dispose()`, for example at the end of `asyncio.run`. `RuntimeError` if an iterator is
+        subscribed to for the second time, or if `loop` is not running. `RuntimeError` in a
+        `for` loop or `run()` that would block the event loop which has to pull the items.
 
     >>> async def count():
     ...     for number in range(3):

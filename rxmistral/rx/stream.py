@@ -3,9 +3,9 @@
 A Stream is cold: nothing happens until something reads it, and each reader is a
 subscription of its own. The way of reading decides which thread receives the items:
 
-    subscribe(...)   the thread that emits them, at once
-    for, run()       the thread of the loop, through a queue (see `iteration`)
-    async for, await the event loop, through a queue
+    subscribe(...)      the thread that emits them, at once
+    for, run()          the thread of the loop, through a queue (see `iteration`)
+    async for, await    the event loop, through a queue
 
 Leaving a loop early, in whatever way, disposes the subscription.
 

@@ -19,10 +19,10 @@ that, emitting and cancelling synchronize without a lock:
 
 Each side writes before it reads, so at least one of them sees the other: a cancelled answer
 emits nothing more, and the side that finishes last releases the slot. (`switch_map` of RxPY
-has no such slot: a new answer reaches a subscriber that is still busy with the old one, and
-an item or a terminal of the old answer that has passed its check arrives after the switch.)
+has no such slot. There, a new answer reaches a subscriber that is still busy with the old one,
+and an item or a terminal of the old answer may arrive after the switch.)
 
-No lock is held during a call of foreign code.
+No lock is held while other code is called.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ Again at least one side sees the other, so no work is lost. An emitter of the sl
 while there is work, so that the source does not overtake work that it has queued. It stops
 early only for a source that waits.
 
-No lock is held during a call of foreign code: a callback may dispose, and it may emit into its
+No lock is held while other code is called: a callback may dispose, and it may emit into its
 own source; that item is emitted when the callback has returned.
 
 This relies on two things: writes and reads of one thread are seen in their order (guaranteed

@@ -85,14 +85,14 @@ def test_distant_pieces_pass_at_once_without_a_timer(
     armed: list[float] = []
     received, _ = emitted(
         scheduler,
-        operator(10, scheduler=Counting(scheduler, armed)),
+        operator(10, scheduler=CountingScheduler(scheduler, armed)),
         *(on_next(10 + 10 * number, str(number)) for number in range(20)),
     )
     assert received == [on_next(210 + 10 * number, str(number)) for number in range(20)]
     assert armed == []
 
 
-class Counting(VirtualTimeScheduler):
+class CountingScheduler(VirtualTimeScheduler):
     """The time of another scheduler; records the calls."""
 
     def __init__(self, scheduler: TestScheduler, armed: list[float]) -> None:
@@ -171,7 +171,7 @@ def test_scheduler_of_subscription_keeps_time_by_default(
     operator: Operator, scheduler: TestScheduler
 ) -> None:
     other: list[float] = []
-    given_one = Counting(TestScheduler(), other)
+    given_one = CountingScheduler(TestScheduler(), other)
     reactivex.of("a", "b").pipe(
         reactivex.operators.concat(reactivex.never()), operator(10, scheduler=scheduler)
     ).subscribe(scheduler=given_one)
@@ -190,7 +190,7 @@ def test_observer_may_emit_into_the_source_and_end_it(
     source: Subject[str] = Subject()
     got: list[str] = []
 
-    def take(text: str) -> None:
+    def receive(text: str) -> None:
         if text == "a":
             source.on_next("b")
             source.on_next("c")
@@ -198,7 +198,7 @@ def test_observer_may_emit_into_the_source_and_end_it(
         got.append(text)
 
     source.pipe(operator(10, scheduler=scheduler)).subscribe(
-        take, on_completed=lambda: got.append("|")
+        receive, on_completed=lambda: got.append("|")
     )
     source.on_next("a")
     assert got == ["a", "bc", "|"]
@@ -219,12 +219,12 @@ def test_exception_of_observer_loses_no_text(operator: Operator, scheduler: Test
     got: list[str] = []
     errors: list[Exception] = []
 
-    def take(text: str) -> None:
+    def receive(text: str) -> None:
         got.append(text)
         if text == "a":
             raise ZeroDivisionError
 
-    source.pipe(operator(10, scheduler=scheduler)).subscribe(take, errors.append)
+    source.pipe(operator(10, scheduler=scheduler)).subscribe(receive, errors.append)
     with pytest.raises(ZeroDivisionError):
         source.on_next("a")
     source.on_next("b")
@@ -373,7 +373,7 @@ def test_clock_set_back_delays_no_more_than_an_interval() -> None:
     scheduler = TestScheduler()
     armed: list[float] = []
 
-    class SetBack(Counting):
+    class SetBack(CountingScheduler):
         @property
         def now(self) -> datetime:
             return clock[0]
@@ -413,7 +413,7 @@ def test_emissions_keep_order_without_overlap_in_threads(
     arrived, ended = threading.Event(), threading.Event()
     threads: set[str] = set()
 
-    def take(text: str) -> None:
+    def receive(text: str) -> None:
         if not at_work.acquire(blocking=False):
             overlaps.append(text)
         threads.add(threading.current_thread().name)
@@ -434,14 +434,14 @@ def test_emissions_keep_order_without_overlap_in_threads(
         threading.Thread(target=work).start()
         return Disposable()
 
-    reactivex.create(emit).pipe(operator(0.001)).subscribe(take, on_completed=ended.set)
+    reactivex.create(emit).pipe(operator(0.001)).subscribe(receive, on_completed=ended.set)
     assert ended.wait(BOUND)
     assert "".join(got) == "".join(piece for burst in bursts for piece in burst)
     assert overlaps == []
     assert len(threads) > 1
 
 
-class ByHand(Counting):
+class ManualScheduler(CountingScheduler):
     """A clock that does not advance, and timers that the test fires."""
 
     def __init__(self) -> None:
@@ -455,16 +455,16 @@ class ByHand(Counting):
         return self.timers[-1]
 
 
-class Busy:
+class BusyObserver:
     """An observer that blocks a timer's thread until it is released."""
 
     def __init__(self, operator: Operator) -> None:
         self.source: Subject[str] = Subject()
         self.got: list[str] = []
         self.busy, self.go_on = threading.Event(), threading.Event()
-        scheduler = ByHand()
+        scheduler = ManualScheduler()
         self.subscription = self.source.pipe(operator(1, scheduler=scheduler)).subscribe(
-            self.take, on_completed=lambda: self.got.append("|")
+            self.receive, on_completed=lambda: self.got.append("|")
         )
         self.source.on_next("a")
         self.source.on_next("b")
@@ -473,7 +473,7 @@ class Busy:
         self.timer.start()
         assert self.busy.wait(BOUND)
 
-    def take(self, text: str) -> None:
+    def receive(self, text: str) -> None:
         if text == "b":
             self.busy.set()
             assert self.go_on.wait(BOUND)
@@ -482,7 +482,7 @@ class Busy:
 
 def test_end_waits_for_a_busy_observer_and_is_last(operator: Operator) -> None:
     """So a script that ends with its source's thread has shown everything."""
-    at = Busy(operator)
+    at = BusyObserver(operator)
     at.source.on_next("c")
     ending = threading.Thread(target=at.source.on_completed)
     ending.start()
@@ -494,7 +494,7 @@ def test_end_waits_for_a_busy_observer_and_is_last(operator: Operator) -> None:
 
 
 def test_source_waits_when_far_ahead_of_a_busy_observer(operator: Operator) -> None:
-    at = Busy(operator)
+    at = BusyObserver(operator)
     count = 0
 
     def emit() -> None:
@@ -517,7 +517,7 @@ def test_source_waits_when_far_ahead_of_a_busy_observer(operator: Operator) -> N
 
 def test_source_on_an_event_loop_never_waits(operator: Operator) -> None:
     """The observer itself may be waiting for the loop."""
-    at = Busy(operator)
+    at = BusyObserver(operator)
     done = threading.Event()
 
     async def emit() -> None:
@@ -537,7 +537,7 @@ def test_source_on_an_event_loop_never_waits(operator: Operator) -> None:
 
 
 def test_dispose_does_not_wait_for_a_busy_observer(operator: Operator) -> None:
-    at = Busy(operator)
+    at = BusyObserver(operator)
     at.source.on_next("c")
     at.subscription.dispose()
     assert not at.source.observers
@@ -549,7 +549,7 @@ def test_dispose_does_not_wait_for_a_busy_observer(operator: Operator) -> None:
 @pytest.mark.parametrize("end", ["dispose", "complete", "error"])
 def test_no_timer_is_left_behind(operator: Operator, end: str) -> None:
     source: Subject[str] = Subject()
-    scheduler = ByHand()
+    scheduler = ManualScheduler()
     subscription = source.pipe(operator(1, scheduler=scheduler)).subscribe(on_error=lambda _: None)
     source.on_next("a")
     source.on_next("b")
@@ -567,16 +567,16 @@ def test_no_timer_is_left_behind(operator: Operator, end: str) -> None:
 
 def test_exception_of_callback_on_timer_thread_is_the_error(operator: Operator) -> None:
     source: Subject[str] = Subject()
-    scheduler = ByHand()
+    scheduler = ManualScheduler()
     got: list[Any] = []
     raised = ZeroDivisionError()
 
-    def take(text: str) -> None:
+    def receive(text: str) -> None:
         got.append(text)
         if text == "b":
             raise raised
 
-    source.pipe(operator(1, scheduler=scheduler)).subscribe(take, got.append)
+    source.pipe(operator(1, scheduler=scheduler)).subscribe(receive, got.append)
     source.on_next("a")
     source.on_next("b")
     scheduler.actions.pop()(scheduler, None)

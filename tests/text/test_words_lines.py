@@ -18,7 +18,7 @@ from rxmistral.text.words_lines import LineEndSplitter, paragraphs, text_lines, 
 TEXTS = st.one_of(st.text(), st.text("ab. \n\r\t\xa0\u2028", max_size=30))
 
 
-def by(operator: Callable[[], Any], pieces: list[str]) -> list[str]:
+def emitted_by(operator: Callable[[], Any], pieces: list[str]) -> list[str]:
     got: list[str] = []
     reactivex.from_iterable(pieces).pipe(operator()).subscribe(got.append)
     return got
@@ -37,7 +37,7 @@ def by(operator: Callable[[], Any], pieces: list[str]) -> list[str]:
 )
 def test_words(text: str, pieces: list[str]) -> None:
     for way in every_way(text):
-        assert by(words, way) == pieces
+        assert emitted_by(words, way) == pieces
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_words(text: str, pieces: list[str]) -> None:
 )
 def test_lines(text: str, pieces: list[str]) -> None:
     for way in every_way(text):
-        assert by(text_lines, way) == pieces
+        assert emitted_by(text_lines, way) == pieces
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_lines(text: str, pieces: list[str]) -> None:
 )
 def test_paragraphs(text: str, pieces: list[str]) -> None:
     for way in every_way(text):
-        assert by(paragraphs, way) == pieces
+        assert emitted_by(paragraphs, way) == pieces
 
 
 @pytest.mark.parametrize("operator", [words, text_lines, paragraphs])
@@ -82,15 +82,15 @@ def test_items_join_to_the_text_for_any_cuts(
     operator: Callable[[], Any], pieces: list[str]
 ) -> None:
     text = "".join(pieces)
-    items = by(operator, pieces)
+    items = emitted_by(operator, pieces)
     assert "".join(items) == text
     assert all(items)
-    assert items == by(operator, [text])
+    assert items == emitted_by(operator, [text])
 
 
 @given(cut(TEXTS))
 def test_words_equal_those_of_split(pieces: list[str]) -> None:
-    items = [word.strip() for word in by(words, pieces)]
+    items = [word.strip() for word in emitted_by(words, pieces)]
     assert items == ("".join(pieces).split() or items[:1])
 
 
@@ -99,14 +99,14 @@ def test_line_has_one_line_end_at_its_end(pieces: list[str]) -> None:
     """As in `str.splitlines`, but for three line ends only."""
     text = "".join(pieces)
     whole = re.split(r"(?<=\n)|(?<=\r)(?!\n)", text)
-    assert by(text_lines, pieces) == [line for line in whole if line]
+    assert emitted_by(text_lines, pieces) == [line for line in whole if line]
 
 
 @given(cut(TEXTS))
 def test_paragraph_is_visible_without_leading_blank_line(
     pieces: list[str],
 ) -> None:
-    first, *others = by(paragraphs, pieces) or [""]
+    first, *others = emitted_by(paragraphs, pieces) or [""]
     assert all(re.match(r"[^\S\r\n]*\S", paragraph) for paragraph in others)
     for paragraph in (first, *others):
         assert not re.search(

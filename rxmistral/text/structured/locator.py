@@ -197,8 +197,26 @@ def _scalars(text: str, first: FirstCharacters, decode: Callable[[str], Any]) ->
 
 # --- the first characters of a type ------------------------------------------------
 
-_NUMBER_CHARS = "-0123456789"
-_ANY_CHARS = '{["tfn' + _NUMBER_CHARS
+_DIGITS = "-0123456789"
+_ANY = '{["tfn' + _DIGITS
+_FIRST_CHARACTERS: dict[type[inspect.Type], str] = {
+    inspect.AnyType: _ANY,
+    inspect.RawType: _ANY,
+    inspect.NoneType: "n",
+    inspect.BoolType: "tf",
+    inspect.IntType: _DIGITS,
+    inspect.FloatType: _DIGITS,
+    inspect.DecimalType: '"' + _DIGITS,
+    inspect.DictType: "{",
+    inspect.TypedDictType: "{",
+    inspect.DataclassType: "{",
+    inspect.NamedTupleType: "[",
+    inspect.TupleType: "[",
+    inspect.VarTupleType: "[",
+    inspect.ListType: "[",
+    inspect.SetType: "[",
+    inspect.FrozenSetType: "[",
+}  # the others, such as dates and bytes, are strings
 
 
 class FirstCharacters(NamedTuple):
@@ -232,48 +250,21 @@ def _first_of_type(node: inspect.Type) -> str:
 
 
 def _first_of_alternative(node: inspect.Type) -> str:
-    match node:
-        case inspect.StructType() if not node.array_like:
-            return "{"
-        case inspect.DictType() | inspect.TypedDictType() | inspect.DataclassType():
-            return "{"
-        case _ if isinstance(node, _ARRAYS):
-            return "["
-        case inspect.NoneType():
-            return "n"
-        case inspect.BoolType():
-            return "tf"
-        case inspect.IntType() | inspect.FloatType():
-            return _NUMBER_CHARS
-        case inspect.DecimalType():
-            return '"' + _NUMBER_CHARS
-        case inspect.LiteralType():
-            return _first_of_values(node.values)
-        case inspect.EnumType():
-            return _first_of_values(each.value for each in node.cls)
-        case inspect.AnyType() | inspect.RawType():
-            return _ANY_CHARS
-        case _:
-            return '"'  # dates, times, bytes and the like are strings in JSON
-
-
-_ARRAYS = (
-    inspect.StructType,
-    inspect.NamedTupleType,
-    inspect.TupleType,
-    inspect.VarTupleType,
-    inspect.ListType,
-    inspect.SetType,
-    inspect.FrozenSetType,
-)
+    if isinstance(node, inspect.StructType):
+        return "[" if node.array_like else "{"
+    if isinstance(node, inspect.LiteralType):
+        return _first_of_values(node.values)
+    if isinstance(node, inspect.EnumType):
+        return _first_of_values(each.value for each in node.cls)
+    return _FIRST_CHARACTERS.get(type(node), '"')
 
 
 def _first_of_values(values: Iterable[Any]) -> str:
-    return "".join('"' if isinstance(each, str) else _NUMBER_CHARS for each in values)
+    return "".join('"' if isinstance(each, str) else _DIGITS for each in values)
 
 
 def _first_of_items(node: inspect.Type) -> str:
     if isinstance(node, inspect.TupleType):
         return "".join(map(_first_of_type, node.item_types[:1]))
     item = getattr(node, "item_type", None)
-    return _ANY_CHARS if item is None else _first_of_type(item)
+    return _ANY if item is None else _first_of_type(item)

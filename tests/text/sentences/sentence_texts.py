@@ -1,9 +1,9 @@
-"""Texts, with the cuts that a careful reader makes in them: a ¦ each.
+"""Annotated texts: a ¦ marks each place at which a careful reader would cut.
 
-Every second one was unknown to the rules while they were made, but for the last of each
-group: these are of the kinds that answers are full of, and were written with the rules.
-Some ask for more than the rules can know; what must hold is a share. Those from
-ABBREVIATIONS on must all be exact.
+Every second text was unknown to the rules while they were written, except for the last text
+of each group: these are of the kinds that answers are full of, and were written with the
+rules. Some ask for more than rules can know; a share of the cuts must be right. The texts
+from ABBREVIATIONS on must all be exact.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Case(NamedTuple):
 
 
 def _cases(language: str, lines: str) -> list[Case]:
-    """One text a line, in which \\n, \\r and \\t are written out."""
+    """One text per line, with \\n, \\r and \\t as escapes."""
     texts = lines.strip("\n").replace("\\n", "\0").replace("\\r", "\r").replace("\\t", "\t")
     return [Case(language, line.replace("\0", "\n").split("¦")) for line in texts.split("\n")]
 
@@ -496,7 +496,7 @@ Python很好。¦I like it. ¦真的。
     ),
 ]
 
-# The first lines of each language are short enough to be cut in every way.
+# The first texts of each language are short enough for every possible cut.
 ABBREVIATIONS = [
     *_cases(
         "el",

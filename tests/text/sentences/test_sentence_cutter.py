@@ -35,8 +35,8 @@ def cutter(language: str = "en", max_chars: int | None = None) -> SentenceCutter
 
 
 def cut(pieces: Iterable[str], language: str = "en", max_chars: int | None = None) -> list[str]:
-    made = cutter(language, max_chars)
-    return [*(sentence for piece in pieces for sentence in made.feed(piece)), *made.close()]
+    machine = cutter(language, max_chars)
+    return [*(sentence for piece in pieces for sentence in machine.feed(piece)), *machine.close()]
 
 
 def deltas(text: str) -> Iterator[str]:
@@ -82,20 +82,24 @@ def test_semicolon_ends_nothing_in_other_languages(language: str, mark: str) -> 
 
 @pytest.mark.parametrize("language", ["el", "EL", "el-GR", "el_GR"])
 def test_greek_question_mark_waits_for_the_next_word(language: str) -> None:
-    made = cutter(language)
-    assert list(made.feed("Τι κάνεις; ")) == []
-    assert list(made.feed("Ε")) == ["Τι κάνεις; "]
+    machine = cutter(language)
+    assert list(machine.feed("Τι κάνεις; ")) == []
+    assert list(machine.feed("Ε")) == ["Τι κάνεις; "]
 
 
 def test_engine_can_add_stops() -> None:
-    class Agreeing:
+    class EveryStop:
         stops = "^"
 
         def boundaries(self, text: str) -> list[int]:
             return [len(text) - 1]
 
-    made = SentenceCutter(Agreeing())
-    assert [*made.feed("One^ Two x^Y ^ Three"), *made.close()] == ["One^ ", "Two x^Y ^ ", "Three"]
+    machine = SentenceCutter(EveryStop())
+    assert [*machine.feed("One^ Two x^Y ^ Three"), *machine.close()] == [
+        "One^ ",
+        "Two x^Y ^ ",
+        "Three",
+    ]
 
 
 def test_few_cuts_are_wrong() -> None:
@@ -115,10 +119,10 @@ def test_sentence_is_emitted_a_few_characters_after_its_end() -> None:
 
 def lateness(case: Case) -> Iterator[int]:
     """Characters from the last visible one of a sentence to its emission."""
-    made, received, start = cutter(case.language), 0, 0
+    machine, received, start = cutter(case.language), 0, 0
     for delta in deltas(case.text):
         received += len(delta)
-        for sentence in made.feed(delta):
+        for sentence in machine.feed(delta):
             yield received - start - len(sentence.rstrip())
             start += len(sentence)
 
@@ -188,22 +192,22 @@ def test_text_is_cut_at_the_marks(marked: str) -> None:
 
 
 def test_sentence_is_emitted_when_the_next_one_starts() -> None:
-    made = cutter()
-    assert list(made.feed("It is late. ")) == []
-    assert list(made.feed("G")) == ["It is late. "]
+    machine = cutter()
+    assert list(machine.feed("It is late. ")) == []
+    assert list(machine.feed("G")) == ["It is late. "]
 
 
 def test_line_is_emitted_when_the_next_one_starts() -> None:
-    made = cutter()
-    assert list(made.feed("A title\n\n")) == []
-    assert list(made.feed("T")) == ["A title\n\n"]
+    machine = cutter()
+    assert list(machine.feed("A title\n\n")) == []
+    assert list(machine.feed("T")) == ["A title\n\n"]
 
 
 def test_number_before_a_stop_waits_for_the_next_word() -> None:
-    made = cutter("de")
-    assert list(made.feed("Am 3. Oktobe")) == []
-    assert list(made.feed("r. Es war 1990. Danac")) == ["Am 3. Oktober. "]
-    assert list(made.feed("h ")) == ["Es war 1990. "]
+    machine = cutter("de")
+    assert list(machine.feed("Am 3. Oktobe")) == []
+    assert list(machine.feed("r. Es war 1990. Danac")) == ["Am 3. Oktober. "]
+    assert list(machine.feed("h ")) == ["Es war 1990. "]
 
 
 def test_abbreviation_at_the_end_is_judged_by_all_text() -> None:
@@ -248,10 +252,10 @@ def test_sentences_join_to_the_text_for_any_cuts(
 
 @given(texts_in_pieces(), LIMITS)
 def test_flush_loses_no_text(pieces: list[str], max_chars: int | None) -> None:
-    made, got = cutter("en", max_chars), list[str]()
+    machine, got = cutter("en", max_chars), list[str]()
     for piece in pieces:
-        got += [*made.feed(piece), *made.flush()]
-    got += made.close()
+        got += [*machine.feed(piece), *machine.flush()]
+    got += machine.close()
     assert "".join(got) == "".join(pieces)
     assert all(not sentence.isspace() for sentence in got[:-1] if max_chars is None)
 
@@ -305,91 +309,93 @@ def test_max_chars_does_not_change_shorter_sentences() -> None:
 
 
 def test_flushed_sentence_ends_at_the_same_place() -> None:
-    made = cutter()
-    assert list(made.feed("It is late.")) == []
-    assert list(made.flush()) == ["It is late."]
-    assert list(made.feed(" We go. N")) == [" We go. "]
-    assert list(made.close()) == ["N"]
+    machine = cutter()
+    assert list(machine.feed("It is late.")) == []
+    assert list(machine.flush()) == ["It is late."]
+    assert list(machine.feed(" We go. N")) == [" We go. "]
+    assert list(machine.close()) == ["N"]
 
 
 def test_flushed_code_stays_code() -> None:
-    made = cutter()
-    assert [*made.feed("``"), *made.flush()] == ["``"]
-    assert [*made.feed("`\na. B\n"), *made.flush()] == ["`\na. B\n"]
-    assert [*made.feed("c. D\n```\nSo. Y"), *made.close()] == ["c. D\n```\n", "So. ", "Y"]
+    machine = cutter()
+    assert [*machine.feed("``"), *machine.flush()] == ["``"]
+    assert [*machine.feed("`\na. B\n"), *machine.flush()] == ["`\na. B\n"]
+    assert [*machine.feed("c. D\n```\nSo. Y"), *machine.close()] == ["c. D\n```\n", "So. ", "Y"]
 
 
 def test_flush_keeps_white_space() -> None:
-    made = cutter()
-    assert [*made.feed("One. "), *made.flush(), *made.feed("  "), *made.flush()] == ["One. "]
-    assert list(made.close()) == ["  "]
+    machine = cutter()
+    assert [*machine.feed("One. "), *machine.flush(), *machine.feed("  "), *machine.flush()] == [
+        "One. "
+    ]
+    assert list(machine.close()) == ["  "]
 
 
 # --- the view of the segmenter ---------------------------------------------------
 
 
-class Noting:
+class RecordingSegmenter:
     """Finds no boundary, and records the texts."""
 
     def __init__(self) -> None:
-        self.asked: list[str] = []
+        self.views: list[str] = []
 
     def boundaries(self, text: str) -> list[int]:
-        self.asked.append(text)
+        self.views.append(text)
         return []
 
 
-def asked(text: str) -> list[str]:
-    engine = Noting()
-    made = SentenceCutter(engine)
+def views(text: str) -> list[str]:
+    engine = RecordingSegmenter()
+    machine = SentenceCutter(engine)
     for delta in deltas(text):
-        made.feed(delta)
-    made.close()
-    return engine.asked
+        machine.feed(delta)
+    machine.close()
+    return engine.views
 
 
 def test_segmenter_is_asked_at_first_character_and_word_end() -> None:
-    assert asked("One day. Then it") == ["One day. T", "One day. Then "]
+    assert views("One day. Then it") == ["One day. T", "One day. Then "]
 
 
 def test_segmenter_is_asked_once_if_first_character_is_unclear() -> None:
-    assert asked("In 1990. Then it") == ["In 1990. Then "]
-    assert asked("One day. 5 of") == ["One day. 5 "]
+    assert views("In 1990. Then it") == ["In 1990. Then "]
+    assert views("One day. 5 of") == ["One day. 5 "]
 
 
 def test_segmenter_is_not_asked_in_code_tables_and_words() -> None:
-    assert asked("```\na. B\n```\n| a. B |\na.b.C 3.5 `x. Y` z") == []
+    assert views("```\na. B\n```\n| a. B |\na.b.C 3.5 `x. Y` z") == []
 
 
 def test_segmenter_sees_no_half_pair_of_quotation_marks() -> None:
-    assert asked('He: "Go. Now it') == ["He:  Go. N", "He:  Go. Now "]
-    assert asked("(He, a. Fox ran") == [" He, a. Fox "]
+    assert views('He: "Go. Now it') == ["He:  Go. N", "He:  Go. Now "]
+    assert views("(He, a. Fox ran") == [" He, a. Fox "]
 
 
-def asked_when_it_agrees(text: str) -> list[str]:
-    class Agreeing(Noting):
+def views_when_each_stop_is_a_boundary(text: str) -> list[str]:
+    class EveryStop(RecordingSegmenter):
         def boundaries(self, text: str) -> list[int]:
-            self.asked.append(text)
+            self.views.append(text)
             return [len(text) - 1]
 
-    engine = Agreeing()
+    engine = EveryStop()
     SentenceCutter(engine).feed(text)
-    return engine.asked
+    return engine.views
 
 
 def test_segmenter_sees_quote_opened_by_previous_sentence() -> None:
-    views = asked_when_it_agrees('He: "Go on. Now go." Then it')
-    assert views == ["He:  Go on. N", '"Now go." T']
+    seen = views_when_each_stop_is_a_boundary('He: "Go on. Now go." Then it')
+    assert seen == ["He:  Go on. N", '"Now go." T']
 
 
 def test_quotation_mark_stays_open_until_the_line_ends() -> None:
-    assert asked_when_it_agrees('He: "Go on. Now\nWe "go. Then it')[-1] == "We  go. T"
+    assert views_when_each_stop_is_a_boundary('He: "Go on. Now\nWe "go. Then it')[-1] == "We  go. T"
 
 
 def test_segmenter_sees_no_more_than_a_window() -> None:
-    assert max(map(len, asked("word " * 1000 + "e.g. " * 100))) < 500
-    assert max(map(len, asked("Hi" + "." * 1000 + "\u00a0" * 1000 + "Next one"))) < 500
+    assert max(map(len, views("word " * 1000 + "e.g. " * 100))) < 500
+    assert max(map(len, views("Hi" + "." * 1000 + "\u00a0" * 1000 + "Next one"))) < 500
 
 
 def test_segmenter_is_asked_a_bounded_number_of_times() -> None:
-    assert len(asked("e.g. " * 200)) <= 2 * 200
+    assert len(views("e.g. " * 200)) <= 2 * 200

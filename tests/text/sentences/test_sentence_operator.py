@@ -55,7 +55,7 @@ def test_sentence_is_emitted_when_the_next_one_starts(operator: Any, scheduler: 
 # --- the segmenter ---------------------------------------------------------------
 
 
-class Breaking:
+class FailingSegmenter:
     """Finds a boundary once, then raises."""
 
     def __init__(self) -> None:
@@ -70,7 +70,7 @@ class Breaking:
 
 def test_exception_of_segmenter_follows_all_the_text(scheduler: TestScheduler) -> None:
     source = scheduler.create_cold_observable(on_next(10, "One. Two. Three"), on_next(20, " four."))
-    result = scheduler.start(lambda: source.pipe(sentences(segmenter=Breaking())))
+    result = scheduler.start(lambda: source.pipe(sentences(segmenter=FailingSegmenter())))
     assert result.messages == [
         on_next(210, "One. "),
         on_next(210, "Two. Three"),
@@ -194,7 +194,7 @@ def test_no_timer_outlives_the_subscription(end: str) -> None:
     timer.join(60)
 
 
-class Counting(TestScheduler):
+class CountingScheduler(TestScheduler):
     """Counts the timers that are armed."""
 
     timers = 0
@@ -205,7 +205,7 @@ class Counting(TestScheduler):
 
 
 def test_one_timer_serves_many_items() -> None:
-    scheduler, source = Counting(), Subject[str]()
+    scheduler, source = CountingScheduler(), Subject[str]()
     got: list[str] = []
     source.pipe(sentences(max_wait=1.0)).subscribe(got.append, scheduler=scheduler)
     for _ in range(1000):
@@ -218,7 +218,7 @@ def test_one_timer_serves_many_items() -> None:
 
 
 def test_no_timer_is_armed_without_text() -> None:
-    scheduler, source = Counting(), Subject[str]()
+    scheduler, source = CountingScheduler(), Subject[str]()
     source.pipe(sentences(max_wait=1.0)).subscribe(scheduler=scheduler)
     source.on_next("a")
     scheduler.advance_by(100)
@@ -242,11 +242,11 @@ def test_timer_thread_keeps_time_without_a_scheduler() -> None:
     got: list[str] = []
     emitted = threading.Event()
 
-    def take(sentence: str) -> None:
+    def receive(sentence: str) -> None:
         got.append(sentence)
         emitted.set()
 
-    with source.pipe(sentences(max_wait=0.01)).subscribe(take):
+    with source.pipe(sentences(max_wait=0.01)).subscribe(receive):
         source.on_next("One.")
         assert emitted.wait(60)
     assert got == ["One."]
@@ -278,7 +278,7 @@ def test_source_waits_while_the_timer_emits(scheduler: TestScheduler) -> None:
     again = threading.Event()
     meanwhile = threading.Thread(target=source.on_next, args=(" Two. T",))
 
-    def take(sentence: str) -> None:
+    def receive(sentence: str) -> None:
         got.append(sentence)
         if threading.current_thread() is meanwhile:
             again.set()
@@ -286,7 +286,7 @@ def test_source_waits_while_the_timer_emits(scheduler: TestScheduler) -> None:
             meanwhile.start()
             assert not again.wait(0.1)
 
-    source.pipe(sentences(max_wait=1.0)).subscribe(take, scheduler=scheduler)
+    source.pipe(sentences(max_wait=1.0)).subscribe(receive, scheduler=scheduler)
     source.on_next("One.")
     scheduler.advance_by(1)
     assert again.wait(60)

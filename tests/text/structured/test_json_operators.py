@@ -606,7 +606,7 @@ def test_damaged_answer_raises_no_other_error(
     assert grown[-1:] == whole or (grown[-1], whole[-1]) == (ANY_ERROR, ANY_ERROR)
 
 
-WRONG = [
+INVALID = [
     (Ingredient, '{"name": "a", "amount": "1"}', "Expected `float`, got `str` - at `$.amount`"),
     (Ingredient, '{"name": "a"}', "Object missing required field `amount`"),
     (Ingredient, '{"name": "a", "amount"', "Input data was truncated"),
@@ -635,7 +635,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize("operator", [parsed, partials])
-@pytest.mark.parametrize(("type", "text", "reason"), WRONG, ids=range(len(WRONG)))
+@pytest.mark.parametrize(("type", "text", "reason"), INVALID, ids=range(len(INVALID)))
 def test_invalid_answer_is_an_error_with_its_path(
     operator: Any, type: Any, text: str, reason: str
 ) -> None:
@@ -678,7 +678,7 @@ def test_partials_stop_at_invalid_text_and_fail_at_the_end() -> None:
     ]
 
 
-ITEMS_WRONG = [
+INVALID_ITEMS = [
     ('[{"name": "a", "amount": 1}, {"name": 2}]', "Expected `str`, got `int` - at `$[1].name`"),
     ('[{"name": "a", "amount": 1}, 2]', "Expected `object`, got `int` - at `$[1]`"),
     ('{"x": 1, "all": [{"name": "a", "amount": 1}, {}]}', "field `name` - at `$.all[1]`"),
@@ -690,7 +690,7 @@ ITEMS_WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("text", "reason"), ITEMS_WRONG)
+@pytest.mark.parametrize(("text", "reason"), INVALID_ITEMS)
 @pytest.mark.parametrize("size", [1, 7, 1000])
 def test_items_before_an_invalid_one_are_emitted(text: str, reason: str, size: int) -> None:
     deltas = [text[at : at + size] for at in range(0, len(text), size)]
@@ -1031,7 +1031,7 @@ def test_items_can_be_left_in_the_middle_of_a_delta() -> None:
 # --- cost ------------------------------------------------------------------------
 
 
-def an_answer(size: int) -> str:
+def recipe_json(size: int) -> str:
     each = Ingredient("two cups of flour, sifted\n", 1.5, Unit.GRAM)
     recipe = Recipe("Crêpes", 20, True, "main", [], ["stir " * 40], {}, 4, "x" * (size // 2))
     recipe.ingredients = [each] * (size // 2 // len(compact(each)))
@@ -1053,9 +1053,9 @@ def seconds(operator: Callable[[Observable[str]], Stream[Any]], text: str) -> fl
 
 
 COSTS: dict[str, tuple[Callable[..., Any], Callable[[int], str]]] = {
-    "partials": (lambda: partials(Recipe), an_answer),
-    "growing items": (lambda: partials(Recipe, growing_items=True), an_answer),
-    "parsed": (lambda: parsed(Recipe), an_answer),
+    "partials": (lambda: partials(Recipe), recipe_json),
+    "growing items": (lambda: partials(Recipe, growing_items=True), recipe_json),
+    "parsed": (lambda: parsed(Recipe), recipe_json),
     "items": (lambda: items(Any), lambda size: "[" + "1.5, " * (size // 5) + "0]"),
     "brackets": (lambda: partials(Any, growing_items=True), lambda size: "[" * size),
     "objects": (lambda: partials(Any), lambda size: '{"a":' * (size // 5)),
@@ -1132,7 +1132,7 @@ def test_heavy_value_is_emitted_before_an_error(end: str) -> None:
 # --- response formats ------------------------------------------------------------
 
 
-def asked_for(type: Any) -> dict[str, Any]:
+def sent_schema(type: Any) -> dict[str, Any]:
     body = encode_body("m", [{"role": "user", "content": "Hi"}], {"response_format": type}, None)
     response_format: dict[str, Any] = json.loads(body)["response_format"]
     assert response_format["type"] == "json_schema"
@@ -1147,7 +1147,7 @@ def test_struct_as_response_format_is_sent_as_its_schema() -> None:
         sender: Address
         weight: float = 1.0
 
-    assert asked_for(Parcel) == {
+    assert sent_schema(Parcel) == {
         "name": "Parcel",
         "schema": {
             "title": "Parcel",
@@ -1187,13 +1187,13 @@ def objects_in(schema: Any) -> Iterable[Mapping[str, Any]]:
 
 
 def test_schema_closes_every_object_except_dicts() -> None:
-    objects = list(objects_in(asked_for(Recipe)["schema"]))
+    objects = list(objects_in(sent_schema(Recipe)["schema"]))
     assert [each.get("title") for each in objects] == ["Recipe", None, "Ingredient"]
     assert [each["additionalProperties"] for each in objects] == [False, {"type": "string"}, False]
 
 
 def test_recursive_type_keeps_its_definition() -> None:
-    schema = asked_for(Tree)["schema"]
+    schema = sent_schema(Tree)["schema"]
     assert schema["type"] == schema["$defs"]["Tree"]["type"] == "object"
     assert schema["properties"]["children"]["items"] == {"$ref": "#/$defs/Tree"}
     assert schema["$defs"]["Tree"]["additionalProperties"] is False
@@ -1212,7 +1212,7 @@ def test_recursive_type_keeps_its_definition() -> None:
     ],
 )
 def test_schema_has_a_name_that_services_accept(type: Any, name: str) -> None:
-    assert asked_for(type)["name"] == name
+    assert sent_schema(type)["name"] == name
 
 
 @pytest.mark.parametrize("type", [Opaque, list[Opaque], msgspec.defstruct("S", [("a", complex)])])
@@ -1220,7 +1220,7 @@ def test_type_without_a_schema_raises_at_the_call(type: Any) -> None:
     with pytest.raises(
         TypeError, match=r"response_format must be a type that has a JSON schema \(type <"
     ):
-        asked_for(type)  # fmt: skip
+        sent_schema(type)  # fmt: skip
 
 
 def test_other_response_formats_are_sent_unchanged() -> None:
