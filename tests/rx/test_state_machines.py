@@ -13,8 +13,10 @@ from reactivex.testing.subscription import Subscription
 
 from rxmistral import Stream, TextChunk, ThinkChunk
 from rxmistral.completions.think_tags import think_tags
+from rxmistral.rx.state_machine import StateMachine, machine_operator
 from rxmistral.text.code_blocks import CodeBlock, code_blocks
 from rxmistral.text.guard import guarded
+from rxmistral.text.inputs import text_for
 from rxmistral.text.sentences.operator import sentences
 from rxmistral.text.words_lines import paragraphs, text_lines, words
 
@@ -228,3 +230,48 @@ def test_pipe_returns_a_stream(sample: Sample) -> None:
 def test_operator_that_was_not_called_raises(operator: Any) -> None:
     with pytest.raises(TypeError):
         reactivex.of("a").pipe(operator)
+
+
+# --- machines that fail ----------------------------------------------------------
+
+BROKEN = RuntimeError("broken")
+
+
+class Doubler(StateMachine[str, str]):
+    """Emits each text twice, and "rest" at the end; fails at "error" and "raise"."""
+
+    def feed(self, item: str) -> list[str]:
+        if item == "raise":
+            raise BROKEN
+        if item == "error":
+            self.error = BROKEN
+        return [item, item]
+
+    def close(self) -> list[str]:
+        return ["rest"]
+
+
+def doubled(*items: Any) -> list[Any]:
+    """The items and the error that an operator emits, and the disposal of its source."""
+    log: list[Any] = []
+    source: Subject[Any] = Subject()
+    disposed = source.pipe(reactivex.operators.finally_action(lambda: log.append("disposed")))
+    operator = machine_operator(Doubler, text_for("doubled"))
+    disposed.pipe(operator).subscribe(log.append, log.append)
+    for item in items:
+        source.on_next(item)
+    return log
+
+
+def test_error_of_machine_follows_its_output_and_the_disposal() -> None:
+    assert doubled("a", "error", "b") == ["a", "a", "error", "error", "disposed", BROKEN]
+
+
+def test_exception_of_machine_follows_its_remaining_output() -> None:
+    assert doubled("a", "raise", "b") == ["a", "a", "rest", BROKEN, "disposed"]
+
+
+def test_item_of_another_type_is_an_error() -> None:
+    *output, error, disposed = doubled("a", 1)
+    assert (output, disposed) == (["a", "a", "rest"], "disposed")
+    assert str(error) == "doubled() takes text, got an int"
