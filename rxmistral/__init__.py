@@ -34,6 +34,8 @@ The map of the package; a folder is a layer, and imports point down only:
 `help(rxmistral.operators)` lists the operators, and `help(rxmistral.errors)` draws the errors.
 """
 
+# ruff: noqa: F403, F405  # `__all__` below lists every name
+
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -47,115 +49,14 @@ from .chat.request import ChatArguments
 # importing a module of theirs later does not replace the operators here.
 from .completions.choice import text
 from .completions.decoding import completions
-from .errors import (
-    AllFailedError,
-    AuthenticationError,
-    ChunkError,
-    DroppedStreamError,
-    FencedError,
-    GuardError,
-    IncompleteStreamError,
-    InvalidAnswerError,
-    LaggedError,
-    LogError,
-    LogUnavailableError,
-    LostProducerError,
-    MistralError,
-    ProtocolError,
-    RateLimitError,
-    ReportedError,
-    RequestError,
-    RequestTimeoutError,
-    StatusError,
-    StoppedError,
-    StreamError,
-    StreamTimeoutError,
-    UnknownRunError,
-)
-from .models import (
-    APIKeyAuth,
-    AssistantMessage,
-    AudioChunk,
-    ChatCompletionChoice,
-    ChatCompletionResponse,
-    ChatCompletionResponseChoiceLogprobs,
-    ChatCompletionResponseTokenLogprobs,
-    ChatCompletionResponseTokenLogprobsTopK,
-    CompletionChunk,
-    CompletionEvent,
-    CompletionResponseStreamChoice,
-    ContentChunk,
-    CustomConnector,
-    DeltaMessage,
-    DocumentLibraryTool,
-    DocumentURLChunk,
-    FileChunk,
-    Function,
-    FunctionCall,
-    FunctionName,
-    GuardrailConfig,
-    ImageGenerationTool,
-    ImageURL,
-    ImageURLChunk,
-    JSONSchema,
-    Message,
-    OAuth2TokenAuth,
-    Prediction,
-    ReferenceChunk,
-    ResourceChunk,
-    ResourceLinkChunk,
-    ResponseFormat,
-    SystemMessage,
-    TextChunk,
-    ThinkChunk,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    ToolConfiguration,
-    ToolMessage,
-    ToolReferenceChunk,
-    UnfinishedToolCall,
-    UnknownContentChunk,
-    UsageInfo,
-    UserMessage,
-)
+from .errors import *
+from .models import *
 from .rx.stream import SharedStream, Stream
 from .wire import ServerSentEvent
 
 if TYPE_CHECKING:
     from .logs import LoggedStream, MemoryLog, RunLog, from_log, to_log
-    from .operators import (
-        CodeBlock,
-        Outcome,
-        SentenceSegmenter,
-        SpanSegmenter,
-        StringSegmenter,
-        answer_each,
-        coalesced,
-        code_blocks,
-        deltas,
-        fallback,
-        finish_reason,
-        guarded,
-        hedge,
-        items,
-        on_outcome,
-        paced,
-        paragraphs,
-        parsed,
-        partials,
-        sentences,
-        shared,
-        snapshots,
-        text_lines,
-        think_tags,
-        thinking,
-        to_response,
-        tool_calls,
-        until_finished,
-        usage,
-        words,
-    )
+    from .operators import *
     from .rx.async_source import from_async_iterable
 
 # In the order of the data, not of the alphabet.

@@ -59,13 +59,13 @@ def main(arguments: list[str] | None = None) -> int:
         _discard(sys.stdout)
         if isinstance(error.__cause__, BrokenPipeError):  # the reader was closed, as in `| head -1`
             return 0
-        _print_error(f"rxmistral: stdout cannot be written to: {error}")
+        _print_to_stderr(f"rxmistral: stdout cannot be written to: {error}")
         return _FAILED
 
 
 def _main(arguments: list[str]) -> int:
     if sys.stdout is None:  # closed by the shell, as in `>&-`
-        _print_error("rxmistral: there is no stdout to print to")
+        _print_to_stderr("rxmistral: there is no stdout to print to")
         return _MISUSED
     screen = _Screen()
     try:
@@ -163,12 +163,12 @@ def _client(options: Namespace) -> Iterator[Mistral]:
         with Mistral(server_url=options.server_url) as client:
             yield client
         return
-    _print_error(f"{KEY_VARIABLE} is not set: the embedded demo server answers.")
+    _print_to_stderr(f"{KEY_VARIABLE} is not set: the embedded demo server answers.")
     with demo_server() as server, Mistral(server_url=server.url) as client:
         yield client
 
 
-def _ask(client: Mistral, options: Namespace) -> EventStream:
+def _request_answer(client: Mistral, options: Namespace) -> EventStream:
     prompt = _read_stdin() if options.prompt == "-" else options.prompt
     if not prompt.strip():
         raise ValueError("the prompt is empty")
@@ -215,7 +215,7 @@ def _read_stdin() -> str:
 
 def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
     figures = _Figures()
-    counted = _ask(client, options).do_action(figures.count)
+    counted = _request_answer(client, options).do_action(figures.count)
     if options.json:
         for event in counted:
             screen.write(msgspec.json.encode(event.data).decode() + "\n")
@@ -224,16 +224,16 @@ def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
             screen.write(token)
         screen.end_line()
     if options.stats or _is_terminal(sys.stderr):
-        _print_error(str(figures))
+        _print_to_stderr(str(figures))
 
 
 def _fail(screen: _Screen, error: Exception, code: int) -> int:
     screen.end_line()
-    _print_error(f"rxmistral: {' '.join(str(error).split())}")
+    _print_to_stderr(f"rxmistral: {' '.join(str(error).split())}")
     return code
 
 
-def _print_error(line: str) -> None:
+def _print_to_stderr(line: str) -> None:
     """Prints a line to stderr, if there is one."""
     if sys.stderr is None:
         return

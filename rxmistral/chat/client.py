@@ -106,15 +106,18 @@ class Mistral:
             header is sent if no `api_key` is given, and overrides MISTRAL_API_KEY. The
             timeouts of the client replace its own, also between the retries of an adapter.
             None: a session that belongs to the client.
-        accept_clean_end: Whether a body that ends cleanly completes the answer, for servers
-            that send neither a finish_reason nor `[DONE]`. False: it raises
-            `IncompleteStreamError`.
+        accept_clean_end: Whether a body that ends cleanly after any text, thinking or tool
+            call completes the answer, for servers that send neither a finish_reason nor
+            `[DONE]`. False: it raises `IncompleteStreamError`.
         max_event_bytes: The largest event accepted, in bytes; by default 16 MiB.
         reader: The thread that reads an answer and runs the operators and callbacks of its
             pipe. "shared": one thread reads all answers; a callback that blocks it delays
-            the other answers once, by at most 0.1 s, and then gets a thread of its own.
+            the others once, by at most 0.1 s, and its answer then gets a thread of its own.
             "thread": each answer has its own thread, at twice the CPU and memory.
             None: "shared", but "thread" on Windows.
+
+    Attributes:
+        chat: The chat completions: `client.chat.stream(...)` sends a call.
 
     Raises:
         TypeError, ValueError: An argument cannot be used; the message names it.

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+import re
 import warnings
 from typing import Any
 
 import pytest
 import requests
 from faces import Face
+from msgspec import UNSET
 
 from rxmistral import (
+    Chat,
+    ChatArguments,
     EventStream,
     IncompleteStreamError,
     Mistral,
@@ -22,7 +26,7 @@ from rxmistral import (
     text,
 )
 from rxmistral.chat.client import __version__
-from rxmistral.chat.settings import SERVERS
+from rxmistral.chat.settings import SERVERS, CallOptions
 from rxmistral.testing import ScriptedServer, steps
 
 HELLO = [steps.role(), "Hel", "lo", steps.finish(), steps.done()]
@@ -459,6 +463,22 @@ def test_unknown_argument_is_refused_without_a_hint() -> None:
 def test_hints_do_not_change_the_signature() -> None:
     assert list(inspect.signature(Mistral).parameters)[:3] == ["api_key", "server", "server_url"]
     assert "starts" not in str(inspect.signature(Mistral.demo))
+
+
+@pytest.mark.parametrize("method", [Chat.stream, Chat.stream_async])
+def test_signature_and_help_list_every_option(method: Any) -> None:
+    parameters = inspect.signature(method).parameters
+    assert list(parameters) == [
+        "self",
+        "model",
+        "messages",
+        *CallOptions.__annotations__,
+        "arguments",
+    ]
+    assert parameters["retry"].default is UNSET
+    assert parameters["timeout_ms"].default is None
+    described = re.findall(r"^ +\**(\w+): \S", method.__doc__, re.M)
+    assert described == [*list(parameters)[1:], *ChatArguments.__annotations__]
 
 
 @pytest.mark.parametrize(
