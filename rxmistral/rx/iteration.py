@@ -374,7 +374,11 @@ class AsyncIteration(AsyncIterator[T]):
 
 
 class _LoopWakeUp:
-    """A wake-up that any thread sends to the event loop on which it was created."""
+    """A wake-up that any thread sends to the event loop on which it was created.
+
+    Not a part of AsyncIteration, so that the queue does not refer to the iteration: that is
+    disposed as soon as the program drops it.
+    """
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()

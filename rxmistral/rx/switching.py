@@ -249,12 +249,7 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         send_terminal()
 
     def dispose(self) -> None:
-        with self._changed:
-            self._is_stopped = True
-            current = self._current
-            self._cancel(current)
-        if current is not None:
-            current.subscription.dispose()
+        self._stop(noop)
 
 
 def answer_each(
