@@ -235,12 +235,12 @@ class _LineObserver(abc.ObserverBase[bytes]):
         self._on_truncated = on_truncated
         self._feed, self._emit = self._decoder.feed, observer.on_next
 
-    def on_next(self, line: object) -> None:
-        if not isinstance(line, bytes):
-            self._observer.on_error(_INPUT.error_for(line))
+    def on_next(self, value: object) -> None:
+        if not isinstance(value, bytes):
+            self._observer.on_error(_INPUT.error_for(value))
             return
         try:
-            event = self._feed(line)
+            event = self._feed(value)
         except ProtocolError as error:
             self._observer.on_error(error)
             return
