@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any, Generic, TypeVar
+from weakref import ref
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
@@ -70,15 +71,16 @@ class MachineObserver(Generic[A, B]):
         self._observer = observer
         self._accepts, self._kind = accepts, accepts.kind
         self._feed, self._emit = machine.feed, observer.on_next
-        self._source: abc.DisposableBase | None = None
+        self._source: ref[abc.DisposableBase] | None = None  # weak: it refers to this observer
 
     def subscribe_to(
         self, stream: Stream[A], scheduler: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
-        self._source = stream.subscribe(
+        subscription = stream.subscribe(
             self.on_next, self.on_error, self.on_completed, scheduler=scheduler
         )
-        return self._source
+        self._source = ref(subscription)
+        return subscription
 
     def on_next(self, item: A) -> None:
         try:
@@ -92,8 +94,9 @@ class MachineObserver(Generic[A, B]):
         for each in output:
             emit(each)
         if machine.error is not None:
-            if self._source is not None:
-                self._source.dispose()
+            source = None if self._source is None else self._source()
+            if source is not None:
+                source.dispose()
             self._observer.on_error(machine.error)
 
     def on_error(self, error: Exception) -> None:

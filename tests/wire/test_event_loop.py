@@ -38,8 +38,8 @@ SILENT: Script = [steps.raw(b"data: 1\n\n"), steps.hang()]
 @pytest.fixture
 def no_task_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents tasks from moving to other threads, which happens on a busy machine."""
-    monkeypatch.setattr(EventLoop, "move_to_own_thread", lambda *_: None)
-    monkeypatch.setattr(EventLoop, "move_others", lambda *_: None)
+    monkeypatch.setattr(EventLoop, "isolate", lambda *_: None)
+    monkeypatch.setattr(EventLoop, "displace", lambda *_: None)
 
 
 def threads_named(name: str) -> list[threading.Thread]:

@@ -60,7 +60,7 @@ def test_host_that_does_not_resolve_is_named(
         list(blocks(Request("POST", "http://me:secret@nowhere.example:81/")))
     error = raised.value
     assert (error.host, error.is_permanent) == ("nowhere.example:81", permanent)
-    assert str(error).startswith("no answer came from nowhere.example:81: ")
+    assert str(error).startswith("no answer from nowhere.example:81: ")
     assert "not known" in str(error)
     assert "secret" not in repr(error)
 
