@@ -35,7 +35,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, dataclass_transform
 
 from .error_report import (
     excerpt,
@@ -52,30 +52,12 @@ if TYPE_CHECKING:  # only the type of `StreamError.partial`
     from .models import ChatCompletionResponse
 
 __all__ = [
-    "AllFailedError",
-    "AuthenticationError",
-    "ChunkError",
-    "DroppedStreamError",
-    "FencedError",
-    "GuardError",
-    "IncompleteStreamError",
-    "InvalidAnswerError",
-    "LaggedError",
-    "LogError",
-    "LogUnavailableError",
-    "LostProducerError",
-    "MistralError",
-    "ProtocolError",
-    "RateLimitError",
-    "ReportedError",
-    "RequestError",
-    "RequestTimeoutError",
-    "StatusError",
-    "StoppedError",
-    "StreamError",
-    "StreamTimeoutError",
-    "UnknownRunError",
-]
+    "AllFailedError", "AuthenticationError", "ChunkError", "DroppedStreamError", "FencedError",
+    "GuardError", "IncompleteStreamError", "InvalidAnswerError", "LaggedError", "LogError",
+    "LogUnavailableError", "LostProducerError", "MistralError", "ProtocolError", "RateLimitError",
+    "ReportedError", "RequestError", "RequestTimeoutError", "StatusError", "StoppedError",
+    "StreamError", "StreamTimeoutError", "UnknownRunError",
+]  # fmt: skip
 
 E = TypeVar("E", bound=BaseException)
 
@@ -86,21 +68,31 @@ class MistralError(Exception):
     A `ValueError` or `TypeError` about the arguments of a call is not a MistralError.
     """
 
-    # Each class is a dataclass: its fields are its attributes, the parameters of its constructor
-    # and its `__match_args__`. `eq=False` keeps errors hashable, `repr=False` keeps the repr of
-    # BaseException.
+    _text = ""  # a format string for the text, applied to the error; "": that of the arguments
     __match_args__: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # BaseException pickles, copies and shows `args`. OSError and keyword arguments leave
-        # it incomplete.
-        self.args = tuple(getattr(self, name) for name in self.__match_args__)
+        # it incomplete. Defaults at the end, which are attributes of the class, are left out.
+        names = list(self.__match_args__)
+        while names and getattr(self, names[-1]) is getattr(type(self), names[-1], self):
+            names.pop()
+        self.args = tuple(getattr(self, name) for name in names)
+
+    def __str__(self) -> str:
+        return self._text.format(self) if self._text else super().__str__()
 
 
-# --- no answer -------------------------------------------------------------------
+@dataclass_transform(eq_default=False, field_specifiers=(field,))
+def _fields(kind: type[E]) -> type[E]:
+    """Makes an error's fields its attributes, constructor parameters and `__match_args__`."""
+    dataclass(eq=False, repr=False)(kind)  # hashable, and shown as BaseException shows it
+    # msgspec would encode a dataclass, whereas an error among the items of a run is a mistake.
+    del kind.__dataclass_fields__  # type: ignore[attr-defined]
+    return kind
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class RequestError(MistralError):
     """No answer arrived: the host is unknown or does not listen, TLS failed, or the connection
     broke before the headers.
@@ -128,17 +120,14 @@ class RequestError(MistralError):
 
 
 class RequestTimeoutError(RequestError, TimeoutError):
-    """No answer arrived in time.
-
-    A silence after an answer began is a `StreamTimeoutError`.
+    """No answer arrived in time; a silence after an answer began is a `StreamTimeoutError`.
 
     Attributes:
-        clock: The timeout that expired: "connect", "first", "gap" or "total", as in
-            `Timeouts`.
+        clock: The timeout that expired: "connect", "first", "gap" or "total", as in `Timeouts`.
         seconds: The length of that timeout.
     """
 
-    # Not a dataclass: its fields would follow those of RequestError, which it replaces.
+    # Without @_fields: `clock` and `seconds` replace the first field of RequestError.
     __match_args__ = ("clock", "seconds", "host", "proxy")  # pyright: ignore[reportAssignmentType]
 
     def __init__(
@@ -154,10 +143,7 @@ def _expired(clock: str, waited: str) -> str:
     return f"the {clock} timeout expired: {waited}; allow more in Timeouts({clock}=...)"
 
 
-# --- a refusal -------------------------------------------------------------------
-
-
-@dataclass(eq=False, repr=False)
+@_fields
 class StatusError(MistralError):
     """The service refused: it answered with a status that is not a success.
 
@@ -182,10 +168,8 @@ class StatusError(MistralError):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        report = read_report(self.body)
-        self.message = report.message or excerpt(page_text(self.body))
-        self.type = report.type
-        self.code = report.code
+        message, self.type, self.code = read_report(self.body)
+        self.message = message or excerpt(page_text(self.body))
 
     def __str__(self) -> str:
         message = excerpt(with_upstream_message(self.message, self.body)) or "(an empty body)"
@@ -211,10 +195,7 @@ class AuthenticationError(StatusError):
 
 
 class RateLimitError(StatusError):
-    """Too many requests, or too many tokens: status 429.
-
-    `retry_after` is the number of seconds to wait, or None.
-    """
+    """Too many requests, or too many tokens: status 429. `retry_after` is how long to wait."""
 
 
 _TRY_LATER = "try again later, as Retry does"
@@ -227,12 +208,7 @@ _REMEDIES = {
     413: "send a smaller request",
     429: _TRY_LATER,
 }
-
-_CLASSES: dict[int, type[StatusError]] = {
-    401: AuthenticationError,
-    403: AuthenticationError,
-    429: RateLimitError,
-}
+_CLASSES = {401: AuthenticationError, 403: AuthenticationError, 429: RateLimitError}
 
 
 def refusal(status: int, headers: Mapping[str, str], body: str, url: str | None) -> StatusError:
@@ -240,20 +216,15 @@ def refusal(status: int, headers: Mapping[str, str], body: str, url: str | None)
     return _CLASSES.get(status, StatusError)(status, headers, body, url)
 
 
-# --- several failures ------------------------------------------------------------
-
-
 class AllFailedError(MistralError):
     """None of the streams passed to `fallback` or `hedge` returned an answer.
 
-    Nothing was emitted. Each of the errors tells whether repeating its request may help.
+    Nothing was emitted. `errors` is a tuple of the error of each stream, in the order of the
+    streams; each of them tells whether repeating its request may help.
 
     This is not an `ExceptionGroup`, because it is one failure with several reasons: `except
     MistralError` must catch it, and `on_error` receives one error. If it were a group, an
     `except*` that handles one of the reasons would raise the others again.
-
-    Attributes:
-        errors: The error of each stream, in the order of the streams.
     """
 
     __match_args__ = ("errors",)
@@ -268,10 +239,7 @@ class AllFailedError(MistralError):
         return f"none of {len(self.errors)} streams returned an answer: {listed}"
 
 
-# --- an answer that cannot be used -----------------------------------------------
-
-
-@dataclass(eq=False, repr=False)
+@_fields
 class InvalidAnswerError(MistralError):
     """The answer ended as it should, but its text is not JSON of the requested type.
 
@@ -295,45 +263,34 @@ class InvalidAnswerError(MistralError):
         return f"the answer is not JSON of the type {self.type} ({self.reason}): {text}"
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class GuardError(MistralError):
     """The text matched a pattern of `guarded(on_match="stop")`, which cancelled the answer.
 
-    The text before the match was emitted and stands. Neither the emitted text nor this error
-    contains any of the match. It is not a fault of the service or of the connection. Another
-    request returns another answer, which may match again.
-
-    Attributes:
-        position: Where the match begins in the text, in characters.
+    The text before the match was emitted and stands; `position` is where the match begins, in
+    characters. Neither the emitted text nor this error contains any of the match. It is not
+    a fault of the service or of the connection. Another request returns another answer, which
+    may match again.
     """
 
     position: int
-
-    def __str__(self) -> str:
-        return f"the text was stopped before a match at character {self.position}"
+    _text = "the text was stopped before a match at character {0.position}"
 
 
-# --- a log that fails ------------------------------------------------------------
-
-
-@dataclass(eq=False, repr=False)
+@_fields
 class LogError(MistralError):
     """A log of answers could not store what `to_log` writes, or read what `from_log` asks for.
 
-    Raised itself if the broker refuses. The answer is not affected: the program that runs it
-    receives all of it, and this error in place of the completion.
-
-    Attributes:
-        reason: What went wrong; the broker's message, if it refused.
+    Raised itself if the broker refuses; `reason` is then the broker's message. The answer is
+    not affected: the program that runs it receives all of it, and this error in place of the
+    completion.
     """
 
     reason: str
-
-    def __str__(self) -> str:
-        return f"the log failed: {self.reason}"
+    _text = "the log failed: {0.reason}"
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class LogUnavailableError(LogError):
     """The broker of a log was unreachable for longer than the log tolerates.
 
@@ -344,45 +301,30 @@ class LogUnavailableError(LogError):
         seconds: How long the log waited for its broker.
     """
 
+    reason: str
     seconds: float
-
-    def __str__(self) -> str:
-        return f"the log was unavailable for {self.seconds:g} s: {self.reason}"
+    _text = "the log was unavailable for {0.seconds:g} s: {0.reason}"
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class UnknownRunError(LogError):
-    """The log has no run with this id: it has not begun yet, or it has expired.
-
-    Attributes:
-        run_id: The id of the run.
-    """
+    """The log has no run with the id `run_id`: it has not begun yet, or it has expired."""
 
     reason: str = field(init=False, default="not begun yet, or expired")
     run_id: str
-
-    def __str__(self) -> str:
-        return f"the log does not contain the run {self.run_id!r}: {self.reason}"
+    _text = "the log does not contain the run {0.run_id!r}: {0.reason}"
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class FencedError(LogError):
-    """Another producer writes the run with this id, or has ended it.
+    """Another producer writes the run with the id `run_id`, or has ended it.
 
     This producer is fenced out: nothing that it writes from then on is in the log.
-
-    Attributes:
-        run_id: The id of the run.
     """
 
     reason: str = field(init=False, default="the items of this producer are no longer kept")
     run_id: str
-
-    def __str__(self) -> str:
-        return f"another producer writes the run {self.run_id!r}: {self.reason}"
-
-
-# --- a broken answer -------------------------------------------------------------
+    _text = "another producer writes the run {0.run_id!r}: {0.reason}"
 
 
 class StreamError(MistralError):
@@ -400,7 +342,7 @@ class StreamError(MistralError):
     partial: ChatCompletionResponse | None = None
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class ProtocolError(StreamError):
     """The body of the answer is not an event stream, or one event is larger than allowed.
 
@@ -421,7 +363,7 @@ class ProtocolError(StreamError):
         return f"{self.reason}: {excerpt(page_text(self.body)) or '(an empty body)'}"
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class ChunkError(StreamError):
     """An event does not contain a completion chunk: its data is a broken JSON object.
 
@@ -437,7 +379,7 @@ class ChunkError(StreamError):
         return f"an event does not contain a chunk ({self.reason}): {excerpt(self.data)}"
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class ReportedError(StreamError):
     """The service reported an error inside a stream that had begun with a status of success.
 
@@ -465,7 +407,7 @@ def reported_error(data: str, event: str = "message") -> ReportedError | None:
     return None if report is None else ReportedError(report.message or "", report.type, report.code)
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class StreamTimeoutError(StreamError, TimeoutError):
     """A timeout expired in the middle of an answer: nothing useful arrived for too long.
 
@@ -482,29 +424,23 @@ class StreamTimeoutError(StreamError, TimeoutError):
     seconds: float
 
     def __str__(self) -> str:
-        duration = f"{self.seconds:g} s"
-        if self.clock == "total":
-            return _expired(self.clock, f"the answer took more than {duration}")
-        return _expired(self.clock, f"nothing useful arrived for {duration}")
+        is_total = self.clock == "total"
+        waited = "the answer took more than" if is_total else "nothing useful arrived for"
+        return _expired(self.clock, f"{waited} {self.seconds:g} s")
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class DroppedStreamError(StreamError):
-    """The connection broke in the middle of an answer.
+    """The connection broke in the middle of an answer; `reason` is what happened to it.
 
     An answer that ended too early, but cleanly, is an `IncompleteStreamError` instead.
-
-    Attributes:
-        reason: What happened to the connection.
     """
 
     reason: str
-
-    def __str__(self) -> str:
-        return f"the connection broke in the middle of the answer: {self.reason}"
+    _text = "the connection broke in the middle of the answer: {0.reason}"
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class IncompleteStreamError(StreamError):
     """The answer ended cleanly, but with neither a finish_reason nor `[DONE]`.
 
@@ -535,31 +471,25 @@ class StoppedError(StreamError):
     A reader that leaves alone, by `dispose()` or `break`, does not receive this error.
     """
 
-    def __str__(self) -> str:
-        return "the answer was stopped, for all its readers"
+    _text = "the answer was stopped, for all its readers"
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class LaggedError(StreamError):
     """This reader was too slow, or subscribed too late: its next item is no longer kept.
 
-    The answer continues for its other readers. Increase `max_items`, or choose another policy
-    for slow readers.
-
-    Attributes:
-        missed: The number of items that this reader cannot receive.
+    It cannot receive `missed` items. The answer continues for its other readers. Increase
+    `max_items`, or choose another policy for slow readers.
     """
 
     missed: int
-
-    def __str__(self) -> str:
-        return (
-            f"this reader lags too far: {self.missed} items are no longer kept; "
-            "increase max_items, or read faster"
-        )
+    _text = (
+        "this reader lags too far: {0.missed} items are no longer kept; "
+        "increase max_items, or read faster"
+    )
 
 
-@dataclass(eq=False, repr=False)
+@_fields
 class LostProducerError(StreamError):
     """The producer of a run died before it wrote the run's end into the log.
 
@@ -573,12 +503,7 @@ class LostProducerError(StreamError):
 
     run_id: str
     seconds: float
-
-    def __str__(self) -> str:
-        return (
-            f"the producer of the run {self.run_id!r} is lost: "
-            f"no sign of life for {self.seconds:g} s"
-        )
+    _text = "the producer of the run {0.run_id!r} is lost: no sign of life for {0.seconds:g} s"
 
 
 # --- keys in errors --------------------------------------------------------------

@@ -6,9 +6,12 @@ import copy
 import json
 import pickle
 import traceback
+from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
+import reactivex
 from faces import Face
 from requests.structures import CaseInsensitiveDict
 
@@ -26,6 +29,7 @@ from rxmistral import (
     LogError,
     LogUnavailableError,
     LostProducerError,
+    MemoryLog,
     Mistral,
     MistralError,
     ProtocolError,
@@ -35,13 +39,16 @@ from rxmistral import (
     RequestTimeoutError,
     StatusError,
     StoppedError,
+    Stream,
     StreamError,
     StreamTimeoutError,
     UnknownRunError,
     UserMessage,
+    to_log,
 )
 from rxmistral.error_report import excerpt, read_report, without_secrets
 from rxmistral.errors import redacted, reported_error
+from rxmistral.relay import server_sent_events
 from rxmistral.testing import ScriptedServer, steps
 
 HEADERS = CaseInsensitiveDict({"Retry-After": "7"})
@@ -279,6 +286,58 @@ def test_errors_need_only_their_required_attributes() -> None:
 )
 def test_without_secrets_removes_credentials_and_query(url: str, shown: str) -> None:
     assert without_secrets(url) == shown
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (RequestError("a"), "RequestError('a')"),
+        (RequestError(reason="a", host=None), "RequestError('a')"),
+        (RequestError("a", "host"), "RequestError('a', 'host')"),
+        (RequestError("a", is_permanent=True), "RequestError('a', None, None, True)"),
+        (RequestTimeoutError("gap", 1.5), "RequestTimeoutError('gap', 1.5)"),
+        (StatusError(404, {}, "no"), "StatusError(404, {}, 'no')"),
+        (ReportedError("a", code="7"), "ReportedError('a', None, '7')"),
+        (UnknownRunError("r1"), "UnknownRunError('r1')"),
+        (IncompleteStreamError(), "IncompleteStreamError()"),
+        (LogUnavailableError("a", 1.5), "LogUnavailableError('a', 1.5)"),
+        (MistralError("a"), "MistralError('a')"),
+    ],
+)
+def test_repr_of_an_error_omits_defaults_at_the_end(error: MistralError, shown: str) -> None:
+    assert repr(error) == shown
+
+
+def test_base_classes_show_their_argument_as_text() -> None:
+    assert (str(MistralError("a")), str(StreamError("b")), str(MistralError())) == ("a", "b", "")
+
+
+# An error among the items is a mistake of the program, even if it is one of our dataclasses.
+
+
+@each_error
+@pytest.mark.parametrize("wrap", [lambda error: error, lambda error: {"error": [error]}])
+def test_error_as_an_item_cannot_be_encoded(
+    error: MistralError, text: str, wrap: Callable[[MistralError], object]
+) -> None:
+    with pytest.raises(TypeError, match=f"{type(error).__name__} is unsupported"):
+        msgspec.json.encode(wrap(error))
+
+
+def test_to_log_refuses_an_error_as_an_item() -> None:
+    source = reactivex.of("a", RequestError("b"))
+    with pytest.raises(LogError, match="cannot log an item of type RequestError"):
+        Stream.of(source).pipe(to_log(MemoryLog(), "run")).run()
+
+
+def test_server_sent_events_refuses_an_error_as_an_item() -> None:
+    received: list[bytes] = []
+    errors: list[Exception] = []
+    source = reactivex.of("a", RequestError("b"))
+    server_sent_events(source).subscribe(received.append, errors.append)
+    assert [type(error) for error in errors] == [TypeError]
+    assert b'"a"' in b"".join(received)
+    assert b'"b"' not in b"".join(received)
 
 
 def test_timeouts_have_no_errno() -> None:
