@@ -6,13 +6,9 @@ import math
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
 __all__ = [
-    "check_callable",
-    "check_callback",
-    "check_integer",
-    "check_number",
-    "check_seconds",
+    "check_callable", "check_callback", "check_integer", "check_number", "check_seconds",
     "check_synchronous",
-]
+]  # fmt: skip
 
 
 def check_integer(name: str, value: object, minimum: int = 1) -> None:

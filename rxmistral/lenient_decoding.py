@@ -1,12 +1,19 @@
-"""Conversion of decoded JSON to a type, keeping every part that can be converted.
+"""Decoding of JSON that msgspec refuses: written by a model, or sent by a server that imitates
+the service.
 
-msgspec refuses a whole value for one wrong field. Servers that imitate the service send such
-fields, and one of them must not cost the rest of a chunk.
+RFC 8259, 7: "All Unicode characters may be placed within the quotation marks, except for
+the characters that MUST be escaped: quotation mark, reverse solidus, and the control
+characters (U+0000 through U+001F)." Models nevertheless put raw line ends and tabs into
+strings. So text that msgspec refuses is decoded a second time, with those characters escaped.
+
+msgspec also refuses a whole value for one field of the wrong type. Such a field must not cost
+the rest of a chunk, so every part that can be converted is kept.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -14,9 +21,72 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import UNSET, Struct
 
-__all__ = ["convert_leniently", "keep_convertible_fields", "scalar_to_text"]
+__all__ = ["convert_leniently", "decoder", "keep_convertible_fields", "scalar_to_text"]
 
 DecodeHook = Callable[[type, Any], Any]
+
+_STRING = re.compile(r'"(?:[^"\\]++|\\.)*+"?', re.S)
+_CONTROL = re.compile(r"\\.|[\x00-\x1f]", re.S)
+_ESCAPE = re.compile(
+    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    r"|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
+    re.S,
+)
+
+
+# --- text of a model -------------------------------------------------------------
+
+
+def decoder(type: Any) -> Callable[[str], Any]:
+    """Returns a decoder of one JSON text that accepts raw control characters in strings.
+
+    The decoder raises what `msgspec.json.decode` raises. If the text contains half of a
+    surrogate pair as an escape, which stands for no character, the error names the escape.
+    """
+    decode = msgspec.json.Decoder(type).decode
+
+    def decode_leniently(text: str) -> Any:
+        try:
+            return decode(text)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            escaped = _escape_control_characters(text)
+        try:
+            return decode(escaped)
+        except msgspec.ValidationError:
+            raise
+        except msgspec.DecodeError:
+            _raise_half_pair(decode, escaped)
+            raise
+
+    return decode_leniently
+
+
+def _escape_control_characters(text: str) -> str:
+    """Returns JSON, or its beginning, with the control characters in its strings escaped."""
+    return _STRING.sub(lambda string: _CONTROL.sub(_escape, string[0]), text)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return match[0] if match[0][0] == "\\" else f"\\u{ord(match[0]):04x}"
+
+
+def _raise_half_pair(decode: Callable[[str], Any], text: str) -> None:
+    """Raises if the text is malformed by nothing but halves of surrogate pairs."""
+    halves = [match["half"] for match in _ESCAPE.finditer(text) if match["half"]]
+    if not halves:
+        return
+    try:
+        decode(_ESCAPE.sub(lambda match: r"\ufffd" if match["half"] else match[0], text))
+    except msgspec.ValidationError:
+        pass
+    except msgspec.DecodeError:
+        return
+    raise msgspec.DecodeError(f"JSON is malformed: \\{halves[0]} is half of a surrogate pair")
+
+
+# --- values of a server ----------------------------------------------------------
 
 
 def scalar_to_text(value: Any) -> Any:
@@ -29,17 +99,9 @@ def scalar_to_text(value: Any) -> Any:
 
 
 def convert_leniently(value: Any, type: Any, dec_hook: DecodeHook) -> Any:
-    """Returns the value as this type, with every part of it that can be converted.
+    """Returns decoded JSON as this type, with every part that can be converted; UNSET if none can.
 
     A field that cannot be converted has its default, and such an item of a list is left out.
-
-    Args:
-        value: JSON as dicts, lists, strings, numbers, truth values and None.
-        type: A type that msgspec knows, or a union of such types.
-        dec_hook: Decodes the types that msgspec does not know, as in `msgspec.convert`.
-
-    Returns:
-        The converted value, or UNSET if no part can be converted.
     """
     try:
         # Not strict: a number in a string is accepted as a number.
@@ -58,8 +120,7 @@ def convert_leniently(value: Any, type: Any, dec_hook: DecodeHook) -> Any:
 def keep_convertible_fields(
     value: dict[str, Any], type: Any, dec_hook: DecodeHook
 ) -> dict[str, Any]:
-    """Returns an object's keys that the Struct type has, without the optional ones whose
-    value cannot be converted."""
+    """Returns the fields of a Struct that an object has, without optional ones of a wrong type."""
     return {
         field.encode_name: value[field.encode_name]
         for field in msgspec.structs.fields(type)

@@ -22,67 +22,28 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
 from .errors import InvalidAnswerError
-from .lenient_decoding import keep_convertible_fields, scalar_to_text
-from .model_json import decoder
+from .lenient_decoding import decoder, keep_convertible_fields, scalar_to_text
 
 __all__ = [
-    "APIKeyAuth",
-    "AssistantMessage",
-    "AudioChunk",
-    "ChatCompletionChoice",
-    "ChatCompletionResponse",
-    "ChatCompletionResponseChoiceLogprobs",
-    "ChatCompletionResponseTokenLogprobs",
-    "ChatCompletionResponseTokenLogprobsTopK",
-    "CompletionChunk",
-    "CompletionEvent",
-    "CompletionResponseStreamChoice",
-    "ContentChunk",
-    "CustomConnector",
-    "DeltaMessage",
-    "DocumentLibraryTool",
-    "DocumentURLChunk",
-    "FileChunk",
-    "Function",
-    "FunctionCall",
-    "FunctionName",
-    "GuardrailConfig",
-    "ImageGenerationTool",
-    "ImageURL",
-    "ImageURLChunk",
-    "JSONSchema",
-    "Message",
-    "OAuth2TokenAuth",
-    "Prediction",
-    "ReferenceChunk",
-    "ResourceChunk",
-    "ResourceLinkChunk",
-    "ResponseFormat",
-    "SystemMessage",
-    "TextChunk",
-    "ThinkChunk",
-    "Tool",
-    "ToolCall",
-    "ToolChoice",
-    "ToolConfiguration",
-    "ToolMessage",
-    "ToolReferenceChunk",
-    "UnfinishedToolCall",
-    "UnknownContentChunk",
-    "UsageInfo",
+    "APIKeyAuth", "AssistantMessage", "AudioChunk", "ChatCompletionChoice",
+    "ChatCompletionResponse", "ChatCompletionResponseChoiceLogprobs",
+    "ChatCompletionResponseTokenLogprobs", "ChatCompletionResponseTokenLogprobsTopK",
+    "CompletionChunk", "CompletionEvent", "CompletionResponseStreamChoice", "ContentChunk",
+    "CustomConnector", "DeltaMessage", "DocumentLibraryTool", "DocumentURLChunk", "FileChunk",
+    "Function", "FunctionCall", "FunctionName", "GuardrailConfig", "ImageGenerationTool",
+    "ImageURL", "ImageURLChunk", "JSONSchema", "Message", "OAuth2TokenAuth", "Prediction",
+    "ReferenceChunk", "ResourceChunk", "ResourceLinkChunk", "ResponseFormat", "SystemMessage",
+    "TextChunk", "ThinkChunk", "Tool", "ToolCall", "ToolChoice", "ToolConfiguration",
+    "ToolMessage", "ToolReferenceChunk", "UnfinishedToolCall", "UnknownContentChunk", "UsageInfo",
     "UserMessage",
-]
+]  # fmt: skip
 
 T = TypeVar("T")
 
 
 def _always(value: str) -> Any:
     """Returns a field that is always written: msgspec omits defaults, but not those of a factory."""
-
-    def make() -> str:
-        return value
-
-    return field(default_factory=make)
+    return field(default_factory=lambda: value)
 
 
 class _Model(Struct, kw_only=True, omit_defaults=True):
@@ -305,10 +266,9 @@ class ToolCall(_Model, gc=False):
 
 
 class UnfinishedToolCall(ToolCall, gc=False):
-    """A tool call that may not have been complete when its answer broke off.
+    """A tool call that may have been incomplete when its answer broke off, as received.
 
-    Its arguments are what was received of them. Only errors, outcomes and snapshots of broken
-    answers contain such calls.
+    Only errors, outcomes and snapshots of broken answers contain such calls.
     """
 
 
@@ -418,10 +378,7 @@ class JSONSchema(_Model):
 
 
 class ResponseFormat(_Model):
-    """The format of the answer.
-
-    `type` is "text", "json_object" or "json_schema"; the last needs a `json_schema`.
-    """
+    """The format of the answer; `type` is "text", "json_object", or "json_schema" with a schema."""
 
     type: str | None = None
     json_schema: JSONSchema | UnsetType | None = UNSET
@@ -435,10 +392,7 @@ class Prediction(_Model):
 
 
 class GuardrailConfig(_Model):
-    """Which requests and answers the service must refuse.
-
-    The configurations of the moderation models are sent unchanged.
-    """
+    """Which requests and answers the service must refuse; both configurations are sent as is."""
 
     block_on_error: bool | UnsetType = UNSET
     moderation_llm_v1: dict[str, Any] | UnsetType | None = UNSET
@@ -451,8 +405,8 @@ class GuardrailConfig(_Model):
 class UsageInfo(_Model):
     """What an answer cost, in tokens.
 
-    `additional_properties` contains every other key that was received. Each is also an
-    attribute: `usage.prompt_tokens_details["cached_tokens"]`.
+    Every other key that was received is in `additional_properties`, and is also an attribute:
+    `usage.prompt_tokens_details["cached_tokens"]`.
     """
 
     prompt_tokens: int | None = None

@@ -1,16 +1,4 @@
-"""How an answer ended and what was received of it, as one object.
-
-Every ending is one of these, and is classified nowhere else:
-
-    completed  the answer ended as it should
-    cancelled  it was stopped, or its reader left before the end
-    refused    the service answered with an error status
-    timed_out  a timeout expired
-    dropped    the connection broke
-    truncated  the answer ended with neither a finish_reason nor [DONE]
-    reported   the service reported an error inside the answer
-    failed     anything else: no answer arrived, or a subscriber raised an error
-"""
+"""How an answer ended and what was received of it; endings are classified nowhere else."""
 
 from __future__ import annotations
 
@@ -32,14 +20,14 @@ from .models import ChatCompletionResponse, UsageInfo
 __all__ = ["Outcome", "Status", "status_of"]
 
 Status: TypeAlias = Literal[
-    "completed",
-    "cancelled",
-    "refused",
-    "timed_out",
-    "dropped",
-    "truncated",
-    "reported",
-    "failed",
+    "completed",  # the answer ended as it should
+    "cancelled",  # it was stopped, or its reader left before the end
+    "refused",  # the service answered with an error status
+    "timed_out",  # a timeout expired
+    "dropped",  # the connection broke
+    "truncated",  # the answer ended with neither a finish_reason nor [DONE]
+    "reported",  # the service reported an error inside the answer
+    "failed",  # anything else: no answer arrived, or a subscriber raised an error
 ]
 
 
@@ -104,10 +92,7 @@ def status_of(error: BaseException | None) -> Status:
     """Returns the status of an answer that ended with this error; None is completion."""
     if error is None:
         return "completed"
-    for kind, status in _STATUSES.items():
-        if isinstance(error, kind):
-            return status
-    return "failed"
+    return next((each for kind, each in _STATUSES.items() if isinstance(error, kind)), "failed")
 
 
 _STATUSES: dict[type[Exception], Status] = {

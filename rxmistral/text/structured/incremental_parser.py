@@ -33,7 +33,7 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
-from ...model_json import decoder
+from ...lenient_decoding import decoder
 from .open_containers import OpenArray, OpenObject
 from .schema import Schema, TaggedUnion
 
@@ -52,7 +52,7 @@ _STRING_CONTENT = re.compile(r'(?:[^"\\]++|\\.)*+', re.S)
 _NO_BRACKET = re.compile(r'(?:[^"\[\]{}]++|"(?:[^"\\]++|\\.)*+")*+', re.S)
 
 # RFC 8259, 7: the complete characters of a string, surrogate pairs among them; and raw
-# control characters, see `model_json`.
+# control characters, see `lenient_decoding`.
 _COMPLETE_CHARS = re.compile(
     r"""(?:
         [^"\\]++

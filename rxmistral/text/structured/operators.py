@@ -15,7 +15,7 @@ import msgspec
 from reactivex import Observable
 
 from ...errors import InvalidAnswerError
-from ...model_json import decoder
+from ...lenient_decoding import decoder
 from ...rx.state_machine import StateMachine, machine_operator
 from ...rx.stream import Stream
 from ..inputs import text_for

@@ -32,7 +32,7 @@ import msgspec
 from msgspec import UNSET, inspect
 from msgspec.structs import force_setattr
 
-from ...model_json import decoder
+from ...lenient_decoding import decoder
 
 __all__ = ["ObjectSchema", "Schema", "TaggedUnion", "atomic_schema", "schema_of"]
 
