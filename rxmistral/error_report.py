@@ -27,18 +27,10 @@ from http import HTTPStatus
 from typing import Any, NamedTuple
 
 __all__ = [
-    "ErrorReport",
-    "excerpt",
-    "join_surrogates",
-    "page_text",
-    "read_report",
-    "report_in_event",
-    "retry_after_seconds",
-    "status_line",
-    "with_upstream_message",
-    "without_credentials",
+    "ErrorReport", "excerpt", "join_surrogates", "page_text", "read_report", "report_in_event",
+    "retry_after_seconds", "status_line", "with_upstream_message", "without_credentials",
     "without_secrets",
-]
+]  # fmt: skip
 
 _EXCERPT_LENGTH = 500  # characters of a body or an event that the text of an error shows
 _PAGE_LENGTH = 20_000  # characters of an HTML page that are searched for its text
@@ -76,8 +68,7 @@ def report_in_event(data: str, event: str) -> ErrorReport | None:
 
 
 def with_upstream_message(message: str, body: str) -> str:
-    """Returns a gateway's message, followed by that of the service behind it if the body
-    quotes one."""
+    """Returns a gateway's message, and that of the service behind it if the body quotes one."""
     return _add_upstream_message(message, _decode(body))
 
 
@@ -143,7 +134,10 @@ def _own_report(value: dict[str, Any]) -> ErrorReport:
     kind = _text_or_none(value.get("type"))
     if kind == "error":  # an envelope, as in {"type": "error", "error": {...}}
         kind = None
-    return ErrorReport(next(filter(None, texts), None), kind, _code_in(value))
+    code = value.get("code")
+    is_scalar = code is not None and not isinstance(code, (dict, list))
+    shown_code = join_surrogates(str(code)) if is_scalar else None
+    return ErrorReport(next(filter(None, texts), None), kind, shown_code)
 
 
 def _search_problems(problems: list[Any]) -> ErrorReport:
@@ -166,16 +160,8 @@ def _location_in(problem: Any) -> str:
 
 def _first_with_message(reports: Iterable[ErrorReport]) -> ErrorReport:
     """Returns the first report with a message, or else the first that is not empty."""
-    found = [report for report in reports if any(report)]
-    return next(
-        (report for report in found if report.message), found[0] if found else ErrorReport()
-    )
-
-
-def _code_in(value: dict[str, Any]) -> str | None:
-    code = value.get("code")
-    is_scalar = code is not None and not isinstance(code, (dict, list))
-    return join_surrogates(str(code)) if is_scalar else None
+    found = sorted(filter(any, reports), key=lambda report: not report.message)  # stable
+    return found[0] if found else ErrorReport()
 
 
 def _text_or_none(value: object) -> str | None:
@@ -194,15 +180,12 @@ def status_line(status: int) -> str:
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
-    """Returns how many seconds the service asks to wait, or None if it does not.
-
-    Read from `retry-after-ms`, which is more exact, or else from `Retry-After`. RFC 9110,
-    10.2.3: "The Retry-After field value can be either an HTTP-date or a number of seconds to
-    delay after receiving the response."
-    """
-    milliseconds = _non_negative_number(headers.get("retry-after-ms"))
+    """Returns how many seconds the service asks to wait, or None if it does not."""
+    milliseconds = _non_negative_number(headers.get("retry-after-ms"))  # more exact
     if milliseconds is not None:
         return milliseconds / 1000
+    # RFC 9110, 10.2.3: "The Retry-After field value can be either an HTTP-date or a number of
+    # seconds to delay after receiving the response."
     value = headers.get("Retry-After")
     seconds = _non_negative_number(value)
     return _seconds_until(value) if seconds is None else seconds
@@ -261,6 +244,5 @@ def excerpt(text: str) -> str:
 
 
 def join_surrogates(text: str) -> str:
-    """Returns a text with its surrogate pairs joined; a lone surrogate becomes U+FFFD, as in
-    any decoder."""
+    """Returns a text with its surrogate pairs joined; a lone surrogate becomes U+FFFD."""
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
