@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterable, Mapping
 from email.utils import parsedate_to_datetime
 from html import unescape
-from http import HTTPStatus
+from http.client import responses
 from typing import Any, NamedTuple
 
 __all__ = [
@@ -172,11 +172,8 @@ def _text_or_none(value: object) -> str | None:
 
 
 def status_line(status: int) -> str:
-    """Returns a status code with its standard phrase, such as "404 Not Found"."""
-    try:
-        return f"{status} {HTTPStatus(status).phrase}"
-    except ValueError:  # 520, 529: not registered, but in use
-        return str(status)
+    """Returns a status code with its phrase, if it has one, such as "404 Not Found"."""
+    return f"{status} {responses.get(status, '')}".strip()
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

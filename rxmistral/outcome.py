@@ -92,7 +92,10 @@ def status_of(error: BaseException | None) -> Status:
     """Returns the status of an answer that ended with this error; None is completion."""
     if error is None:
         return "completed"
-    return next((each for kind, each in _STATUSES.items() if isinstance(error, kind)), "failed")
+    for kind, status in _STATUSES.items():
+        if isinstance(error, kind):
+            return status
+    return "failed"
 
 
 _STATUSES: dict[type[Exception], Status] = {

@@ -9,6 +9,7 @@ is nothing left to do but to wait, and to break the connection as the script ask
 import zlib
 from collections.abc import Iterator
 from http import HTTPStatus
+from http.client import responses
 from typing import Literal, TypeAlias
 
 import msgspec
@@ -40,19 +41,14 @@ Operation: TypeAlias = bytes | WaitStep | ActionStep
 class CompiledScript(msgspec.Struct, frozen=True):
     """What to send for one request.
 
-    Attributes:
-        operations: What to do, in this order. Bytes are one frame of the body, the first of
-            which is preceded by the head; `ActionStep("headers")` sends `head`; `ActionStep("end")`
-            sends `tail`.
-        head: The status line and the headers.
-        tail: The bytes that end the body.
-        closes: Whether the connection cannot be used for another request.
+    Bytes among the operations are one frame of the body, the first of which is preceded by the
+    head. `ActionStep("headers")` sends the head, and `ActionStep("end")` the tail.
     """
 
     operations: tuple[Operation, ...]
-    head: bytes
-    tail: bytes
-    closes: bool
+    head: bytes  # the status line and the headers
+    tail: bytes  # the bytes that end the body
+    closes: bool  # whether the connection cannot be used for another request
 
 
 def compile_script(script: Script, framing: Framing, model: str, answer_id: str) -> CompiledScript:
@@ -62,8 +58,8 @@ def compile_script(script: Script, framing: Framing, model: str, answer_id: str)
             "a script is a sequence of steps such as [text('Hello'), finish(), done()], "
             f"got {script!r}"
         )
-    if framing not in _BODIES:
-        raise ValueError(f"framing must be one of {', '.join(_BODIES)}, got {framing!r}")
+    if framing not in _FRAMINGS:
+        raise ValueError(f"framing must be one of {', '.join(_FRAMINGS)}, got {framing!r}")
     compiler = _Compiler(framing, model, answer_id)
     for number, step in enumerate(script):
         try:
@@ -104,18 +100,13 @@ class _GzipBody(_ChunkedBody):
         return super().frame(self._gzip.flush()) + super().end()
 
 
-_BODIES: dict[Framing, type[_PlainBody]] = {
-    "chunked": _ChunkedBody,
-    "close": _PlainBody,
-    "gzip": _GzipBody,
-    "length": _PlainBody,
+_FRAMINGS: dict[Framing, tuple[type[_PlainBody], dict[str, str]]] = {
+    "chunked": (_ChunkedBody, {"Transfer-Encoding": "chunked"}),
+    "close": (_PlainBody, {"Connection": "close"}),
+    "gzip": (_GzipBody, {"Transfer-Encoding": "chunked", "Content-Encoding": "gzip"}),
+    "length": (_PlainBody, {}),  # its header is known at the end only
 }
-_FRAMING_HEADERS: dict[Framing, dict[str, str]] = {
-    "chunked": {"Transfer-Encoding": "chunked"},
-    "close": {"Connection": "close"},
-    "gzip": {"Transfer-Encoding": "chunked", "Content-Encoding": "gzip"},
-    "length": {},  # its header is known at the end only
-}
+_DEFAULT_STATUS = StatusStep(200, None, (), None)
 
 
 class _Compiler:
@@ -128,9 +119,11 @@ class _Compiler:
 
     def __init__(self, framing: Framing, model: str, answer_id: str) -> None:
         self._framing: Framing = framing
-        self._body = _BODIES[framing]()
-        self._chunk_start = _chunk_start(model, answer_id)
-        self._status: StatusStep | None = None
+        self._body = _FRAMINGS[framing][0]()
+        common = {"id": answer_id, "object": "chat.completion.chunk", "created": CREATED}
+        # The beginning of each chunk, up to and with the comma before its choices.
+        self._chunk_start = b"data: " + encode(common | {"model": model})[:-1] + b","
+        self._status = _DEFAULT_STATUS
         self._changes: list[HeaderStep] = []
         self._operations: list[Operation] = []
         self._length = 0
@@ -146,12 +139,12 @@ class _Compiler:
             case ActionStep():
                 self._add_action(step)
             case HeaderStep():
-                self._require("head", "the headers are already sent")
+                self._require("head")
                 self._changes.append(step)
             case StatusStep():
                 self._add_status(step)
             case TextStep() | ChunksStep() | RawStep():
-                self._require("body", "the body has already ended")
+                self._require("body")
                 self._add_frames(step)
             case _:
                 raise TypeError(
@@ -159,17 +152,20 @@ class _Compiler:
                     f"got {type(step).__name__}"
                 )
 
-    def _require(self, phase: Literal["head", "body"], otherwise: str) -> None:
-        if self._phase != "head" and self._phase != phase:
-            raise ValueError(f"this step comes too late: {otherwise}")
+    def _require(self, phase: Literal["head", "body"]) -> None:
+        if self._phase not in ("head", phase):
+            over = (
+                "the headers are already sent" if phase == "head" else "the body has already ended"
+            )
+            raise ValueError(f"this step comes too late: {over}")
 
     def _add_action(self, action: ActionStep) -> None:
         match action.name:
             case "headers":
-                self._require("head", "the headers are already sent")
+                self._require("head")
                 self._phase = "body"
             case "end":
-                self._require("body", "the body has already ended")
+                self._require("body")
                 self._is_complete = True
                 self._phase = "ended"
             case "drop" | "abort" | "hang":
@@ -177,7 +173,7 @@ class _Compiler:
         self._operations.append(action)
 
     def _add_status(self, status: StatusStep) -> None:
-        self._require("head", "the headers are already sent")
+        self._require("head")
         self._status = status
         self._changes += status.headers
         if status.body is not None:
@@ -212,7 +208,7 @@ class _Compiler:
 
     def result(self) -> CompiledScript:
         if self._phase in ("head", "body"):
-            if self._status is not None and self._phase == "head":
+            if self._status is not _DEFAULT_STATUS and self._phase == "head":
                 self._frame_by_length()
             self._add_action(ActionStep("end"))
         head, closes = self._head()
@@ -237,41 +233,19 @@ class _Compiler:
             fields.pop(change.name.lower(), None)
             if change.value is not None:
                 fields[change.name.lower()] = change.name, change.value
-        lines = (f"{name}: {value}\r\n" for name, value in fields.values())
+        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.values())
         closes = fields.get("connection", ("", ""))[1].lower() == "close"
-        return f"{self._status_line()}\r\n{''.join(lines)}\r\n".encode("latin-1"), closes
+        code, reason = self._status.code, self._status.reason
+        if reason is None:
+            reason = responses.get(code, "")  # 520, 529: statuses that only proxies use
+        return f"HTTP/1.1 {code} {reason}\r\n{lines}\r\n".encode("latin-1"), closes
 
     def _headers(self) -> dict[str, str]:
-        headers = dict(_FRAMING_HEADERS[self._framing])
-        if self._framing == "length" and self._code() not in _BODILESS:
+        headers = {}
+        if self._length or self._status is _DEFAULT_STATUS:
+            headers["Content-Type"] = "text/event-stream; charset=utf-8"
+        headers |= _FRAMINGS[self._framing][1]
+        if self._framing == "length" and self._status.code not in _BODILESS:
             # One byte too many, if the script never ends the body: the client must keep waiting.
             headers["Content-Length"] = str(self._length + (not self._is_complete))
-        if self._length or self._status is None:
-            headers = {"Content-Type": "text/event-stream; charset=utf-8"} | headers
         return headers
-
-    def _code(self) -> int:
-        return 200 if self._status is None else self._status.code
-
-    def _status_line(self) -> str:
-        code = self._code()
-        reason = None if self._status is None else self._status.reason
-        return f"HTTP/1.1 {code} {_standard_reason(code) if reason is None else reason}"
-
-
-def _standard_reason(code: int) -> str:
-    try:
-        return HTTPStatus(code).phrase
-    except ValueError:  # 520, 529: statuses that only proxies use
-        return ""
-
-
-def _chunk_start(model: str, answer_id: str) -> bytes:
-    """Returns the beginning of a chunk, up to and with the comma before its choices."""
-    common = {
-        "id": answer_id,
-        "object": "chat.completion.chunk",
-        "created": CREATED,
-        "model": model,
-    }
-    return b"data: " + encode(common)[:-1] + b","

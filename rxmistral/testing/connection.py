@@ -17,6 +17,7 @@ import selectors
 import socket
 import ssl
 import struct
+from contextlib import suppress
 from typing import Self
 
 from ..rx.clock import monotonic
@@ -29,10 +30,6 @@ _Selector: type[selectors.BaseSelector] = getattr(
 )
 # An l_linger of zero seconds makes close() send a RST. The struct has two ints, on Windows two shorts.
 _ZERO_LINGER = struct.pack("hh" if os.name == "nt" else "ii", 1, 0)
-
-
-class PeerClosedError(Exception):
-    """The peer closed or reset the connection."""
 
 
 class ServerClosedError(Exception):
@@ -62,7 +59,7 @@ class ShutdownSignal:
 class Connection:
     """An accepted connection.
 
-    Every method raises PeerClosedError as soon as the peer closes or resets the connection, and
+    Every method raises OSError as soon as the peer closes or resets the connection, and
     ServerClosedError as soon as the server is being closed.
     """
 
@@ -135,10 +132,8 @@ class Connection:
                 data = self._socket.recv(65_536)
             except _WOULD_BLOCK:
                 return
-            except OSError as error:
-                raise PeerClosedError from error
             if not data:
-                raise PeerClosedError
+                raise ConnectionResetError("the peer closed the connection")
             self._input += data
 
     # --- sending and waiting ---
@@ -157,8 +152,6 @@ class Connection:
             return self._socket.send(data)
         except _WOULD_BLOCK:
             return 0
-        except OSError as error:
-            raise PeerClosedError from error
 
     def _wait_until_writable(self) -> None:
         while not self._handle(self._io_selector.select()):
@@ -178,23 +171,18 @@ class Connection:
     # --- beginning and ending ---
 
     def handshake(self) -> None:
-        """Performs the TLS handshake, if there is one; if it fails, the peer counts as gone."""
+        """Performs the TLS handshake, if there is one."""
         while isinstance(self._socket, ssl.SSLSocket):
             try:
                 self._socket.do_handshake()
                 return
             except ssl.SSLWantReadError:
-                self._await_handshake(_READ)
+                selector = self._input_selector
             except ssl.SSLWantWriteError:
-                self._await_handshake(_WRITE)
-            except OSError as error:
-                raise PeerClosedError from error
-
-    def _await_handshake(self, events: int) -> None:
-        # The input belongs to the handshake: it must not be read here.
-        selector = self._input_selector if events == _READ else self._io_selector
-        if any(key.fileobj is self._shutdown for key, _ in selector.select()):
-            raise ServerClosedError
+                selector = self._io_selector
+            # The input belongs to the handshake: it must not be read here.
+            if any(key.fileobj is self._shutdown for key, _ in selector.select()):
+                raise ServerClosedError
 
     def finish(self, *, with_close_notify: bool) -> None:
         """Closes our side, and waits for the peer to close its own.
@@ -203,24 +191,17 @@ class Connection:
         """
         if with_close_notify and isinstance(self._socket, ssl.SSLSocket):
             self._send_close_notify(self._socket)
-        try:
-            self._socket.shutdown(socket.SHUT_WR)
-        except OSError as error:
-            raise PeerClosedError from error
+        self._socket.shutdown(socket.SHUT_WR)
         self.hang()
 
     def _send_close_notify(self, tls: ssl.SSLSocket) -> None:
-        while True:
-            try:
-                tls.unwrap()
-            except ssl.SSLWantWriteError:
-                self._wait_until_writable()
-            except ssl.SSLWantReadError:
-                return  # ours is sent; the peer's is not needed
-            except OSError as error:
-                raise PeerClosedError from error
-            else:
-                return
+        with suppress(ssl.SSLWantReadError):  # ours is sent; the peer's is not needed
+            while True:
+                try:
+                    tls.unwrap()
+                    return
+                except ssl.SSLWantWriteError:
+                    self._wait_until_writable()
 
     def abort(self) -> None:
         """Makes the next close of the socket a reset."""
@@ -230,6 +211,6 @@ class Connection:
 def _wrap(accepted: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
     try:
         return tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
-    except OSError as error:  # the peer has already closed the connection
+    except OSError:  # the peer has already closed the connection
         accepted.close()
-        raise PeerClosedError from error
+        raise

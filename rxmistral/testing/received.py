@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from email.message import Message
 from http.client import parse_headers
 from io import BytesIO
@@ -14,14 +15,7 @@ from .connection import Connection
 _MAX_HEAD_BYTES = 1 << 20
 
 
-class RequestHead(msgspec.Struct):
-    """The request line and the headers."""
-
-    method: str
-    path: str
-    headers: Message
-
-
+@dataclass(eq=False, repr=False)
 class ReceivedRequest:
     """One request that a `ScriptedServer` received. Times are seconds of `time.monotonic()`.
 
@@ -44,28 +38,19 @@ class ReceivedRequest:
         disconnected: Whether the connection is gone, whichever side closed it.
     """
 
-    def __init__(
-        self,
-        number: int,
-        connection: int,
-        head: RequestHead,
-        body: bytes,
-        received: float,
-        changed: threading.Condition,
-    ) -> None:
-        self.number = number
-        self.connection = connection
-        self.method = head.method
-        self.path = head.path
-        self.headers = head.headers
-        self.body = body
-        self.received = received
-        self.answered: float | None = None
-        self.cut = False
-        self.frames = 0
-        self.closed: float | None = None
-        self.disconnected = False
-        self._changed = changed
+    number: int
+    connection: int
+    method: str
+    path: str
+    headers: Message
+    body: bytes
+    received: float
+    _changed: threading.Condition
+    answered: float | None = None
+    cut: bool = False
+    frames: int = 0
+    closed: float | None = None
+    disconnected: bool = False
 
     def __repr__(self) -> str:
         return f"<request {self.number} ({self.method} {self.path})>"
@@ -93,21 +78,19 @@ class ReceivedRequest:
             return self.closed is not None
 
 
-def read_request(connection: Connection) -> tuple[RequestHead, bytes]:
-    """Reads the head and the body of one request; raises ValueError if it is not HTTP."""
-    head = _parse_head(connection.read_until(b"\r\n\r\n", _MAX_HEAD_BYTES))
-    if "chunked" in head.headers.get("Transfer-Encoding", "").lower():
-        return head, b"".join(_read_chunks(connection))
-    return head, connection.read_exactly(int(head.headers.get("Content-Length", "0")))
-
-
-def _parse_head(head: bytes) -> RequestHead:
+def read_request(connection: Connection) -> tuple[str, str, Message, bytes]:
+    """Returns the method, path, headers and body of the next request; ValueError: not HTTP."""
+    head = connection.read_until(b"\r\n\r\n", _MAX_HEAD_BYTES)
     request_line, _, fields = head.partition(b"\r\n")
-    match request_line.decode("latin-1").split(" "):
-        case [method, path, version] if version.startswith("HTTP/1."):
-            return RequestHead(method, path, parse_headers(BytesIO(fields)))
-        case _:
-            raise ValueError(f"the request line is not HTTP: {request_line[:200]!r}")
+    words = request_line.decode("latin-1").split(" ")
+    if len(words) != 3 or not words[2].startswith("HTTP/1."):
+        raise ValueError(f"the request line is not HTTP: {request_line[:200]!r}")
+    headers = parse_headers(BytesIO(fields))
+    if "chunked" in headers.get("Transfer-Encoding", "").lower():
+        body = b"".join(_read_chunks(connection))
+    else:
+        body = connection.read_exactly(int(headers.get("Content-Length", "0")))
+    return words[0], words[1], headers, body
 
 
 def _read_chunks(connection: Connection) -> Iterator[bytes]:

@@ -9,7 +9,7 @@ from typing import Literal, Self, TypeAlias
 
 from ..rx.clock import monotonic
 from .compiler import CompiledScript, Framing, compile_script
-from .connection import Connection, PeerClosedError, ServerClosedError, ShutdownSignal
+from .connection import Connection, ServerClosedError, ShutdownSignal
 from .received import ReceivedRequest, read_request
 from .steps import Script, WaitStep, status
 
@@ -70,7 +70,6 @@ class ScriptedServer:
             script if callable(script) else self._compile(script, number)
             for number, script in enumerate(scripts)
         ]
-        self._for_all = scripts[0] if len(scripts) == 1 and callable(scripts[0]) else None
         self._changed = threading.Condition()
         self._requests: list[ReceivedRequest] = []
         self._connections = 0
@@ -104,22 +103,19 @@ class ScriptedServer:
 
     def close(self) -> None:
         """Closes every connection, whatever its script is doing, and waits for the threads."""
-        if self._shutdown is None or self._acceptor is None:
-            return
         self.begin_to_close()
-        self._acceptor.join()
+        if self._acceptor is not None:
+            self._acceptor.join()
 
     def begin_to_close(self) -> None:
-        """Closes the server without waiting. Acquires no lock, so a finalizer may call it on any
-        thread."""
+        """Closes the server without waiting, and without a lock, so that a finalizer may call it."""
         if self._shutdown is not None:
             self._shutdown.set()
 
     def check(self) -> None:
         """Raises what went wrong, once.
 
-        Leaving the `with` block calls it, unless the block itself raises: then its exception
-        gets a note instead.
+        Leaving the `with` block calls it, or adds a note to the exception that the block raised.
 
         Raises:
             AssertionError: A request had no script.
@@ -162,20 +158,17 @@ class ScriptedServer:
     @property
     def requests(self) -> list[ReceivedRequest]:
         """The requests that have arrived so far, in the order of arrival."""
-        with self._changed:
-            return list(self._requests)
+        return list(self._requests)
 
     @property
     def connections(self) -> int:
         """The number of TCP connections that were accepted so far."""
-        with self._changed:
-            return self._connections
+        return self._connections
 
     @property
     def open_connections(self) -> int:
         """The number of connections that are open."""
-        with self._changed:
-            return self._open
+        return self._open
 
     def wait_for_requests(self, count: int, timeout: float = 5.0) -> list[ReceivedRequest]:
         """Waits until `count` requests have arrived, and returns all that have.
@@ -214,7 +207,7 @@ class ScriptedServer:
                 except (BlockingIOError, ConnectionError):  # the peer is gone again
                     continue
                 except OSError as error:  # no descriptors left
-                    self._record_failure(error)
+                    self._failures.append(error)
                     selector.unregister(listener)
                     listener.close()
                     continue
@@ -226,7 +219,7 @@ class ScriptedServer:
         for thread in self._threads:
             thread.join(max(0.0, deadline - monotonic()))
         if any(thread.is_alive() for thread in self._threads):
-            self._record_failure(
+            self._failures.append(
                 AssertionError("a script function was still running when the server was closed")
             )
         else:  # otherwise the signal stays open, for the thread that has yet to check it
@@ -241,19 +234,18 @@ class ScriptedServer:
         self._threads.append(self._start_thread(self._serve, accepted, number, shutdown))
 
     def _serve(self, accepted: socket.socket, number: int, shutdown: ShutdownSignal) -> None:
-        """Serves one connection from its beginning to its end."""
         requests: list[ReceivedRequest] = []
         closed = None
         try:
             with Connection(accepted, self._tls, shutdown) as connection:
                 connection.handshake()
                 self._answer_requests(connection, number, requests)
-        except PeerClosedError:
+        except OSError:  # the peer closed or reset the connection
             closed = monotonic()
         except ServerClosedError:
             pass
         except Exception as error:
-            self._record_failure(error)
+            self._failures.append(error)
         self._record_disconnect(requests, closed)
 
     def _record_disconnect(self, requests: list[ReceivedRequest], closed: float | None) -> None:
@@ -280,11 +272,10 @@ class ScriptedServer:
             connection.finish(with_close_notify=ending == "close")
 
     def _receive(self, connection: Connection, number: int) -> ReceivedRequest:
-        head, body = read_request(connection)
+        parts = read_request(connection)
         with self._changed:
-            request = ReceivedRequest(
-                len(self._requests), number, head, body, monotonic(), self._changed
-            )
+            count = len(self._requests)
+            request = ReceivedRequest(count, number, *parts, monotonic(), self._changed)
             self._requests.append(request)
             self._changed.notify_all()
         return request
@@ -304,23 +295,22 @@ class ScriptedServer:
         return "close" if ending == "keep" and (script.closes or wants_close) else ending
 
     def _script_for(self, request: ReceivedRequest) -> CompiledScript:
-        if self._for_all is not None:
-            return self._script_from(self._for_all, request)
-        if request.number >= len(self._scripts):
+        is_for_all = len(self._scripts) == 1 and callable(self._scripts[0])
+        number = 0 if is_for_all else request.number
+        if number >= len(self._scripts):
             message = (
                 f"no script for {request!r}, counted from 0: "
                 f"the server was given {len(self._scripts)}"
             )
-            self._record_failure(AssertionError(message))
+            self._failures.append(AssertionError(message))
             return self._error_response(message, "unscripted_request")
-        script = self._scripts[request.number]
-        return script if isinstance(script, CompiledScript) else self._script_from(script, request)
-
-    def _script_from(self, function: ScriptFunction, request: ReceivedRequest) -> CompiledScript:
+        script = self._scripts[number]
+        if isinstance(script, CompiledScript):
+            return script
         try:
-            return self._compile(function(request), request.number)
+            return self._compile(script(request), request.number)
         except BaseException as error:
-            self._record_failure(error)
+            self._failures.append(error)
             return self._error_response(
                 f"the script function for {request!r} raised {error!r}", "script_function_error"
             )
@@ -328,10 +318,6 @@ class ScriptedServer:
     def _error_response(self, message: str, kind: str) -> CompiledScript:
         body = {"object": "error", "message": message, "type": kind, "param": None, "code": None}
         return compile_script([status(500, body=body)], self._framing, self._model, "")
-
-    def _record_failure(self, failure: BaseException) -> None:
-        with self._changed:
-            self._failures.append(failure)
 
 
 def _play(script: CompiledScript, connection: Connection, request: ReceivedRequest) -> _Ending:

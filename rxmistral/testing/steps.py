@@ -58,7 +58,7 @@ class HeaderStep(Step, frozen=True):
 
 
 class StatusStep(Step, frozen=True):
-    """Another status line, with an optional body of its own."""
+    """Another status line, which may have a body of its own."""
 
     code: int
     reason: str | None
@@ -110,14 +110,9 @@ def _chunk(
     usage: Usage | None = None,
 ) -> dict[str, object]:
     choices = [{"index": choice, "delta": dict(delta), "finish_reason": finish_reason}]
-    if usage is None:
-        return {"choices": choices}
-    totals = _usage(*usage) if isinstance(usage, tuple) else dict(usage)
-    return {"choices": choices, "usage": totals}
-
-
-def _think_chunk(piece: str) -> dict[str, object]:
-    return {"type": "thinking", "thinking": [{"type": "text", "text": piece}]}
+    if isinstance(usage, tuple):
+        usage = _usage(*usage)
+    return {"choices": choices} if usage is None else {"choices": choices, "usage": dict(usage)}
 
 
 def _without_none(**fields: object) -> dict[str, object]:
@@ -139,13 +134,15 @@ def text(*pieces: str, choice: int = 0) -> Step:
 
 def empty(*, choice: int = 0) -> Step:
     """Sends a chunk that adds nothing: delta `{"content": ""}`."""
-    return TextStep(("",), choice)
+    return text("", choice=choice)
 
 
 def thinking(*pieces: str, choice: int = 0) -> Step:
     """Sends one chunk of reasoning for each piece: content
     `[{"type":"thinking","thinking":[{"type":"text","text": piece}]}]`."""
-    return ChunksStep(tuple(_chunk({"content": [_think_chunk(piece)]}, choice) for piece in pieces))
+    texts = ([{"type": "text", "text": piece}] for piece in pieces)
+    contents = ([{"type": "thinking", "thinking": text}] for text in texts)
+    return ChunksStep(tuple(_chunk({"content": content}, choice) for content in contents))
 
 
 def tool_call(
@@ -184,12 +181,8 @@ def tool_call(
         finish: The finish_reason of the chunk; None: null.
         usage: The usage in this chunk, whole or as (prompt, completion) tokens; None: no usage.
     """
-    call = _without_none(
-        id=id,
-        type=type,
-        function=_without_none(name=name, arguments=arguments) or None,
-        index=index,
-    )
+    function = _without_none(name=name, arguments=arguments) or None
+    call = _without_none(id=id, type=type, function=function, index=index)
     return ChunksStep((_chunk({"tool_calls": [call]}, choice, finish, usage),))
 
 
@@ -210,12 +203,7 @@ def usage(prompt: int = 0, completion: int = 0, **details: object) -> Step:
     return ChunksStep(({"choices": [], "usage": _usage(prompt, completion) | details},))
 
 
-def finish(
-    reason: str = "stop",
-    *,
-    choice: int = 0,
-    usage: Usage | None = None,
-) -> Step:
+def finish(reason: str = "stop", *, choice: int = 0, usage: Usage | None = None) -> Step:
     """Sends the chunk that a choice ends with: delta `{"content": ""}` and its finish_reason.
 
     Args:
@@ -313,18 +301,16 @@ def status(
         reason: The reason phrase. None: the standard one, if there is one.
     """
     changes = tuple(HeaderStep(name, value) for name, value in (headers or {}).items())
-    if body is None:
-        return StatusStep(code, reason, changes, None)
-    content_type, content = _body(body)
+    match body:
+        case None:
+            return StatusStep(code, reason, changes, None)
+        case bytes():
+            content_type, content = "application/octet-stream", body
+        case str():
+            content_type, content = "text/plain; charset=utf-8", body.encode()
+        case _:
+            content_type, content = "application/json", encode(body)
     return StatusStep(code, reason, (HeaderStep("Content-Type", content_type), *changes), content)
-
-
-def _body(body: object) -> tuple[str, bytes]:
-    if isinstance(body, bytes):
-        return "application/octet-stream", body
-    if isinstance(body, str):
-        return "text/plain; charset=utf-8", body.encode()
-    return "application/json", encode(body)
 
 
 def header(name: str, value: str | None) -> Step:
@@ -349,8 +335,7 @@ def end() -> Step:
 
 
 def drop() -> Step:
-    """Closes the connection without ending the body: the peer sees a FIN (over TLS, without a
-    close_notify)."""
+    """Closes the connection inside the body: the peer sees a FIN, and over TLS no close_notify."""
     return ActionStep("drop")
 
 
