@@ -292,13 +292,10 @@ class LogError(MistralError):
 
 @_fields
 class LogUnavailableError(LogError):
-    """The broker of a log was unreachable for longer than the log tolerates.
+    """The broker of a log was unreachable for `seconds`, longer than the log tolerates.
 
-    Items that were written before are still there when the broker returns.
-
-    Attributes:
-        reason: The failure of the last attempt.
-        seconds: How long the log waited for its broker.
+    `reason` is the failure of the last attempt. Items that were written before are still there
+    when the broker returns.
     """
 
     reason: str
@@ -346,12 +343,8 @@ class StreamError(MistralError):
 class ProtocolError(StreamError):
     """The body of the answer is not an event stream, or one event is larger than allowed.
 
-    Usually, `server_url` is wrong, or a proxy answered in place of the service.
-
-    Attributes:
-        reason: What is wrong.
-        body: The beginning of a body that is not an event stream; None for an event that is
-            too large.
+    Usually, `server_url` is wrong, or a proxy answered in place of the service. `reason` is what
+    is wrong; `body` is the beginning of the body, or None for an event that is too large.
     """
 
     reason: str
@@ -365,11 +358,9 @@ class ProtocolError(StreamError):
 
 @_fields
 class ChunkError(StreamError):
-    """An event does not contain a completion chunk: its data is a broken JSON object.
+    """An event does not contain a completion chunk: its `data` is a broken JSON object.
 
-    Attributes:
-        data: The data of the event.
-        reason: What is wrong and where, in the words of the JSON parser.
+    `reason` is what is wrong and where, in the words of the JSON parser.
     """
 
     data: str
@@ -491,14 +482,10 @@ class LaggedError(StreamError):
 
 @_fields
 class LostProducerError(StreamError):
-    """The producer of a run died before it wrote the run's end into the log.
+    """The producer of the run `run_id` died before it wrote the run's end into the log.
 
-    It gave no sign of life for as long as its lease. The items that it wrote stand; no others
-    will follow.
-
-    Attributes:
-        run_id: The id of the run.
-        seconds: The length of the lease.
+    It gave no sign of life for `seconds`, the length of its lease. The items that it wrote
+    stand; no others will follow.
     """
 
     run_id: str

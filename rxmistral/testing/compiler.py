@@ -2,12 +2,12 @@
 
 The whole response is written before its first byte is sent, for two reasons: a test that measures
 a reader must not wait for the writer, and a script that cannot be played (a header after the
-headers, a frame after the end) must fail where it was written. While the response is sent, there
-is nothing left to do but to wait, and to break the connection as the script asks.
+headers, a frame after the end) must fail where it was written.
 """
 
 import zlib
 from collections.abc import Iterator
+from email.message import Message
 from http import HTTPStatus
 from http.client import responses
 from typing import Literal, TypeAlias
@@ -41,8 +41,8 @@ Operation: TypeAlias = bytes | WaitStep | ActionStep
 class CompiledScript(msgspec.Struct, frozen=True):
     """What to send for one request.
 
-    Bytes among the operations are one frame of the body, the first of which is preceded by the
-    head. `ActionStep("headers")` sends the head, and `ActionStep("end")` the tail.
+    Bytes among the operations are one frame of the body. The head is sent with the first of
+    them, by `ActionStep("headers")`, or with the tail, which is sent by `ActionStep("end")`.
     """
 
     operations: tuple[Operation, ...]
@@ -211,41 +211,29 @@ class _Compiler:
             if self._status is not _DEFAULT_STATUS and self._phase == "head":
                 self._frame_by_length()
             self._add_action(ActionStep("end"))
-        head, closes = self._head()
-        tail = self._insert_head(head, self._body.end())
-        return CompiledScript(tuple(self._operations), head, tail, closes)
-
-    def _insert_head(self, head: bytes, tail: bytes) -> bytes:
-        """Puts the head before whatever is sent first: a frame, or the tail, which is returned."""
-        for position, operation in enumerate(self._operations):
-            if operation == ActionStep("headers"):
-                break
-            if operation == ActionStep("end"):
-                return head + tail
-            if isinstance(operation, bytes):
-                self._operations[position] = head + operation
-                break
-        return tail
-
-    def _head(self) -> tuple[bytes, bool]:
-        fields = {name.lower(): (name, value) for name, value in self._headers().items()}
-        for change in self._changes:
-            fields.pop(change.name.lower(), None)
-            if change.value is not None:
-                fields[change.name.lower()] = change.name, change.value
-        lines = "".join(f"{name}: {value}\r\n" for name, value in fields.values())
-        closes = fields.get("connection", ("", ""))[1].lower() == "close"
+        headers = self._headers()
         code, reason = self._status.code, self._status.reason
         if reason is None:
             reason = responses.get(code, "")  # 520, 529: statuses that only proxies use
-        return f"HTTP/1.1 {code} {reason}\r\n{lines}\r\n".encode("latin-1"), closes
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        return CompiledScript(
+            tuple(self._operations),
+            head=f"HTTP/1.1 {code} {reason}\r\n{lines}\r\n".encode("latin-1"),
+            tail=self._body.end(),
+            closes=headers.get("Connection", "").lower() == "close",
+        )
 
-    def _headers(self) -> dict[str, str]:
-        headers = {}
+    def _headers(self) -> Message:
+        headers = Message()  # finds its keys in any case
         if self._length or self._status is _DEFAULT_STATUS:
             headers["Content-Type"] = "text/event-stream; charset=utf-8"
-        headers |= _FRAMINGS[self._framing][1]
+        for name, value in _FRAMINGS[self._framing][1].items():
+            headers[name] = value
         if self._framing == "length" and self._status.code not in _BODILESS:
             # One byte too many, if the script never ends the body: the client must keep waiting.
             headers["Content-Length"] = str(self._length + (not self._is_complete))
+        for change in self._changes:
+            del headers[change.name]
+            if change.value is not None:
+                headers[change.name] = change.value
         return headers

@@ -322,16 +322,19 @@ class ScriptedServer:
 
 def _play(script: CompiledScript, connection: Connection, request: ReceivedRequest) -> _Ending:
     """Sends the response; returns what to do with the connection afterwards."""
+    head = script.head
     for operation in script.operations:
         if isinstance(operation, bytes):
-            connection.send(operation)
+            connection.send(head + operation)
+            head = b""
             request.frames += 1
         elif isinstance(operation, WaitStep):
             connection.wait(operation.seconds)
         elif operation.name == "headers":
-            connection.send(script.head)
+            connection.send(head)
+            head = b""
         elif operation.name == "end":
-            connection.send(script.tail)
+            connection.send(head + script.tail)
         elif operation.name == "hang":
             connection.hang()
         else:

@@ -119,9 +119,6 @@ def _without_none(**fields: object) -> dict[str, object]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-# --- chunks of this answer ---
-
-
 def role(*, choice: int = 0) -> Step:
     """Sends the chunk that an answer begins with: delta `{"role":"assistant","content":""}`."""
     return delta({"role": "assistant", "content": ""}, choice=choice)
@@ -214,9 +211,6 @@ def finish(reason: str = "stop", *, choice: int = 0, usage: Usage | None = None)
     return ChunksStep((_chunk({"content": ""}, choice, reason, usage),))
 
 
-# --- other parts of the body ---
-
-
 def chunk(whole: Mapping[str, object]) -> Step:
     """Sends `data: ` and this whole chunk; nothing is added."""
     return _frame(whole)
@@ -255,9 +249,6 @@ def raw(*blocks: bytes) -> Step:
     return RawStep(blocks)
 
 
-# --- time ---
-
-
 def headers() -> Step:
     """Sends the status line and the headers now, instead of with the first bytes of the body."""
     return ActionStep("headers")
@@ -276,9 +267,6 @@ def hang() -> Step:
     As the first step, it holds back the headers, too.
     """
     return ActionStep("hang")
-
-
-# --- beginning ---
 
 
 def status(
@@ -319,9 +307,6 @@ def header(name: str, value: str | None) -> Step:
     It does not change the framing: a script may send a Content-Length that is wrong.
     """
     return HeaderStep(name, value)
-
-
-# --- ending ---
 
 
 def end() -> Step:
