@@ -38,9 +38,6 @@ _PAGE_LENGTH = 20_000  # characters of an HTML page that are searched for its te
 _MESSAGE_KEYS = ("message", "error", "errors", "detail", "msg")
 
 
-# --- the body --------------------------------------------------------------------
-
-
 class ErrorReport(NamedTuple):
     """An error in the service's words; each field is None if the service did not send it."""
 
@@ -168,9 +165,6 @@ def _text_or_none(value: object) -> str | None:
     return join_surrogates(value) if isinstance(value, str) else None
 
 
-# --- the head --------------------------------------------------------------------
-
-
 def status_line(status: int) -> str:
     """Returns a status code with its phrase, if it has one, such as "404 Not Found"."""
     return f"{status} {responses.get(status, '')}".strip()
@@ -202,8 +196,6 @@ def _seconds_until(date: str | None) -> float | None:
     except (ValueError, OverflowError):
         return None
 
-
-# --- texts that may be shown -----------------------------------------------------
 
 _CREDENTIALS = re.compile(r"(?:(?<=//)|^(?!\S*//))[^\s'\"]*@")
 _INVISIBLE = re.compile(

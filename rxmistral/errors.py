@@ -94,8 +94,7 @@ def _fields(kind: type[E]) -> type[E]:
 
 @_fields
 class RequestError(MistralError):
-    """No answer arrived: the host is unknown or does not listen, TLS failed, or the connection
-    broke before the headers.
+    """No answer arrived: no connection to the host, or one that broke before the headers.
 
     Nothing was emitted. It is not known whether the service received the request. Repeating it
     is safe for the text, but may cost a second generation.
@@ -223,8 +222,8 @@ class AllFailedError(MistralError):
     streams; each of them tells whether repeating its request may help.
 
     This is not an `ExceptionGroup`, because it is one failure with several reasons: `except
-    MistralError` must catch it, and `on_error` receives one error. If it were a group, an
-    `except*` that handles one of the reasons would raise the others again.
+    MistralError` must catch it, and an `except*` that handles one of the reasons would raise
+    the others again.
     """
 
     __match_args__ = ("errors",)
@@ -406,8 +405,7 @@ class StreamTimeoutError(StreamError, TimeoutError):
     does not count.
 
     Attributes:
-        clock: The timeout that expired: "first", "gap", "thinking_gap" or "total", as in
-            `Timeouts`.
+        clock: The timeout of `Timeouts` that expired: "first", "gap", "thinking_gap" or "total".
         seconds: The length of that timeout.
     """
 
@@ -436,12 +434,11 @@ class IncompleteStreamError(StreamError):
     """The answer ended cleanly, but with neither a finish_reason nor `[DONE]`.
 
     Something between the model and this program may have cut it short. If a server never
-    sends either, pass `accept_clean_end=True`. An answer with a `reason` is incomplete all
-    the same.
+    sends either, pass `accept_clean_end=True`.
 
     Attributes:
-        reason: Why this cannot be the end of an answer: nothing was received, or the body
-            ended inside an event. None if it may be the end.
+        reason: Why this is incomplete all the same: nothing was received, or the body ended
+            inside an event. None if it may be the end of an answer.
     """
 
     reason: str | None = None
@@ -456,8 +453,7 @@ class IncompleteStreamError(StreamError):
 
 
 class StoppedError(StreamError):
-    """The answer was stopped for all its readers: by `stop()`, or because it had no reader for
-    as long as its `linger` allows.
+    """The answer was stopped for all its readers, by `stop()` or after `linger` without a reader.
 
     A reader that leaves alone, by `dispose()` or `break`, does not receive this error.
     """

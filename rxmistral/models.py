@@ -175,9 +175,6 @@ def decode_hook(type: type, value: Any) -> Any:
 
     Some servers send bare strings as content chunks, or fields of a wrong type. A chunk that
     does not have the shape of its kind is kept as a dict, instead of ending the stream.
-
-    Raises:
-        NotImplementedError: The type is not `ContentChunk`.
     """
     if type is not ContentChunk:
         raise NotImplementedError(f"cannot decode {type.__name__}")
@@ -191,17 +188,12 @@ def decode_hook(type: type, value: Any) -> Any:
         try:
             return msgspec.convert(value, kind, dec_hook=decode_hook)
         except msgspec.ValidationError:
-            with suppress(msgspec.ValidationError):
-                return _decode_damaged(value, kind)
+            fields = keep_convertible_fields(value, kind, decode_hook)
+        if kind is TextChunk:
+            fields["text"] = scalar_to_text(fields.get("text"))
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(fields, kind, dec_hook=decode_hook)
     return UnknownContentChunk(value)
-
-
-def _decode_damaged(value: dict[str, Any], kind: Any) -> ContentChunk:
-    fields = keep_convertible_fields(value, kind, decode_hook)
-    if kind is TextChunk:
-        fields["text"] = scalar_to_text(fields.get("text"))
-    chunk: ContentChunk = msgspec.convert(fields, kind, dec_hook=decode_hook)
-    return chunk
 
 
 # --- messages --------------------------------------------------------------------
@@ -232,9 +224,9 @@ class FunctionCall(_Model, gc=False):
     arguments: str | dict[str, Any] | None = None
 
     def arguments_as(self, type: type[T]) -> T:
-        """Returns the arguments as a value of this type.
+        """Returns the arguments as a value of this type; missing ones count as `{}`.
 
-        Missing arguments count as `{}`. Raw control characters in strings are accepted.
+        Raw control characters in strings are accepted.
 
         Args:
             type: A type that msgspec knows: a Struct, a dataclass, a TypedDict, ...

@@ -6,15 +6,7 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from .errors import (
-    DroppedStreamError,
-    IncompleteStreamError,
-    ReportedError,
-    RequestTimeoutError,
-    StatusError,
-    StoppedError,
-    StreamTimeoutError,
-)
+from . import errors
 from .models import ChatCompletionResponse, UsageInfo
 
 __all__ = ["Outcome", "Status", "status_of"]
@@ -99,11 +91,11 @@ def status_of(error: BaseException | None) -> Status:
 
 
 _STATUSES: dict[type[Exception], Status] = {
-    StatusError: "refused",
-    RequestTimeoutError: "timed_out",
-    StreamTimeoutError: "timed_out",
-    DroppedStreamError: "dropped",
-    IncompleteStreamError: "truncated",
-    ReportedError: "reported",
-    StoppedError: "cancelled",
+    errors.StatusError: "refused",
+    errors.RequestTimeoutError: "timed_out",
+    errors.StreamTimeoutError: "timed_out",
+    errors.DroppedStreamError: "dropped",
+    errors.IncompleteStreamError: "truncated",
+    errors.ReportedError: "reported",
+    errors.StoppedError: "cancelled",
 }

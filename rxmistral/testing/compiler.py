@@ -154,10 +154,8 @@ class _Compiler:
 
     def _require(self, phase: Literal["head", "body"]) -> None:
         if self._phase not in ("head", phase):
-            over = (
-                "the headers are already sent" if phase == "head" else "the body has already ended"
-            )
-            raise ValueError(f"this step comes too late: {over}")
+            over = {"head": "the headers are already sent", "body": "the body has already ended"}
+            raise ValueError(f"this step comes too late: {over[phase]}")
 
     def _add_action(self, action: ActionStep) -> None:
         match action.name:

@@ -5,11 +5,10 @@ is being closed, whatever it does at that time: read a request, sleep, send to a
 read, perform a TLS handshake, or nothing.
 
 Strategy: the socket never blocks, and every wait is one `select` over the socket and the shutdown
-signal of the server. Everything that the peer sends meanwhile is read at once and buffered. This
-works for TLS, too: checking the bare socket would find encrypted records, but not whether they mean
-the end. The end of the peer's data counts as the end of the connection, so a peer that only shuts
-down its sending side counts as gone. One thread owns the connection: nothing needs a lock, and no
-descriptor is closed while another thread waits for it.
+signal of the server. Everything that the peer sends meanwhile is read at once and buffered: over
+TLS, only reading shows whether a record is the end. A peer that shuts down its sending side counts
+as gone. One thread owns the connection, so that nothing needs a lock, and no descriptor is closed
+while another thread waits for it.
 """
 
 import os
@@ -68,9 +67,17 @@ class Connection:
     ) -> None:
         self._shutdown = shutdown
         self._input = bytearray()
-        accepted.setblocking(False)
-        accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._socket = accepted if tls is None else _wrap(accepted, tls)
+        self._socket = accepted
+        try:
+            accepted.setblocking(False)
+            accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if tls is not None:
+                self._socket = tls.wrap_socket(
+                    accepted, server_side=True, do_handshake_on_connect=False
+                )
+        except OSError:  # the peer has already closed the connection
+            accepted.close()
+            raise
         self._input_selector = self._new_selector(_READ)
         self._io_selector = self._new_selector(_READ | _WRITE)
 
@@ -98,25 +105,21 @@ class Connection:
                 raise ValueError(
                     f"no {end!r} in the first {limit} bytes: {bytes(self._input[:100])!r}"
                 )
-            self._receive_within(None)
+            self._wait_for(self._input_selector)
         return self.read_exactly(found + len(end))
 
     def read_exactly(self, size: int) -> bytes:
         """Returns the next `size` bytes of the input."""
         while len(self._input) < size:
-            self._receive_within(None)
+            self._wait_for(self._input_selector)
         data = bytes(self._input[:size])
         del self._input[:size]
         return data
 
-    def _receive_within(self, seconds: float | None) -> None:
-        """Waits for input, at most for these seconds; None: no limit."""
-        self._handle(self._input_selector.select(seconds))
-
-    def _handle(self, ready: list[tuple[selectors.SelectorKey, int]]) -> bool:
-        """Buffers the input that has arrived; returns whether the socket is writable."""
+    def _wait_for(self, selector: selectors.BaseSelector, seconds: float | None = None) -> bool:
+        """Waits, buffers the input that has arrived, and returns whether the socket is writable."""
         is_writable = False
-        for key, events in ready:
+        for key, events in selector.select(seconds):
             if key.fileobj is self._shutdown:
                 raise ServerClosedError
             is_writable = bool(events & _WRITE)
@@ -154,19 +157,19 @@ class Connection:
             return 0
 
     def _wait_until_writable(self) -> None:
-        while not self._handle(self._io_selector.select()):
+        while not self._wait_for(self._io_selector):
             pass
 
     def wait(self, seconds: float) -> None:
         """Sends nothing for these seconds."""
         deadline = monotonic() + seconds
         while (remaining := deadline - monotonic()) > 0:
-            self._receive_within(remaining)
+            self._wait_for(self._input_selector, remaining)
 
     def hang(self) -> None:
         """Sends nothing until the peer closes the connection."""
         while True:
-            self._receive_within(None)
+            self._wait_for(self._input_selector)
 
     # --- beginning and ending ---
 
@@ -206,11 +209,3 @@ class Connection:
     def abort(self) -> None:
         """Makes the next close of the socket a reset."""
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ZERO_LINGER)
-
-
-def _wrap(accepted: socket.socket, tls: ssl.SSLContext) -> ssl.SSLSocket:
-    try:
-        return tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
-    except OSError:  # the peer has already closed the connection
-        accepted.close()
-        raise

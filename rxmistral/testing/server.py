@@ -246,9 +246,6 @@ class ScriptedServer:
             pass
         except Exception as error:
             self._failures.append(error)
-        self._record_disconnect(requests, closed)
-
-    def _record_disconnect(self, requests: list[ReceivedRequest], closed: float | None) -> None:
         with self._changed:
             self._open -= 1
             for request in requests:
