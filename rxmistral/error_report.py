@@ -84,17 +84,13 @@ def _is_error(value: object) -> bool:
 def _add_upstream_message(message: str, value: Any) -> str:
     while isinstance(value, dict):
         metadata = value.get("metadata")
-        upstream = _raw_message(metadata.get("raw")) if isinstance(metadata, dict) else None
+        raw = metadata.get("raw") if isinstance(metadata, dict) else None
+        report = read_report(raw) if isinstance(raw, str) else _report_in(raw)
+        upstream = report.message or _text_or_none(raw)  # of JSON, JSON in a text, or a text
         if upstream and upstream not in message:
             return f"{message}: {upstream}"
         value = value.get("error")
     return message
-
-
-def _raw_message(raw: object) -> str | None:
-    """Returns the message of a service that a gateway quotes: text, JSON, or JSON in a text."""
-    report = read_report(raw) if isinstance(raw, str) else _report_in(raw)
-    return report.message or _text_or_none(raw)
 
 
 def _decode(text: str) -> object:

@@ -132,8 +132,7 @@ class RequestTimeoutError(RequestError, TimeoutError):
     def __init__(
         self, clock: str, seconds: float, host: str | None = None, proxy: str | None = None
     ) -> None:
-        self.clock = clock
-        self.seconds = seconds
+        self.clock, self.seconds = clock, seconds
         awaited = "a connection" if clock == "connect" else "the headers of the answer"
         super().__init__(_expired(clock, f"waited {seconds:g} s for {awaited}"), host, proxy)
 
@@ -218,8 +217,7 @@ def refusal(status: int, headers: Mapping[str, str], body: str, url: str | None)
 class AllFailedError(MistralError):
     """None of the streams passed to `fallback` or `hedge` returned an answer.
 
-    Nothing was emitted. `errors` is a tuple of the error of each stream, in the order of the
-    streams; each of them tells whether repeating its request may help.
+    Nothing was emitted. `errors` contains the error of each stream, in the order of the streams.
 
     This is not an `ExceptionGroup`, because it is one failure with several reasons: `except
     MistralError` must catch it, and an `except*` that handles one of the reasons would raise

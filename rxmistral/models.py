@@ -92,7 +92,7 @@ class DocumentURLChunk(_Model, ContentChunk):
 
 
 class ReferenceChunk(_Model, ContentChunk):
-    """References to sources, by the ids that a tool or the caller gave them."""
+    """References to sources, by the ids that a tool or the caller chose."""
 
     reference_ids: list[int | str]
     type: Literal["reference"] = _always("reference")

@@ -8,7 +8,6 @@ headers, a frame after the end) must fail where it was written.
 import zlib
 from collections.abc import Iterator
 from email.message import Message
-from http import HTTPStatus
 from http.client import responses
 from typing import Literal, TypeAlias
 
@@ -30,10 +29,7 @@ from .steps import (
 Framing: TypeAlias = Literal["chunked", "close", "gzip", "length"]
 """How the client finds the end of the body; see `ScriptedServer`."""
 
-CREATED = 1_700_000_000
-"""The `created` of every chunk, in seconds since 1970: constant, so that recordings are equal."""
-
-_BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_CREATED = 1_700_000_000  # seconds since 1970: constant, so that recordings are equal
 
 Operation: TypeAlias = bytes | WaitStep | ActionStep
 
@@ -120,7 +116,7 @@ class _Compiler:
     def __init__(self, framing: Framing, model: str, answer_id: str) -> None:
         self._framing: Framing = framing
         self._body = _FRAMINGS[framing][0]()
-        common = {"id": answer_id, "object": "chat.completion.chunk", "created": CREATED}
+        common = {"id": answer_id, "object": "chat.completion.chunk", "created": _CREATED}
         # The beginning of each chunk, up to and with the comma before its choices.
         self._chunk_start = b"data: " + encode(common | {"model": model})[:-1] + b","
         self._status = _DEFAULT_STATUS
@@ -227,7 +223,7 @@ class _Compiler:
             headers["Content-Type"] = "text/event-stream; charset=utf-8"
         for name, value in _FRAMINGS[self._framing][1].items():
             headers[name] = value
-        if self._framing == "length" and self._status.code not in _BODILESS:
+        if self._framing == "length" and self._status.code not in (204, 304):  # without a body
             # One byte too many, if the script never ends the body: the client must keep waiting.
             headers["Content-Length"] = str(self._length + (not self._is_complete))
         for change in self._changes:

@@ -19,7 +19,6 @@ ScriptFunction: TypeAlias = Callable[[ReceivedRequest], Script]
 # What to do with a connection once its answer has been sent.
 _Ending: TypeAlias = Literal["keep", "close", "drop", "abort"]
 
-_BACKLOG = 256
 _JOIN_SECONDS = 5.0
 
 
@@ -94,7 +93,7 @@ class ScriptedServer:
         """
         if self._shutdown is not None:
             raise RuntimeError("this server was started before; create another one")
-        listener = socket.create_server(("127.0.0.1", self._requested_port), backlog=_BACKLOG)
+        listener = socket.create_server(("127.0.0.1", self._requested_port), backlog=256)
         listener.setblocking(False)
         self._shutdown = ShutdownSignal()
         self._port = listener.getsockname()[1]
