@@ -2,10 +2,10 @@
 
     python tests/benchmarks/contention.py
 
-    busy       beside two processes for each core that compute all the time
+    busy       next to two processes for each core that compute all the time
     throttled  stopped for 50 ms of every 100, as a container with a quota of half a core is
 
-Each row has its `limit` beside it: one thread with a bare selector, in the same run. What counts
+The first row of each is the limit: one thread with a bare selector, in the same run. What counts
 is that the number of threads stays as it is, and how the 99th percentile compares. Linux only.
 """
 

@@ -8,10 +8,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 HERE = Path(__file__).parent
@@ -51,12 +50,7 @@ class Child:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._process:
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -131,9 +125,7 @@ class Server(Child):
 @contextmanager
 def clients(readers: list[Reader]) -> Iterator[dict[Reader, Client]]:
     """Starts a client for each installed reader; it is idle while another works."""
-    started = {reader: Client(reader) for reader in readers if reader.installed}
-    try:
-        yield started
-    finally:
-        for client in started.values():
-            client.__exit__(None, None, None)
+    with ExitStack() as stack:
+        yield {
+            reader: stack.enter_context(Client(reader)) for reader in readers if reader.installed
+        }
