@@ -1,8 +1,8 @@
 """urllib3's connections and http.client's responses, while a reader has leased them.
 
-A leased connection is an ordinary connection of urllib3 whose class is replaced until it
-returns to its pool. It registers its socket with the lease of the thread that sends a
-request (see `lease`), and its responses differ from http.client's in four ways:
+The class of a connection is replaced until it returns to its pool. It registers its socket with
+the lease of the thread that sends a request (see `lease`), and its responses differ from
+http.client's in four ways:
 
     interim responses (1xx) are skipped, and truncated headers are an error
     many chunks of a chunked body are one block
@@ -16,7 +16,7 @@ and on any thread, while its reader is blocked.
 from __future__ import annotations
 
 from functools import lru_cache
-from http.client import HTTPResponse, IncompleteRead, RemoteDisconnected
+from http.client import HTTPResponse, RemoteDisconnected
 from io import BufferedReader, RawIOBase
 from socket import SocketIO, socket
 from typing import Any
@@ -31,9 +31,6 @@ __all__ = ["LeasedResponse", "make_leasable", "make_ordinary", "was_closed_early
 # buffer. The default is larger from Python 3.14 on.
 _BUFFER_BYTES = 8 * 1024
 _TIMEOUT_STEP_SECONDS = 0.01  # setting the timeout of a socket is a system call
-
-
-# --- the response ---------------------------------------------------------------
 
 
 class LeasedResponse(HTTPResponse):
@@ -52,9 +49,11 @@ class LeasedResponse(HTTPResponse):
         self._has_failed = False
         self._chunks = ChunkedDecoder()
         self._lease = lease = current_lease()
-        if lease is not None and isinstance(self.fp.raw, SocketIO):
-            file = _TimedSocketIO(self.fp.detach(), sock, lease.idle_timeout)
-            self.fp = BufferedReader(file, _BUFFER_BYTES)
+        if isinstance(self.fp.raw, SocketIO):
+            file = self.fp.detach()
+            if lease is not None:
+                file = _TimedSocketIO(file, sock, lease.idle_timeout)
+            self.fp = _LineRecorder(file, _BUFFER_BYTES)
 
     def begin(self) -> None:
         # RFC 9110, 15.2: "A client MUST be able to parse one or more 1xx responses
@@ -67,15 +66,9 @@ class LeasedResponse(HTTPResponse):
 
     def _begin(self) -> None:
         # http.client accepts the end of the connection as the end of the headers.
-        file: Any = self.fp
-        recorder: Any = _LastLineRecorder(file)
-        self.fp = recorder
-        try:
-            super().begin()
-        finally:
-            if self.fp is recorder:  # not closed
-                self.fp = file
-        if not recorder.last_line:
+        file = self.fp
+        super().begin()
+        if isinstance(file, _LineRecorder) and not file.last_line:
             raise RemoteDisconnected("closed in the middle of the headers")
 
     def body_decoder(self) -> BodyDecoder:
@@ -87,30 +80,23 @@ class LeasedResponse(HTTPResponse):
     def read1(self, n: int = -1) -> bytes:
         """Returns content as soon as there is any."""
         try:
-            return self._read1(n)
+            if not self.chunked or self.fp is None:
+                return super().read1(n)
+            content = b""
+            while not content and not self._chunks.ended:
+                received = self.fp.read1(n)
+                if not received:
+                    self._chunks.close()
+                content = self._chunks.feed(received)
+            if self._chunks.ended:
+                self.end(self._chunks.unused_data)
+            return content
         except BaseException:
             self._has_failed = True  # urllib3 closes it now; it is not the program
             raise
 
-    def _read1(self, n: int) -> bytes:
-        if not self.chunked or self.fp is None:
-            return super().read1(n)
-        while True:
-            received = self.fp.read1(n)
-            if not received:
-                raise IncompleteRead(b"")
-            content = self._chunks.feed(received)
-            if self._chunks.ended:
-                self.end(self._chunks.unused_data)
-            if content or self._chunks.ended:
-                return content
-
     def end(self, unused_data: bytes) -> None:
-        """Closes the response after the end of its body.
-
-        Args:
-            unused_data: What the server sent after the end.
-        """
+        """Closes the response after the end of its body, and of unused data after that."""
         self._was_ended = True
         if unused_data:
             shut_down(self.socket)  # it would be read as the next response
@@ -175,19 +161,14 @@ class _TimedSocketIO(RawIOBase):
         super().close()
 
 
-class _LastLineRecorder:
-    """A file that keeps the last line that was read from it."""
+class _LineRecorder(BufferedReader):
+    """A buffered file that keeps the last line that was read from it."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.last_line = b""
+    last_line = b""
 
-    def readline(self, limit: int = -1) -> bytes:
-        self.last_line = self._file.readline(limit)
+    def readline(self, limit: int | None = -1) -> bytes:
+        self.last_line = super().readline(limit)
         return self.last_line
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 # --- the connection --------------------------------------------------------------
@@ -215,7 +196,7 @@ def make_ordinary(connection: Any) -> bool:
             return False
         leased: Any = connection  # the class that this one is mixed into is not known
         lease = leased.lease
-        if lease is not None and lease.is_on(leased):
+        if lease is not None and lease.connection is leased:
             lease.release()
         if leased.is_shut_down:  # its reader was cancelled at this moment
             leased.close()

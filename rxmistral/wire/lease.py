@@ -40,11 +40,16 @@ class _Sending(local):
 _sending = _Sending()
 
 
+def current_lease() -> ConnectionLease | None:
+    """Returns the lease of the reader that sends a request on this thread, if there is one."""
+    return _sending.lease
+
+
 class ConnectionLease(Cancellation):
     """The lease of one reader on the connection that serves it.
 
     Attributes:
-        idle_timeout: How long the reader may wait for the network.
+        connection: The connection that is leased; None: there is none.
         is_connecting: Whether a connection is being established, TLS included.
         is_reading: Whether the reader has a response that it has not released.
     """
@@ -54,7 +59,7 @@ class ConnectionLease(Cancellation):
         self.idle_timeout = idle_timeout
         self.is_connecting = False
         self.is_reading = False
-        self._connection: Any = None
+        self.connection: Any = None
         self._socket: Any = None
         self._handshake_socket: socket | None = None
 
@@ -76,30 +81,26 @@ class ConnectionLease(Cancellation):
         with lease_lock:
             if self._handshake_socket is not None:
                 shut_down(self._handshake_socket)
-            connection = self._connection
+            connection = self.connection
             if connection is not None and connection.lease is self:
-                connection.is_shut_down = True
+                connection.isshut_down = True
                 shut_down(self._socket)
 
     def acquire(self, connection: Any) -> None:
         """Leases a connected connection; called on the reader's thread."""
         with lease_lock:
             connection.lease = self
-            self._connection = connection
+            self.connection = connection
             self._socket = connection.sock
         self.check()
 
     def begin_handshake(self, sock: socket) -> None:
-        """Keeps a duplicate of a connected socket for the duration of the TLS handshake.
-
-        TLS detaches the socket object, and creates another one.
-        """
+        """Keeps a duplicate of a socket, since TLS detaches the socket object."""
         with lease_lock:
             self._handshake_socket = sock.dup()
         self.check()
 
     def end_handshake(self) -> None:
-        """Closes the duplicate that `begin_handshake` made, if there is one."""
         with lease_lock:
             sock, self._handshake_socket = self._handshake_socket, None
         if sock is not None:
@@ -109,31 +110,20 @@ class ConnectionLease(Cancellation):
         """Ends the lease: from now on cancelling leaves the connection alone."""
         with lease_lock:
             self.is_reading = False
-            connection, self._connection = self._connection, None
+            connection, self.connection = self.connection, None
             self._socket = None
             if connection is not None and connection.lease is self:
                 connection.lease = None
 
-    def is_on(self, connection: Any) -> bool:
-        """Returns whether this is a lease on the given connection."""
-        return self._connection is connection
-
     def forked(self) -> None:
-        """Cancels in the child of a fork: the reader and its connection are the parent's."""
         self.cancelled = True
         _close_descriptor(self._socket)
         _close_descriptor(self._handshake_socket)
-        if self._connection is not None:
-            self._connection.sock = None
-
-
-def current_lease() -> ConnectionLease | None:
-    """Returns the lease of the reader that sends a request on this thread, if there is one."""
-    return _sending.lease
+        if self.connection is not None:
+            self.connection.sock = None
 
 
 def shut_down(sock: Any) -> None:
-    """Shuts down a TCP or TLS socket in both directions; one that is closed is left alone."""
     # SSLSocket.shutdown() would also remove the TLS state from under its reader. TLS within
     # TLS (an https proxy) is not a socket but wraps one: shut down the one at the bottom.
     with suppress(OSError, TypeError):  # closed already, or not connected yet
@@ -141,6 +131,5 @@ def shut_down(sock: Any) -> None:
 
 
 def _close_descriptor(sock: Any) -> None:
-    """Closes the descriptor of a socket without a word to the peer."""
     with suppress(OSError, TypeError):  # there is none, or it is closed already
         os.close(socket.detach(getattr(sock, "socket", sock)))
