@@ -1,7 +1,7 @@
 """urllib3's connections and http.client's responses, while a reader has leased them.
 
-The class of a connection is replaced until it returns to its pool. It registers its socket with
-the lease of the thread that sends a request (see `lease`), and its responses differ from
+A reader leases a view of a connection (see `session`). The view registers the socket with the
+lease of the thread that sends a request (see `lease`), and its responses differ from
 http.client's in four ways:
 
     interim responses (1xx) are skipped, and truncated headers are an error
@@ -15,7 +15,6 @@ and on any thread, while its reader is blocked.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from http.client import HTTPResponse, RemoteDisconnected
 from io import BufferedReader, RawIOBase
 from socket import SocketIO, socket
@@ -25,7 +24,7 @@ from .idle_timeout import IdleTimeout
 from .lease import ConnectionLease, current_lease, lease_lock, shut_down
 from .message_body import BodyDecoder, ChunkedDecoder, LengthDecoder, UntilCloseDecoder
 
-__all__ = ["LeasedResponse", "make_leasable", "make_ordinary", "was_closed_early"]
+__all__ = ["ConnectionView", "LeasedResponse", "was_closed_early"]
 
 # For the headers. Smaller than any read of the body, which therefore leaves nothing in the
 # buffer. The default is larger from Python 3.14 on.
@@ -174,49 +173,13 @@ class _LineRecorder(BufferedReader):
 # --- the connection --------------------------------------------------------------
 
 
-def make_leasable(connection: Any) -> Any:
-    """Replaces the class of a urllib3 connection by one that knows leases; returns it."""
-    if not isinstance(connection, _LeasableConnection):
-        # Not by setattr(), which vcrpy's connections forward to the real connection.
-        original_class: Any = type(connection)
-        object.__setattr__(connection, "__class__", _leasable_class(original_class))
-    return connection
-
-
-def make_ordinary(connection: Any) -> bool:
-    """Restores the class of a connection that is about to return to its pool.
-
-    Returns:
-        False if the connection is ordinary already. A response that the program closes at
-        the same time as its reader returns its connection twice, and a pool would then
-        lease it to two requests at once.
-    """
-    with lease_lock:
-        if not isinstance(connection, _LeasableConnection):
-            return False
-        leased: Any = connection  # the class that this one is mixed into is not known
-        lease = leased.lease
-        if lease is not None and lease.connection is leased:
-            lease.release()
-        if leased.is_shut_down:  # its reader was cancelled at this moment
-            leased.close()
-        for name in ("lease", "is_shut_down"):
-            vars(leased).pop(name, None)
-        object.__setattr__(leased, "__class__", type(leased).__mro__[2])  # the original
-    return True
-
-
-@lru_cache(64)
-def _leasable_class(original_class: Any) -> type:
-    return type(original_class.__name__, (_LeasableConnection, original_class), {})
-
-
-class _LeasableConnection:
-    """Mixed into urllib3's connections: registers their sockets with the current lease.
+class ConnectionView:
+    """A view of a urllib3 connection, which registers its socket with the current lease.
 
     `_new_conn` is a method that urllib3 has for its subclasses (tested with 2.2 and 2.8).
     """
 
+    _original: Any
     response_class = LeasedResponse
     lease: ConnectionLease | None = None
     is_shut_down = False  # so that it must not be used again
@@ -253,3 +216,22 @@ class _LeasableConnection:
         if lease is not None:  # a connection from the pool is connected already
             lease.acquire(self)
         super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def end_lease(self) -> Any:
+        """Returns the connection, which is about to return to its pool.
+
+        Returns:
+            None the second time. A response that the program closes at the same time as its
+            reader returns its connection twice, and a pool would then lease it to two
+            requests at once.
+        """
+        with lease_lock:
+            connection, self._original = self._original, None
+            if connection is not None:
+                if self.lease is not None and self.lease.connection is self:
+                    self.lease.release()
+                if self.is_shut_down:  # its reader was cancelled at this moment
+                    connection.close()
+                for name in ("lease", "is_shut_down"):
+                    vars(connection).pop(name, None)
+        return connection

@@ -9,12 +9,12 @@ the same time.
 Strategy: nothing of the user's is changed. A *view* is an object that shares all attributes (the
 `__dict__`) of another object, and whose class is a subclass of that object's class:
 
-    view of the session ──▶ view of its adapter ──▶ view of its pool ──▶ a connection
+    view of the session ──▶ view of its adapter ──▶ view of its pool ──▶ view of a connection
        get_adapter()         get_connection_...()     urlopen(), _get_conn(), _put_conn()
 
-Cookies, idle connections and counters are the originals'. A connection is leasable while a view
-uses it, and is an ordinary one again before it returns to the pool. `_get_conn` and `_put_conn`
-are methods that urllib3 has for its subclasses (tested with 2.2 and 2.8).
+Cookies, idle connections and counters are the originals'. The pool gets the original of a
+connection back. `_get_conn` and `_put_conn` are methods that urllib3 has for its subclasses
+(tested with 2.2 and 2.8).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from urllib3.exceptions import EmptyPoolError, ReadTimeoutError
 
 from ..rx.clock import monotonic, sleep
 from ..rx.threads import fork_safe, register_for_fork
-from .connection import make_leasable, make_ordinary
+from .connection import ConnectionView
 from .lease import current_lease
 
 __all__ = ["drop_idle_connections_on_fork", "open_session", "pending_returns", "view_of"]
@@ -92,8 +92,6 @@ def _view_class(kind: type, base: type) -> type:
 
 
 class _SessionView:
-    __slots__ = ()
-
     def get_adapter(self, url: str) -> Any:
         adapter = super().get_adapter(url)  # type: ignore[misc]  # of the class it is mixed into
         # A request of any other adapter can be cancelled only between two blocks.
@@ -101,16 +99,12 @@ class _SessionView:
 
 
 class _AdapterView:
-    __slots__ = ()
-
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool = super().get_connection_with_tls_context(*args, **options)  # type: ignore[misc]
         return _view(_PoolView, pool) if isinstance(pool, HTTPConnectionPool) else pool
 
 
 class _PoolView:
-    __slots__ = ()
-
     def urlopen(
         self,
         method: str,
@@ -139,23 +133,22 @@ class _PoolView:
     def _get_conn(self, timeout: float | None = None) -> Any:
         lease = current_lease()
         if lease is None:
-            return make_leasable(super()._get_conn(timeout))  # type: ignore[misc]
+            return _view(ConnectionView, super()._get_conn(timeout))  # type: ignore[misc]
         while True:
             try:
-                return make_leasable(super()._get_conn(_POLL_SECONDS))  # type: ignore[misc]
+                return _view(ConnectionView, super()._get_conn(_POLL_SECONDS))  # type: ignore[misc]
             except EmptyPoolError:
                 # No other error may be raised here: urllib3 would put a connection back.
                 if lease.cancelled or lease.idle_timeout.remaining() <= 0:
                     raise
 
     def _put_conn(self, connection: Any) -> None:
-        if connection is None or make_ordinary(connection):  # None: frees a place in the pool
-            super()._put_conn(connection)  # type: ignore[misc]
+        original = None if connection is None else connection.end_lease()
+        if connection is None or original is not None:  # None: frees a place in the pool
+            super()._put_conn(original)  # type: ignore[misc]
 
 
 class _RetryView:
-    __slots__ = ()
-
     def sleep(self, response: Any = None) -> None:
         """Pauses for as long as its class would, but not beyond the idle timeout."""
         retry: Any = self
