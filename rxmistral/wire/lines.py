@@ -85,10 +85,10 @@ class LineDecoder(StateMachine[bytes, bytes]):
     def _begin(self, block: bytes) -> bytes:
         # 9.2.5: "one leading U+FEFF BYTE ORDER MARK character [is] ignored"
         head = self._finish_line(block)
-        self._has_begun = not _BOM.startswith(head) or head == _BOM
-        if not self._has_begun:
+        if _BOM.startswith(head) and head != _BOM:
             self._unfinished += head
             return b""
+        self._has_begun = True
         return head.removeprefix(_BOM)
 
     def _check_lengths(self, lines: list[bytes]) -> list[bytes]:

@@ -21,15 +21,10 @@ _MAX_LINE_BYTES = 65536  # of a size with its extensions, or of a trailer; http.
 
 
 class BodyDecoder:
-    """A decoder of one body.
-
-    Attributes:
-        ended: Whether the end of the body has been reached.
-        unused_data: The bytes after the end, which do not belong to this body.
-    """
+    """A decoder of one body."""
 
     ended = False
-    unused_data = b""
+    unused_data = b""  # after the end: it does not belong to this body
 
     def feed(self, data: bytes) -> bytes:
         """Returns the content in the next piece; raises `HTTPException` if that is invalid."""

@@ -3,7 +3,7 @@
     send, follow redirects ──▶ judge the response ──▶ read block after block ──▶ end
            (`sender`)              (`response`)
 
-Any thread can cancel that at any moment, also while a system call blocks (see `lease`).
+Any thread can cancel that at any moment, also while a system call blocks (see `connection`).
 
 Each request is sent on a thread of its own, the reader thread. It may also read the whole
 body; or it ends after the first block, and one event loop reads the rest for all responses
@@ -33,10 +33,9 @@ from ..rx.iteration import being_iterated, leaving
 from ..rx.stream import Stream
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import add_to_scope, record_thread_exit, register_for_fork, start_thread
-from .connection import was_closed_early
+from .connection import ConnectionLease, was_closed_early
 from .event_loop import EventLoop
 from .idle_timeout import IdleTimeout
-from .lease import ConnectionLease
 from .request_errors import reason_of
 from .response import NonBlockingBody, ResponseBody, nonblocking_body_of, read_head
 from .sender import RequestSender
@@ -140,12 +139,7 @@ def blocks(
 
 @dataclass(eq=False, repr=False)
 class _ResponseReader(abc.DisposableBase):
-    """Sends one request and reads its response; also the Disposable of the subscription.
-
-    Attributes:
-        paused: Whether a slow subscriber has paused it.
-        worker: The worker of the event loop that steps it, or None.
-    """
+    """Sends one request and reads its response; also the Disposable of the subscription."""
 
     observer: abc.ObserverBase[bytes]
     request: Request | PreparedRequest | Callable[[], Request]
@@ -154,8 +148,8 @@ class _ResponseReader(abc.DisposableBase):
     on_response: Callable[[Response], None] | None
     on_release: Callable[[Exception | None], None] | None
     event_loop: EventLoop | None
-    paused: bool = False
-    worker: Any = None
+    paused: bool = False  # by a slow subscriber
+    worker: Any = None  # the worker of the event loop that steps it
 
     def __post_init__(self) -> None:
         self._lease = ConnectionLease(self.idle_timeout)

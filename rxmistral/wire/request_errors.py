@@ -16,7 +16,7 @@ from urllib3.exceptions import (
 
 from ..error_report import excerpt, without_credentials
 from ..errors import RequestError, RequestTimeoutError
-from .lease import ConnectionLease
+from .connection import ConnectionLease
 
 __all__ = ["reason_of", "request_error"]
 
@@ -27,14 +27,7 @@ _UNKNOWN_HOST = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NOD
 def request_error(
     error: Exception, host: str | None, proxy: str | None, lease: ConnectionLease
 ) -> RequestError:
-    """Returns the error of a request without a response, chained unless that may show a key.
-
-    Args:
-        error: The exception that sending the request raised.
-        host: The host of the latest request, and its port if the URL has one.
-        proxy: The host and port of the proxy, if there is one.
-        lease: The lease of the request.
-    """
+    """Returns the error of a request without a response, chained unless that may show a key."""
     root = _root_of(error)
     if _is_timeout(error, root):
         is_connecting = lease.is_connecting or isinstance(error, ConnectTimeout)

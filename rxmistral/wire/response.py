@@ -88,11 +88,7 @@ class ResponseBody:
 
 
 class NonBlockingBody:
-    """The unread part of a body, read from its socket without waiting.
-
-    Attributes:
-        socket: The socket, now non-blocking.
-    """
+    """The unread part of a body, read from its socket without waiting."""
 
     def __init__(self, response: LeasedResponse) -> None:
         # Its buffer is smaller than a read of the body, so it is empty and can go.
@@ -109,11 +105,7 @@ class NonBlockingBody:
         return self._decoder.ended
 
     def read(self) -> bytes | None:
-        """Returns the content that has arrived, maybe b""; None if nothing has.
-
-        Raises:
-            DroppedStreamError: The connection or the body broke.
-        """
+        """Returns the content that has arrived, maybe b""; None if nothing has."""
         try:
             received = self.socket.recv(_BLOCK_BYTES)
             # The descriptor is not readable because of what TLS has decrypted already.
@@ -138,12 +130,8 @@ class NonBlockingBody:
 
 
 def nonblocking_body_of(response: Response) -> NonBlockingBody | None:
-    """Returns the unread part of a body.
-
-    Returns:
-        None if the body has ended or is compressed, or if its socket is out of reach: that of
-        a custom adapter, or TLS within TLS.
-    """
+    """Returns the unread part of a body; None if it has ended, is compressed, or its socket is
+    out of reach: that of a custom adapter, or TLS within TLS."""
     if type(response.raw) is not HTTPResponse:
         return None
     if any(each in HTTPResponse.CONTENT_DECODERS for each in _encodings(response)):
@@ -167,10 +155,6 @@ def read_head(response: Response, body: ResponseBody) -> bytes:
     of their own, or with a line of text that has the label of the stream that it replaces.
     So the first bytes decide. A labelled body may begin with lines that WHATWG HTML 9.2.6
     ignores, so it is read up to the first line with a meaning.
-
-    Raises:
-        StatusError: The status is not 2xx.
-        ProtocolError: The body is not an event stream, or cannot be decompressed.
     """
     if not 200 <= response.status_code < 300:
         text = _decode(body.read_shown(), response)
@@ -239,12 +223,9 @@ _COMPRESSIONS = ("br", "compress", "dcb", "dcz", "x-compress", "zstd")  # IANA's
 
 
 def _check_encodings(response: Response) -> None:
-    """Raises for a compression that urllib3 cannot decompress, and would pass on unchanged.
-
-    Anything else is not a compression: several servers label a plain stream "none" or "utf-8".
-    The first bytes of such a body decide.
-    """
+    """Raises for a compression that urllib3 cannot decompress, and would pass on unchanged."""
     for encoding in _encodings(response):
+        # Several servers label a plain stream "none" or "utf-8".
         if encoding in _COMPRESSIONS and encoding not in HTTPResponse.CONTENT_DECODERS:
             raise ProtocolError(
                 f"the body cannot be decompressed here: it is compressed with {encoding!r}; "

@@ -13,7 +13,7 @@ from requests.exceptions import RequestException, TooManyRedirects
 from requests.utils import rewind_body, select_proxy
 from urllib3.exceptions import HTTPError
 
-from .lease import ConnectionLease
+from .connection import ConnectionLease
 from .request_errors import request_error
 from .session import drop_idle_connections_on_fork, pending_returns, view_of
 
@@ -44,14 +44,10 @@ def _unauthorized(prepared: PreparedRequest) -> PreparedRequest:
 
 
 class RequestSender:
-    """Sends one request over leased connections, and follows its redirects.
-
-    Attributes:
-        secret: The credentials in the Authorization header of the request; "" if it has none.
-    """
+    """Sends one request over leased connections, and follows its redirects."""
 
     def __init__(self, session: Session, lease: ConnectionLease) -> None:
-        self.secret = ""
+        self.secret = ""  # the credentials in the Authorization header of the request
         self._session = session
         self._lease = lease
         self._idle_timeout = lease.idle_timeout
@@ -59,12 +55,7 @@ class RequestSender:
         self._proxy: str | None = None
 
     def send(self, request: Request | PreparedRequest) -> Response:
-        """Returns the response, as soon as its headers have arrived.
-
-        Raises:
-            RequestError: There is no response.
-            RequestTimeoutError: There is none in time.
-        """
+        """Returns the response when its headers have arrived; raises `RequestError` if none do."""
         try:
             prepared = self._prepare(request)
             self.secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
@@ -159,9 +150,6 @@ def _redirected(
     A 301 or 302 repeats the request, as a 307 or 308 does. RFC 9110, 15.4.2: "for historical
     reasons, a user agent MAY change the request method from POST to GET"; requests does, but
     a GET would not ask the question. A 303 requires a GET.
-
-    The request has the same authorization, but none for another host. requests would look
-    for one in ~/.netrc, also for the same host.
     """
     following = response.next  # as requests would send it
     is_get_required = response.status_code == 303 and prepared.method not in ("GET", "HEAD")
@@ -174,7 +162,7 @@ def _redirected(
     if following._body_position is not None:
         rewind_body(following)
     following.headers.pop("Proxy-Authorization", None)  # the adapter adds it for the proxy
-    following.headers.pop("Authorization", None)
+    following.headers.pop("Authorization", None)  # of ~/.netrc, also for the same host
     authorization = prepared.headers.get("Authorization")
     if authorization and not session.should_strip_auth(prepared.url or "", following.url or ""):
         following.headers["Authorization"] = authorization

@@ -19,7 +19,6 @@ connection back. `_get_conn` and `_put_conn` are methods that urllib3 has for it
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator
 from functools import lru_cache
 from threading import Condition, RLock
@@ -33,8 +32,7 @@ from urllib3.exceptions import EmptyPoolError, ReadTimeoutError
 
 from ..rx.clock import monotonic, sleep
 from ..rx.threads import fork_safe, register_for_fork
-from .connection import ConnectionView
-from .lease import current_lease
+from .connection import ConnectionView, sending
 
 __all__ = ["drop_idle_connections_on_fork", "open_session", "pending_returns", "view_of"]
 
@@ -86,9 +84,7 @@ def _view(kind: type, original: T) -> T:
 @lru_cache(64)
 def _view_class(kind: type, base: type) -> type:
     # `_original` is a slot, since all other attributes are the original's.
-    return types.new_class(
-        base.__name__, (kind, base), exec_body=lambda body: body.update(__slots__=("_original",))
-    )
+    return type(base.__name__, (kind, base), {"__slots__": ("_original",)})
 
 
 class _SessionView:
@@ -116,7 +112,7 @@ class _PoolView:
         **options: Any,
     ) -> Any:
         """Sends one request, and calls itself for each attempt of the adapter's retries."""
-        lease = current_lease()
+        lease = sending.lease
         if lease is not None:
             lease.check()
             idle_timeout = lease.idle_timeout
@@ -131,7 +127,7 @@ class _PoolView:
         return super().urlopen(method, url, body, headers, retries, *args, **options)  # type: ignore[misc]
 
     def _get_conn(self, timeout: float | None = None) -> Any:
-        lease = current_lease()
+        lease = sending.lease
         if lease is None:
             return _view(ConnectionView, super()._get_conn(timeout))  # type: ignore[misc]
         while True:
@@ -143,16 +139,18 @@ class _PoolView:
                     raise
 
     def _put_conn(self, connection: Any) -> None:
-        original = None if connection is None else connection.end_lease()
-        if connection is None or original is not None:  # None: frees a place in the pool
-            super()._put_conn(original)  # type: ignore[misc]
+        if connection is not None:  # None: frees a place in the pool
+            connection = connection.end_lease()
+            if connection is None:
+                return
+        super()._put_conn(connection)  # type: ignore[misc]
 
 
 class _RetryView:
     def sleep(self, response: Any = None) -> None:
         """Pauses for as long as its class would, but not beyond the idle timeout."""
         retry: Any = self
-        lease = current_lease()
+        lease = sending.lease
         if lease is None:
             super().sleep(response)  # type: ignore[misc]
             return
