@@ -10,9 +10,9 @@
        │                                       │
     session      its views and pools           ├─ compressed, or a custom adapter's:
        │                                       │    read on the reader thread
-    connection   urllib3's, while leased       └─ any other: read without waiting, in
-       │                                            event_loop for all streams at once
-    lease        what any thread can cancel              │
+    connection   urllib3's, while leased:      └─ any other: read without waiting, in
+                 any thread can cancel them         event_loop for all streams at once
+                                                         │
                                                     message_body: chunks, lengths
 
 `idle_timeout` limits every wait for the network. `request_errors` translates the exceptions

@@ -167,10 +167,7 @@ def decode_events(
     check_max_bytes(max_bytes)
     line_decoder, event_decoder = LineDecoder(max_bytes), EventDecoder(max_bytes)
     for block in blocks:
-        for line in line_decoder.feed(block):
-            event = event_decoder.feed(line)
-            if event is not None:
-                yield event
+        yield from filter(None, map(event_decoder.feed, line_decoder.feed(block)))
         if line_decoder.error is not None:
             raise line_decoder.error
 

@@ -2,7 +2,7 @@
 
 Only waiting is measured: from `start_wait` to `end_wait`, while the reader is blocked on the
 network. The time in between belongs to the subscriber, and is not silence of the server. So
-there is no timer: before each wait on a socket the reader asks how long it may wait.
+nothing counts down: before each wait on a socket the reader asks how long it may wait.
 """
 
 from __future__ import annotations

@@ -118,9 +118,7 @@ def blocks(
             event_loop if (reader or DEFAULT_READER) == "shared" else None,
         )
         thread = Thread(
-            target=response_reader.run,
-            name="rxmistral-reader",
-            daemon=True if is_iterated else None,
+            target=response_reader.run, name="rxmistral-reader", daemon=is_iterated or None
         )
         add_to_scope(response_reader)
         try:

@@ -2,7 +2,7 @@
 
 A request of ours must be cancellable while urllib3 works on it, and must respect its timeouts
 while it waits for a connection of a full pool, and while it pauses between the attempts of an
-adapter's `max_retries`. So the pool has to return leased connections (see `connection`), and
+adapter's `max_retries`. So the pool has to lease its connections (see `connection`), and
 those waits have to be ours. But the session may be the user's, which sends other requests at
 the same time.
 
