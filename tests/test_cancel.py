@@ -26,7 +26,7 @@ from rxmistral.chat.event_stream import EventStream, EventStreamAsync
 from rxmistral.rx.live_subscriptions import _lock as _tracking
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.lease import lease_lock
+from rxmistral.wire.connection import lease_lock
 from rxmistral.wire.reader import READERS, Request
 
 pytestmark = pytest.mark.parametrize("reader", READERS, indirect=True)

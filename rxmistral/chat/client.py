@@ -24,7 +24,8 @@ from msgspec import UNSET, UnsetType
 from ..checks import check_callback
 from ..wire import MAX_EVENT_BYTES, check_max_bytes
 from ..wire.reader import READERS, Reader, Session
-from ..wire.session import is_loopback, open_session
+from ..wire.sender import is_loopback
+from ..wire.session import open_session
 from .event_stream import EventStream, EventStreamAsync
 from .hints import (
     CHAT_ATTRIBUTES,

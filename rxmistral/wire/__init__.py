@@ -6,15 +6,14 @@
 `blocks()` does all the I/O. `lines()` and `events()` are operators on any Observable, and
 `decode_events()` does the work of both without Rx. The way of the bytes through the files:
 
-    sender ─────────── request with redirects ──▶ response ──────── is it an event stream?
-       │                                             │
-    session            views of any requests         ├─ compressed, or a custom adapter's:
-       │               session; proxies              │    read on the reader thread
-    connection_pool    idle connections, forks       │
-       │                                             └─ any other: nonblocking_body, read in
-    connection         urllib3's, while leased            event_loop for all streams at once
-       │                                                       │
-    lease              what any thread can cancel        message_body: chunks, lengths
+    sender ───── request with redirects ──▶ response ─── is it an event stream?
+       │                                       │
+    session      its views and pools           ├─ compressed, or a custom adapter's:
+       │                                       │    read on the reader thread
+    connection   urllib3's, while leased:      └─ any other: read without waiting, in
+                 any thread can cancel them         event_loop for all streams at once
+                                                         │
+                                                    message_body: chunks, lengths
 
 `idle_timeout` limits every wait for the network. `request_errors` translates the exceptions
 of requests and urllib3.

@@ -1,8 +1,14 @@
 """urllib3's connections and http.client's responses, while a reader has leased them.
 
-A leased connection is an ordinary connection of urllib3 whose class is replaced until it
-returns to its pool. It registers its socket with the lease of the thread that sends a
-request (see `lease`), and its responses differ from http.client's in four ways:
+Closing a socket does not wake the thread that reads from it, and closing a response waits
+for that thread. Shutting the socket down wakes the thread at once, and notifies the server.
+So the thread that cancels shuts the socket down, and the reader, awake again, closes it.
+
+For that the socket has to be known before there is a response, while the server is still
+silent. So a reader leases a view of a connection (see `session`), which registers its socket
+with the `ConnectionLease` of the thread that sends a request. A socket outlives the response
+that it carried, so the connection also refers to its lease: nothing shuts down a socket that
+serves another reader. The responses differ from http.client's in four ways:
 
     interim responses (1xx) are skipped, and truncated headers are an error
     many chunks of a chunked body are one block
@@ -11,50 +17,157 @@ request (see `lease`), and its responses differ from http.client's in four ways:
 
 The last is necessary since programs can reach the response, and may close it at any moment
 and on any thread, while its reader is blocked.
+
+A forked child has copies of all these sockets. Whatever it sends or shuts down would affect
+the parent's connection, so the child closes its descriptors and does nothing else.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
-from http.client import HTTPResponse, IncompleteRead, RemoteDisconnected
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from http.client import HTTPResponse, RemoteDisconnected
 from io import BufferedReader, RawIOBase
-from socket import SocketIO, socket
+from socket import SHUT_RDWR, SocketIO, socket
+from threading import RLock, local
 from typing import Any
 
+from ..rx.cancellation import Cancellation
+from ..rx.threads import fork_safe
 from .idle_timeout import IdleTimeout
-from .lease import ConnectionLease, current_lease, lease_lock, shut_down
 from .message_body import BodyDecoder, ChunkedDecoder, LengthDecoder, UntilCloseDecoder
 
-__all__ = ["LeasedResponse", "make_leasable", "make_ordinary", "was_closed_early"]
+__all__ = [
+    "ConnectionLease",
+    "ConnectionView",
+    "LeasedResponse",
+    "lease_lock",
+    "sending",
+    "was_closed_early",
+]
 
 # For the headers. Smaller than any read of the body, which therefore leaves nothing in the
 # buffer. The default is larger from Python 3.14 on.
 _BUFFER_BYTES = 8 * 1024
 _TIMEOUT_STEP_SECONDS = 0.01  # setting the timeout of a socket is a system call
 
+# Held for a few assignments and a shutdown(), which do not block. Reentrant, since
+# garbage collection may dispose an abandoned reader at any moment.
+lease_lock = fork_safe(RLock())
+
+
+# --- the lease -------------------------------------------------------------------
+
+
+class _Sending(local):
+    lease: ConnectionLease | None = None
+
+
+sending = _Sending()
+"""`.lease`: the lease of the reader that sends a request on the current thread, if there is one."""
+
+
+class ConnectionLease(Cancellation):
+    """The lease of one reader on the connection that serves it."""
+
+    def __init__(self, idle_timeout: IdleTimeout) -> None:
+        super().__init__()
+        self.idle_timeout = idle_timeout
+        self.is_connecting = False  # TLS included
+        self.is_reading = False  # the reader has a response that it has not released
+        self.connection: Any = None
+        self._socket: Any = None
+        self._handshake_socket: socket | None = None
+
+    @contextmanager
+    def on_this_thread(self) -> Iterator[None]:
+        """Makes this the lease of the requests that this thread sends within the block."""
+        sending.lease = self
+        try:
+            yield
+        finally:
+            sending.lease = None
+
+    def cancel_and_wake(self) -> None:
+        """Cancels, and shuts the socket down, on which the reader may be blocked."""
+        self.cancel()
+        with lease_lock:
+            if self._handshake_socket is not None:
+                _shut_down(self._handshake_socket)
+            connection = self.connection
+            if connection is not None and connection.lease is self:
+                connection.is_shut_down = True
+                _shut_down(self._socket)
+
+    def acquire(self, connection: Any) -> None:
+        """Leases a connected connection; called on the reader's thread."""
+        with lease_lock:
+            connection.lease = self
+            self.connection = connection
+            self._socket = connection.sock
+        self.check()
+
+    def begin_handshake(self, sock: socket) -> None:
+        """Keeps a duplicate of a socket, since TLS detaches the socket object."""
+        with lease_lock:
+            self._handshake_socket = sock.dup()
+        self.check()
+
+    def end_handshake(self) -> None:
+        with lease_lock:
+            sock, self._handshake_socket = self._handshake_socket, None
+        if sock is not None:
+            sock.close()
+
+    def release(self) -> None:
+        """Ends the lease: from now on cancelling leaves the connection alone."""
+        with lease_lock:
+            self.is_reading = False
+            connection, self.connection = self.connection, None
+            self._socket = None
+            if connection is not None and connection.lease is self:
+                connection.lease = None
+
+    def forked(self) -> None:
+        self.cancelled = True
+        _close_descriptor(self._socket)
+        _close_descriptor(self._handshake_socket)
+        if self.connection is not None:
+            self.connection.sock = None
+
+
+def _shut_down(sock: Any) -> None:
+    # SSLSocket.shutdown() would also remove the TLS state from under its reader. TLS within
+    # TLS (an https proxy) is not a socket but wraps one: shut down the one at the bottom.
+    with suppress(OSError, TypeError):  # closed already, or not connected yet
+        socket.shutdown(getattr(sock, "socket", sock), SHUT_RDWR)
+
+
+def _close_descriptor(sock: Any) -> None:
+    with suppress(OSError, TypeError):  # there is none, or it is closed already
+        os.close(socket.detach(getattr(sock, "socket", sock)))
+
 
 # --- the response ---------------------------------------------------------------
 
 
 class LeasedResponse(HTTPResponse):
-    """A response of a leased connection.
-
-    Attributes:
-        socket: The socket that it is read from.
-        is_closed_early: Whether the program closed it before the end of its body.
-    """
+    """A response of a leased connection."""
 
     def __init__(self, sock: socket, *args: Any, **kwargs: Any) -> None:
         super().__init__(sock, *args, **kwargs)
         self.socket = sock
-        self.is_closed_early = False
+        self.is_closed_early = False  # by the program, before the end of the body
         self._was_ended = False
         self._has_failed = False
         self._chunks = ChunkedDecoder()
-        self._lease = lease = current_lease()
-        if lease is not None and isinstance(self.fp.raw, SocketIO):
-            file = _TimedSocketIO(self.fp.detach(), sock, lease.idle_timeout)
-            self.fp = BufferedReader(file, _BUFFER_BYTES)
+        self._lease = lease = sending.lease
+        if isinstance(self.fp.raw, SocketIO):
+            file = self.fp.detach()
+            if lease is not None:
+                file = _TimedSocketIO(file, sock, lease.idle_timeout)
+            self.fp = _LineRecorder(file, _BUFFER_BYTES)
 
     def begin(self) -> None:
         # RFC 9110, 15.2: "A client MUST be able to parse one or more 1xx responses
@@ -67,15 +180,9 @@ class LeasedResponse(HTTPResponse):
 
     def _begin(self) -> None:
         # http.client accepts the end of the connection as the end of the headers.
-        file: Any = self.fp
-        recorder: Any = _LastLineRecorder(file)
-        self.fp = recorder
-        try:
-            super().begin()
-        finally:
-            if self.fp is recorder:  # not closed
-                self.fp = file
-        if not recorder.last_line:
+        file = self.fp
+        super().begin()
+        if isinstance(file, _LineRecorder) and not file.last_line:
             raise RemoteDisconnected("closed in the middle of the headers")
 
     def body_decoder(self) -> BodyDecoder:
@@ -87,33 +194,26 @@ class LeasedResponse(HTTPResponse):
     def read1(self, n: int = -1) -> bytes:
         """Returns content as soon as there is any."""
         try:
-            return self._read1(n)
+            if not self.chunked or self.fp is None:
+                return super().read1(n)
+            content = b""
+            while not content and not self._chunks.ended:
+                received = self.fp.read1(n)
+                if not received:
+                    self._chunks.close()
+                content = self._chunks.feed(received)
+            if self._chunks.ended:
+                self.end(self._chunks.unused_data)
+            return content
         except BaseException:
             self._has_failed = True  # urllib3 closes it now; it is not the program
             raise
 
-    def _read1(self, n: int) -> bytes:
-        if not self.chunked or self.fp is None:
-            return super().read1(n)
-        while True:
-            received = self.fp.read1(n)
-            if not received:
-                raise IncompleteRead(b"")
-            content = self._chunks.feed(received)
-            if self._chunks.ended:
-                self.end(self._chunks.unused_data)
-            if content or self._chunks.ended:
-                return content
-
     def end(self, unused_data: bytes) -> None:
-        """Closes the response after the end of its body.
-
-        Args:
-            unused_data: What the server sent after the end.
-        """
+        """Closes the response after the end of its body, and of unused data after that."""
         self._was_ended = True
         if unused_data:
-            shut_down(self.socket)  # it would be read as the next response
+            _shut_down(self.socket)  # it would be read as the next response
         self.close()
 
     @property
@@ -132,7 +232,7 @@ class LeasedResponse(HTTPResponse):
                 is_left_to_reader = lease.is_reading and not self._has_failed
                 if is_left_to_reader:  # noted first, since the shutdown wakes the reader
                     self.is_closed_early = True
-                shut_down(self.socket)
+                _shut_down(self.socket)
                 if is_left_to_reader:
                     return
             self._lease = None  # which refers to the answer's text; programs keep responses
@@ -175,74 +275,33 @@ class _TimedSocketIO(RawIOBase):
         super().close()
 
 
-class _LastLineRecorder:
-    """A file that keeps the last line that was read from it."""
+class _LineRecorder(BufferedReader):
+    """A buffered file that keeps the last line that was read from it."""
 
-    def __init__(self, file: Any) -> None:
-        self._file = file
-        self.last_line = b""
+    last_line = b""
 
-    def readline(self, limit: int = -1) -> bytes:
-        self.last_line = self._file.readline(limit)
+    def readline(self, limit: int | None = -1) -> bytes:
+        self.last_line = super().readline(limit)
         return self.last_line
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
 
 
 # --- the connection --------------------------------------------------------------
 
 
-def make_leasable(connection: Any) -> Any:
-    """Replaces the class of a urllib3 connection by one that knows leases; returns it."""
-    if not isinstance(connection, _LeasableConnection):
-        # Not by setattr(), which vcrpy's connections forward to the real connection.
-        original_class: Any = type(connection)
-        object.__setattr__(connection, "__class__", _leasable_class(original_class))
-    return connection
-
-
-def make_ordinary(connection: Any) -> bool:
-    """Restores the class of a connection that is about to return to its pool.
-
-    Returns:
-        False if the connection is ordinary already. A response that the program closes at
-        the same time as its reader returns its connection twice, and a pool would then
-        lease it to two requests at once.
-    """
-    with lease_lock:
-        if not isinstance(connection, _LeasableConnection):
-            return False
-        leased: Any = connection  # the class that this one is mixed into is not known
-        lease = leased.lease
-        if lease is not None and lease.is_on(leased):
-            lease.release()
-        if leased.is_shut_down:  # its reader was cancelled at this moment
-            leased.close()
-        for name in ("lease", "is_shut_down"):
-            vars(leased).pop(name, None)
-        object.__setattr__(leased, "__class__", type(leased).__mro__[2])  # the original
-    return True
-
-
-@lru_cache(64)
-def _leasable_class(original_class: Any) -> type:
-    return type(original_class.__name__, (_LeasableConnection, original_class), {})
-
-
-class _LeasableConnection:
-    """Mixed into urllib3's connections: registers their sockets with the current lease.
+class ConnectionView:
+    """A view of a urllib3 connection, which registers its socket with the current lease.
 
     `_new_conn` is a method that urllib3 has for its subclasses (tested with 2.2 and 2.8).
     """
 
+    _original: Any
     response_class = LeasedResponse
     lease: ConnectionLease | None = None
     is_shut_down = False  # so that it must not be used again
 
     def connect(self) -> None:
         self.is_shut_down = False
-        lease = current_lease()
+        lease = sending.lease
         if lease is None:
             super().connect()  # type: ignore[misc]  # of the class this is mixed into
             return
@@ -258,7 +317,7 @@ class _LeasableConnection:
     def _new_conn(self) -> socket:
         """Creates the socket, which `connect` may then wrap for TLS."""
         sock: socket = super()._new_conn()  # type: ignore[misc]
-        lease = current_lease()
+        lease = sending.lease
         if lease is not None:
             try:
                 lease.begin_handshake(sock)
@@ -268,7 +327,25 @@ class _LeasableConnection:
         return sock
 
     def request(self, *args: Any, **kwargs: Any) -> None:
-        lease = current_lease()
+        lease = sending.lease
         if lease is not None:  # a connection from the pool is connected already
             lease.acquire(self)
         super().request(*args, **kwargs)  # type: ignore[misc]
+
+    def end_lease(self) -> Any:
+        """Returns the connection, for its pool; None the second time.
+
+        A response that the program closes at the same time as its reader returns its connection
+        twice, and a pool would then lease it to two requests at once.
+        """
+        with lease_lock:
+            connection, self._original = self._original, None
+            if connection is None:
+                return None
+            if self.lease is not None and self.lease.connection is self:
+                self.lease.release()
+            if self.is_shut_down:  # its reader was cancelled at this moment
+                connection.close()
+            for name in ("lease", "is_shut_down"):
+                vars(connection).pop(name, None)
+            return connection

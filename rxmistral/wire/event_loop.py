@@ -36,9 +36,7 @@ class LoopTask(Task, Protocol):
     @property
     def paused(self) -> bool: ...
 
-    def fileno(self) -> int:
-        """Returns the descriptor of its socket."""
-        ...
+    def fileno(self) -> int: ...
 
     def remaining(self) -> float:
         """Returns the seconds that the server may stay silent; 0 or less: it was for too long."""
@@ -53,13 +51,6 @@ class EventLoop(WorkerPool[LoopTask]):
 
     def new_worker(self, tick_seconds: float | None = None) -> _SelectorWorker:
         return _SelectorWorker(self, tick_seconds)
-
-    def unwatch(self, task: LoopTask) -> None:
-        """Forgets the socket of a task, which is to be closed or to serve another; called on the
-        thread that steps the task."""
-        worker = task.worker
-        if isinstance(worker, _SelectorWorker):
-            worker.unwatch(task)
 
 
 class _SelectorWorker(Worker[LoopTask]):
@@ -108,7 +99,9 @@ class _SelectorWorker(Worker[LoopTask]):
         self.begin_steps()
         for key, _ in ready:
             if key.data is None:
-                self._drain_wake_ups()
+                with self._pool.lock:
+                    self._wake_receiver.recv(1)
+                    self._is_woken = False
             else:
                 self._step(key.data)
         while self._scheduled:
@@ -116,11 +109,6 @@ class _SelectorWorker(Worker[LoopTask]):
         self._check_timeouts()
         if self._has_lost:
             self._unwatch_lost()
-
-    def _drain_wake_ups(self) -> None:
-        with self._pool.lock:
-            self._wake_receiver.recv(1)
-            self._is_woken = False
 
     def _step(self, task: LoopTask) -> None:
         has_more = self.step(task)
@@ -149,6 +137,7 @@ class _SelectorWorker(Worker[LoopTask]):
             self._watched[task] = descriptor
 
     def unwatch(self, task: LoopTask) -> None:
+        """Forgets the socket of a task, which is to be closed or to serve another."""
         descriptor = self._watched.pop(task, None)
         if descriptor is not None:
             with suppress(KeyError, ValueError):  # the selector is closed

@@ -22,8 +22,9 @@ from contextvars import ContextVar
 import msgspec
 from reactivex import Observable, abc
 
-from ..errors import ProtocolError, ReportedError, reported_error
+from ..errors import ProtocolError, reported_error
 from ..rx.input_type import InputType
+from ..rx.state_machine import operate
 from ..rx.stream import Stream
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 
@@ -166,10 +167,7 @@ def decode_events(
     check_max_bytes(max_bytes)
     line_decoder, event_decoder = LineDecoder(max_bytes), EventDecoder(max_bytes)
     for block in blocks:
-        for line in line_decoder.feed(block):
-            event = event_decoder.feed(line)
-            if event is not None:
-                yield event
+        yield from filter(None, map(event_decoder.feed, line_decoder.feed(block)))
         if line_decoder.error is not None:
             raise line_decoder.error
 
@@ -199,24 +197,19 @@ def events(
     """
     check_max_bytes(max_bytes)
 
-    def operate(source: Observable[bytes]) -> Stream[ServerSentEvent]:
-        stream = Stream.of(source)
+    def subscribe_to(
+        stream: Stream[bytes],
+        observer: abc.ObserverBase[ServerSentEvent],
+        scheduler: abc.SchedulerBase | None,
+    ) -> abc.DisposableBase:
+        line_observer = _LineObserver(observer, max_bytes, on_truncated_event.get())
+        token = on_truncated_event.set(None)  # the source may contain an events() of another stream
+        try:
+            return stream.subscribe(line_observer, scheduler=scheduler)
+        finally:
+            on_truncated_event.reset(token)
 
-        def subscribe(
-            observer: abc.ObserverBase[ServerSentEvent],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            line_observer = _LineObserver(observer, max_bytes, on_truncated_event.get())
-            # The source may contain an events() of another stream.
-            token = on_truncated_event.set(None)
-            try:
-                return stream.subscribe(line_observer, scheduler=scheduler)
-            finally:
-                on_truncated_event.reset(token)
-
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)
 
 
 class _LineObserver(abc.ObserverBase[bytes]):
@@ -236,12 +229,11 @@ class _LineObserver(abc.ObserverBase[bytes]):
         self._feed, self._emit = self._decoder.feed, observer.on_next
 
     def on_next(self, value: object) -> None:
-        if not isinstance(value, bytes):
-            self._observer.on_error(_INPUT.error_for(value))
-            return
         try:
+            if not isinstance(value, bytes):
+                raise _INPUT.error_for(value)
             event = self._feed(value)
-        except ProtocolError as error:
+        except (TypeError, ProtocolError) as error:
             self._observer.on_error(error)
             return
         if event is not None:
@@ -253,21 +245,18 @@ class _LineObserver(abc.ObserverBase[bytes]):
                 self._observer.on_error(reported)
 
     def on_error(self, error: Exception) -> None:
-        reported = _truncated_error(self._decoder.close())
+        event = self._decoder.close()
+        reported = reported_error(event.data, event.event) if event else None
         if reported is not None:
             reported.__cause__ = error
         self._observer.on_error(reported or error)
 
     def on_completed(self) -> None:
         begun, event = self._decoder.begun, self._decoder.close()
-        reported = _truncated_error(event)
+        reported = reported_error(event.data, event.event) if event else None
         if reported is not None:
             self._observer.on_error(reported)
             return
         if self._on_truncated is not None and (begun or event is not None):
             self._on_truncated(event)
         self._observer.on_completed()
-
-
-def _truncated_error(event: ServerSentEvent | None) -> ReportedError | None:
-    return None if event is None else reported_error(event.data, event.event)

@@ -2,7 +2,7 @@
 
 Only waiting is measured: from `start_wait` to `end_wait`, while the reader is blocked on the
 network. The time in between belongs to the subscriber, and is not silence of the server. So
-there is no timer: before each wait on a socket the reader asks how long it may wait.
+nothing counts down: before each wait on a socket the reader asks how long it may wait.
 """
 
 from __future__ import annotations
@@ -28,10 +28,7 @@ class IdleTimeout:
     """
 
     def __init__(
-        self,
-        connect_timeout: float,
-        read_timeout: float,
-        now: Callable[[], float] = monotonic,
+        self, connect_timeout: float, read_timeout: float, now: Callable[[], float] = monotonic
     ) -> None:
         self.connect_timeout = connect_timeout
         self.in_grace_period = False
@@ -52,7 +49,6 @@ class IdleTimeout:
                 self.on_grace_period()
 
     def start_wait(self) -> None:
-        """Notes that the reader begins to wait."""
         self._began = self._now()
 
     def end_wait(self) -> None:

@@ -52,14 +52,14 @@ class LineDecoder(StateMachine[bytes, bytes]):
         self._max_line_bytes = max_bytes + _FIELD_BYTES
         self._unfinished = bytearray()  # the beginning of a line that has not ended
         self._after_cr = False
-        self._head: bytes | None = b""  # may become a BOM; None once that is decided
+        self._has_begun = False  # it is decided whether there is a BOM
 
     def feed(self, block: bytes) -> list[bytes]:
         """Returns the lines that end in this block, up to one that is too long."""
         if self.error is not None:
             return []
-        if self._head is not None:
-            block = self._without_bom(block)
+        if not self._has_begun:
+            block = self._begin(block)
         if self._after_cr and block:
             self._after_cr = False
             if block[0] == _LF:
@@ -80,18 +80,15 @@ class LineDecoder(StateMachine[bytes, bytes]):
 
     def close(self) -> list[bytes]:
         """Returns the line that the end of the stream truncated, if there is one."""
-        head, self._head = self._head, None
-        if head:  # the first bytes of a BOM
-            self._unfinished += head
         return [self._finish_line(b"")] if self._unfinished else []
 
-    def _without_bom(self, block: bytes) -> bytes:
+    def _begin(self, block: bytes) -> bytes:
         # 9.2.5: "one leading U+FEFF BYTE ORDER MARK character [is] ignored"
-        head = (self._head or b"") + block
-        if len(head) < len(_BOM) and _BOM.startswith(head):
-            self._head = head
+        head = self._finish_line(block)
+        if _BOM.startswith(head) and head != _BOM:
+            self._unfinished += head
             return b""
-        self._head = None
+        self._has_begun = True
         return head.removeprefix(_BOM)
 
     def _check_lengths(self, lines: list[bytes]) -> list[bytes]:

@@ -5,33 +5,46 @@ and 7.1 "Chunked Transfer Coding": https://www.rfc-editor.org/rfc/rfc9112#sectio
 
 http.client decodes one chunk per call, and servers send one token per chunk. These decoders
 accept whatever the socket received, however many chunks that is, and return all its content.
-They do no I/O, and have in common:
-
-    feed(data)    returns the content in the next piece of the body
-    close()       notes the end of the connection; raises `IncompleteRead` if it is too early
-    ended         whether the end of the body has been reached
-    unused_data   the bytes after the end, which do not belong to this body
+They do no I/O.
 """
 
 from __future__ import annotations
 
 import re
 from http.client import HTTPException, IncompleteRead
-from typing import TypeAlias
 
 __all__ = ["BodyDecoder", "ChunkedDecoder", "LengthDecoder", "UntilCloseDecoder"]
 
 _PLAIN_SIZE_LINE = re.compile(rb"([0-9A-Fa-f]{1,8})\r\n").match
+_LINE_ENDS = (b"\r\n", b"\n")  # 2.2 allows a recipient to accept LF alone
 _MAX_LINE_BYTES = 65536  # of a size with its extensions, or of a trailer; http.client's limit
 
 
-class ChunkedDecoder:
-    """Decodes a body with the chunked transfer coding.
+class BodyDecoder:
+    """A decoder of one body."""
+
+    ended = False
+    unused_data = b""  # after the end: it does not belong to this body
+
+    def feed(self, data: bytes) -> bytes:
+        """Returns the content in the next piece; raises `HTTPException` if that is invalid."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Notes the end of the connection; raises `IncompleteRead` if it is too early."""
+        # Section 8: "A message body that uses the chunked transfer coding is incomplete if the
+        # zero-sized chunk that terminates the encoding has not been received. A message that
+        # uses a valid Content-Length is incomplete if the size of the message body received
+        # (in octets) is less than the value given by Content-Length."
+        raise IncompleteRead(b"")
+
+
+class ChunkedDecoder(BodyDecoder):
+    """Decodes the chunked transfer coding.
 
     A chunk is a line with its size in hexadecimal, that many bytes, and a line end. The last
     chunk has the size 0, and is followed by trailers and a blank line. Extensions and
-    trailers are skipped, as 7.1.1 and 7.1.2 allow. A line may end in LF alone, which 2.2
-    allows a recipient to accept.
+    trailers are skipped, as 7.1.1 and 7.1.2 allow.
     """
 
     # Strategy: nearly all chunks arrive whole, with a size line of CRLF and no extension.
@@ -39,19 +52,12 @@ class ChunkedDecoder:
     # is different, the slow path reads one line or one piece of content at a time.
 
     def __init__(self) -> None:
-        self.ended = False
-        self.unused_data = b""
         self._line = b""  # the beginning of an unfinished line
         self._chunk_bytes_left = 0
         self._in_chunk = False  # includes the line end after the content
         self._in_trailers = False
 
     def feed(self, data: bytes) -> bytes:
-        """Returns the content in the next piece of the body.
-
-        Raises:
-            HTTPException: The chunks are invalid.
-        """
         content: list[bytes] = []
         at = 0
         while at < len(data) and not self.ended:
@@ -68,11 +74,6 @@ class ChunkedDecoder:
         if self.ended:
             self.unused_data += data[at:]
         return content[0] if len(content) == 1 else b"".join(content)
-
-    def close(self) -> None:
-        # Section 8: "A message body that uses the chunked transfer coding is incomplete if the
-        # zero-sized chunk that terminates the encoding has not been received."
-        raise IncompleteRead(b"")
 
     def _read_whole_chunks(self, data: bytes, at: int, content: list[bytes]) -> int:
         """Appends the content of the whole, plain chunks from `at` on; returns their end."""
@@ -95,18 +96,15 @@ class ChunkedDecoder:
             self._line = line
             return len(data)
         self._line = b""
-        self._process_line(line)
-        return end
-
-    def _process_line(self, line: bytes) -> None:
         if self._in_trailers:
-            self.ended = line in (b"\r\n", b"\n")
-        elif self._in_chunk:
-            if line not in (b"\r\n", b"\n"):
-                raise HTTPException("a chunk of the body is longer than its stated size")
+            self.ended = line in _LINE_ENDS
+        elif not self._in_chunk:
+            self._begin_chunk(line)
+        elif line in _LINE_ENDS:
             self._in_chunk = False
         else:
-            self._begin_chunk(line)
+            raise HTTPException("a chunk of the body is longer than its stated size")
+        return end
 
     def _begin_chunk(self, line: bytes) -> None:
         size = line.partition(b";")[0].strip()
@@ -118,49 +116,33 @@ class ChunkedDecoder:
         self._in_trailers = not self._in_chunk
 
 
-class LengthDecoder:
-    """Decodes a body with a Content-Length.
-
-    Args:
-        length: The bytes of the body that have not been read.
-    """
+class LengthDecoder(BodyDecoder):
+    """Decodes a body with a Content-Length, of which this many bytes are unread."""
 
     def __init__(self, length: int) -> None:
-        self.unused_data = b""
         self._bytes_left = length
-
-    @property
-    def ended(self) -> bool:
-        return self._bytes_left <= 0
+        self.ended = length <= 0
 
     def feed(self, data: bytes) -> bytes:
         content = data[: self._bytes_left]
         self.unused_data += data[self._bytes_left :]
         self._bytes_left -= len(content)
+        self.ended = self._bytes_left <= 0
         return content
 
     def close(self) -> None:
-        # Section 8: "A message that uses a valid Content-Length is incomplete if the size of
-        # the message body received (in octets) is less than the value given by Content-Length."
         raise IncompleteRead(b"", self._bytes_left)
 
 
-class UntilCloseDecoder:
+class UntilCloseDecoder(BodyDecoder):
     """Decodes a body that only the end of the connection ends.
 
     6.3: "there is no way to distinguish a successfully completed, close-delimited response
     message from a partially received message interrupted by network failure".
     """
 
-    def __init__(self) -> None:
-        self.ended = False
-        self.unused_data = b""
-
     def feed(self, data: bytes) -> bytes:
         return data
 
     def close(self) -> None:
         self.ended = True
-
-
-BodyDecoder: TypeAlias = ChunkedDecoder | LengthDecoder | UntilCloseDecoder

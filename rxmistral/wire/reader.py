@@ -3,7 +3,7 @@
     send, follow redirects ──▶ judge the response ──▶ read block after block ──▶ end
            (`sender`)              (`response`)
 
-Any thread can cancel that at any moment, also while a system call blocks (see `lease`).
+Any thread can cancel that at any moment, also while a system call blocks (see `connection`).
 
 Each request is sent on a thread of its own, the reader thread. It may also read the whole
 body; or it ends after the first block, and one event loop reads the rest for all responses
@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable, Generator
 from contextlib import suppress
 from contextvars import copy_context
+from dataclasses import dataclass
 from functools import partial
 from threading import Thread, get_ident
 from typing import Any, Literal, TypeAlias, get_args
@@ -32,16 +33,13 @@ from ..rx.iteration import being_iterated, leaving
 from ..rx.stream import Stream
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import add_to_scope, record_thread_exit, register_for_fork, start_thread
-from ..rx.worker import Worker
-from .connection import was_closed_early
+from .connection import ConnectionLease, was_closed_early
 from .event_loop import EventLoop
 from .idle_timeout import IdleTimeout
-from .lease import ConnectionLease
-from .nonblocking_body import NonBlockingBody, nonblocking_body_of
 from .request_errors import reason_of
-from .response import BLOCK_BYTES, ResponseBody, is_uncompressed, read_head
-from .sender import RequestSender, pending_returns
-from .session import open_session
+from .response import NonBlockingBody, ResponseBody, nonblocking_body_of, read_head
+from .sender import RequestSender
+from .session import open_session, pending_returns
 
 __all__ = ["READERS", "Reader", "Request", "Response", "Session", "blocks"]
 
@@ -55,6 +53,7 @@ _MAX_WAIT_SECONDS = 60.0  # between two checks of the idle timeout
 # A thread that a `for` loop reads from is a daemon, see `being_iterated`; so there are two.
 _iteration_loop, _subscription_loop = EventLoop(daemon=True), EventLoop(daemon=False)
 
+_CLOSED_BY_PROGRAM = "the program closed the response"
 _ENDED = object()
 
 
@@ -109,7 +108,7 @@ def blocks(
         # that of an event loop.
         is_iterated = being_iterated.get() is not None
         event_loop = _iteration_loop if is_iterated else _subscription_loop
-        response_reader = ResponseReader(
+        response_reader = _ResponseReader(
             observer,
             request,
             session,
@@ -119,15 +118,15 @@ def blocks(
             event_loop if (reader or DEFAULT_READER) == "shared" else None,
         )
         thread = Thread(
-            target=response_reader.run,
-            name="rxmistral-reader",
-            daemon=True if is_iterated else None,
+            target=response_reader.run, name="rxmistral-reader", daemon=is_iterated or None
         )
         add_to_scope(response_reader)
         try:
             start_thread(thread)
         except RequestError as error:
-            response_reader.refuse(error)
+            if on_release is not None:
+                on_release(error)
+            observer.on_error(error)
         except BaseException:  # Ctrl-C, while the thread is starting
             response_reader.dispose()
             raise
@@ -136,71 +135,50 @@ def blocks(
     return Stream(subscribe)
 
 
-class ResponseReader(abc.DisposableBase):
-    """Sends one request and reads its response; also the Disposable of the subscription.
+@dataclass(eq=False, repr=False)
+class _ResponseReader(abc.DisposableBase):
+    """Sends one request and reads its response; also the Disposable of the subscription."""
 
-    Attributes:
-        paused: Whether a slow subscriber has paused it.
-        worker: The worker of the event loop that steps it.
-    """
+    observer: abc.ObserverBase[bytes]
+    request: Request | PreparedRequest | Callable[[], Request]
+    session: Session | None
+    idle_timeout: IdleTimeout
+    on_response: Callable[[Response], None] | None
+    on_release: Callable[[Exception | None], None] | None
+    event_loop: EventLoop | None
+    paused: bool = False  # by a slow subscriber
+    worker: Any = None  # the worker of the event loop that steps it
 
-    def __init__(
-        self,
-        observer: abc.ObserverBase[bytes],
-        request: Request | PreparedRequest | Callable[[], Request],
-        session: Session | None,
-        idle_timeout: IdleTimeout,
-        on_response: Callable[[Response], None] | None,
-        on_release: Callable[[Exception | None], None] | None,
-        event_loop: EventLoop | None,
-    ) -> None:
-        self._observer = observer
-        self._request = request
-        self._session = session
-        self._idle_timeout = idle_timeout
-        self._on_response = on_response
-        self._on_release = on_release
-        self._event_loop = event_loop
-        self._lease = ConnectionLease(idle_timeout)
+    def __post_init__(self) -> None:
+        self._lease = ConnectionLease(self.idle_timeout)
         self._body: NonBlockingBody | None = None  # if the event loop reads it
         self._context = copy_context()  # the subscriber's, for all callbacks
         self._work = self._read()
         self._thread_id: int | None = None  # of the thread that is in `step`
-        self.paused = False
-        self.worker: Worker[Any] | None = None
         register_for_fork(self)
 
     def forked(self) -> None:
         self._lease.forked()
-        self._on_release = None
+        self.on_release = None
 
     # --- the reader thread ---
-
-    def refuse(self, error: Exception) -> None:
-        """Ends the subscription because no thread can be started."""
-        if self._on_release is not None:
-            self._on_release(error)
-        self._observer.on_error(error)
 
     def run(self) -> None:
         """Runs on the reader thread, to the end or until the event loop can continue."""
         try:
             if self.step():
-                self._continue_on_event_loop()
+                self._continue()
         except BaseException as error:  # of a callback that receives the terminal
             report_unhandled(error)
         record_thread_exit()
 
-    def _continue_on_event_loop(self) -> None:
-        assert self._event_loop is not None
-        try:
-            self._event_loop.schedule(self)
-        except (RequestError, OSError):  # it can get no thread, or no descriptor
-            self._continue_on_this_thread()
-
-    def _continue_on_this_thread(self) -> None:
+    def _continue(self) -> None:
+        assert self.event_loop is not None
+        assert self._body is not None
+        with suppress(RequestError, OSError):  # it can get no thread, or no descriptor
+            self.event_loop.schedule(self)
+            return
         while self.step():
-            assert self._body is not None
             seconds = min(max(self.remaining(), 0.0), _MAX_WAIT_SECONDS)
             with suppress(OSError, ValueError):  # closed: the next step raises an error
                 wait_for_read(self._body.socket, seconds)
@@ -226,7 +204,7 @@ class ResponseReader(abc.DisposableBase):
         return descriptor
 
     def remaining(self) -> float:
-        return self._idle_timeout.remaining()
+        return self.idle_timeout.remaining()
 
     def pause(self) -> None:
         self.paused = True
@@ -234,12 +212,12 @@ class ResponseReader(abc.DisposableBase):
     def resume(self) -> None:
         if self.paused:
             self.paused = False
-            assert self._event_loop is not None
-            self._event_loop.schedule(self)
+            assert self.event_loop is not None
+            self.event_loop.schedule(self)
 
     def dispose(self) -> None:
         is_own_thread = get_ident() == self._thread_id  # not blocked, and will check the lease
-        is_left_in_grace_period = self._idle_timeout.in_grace_period and (
+        is_left_in_grace_period = self.idle_timeout.in_grace_period and (
             is_own_thread or leaving.by_itself
         )
         if not is_left_in_grace_period:  # else it reads on, for a disposed observer
@@ -256,89 +234,82 @@ class ResponseReader(abc.DisposableBase):
             return
         except BaseException as death:  # sys.exit() in a callback; a loop must not wait for more
             if not self._lease.cancelled:
-                self._observer.on_error(RuntimeError(f"a callback ended the reader: {death!r}"))
+                self.observer.on_error(RuntimeError(f"a callback ended the reader: {death!r}"))
             raise
         emitting.source = None  # there is nothing left to pause
         if not self._lease.cancelled:
             if error is None:
-                self._observer.on_completed()
+                self.observer.on_completed()
             else:
-                self._observer.on_error(error)
+                self.observer.on_error(error)
 
     def _read_and_release(self) -> Generator[None, None, Exception | None]:
         """Reads the response and releases its connection; returns the error to emit."""
-        session = self._session or open_session()
-        self._idle_timeout.on_grace_period = partial(pending_returns.expect, session)
+        session = self.session or open_session()
+        self.idle_timeout.on_grace_period = partial(pending_returns.expect, session)
         sender = RequestSender(session, self._lease)
         response: Response | None = None
         raised: Exception | None = None  # by a callback
         try:
-            response = sender.send(self._request() if callable(self._request) else self._request)
+            response = sender.send(self.request() if callable(self.request) else self.request)
             self._lease.is_reading = True
-            if self._on_response is not None:
-                self._on_response(response)
+            if self.on_response is not None:
+                self.on_response(response)
             yield from self._emit_body(response)
             if was_closed_early(response.raw):  # which may look like the end of the body
-                raise _closed_by_program()
+                raise DroppedStreamError(_CLOSED_BY_PROGRAM)
         except _CallbackError as error:
             raised = error.error
             if self._lease.cancelled:  # no on_error after dispose: the thread's excepthook
                 raise raised from None
             return raised
         except Exception as error:
-            if isinstance(error, DroppedStreamError) and was_closed_early(
-                getattr(response, "raw", None)
-            ):
-                raised = _closed_by_program()  # on purpose: another request is not wanted
+            raw = getattr(response, "raw", None)
+            if isinstance(error, DroppedStreamError) and was_closed_early(raw):
+                raised = DroppedStreamError(
+                    _CLOSED_BY_PROGRAM
+                )  # on purpose: another request is not wanted
                 return raised
             return redacted(error, sender.secret)
         finally:
             self._release(session, response)
-            if self._on_release is not None:
-                self._on_release(raised)
+            if self.on_release is not None:
+                self.on_release(raised)
         return None
 
     def _release(self, session: Session, response: Response | None) -> None:
         self._lease.release()  # first: nothing must shut down what is being closed
         if response is not None:
-            if self._event_loop is not None and self._body is not None:
-                self._event_loop.unwatch(self)
+            if self._body is not None:
+                if self.worker is not None:
+                    self.worker.unwatch(self)
                 self._body.release(response.raw)
             response.close()
-        if session is not self._session:
+        if session is not self.session:
             session.close()
-        self._idle_timeout.on_grace_period = None  # which refers to the session
-        if self._idle_timeout.in_grace_period:
+        self.idle_timeout.on_grace_period = None  # which refers to the session
+        if self.idle_timeout.in_grace_period:
             pending_returns.note_return(session)
 
     def _emit_body(self, response: Response) -> Generator[None, None, None]:
-        body = ResponseBody(response, self._idle_timeout)
+        body = ResponseBody(response, self.idle_timeout)
         self._emit(read_head(response, body))
-        if self._event_loop is not None and is_uncompressed(response):
-            self._body = nonblocking_body_of(response.raw)
+        if self.event_loop is not None:
+            self._body = nonblocking_body_of(response)
         if self._body is not None:
             yield from self._emit_without_waiting(self._body)
-        else:
-            self._emit_all(body)
-
-    def _emit_all(self, body: ResponseBody) -> None:
-        while True:
-            self._lease.check()
-            block = body.read()
-            if not block:
-                break
+            return
+        while block := body.read():
             self._emit(block)
 
     def _emit_without_waiting(self, body: NonBlockingBody) -> Generator[None, None, None]:
         # On the path of every block: without avoidable calls.
-        lease, idle_timeout = self._lease, self._idle_timeout
+        lease, idle_timeout = self._lease, self.idle_timeout
         while not body.ended:
-            if lease.cancelled:
-                raise Cancelled
             idle_timeout.start_wait()
             try:
                 yield
-                while (block := body.read(BLOCK_BYTES)) is None:
+                while (block := body.read()) is None:
                     lease.check()
                     if idle_timeout.remaining() <= 0:
                         raise StreamTimeoutError(*idle_timeout.expired())
@@ -347,17 +318,18 @@ class ResponseReader(abc.DisposableBase):
                 idle_timeout.end_wait()
             self._emit(block)
             while self.paused:
-                lease.check()
                 yield
+                lease.check()
 
     def _emit(self, block: bytes) -> None:
+        """Emits a block, and ends the work if the subscription was or is disposed."""
+        if block and not self._lease.cancelled:
+            try:
+                self.observer.on_next(block)
+            except Exception as error:
+                raise _CallbackError(error) from error
         if self._lease.cancelled:
             raise Cancelled
-        try:
-            if block:
-                self._observer.on_next(block)
-        except Exception as error:
-            raise _CallbackError(error) from error
 
 
 class _CallbackError(Exception):
@@ -365,7 +337,3 @@ class _CallbackError(Exception):
 
     def __init__(self, error: Exception) -> None:
         self.error = error
-
-
-def _closed_by_program() -> DroppedStreamError:
-    return DroppedStreamError("the program closed the response")

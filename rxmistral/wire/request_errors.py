@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 from http.client import BadStatusLine, IncompleteRead
-from socket import gaierror
 from ssl import SSLCertVerificationError
 
 from requests.exceptions import ConnectTimeout, TooManyRedirects
@@ -17,7 +16,7 @@ from urllib3.exceptions import (
 
 from ..error_report import excerpt, without_credentials
 from ..errors import RequestError, RequestTimeoutError
-from .lease import ConnectionLease
+from .connection import ConnectionLease
 
 __all__ = ["reason_of", "request_error"]
 
@@ -28,17 +27,9 @@ _UNKNOWN_HOST = {getattr(socket, name, None) for name in ("EAI_NONAME", "EAI_NOD
 def request_error(
     error: Exception, host: str | None, proxy: str | None, lease: ConnectionLease
 ) -> RequestError:
-    """Returns the error of a request without a response.
-
-    It is chained to the exception, unless the text of that may show a key.
-
-    Args:
-        error: The exception that sending the request raised.
-        host: The host of the latest request, and its port if the URL has one.
-        proxy: The host and port of the proxy, if there is one.
-        lease: The lease of the request.
-    """
-    if _is_timeout(error):
+    """Returns the error of a request without a response, chained unless that may show a key."""
+    root = _root_of(error)
+    if _is_timeout(error, root):
         is_connecting = lease.is_connecting or isinstance(error, ConnectTimeout)
         idle_timeout = lease.idle_timeout
         expired = idle_timeout.expired()
@@ -47,8 +38,18 @@ def request_error(
         late = RequestTimeoutError(*expired, host, proxy)
         late.__cause__ = error
         return late
-    failed = RequestError(_failure(error), host, proxy, is_permanent=_is_permanent(error))
-    failed.__cause__ = None if _may_show_secrets(error) else error
+    # The text of some exceptions shows a header, or the credentials in a URL.
+    is_about_header = isinstance(error, ValueError) and "header" in str(error).lower()
+    reason = reason_of(error)
+    if is_about_header:
+        reason = "a header of the request cannot be sent as it is"
+    elif isinstance(root, SSLCertVerificationError):
+        reason += (
+            "; if you trust the server, pass its authority's certificates as session.verify "
+            "or in REQUESTS_CA_BUNDLE"
+        )
+    failed = RequestError(reason, host, proxy, is_permanent=_is_permanent(error, root))
+    failed.__cause__ = None if is_about_header or "@" in str(error) else error
     return failed
 
 
@@ -57,59 +58,29 @@ def reason_of(error: BaseException) -> str:
     root = _root_of(error)
     if isinstance(root, IncompleteRead):
         return "closed before the end of the body"
-    if isinstance(root, BadStatusLine) and type(root) is BadStatusLine:
+    if type(root) is BadStatusLine:
         return f"expected HTTP, got {excerpt(str(root))!r}; check server_url and the proxy"
     return excerpt(without_credentials(str(root))) or type(root).__name__
 
 
-def _failure(error: Exception) -> str:
-    if _is_about_a_header(error):
-        return "a header of the request cannot be sent as it is"
-    reason = reason_of(error)
-    if isinstance(_root_of(error), SSLCertVerificationError):
-        reason += (
-            "; if you trust the server, pass its authority's certificates as session.verify "
-            "or in REQUESTS_CA_BUNDLE"
-        )
-    return reason
-
-
-def _is_timeout(error: Exception) -> bool:
-    """Returns whether a request failed because a timeout expired."""
+def _is_timeout(error: Exception, root: BaseException) -> bool:
     if isinstance(error, EmptyPoolError):  # no connection of a full pool became free in time
         return True
-    root = _root_of(error)
-    return isinstance(root, TimeoutError | ReadTimeoutError | ConnectTimeoutError) and not (
-        isinstance(root, NewConnectionError)
-    )
+    is_timeout = isinstance(root, TimeoutError | ReadTimeoutError | ConnectTimeoutError)
+    return is_timeout and not isinstance(root, NewConnectionError)
 
 
-def _is_permanent(error: Exception) -> bool:
-    """Returns whether the same request would fail again for the same reason.
-
-    requests raises a plain OSError for a certificate file that does not exist, and a
-    ValueError for an invalid URL or header.
-    """
-    root = _root_of(error)
-    if isinstance(root, gaierror):
+def _is_permanent(error: Exception, root: BaseException) -> bool:
+    """Returns whether the same request would fail again for the same reason."""
+    if isinstance(root, socket.gaierror):
         return root.errno in _UNKNOWN_HOST
+    # requests raises a plain OSError for a certificate file that does not exist, and a
+    # ValueError for an invalid URL or header.
     return (
         isinstance(root, SSLCertVerificationError)
         or isinstance(error, ValueError | TooManyRedirects)
         or type(error) is OSError
     )
-
-
-def _may_show_secrets(error: Exception) -> bool:
-    """Returns whether the text of an exception may show a key.
-
-    Some exceptions of requests and http.client show the credentials in a URL, or a header.
-    """
-    return "@" in str(error) or _is_about_a_header(error)
-
-
-def _is_about_a_header(error: Exception) -> bool:
-    return isinstance(error, ValueError) and "header" in str(error).lower()
 
 
 def _root_of(error: BaseException) -> BaseException:

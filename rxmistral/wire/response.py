@@ -13,6 +13,8 @@ from contextlib import suppress
 from functools import partial
 from http.client import HTTPException
 from io import BytesIO
+from socket import socket
+from ssl import SSLSocket, SSLWantReadError, SSLWantWriteError
 from typing import Any
 
 from requests import Response
@@ -24,22 +26,20 @@ from ..errors import (
     DroppedStreamError,
     MistralError,
     ProtocolError,
-    StatusError,
     StreamTimeoutError,
     refusal,
     reported_error,
 )
+from .connection import LeasedResponse
 from .idle_timeout import IdleTimeout
 from .request_errors import reason_of
 
-__all__ = ["BLOCK_BYTES", "ResponseBody", "is_uncompressed", "read_head"]
+__all__ = ["NonBlockingBody", "ResponseBody", "nonblocking_body_of", "read_head"]
 
 if not hasattr(HTTPResponse, "read1"):  # requests itself still accepts urllib3 1.26
     raise ImportError("rxmistral needs urllib3 2.2 or newer: pip install -U urllib3")
 
-BLOCK_BYTES = 64 * 1024
-"""The most that is read at once, in bytes."""
-
+_BLOCK_BYTES = 64 * 1024  # the most that is read at once
 _MAX_SHOWN_BYTES = 1024 * 1024  # of a body that is shown in an error
 
 
@@ -64,7 +64,7 @@ class ResponseBody:
         """Returns the next bytes as soon as there are any; b"" at the end of the body."""
         self._idle_timeout.start_wait()
         try:
-            return self._read(BLOCK_BYTES)
+            return self._read(_BLOCK_BYTES)
         except ReadTimeoutError as error:
             raise StreamTimeoutError(*self._idle_timeout.expired()) from error
         except DecodeError as error:
@@ -78,27 +78,71 @@ class ResponseBody:
         finally:
             self._idle_timeout.end_wait()
 
-    def read_up_to(self, limit: int, head: bytes = b"") -> bytes:
-        """Returns the rest of the body after `head`, or what arrived of it before it broke.
-
-        Args:
-            limit: The most to return, in bytes.
-            head: What was read before.
-        """
-        blocks = [head]
-        size = len(head)
+    def read_shown(self, head: bytes = b"") -> bytes:
+        """Returns `head` and what can be read after it, up to the size that an error shows."""
+        shown = bytearray(head)
         with suppress(MistralError):  # a refusal whose body breaks is still a refusal
-            while size < limit and (block := self.read()):
-                blocks.append(block)
-                size += len(block)
-        return b"".join(blocks)[:limit]
+            while len(shown) < _MAX_SHOWN_BYTES and (block := self.read()):
+                shown += block
+        return bytes(shown[:_MAX_SHOWN_BYTES])
 
 
-def is_uncompressed(response: Response) -> bool:
-    """Returns whether the socket of a response delivers its body, apart from the framing."""
-    return type(response.raw) is HTTPResponse and not any(
-        encoding in HTTPResponse.CONTENT_DECODERS for encoding in _encodings(response)
-    )
+class NonBlockingBody:
+    """The unread part of a body, read from its socket without waiting."""
+
+    def __init__(self, response: LeasedResponse) -> None:
+        # Its buffer is smaller than a read of the body, so it is empty and can go.
+        response.fp = response.fp.detach()  # type: ignore[assignment]  # only to be closed
+        self._response = response
+        self._decoder = response.body_decoder()
+        self.socket: Any = response.socket
+        self._pending: Callable[[], int] | None = getattr(self.socket, "pending", None)
+        self._timeout = self.socket.gettimeout()
+        self.socket.setblocking(False)
+
+    @property
+    def ended(self) -> bool:
+        return self._decoder.ended
+
+    def read(self) -> bytes | None:
+        """Returns the content that has arrived, maybe b""; None if nothing has."""
+        try:
+            received = self.socket.recv(_BLOCK_BYTES)
+            # The descriptor is not readable because of what TLS has decrypted already.
+            while self._pending is not None and (pending := self._pending()):
+                received += self.socket.recv(pending)
+            if received:
+                return self._decoder.feed(received)
+            self._decoder.close()
+            return b""
+        except (BlockingIOError, SSLWantReadError, SSLWantWriteError):
+            return None
+        except (HTTPException, OSError, ValueError) as error:
+            raise DroppedStreamError(reason_of(error)) from error
+
+    def release(self, raw: Any) -> None:
+        """Restores the socket; after a whole body, `raw` returns the connection to its pool."""
+        with suppress(OSError):  # it was shut down
+            self.socket.settimeout(self._timeout)
+        if self.ended:
+            self._response.end(self._decoder.unused_data)
+            raw.release_conn()
+
+
+def nonblocking_body_of(response: Response) -> NonBlockingBody | None:
+    """Returns the unread part of a body; None if it has ended, is compressed, or its socket is
+    out of reach: that of a custom adapter, or TLS within TLS."""
+    if type(response.raw) is not HTTPResponse:
+        return None
+    if any(each in HTTPResponse.CONTENT_DECODERS for each in _encodings(response)):
+        return None
+    # Private, but requests itself reads the cookies from it.
+    leased = getattr(response.raw, "_original_response", None)
+    if not isinstance(leased, LeasedResponse) or leased.fp is None:
+        return None
+    if type(leased.socket) not in (socket, SSLSocket) or leased.body_decoder().ended:
+        return None
+    return NonBlockingBody(leased)
 
 
 # --- the verdict -----------------------------------------------------------------
@@ -111,15 +155,14 @@ def read_head(response: Response, body: ResponseBody) -> bytes:
     of their own, or with a line of text that has the label of the stream that it replaces.
     So the first bytes decide. A labelled body may begin with lines that WHATWG HTML 9.2.6
     ignores, so it is read up to the first line with a meaning.
-
-    Raises:
-        StatusError: The status is not 2xx.
-        ProtocolError: The body is not an event stream, or cannot be decompressed.
     """
     if not 200 <= response.status_code < 300:
-        raise _status_error(response, body)
+        text = _decode(body.read_shown(), response)
+        url = without_secrets(response.url or "")
+        raise refusal(response.status_code, response.headers, text, url)
     _check_encodings(response)
-    is_labelled = _media_type(response) == "text/event-stream"
+    media_type = response.headers.get("Content-Type", "").partition(";")[0]
+    is_labelled = media_type.strip().lower() == "text/event-stream"
     is_stream = _is_labelled_stream if is_labelled else _is_unlabelled_stream
     head = b""
     while block := body.read():
@@ -135,17 +178,11 @@ def read_head(response: Response, body: ResponseBody) -> bytes:
     raise _not_an_event_stream(response, body, head)
 
 
-def _status_error(response: Response, body: ResponseBody) -> StatusError:
-    text = _decode(body.read_up_to(_MAX_SHOWN_BYTES), response)
-    url = without_secrets(response.url or "")
-    return refusal(response.status_code, response.headers, text, url)
-
-
 def _not_an_event_stream(response: Response, body: ResponseBody, head: bytes) -> ProtocolError:
     label = response.headers.get("Content-Type", "no content type")
     if "Content-Encoding" in response.headers:
         label += f", Content-Encoding {response.headers['Content-Encoding']}"
-    text = _decode(body.read_up_to(_MAX_SHOWN_BYTES, head), response)
+    text = _decode(body.read_shown(head), response)
     return ProtocolError(f"the answer is not an event stream ({label})", text)
 
 
@@ -157,14 +194,14 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def _is_unlabelled_stream(begin: bytes) -> bool | None:
-    """Returns the verdict on the beginning of a body, or None if it is too short for one."""
+    """Returns None if the beginning is too short for a verdict."""
     if _FIELD_AT_BEGIN.match(begin):
         return True
     return None if any(name.startswith(begin) for name in _FIELD_NAMES) else False
 
 
 def _is_labelled_stream(begin: bytes) -> bool | None:
-    """Returns the verdict on the beginning of a body, or None if it is too short for one."""
+    """Returns None if the beginning is too short for a verdict."""
     if begin[:1] == b"<":
         return False
     line, end, _ = begin.partition(b"\n")
@@ -186,12 +223,9 @@ _COMPRESSIONS = ("br", "compress", "dcb", "dcz", "x-compress", "zstd")  # IANA's
 
 
 def _check_encodings(response: Response) -> None:
-    """Raises for a compression that urllib3 cannot decompress, and would pass on unchanged.
-
-    Anything else is not a compression: several servers label a plain stream "none" or "utf-8".
-    The first bytes of such a body decide.
-    """
+    """Raises for a compression that urllib3 cannot decompress, and would pass on unchanged."""
     for encoding in _encodings(response):
+        # Several servers label a plain stream "none" or "utf-8".
         if encoding in _COMPRESSIONS and encoding not in HTTPResponse.CONTENT_DECODERS:
             raise ProtocolError(
                 f"the body cannot be decompressed here: it is compressed with {encoding!r}; "
@@ -202,10 +236,6 @@ def _check_encodings(response: Response) -> None:
 def _encodings(response: Response) -> list[str]:
     encodings = response.headers.get("Content-Encoding", "").lower().split(",")
     return [encoding.strip() for encoding in encodings]
-
-
-def _media_type(response: Response) -> str:
-    return response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
 def _decode(body: bytes, response: Response) -> str:

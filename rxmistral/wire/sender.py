@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 from functools import partial
+from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Request, Response, Session
+from requests.adapters import HTTPAdapter
 from requests.exceptions import RequestException, TooManyRedirects
+from requests.utils import rewind_body, select_proxy
 from urllib3.exceptions import HTTPError
 
-from .connection_pool import PendingReturns, drop_idle_connections_on_fork
-from .lease import ConnectionLease
+from .connection import ConnectionLease
 from .request_errors import request_error
-from .session import has_idle_connection, proxy_for, redirected, settings_for, view_of
+from .session import drop_idle_connections_on_fork, pending_returns, view_of
 
-__all__ = ["RequestSender", "pending_returns", "post"]
+__all__ = ["RequestSender", "is_loopback", "post"]
 
 _RETURN_SECONDS = 0.25  # how long a request waits for a connection that is about to return
 _MIN_TIMEOUT_SECONDS = 0.001  # urllib3 refuses 0; a request without time left fails by itself
-
-pending_returns = PendingReturns()
 
 
 def post(url: str, headers: dict[str, str], body: bytes, authorization: str | None) -> Request:
@@ -29,7 +30,6 @@ def post(url: str, headers: dict[str, str], body: bytes, authorization: str | No
     look for credentials in ~/.netrc, and send them. If the authorization is None, the `auth`
     of the session is used.
     """
-
     auth = _unauthorized if authorization is None else partial(_authorized, authorization)
     return Request("POST", url, headers=headers, data=body, auth=auth)
 
@@ -44,14 +44,10 @@ def _unauthorized(prepared: PreparedRequest) -> PreparedRequest:
 
 
 class RequestSender:
-    """Sends one request over leased connections, and follows its redirects.
-
-    Attributes:
-        secret: The credentials in the Authorization header of the request; "" if it has none.
-    """
+    """Sends one request over leased connections, and follows its redirects."""
 
     def __init__(self, session: Session, lease: ConnectionLease) -> None:
-        self.secret = ""
+        self.secret = ""  # the credentials in the Authorization header of the request
         self._session = session
         self._lease = lease
         self._idle_timeout = lease.idle_timeout
@@ -59,12 +55,7 @@ class RequestSender:
         self._proxy: str | None = None
 
     def send(self, request: Request | PreparedRequest) -> Response:
-        """Returns the response, as soon as its headers have arrived.
-
-        Raises:
-            RequestError: There is no response.
-            RequestTimeoutError: There is none in time.
-        """
+        """Returns the response when its headers have arrived; raises `RequestError` if none do."""
         try:
             prepared = self._prepare(request)
             self.secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
@@ -91,9 +82,10 @@ class RequestSender:
         for _ in range(session.max_redirects + 1):
             url = prepared.url or ""
             self._host = urlsplit(url).netloc.rpartition("@")[2] or None
-            settings = settings_for(session, url)
-            self._proxy = proxy_for(url, settings)
-            if not has_idle_connection(session, prepared, settings):
+            settings = _settings_for(session, url)
+            proxy = select_proxy(url, settings["proxies"])
+            self._proxy = proxy and proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/")
+            if not _has_idle_connection(session, prepared, settings):
                 pending_returns.wait(session, _RETURN_SECONDS)
             self._lease.check()
             with self._lease.on_this_thread():
@@ -104,11 +96,74 @@ class RequestSender:
                     allow_redirects=False,
                     **settings,
                 )
-            following = response.next and redirected(
-                session, prepared, response.next, response.status_code
-            )
+            following = _redirected(session, prepared, response)
             if following is None:
                 return response
             response.close()
             prepared = following
         raise TooManyRedirects(f"more than {session.max_redirects} redirects")
+
+
+def _settings_for(session: Session, url: str) -> dict[str, Any]:
+    """Returns the proxies, certificates and so on for a request to this URL.
+
+    Settings of the session have priority over the environment; in requests it is the other
+    way round. A request to this machine ignores the proxies of the environment: such a proxy
+    would have to run on this machine too, and the request is for the developer's own server.
+    """
+    proxies = dict(session.proxies)
+    host = urlsplit(url).hostname or ""
+    if is_loopback(host):
+        proxies["no_proxy"] = host
+    verify = None if session.verify is True else session.verify
+    return {**session.merge_environment_settings(url, proxies, True, verify, None)}
+
+
+def _has_idle_connection(
+    session: Session, prepared: PreparedRequest, settings: dict[str, Any]
+) -> bool:
+    """Returns whether a request needs no new connection; True if that is unknown."""
+    adapter = session.get_adapter(prepared.url or "")
+    if not isinstance(adapter, HTTPAdapter):
+        return True
+    pool = adapter.get_connection_with_tls_context(
+        prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
+    )
+    idle = getattr(pool.pool, "queue", None)
+    return idle is None or any(idle)
+
+
+def is_loopback(host: str) -> bool:
+    """Returns whether a host name or address is this machine's own."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return name == "localhost" or name.endswith(".localhost")  # RFC 6761, 6.3
+
+
+def _redirected(
+    session: Session, prepared: PreparedRequest, response: Response
+) -> PreparedRequest | None:
+    """Returns the request to send after a redirect, or None if it must not be followed.
+
+    A 301 or 302 repeats the request, as a 307 or 308 does. RFC 9110, 15.4.2: "for historical
+    reasons, a user agent MAY change the request method from POST to GET"; requests does, but
+    a GET would not ask the question. A 303 requires a GET.
+    """
+    following = response.next  # as requests would send it
+    is_get_required = response.status_code == 303 and prepared.method not in ("GET", "HEAD")
+    if following is None or is_get_required:
+        return None
+    following.method, following.body = prepared.method, prepared.body
+    for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
+        if name in prepared.headers:
+            following.headers[name] = prepared.headers[name]
+    if following._body_position is not None:
+        rewind_body(following)
+    following.headers.pop("Proxy-Authorization", None)  # the adapter adds it for the proxy
+    following.headers.pop("Authorization", None)  # of ~/.netrc, also for the same host
+    authorization = prepared.headers.get("Authorization")
+    if authorization and not session.should_strip_auth(prepared.url or "", following.url or ""):
+        following.headers["Authorization"] = authorization
+    return following

@@ -1,50 +1,40 @@
-"""Sessions of requests: our own, and views of any session that send our requests.
+"""Sessions of requests: our own, views of any session that send our requests, and their pools.
 
 A request of ours must be cancellable while urllib3 works on it, and must respect its timeouts
 while it waits for a connection of a full pool, and while it pauses between the attempts of an
-adapter's `max_retries`. So the pool has to return leased connections (see `connection`), and
+adapter's `max_retries`. So the pool has to lease its connections (see `connection`), and
 those waits have to be ours. But the session may be the user's, which sends other requests at
 the same time.
 
 Strategy: nothing of the user's is changed. A *view* is an object that shares all attributes (the
 `__dict__`) of another object, and whose class is a subclass of that object's class:
 
-    view of the session ──▶ view of its adapter ──▶ view of its pool ──▶ a connection
+    view of the session ──▶ view of its adapter ──▶ view of its pool ──▶ view of a connection
        get_adapter()         get_connection_...()     urlopen(), _get_conn(), _put_conn()
 
-Cookies, idle connections and counters are the originals'. A connection is leasable while a view
-uses it, and is an ordinary one again before it returns to the pool. `_get_conn` and `_put_conn`
-are methods that urllib3 has for its subclasses (tested with 2.2 and 2.8).
+Cookies, idle connections and counters are the originals'. The pool gets the original of a
+connection back. `_get_conn` and `_put_conn` are methods that urllib3 has for its subclasses
+(tested with 2.2 and 2.8).
 """
 
 from __future__ import annotations
 
-import types
+from collections.abc import Iterator
 from functools import lru_cache
-from ipaddress import ip_address
+from threading import Condition, RLock
 from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary, WeakSet
 
-from requests import PreparedRequest, Session
+from requests import Session
 from requests.adapters import HTTPAdapter
-from requests.utils import rewind_body, select_proxy
 from urllib3 import HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import EmptyPoolError, ReadTimeoutError
 
 from ..rx.clock import monotonic, sleep
-from .connection import make_leasable, make_ordinary
-from .connection_pool import pools_of
-from .lease import ConnectionLease, current_lease
+from ..rx.threads import fork_safe, register_for_fork
+from .connection import ConnectionView, sending
 
-__all__ = [
-    "has_idle_connection",
-    "is_loopback",
-    "open_session",
-    "proxy_for",
-    "redirected",
-    "settings_for",
-    "view_of",
-]
+__all__ = ["drop_idle_connections_on_fork", "open_session", "pending_returns", "view_of"]
 
 T = TypeVar("T")
 
@@ -65,14 +55,10 @@ def open_session() -> Session:
 
 
 class _Adapter(HTTPAdapter):
-    """An adapter that closes its idle connections when it is closed.
-
-    requests leaves that to the garbage collection of the pools, and a response or an error
-    that the program keeps also keeps its pool.
-    """
-
     def close(self) -> None:
-        for pool in pools_of(self):
+        # requests leaves this to the garbage collection of the pools, and a response or an
+        # error that the program keeps also keeps its pool.
+        for pool in _pools_of(self):
             pool.close()
         super().close()
 
@@ -98,14 +84,10 @@ def _view(kind: type, original: T) -> T:
 @lru_cache(64)
 def _view_class(kind: type, base: type) -> type:
     # `_original` is a slot, since all other attributes are the original's.
-    return types.new_class(
-        base.__name__, (kind, base), exec_body=lambda body: body.update(__slots__=("_original",))
-    )
+    return type(base.__name__, (kind, base), {"__slots__": ("_original",)})
 
 
 class _SessionView:
-    __slots__ = ()
-
     def get_adapter(self, url: str) -> Any:
         adapter = super().get_adapter(url)  # type: ignore[misc]  # of the class it is mixed into
         # A request of any other adapter can be cancelled only between two blocks.
@@ -113,16 +95,12 @@ class _SessionView:
 
 
 class _AdapterView:
-    __slots__ = ()
-
     def get_connection_with_tls_context(self, *args: Any, **options: Any) -> Any:
         pool = super().get_connection_with_tls_context(*args, **options)  # type: ignore[misc]
         return _view(_PoolView, pool) if isinstance(pool, HTTPConnectionPool) else pool
 
 
 class _PoolView:
-    __slots__ = ()
-
     def urlopen(
         self,
         method: str,
@@ -134,7 +112,7 @@ class _PoolView:
         **options: Any,
     ) -> Any:
         """Sends one request, and calls itself for each attempt of the adapter's retries."""
-        lease = current_lease()
+        lease = sending.lease
         if lease is not None:
             lease.check()
             idle_timeout = lease.idle_timeout
@@ -149,119 +127,140 @@ class _PoolView:
         return super().urlopen(method, url, body, headers, retries, *args, **options)  # type: ignore[misc]
 
     def _get_conn(self, timeout: float | None = None) -> Any:
-        lease = current_lease()
+        lease = sending.lease
         if lease is None:
-            return make_leasable(super()._get_conn(timeout))  # type: ignore[misc]
+            return _view(ConnectionView, super()._get_conn(timeout))  # type: ignore[misc]
         while True:
             try:
-                return make_leasable(super()._get_conn(_POLL_SECONDS))  # type: ignore[misc]
+                return _view(ConnectionView, super()._get_conn(_POLL_SECONDS))  # type: ignore[misc]
             except EmptyPoolError:
                 # No other error may be raised here: urllib3 would put a connection back.
                 if lease.cancelled or lease.idle_timeout.remaining() <= 0:
                     raise
 
     def _put_conn(self, connection: Any) -> None:
-        if connection is None or make_ordinary(connection):  # None: frees a place in the pool
-            super()._put_conn(connection)  # type: ignore[misc]
+        if connection is not None:  # None: frees a place in the pool
+            connection = connection.end_lease()
+            if connection is None:
+                return
+        super()._put_conn(connection)  # type: ignore[misc]
 
 
 class _RetryView:
-    __slots__ = ()
-
     def sleep(self, response: Any = None) -> None:
         """Pauses for as long as its class would, but not beyond the idle timeout."""
         retry: Any = self
-        lease = current_lease()
+        lease = sending.lease
         if lease is None:
             super().sleep(response)  # type: ignore[misc]
             return
         asked = retry.respect_retry_after_header and response and retry.get_retry_after(response)
-        _sleep(asked or retry.get_backoff_time(), lease)
+        seconds = min(asked or retry.get_backoff_time(), lease.idle_timeout.remaining())
+        end = monotonic() + seconds
+        while (remaining := end - monotonic()) > 0:
+            sleep(min(remaining, _POLL_SECONDS))
+            lease.check()
 
 
-def _sleep(seconds: float, lease: ConnectionLease) -> None:
-    end = monotonic() + min(seconds, max(lease.idle_timeout.remaining(), 0.0))
-    while (left := end - monotonic()) > 0:
-        sleep(min(left, _POLL_SECONDS))
-        lease.check()
+# --- their pools -----------------------------------------------------------------
 
 
-# --- how a request is sent -------------------------------------------------------
+class _PendingReturns:
+    """Counts, for each session, the connections that are about to return to its pools.
 
-
-def settings_for(session: Session, url: str) -> dict[str, Any]:
-    """Returns the proxies, certificates and so on for a request to this URL.
-
-    Settings of the session have priority over the environment; in requests it is the other
-    way round. A request to this machine ignores the proxies of the environment: such a proxy
-    would have to run on this machine too, and the request is for the developer's own server.
+    An answer is often left at the moment at which it is complete, a few milliseconds before
+    its body ends, and often the next request follows at once. Until the connection has
+    returned there is no idle one, and a new one costs a TCP and a TLS handshake. So a request
+    without an idle connection first waits for one that is about to return.
     """
-    proxies = dict(session.proxies)
-    host = urlsplit(url).hostname or ""
-    if is_loopback(host):
-        proxies["no_proxy"] = host
-    verify = None if session.verify is True else session.verify
-    return {**session.merge_environment_settings(url, proxies, True, verify, None)}
+
+    def __init__(self) -> None:
+        self._changed = fork_safe(Condition())
+        self.forked()
+        register_for_fork(self)
+
+    def forked(self) -> None:
+        self._expected: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+        self._returned: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+
+    def expect(self, session: object) -> None:
+        with self._changed:
+            self._expected[session] = self._expected.get(session, 0) + 1
+
+    def note_return(self, session: object) -> None:
+        """Notes that an expected connection has returned, or is closed."""
+        with self._changed:
+            self._expected[session] = max(0, self._expected.get(session, 0) - 1)
+            self._returned[session] = self._returned.get(session, 0) + 1
+            self._changed.notify_all()
+
+    def wait(self, session: object, seconds: float) -> None:
+        """Waits at most this long until a connection has returned, if one is expected."""
+        with self._changed:
+            before = self._returned.get(session)
+            if self._expected.get(session):
+                self._changed.wait_for(lambda: self._returned.get(session) != before, seconds)
 
 
-def has_idle_connection(
-    session: Session, prepared: PreparedRequest, settings: dict[str, Any]
-) -> bool:
-    """Returns whether a request needs no new connection; True if that is unknown."""
-    adapter = session.get_adapter(prepared.url or "")
-    if not isinstance(adapter, HTTPAdapter):
-        return True
-    pool = adapter.get_connection_with_tls_context(
-        prepared, settings["verify"], proxies=settings["proxies"], cert=settings["cert"]
-    )
-    idle = getattr(pool.pool, "queue", None)
-    return idle is None or any(idle)
+pending_returns = _PendingReturns()
 
 
-def is_loopback(host: str) -> bool:
-    """Returns whether a host name or address is this machine's own."""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        name = host.lower().rstrip(".")
-        return name == "localhost" or name.endswith(".localhost")  # RFC 6761, 6.3
+class _ForkedSessions:
+    """Drops the idle connections of sessions in the child of a fork, which has copies of them.
 
-
-def proxy_for(url: str, settings: dict[str, Any]) -> str | None:
-    """Returns the host and port of the proxy for a request to this URL, or None."""
-    proxy = select_proxy(url, settings["proxies"])
-    return proxy and proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/")
-
-
-def redirected(
-    session: Session, prepared: PreparedRequest, following: PreparedRequest, status: int
-) -> PreparedRequest | None:
-    """Returns the request to send after a redirect, or None if it must not be followed.
-
-    A 301 or 302 repeats the request, as a 307 or 308 does. RFC 9110, 15.4.2: "for historical
-    reasons, a user agent MAY change the request method from POST to GET"; requests does, but
-    a GET would not ask the question. A 303 requires a GET.
-
-    The request has the same authorization, but none for another host. requests would look
-    for one in ~/.netrc, also for the same host.
-
-    Args:
-        session: The session that sends them.
-        prepared: The request that was redirected.
-        following: The request that requests would send after it; modified and returned.
-        status: The status of the redirect.
+    Whatever the child sent over them would reach the parent's server, so it closes its
+    descriptors, and begins with empty pools.
     """
-    if status == 303 and prepared.method not in ("GET", "HEAD"):
-        return None
-    following.method, following.body = prepared.method, prepared.body
-    for name in ("Content-Length", "Content-Type", "Transfer-Encoding"):
-        if name in prepared.headers:
-            following.headers[name] = prepared.headers[name]
-    if following._body_position is not None:
-        rewind_body(following)
-    following.headers.pop("Proxy-Authorization", None)  # the adapter adds it for the proxy
-    authorization = prepared.headers.get("Authorization")
-    following.headers.pop("Authorization", None)
-    if authorization and not session.should_strip_auth(prepared.url or "", following.url or ""):
-        following.headers["Authorization"] = authorization
-    return following
+
+    def __init__(self) -> None:
+        self._sessions: WeakSet[Any] = WeakSet()
+        self._is_child = False
+        register_for_fork(self)
+
+    def add(self, session: Any) -> None:
+        if session not in self._sessions:
+            if self._is_child:  # it may have been used before the fork
+                _drop_idle_connections(session)
+            self._sessions.add(session)
+
+    def forked(self) -> None:
+        self._is_child = True
+        for session in list(self._sessions):
+            # http.cookiejar's own lock, which each request acquires.
+            if hasattr(session.cookies, "_cookies_lock"):
+                session.cookies._cookies_lock = RLock()
+            _drop_idle_connections(session)
+
+
+drop_idle_connections_on_fork = _ForkedSessions().add
+
+
+def _drop_idle_connections(session: Any) -> None:
+    for adapter in session.adapters.values():
+        if not hasattr(adapter, "poolmanager"):
+            continue  # not requests' own: nothing is known of its connections
+        for manager in _managers_of(adapter):
+            manager.pools.lock = RLock()
+        for pool in _pools_of(adapter):
+            old = pool.pool
+            if old is None:  # closed
+                continue
+            new = type(old)(old.maxsize)  # with a new lock, and all places free
+            for _ in range(old.maxsize):
+                new.put(None)
+            pool.pool = new
+            for idle in list(old.queue):
+                if idle is not None:
+                    idle.close()  # the descriptor only, without a TLS close_notify
+
+
+def _managers_of(adapter: Any) -> list[Any]:
+    return [adapter.poolmanager, *adapter.proxy_manager.values()]
+
+
+def _pools_of(adapter: Any) -> Iterator[Any]:
+    for manager in _managers_of(adapter):
+        for key in manager.pools.keys():  # noqa: SIM118  # it cannot be iterated
+            pool = manager.pools.get(key)
+            if pool is not None:
+                yield pool
