@@ -25,7 +25,7 @@ from reactivex import abc
 
 from ..errors import RequestError, StoppedError
 from .backpressure import emitting
-from .iteration import HandOffQueue, being_iterated
+from .iteration import HandOffQueue, current_iteration
 from .stream import Stream
 from .subscriber import reporting_unhandled
 from .threads import add_to_scope, start_thread
@@ -108,7 +108,7 @@ def _check(iterable: object) -> None:
 
 
 def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:
-    reader = being_iterated.get()
+    reader = current_iteration.get()
     if isinstance(reader, HandOffQueue) and reader.waiting_loop is loop:
         raise RuntimeError(
             "this for loop or run() would block the event loop that has to pull its items,"
@@ -187,7 +187,7 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
 
     def start_on_own_thread(self) -> None:
         """Runs the event loop on a new thread; a daemon if a loop reads it, see
-        `being_iterated`."""
+        `current_iteration`."""
         _own_loops.add(self._loop)
         try:
             start_thread(
@@ -195,7 +195,7 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
                     target=reporting_unhandled(self._run),
                     args=(_task_context(),),
                     name="rxmistral-async",
-                    daemon=True if being_iterated.get() is not None else None,
+                    daemon=True if current_iteration.get() is not None else None,
                 )
             )
         except BaseException:
@@ -289,5 +289,5 @@ def _task_context() -> Context:
     """Returns a copy of the subscriber's context, without the loop that is subscribing: Streams
     that the iterable reads do not belong to that loop."""
     context = copy_context()
-    context.run(being_iterated.set, None)
+    context.run(current_iteration.set, None)
     return context

@@ -146,5 +146,5 @@ class _DeliveryWorker(Worker[Viewer]):
             self.calls.put(partial(self.step_each, lagging))
 
 
-# The interpreter waits for subscriptions when it exits, and not for loops: see `being_iterated`.
+# The interpreter waits for subscriptions when it exits, and not for loops: see `current_iteration`.
 OF_LOOPS, OF_SUBSCRIPTIONS = Delivery(daemon=True), Delivery(daemon=False)

@@ -35,12 +35,12 @@ from reactivex.scheduler import CurrentThreadScheduler
 from .backpressure import Pausable, emitting
 from .threads import forked_stream_error, register_for_fork, start_thread
 
-__all__ = ["AsyncIteration", "being_iterated", "iterate", "leaving"]
+__all__ = ["AsyncIteration", "current_iteration", "iterate", "leaving"]
 
 T = TypeVar("T")
 
-being_iterated: ContextVar[abc.DisposableBase | None] = ContextVar(
-    "rxmistral_being_iterated", default=None
+current_iteration: ContextVar[abc.DisposableBase | None] = ContextVar(
+    "rxmistral_current_iteration", default=None
 )
 """The loop that is subscribing, if the subscriber is a loop; disposing it ends the loop.
 
@@ -130,7 +130,7 @@ class HandOffQueue(abc.DisposableBase, Generic[T]):
                 self.on_next, self.on_error, self.on_completed, scheduler=scheduler
             )
 
-        token = being_iterated.set(self)
+        token = current_iteration.set(self)
         try:
             # While the trampoline runs, subscribe() returns its Disposable before the current
             # thread's scheduler emits: a source without end can be stopped.
@@ -138,7 +138,7 @@ class HandOffQueue(abc.DisposableBase, Generic[T]):
         except Exception as error:  # raised by subscribe(): the loop raises it
             self.on_error(error)
         finally:
-            being_iterated.reset(token)
+            current_iteration.reset(token)
 
     # --- emitting side ---
 

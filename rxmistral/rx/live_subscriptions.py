@@ -7,7 +7,7 @@ from weakref import WeakSet
 
 from reactivex import abc
 
-from .iteration import being_iterated
+from .iteration import current_iteration
 from .threads import fork_safe
 
 __all__ = ["LiveSubscriptions"]
@@ -29,7 +29,7 @@ class LiveSubscriptions(abc.DisposableBase):
     def add(self, subscription: abc.DisposableBase) -> None:
         """Adds a subscription, and the loop that reads it through any number of operators:
         that loop would otherwise wait for an end that never arrives."""
-        loop = being_iterated.get()
+        loop = current_iteration.get()
         added = [subscription] if loop is None else [subscription, loop]
         with _lock:
             if self._members is not None:

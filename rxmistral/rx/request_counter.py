@@ -33,15 +33,13 @@ class RequestCounter:
         self._parents: WeakSet[RequestCounter] = WeakSet()
 
     def report_to(self, parent: RequestCounter | None) -> None:
-        """Adds the counts so far, and all later ones, to another counter."""
-        if parent is None:
-            return
+        """Adds the counts so far, and all later ones, to another counter, but only once."""
         with self._lock:
-            self._parents.add(parent)
-            parent._add(self.requests, self.answers, self.resumed, self.headers_at)
+            if parent is not None and parent not in self._parents:
+                self._parents.add(parent)
+                parent._add(self.requests, self.answers, self.resumed, self.headers_at)
 
     def count_request(self) -> None:
-        """Counts a request that is sent."""
         with self._lock:
             self._add(requests=1)
 
@@ -51,7 +49,6 @@ class RequestCounter:
             self._add(answers=1, headers_at=now)
 
     def count_resume(self) -> None:
-        """Counts a continuation of a broken answer."""
         with self._lock:
             self._add(resumed=1)
 

@@ -32,7 +32,7 @@ from . import delivery
 from .backpressure import Pausable, emitting, on_an_event_loop
 from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, RunViewers, lock
 from .history import CatchUp, History
-from .iteration import being_iterated
+from .iteration import current_iteration
 from .request_counter import RequestCounter, current_counter
 from .threads import (
     SubscriptionScope,
@@ -243,7 +243,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         add_to_scope(viewer)
         self._linger_timer.disposable = Disposable()
         self._counter.report_to(current_counter.get())  # first: the viewer may end at once
-        serving = OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS
+        serving = OF_SUBSCRIPTIONS if current_iteration.get() is None else OF_LOOPS
         try:
             serving.add(viewer, self._viewers)
         except BaseException:
@@ -301,7 +301,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         # For the source, this run is a loop: its disposal ends the run, so that no viewer waits
         # forever, and the source's thread is a daemon. If the interpreter has to wait for a
         # viewer, then the thread of the delivery is not a daemon.
-        iteration_token = being_iterated.set(self)
+        iteration_token = current_iteration.set(self)
         counter_token = current_counter.set(self._counter)
         scope = SubscriptionScope()  # detached: the run outlives its first viewer
         self._subscription.disposable = scope
@@ -313,7 +313,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
             raise
         finally:
             current_counter.reset(counter_token)
-            being_iterated.reset(iteration_token)
+            current_iteration.reset(iteration_token)
 
     def on_next(self, value: T) -> None:
         with lock:

@@ -31,7 +31,7 @@ from reactivex.scheduler import CurrentThreadScheduler
 
 from ..checks import check_integer
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
-from .iteration import AsyncIteration, HandOffQueue, being_iterated, iterate, leaving
+from .iteration import AsyncIteration, HandOffQueue, current_iteration, iterate, leaving
 from .live_subscriptions import LiveSubscriptions
 from .operator_check import check_operator
 from .sharing import SharedRun, check_shared
@@ -636,7 +636,7 @@ _inherit_fluent_methods()
 def _current_reader() -> object:
     """Returns the current task, or the current thread if there is none. A loop subscribes on
     a separate thread, on behalf of the thread that reads."""
-    loop = being_iterated.get()
+    loop = current_iteration.get()
     if isinstance(loop, HandOffQueue) and loop.waiting_thread is not None:
         return loop.waiting_thread
     with suppress(RuntimeError):  # no event loop is running

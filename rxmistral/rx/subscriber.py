@@ -42,7 +42,7 @@ from reactivex.internal import noop
 
 from ..checks import check_synchronous
 
-__all__ = ["Subscriber", "fail_observer", "report_unhandled", "reporting_unhandled"]
+__all__ = ["Subscriber", "report_unhandled", "reporting_unhandled"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -175,14 +175,6 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
     def dispose(self) -> None:
         self.is_stopped = True
         self._subscription.dispose()
-
-
-def fail_observer(observer: abc.ObserverBase[Any], error: Exception) -> None:
-    """Ends an observer with an error from a thread on which no source can carry it; raises the
-    error if the observer has already ended."""
-    if getattr(observer, "is_stopped", False):
-        raise error
-    observer.on_error(error)
 
 
 # --- unhandled errors ---

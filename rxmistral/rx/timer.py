@@ -4,8 +4,7 @@
       on_next ──▶ fast path ──▶ [ emitter ] ◀── slow path ◀── on_timeout
                                      └──▶ observer
 
-Requirements: one thread at a time emits, and no thread waits for one that will never arrive.
-Limit: an item of the source acquires no lock.
+One thread at a time emits, no thread waits forever, and an item of the source acquires no lock.
 
 Strategy: the emitter loop of RxJava's SerializedObserver (a flag, a queue, a drain loop), with
 a second flag so that the source needs no lock. There are two ways to become the emitter:
@@ -40,7 +39,7 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial, wraps
 from threading import Condition, Lock, get_ident
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
@@ -56,19 +55,12 @@ __all__ = ["SerializedTimer", "serialized"]
 
 class SerializedTimer(abc.DisposableBase):
     """A timer, and the emitter loop that serializes it with the source; the base of the
-    operators that measure time.
+    operators that measure time."""
 
-    Args:
-        scheduler: Sets the timer, and measures time.
-
-    Attributes:
-        now: Returns the current time in seconds.
-        armed: Whether a timer is set that has not called `on_timeout` yet.
-    """
-
-    def __init__(self, scheduler: abc.SchedulerBase) -> None:
+    def __init__(self, observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase) -> None:
         self.now = _clock(scheduler)
-        self.armed = False
+        self.armed = False  # a timer is set that has not called `on_timeout` yet
+        self._observer = observer
         self._scheduler = scheduler
         self._timer = SerialDisposable()
         self._source_emits = False  # on the fast path; also while it asks or waits for it
@@ -92,8 +84,11 @@ class SerializedTimer(abc.DisposableBase):
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """Called, serialized, with an error of `on_timeout` or of queued work."""
-        raise error
+        """Ends the observer with an error of `on_timeout` or of queued work; raises the error if
+        the observer has already ended. Called serialized."""
+        if getattr(self._observer, "is_stopped", False):
+            raise error
+        self._observer.on_error(error)
 
     def enqueue(self, work: Callable[[], None]) -> None:
         """Runs work serialized with the source: at once, or later on the emitter's thread."""
@@ -115,11 +110,8 @@ class SerializedTimer(abc.DisposableBase):
             self.on_timeout()
 
     def _drain(self, raised: Exception | None = None) -> None:
-        """Does the queued work on the slow path, unless there is another emitter.
-
-        Args:
-            raised: The error that the fast path has raised before.
-        """
+        """Does the queued work on the slow path, unless there is another emitter; `raised` is the
+        error that the fast path has raised before."""
         with self._changed:
             if self._draining_thread:
                 return
@@ -172,10 +164,8 @@ Args = TypeVarTuple("Args")
 
 
 def serialized(method: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]:
-    """Decorates a method that the source calls: it runs as the emitter, on the fast path.
-
-    A call within a serialized method runs after that method.
-    """
+    """Decorates a method that the source calls: it runs as the emitter, on the fast path, or
+    after the serialized method that calls it."""
 
     @wraps(method)
     def emit(self: A, *args: *Args) -> None:
@@ -202,8 +192,8 @@ def serialized(method: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]
 
 
 def _clock(scheduler: abc.SchedulerBase) -> Callable[[], float]:
-    """Returns a scheduler's clock in seconds; the monotonic clock in place of the wall clock,
-    which may be set."""
+    """Returns a scheduler's clock in seconds. The wall clock, which may be set, is replaced by
+    the monotonic clock."""
     if isinstance(scheduler, Scheduler) and type(scheduler).now is Scheduler.now:
         return monotonic
     return lambda: scheduler.to_seconds(scheduler.now)

@@ -59,7 +59,7 @@ class RecordingTimer(SerializedTimer):
     """A timer that runs and records serialized work."""
 
     def __init__(self, scheduler: Any = None) -> None:
-        super().__init__(scheduler or ManualScheduler())
+        super().__init__(Observer(), scheduler or ManualScheduler())
         self.done: list[Any] = []
 
     @serialized
