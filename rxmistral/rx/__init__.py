@@ -11,5 +11,5 @@ timer             a timer that is serialized with the source, for operators with
 subscriber        the observer of each stage of a pipe: exactly one terminal
 backpressure      pausing a source whose thread must not wait
 live_subscriptions, cancellation, threads   stopping; Ctrl-C in subscribe(); fork
-request_counter, clock, operator_check      requests per run; real time; wrong pipes
+request_counter, clock                      requests per run; real time
 """

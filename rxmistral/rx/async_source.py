@@ -7,8 +7,7 @@
                aclose ──▶ on_completed or on_error
       _cancel_task ◀────── call_soon_threadsafe ◀──────────── dispose
 
-The thread of an event loop must not wait, since all tasks of the loop would wait with it. A
-consumer that is full pauses the source instead (see `backpressure`), and the task pulls nothing.
+A consumer that is full pauses the source (see `backpressure`); then the task pulls nothing.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from weakref import WeakSet
 from reactivex import abc
 
 from ..errors import RequestError, StoppedError
-from .backpressure import emitting
+from .backpressure import emitting, running_loop
 from .iteration import HandOffQueue, current_iteration
 from .stream import Stream
 from .subscriber import reporting_unhandled
@@ -46,18 +45,16 @@ def from_async_iterable(
     generator function, can be read only once; pass the function itself, so that each
     subscription calls it.
 
-    An asyncio event loop pulls the items and runs the subscriber's callbacks. Without `loop`,
-    it is the first of these that is running at the subscription: the loop on which this
-    function was called; the loop of the thread that subscribes; a new loop on a new thread,
-    for that subscription alone.
-
-    `dispose()` is safe from any thread and never blocks: on that event loop, it cancels the
-    task that pulls, and an async generator is closed.
+    An asyncio event loop pulls the items and runs the subscriber's callbacks. `dispose()` is
+    safe from any thread and never blocks: on that event loop, it cancels the task that pulls,
+    and an async generator is closed.
 
     Args:
         iterable: The async iterable, or a function without arguments that returns one.
-        loop: The event loop that pulls; it has to run whenever there is a subscription.
-            None: chosen as described above.
+        loop: The event loop that pulls; it has to run whenever there is a subscription. None:
+            the first of these that is running at the subscription: the loop on which this
+            function was called; the loop of the thread that subscribes; a new loop on a new
+            thread, for that subscription alone.
 
     Emits: each item when it arrives. Nothing is pulled while a loop over the Stream cannot
         accept more items.
@@ -75,7 +72,7 @@ def from_async_iterable(
     """
     _check(iterable)
     factory = _IteratorFactory(iterable)
-    default_loop = loop or _running_loop()
+    default_loop = loop or _program_loop()
     if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
         raise TypeError(f"loop must be an asyncio event loop, got {type(loop).__name__}")
 
@@ -85,7 +82,7 @@ def from_async_iterable(
         # The scheduler is for operators that measure time.
         running = default_loop
         if running is None or not running.is_running():
-            running = _running_loop()
+            running = _program_loop()
         if loop is not None and running is not loop:
             raise RuntimeError("the loop passed to from_async_iterable is not running")
         if running is not None:
@@ -117,16 +114,13 @@ def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:
 
 
 _own_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
-"""Event loops that were created for one subscription, and that end with it: other
-subscriptions must not use them."""
+"""Event loops of one subscription, which other subscriptions must not use."""
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """Returns the program's event loop that is running on this thread; None: there is none."""
-    with suppress(RuntimeError):
-        loop = asyncio.get_running_loop()
-        return None if loop in _own_loops else loop
-    return None
+def _program_loop() -> asyncio.AbstractEventLoop | None:
+    """Returns the program's event loop that is running on this thread."""
+    loop = running_loop()
+    return None if loop in _own_loops else loop
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
@@ -137,18 +131,13 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
 
 
 class _IteratorFactory(Generic[T]):
-    """Creates an iterator for each subscription."""
+    """Creates an iterator for each subscription; refuses to read an iterator twice."""
 
     def __init__(self, iterable: AsyncIterable[T] | Callable[[], AsyncIterable[T]]) -> None:
         self._iterable = iterable
         self._first_use = Lock()
 
     def create(self) -> AsyncIterator[T]:
-        """Returns a new iterator.
-
-        Raises:
-            RuntimeError: The iterable is an iterator, which was used before.
-        """
         iterable = self._iterable
         iterator = aiter(iterable if isinstance(iterable, AsyncIterable) else iterable())
         if iterator is iterable and not self._first_use.acquire(blocking=False):
@@ -181,13 +170,11 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
     # --- any thread ---
 
     def start(self) -> None:
-        # Not at once, even if tasks are eager: nothing is emitted before the subscriber has
-        # its Disposable.
+        # Not at once, even if tasks are eager: the subscriber must have its Disposable first.
         self._loop.call_soon_threadsafe(self._create_task, context=_task_context())
 
     def start_on_own_thread(self) -> None:
-        """Runs the event loop on a new thread; a daemon if a loop reads it, see
-        `current_iteration`."""
+        """Runs the event loop on a new thread; a daemon for a loop, see `current_iteration`."""
         _own_loops.add(self._loop)
         try:
             start_thread(
@@ -286,8 +273,8 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
 
 
 def _task_context() -> Context:
-    """Returns a copy of the subscriber's context, without the loop that is subscribing: Streams
-    that the iterable reads do not belong to that loop."""
+    """Returns a copy of the subscriber's context without the current iteration: Streams that the
+    iterable reads do not belong to that loop."""
     context = copy_context()
     context.run(current_iteration.set, None)
     return context

@@ -1,12 +1,9 @@
 """The clock for timeouts and pauses: real seconds, even while a test freezes the time.
 
-freezegun replaces `time.monotonic` in every module that has imported it. A timeout, a pause
-or a heartbeat that is measured by a frozen clock never expires, while the socket below waits
-in real time. freezegun finds functions by their identity, so it does not know the functions
-of a second instance of the built-in module `time` (tested with freezegun 1.5.5). They are the
-same C functions, at the same cost.
-
-Dates that a caller sees use `time.time()`, which a test may freeze.
+freezegun replaces `time.monotonic` in every module that has imported it; a timeout that is
+measured by a frozen clock never expires. freezegun finds functions by their identity, so it does
+not know the functions of a second instance of the built-in module `time` (tested with freezegun
+1.5.5). Dates that a caller sees use `time.time()`, which a test may freeze.
 """
 
 from __future__ import annotations

@@ -26,8 +26,7 @@ WhenBehind: TypeAlias = Literal["wait", "merge", "latest", "fail"]
 
 _BATCH_ITEMS = 256  # the most that one viewer receives before the next viewer is served
 
-# How many items a viewer may lag by default. One for policies that lose nothing by merging or
-# skipping; as many as a loop buffers for the others.
+# How many items a viewer may lag by default; 512 is also the size of the buffer of a loop.
 _DEFAULT_MAX_ITEMS = {"wait": 512, "merge": 1, "latest": 1, "fail": 512}
 
 
@@ -45,23 +44,14 @@ class Entry(msgspec.Struct, Generic[T], frozen=True):
 
 
 class History(Generic[T]):
-    """The items of a run, numbered from 1, and how the run ended.
-
-    Args:
-        max_items: Number of latest items to keep. None: all are kept.
-
-    Attributes:
-        last_id: The id of the latest item; 0: there is none.
-        evicted_id: The id of the latest item that is no longer kept; 0: all are kept.
-        ended: Whether the run has ended.
-        error: The error that ended the run; None: it completed, or is still running.
-    """
+    """The items of a run, numbered from 1, of which the latest `max_items` are kept (None: all),
+    and how the run ended."""
 
     def __init__(self, max_items: int | None = None) -> None:
-        self.last_id = 0
-        self.evicted_id = 0
+        self.last_id = 0  # of the latest item
+        self.evicted_id = 0  # of the latest item that is no longer kept
         self.ended = False
-        self.error: Exception | None = None
+        self.error: Exception | None = None  # that ended the run
         self._items: list[T] = []
         self._max_items = max_items
 
@@ -76,11 +66,8 @@ class History(Generic[T]):
         self.ended, self.error = True, error
 
     def items_after(self, position: int, limit: int | None = None) -> list[T]:
-        """Returns the items that follow the one with the id `position`, at most `limit` of them.
-
-        Raises:
-            LaggedError: Some of them are no longer kept.
-        """
+        """Returns at most `limit` of the items after the one with the id `position`; raises
+        LaggedError if some of them are no longer kept."""
         begin = position - self.evicted_id
         if begin < 0:
             raise LaggedError(-begin)
@@ -88,20 +75,18 @@ class History(Generic[T]):
 
 
 CatchUp: TypeAlias = Callable[[History[Any], int, int], tuple[int, Sequence[Any]]]
-"""A policy that decides what a viewer receives next.
+"""A policy that selects what a viewer receives next.
 
-Called with the history, the id of the latest item that the viewer has received, and the id of
-the latest item when it joined. Returns the id of the first item to emit, and the items; an
-item that replaces several has the id of the last of them."""
+Called with the history, the id of the latest item that the viewer has received, and the id of the
+latest item when it joined. Returns the items, and the id of the first; an item that replaces
+several has the id of the last of them."""
 
 
 def all_items(history: History[T], position: int, _: int) -> tuple[int, Sequence[T]]:
-    """Selects all items, unchanged."""
     return position + 1, history.items_after(position, _BATCH_ITEMS)
 
 
 def all_entries(history: History[T], position: int, _: int) -> tuple[int, Sequence[Entry[T]]]:
-    """Selects all items, together with their ids."""
     items = history.items_after(position, _BATCH_ITEMS)
     return position + 1, [Entry(number, item) for number, item in enumerate(items, position + 1)]
 
@@ -147,8 +132,7 @@ _POLICIES: dict[str, Callable[[int], CatchUp]] = {
 
 
 def catch_up_policy(when_behind: WhenBehind, max_items: int | None) -> tuple[CatchUp, int | None]:
-    """Returns a policy, and the number of items that the source may be ahead of the viewer;
-    None: the source does not wait."""
+    """Returns a policy, and how many items the source may be ahead; None: it does not wait."""
     if when_behind not in _POLICIES:
         raise ValueError(f"when_behind must be one of {', '.join(_POLICIES)}, got {when_behind!r}")
     if max_items is None:

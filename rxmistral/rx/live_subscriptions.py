@@ -17,18 +17,14 @@ _lock = fork_safe(RLock())
 
 
 class LiveSubscriptions(abc.DisposableBase):
-    """A CompositeDisposable that refers to its members weakly.
-
-    A subscription that nobody refers to any longer is collected as usual. Once the group is
-    disposed, a subscription that is added is disposed at once.
-    """
+    """A CompositeDisposable that does not keep its members alive."""
 
     def __init__(self) -> None:
         self._members: WeakSet[abc.DisposableBase] | None = WeakSet()  # None: disposed
 
     def add(self, subscription: abc.DisposableBase) -> None:
-        """Adds a subscription, and the loop that reads it through any number of operators:
-        that loop would otherwise wait for an end that never arrives."""
+        """Adds a subscription, and the loop that reads it through any number of operators, which
+        would otherwise wait forever."""
         loop = current_iteration.get()
         added = [subscription] if loop is None else [subscription, loop]
         with _lock:
@@ -39,7 +35,6 @@ class LiveSubscriptions(abc.DisposableBase):
             each.dispose()
 
     def dispose(self) -> None:
-        """Disposes all members, from any thread, without blocking."""
         with _lock:
             members, self._members = self._members, None
         for subscription in list(members or ()):

@@ -12,23 +12,15 @@ __all__ = ["RequestCounter", "current_counter"]
 
 
 class RequestCounter:
-    """The number of requests that a run has sent, including those of runs it subscribed to.
-
-    Attributes:
-        requests: Requests that were sent.
-        answers: Responses that were not refusals.
-        resumed: Answers that were continued after a break.
-        headers_at: Time of `monotonic()`, in seconds, at which the first headers of an answer
-            arrived; None: none have.
-    """
+    """The number of requests that a run has sent, including those of runs it subscribed to."""
 
     _lock = fork_safe(Lock())
 
     def __init__(self) -> None:
         self.requests = 0
-        self.answers = 0
-        self.resumed = 0
-        self.headers_at: float | None = None
+        self.answers = 0  # responses that were not refusals
+        self.resumed = 0  # answers that were continued after a break
+        self.headers_at: float | None = None  # of the first answer, in seconds of monotonic()
         # Weak, since a shared run outlives its readers.
         self._parents: WeakSet[RequestCounter] = WeakSet()
 

@@ -46,7 +46,7 @@ from reactivex.disposable import SerialDisposable
 from reactivex.scheduler import TimeoutScheduler
 from reactivex.scheduler.scheduler import Scheduler
 
-from .backpressure import on_an_event_loop
+from .backpressure import running_loop
 from .clock import monotonic
 from .subscriber import reporting_unhandled
 
@@ -151,7 +151,7 @@ class SerializedTimer(abc.DisposableBase):
         """Makes the source the emitter, after waiting for the slow path if it may wait;
         returns False if it is not the emitter."""
         with self._changed:
-            if not on_an_event_loop():
+            if running_loop() is None:
                 self._source_waits = True
                 self._changed.wait_for(lambda: not self._draining_thread)
                 self._source_waits = False

@@ -1,4 +1,4 @@
-"""Worker threads that run many tasks in steps, and a watchdog that keeps one from delaying all.
+"""Worker threads that run many tasks in steps; a watchdog keeps one task from delaying all.
 
     any thread        pool.schedule(task)
     worker's thread   wait ──▶ step(task), step(task), ... ──▶ wait ──▶ ...
@@ -6,24 +6,20 @@
 A step never waits by itself, but it runs callbacks of the program, which may. All tasks of a pool
 share one worker, the *lead*, as long as their callbacks return soon. Otherwise:
 
-    slow     several steps in a row took too long: the task gets a worker of its own
-    stuck    a step does not end: another worker becomes the lead, with all other tasks
+    slow     several steps in a row took too long: the task moves to a worker of its own
+    stuck    a step does not end: all other tasks move to a new lead
 
-# Strategy: on a busy machine, or under a CPU quota, any callback takes long by the clock, since
-# its thread does not run. So neither judgement is made by the clock alone:
-#
-#   slow     needs several long steps of the same task, one after the other. A thread that is not
-#            scheduled interrupts whichever task it is stepping, rarely the same one again.
-#   stuck    needs several ticks of the watchdog within one step. A tick counts only if the
-#            watchdog itself was woken on time: then the machine had time for both threads, and the
-#            worker did not use it. A process that is stopped or throttled has no such ticks.
-#
-# A callback that blocks delays the others by `_TICK_SECONDS * _STUCK_TICKS`. If several block one
-# after the other, the watchdog of each successor ticks faster, so that the last one does not wait
-# for the sum.
+Strategy: on a busy machine, or under a CPU quota, any callback takes long by the clock, since its
+thread does not run. Therefore a task is slow after several long steps in a row: a thread that is
+not scheduled rarely interrupts the same task again. A worker is stuck after several ticks of its
+watchdog within one step; a tick counts only if the watchdog itself was woken on time, so that the
+machine had time for both threads.
+
+A callback that blocks delays the others by `_TICK_SECONDS * _STUCK_TICKS`. If several block one
+after the other, the watchdog of each successor ticks faster, so that these delays do not add up.
 
 Threads and descriptors may run out at any moment. A task that can get no other worker then stays
-where it is. Whatever ends a thread, its tasks go to another, or end with an error.
+where it is. When a thread ends, its tasks move to another worker, or end with an error.
 """
 
 from __future__ import annotations
@@ -51,20 +47,16 @@ _STUCK_TICKS = 5  # on time, within one step
 
 
 class Task(Pausable, Protocol):
-    """Work that is done in steps.
+    """Work that is done in steps."""
 
-    Attributes:
-        worker: The worker that steps it now; belongs to the pool.
-    """
-
-    worker: Worker[Any] | None
+    worker: Worker[Any] | None  # set by the pool
 
     def step(self) -> bool:
         """Does what can be done without waiting; returns whether there is more to do now."""
         ...
 
     def fail(self, error: BaseException) -> None:
-        """Ends with an error, because no worker can step it."""
+        """Ends with an error."""
         ...
 
 
@@ -92,21 +84,15 @@ class WorkerPool(ABC, Generic[T]):
 
     @abstractmethod
     def new_worker(self, tick_seconds: float | None = None) -> Worker[T]:
-        """Returns a worker without tasks.
-
-        Args:
-            tick_seconds: Between two checks of its watchdog; None: the longest.
-
-        Raises:
-            OSError: There is no descriptor left.
-        """
+        """Returns a worker without tasks, whose watchdog ticks at this interval; None: default.
+        Raises OSError if no descriptor is left."""
 
     def schedule(self, task: T) -> None:
         """Has a task stepped soon, by its worker or by the lead; from any thread.
 
         Raises:
             RequestError: No thread can be started; the task belongs to no worker.
-            OSError: There is no descriptor left; likewise.
+            OSError: No descriptor is left; the task belongs to no worker.
         """
         with self.lock:
             worker = task.worker
@@ -125,14 +111,14 @@ class WorkerPool(ABC, Generic[T]):
             raise
 
     def forget(self, task: T) -> None:
-        """Has a task not stepped any longer; from any thread."""
+        """Ends the steps of a task; from any thread."""
         with self.lock:
             worker = task.worker
             if worker is not None and task in worker.tasks:
                 worker.remove(task)
 
     def retire(self, worker: Worker[T]) -> bool:
-        """Returns whether a worker has no tasks; then it gets none from now on."""
+        """Returns whether a worker has no tasks; if so, it gets no more."""
         with self.lock:
             if worker.tasks:
                 return False
@@ -145,7 +131,7 @@ class WorkerPool(ABC, Generic[T]):
                 self.lead = None
 
     def bury(self, worker: Worker[T], error: BaseException) -> None:
-        """Has other workers step the tasks of one that has lost its thread, or ends them."""
+        """Moves the tasks of a worker that has lost its thread to other workers, or ends them."""
         with self.lock:
             self._depose(worker)
             tasks = [*worker.tasks]
@@ -165,7 +151,7 @@ class WorkerPool(ABC, Generic[T]):
         self._move(worker, lambda: [task] if len(worker.tasks) > 1 else None, successor=False)
 
     def displace(self, worker: Worker[T], step: int) -> None:
-        """Moves all tasks but the one that this step is stuck in to a new lead."""
+        """Moves all tasks to a new lead, except the one in which this step is stuck."""
 
         def others() -> list[T] | None:
             stuck = worker.current
@@ -186,43 +172,37 @@ class WorkerPool(ABC, Generic[T]):
                 return
             tick = max(_SHORTEST_TICK_SECONDS, worker.tick_seconds / 2)
             try:
-                taker = self.new_worker(tick if successor else None)
+                target = self.new_worker(tick if successor else None)
             except OSError:  # no descriptor is left: they stay, until it happens again
                 return
-            self._hand_over(tasks, worker, taker)
+            self._hand_over(tasks, worker, target)
             if successor:
-                self.lead = taker
+                self.lead = target
         try:
-            taker.start()
+            target.start()
         except RequestError:  # no thread can be started: they stay
             with self.lock:
-                self._hand_over([*taker.tasks], taker, worker)
+                self._hand_over([*target.tasks], target, worker)
                 if successor:
                     self.lead = worker
-            taker.close()
+            target.close()
 
-    def _hand_over(self, tasks: list[T], giver: Worker[T], taker: Worker[T]) -> None:
+    def _hand_over(self, tasks: list[T], source: Worker[T], target: Worker[T]) -> None:
         for task in tasks:
-            giver.remove(task)
-            taker.add(task)
-            taker.wake_for(task)
+            source.remove(task)
+            target.add(task)
+            target.wake_for(task)
 
 
 class Worker(ABC, Generic[T]):
-    """A thread that steps the tasks of a pool; it lives as long as it has any.
-
-    Attributes:
-        tasks: All that it steps. Changed under the lock of the pool.
-        current: The task that is being stepped.
-        steps: How many steps it has begun.
-    """
+    """A thread that steps tasks of a pool, until it has none."""
 
     name: str  # of its thread
 
     def __init__(self, pool: WorkerPool[T], tick_seconds: float | None) -> None:
-        self.tasks: set[T] = set()
-        self.current: T | None = None
-        self.steps = 0
+        self.tasks: set[T] = set()  # changed under the lock of the pool
+        self.current: T | None = None  # the task that is being stepped
+        self.steps = 0  # that have begun
         self.tick_seconds = tick_seconds or _TICK_SECONDS
         self._pool = pool
         self._thread: Thread | None = None
@@ -253,9 +233,10 @@ class Worker(ABC, Generic[T]):
     # --- its thread ---
 
     def start(self) -> None:
-        """Starts its thread, and its watchdog as soon as there are two tasks, if they do not
-        run yet. Not under the lock: starting waits for the thread, which may have garbage to
-        collect first that wants the lock.
+        """Starts its thread, and with two tasks its watchdog, unless they run.
+
+        Not under the lock: starting waits for the thread, which may first collect garbage that
+        needs the lock.
 
         Raises:
             RequestError: No thread can be started.
@@ -269,7 +250,7 @@ class Worker(ABC, Generic[T]):
                 self._watchdog = watchdog = Thread(
                     target=self._run_watchdog, name="rxmistral-watchdog", daemon=True
                 )
-        # In an empty context, if threads inherit one: it serves others than the one that starts it.
+        # In an empty context, if threads inherit one: it also serves other subscribers.
         if thread is not None:
             try:
                 Context().run(start_thread, thread)
@@ -277,7 +258,7 @@ class Worker(ABC, Generic[T]):
                 self._thread = None
                 raise
         if watchdog is not None:
-            with suppress(RequestError):  # no thread can be started: it does without
+            with suppress(RequestError):  # no thread can be started: there is no watchdog
                 Context().run(start_thread, watchdog)
 
     def _run(self) -> None:
@@ -295,7 +276,7 @@ class Worker(ABC, Generic[T]):
         """Waits for tasks that can go on, calls `begin_steps`, and steps each of them."""
 
     def close(self) -> None:
-        """Frees what it has; called once, when it has no task any longer."""
+        """Called once, when it has no task and gets no more."""
         self._retired.set()
 
     def begin_steps(self) -> None:
@@ -303,8 +284,9 @@ class Worker(ABC, Generic[T]):
         self._step_began = monotonic()
 
     def step(self, task: T) -> bool:
-        """Runs one step; returns whether the task has more to do. It may be another's by then."""
-        if task.worker is not self:  # it has ended, or has another worker by now
+        """Runs one step, during which the task may move to another worker; returns whether it
+        has more to do."""
+        if task.worker is not self:  # it has ended, or has another worker
             return False
         more = False
         self.steps += 1
@@ -353,7 +335,7 @@ class Worker(ABC, Generic[T]):
 
 
 def end_with_error(task: Task, error: BaseException) -> None:
-    """Ends a task that nothing can step; what a callback raises meanwhile is reported."""
+    """Ends a task that nothing can step, and reports an exception of its callbacks."""
     try:
         task.fail(error)
     except BaseException as raised:
