@@ -71,7 +71,7 @@ def from_async_iterable(
     [0, 1, 2]
     """
     _check(iterable)
-    factory = _IteratorFactory(iterable)
+    create_iterator = _iterator_factory(iterable)
     default_loop = loop or _program_loop()
     if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
         raise TypeError(f"loop must be an asyncio event loop, got {type(loop).__name__}")
@@ -87,7 +87,7 @@ def from_async_iterable(
             raise RuntimeError("the loop passed to from_async_iterable is not running")
         if running is not None:
             _check_not_blocked(running)
-        subscription = _PullSubscription(factory, observer, running or _new_event_loop())
+        subscription = _PullSubscription(create_iterator, observer, running or _new_event_loop())
         add_to_scope(subscription)
         if running is not None:
             subscription.start()
@@ -130,17 +130,15 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
         raise RequestError(f"no event loop can be created: {error}") from error
 
 
-class _IteratorFactory(Generic[T]):
-    """Creates an iterator for each subscription; refuses to read an iterator twice."""
+def _iterator_factory(
+    iterable: AsyncIterable[T] | Callable[[], AsyncIterable[T]],
+) -> Callable[[], AsyncIterator[T]]:
+    """Returns a function that creates an iterator, but not twice from an iterator."""
+    first_use = Lock()
 
-    def __init__(self, iterable: AsyncIterable[T] | Callable[[], AsyncIterable[T]]) -> None:
-        self._iterable = iterable
-        self._first_use = Lock()
-
-    def create(self) -> AsyncIterator[T]:
-        iterable = self._iterable
+    def create() -> AsyncIterator[T]:
         iterator = aiter(iterable if isinstance(iterable, AsyncIterable) else iterable())
-        if iterator is iterable and not self._first_use.acquire(blocking=False):
+        if iterator is iterable and not first_use.acquire(blocking=False):
             kind = type(iterable).__name__
             raise RuntimeError(
                 f"this {kind} was read before, and can be read only once;"
@@ -148,19 +146,21 @@ class _IteratorFactory(Generic[T]):
             )
         return iterator
 
+    return create
+
 
 class _PullSubscription(abc.DisposableBase, Generic[T]):
     """One subscription: the task that pulls; its Disposable; and a source that can be paused."""
 
     def __init__(
         self,
-        factory: _IteratorFactory[T],
+        create_iterator: Callable[[], AsyncIterator[T]],
         observer: abc.ObserverBase[T],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._is_paused = False
         self._resumed = asyncio.Event()
-        self._factory = factory
+        self._create_iterator = create_iterator
         self._observer = observer
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
@@ -228,7 +228,7 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
             return
         self._task = asyncio.current_task()
         try:
-            await self._emit_all(self._factory.create())
+            await self._emit_all(self._create_iterator())
         except asyncio.CancelledError as error:
             self._fail(StoppedError(), error)
             raise

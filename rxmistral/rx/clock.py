@@ -15,17 +15,11 @@ from typing import Any
 __all__ = ["monotonic", "sleep"]
 
 
-def _second_instance(name: str) -> Any:
-    spec = find_spec(name)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-_time = _second_instance("time")
-
+_spec = find_spec("time")
+assert _spec is not None
+assert _spec.loader is not None
+_time: Any = module_from_spec(_spec)
+_spec.loader.exec_module(_time)
 
 monotonic: Callable[[], float] = _time.monotonic
 sleep: Callable[[float], None] = _time.sleep

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from queue import SimpleQueue
 from threading import RLock
+from typing import Any
 
 from .threads import fork_safe
 from .worker import Task, Worker, WorkerPool
@@ -27,8 +28,7 @@ lock = fork_safe(RLock())
 class Viewer(Task):
     """A task that emits the items of one run to one subscriber; a step emits some of them."""
 
-    worker: Worker[Viewer] | None = None
-    group: ViewerGroup | None = None
+    worker: Worker[Any] | None = None
     run_viewers: RunViewers
 
 
@@ -74,10 +74,10 @@ class Delivery(WorkerPool[Viewer]):
 def remove(viewer: Viewer, then: Callable[[], None]) -> None:
     """Ends the steps of a viewer, from any thread, and calls `then` on its worker's thread."""
     with lock:
-        group = viewer.group
-        if group is not None:
-            group.worker.remove(viewer)
-            group.worker.calls.put(then)  # after which it retires, if it has no other task
+        worker = viewer.worker
+        if isinstance(worker, _DeliveryWorker):
+            worker.remove(viewer)
+            worker.calls.put(then)  # after which it retires, if it has no other task
 
 
 class _DeliveryWorker(Worker[Viewer]):
@@ -96,16 +96,13 @@ class _DeliveryWorker(Worker[Viewer]):
             self._groups[run_viewers] = group = ViewerGroup(self)
             run_viewers.groups = (*run_viewers.groups, group)
         group.viewers[task] = None
-        task.group = group
 
     def remove(self, task: Viewer) -> None:
         super().remove(task)
-        group, task.group = task.group, None
-        if group is None:
-            return
+        run_viewers = task.run_viewers
+        group = self._groups[run_viewers]
         del group.viewers[task]
         if not group.viewers:
-            run_viewers = task.run_viewers
             del self._groups[run_viewers]
             run_viewers.groups = tuple(each for each in run_viewers.groups if each is not group)
 

@@ -45,8 +45,6 @@ __all__ = ["SharedRun", "SharedSubscription", "check_shared"]
 
 T = TypeVar("T")
 
-# --- viewers ---
-
 
 class SharedSubscription(delivery.Viewer, abc.DisposableBase):
     """The subscription of one viewer: its observer, and its position in the history."""
@@ -161,9 +159,6 @@ def _copy_of(error: Exception | None) -> Exception | None:
     own.__cause__, own.__context__ = error.__cause__, error.__context__
     own.__suppress_context__ = error.__suppress_context__
     return own.with_traceback(error.__traceback__)
-
-
-# --- run ---
 
 
 class SharedRun(abc.DisposableBase, Generic[T]):

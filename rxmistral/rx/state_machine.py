@@ -170,9 +170,6 @@ def timed_operator(
         stream: Stream[Any], observer: abc.ObserverBase[B], injected: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
         timer = observe(observer, scheduler or injected or TimeoutScheduler.singleton())
-        subscription = stream.subscribe(
-            timer.on_next, timer.on_error, timer.on_completed, scheduler=injected
-        )
-        return CompositeDisposable(subscription, timer)
+        return CompositeDisposable(stream.subscribe(timer, scheduler=injected), timer)
 
     return operate(subscribe_to)

@@ -49,8 +49,6 @@ F = TypeVar("F")
 G = TypeVar("G")
 T_out = TypeVar("T_out", covariant=True)
 
-Operator = Callable[[Observable[A]], Observable[B]]
-
 
 class AnswerHandle(Protocol):
     """The answer to a request, as seen from the Streams that are piped from it."""
@@ -112,7 +110,7 @@ class Stream(Observable[T_out]):
     # --- composition ---
 
     @overload  # type: ignore[override]  # see the implementation
-    def pipe(self, op1: Operator[T_out, A], /) -> Stream[A]: ...
+    def pipe(self, op1: Callable[[Observable[T_out]], Observable[A]], /) -> Stream[A]: ...
     @overload
     def pipe(
         self, op1: Callable[[Observable[T_out]], A], op2: Callable[[A], Observable[B]], /

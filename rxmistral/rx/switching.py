@@ -213,8 +213,6 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         if send_terminal is not None:
             send_terminal()
 
-    # --- end ---
-
     def stop(
         self, send_terminal: Callable[[], None], failed: InnerObserver[T] | None = None
     ) -> None:

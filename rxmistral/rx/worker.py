@@ -308,14 +308,11 @@ class Worker(ABC, Generic[T]):
         return more
 
     def _note_slow_step(self, task: T) -> None:
-        steps = self._slow_steps.get(task, 0) + 1
+        steps = self._slow_steps.pop(task, 0) + 1
         if steps < _SLOW_STEPS:
             self._slow_steps[task] = steps
         else:
-            self._slow_steps.pop(task, None)
             self._pool.isolate(task, self)
-
-    # --- its watchdog ---
 
     def _run_watchdog(self) -> None:
         seen = on_time = 0
