@@ -22,8 +22,7 @@ from reactivex import abc
 
 from ..models import CompletionEvent
 from ..outcome import Outcome, Status
-from ..rx.iteration import current_iteration
-from ..rx.live_subscriptions import LiveSubscriptions
+from ..rx.iteration import LiveSubscriptions, current_iteration
 from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork

@@ -23,17 +23,18 @@ from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread, current_thread, get_ident, local, main_thread
+from threading import RLock, Thread, current_thread, get_ident, local, main_thread
 from typing import Any, Generic, Self, TypeVar
+from weakref import WeakSet
 
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from .backpressure import Pausable, emitting, running_loop
-from .threads import forked_stream_error, register_for_fork, start_thread
+from .threads import fork_safe, forked_stream_error, register_for_fork, start_thread
 
-__all__ = ["AsyncIteration", "current_iteration", "iterate", "leaving"]
+__all__ = ["AsyncIteration", "LiveSubscriptions", "current_iteration", "iterate", "leaving"]
 
 T = TypeVar("T")
 
@@ -65,6 +66,35 @@ class _Leaving(local):
 
 leaving = _Leaving()
 """Within `with leaving:`, disposals by this thread are not due to a stop."""
+
+# Reentrant, since garbage collection may end an abandoned `with` block at any moment.
+_live_lock = fork_safe(RLock())
+
+
+class LiveSubscriptions(abc.DisposableBase):
+    """What `close()` and the end of a `with` block dispose; does not keep its members alive."""
+
+    def __init__(self) -> None:
+        self._members: WeakSet[abc.DisposableBase] | None = WeakSet()  # None: disposed
+
+    def add(self, subscription: abc.DisposableBase) -> None:
+        """Adds a subscription, and the loop that reads it through any number of operators, which
+        would otherwise wait forever."""
+        loop = current_iteration.get()
+        added = [subscription] if loop is None else [subscription, loop]
+        with _live_lock:
+            if self._members is not None:
+                self._members.update(added)
+                return
+        for each in added:
+            each.dispose()
+
+    def dispose(self) -> None:
+        with _live_lock:
+            members, self._members = self._members, None
+        for subscription in list(members or ()):
+            subscription.dispose()
+
 
 _MAX_ITEMS = 512  # lets the two threads run in turns, and needs little memory
 

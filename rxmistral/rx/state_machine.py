@@ -6,18 +6,18 @@ and no socket, so that tests can feed it by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import ref
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
-from .input_type import InputType
 from .stream import Stream
 
 __all__ = [
+    "InputType",
     "MachineObserver",
     "StateMachine",
     "item_operator",
@@ -28,6 +28,23 @@ __all__ = [
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+class InputType(NamedTuple):
+    """The items that an operator accepts. An item of another type shows that a stage of the pipe is
+    missing: `chat.stream(...).pipe(sentences())` feeds completions to an operator of text."""
+
+    operator: str
+    kind: type
+    noun: str  # for the items, in error messages
+    remedies: Mapping[str, str]  # by the name of the type of a wrong item
+
+    def error_for(self, item: object) -> TypeError:
+        name = type(item).__name__
+        article = "an" if name[0] in "aeiouAEIO" else "a"
+        problem = f"{self.operator}() takes {self.noun}, got {article} {name}"
+        remedy = self.remedies.get(name)
+        return TypeError(f"{problem}: {remedy}" if remedy else problem)
 
 
 class StateMachine(Generic[A, B]):

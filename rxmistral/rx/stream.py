@@ -28,8 +28,14 @@ from reactivex.scheduler import CurrentThreadScheduler
 
 from ..checks import check_integer, check_synchronous
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
-from .iteration import AsyncIteration, HandOffQueue, current_iteration, iterate, leaving
-from .live_subscriptions import LiveSubscriptions
+from .iteration import (
+    AsyncIteration,
+    HandOffQueue,
+    LiveSubscriptions,
+    current_iteration,
+    iterate,
+    leaving,
+)
 from .sharing import SharedRun, check_shared
 from .subscriber import Subscriber
 from .threads import SubscriptionScope, subscription_scope
@@ -262,11 +268,7 @@ class Stream(Observable[T_out]):
     def shared(
         self, linger: float | None = None, max_items: int | None = None
     ) -> SharedStream[T_out]:
-        """Returns one run of this Stream, for any number of viewers.
-
-            --a--b-----c----d--|->       the one subscription to this Stream
-              a--b-----c----d--|->       the first viewer starts it
-                     abc----d--|->       a viewer that subscribes late, or after the end
+        """Returns one run of this Stream, for any number of viewers (see `operators.shared`).
 
         All viewers share one subscription, and one request. A viewer first receives all items
         emitted so far, at once, and then live items. No viewer delays another viewer or the
@@ -277,10 +279,6 @@ class Stream(Observable[T_out]):
             linger: Seconds after which a run without viewers is stopped; 0 stops it when the
                 last viewer leaves. None: it continues to its end.
             max_items: Number of latest items to keep, text or not. None: all are kept.
-
-        Holds: each item once, as long as the result exists.
-        Errors: as the source does; `StoppedError` after `stop()` or when `linger` has expired;
-            `LaggedError` for a viewer that needs an item that is no longer kept.
 
         >>> import reactivex
         >>> numbers = Stream.of(reactivex.of(1, 2, 3)).shared()

@@ -12,24 +12,21 @@ a second flag so that the source needs no lock. There are two ways to become the
     fast     for the source: set `_source_emits`, then check `_draining_thread`
     slow     for any thread, under a lock: set `_draining_thread`, then check `_source_emits`
 
-Each side writes before it reads, so if both try at once, at least one sees the other and
-yields. The slow path leaves its work in the queue, to be done by the source; the source
-waits. The source, too, leaves its work in the queue if it would wait for itself: in a
-callback of the emitter, or on an event loop. The emitter does the queued work:
+Each side writes before it reads, so if both try at once, at least one sees the other and yields:
+the slow path leaves its work in the queue, and the source waits, or queues its work if it would
+wait for itself, in a callback of the emitter or on an event loop. The emitter does the queued work:
 
     enqueue  append the work, then check whether there is an emitter; if not, become it
     finish   stop being the emitter, then check the queue; if it is not empty, become it again
 
 Again at least one side sees the other, so no work is lost. An emitter of the slow path goes on
-while there is work, so that the source does not overtake work that it has queued. It stops
-early only for a source that waits.
+while there is work, so that the source does not overtake work that it has queued; it stops early
+only for a source that waits. No lock is held while other code is called: a callback may dispose,
+and it may emit into its own source; that item is emitted when the callback has returned.
 
-No lock is held while other code is called: a callback may dispose, and it may emit into its
-own source; that item is emitted when the callback has returned.
-
-This relies on two things: writes and reads of one thread are seen in their order (guaranteed
-by the GIL, or by the lock of each object in free-threaded builds); and the source emits on one
-thread at a time, as Rx requires.
+This relies on two things: writes and reads of one thread are seen in their order (guaranteed by
+the GIL, or by the lock of each object in free-threaded builds), and the source emits on one
+thread at a time.
 """
 
 from __future__ import annotations

@@ -170,9 +170,8 @@ class WorkerPool(ABC, Generic[T]):
             if not tasks:
                 self.lead = None  # the next task gets another
                 return
-            tick = max(_SHORTEST_TICK_SECONDS, worker.tick_seconds / 2)
             try:
-                target = self.new_worker(tick if successor else None)
+                target = self.new_worker(max(_SHORTEST_TICK_SECONDS, worker.tick_seconds / 2))
             except OSError:  # no descriptor is left: they stay, until it happens again
                 return
             self._hand_over(tasks, worker, target)

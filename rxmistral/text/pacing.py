@@ -22,8 +22,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from ..checks import check_seconds
-from ..rx.input_type import InputType
-from ..rx.state_machine import timed_operator
+from ..rx.state_machine import InputType, timed_operator
 from ..rx.stream import Stream
 from ..rx.timer import SerializedTimer, serialized
 from .inputs import text_for
