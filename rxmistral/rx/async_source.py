@@ -176,15 +176,11 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
     def start_on_own_thread(self) -> None:
         """Runs the event loop on a new thread; a daemon for a loop, see `current_iteration`."""
         _own_loops.add(self._loop)
+        daemon = True if current_iteration.get() is not None else None
+        run = reporting_unhandled(self._run)
+        thread = Thread(target=run, args=(_task_context(),), name="rxmistral-async", daemon=daemon)
         try:
-            start_thread(
-                Thread(
-                    target=reporting_unhandled(self._run),
-                    args=(_task_context(),),
-                    name="rxmistral-async",
-                    daemon=True if current_iteration.get() is not None else None,
-                )
-            )
+            start_thread(thread)
         except BaseException:
             self._loop.close()
             raise

@@ -45,8 +45,7 @@ class Entry(msgspec.Struct, Generic[T], frozen=True):
 
 
 class History(Generic[T]):
-    """The items of a run, numbered from 1, of which the latest `max_items` are kept (None: all),
-    and how the run ended."""
+    """The items of a run, numbered from 1, and how it ended; keeps the latest `max_items`."""
 
     def __init__(self, max_items: int | None = None) -> None:
         self.last_id = 0  # of the latest item
@@ -67,8 +66,7 @@ class History(Generic[T]):
         self.ended, self.error = True, error
 
     def items_after(self, position: int, limit: int | None = None) -> list[T]:
-        """Returns at most `limit` of the items after the one with the id `position`; raises
-        LaggedError if some of them are no longer kept."""
+        """Returns at most `limit` items after an id; raises LaggedError if some are not kept."""
         begin = position - self.evicted_id
         if begin < 0:
             raise LaggedError(-begin)

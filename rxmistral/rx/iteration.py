@@ -34,7 +34,14 @@ from reactivex.scheduler import CurrentThreadScheduler
 from .backpressure import Pausable, emitting, running_loop
 from .threads import fork_safe, forked_stream_error, register_for_fork, start_thread
 
-__all__ = ["AsyncIteration", "LiveSubscriptions", "current_iteration", "iterate", "leaving"]
+__all__ = [
+    "AsyncIteration",
+    "LiveSubscriptions",
+    "current_iteration",
+    "current_reader",
+    "iterate",
+    "leaving",
+]
 
 T = TypeVar("T")
 
@@ -78,8 +85,7 @@ class LiveSubscriptions(abc.DisposableBase):
         self._members: WeakSet[abc.DisposableBase] | None = WeakSet()  # None: disposed
 
     def add(self, subscription: abc.DisposableBase) -> None:
-        """Adds a subscription, and the loop that reads it through any number of operators, which
-        would otherwise wait forever."""
+        """Adds a subscription and the loop that reads it, which would otherwise wait forever."""
         loop = current_iteration.get()
         added = [subscription] if loop is None else [subscription, loop]
         with _live_lock:
@@ -234,6 +240,17 @@ class HandOffQueue(abc.DisposableBase, Generic[T]):
             self.dispose()
 
 
+def current_reader() -> object:
+    """Returns the current task, or the current thread if there is none; for the separate thread
+    of `iterate`, the thread that reads."""
+    loop = current_iteration.get()
+    if isinstance(loop, HandOffQueue) and loop.waiting_thread is not None:
+        return loop.waiting_thread
+    with suppress(RuntimeError):  # no event loop is running
+        return asyncio.current_task() or get_ident()
+    return get_ident()
+
+
 def iterate(
     source: Observable[T],
     track: Callable[[abc.DisposableBase], None],
@@ -250,16 +267,11 @@ def iterate(
     queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
     items = queue.items
+    work = (queue.subscribe_to, source, scheduler)
+    thread = Thread(target=copy_context().run, args=work, name="rxmistral-subscribe", daemon=True)
     track(queue)
     try:
-        start_thread(
-            Thread(
-                target=copy_context().run,
-                args=(queue.subscribe_to, source, scheduler),
-                name="rxmistral-subscribe",
-                daemon=True,
-            )
-        )
+        start_thread(thread)
         while True:
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:
@@ -304,12 +316,12 @@ class AsyncIteration(AsyncIterator[T]):
                 "or start a new run with `async for` over the stream"
             )
         items = queue.items
-        if self._read_count >= _MAX_ITEMS:
+        if self._read_count >= _MAX_ITEMS:  # a source as fast as its reader occupies the loop
             self._read_count = 0
-            await self._let_others_run()
+            await self._or_dispose(asyncio.sleep(0))
         while not items:
             if self._read_count > 1:  # in a burst: let it grow, to save wake-ups
-                await self._let_others_run()
+                await self._or_dispose(asyncio.sleep(0))
             else:
                 await self._wait(queue)
             self._read_count = 0
@@ -348,10 +360,6 @@ class AsyncIteration(AsyncIterator[T]):
                 await self._or_dispose(self._wakeup.future)
             finally:
                 self._is_waiting = False
-
-    async def _let_others_run(self) -> None:
-        # A source as fast as its reader would occupy the event loop.
-        await self._or_dispose(asyncio.sleep(0))
 
     async def _or_dispose(self, awaitable: Any) -> None:
         try:

@@ -203,8 +203,7 @@ class SharedRun(abc.DisposableBase, Generic[T]):
         after: int = 0,
         max_lag: int | None = None,
     ) -> SharedSubscription:
-        """Adds a viewer of the items after an id, and subscribes to the source if it is the first
-        one. Raises RequestError if no thread can be started."""
+        """Adds a viewer of the items after an id; the first viewer subscribes to the source."""
         with lock:
             viewer = SharedSubscription(self, observer, catch_up, after, max_lag)
             if max_lag is not None:
@@ -237,8 +236,7 @@ class SharedRun(abc.DisposableBase, Generic[T]):
             self._stop_if_unwatched(self._join_count)
 
     def _start_linger_timer(self) -> None:
-        """Runs on a worker's thread: garbage collection, which may dispose a viewer, must not
-        start a thread."""
+        # On a worker's thread: garbage collection, which may dispose a viewer, must not start one.
         with lock:
             join_count, is_watched = self._join_count, self._viewer_count > 0
         if is_watched or self.history.ended or not self._linger:

@@ -162,8 +162,7 @@ def machine_operator(
 def item_operator(
     start: Callable[[abc.ObserverBase[B]], Callable[[A], None]],
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """Returns an operator that passes the items of each subscription to the function that
-    `start` returns, and passes the end through."""
+    """Returns an operator that passes each item to the function that `start` returns."""
     return operate(
         lambda stream, observer, scheduler: stream.subscribe(
             start(observer), observer.on_error, observer.on_completed, scheduler=scheduler

@@ -12,13 +12,10 @@ checkers need an overload of `pipe` for each number of operators.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import suppress
 from functools import partial, wraps
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
 from reactivex import Observable, abc
@@ -28,14 +25,7 @@ from reactivex.scheduler import CurrentThreadScheduler
 
 from ..checks import check_integer, check_synchronous
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
-from .iteration import (
-    AsyncIteration,
-    HandOffQueue,
-    LiveSubscriptions,
-    current_iteration,
-    iterate,
-    leaving,
-)
+from .iteration import AsyncIteration, LiveSubscriptions, current_reader, iterate, leaving
 from .sharing import SharedRun, check_shared
 from .subscriber import Subscriber
 from .threads import SubscriptionScope, subscription_scope
@@ -225,7 +215,7 @@ class Stream(Observable[T_out]):
     def __getitem__(self, key: slice | int) -> Stream[T_out]:
         return _piped_from(self, Stream.of(super().__getitem__(key)))
 
-    # --- push ---
+    # --- reading ---
 
     def subscribe(
         self,
@@ -263,8 +253,6 @@ class Stream(Observable[T_out]):
         CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
         return subscriber
 
-    # --- many viewers ---
-
     def shared(
         self, linger: float | None = None, max_items: int | None = None
     ) -> SharedStream[T_out]:
@@ -286,8 +274,6 @@ class Stream(Observable[T_out]):
         (3, [1, 2, 3])
         """
         return _piped_from(self, SharedStream(self, linger, max_items))
-
-    # --- pull ---
 
     def __iter__(self) -> Iterator[T_out]:
         if not self._is_open_here():
@@ -441,7 +427,7 @@ class SharedStream(Stream[T]):
 
     def __enter__(self) -> Self:
         opened = super().__enter__()
-        self._opener = _current_reader()
+        self._opener = current_reader()
         return opened
 
     def __exit__(self, *_: object) -> None:
@@ -449,10 +435,10 @@ class SharedStream(Stream[T]):
         super().__exit__()
 
     def _is_open_here(self) -> bool:
-        return self._entered and self._opener == _current_reader()
+        return self._entered and self._opener == current_reader()
 
     def _live_here(self) -> LiveSubscriptions | None:
-        return self._live if self._opener == _current_reader() else None
+        return self._live if self._opener == current_reader() else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._shared_run}>"
@@ -614,17 +600,6 @@ def _inherit_fluent_methods() -> None:
 
 
 _inherit_fluent_methods()
-
-
-def _current_reader() -> object:
-    """Returns the current task, or the current thread if there is none. A loop subscribes on a
-    separate thread, in place of the thread that reads."""
-    loop = current_iteration.get()
-    if isinstance(loop, HandOffQueue) and loop.waiting_thread is not None:
-        return loop.waiting_thread
-    with suppress(RuntimeError):  # no event loop is running
-        return asyncio.current_task() or get_ident()
-    return get_ident()
 
 
 def _only(items: deque[T]) -> T:

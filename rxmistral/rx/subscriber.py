@@ -195,9 +195,8 @@ def _subscribing_line() -> FrameSummary | None:
         frame = frame.f_back
     if frame is None:
         return None
-    return FrameSummary(
-        frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False
-    )
+    code = frame.f_code
+    return FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False)
 
 
 def _raise(subscribed_at: FrameSummary | None, error: Exception) -> None:
@@ -212,11 +211,8 @@ def report_unhandled(error: BaseException) -> None:
     """Reports an error to `threading.excepthook` if the program has set one; otherwise on stderr,
     with the program's own lines only."""
     if threading.excepthook is not threading.__excepthook__:
-        threading.excepthook(
-            threading.ExceptHookArgs(
-                (type(error), error, error.__traceback__, threading.current_thread())
-            )
-        )
+        details = (type(error), error, error.__traceback__, threading.current_thread())
+        threading.excepthook(threading.ExceptHookArgs(details))
     elif not isinstance(error, SystemExit) and sys.stderr is not None:
         frames = [each for each in extract_tb(error.__traceback__) if _is_of_program(each.filename)]
         raised_at = ["raised at\n", *format_list(frames)] if frames else []

@@ -115,7 +115,7 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
             self._current = inner = InnerObserver(self)
         if current is not None:
             current.subscription.dispose()
-        self._subscribe(inner, value)
+        self._subscribe((inner, value))
 
     def on_error(self, error: Exception) -> None:
         self.stop(partial(self.observer.on_error, error))
@@ -129,10 +129,11 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
 
     # --- answers ---
 
-    def _subscribe(self, inner: InnerObserver[T], prompt: P) -> None:
+    def _subscribe(self, following: tuple[InnerObserver[T], P] | None) -> None:
         """Subscribes to an answer, and to the next one if `subscribe` has completed it: a loop,
         so that many such answers do not need a deep stack."""
-        while True:
+        while following is not None:
+            inner, prompt = following
             try:
                 source = Stream.of(self._context.copy().run(self._ask, prompt))
             except Exception as error:
@@ -145,21 +146,14 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
             )
             with self._changed:
                 inner.is_subscribing = False
-            if not inner.has_completed:
-                return
-            following = self._following(inner)
-            if following is None:
-                return
-            inner, prompt = following
+            following = self._following(inner) if inner.has_completed else None
 
     def inner_completed(self, inner: InnerObserver[T]) -> None:
         with self._changed:
             inner.has_completed = True
             if inner.is_subscribing:
                 return
-        following = self._following(inner)
-        if following is not None:
-            self._subscribe(*following)
+        self._subscribe(self._following(inner))
 
     def _following(self, inner: InnerObserver[T]) -> tuple[InnerObserver[T], P] | None:
         """Returns what to subscribe to after an answer; completes if it was the last one."""
@@ -180,14 +174,13 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
     def acquire_output(self, inner: InnerObserver[T]) -> bool:
         """Waits for the output slot, but not for its own thread, since a callback may send a
         prompt that is answered at once; returns False if the answer was cancelled."""
+
+        def is_over() -> bool:
+            owner = self._output_owner
+            return inner.cancelled or owner is None or owner.emitting_thread == get_ident()
+
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    inner.cancelled
-                    or self._output_owner is None
-                    or self._output_owner.emitting_thread == get_ident()
-                )
-            )
+            self._changed.wait_for(is_over)
             if inner.cancelled:
                 return False
             self._output_owner = inner
@@ -216,8 +209,7 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
     def stop(
         self, send_terminal: Callable[[], None], failed: InnerObserver[T] | None = None
     ) -> None:
-        """Sends the terminal, after the item that a subscriber may be busy with; has no effect
-        if the answer that failed is not the current one."""
+        """Sends the terminal after the item that is being emitted; ignores a former answer."""
         with self._changed:
             current = self._current
             if self._is_stopped or (failed is not None and failed is not current):

@@ -82,8 +82,7 @@ def add_to_scope(disposable: abc.DisposableBase) -> None:
 
 @contextmanager
 def subscription_scope(scope: SubscriptionScope) -> Iterator[None]:
-    """Collects everything that starts on this thread within the block; the outer scope
-    disposes it too."""
+    """Collects what starts on this thread within the block; the outer scope disposes it too."""
     scope.outer = _current.scope
     add_to_scope(scope)
     with detached_scope(scope):
@@ -92,8 +91,7 @@ def subscription_scope(scope: SubscriptionScope) -> Iterator[None]:
 
 @contextmanager
 def detached_scope(scope: SubscriptionScope) -> Iterator[None]:
-    """Collects everything that starts on this thread within the block; the outer scope does
-    not dispose it."""
+    """Collects what starts on this thread within the block; the outer scope does not."""
     outer, _current.scope = _current.scope, scope
     try:
         yield
@@ -117,8 +115,7 @@ _fork_aware: WeakSet[ForkAware] = WeakSet()
 
 
 def fork_safe(lock: T) -> T:
-    """Registers a lock for renewal in the child of a fork, without the thread that may own it;
-    returns it."""
+    """Registers a lock to be renewed in the child of a fork, and returns it."""
     _locks.add(lock)
     return lock
 

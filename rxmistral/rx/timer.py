@@ -51,8 +51,7 @@ __all__ = ["SerializedTimer", "serialized"]
 
 
 class SerializedTimer(abc.DisposableBase):
-    """A timer, and the emitter loop that serializes it with the source; the base of the
-    operators that measure time."""
+    """The base of the operators that measure time: a timer, and its emitter loop."""
 
     def __init__(self, observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase) -> None:
         self.now = _clock(scheduler)
@@ -81,8 +80,7 @@ class SerializedTimer(abc.DisposableBase):
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """Ends the observer with an error of `on_timeout` or of queued work; raises the error if
-        the observer has already ended. Called serialized."""
+        """Ends the observer with an error of `on_timeout` or of queued work; called serialized."""
         if getattr(self._observer, "is_stopped", False):
             raise error
         self._observer.on_error(error)
@@ -145,8 +143,7 @@ class SerializedTimer(abc.DisposableBase):
         self._changed.notify_all()
 
     def _wait_for_drain(self) -> bool:
-        """Makes the source the emitter, after waiting for the slow path if it may wait;
-        returns False if it is not the emitter."""
+        """Waits for the slow path, if it may wait; returns whether the source is the emitter."""
         with self._changed:
             if running_loop() is None:
                 self._source_waits = True
@@ -189,8 +186,7 @@ def serialized(method: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]
 
 
 def _clock(scheduler: abc.SchedulerBase) -> Callable[[], float]:
-    """Returns a scheduler's clock in seconds. The wall clock, which may be set, is replaced by
-    the monotonic clock."""
+    """Returns the clock of a scheduler, in seconds; not the wall clock, which may be set."""
     if isinstance(scheduler, Scheduler) and type(scheduler).now is Scheduler.now:
         return monotonic
     return lambda: scheduler.to_seconds(scheduler.now)

@@ -57,7 +57,6 @@ class Task(Pausable, Protocol):
 
     def fail(self, error: BaseException) -> None:
         """Ends with an error."""
-        ...
 
 
 T = TypeVar("T", bound=Task)
@@ -84,8 +83,7 @@ class WorkerPool(ABC, Generic[T]):
 
     @abstractmethod
     def new_worker(self, tick_seconds: float | None = None) -> Worker[T]:
-        """Returns a worker without tasks, whose watchdog ticks at this interval; None: default.
-        Raises OSError if no descriptor is left."""
+        """Returns a worker without tasks; raises OSError if no descriptor is left."""
 
     def schedule(self, task: T) -> None:
         """Has a task stepped soon, by its worker or by the lead; from any thread.
@@ -283,8 +281,7 @@ class Worker(ABC, Generic[T]):
         self._step_began = monotonic()
 
     def step(self, task: T) -> bool:
-        """Runs one step, during which the task may move to another worker; returns whether it
-        has more to do."""
+        """Runs one step; returns whether there is more to do, perhaps for another worker."""
         if task.worker is not self:  # it has ended, or has another worker
             return False
         more = False
