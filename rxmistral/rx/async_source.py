@@ -70,7 +70,10 @@ def from_async_iterable(
     >>> list(from_async_iterable(count))
     [0, 1, 2]
     """
-    _check(iterable)
+    is_iterable = isinstance(iterable, AsyncIterable) or callable(iterable)
+    if not is_iterable:
+        kind = type(iterable).__name__
+        raise TypeError(f"expected an async iterable, or a function that returns one, got {kind}")
     create_iterator = _iterator_factory(iterable)
     default_loop = loop or _program_loop()
     if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
@@ -96,12 +99,6 @@ def from_async_iterable(
         return subscription
 
     return Stream(subscribe)
-
-
-def _check(iterable: object) -> None:
-    if not isinstance(iterable, AsyncIterable) and not callable(iterable):
-        kind = type(iterable).__name__
-        raise TypeError(f"expected an async iterable, or a function that returns one, got {kind}")
 
 
 def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:

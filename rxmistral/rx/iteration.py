@@ -24,7 +24,7 @@ from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import RLock, Thread, current_thread, get_ident, local, main_thread
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
 from reactivex import Observable, abc
@@ -304,9 +304,6 @@ class AsyncIteration(AsyncIterator[T]):
         self._read_count = 0  # items since the loop last let other tasks run
         self._is_waiting = False
         self._is_cancelled = False
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> T:
         queue = self._queue or self._start()
