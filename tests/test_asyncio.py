@@ -18,7 +18,7 @@ from faces import BOUND
 from reactivex import operators as ops
 
 from rxmistral import Mistral, StatusError, UserMessage, text
-from rxmistral.rx.iteration import being_iterated
+from rxmistral.rx.iteration import current_iteration
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire.reader import READERS
 
@@ -376,9 +376,9 @@ def test_context_keeps_variables_of_the_loop_body_only(client: Mistral) -> None:
         before = set(copy_context())
         async for token in ask(client, "whole").pipe(text()):
             seen.set(seen.get() + token)
-            assert being_iterated.get() is None
+            assert current_iteration.get() is None
         assert seen.get() == "One, two."
-        assert set(copy_context()) - before <= {seen, being_iterated}
+        assert set(copy_context()) - before <= {seen, current_iteration}
 
     run(main())
 

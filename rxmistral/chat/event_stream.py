@@ -22,8 +22,7 @@ from reactivex import abc
 
 from ..models import CompletionEvent
 from ..outcome import Outcome, Status
-from ..rx.iteration import being_iterated
-from ..rx.live_subscriptions import LiveSubscriptions
+from ..rx.iteration import LiveSubscriptions, current_iteration
 from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
@@ -258,11 +257,11 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         if self._observer is not None:  # the items bypass this object
             self._start(call, self._observer.on_next)
             return
-        token = being_iterated.set(self)
+        token = current_iteration.set(self)
         try:
             self._start(call, self.on_next)
         finally:
-            being_iterated.reset(token)
+            current_iteration.reset(token)
 
     def _start(self, call: Call, on_next: Callable[[CompletionEvent], None]) -> None:
         self._attempts = Attempts(call, self.on_response, on_next, self.on_error, self.on_completed)
@@ -290,7 +289,7 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         self._attached.set()
         if terminal is not None:
             terminal(observer)
-        elif being_iterated.get() is None:
+        elif current_iteration.get() is None:
             # The reader is a daemon thread, as there might never have been an observer. This
             # one does not wait for it, so the interpreter must: for another thread. If none
             # can be started, it does not.

@@ -20,7 +20,7 @@ from reactivex.disposable import CompositeDisposable
 from ..errors import ChunkError, IncompleteStreamError, ReportedError, StreamError, reported_error
 from ..lenient_decoding import convert_leniently
 from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
-from ..rx.input_type import InputType
+from ..rx.state_machine import InputType
 from ..rx.stream import Stream
 from ..wire import ServerSentEvent
 from ..wire.events import on_truncated_event

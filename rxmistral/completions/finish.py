@@ -15,7 +15,6 @@ from ..error_report import read_report
 from ..errors import ReportedError
 from ..models import CompletionChunk, CompletionEvent
 from ..rx.stream import Stream
-from ..rx.subscriber import fail_observer
 from ..rx.timer import SerializedTimer, serialized
 from .choice import check_choice
 from .inputs import completions_for
@@ -60,11 +59,10 @@ class GracePeriod(SerializedTimer):
         scheduler: abc.SchedulerBase | None,
         start_in_source: Callable[[], None] | None = None,
     ) -> None:
-        super().__init__(scheduler or TimeoutScheduler.singleton())
+        super().__init__(observer, scheduler or TimeoutScheduler.singleton())
         self.has_started = False
         self.is_kept_by_source = start_in_source is not None
         self.error: Exception | None = None
-        self._observer = observer
         self._seconds = seconds
         self._start_in_source = start_in_source
         self._has_ended = False
@@ -99,9 +97,6 @@ class GracePeriod(SerializedTimer):
     def end(self) -> None:
         """Ends the observer, because the source has ended."""
         self.on_timeout()
-
-    def fail(self, error: Exception) -> None:
-        fail_observer(self._observer, error)
 
     def on_timeout(self) -> None:
         if self._has_ended:

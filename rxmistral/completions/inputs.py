@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..models import CompletionEvent
-from ..rx.input_type import InputType
+from ..rx.state_machine import InputType
 
 __all__ = ["completions_for"]
 

@@ -25,7 +25,7 @@ from ..errors import LaggedError, LostProducerError, UnknownRunError
 from ..rx.cancellation import Cancelled
 from ..rx.clock import monotonic
 from ..rx.history import Entry
-from ..rx.iteration import being_iterated
+from ..rx.iteration import current_iteration
 from ..rx.stream import Stream
 from ..rx.subscriber import reporting_unhandled
 from ..rx.threads import add_to_scope, start_thread
@@ -157,7 +157,7 @@ class LoggedStream(Stream[T]):
                 target=reporting_unhandled(copy_context().run),
                 args=(reader.run,),
                 name="rxmistral-log-reader",
-                daemon=being_iterated.get() is not None,
+                daemon=current_iteration.get() is not None,
             )
         )
         return subscription

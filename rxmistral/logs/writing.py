@@ -36,9 +36,9 @@ from ..checks import check_integer
 from ..errors import FencedError, LogError, LogUnavailableError, RequestError, StoppedError
 from ..rx.backpressure import Pausable, emitting
 from ..rx.cancellation import Cancelled
-from ..rx.iteration import being_iterated
+from ..rx.iteration import current_iteration
 from ..rx.stream import Stream
-from ..rx.subscriber import fail_observer, reporting_unhandled
+from ..rx.subscriber import reporting_unhandled
 from ..rx.threads import add_to_scope, start_thread
 from ..rx.timer import SerializedTimer, serialized
 from .encoding import encode_ending, encode_item
@@ -164,13 +164,12 @@ class _LogWriter(SerializedTimer, Generic[T]):
     """Passes the items of one subscription to the observer and into the log."""
 
     def __init__(self, stream: Stream[T], observer: abc.ObserverBase[T], run: _ProducedRun) -> None:
-        super().__init__(TimeoutScheduler.singleton())
+        super().__init__(observer, TimeoutScheduler.singleton())
         self._stream = stream
-        self._observer = observer
         self._run = run
         self._write_queue = _WriteQueue()
         self._subscription = SingleAssignmentDisposable()
-        self._is_daemon = being_iterated.get() is not None
+        self._is_daemon = current_iteration.get() is not None
         self._is_unsubscribed = False
         self._ending_lock = Lock()
         self._ended = False  # no item is put into the queue after that
@@ -199,7 +198,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
 
     def fail(self, error: Exception) -> None:
         self.dispose()
-        fail_observer(self._observer, error)
+        super().fail(error)
 
     def _end(self, error: Exception | None = None) -> None:
         with self._ending_lock:

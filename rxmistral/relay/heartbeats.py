@@ -27,7 +27,6 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_seconds
 from ..rx.clock import monotonic
 from ..rx.stream import Stream
-from ..rx.subscriber import fail_observer
 from ..rx.timer import SerializedTimer, serialized
 
 __all__ = ["HEARTBEAT", "with_heartbeats"]
@@ -48,8 +47,7 @@ class HeartbeatTimer(SerializedTimer):
     def __init__(
         self, observer: abc.ObserverBase[bytes], interval: float, scheduler: abc.SchedulerBase
     ) -> None:
-        super().__init__(scheduler)
-        self._observer = observer
+        super().__init__(observer, scheduler)
         self._emit = observer.on_next
         self._interval = interval
         self._silent_since = self.now()
@@ -70,9 +68,6 @@ class HeartbeatTimer(SerializedTimer):
     @serialized
     def on_completed(self) -> None:
         self._observer.on_completed()
-
-    def fail(self, error: Exception) -> None:
-        fail_observer(self._observer, error)
 
     def on_timeout(self) -> None:
         remaining = self._silent_since + self._interval - self.now()

@@ -6,10 +6,10 @@ sharing, history  one run for many viewers: its items, and policies for viewers 
 delivery          the worker threads that serve those viewers
 switching         `answer_each`: a stream of prompts into the items of their answers
 async_source      `from_async_iterable`
-state_machine     operators made of state machines; input_type: what they accept
+state_machine     operators made of state machines; the items that they accept
 timer             a timer that is serialized with the source, for operators with time
 subscriber        the observer of each stage of a pipe: exactly one terminal
 backpressure      pausing a source whose thread must not wait
-live_subscriptions, cancellation, threads   stopping; Ctrl-C in subscribe(); fork
-request_counter, clock, operator_check      requests per run; real time; wrong pipes
+cancellation, threads   stopping a thread; Ctrl-C in subscribe(); fork
+request_counter, clock   requests per run; real time
 """

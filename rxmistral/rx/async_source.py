@@ -7,8 +7,7 @@
                aclose ──▶ on_completed or on_error
       _cancel_task ◀────── call_soon_threadsafe ◀──────────── dispose
 
-The thread of an event loop must not wait, since all tasks of the loop would wait with it. A
-consumer that is full pauses the source instead (see `backpressure`), and the task pulls nothing.
+A consumer that is full pauses the source (see `backpressure`); then the task pulls nothing.
 """
 
 from __future__ import annotations
@@ -24,8 +23,8 @@ from weakref import WeakSet
 from reactivex import abc
 
 from ..errors import RequestError, StoppedError
-from .backpressure import emitting
-from .iteration import HandOffQueue, being_iterated
+from .backpressure import emitting, running_loop
+from .iteration import HandOffQueue, current_iteration
 from .stream import Stream
 from .subscriber import reporting_unhandled
 from .threads import add_to_scope, start_thread
@@ -46,18 +45,16 @@ def from_async_iterable(
     generator function, can be read only once; pass the function itself, so that each
     subscription calls it.
 
-    An asyncio event loop pulls the items and runs the subscriber's callbacks. Without `loop`,
-    it is the first of these that is running at the subscription: the loop on which this
-    function was called; the loop of the thread that subscribes; a new loop on a new thread,
-    for that subscription alone.
-
-    `dispose()` is safe from any thread and never blocks: on that event loop, it cancels the
-    task that pulls, and an async generator is closed.
+    An asyncio event loop pulls the items and runs the subscriber's callbacks. `dispose()` is
+    safe from any thread and never blocks: on that event loop, it cancels the task that pulls,
+    and an async generator is closed.
 
     Args:
         iterable: The async iterable, or a function without arguments that returns one.
-        loop: The event loop that pulls; it has to run whenever there is a subscription.
-            None: chosen as described above.
+        loop: The event loop that pulls; it has to run whenever there is a subscription. None:
+            the first of these that is running at the subscription: the loop on which this
+            function was called; the loop of the thread that subscribes; a new loop on a new
+            thread, for that subscription alone.
 
     Emits: each item when it arrives. Nothing is pulled while a loop over the Stream cannot
         accept more items.
@@ -73,9 +70,12 @@ def from_async_iterable(
     >>> list(from_async_iterable(count))
     [0, 1, 2]
     """
-    _check(iterable)
-    factory = _IteratorFactory(iterable)
-    default_loop = loop or _running_loop()
+    is_iterable = isinstance(iterable, AsyncIterable) or callable(iterable)
+    if not is_iterable:
+        kind = type(iterable).__name__
+        raise TypeError(f"expected an async iterable, or a function that returns one, got {kind}")
+    create_iterator = _iterator_factory(iterable)
+    default_loop = loop or _program_loop()
     if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
         raise TypeError(f"loop must be an asyncio event loop, got {type(loop).__name__}")
 
@@ -85,12 +85,12 @@ def from_async_iterable(
         # The scheduler is for operators that measure time.
         running = default_loop
         if running is None or not running.is_running():
-            running = _running_loop()
+            running = _program_loop()
         if loop is not None and running is not loop:
             raise RuntimeError("the loop passed to from_async_iterable is not running")
         if running is not None:
             _check_not_blocked(running)
-        subscription = _PullSubscription(factory, observer, running or _new_event_loop())
+        subscription = _PullSubscription(create_iterator, observer, running or _new_event_loop())
         add_to_scope(subscription)
         if running is not None:
             subscription.start()
@@ -101,14 +101,8 @@ def from_async_iterable(
     return Stream(subscribe)
 
 
-def _check(iterable: object) -> None:
-    if not isinstance(iterable, AsyncIterable) and not callable(iterable):
-        kind = type(iterable).__name__
-        raise TypeError(f"expected an async iterable, or a function that returns one, got {kind}")
-
-
 def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:
-    reader = being_iterated.get()
+    reader = current_iteration.get()
     if isinstance(reader, HandOffQueue) and reader.waiting_loop is loop:
         raise RuntimeError(
             "this for loop or run() would block the event loop that has to pull its items,"
@@ -117,16 +111,13 @@ def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:
 
 
 _own_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
-"""Event loops that were created for one subscription, and that end with it: other
-subscriptions must not use them."""
+"""Event loops of one subscription, which other subscriptions must not use."""
 
 
-def _running_loop() -> asyncio.AbstractEventLoop | None:
-    """Returns the program's event loop that is running on this thread; None: there is none."""
-    with suppress(RuntimeError):
-        loop = asyncio.get_running_loop()
-        return None if loop in _own_loops else loop
-    return None
+def _program_loop() -> asyncio.AbstractEventLoop | None:
+    """Returns the program's event loop that is running on this thread."""
+    loop = running_loop()
+    return None if loop in _own_loops else loop
 
 
 def _new_event_loop() -> asyncio.AbstractEventLoop:
@@ -136,22 +127,15 @@ def _new_event_loop() -> asyncio.AbstractEventLoop:
         raise RequestError(f"no event loop can be created: {error}") from error
 
 
-class _IteratorFactory(Generic[T]):
-    """Creates an iterator for each subscription."""
+def _iterator_factory(
+    iterable: AsyncIterable[T] | Callable[[], AsyncIterable[T]],
+) -> Callable[[], AsyncIterator[T]]:
+    """Returns a function that creates an iterator, but not twice from an iterator."""
+    first_use = Lock()
 
-    def __init__(self, iterable: AsyncIterable[T] | Callable[[], AsyncIterable[T]]) -> None:
-        self._iterable = iterable
-        self._first_use = Lock()
-
-    def create(self) -> AsyncIterator[T]:
-        """Returns a new iterator.
-
-        Raises:
-            RuntimeError: The iterable is an iterator, which was used before.
-        """
-        iterable = self._iterable
+    def create() -> AsyncIterator[T]:
         iterator = aiter(iterable if isinstance(iterable, AsyncIterable) else iterable())
-        if iterator is iterable and not self._first_use.acquire(blocking=False):
+        if iterator is iterable and not first_use.acquire(blocking=False):
             kind = type(iterable).__name__
             raise RuntimeError(
                 f"this {kind} was read before, and can be read only once;"
@@ -159,19 +143,21 @@ class _IteratorFactory(Generic[T]):
             )
         return iterator
 
+    return create
+
 
 class _PullSubscription(abc.DisposableBase, Generic[T]):
     """One subscription: the task that pulls; its Disposable; and a source that can be paused."""
 
     def __init__(
         self,
-        factory: _IteratorFactory[T],
+        create_iterator: Callable[[], AsyncIterator[T]],
         observer: abc.ObserverBase[T],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
         self._is_paused = False
         self._resumed = asyncio.Event()
-        self._factory = factory
+        self._create_iterator = create_iterator
         self._observer = observer
         self._loop = loop
         self._task: asyncio.Task[None] | None = None
@@ -181,23 +167,17 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
     # --- any thread ---
 
     def start(self) -> None:
-        # Not at once, even if tasks are eager: nothing is emitted before the subscriber has
-        # its Disposable.
+        # Not at once, even if tasks are eager: the subscriber must have its Disposable first.
         self._loop.call_soon_threadsafe(self._create_task, context=_task_context())
 
     def start_on_own_thread(self) -> None:
-        """Runs the event loop on a new thread; a daemon if a loop reads it, see
-        `being_iterated`."""
+        """Runs the event loop on a new thread; a daemon for a loop, see `current_iteration`."""
         _own_loops.add(self._loop)
+        daemon = True if current_iteration.get() is not None else None
+        run = reporting_unhandled(self._run)
+        thread = Thread(target=run, args=(_task_context(),), name="rxmistral-async", daemon=daemon)
         try:
-            start_thread(
-                Thread(
-                    target=reporting_unhandled(self._run),
-                    args=(_task_context(),),
-                    name="rxmistral-async",
-                    daemon=True if being_iterated.get() is not None else None,
-                )
-            )
+            start_thread(thread)
         except BaseException:
             self._loop.close()
             raise
@@ -241,7 +221,7 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
             return
         self._task = asyncio.current_task()
         try:
-            await self._emit_all(self._factory.create())
+            await self._emit_all(self._create_iterator())
         except asyncio.CancelledError as error:
             self._fail(StoppedError(), error)
             raise
@@ -286,8 +266,8 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
 
 
 def _task_context() -> Context:
-    """Returns a copy of the subscriber's context, without the loop that is subscribing: Streams
-    that the iterable reads do not belong to that loop."""
+    """Returns a copy of the subscriber's context without the current iteration: Streams that the
+    iterable reads do not belong to that loop."""
     context = copy_context()
-    context.run(being_iterated.set, None)
+    context.run(current_iteration.set, None)
     return context

@@ -1,25 +1,23 @@
 """Backpressure for threads that must not wait: the source is paused instead.
 
-A thread that emits the items of a single stream waits while they cannot be accepted. A thread
-that emits the items of many streams must not wait, since it would delay all of them. It
-publishes the source of the item that it is emitting, and a consumer that is full pauses that
-source:
+A thread that emits the items of many streams must not wait for one of them. It publishes the
+source of the item that it is emitting, and a consumer that is full pauses that source:
 
     consumer is full        emitting.source.pause()     the source stops reading; TCP slows
                                                         the server
     consumer has room       source.resume()             from any thread
 
-The source still emits the rest of the block that it has already read: a consumer that pauses
-a source must have room for it.
+The consumer must have room for the rest of the block that the source has already read.
 """
 
 from __future__ import annotations
 
-from asyncio import get_running_loop
+from asyncio import AbstractEventLoop, get_running_loop
+from contextlib import suppress
 from threading import local
 from typing import Protocol
 
-__all__ = ["Pausable", "emitting", "on_an_event_loop"]
+__all__ = ["Pausable", "emitting", "running_loop"]
 
 
 class Pausable(Protocol):
@@ -37,14 +35,11 @@ class _Emitting(local):
 
 
 emitting = _Emitting()
-"""`.source`: the source whose item the current thread is emitting, if the thread must not
-wait; None if it may wait."""
+"""`.source`: the source whose item this thread is emitting; None: this thread may wait."""
 
 
-def on_an_event_loop() -> bool:
-    """Returns whether the current thread runs an event loop, and therefore must not wait."""
-    try:
-        get_running_loop()
-    except RuntimeError:
-        return False
-    return True
+def running_loop() -> AbstractEventLoop | None:
+    """Returns the event loop that runs on this thread, which then must not wait."""
+    with suppress(RuntimeError):
+        return get_running_loop()
+    return None

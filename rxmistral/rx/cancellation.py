@@ -11,31 +11,21 @@ __all__ = ["Cancellation", "Cancelled"]
 
 
 class Cancelled(BaseException):  # it is not an error
-    """The exception that ends the work of a cancelled thread.
-
-    A BaseException, so that no `except Exception` in between catches it, such as one in an
-    HTTP adapter of the program.
-    """
+    """Ends the work of a cancelled thread; no `except Exception` of the program catches it."""
 
 
 class Cancellation:
     """A request to stop, and a wait that the request interrupts.
 
     One thread works and waits; any other may call `cancel` and `wake`, which never block.
-
-    Attributes:
-        cancelled: Whether `cancel()` was called.
-        deadline: The time of `monotonic()`, in seconds, at which every wait ends. Default:
-            infinity, no deadline.
     """
 
     def __init__(self) -> None:
         self.cancelled = False
-        self.deadline = math.inf
+        self.deadline = math.inf  # time of monotonic(), in seconds, at which every wait ends
         self._woken = Event()
 
     def cancel(self) -> None:
-        """Requests the thread to stop."""
         self.cancelled = True
         self._woken.set()
 
@@ -49,10 +39,7 @@ class Cancellation:
             raise Cancelled
 
     def wait(self, seconds: float = math.inf) -> None:
-        """Waits until `wake()` is called.
-
-        Args:
-            seconds: The longest time to wait. Default: no limit.
+        """Waits for `wake()`, at most for these seconds; default: no limit.
 
         Raises:
             Cancelled: `cancel()` was called.
@@ -66,12 +53,7 @@ class Cancellation:
             raise TimeoutError
 
     def sleep(self, seconds: float) -> None:
-        """Waits for the whole time, ignoring `wake()`.
-
-        Raises:
-            Cancelled: `cancel()` was called.
-            TimeoutError: The deadline has passed.
-        """
+        """Waits for the whole time; raises as `wait` does, and ignores `wake()`."""
         end = monotonic() + seconds
         while (remaining := end - monotonic()) > 0:
             self.wait(remaining)

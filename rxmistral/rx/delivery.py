@@ -3,13 +3,10 @@
     source's thread      append to the history ──▶ RunViewers.wake()
     worker's thread      step(viewer), step(viewer), ... of each group that was woken
 
-A viewer is a position in a history. A step emits some of the items after that position; a viewer
-that lags behind by more is stepped again after the others. The source pays for one wake-up per
-worker, however many viewers there are: the viewers of one run that one worker serves are a group,
-and a group that was woken is not woken again before it has been stepped.
-
-Which worker serves a viewer, and what happens to the others if its callbacks block, is decided
-in `worker`.
+A step emits some of the items that a viewer lacks; one that lacks more is stepped again after the
+others. The source pays for one wake-up per worker, however many viewers there are: the viewers of
+one run that one worker serves are a group, which is woken once per step. Which worker serves a
+viewer, and what happens to the others if its callbacks block, is decided in `worker`.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from queue import SimpleQueue
 from threading import RLock
+from typing import Any
 
 from .threads import fork_safe
 from .worker import Task, Worker, WorkerPool
@@ -28,19 +26,10 @@ lock = fork_safe(RLock())
 
 
 class Viewer(Task):
-    """A task that emits the items of one run to one subscriber."""
+    """A task that emits the items of one run to one subscriber; a step emits some of them."""
 
-    worker: Worker[Viewer] | None = None
-    group: ViewerGroup | None = None
+    worker: Worker[Any] | None = None
     run_viewers: RunViewers
-
-    def step(self) -> bool:
-        """Emits some of the items that it has not emitted; returns whether there are more."""
-        raise NotImplementedError
-
-    def fail(self, error: BaseException) -> None:
-        """Ends it with an error, because no worker can step it."""
-        raise NotImplementedError
 
 
 class RunViewers:
@@ -50,7 +39,7 @@ class RunViewers:
         self.groups: tuple[ViewerGroup, ...] = ()
 
     def wake(self) -> None:
-        """Has all of them stepped; from any thread, and never blocks."""
+        """Schedules a step of each of them; from any thread, without blocking."""
         for group in self.groups:
             group.wake()
 
@@ -78,33 +67,22 @@ class ViewerGroup:
 class Delivery(WorkerPool[Viewer]):
     """The workers that serve the viewers of all runs."""
 
-    def __init__(self, *, daemon: bool) -> None:
-        super().__init__(lock, daemon=daemon)
-
     def new_worker(self, tick_seconds: float | None = None) -> _DeliveryWorker:
         return _DeliveryWorker(self, tick_seconds)
 
-    def add(self, viewer: Viewer, run_viewers: RunViewers) -> None:
-        """Has a viewer stepped soon, and from now on whenever its run is woken.
-
-        Raises:
-            RequestError: No thread can be started; it is not added.
-        """
-        viewer.run_viewers = run_viewers
-        self.schedule(viewer)
-
 
 def remove(viewer: Viewer, then: Callable[[], None]) -> None:
-    """Has a viewer not stepped any longer; from any thread. `then` is called on its worker's."""
+    """Ends the steps of a viewer, from any thread, and calls `then` on its worker's thread."""
     with lock:
-        group = viewer.group
-        if group is not None:
-            group.worker.remove(viewer)
-            group.worker.calls.put(then)  # after which it retires, if it has no other task
+        worker = viewer.worker
+        if isinstance(worker, _DeliveryWorker):
+            worker.remove(viewer)
+            worker.calls.put(then)  # after which it retires, if it has no other task
 
 
 class _DeliveryWorker(Worker[Viewer]):
     name = "rxmistral-delivery"
+    max_step_seconds = 0.001
 
     def __init__(self, delivery: Delivery, tick_seconds: float | None) -> None:
         super().__init__(delivery, tick_seconds)
@@ -119,16 +97,13 @@ class _DeliveryWorker(Worker[Viewer]):
             self._groups[run_viewers] = group = ViewerGroup(self)
             run_viewers.groups = (*run_viewers.groups, group)
         group.viewers[task] = None
-        task.group = group
 
     def remove(self, task: Viewer) -> None:
         super().remove(task)
-        group, task.group = task.group, None
-        if group is None:
-            return
+        run_viewers = task.run_viewers
+        group = self._groups[run_viewers]
         del group.viewers[task]
         if not group.viewers:
-            run_viewers = task.run_viewers
             del self._groups[run_viewers]
             run_viewers.groups = tuple(each for each in run_viewers.groups if each is not group)
 
@@ -139,12 +114,12 @@ class _DeliveryWorker(Worker[Viewer]):
         self.calls.get()()
 
     def step_each(self, viewers: Iterable[Viewer]) -> None:
-        """Steps viewers in turn; those that lag behind once more, after what else is waiting."""
+        """Steps viewers in turn; those that still lag are stepped again after other calls."""
         self.begin_steps()
         lagging = [each for each in viewers if self.step(each) and each.worker is self]
         if lagging:
             self.calls.put(partial(self.step_each, lagging))
 
 
-# The interpreter waits for subscriptions when it exits, and not for loops: see `being_iterated`.
-OF_LOOPS, OF_SUBSCRIPTIONS = Delivery(daemon=True), Delivery(daemon=False)
+# The interpreter waits for subscriptions when it exits, and not for loops: see `current_iteration`.
+OF_LOOPS, OF_SUBSCRIPTIONS = Delivery(lock, daemon=True), Delivery(lock, daemon=False)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Generic, Literal, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
 
 import msgspec
 
@@ -26,8 +27,7 @@ WhenBehind: TypeAlias = Literal["wait", "merge", "latest", "fail"]
 
 _BATCH_ITEMS = 256  # the most that one viewer receives before the next viewer is served
 
-# How many items a viewer may lag by default. One for policies that lose nothing by merging or
-# skipping; as many as a loop buffers for the others.
+# How many items a viewer may lag by default; 512 is also the size of the buffer of a loop.
 _DEFAULT_MAX_ITEMS = {"wait": 512, "merge": 1, "latest": 1, "fail": 512}
 
 
@@ -45,23 +45,13 @@ class Entry(msgspec.Struct, Generic[T], frozen=True):
 
 
 class History(Generic[T]):
-    """The items of a run, numbered from 1, and how the run ended.
-
-    Args:
-        max_items: Number of latest items to keep. None: all are kept.
-
-    Attributes:
-        last_id: The id of the latest item; 0: there is none.
-        evicted_id: The id of the latest item that is no longer kept; 0: all are kept.
-        ended: Whether the run has ended.
-        error: The error that ended the run; None: it completed, or is still running.
-    """
+    """The items of a run, numbered from 1, and how it ended; keeps the latest `max_items`."""
 
     def __init__(self, max_items: int | None = None) -> None:
-        self.last_id = 0
-        self.evicted_id = 0
+        self.last_id = 0  # of the latest item
+        self.evicted_id = 0  # of the latest item that is no longer kept
         self.ended = False
-        self.error: Exception | None = None
+        self.error: Exception | None = None  # that ended the run
         self._items: list[T] = []
         self._max_items = max_items
 
@@ -76,82 +66,65 @@ class History(Generic[T]):
         self.ended, self.error = True, error
 
     def items_after(self, position: int, limit: int | None = None) -> list[T]:
-        """Returns the items that follow the one with the id `position`, at most `limit` of them.
-
-        Raises:
-            LaggedError: Some of them are no longer kept.
-        """
+        """Returns at most `limit` items after an id; raises LaggedError if some are not kept."""
         begin = position - self.evicted_id
         if begin < 0:
             raise LaggedError(-begin)
         return self._items[begin : None if limit is None else begin + limit]
 
 
-CatchUp: TypeAlias = Callable[[History[Any], int, int], tuple[int, Sequence[Any]]]
-"""A policy that decides what a viewer receives next.
+Batch: TypeAlias = tuple[int, Sequence[Any]]
+"""What to emit: the id of the first item, and the items. An item that replaces several has the id
+of the last of them."""
 
-Called with the history, the id of the latest item that the viewer has received, and the id of
-the latest item when it joined. Returns the id of the first item to emit, and the items; an
-item that replaces several has the id of the last of them."""
+CatchUp: TypeAlias = Callable[[History[Any], int, int], Batch]
+"""A policy that selects what a viewer receives next. Called with the history, the id of the latest
+item that the viewer has received, and the id of the latest item when it joined."""
 
 
-def all_items(history: History[T], position: int, _: int) -> tuple[int, Sequence[T]]:
-    """Selects all items, unchanged."""
+def all_items(history: History[Any], position: int, _: int) -> Batch:
     return position + 1, history.items_after(position, _BATCH_ITEMS)
 
 
-def all_entries(history: History[T], position: int, _: int) -> tuple[int, Sequence[Entry[T]]]:
-    """Selects all items, together with their ids."""
+def all_entries(history: History[Any], position: int, _: int) -> Batch:
     items = history.items_after(position, _BATCH_ITEMS)
     return position + 1, [Entry(number, item) for number, item in enumerate(items, position + 1)]
 
 
-def _merge(max_items: int) -> CatchUp:
-    def catch_up(history: History[str], position: int, _: int) -> tuple[int, Sequence[str]]:
-        items = history.items_after(position)
-        for item in items:
-            if not isinstance(item, str):
-                raise TypeError(f"only text can be merged, got {type(item).__name__}")
-        if len(items) <= max_items:
-            return position + 1, items
-        return history.last_id, ["".join(items)]
-
-    return catch_up
+def _merge(max_items: int, history: History[Any], position: int, _: int) -> Batch:
+    items = history.items_after(position)
+    for item in items:
+        if not isinstance(item, str):
+            raise TypeError(f"only text can be merged, got {type(item).__name__}")
+    if len(items) <= max_items:
+        return position + 1, items
+    return history.last_id, ["".join(items)]
 
 
-def _latest(max_items: int) -> CatchUp:
-    def catch_up(history: History[T], position: int, joined: int) -> tuple[int, Sequence[T]]:
-        if history.last_id - position > max_items or position < history.evicted_id:
-            position = history.last_id - 1
-        return all_items(history, position, joined)
-
-    return catch_up
+def _latest(max_items: int, history: History[Any], position: int, joined: int) -> Batch:
+    if history.last_id - position > max_items or position < history.evicted_id:
+        position = history.last_id - 1
+    return all_items(history, position, joined)
 
 
-def _fail(max_items: int) -> CatchUp:
-    def catch_up(history: History[T], position: int, joined: int) -> tuple[int, Sequence[T]]:
-        lag = history.last_id - max(position, joined)
-        if lag > max_items:
-            raise LaggedError(lag - max_items)
-        return all_items(history, position, joined)
-
-    return catch_up
+def _fail(max_items: int, history: History[Any], position: int, joined: int) -> Batch:
+    lag = history.last_id - max(position, joined)
+    if lag > max_items:
+        raise LaggedError(lag - max_items)
+    return all_items(history, position, joined)
 
 
-_POLICIES: dict[str, Callable[[int], CatchUp]] = {
-    "wait": lambda _: all_items,
-    "merge": _merge,
-    "latest": _latest,
-    "fail": _fail,
-}
+_POLICIES = {"merge": _merge, "latest": _latest, "fail": _fail}
 
 
 def catch_up_policy(when_behind: WhenBehind, max_items: int | None) -> tuple[CatchUp, int | None]:
-    """Returns a policy, and the number of items that the source may be ahead of the viewer;
-    None: the source does not wait."""
-    if when_behind not in _POLICIES:
-        raise ValueError(f"when_behind must be one of {', '.join(_POLICIES)}, got {when_behind!r}")
+    """Returns a policy, and how many items the source may be ahead; None: it does not wait."""
+    names = get_args(WhenBehind)
+    if when_behind not in names:
+        raise ValueError(f"when_behind must be one of {', '.join(names)}, got {when_behind!r}")
     if max_items is None:
         max_items = _DEFAULT_MAX_ITEMS[when_behind]
     check_integer("max_items", max_items)
-    return _POLICIES[when_behind](max_items), max_items if when_behind == "wait" else None
+    if when_behind == "wait":
+        return all_items, max_items
+    return partial(_POLICIES[when_behind], max_items), None

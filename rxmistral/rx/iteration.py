@@ -6,14 +6,12 @@
                              wake() if `reader_waits`      ──▶ waits for the wake-up
 
 Strategy: an item costs an append, a popleft and two checks of a flag; only a side that has to
-wait acquires a lock. Each side sets its flag (`reader_waits`, `producer_waits`) and then
-checks the queue again before it sleeps; the other side changes the queue first and then
-checks the flag. So at least one of them sees the other. A wake-up too many is harmless, since
-the woken side checks again.
+wait acquires a lock. Each side sets its flag (`reader_waits`, `producer_waits`) and then checks
+the queue again before it sleeps; the other side changes the queue first and then checks the
+flag. So at least one of them sees the other. An extra wake-up is harmless.
 
-A full queue makes the emitting thread wait; then a network source reads nothing more from
-the socket, and TCP slows the server. If that thread must not wait, since it emits for other
-streams too, the queue pauses the source instead (see `backpressure`).
+A full queue makes the emitting thread wait, or pauses the source if that thread must not wait
+(see `backpressure`): a network source then stops reading, and TCP slows the server.
 """
 
 from __future__ import annotations
@@ -25,29 +23,36 @@ from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import Thread, current_thread, get_ident, local, main_thread
-from typing import Any, Generic, Self, TypeVar
+from threading import RLock, Thread, current_thread, get_ident, local, main_thread
+from typing import Any, Generic, TypeVar
+from weakref import WeakSet
 
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from .backpressure import Pausable, emitting
-from .threads import forked_stream_error, register_for_fork, start_thread
+from .backpressure import Pausable, emitting, running_loop
+from .threads import fork_safe, forked_stream_error, register_for_fork, start_thread
 
-__all__ = ["AsyncIteration", "being_iterated", "iterate", "leaving"]
+__all__ = [
+    "AsyncIteration",
+    "LiveSubscriptions",
+    "current_iteration",
+    "current_reader",
+    "iterate",
+    "leaving",
+]
 
 T = TypeVar("T")
 
-being_iterated: ContextVar[abc.DisposableBase | None] = ContextVar(
-    "rxmistral_being_iterated", default=None
+current_iteration: ContextVar[abc.DisposableBase | None] = ContextVar(
+    "rxmistral_current_iteration", default=None
 )
 """The loop that is subscribing, if the subscriber is a loop; disposing it ends the loop.
 
-A source that starts a thread for a loop makes it a daemon: once the loop's own thread is
-gone, nothing reads the items, and a thread that waits for a reader must not keep the
-interpreter from exiting. After a plain `subscribe` the thread is not a daemon, so that a
-script that ends in one prints the whole answer."""
+A source that starts a thread for a loop makes it a daemon: without the loop's own thread nothing
+reads the items, and the interpreter must not wait. After a plain `subscribe` the thread is not a
+daemon, so that a script that ends in one prints the whole answer."""
 
 
 class _Leaving(local):
@@ -61,22 +66,46 @@ class _Leaving(local):
 
     @property
     def by_itself(self) -> bool:
-        """Whether a disposal by this thread is due to the end of a loop, of a block or of an
-        operator such as `take`."""
-        # Such an operator may dispose before its source's subscribe() has returned: then the
-        # thread that subscribes disposes, while its trampoline is running.
+        """Whether a disposal by this thread is due to the end of a loop, a block or an operator
+        such as `take`, which may dispose while the trampoline of `subscribe` is running."""
         return self._is_within or not CurrentThreadScheduler.singleton().schedule_required()
 
 
 leaving = _Leaving()
-"""A context manager: disposals by this thread within `with leaving:` are due to the end of a
-loop or of a `with` block, and not to a stop."""
+"""Within `with leaving:`, disposals by this thread are not due to a stop."""
+
+# Reentrant, since garbage collection may end an abandoned `with` block at any moment.
+_live_lock = fork_safe(RLock())
+
+
+class LiveSubscriptions(abc.DisposableBase):
+    """What `close()` and the end of a `with` block dispose; does not keep its members alive."""
+
+    def __init__(self) -> None:
+        self._members: WeakSet[abc.DisposableBase] | None = WeakSet()  # None: disposed
+
+    def add(self, subscription: abc.DisposableBase) -> None:
+        """Adds a subscription and the loop that reads it, which would otherwise wait forever."""
+        loop = current_iteration.get()
+        added = [subscription] if loop is None else [subscription, loop]
+        with _live_lock:
+            if self._members is not None:
+                self._members.update(added)
+                return
+        for each in added:
+            each.dispose()
+
+    def dispose(self) -> None:
+        with _live_lock:
+            members, self._members = self._members, None
+        for subscription in list(members or ()):
+            subscription.dispose()
+
 
 _MAX_ITEMS = 512  # lets the two threads run in turns, and needs little memory
 
-# Number of items at which a thread that must not wait has to wait after all. One block contains
-# fewer items, so these are from a source that a callback has subscribed to, and that cannot be
-# paused.
+# Number of items at which a thread that must not wait waits after all. One block contains fewer
+# items, so the source was not paused: a callback has subscribed to another one.
 _MAX_ITEMS_WHILE_PAUSED = 16 * _MAX_ITEMS
 
 # Seconds after which the main thread interrupts its wait. On Windows, Ctrl-C does not interrupt
@@ -85,31 +114,18 @@ _WAIT_SECONDS = 0.05
 
 
 class HandOffQueue(abc.DisposableBase, Generic[T]):
-    """A bounded queue from the thread that emits to the thread or event loop that reads.
-
-    Args:
-        wake: Wakes the reader; called on any thread.
-
-    Attributes:
-        items: The items that have not been read.
-        error: The error that follows the items; None: there is none.
-        ended: Whether the source has ended.
-        reader_waits: Whether the reader needs a wake-up.
-        producer_waits: Whether a thread or a paused source needs `make_room()`.
-        waiting_thread: Id of the thread that does nothing else while the queue is empty.
-        waiting_loop: The event loop that cannot run while that thread waits.
-    """
+    """A bounded queue from the thread that emits to the thread or event loop that reads."""
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self.items: deque[T] = deque()
-        self.error: Exception | None = None
+        self.error: Exception | None = None  # follows the items
         self.ended = False
-        self.reader_waits = False
-        self.producer_waits = False
-        self.waiting_thread: int | None = None
-        self.waiting_loop: asyncio.AbstractEventLoop | None = None
+        self.reader_waits = False  # and needs a wake-up
+        self.producer_waits = False  # a thread or a paused source needs make_room()
+        self.waiting_thread: int | None = None  # id of the thread that only waits for items
+        self.waiting_loop: asyncio.AbstractEventLoop | None = None  # blocked by that thread
         self._is_disposed = False
-        self._wake = wake
+        self._wake = wake  # wakes the reader, from any thread
         self._room: SimpleQueue[None] = SimpleQueue()
         self._paused_sources: set[Pausable] = set()
         self._reading_thread = get_ident()
@@ -130,15 +146,15 @@ class HandOffQueue(abc.DisposableBase, Generic[T]):
                 self.on_next, self.on_error, self.on_completed, scheduler=scheduler
             )
 
-        token = being_iterated.set(self)
+        token = current_iteration.set(self)
         try:
             # While the trampoline runs, subscribe() returns its Disposable before the current
-            # thread's scheduler emits: a source without end can be stopped.
+            # thread's scheduler emits, so that an endless source can be stopped.
             CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
         except Exception as error:  # raised by subscribe(): the loop raises it
             self.on_error(error)
         finally:
-            being_iterated.reset(token)
+            current_iteration.reset(token)
 
     # --- emitting side ---
 
@@ -198,17 +214,14 @@ class HandOffQueue(abc.DisposableBase, Generic[T]):
             self._resume_sources()
 
     def final_exception(self) -> Exception:
-        """Returns the exception to raise at the end, and leaves the queue.
-
-        The queue does not keep it, since it refers to the frames in which it is raised.
-        """
+        """Leaves the queue and returns the exception to raise, which the queue does not keep,
+        since an error refers to the frames in which it is raised."""
         error = StopAsyncIteration() if self.error is None else self.error
         self.leave()
         return error
 
     def dispose(self) -> None:
-        """Ends both sides, from any thread; drops the queued items, and all further items of
-        a source that cannot be stopped."""
+        """Ends both sides, from any thread; drops the queued items and all later ones."""
         if not self._is_disposed:
             self._is_disposed = True
             self.items.clear()
@@ -221,10 +234,21 @@ class HandOffQueue(abc.DisposableBase, Generic[T]):
             self._wake_reader()
 
     def leave(self) -> None:
-        """Disposes at the end of the loop. If only the end of the answer is missing, its
-        source may read on, so that the connection can be used again."""
+        """Disposes at the end of the loop; a source that lacks only the end of its answer may
+        read on, so that the connection can be used again."""
         with leaving:
             self.dispose()
+
+
+def current_reader() -> object:
+    """Returns the current task, or the current thread if there is none; for the separate thread
+    of `iterate`, the thread that reads."""
+    loop = current_iteration.get()
+    if isinstance(loop, HandOffQueue) and loop.waiting_thread is not None:
+        return loop.waiting_thread
+    with suppress(RuntimeError):  # no event loop is running
+        return asyncio.current_task() or get_ident()
+    return get_ident()
 
 
 def iterate(
@@ -232,33 +256,22 @@ def iterate(
     track: Callable[[abc.DisposableBase], None],
     scheduler: abc.SchedulerBase | None = None,
 ) -> Generator[T, None, None]:
-    """Yields the items of one subscription; closing the generator disposes it.
+    """Yields the items of one subscription; `track` is called with a Disposable that ends it.
 
-    Subscribes on a separate thread: a source that emits while it is subscribed to then fills
-    the queue and waits; on this thread, `subscribe` would never return.
-
-    Args:
-        source: What to read.
-        track: Called with a Disposable that ends the loop.
-        scheduler: Passed to the source's `subscribe`.
+    Subscribes on a separate thread: on this one, `subscribe` would never return if the source
+    emits within it and fills the queue.
     """
     wakeup: SimpleQueue[None] = SimpleQueue()
     queue: HandOffQueue[T] = HandOffQueue(partial(wakeup.put, None))
     queue.waiting_thread = get_ident()
-    with suppress(RuntimeError):  # no event loop is running
-        queue.waiting_loop = asyncio.get_running_loop()
+    queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
     items = queue.items
+    work = (queue.subscribe_to, source, scheduler)
+    thread = Thread(target=copy_context().run, args=work, name="rxmistral-subscribe", daemon=True)
     track(queue)
     try:
-        start_thread(
-            Thread(
-                target=copy_context().run,
-                args=(queue.subscribe_to, source, scheduler),
-                name="rxmistral-subscribe",
-                daemon=True,
-            )
-        )
+        start_thread(thread)
         while True:
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:
@@ -280,12 +293,8 @@ def iterate(
 class AsyncIteration(AsyncIterator[T]):
     """The items of one subscription, on the event loop that first requests one.
 
-    A class and not an async generator: after `break`, an async generator is closed by the
-    event loop at some later time; this is disposed as soon as it is no longer referenced.
-
-    Args:
-        source: What to read.
-        track: Called with a Disposable that ends the loop.
+    Not an async generator: after `break`, the event loop closes a generator at some later time;
+    this is disposed as soon as it is no longer referenced.
     """
 
     def __init__(self, source: Observable[T], track: Callable[[abc.DisposableBase], None]) -> None:
@@ -296,9 +305,6 @@ class AsyncIteration(AsyncIterator[T]):
         self._is_waiting = False
         self._is_cancelled = False
 
-    def __aiter__(self) -> Self:
-        return self
-
     async def __anext__(self) -> T:
         queue = self._queue or self._start()
         if asyncio.get_running_loop() is not self._wakeup.loop:
@@ -307,12 +313,12 @@ class AsyncIteration(AsyncIterator[T]):
                 "or start a new run with `async for` over the stream"
             )
         items = queue.items
-        if self._read_count >= _MAX_ITEMS:
+        if self._read_count >= _MAX_ITEMS:  # a source as fast as its reader occupies the loop
             self._read_count = 0
-            await self._let_others_run()
+            await self._or_dispose(asyncio.sleep(0))
         while not items:
             if self._read_count > 1:  # in a burst: let it grow, to save wake-ups
-                await self._let_others_run()
+                await self._or_dispose(asyncio.sleep(0))
             else:
                 await self._wait(queue)
             self._read_count = 0
@@ -323,7 +329,7 @@ class AsyncIteration(AsyncIterator[T]):
         return item
 
     def _start(self) -> HandOffQueue[T]:
-        self._wakeup = _LoopWakeUp()
+        self._wakeup = _LoopWakeUp(asyncio.get_running_loop())
         self._queue = queue = HandOffQueue[T](self._wakeup.wake)
         self._track(queue)
         queue.subscribe_to(self._source)
@@ -343,7 +349,7 @@ class AsyncIteration(AsyncIterator[T]):
                 "another task is waiting for the next item of this run: "
                 "start a run for each task with `async for` over the stream"
             )
-        self._wakeup.reset()
+        self._wakeup.future = self._wakeup.loop.create_future()
         queue.reader_waits = True
         if not queue.items and not queue.ended:
             self._is_waiting = True
@@ -351,10 +357,6 @@ class AsyncIteration(AsyncIterator[T]):
                 await self._or_dispose(self._wakeup.future)
             finally:
                 self._is_waiting = False
-
-    async def _let_others_run(self) -> None:
-        """Lets other tasks run: a source as fast as its reader would occupy the event loop."""
-        await self._or_dispose(asyncio.sleep(0))
 
     async def _or_dispose(self, awaitable: Any) -> None:
         try:
@@ -374,18 +376,12 @@ class AsyncIteration(AsyncIterator[T]):
 
 
 class _LoopWakeUp:
-    """A wake-up that any thread sends to the event loop on which it was created.
+    """A wake-up that any thread sends to an event loop; separate, so that the queue does not keep
+    an AsyncIteration alive that the program has dropped."""
 
-    Not a part of AsyncIteration, so that the queue does not refer to the iteration: that is
-    disposed as soon as the program drops it.
-    """
-
-    def __init__(self) -> None:
-        self.loop = asyncio.get_running_loop()
-        self.reset()
-
-    def reset(self) -> None:
-        self.future: asyncio.Future[None] = self.loop.create_future()
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
 
     def wake(self) -> None:
         self.loop.call_soon_threadsafe(self._resolve)

@@ -12,36 +12,26 @@ __all__ = ["RequestCounter", "current_counter"]
 
 
 class RequestCounter:
-    """The number of requests that a run has sent, including those of runs it subscribed to.
-
-    Attributes:
-        requests: Requests that were sent.
-        answers: Responses that were not refusals.
-        resumed: Answers that were continued after a break.
-        headers_at: Time of `monotonic()`, in seconds, at which the first headers of an answer
-            arrived; None: none have.
-    """
+    """The number of requests that a run has sent, including those of runs it subscribed to."""
 
     _lock = fork_safe(Lock())
 
     def __init__(self) -> None:
         self.requests = 0
-        self.answers = 0
-        self.resumed = 0
-        self.headers_at: float | None = None
+        self.answers = 0  # responses that were not refusals
+        self.resumed = 0  # answers that were continued after a break
+        self.headers_at: float | None = None  # of the first answer, in seconds of monotonic()
         # Weak, since a shared run outlives its readers.
         self._parents: WeakSet[RequestCounter] = WeakSet()
 
     def report_to(self, parent: RequestCounter | None) -> None:
-        """Adds the counts so far, and all later ones, to another counter."""
-        if parent is None:
-            return
+        """Adds the counts so far, and all later ones, to another counter, but only once."""
         with self._lock:
-            self._parents.add(parent)
-            parent._add(self.requests, self.answers, self.resumed, self.headers_at)
+            if parent is not None and parent not in self._parents:
+                self._parents.add(parent)
+                parent._add(self.requests, self.answers, self.resumed, self.headers_at)
 
     def count_request(self) -> None:
-        """Counts a request that is sent."""
         with self._lock:
             self._add(requests=1)
 
@@ -51,7 +41,6 @@ class RequestCounter:
             self._add(answers=1, headers_at=now)
 
     def count_resume(self) -> None:
-        """Counts a continuation of a broken answer."""
         with self._lock:
             self._add(resumed=1)
 

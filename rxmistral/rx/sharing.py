@@ -6,13 +6,12 @@
                                   └──────┬──────┴──────────┘
                                       delivery, a worker thread
 
-The source appends an item once and wakes the delivery. A viewer is a position in the
-history: it starts before the first item, whenever it joins, and a worker thread of the
-`delivery` emits what it lacks in batches. A `CatchUp` policy decides what a viewer that lags
-receives. The source waits only for viewers that request it (`when_behind="wait"`).
+The source appends an item once and wakes the delivery. A viewer is a position in the history, at
+first before the first item; a worker thread emits what it lacks in batches, which a `CatchUp`
+policy selects. The source waits only for viewers that request it (`when_behind="wait"`).
 
-The history, the end and the number of viewers are guarded by the lock of the delivery. It is
-one lock for all runs, since garbage collection may dispose a viewer while any lock is held.
+The lock of the delivery guards the history, the end and the number of viewers. It is one lock for
+all runs, since garbage collection may dispose a viewer while any lock is held.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from __future__ import annotations
 import copy
 from contextvars import copy_context
 from threading import Condition
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.disposable import Disposable, SerialDisposable, SingleAssignmentDisposable
@@ -29,10 +28,10 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_integer, check_number
 from ..errors import StoppedError
 from . import delivery
-from .backpressure import Pausable, emitting, on_an_event_loop
+from .backpressure import Pausable, emitting, running_loop
 from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, RunViewers, lock
 from .history import CatchUp, History
-from .iteration import being_iterated
+from .iteration import current_iteration
 from .request_counter import RequestCounter, current_counter
 from .threads import (
     SubscriptionScope,
@@ -46,17 +45,9 @@ __all__ = ["SharedRun", "SharedSubscription", "check_shared"]
 
 T = TypeVar("T")
 
-# --- viewers ---
-
 
 class SharedSubscription(delivery.Viewer, abc.DisposableBase):
-    """The subscription of one viewer: its observer, and its position in the history.
-
-    Attributes:
-        position: The id of the latest item that the viewer has received.
-        joined: The id of the latest item at the moment when the viewer joined.
-        max_lag: How many items the viewer may lag before the source waits. None: any number.
-    """
+    """The subscription of one viewer: its observer, and its position in the history."""
 
     def __init__(
         self,
@@ -67,9 +58,10 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         max_lag: int | None,
     ) -> None:
         self.run = run
-        self.position = position
-        self.max_lag = max_lag
-        self.joined = run.history.last_id
+        self.run_viewers = run.viewers
+        self.position = position  # the id of the latest item that it has received
+        self.max_lag = max_lag  # in items, before the source waits; None: it does not wait
+        self.joined = run.history.last_id  # the id of the latest item when it joined
         self._history = run.history
         self._observer = observer
         self._catch_up = catch_up
@@ -78,7 +70,7 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         self._context = copy_context()  # of the subscriber, for its callbacks
 
     def is_full(self) -> bool:
-        """Whether the source has to wait. Items emitted before the viewer joined do not count."""
+        """Returns whether the source has to wait; items from before the viewer joined do not count."""
         lag = self._history.last_id - max(self.position, self.joined)
         return self.max_lag is not None and lag >= self.max_lag
 
@@ -117,7 +109,6 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
         return self.position < history.last_id or history.ended
 
     def fail(self, error: BaseException) -> None:
-        """Ends the subscription with the error of a callback or of the policy."""
         if self._is_disposed:
             raise error
         if not isinstance(error, Exception):
@@ -155,11 +146,8 @@ class SharedSubscription(delivery.Viewer, abc.DisposableBase):
 
 
 def _copy_of(error: Exception | None) -> Exception | None:
-    """Returns a copy of the error that ended the run, for one viewer.
-
-    Raising an exception attaches the frames it passes through. A single instance would keep
-    the frames of all viewers alive.
-    """
+    """Returns a copy of the error that ended the run, for one viewer: an error keeps the frames
+    that it passes through, so a single instance would keep those of all viewers."""
     if error is None:
         return None
     try:
@@ -173,24 +161,15 @@ def _copy_of(error: Exception | None) -> Exception | None:
     return own.with_traceback(error.__traceback__)
 
 
-# --- run ---
-
-
-class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
-    """One subscription to a source, and its items, for many viewers.
-
-    Args:
-        source: Subscribed to when the first viewer joins.
-        linger: Seconds after which a run without viewers is stopped. None: it is not.
-        max_items: Number of latest items to keep. None: all are kept.
-    """
+class SharedRun(abc.DisposableBase, Generic[T]):
+    """One subscription to a source, and its items, for many viewers; see `Stream.shared`."""
 
     def __init__(self, source: Observable[T], linger: float | None, max_items: int | None) -> None:
         self.history: History[T] = History(max_items)
         self._source: Observable[T] | None = source  # None once it is subscribed to
         self._linger = linger
         self._subscription = SingleAssignmentDisposable()
-        self._viewers = RunViewers()
+        self.viewers = RunViewers()
         self._viewer_count = 0
         self._join_count = 0  # including viewers that have left
         self._linger_timer = SerialDisposable()
@@ -203,9 +182,9 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
     def forked(self) -> None:
         """Ends a running run in the child of a fork: its source emits in the parent only."""
         if self._source is None and not self.history.ended:
-            self._record_end(forked_stream_error())
+            self.history.end(forked_stream_error())
         self._subscription, self._linger_timer = SingleAssignmentDisposable(), SerialDisposable()
-        self._viewers = RunViewers()
+        self.viewers = RunViewers()
         self._blocking, self._paused_sources = set(), set()
 
     def __str__(self) -> str:
@@ -224,16 +203,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         after: int = 0,
         max_lag: int | None = None,
     ) -> SharedSubscription:
-        """Adds a viewer, and subscribes to the source if it is the first one.
-
-        Args:
-            after: The id of the last item to skip.
-            max_lag: Number of items that the source may be ahead of the viewer. None: no
-                limit.
-
-        Raises:
-            RequestError: No thread can be started.
-        """
+        """Adds a viewer of the items after an id; the first viewer subscribes to the source."""
         with lock:
             viewer = SharedSubscription(self, observer, catch_up, after, max_lag)
             if max_lag is not None:
@@ -243,9 +213,9 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         add_to_scope(viewer)
         self._linger_timer.disposable = Disposable()
         self._counter.report_to(current_counter.get())  # first: the viewer may end at once
-        serving = OF_SUBSCRIPTIONS if being_iterated.get() is None else OF_LOOPS
+        serving = OF_SUBSCRIPTIONS if current_iteration.get() is None else OF_LOOPS
         try:
-            serving.add(viewer, self._viewers)
+            serving.schedule(viewer)
         except BaseException:
             viewer.dispose()
             raise
@@ -266,8 +236,7 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
             self._stop_if_unwatched(self._join_count)
 
     def _start_linger_timer(self) -> None:
-        """Runs on a worker's thread, since garbage collection, which may dispose a viewer,
-        must not start a thread."""
+        # On a worker's thread: garbage collection, which may dispose a viewer, must not start one.
         with lock:
             join_count, is_watched = self._join_count, self._viewer_count > 0
         if is_watched or self.history.ended or not self._linger:
@@ -289,66 +258,55 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
         """Stops a run that no viewer has joined since `join_count` was read."""
         with lock:
             is_unwatched = not self._viewer_count and join_count == self._join_count
-            is_running = self._source is None and not self.history.ended
-            if not (is_unwatched and is_running):
+            if not is_unwatched or self._source is not None or self.history.ended:
                 return
-            self._record_end(StoppedError())
+            self.history.end(StoppedError())
         self._release()
 
     # --- source ---
 
     def _begin(self, source: Observable[T]) -> None:
         # For the source, this run is a loop: its disposal ends the run, so that no viewer waits
-        # forever, and the source's thread is a daemon. If the interpreter has to wait for a
-        # viewer, then the thread of the delivery is not a daemon.
-        iteration_token = being_iterated.set(self)
+        # forever, and the source's thread is a daemon. The thread of the delivery is not, if
+        # the interpreter has to wait for a viewer.
+        iteration_token = current_iteration.set(self)
         counter_token = current_counter.set(self._counter)
         scope = SubscriptionScope()  # detached: the run outlives its first viewer
         self._subscription.disposable = scope
         try:
             with detached_scope(scope):
-                scope.add(source.subscribe(self.on_next, self.on_error, self.on_completed))
+                scope.add(source.subscribe(self.append, self.end, self.end))
         except BaseException:  # Ctrl-C
             self.stop()
             raise
         finally:
             current_counter.reset(counter_token)
-            being_iterated.reset(iteration_token)
+            current_iteration.reset(iteration_token)
 
-    def on_next(self, value: T) -> None:
+    def append(self, value: T) -> None:
         with lock:
             if self.history.ended:
                 return
             self.history.append(value)
-        self._viewers.wake()
+        self.viewers.wake()
         if self._blocking:
             self._wait_for_viewers()
 
-    def on_error(self, error: Exception) -> None:
-        self._end(error)
-
-    def on_completed(self) -> None:
-        self._end(None)
-
     def stop(self) -> None:
-        """Ends the run for all viewers, from any thread, without blocking."""
-        self._end(StoppedError())
+        self.end(StoppedError())
 
     dispose = stop
 
-    def _end(self, error: Exception | None) -> None:
+    def end(self, error: Exception | None = None) -> None:
         with lock:
             if self.history.ended:
                 return
-            self._record_end(error)
+            self.history.end(error)
+            self._source = None
         self._release()
 
-    def _record_end(self, error: Exception | None) -> None:
-        self.history.end(error)
-        self._source = None
-
     def _release(self) -> None:
-        self._viewers.wake()
+        self.viewers.wake()
         self.resume_source()
         self._linger_timer.dispose()
         self._subscription.dispose()
@@ -356,24 +314,19 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
     # --- backpressure ---
 
     def _is_full(self) -> bool:
-        """Requires the lock."""
+        # Requires the lock.
         return not self.history.ended and any(viewer.is_full() for viewer in self._blocking)
 
     def _wait_for_viewers(self) -> None:
         source = emitting.source
-        if source is not None:
-            self._pause(source)
-        elif not on_an_event_loop():
-            with self._room:
-                self._room.wait_for(lambda: not self._is_full())
-
-    def _pause(self, source: Pausable) -> None:
         if isinstance(source, SharedSubscription) and source.run is self:
             return  # a viewer's callback emits into the run: it would wait for itself
-        with lock:
-            if self._is_full():
+        with self._room:
+            if source is not None and self._is_full():
                 source.pause()
                 self._paused_sources.add(source)
+            elif source is None and running_loop() is None:
+                self._room.wait_for(lambda: not self._is_full())
 
     def resume_source(self) -> None:
         """Resumes the source if no viewer requires it to wait."""
@@ -387,7 +340,6 @@ class SharedRun(abc.ObserverBase[T], abc.DisposableBase):
 
 
 def check_shared(linger: float | None, max_items: int | None) -> None:
-    """Raises if an argument of `shared` is not valid."""
     if linger is not None:
         check_number("linger", linger, 0)
     if max_items is not None:

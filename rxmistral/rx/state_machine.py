@@ -1,24 +1,23 @@
 """Operators made from a state machine, or from a function of one item.
 
-A state machine turns input items into output items, at once or later. It knows no Rx, no
-thread and no socket, so tests can feed it by hand and attack it with generated input;
-`machine_operator` makes an operator of it.
+A state machine turns input items into output items, at once or later. It knows no Rx, no thread
+and no socket, so that tests can feed it by hand.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any, Generic, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Generic, NamedTuple, TypeVar
 from weakref import ref
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable
 from reactivex.scheduler import TimeoutScheduler
 
-from .input_type import InputType
 from .stream import Stream
 
 __all__ = [
+    "InputType",
     "MachineObserver",
     "StateMachine",
     "item_operator",
@@ -31,15 +30,27 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
+class InputType(NamedTuple):
+    """The items that an operator accepts. An item of another type shows that a stage of the pipe is
+    missing: `chat.stream(...).pipe(sentences())` feeds completions to an operator of text."""
+
+    operator: str
+    kind: type
+    noun: str  # for the items, in error messages
+    remedies: Mapping[str, str]  # by the name of the type of a wrong item
+
+    def error_for(self, item: object) -> TypeError:
+        name = type(item).__name__
+        article = "an" if name[0] in "aeiouAEIO" else "a"
+        problem = f"{self.operator}() takes {self.noun}, got {article} {name}"
+        remedy = self.remedies.get(name)
+        return TypeError(f"{problem}: {remedy}" if remedy else problem)
+
+
 class StateMachine(Generic[A, B]):
-    """A converter of input items into output items; there is one for each subscription.
+    """A converter of input items into output items; there is one for each subscription."""
 
-    Attributes:
-        error: The error that the stream ends with, after the items that were just
-            returned; None while there is none.
-    """
-
-    error: Exception | None = None
+    error: Exception | None = None  # ends the stream, after the items that were just returned
 
     def feed(self, item: A, /) -> Iterable[B]:
         """Returns the output that is certain after this item."""
@@ -57,9 +68,8 @@ class StateMachine(Generic[A, B]):
 class MachineObserver(Generic[A, B]):
     """An observer that feeds a state machine, and emits what the machine returns.
 
-    An exception of the machine is the error of the stream. When the machine sets its
-    `error`, the source is disposed before the error is emitted, so that a retry never holds
-    two connections.
+    When the machine sets its `error`, the source is disposed before the error is emitted, so
+    that a retry never holds two connections.
     """
 
     __slots__ = ("_accepts", "_emit", "_feed", "_kind", "_machine", "_observer", "_source")
@@ -118,13 +128,8 @@ def operate(
         [Stream[A], abc.ObserverBase[B], abc.SchedulerBase | None], abc.DisposableBase
     ],
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """Returns an operator that subscribes to its source in a way of its own.
-
-    Args:
-        subscribe_to: Called for each subscription with the source, the observer to emit
-            to, and the scheduler of the subscription, if it has one; returns the
-            Disposable of the subscription.
-    """
+    """Returns an operator that calls a function for each subscription, with the source, the
+    observer to emit to and the scheduler of the subscription."""
 
     def operator(source: Observable[A]) -> Stream[B]:
         stream = Stream.of(source)
@@ -142,15 +147,10 @@ def operate(
 def machine_operator(
     make: Callable[[], StateMachine[A, B]], accepts: InputType
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """Returns an operator that runs a state machine.
+    """Returns an operator that runs a new state machine for each subscription.
 
-    The remaining output of the machine is emitted before the end, be that a completion
-    or an error. An exception of the machine, or of a subscriber that receives the
-    remaining output, is the error of the stream.
-
-    Args:
-        make: Called for each subscription; returns its machine.
-        accepts: The items that the operator accepts; any other item is an error.
+    The remaining output of the machine is emitted before the completion or the error. An
+    exception of the machine, or an item that the operator does not accept, is the error.
     """
     return operate(
         lambda stream, observer, scheduler: MachineObserver(make(), observer, accepts).subscribe_to(
@@ -162,14 +162,7 @@ def machine_operator(
 def item_operator(
     start: Callable[[abc.ObserverBase[B]], Callable[[A], None]],
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """Returns an operator that does something with each item, and buffers nothing.
-
-    Errors and completion pass through.
-
-    Args:
-        start: Called for each subscription with the observer to emit to; returns the
-            function that is called with each item.
-    """
+    """Returns an operator that passes each item to the function that `start` returns."""
     return operate(
         lambda stream, observer, scheduler: stream.subscribe(
             start(observer), observer.on_error, observer.on_completed, scheduler=scheduler
@@ -185,19 +178,14 @@ def timed_operator(
 
     Args:
         observe: Called for each subscription with the observer to emit to and a scheduler;
-            returns the observer of the source, a `SerializedTimer`, which is disposed with
-            the subscription.
-        scheduler: Keeps the time; None: the scheduler of the subscription, or else a
-            `TimeoutScheduler`.
+            returns a `SerializedTimer` that observes the source.
+        scheduler: Keeps the time; None: that of the subscription, or a `TimeoutScheduler`.
     """
 
     def subscribe_to(
         stream: Stream[Any], observer: abc.ObserverBase[B], injected: abc.SchedulerBase | None
     ) -> abc.DisposableBase:
         timer = observe(observer, scheduler or injected or TimeoutScheduler.singleton())
-        subscription = stream.subscribe(
-            timer.on_next, timer.on_error, timer.on_completed, scheduler=injected
-        )
-        return CompositeDisposable(subscription, timer)
+        return CompositeDisposable(stream.subscribe(timer, scheduler=injected), timer)
 
     return operate(subscribe_to)

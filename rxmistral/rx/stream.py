@@ -1,13 +1,10 @@
 """Stream: an Observable that you can also `for`, `async for`, `await` and `with`.
 
-A Stream is cold: nothing happens until something reads it, and each reader is a
-subscription of its own. The way of reading decides which thread receives the items:
+The way of reading decides which thread receives the items:
 
     subscribe(...)      the thread that emits them, at once
     for, run()          the thread of the loop, through a queue (see `iteration`)
     async for, await    the event loop, through a queue
-
-Leaving a loop early, in whatever way, disposes the subscription.
 
 This file is long because Stream and SharedStream refer to each other, and because the type
 checkers need an overload of `pipe` for each number of operators.
@@ -15,13 +12,10 @@ checkers need an overload of `pipe` for each number of operators.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import suppress
 from functools import partial, wraps
-from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
 from reactivex import Observable, abc
@@ -29,11 +23,9 @@ from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from ..checks import check_integer
+from ..checks import check_integer, check_synchronous
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
-from .iteration import AsyncIteration, HandOffQueue, being_iterated, iterate, leaving
-from .live_subscriptions import LiveSubscriptions
-from .operator_check import check_operator
+from .iteration import AsyncIteration, LiveSubscriptions, current_reader, iterate, leaving
 from .sharing import SharedRun, check_shared
 from .subscriber import Subscriber
 from .threads import SubscriptionScope, subscription_scope
@@ -52,8 +44,6 @@ E = TypeVar("E")
 F = TypeVar("F")
 G = TypeVar("G")
 T_out = TypeVar("T_out", covariant=True)
-
-Operator = Callable[[Observable[A]], Observable[B]]
 
 
 class AnswerHandle(Protocol):
@@ -79,10 +69,9 @@ class Stream(Observable[T_out]):
 
     A Stream is cold: each subscription, loop or `await` starts a new run of its source, except
     within a `with` block. A loop receives all items that precede an error, and then raises the
-    error. The result of any pipe is a Stream again.
-
-    The methods of a Stream itself are `of`, `pipe`, `subscribe`, `run`, `shared` and `close`.
-    All others are operators of reactivex in the form of methods; they return Streams, too.
+    error. Leaving a loop early disposes its subscription. The result of any pipe is a Stream
+    again; all methods that are not documented here are operators of reactivex, and return
+    Streams, too.
     """
 
     _live: LiveSubscriptions | None = None  # disposed by close() and by the end of a block
@@ -95,9 +84,8 @@ class Stream(Observable[T_out]):
     def of(observable: Observable[A]) -> Stream[A]:
         """Returns an Observable as a Stream.
 
-        An Observable that emits while it is subscribed to occupies the thread that
-        subscribes. Read one that never ends with `for`, which subscribes on a separate
-        thread, and not with `async for`, which subscribes on the event loop.
+        Read an Observable that emits endlessly while it is subscribed to with `for`, which
+        subscribes on a separate thread, and not with `async for`, which blocks the event loop.
 
         Raises:
             TypeError: The argument is not an Observable.
@@ -118,7 +106,7 @@ class Stream(Observable[T_out]):
     # --- composition ---
 
     @overload  # type: ignore[override]  # see the implementation
-    def pipe(self, op1: Operator[T_out, A], /) -> Stream[A]: ...
+    def pipe(self, op1: Callable[[Observable[T_out]], Observable[A]], /) -> Stream[A]: ...
     @overload
     def pipe(
         self, op1: Callable[[Observable[T_out]], A], op2: Callable[[A], Observable[B]], /
@@ -195,13 +183,13 @@ class Stream(Observable[T_out]):
         """
         result: Any = self
         for operator in operators:
-            check_operator(operator)
+            _check_operator(operator)
             result = _as_stream(operator(result), self)
         return result
 
     if TYPE_CHECKING:
-        # The fluent methods whose results are likely to be iterated. All others return
-        # Streams as well, but have the types of reactivex.
+        # The methods whose results are likely to be iterated. All others return Streams as well,
+        # but have the types of reactivex.
         def map(self, mapper: Callable[[T_out], A]) -> Stream[A]: ...
         def filter(self, predicate: Callable[[T_out], bool]) -> Stream[T_out]: ...
         def take(self, count: int) -> Stream[T_out]: ...
@@ -227,7 +215,7 @@ class Stream(Observable[T_out]):
     def __getitem__(self, key: slice | int) -> Stream[T_out]:
         return _piped_from(self, Stream.of(super().__getitem__(key)))
 
-    # --- push ---
+    # --- reading ---
 
     def subscribe(
         self,
@@ -240,13 +228,12 @@ class Stream(Observable[T_out]):
         """Subscribes callbacks, or one observer, to the items and to the end.
 
         Returns before anything is received. The subscription ends exactly once: with
-        `on_completed`, with `on_error` or by its disposal. An exception that `on_next`
-        raises is passed to `on_error`.
+        `on_completed`, with `on_error` or by its disposal.
 
         Args:
             on_next: Called with each item; or an observer, which has all three methods.
-            on_error: Called with the error; without it the error is raised on the thread
-                that emits, and reported on stderr.
+            on_error: Called with the error, also one that `on_next` raises. Without it, the
+                error is raised on the thread that emits, and reported on stderr.
             on_completed: Called at the end.
             scheduler: Measures time for operators that need a scheduler.
 
@@ -261,39 +248,25 @@ class Stream(Observable[T_out]):
         def subscribe(*_: object) -> None:
             subscriber.subscribe_with(partial(self._subscribe_core, subscriber, scheduler))
 
-        # While the trampoline runs, a source that emits on the current thread's scheduler
-        # emits only after the subscriber has received its Disposable.
+        # While the trampoline runs, the current thread's scheduler emits nothing before the
+        # subscriber has its Disposable.
         CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
         return subscriber
-
-    # --- many viewers ---
 
     def shared(
         self, linger: float | None = None, max_items: int | None = None
     ) -> SharedStream[T_out]:
-        """Returns one run of this Stream, for any number of viewers.
+        """Returns one run of this Stream, for any number of viewers (see `operators.shared`).
 
-            --a--b-----c----d--|->       the one subscription to this Stream
-              a--b-----c----d--|->       the first viewer starts it
-                     abc----d--|->       a viewer that subscribes late, or after the end
-
-        Nothing is sent before the first viewer subscribes; then there is exactly one
-        subscription, and one request, for all viewers. A viewer first receives all items
+        All viewers share one subscription, and one request. A viewer first receives all items
         emitted so far, at once, and then live items. No viewer delays another viewer or the
         source (see `SharedStream.view`). An exception of a viewer's callback is passed to
-        the `on_error` of that viewer alone.
-
-        The run continues when no viewer is left; `stop()` ends it.
+        the `on_error` of that viewer alone. `stop()` ends the run.
 
         Args:
             linger: Seconds after which a run without viewers is stopped; 0 stops it when the
                 last viewer leaves. None: it continues to its end.
-            max_items: Number of latest items to keep, so that a run without end uses bounded
-                memory. A viewer that needs an item that is no longer kept receives
-                `LaggedError`. Text counts like any other item. None: all are kept.
-
-        Holds: each item once, as long as the result exists; a viewer is a position in them.
-        Errors: as the source does; `StoppedError` if it was stopped.
+            max_items: Number of latest items to keep, text or not. None: all are kept.
 
         >>> import reactivex
         >>> numbers = Stream.of(reactivex.of(1, 2, 3)).shared()
@@ -302,13 +275,10 @@ class Stream(Observable[T_out]):
         """
         return _piped_from(self, SharedStream(self, linger, max_items))
 
-    # --- pull ---
-
     def __iter__(self) -> Iterator[T_out]:
         if not self._is_open_here():
             return self._iterate()
-        if self._iterator is None:
-            self._iterator = self._iterate()
+        self._iterator = self._iterator or self._iterate()
         return self._iterator
 
     def _iterate(self, scheduler: abc.SchedulerBase | None = None) -> Iterator[T_out]:
@@ -317,16 +287,14 @@ class Stream(Observable[T_out]):
     def __aiter__(self) -> AsyncIterator[T_out]:
         if not self._is_open_here():
             return AsyncIteration(self, self._track_loop)
-        if self._async_iterator is None:
-            self._async_iterator = AsyncIteration(self, self._track_loop)
+        self._async_iterator = self._async_iterator or AsyncIteration(self, self._track_loop)
         return self._async_iterator
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> T_out:
         """Waits for the end and returns the last item.
 
         Args:
-            scheduler: Measures time for operators that need a scheduler. A source reads on
-                its own thread.
+            scheduler: Measures time for operators that need a scheduler.
 
         Raises:
             SequenceContainsNoElementsError: The Stream ended without any item.
@@ -346,14 +314,14 @@ class Stream(Observable[T_out]):
 
     @property
     def outcome(self) -> Outcome | None:
-        """How the latest request ended of the answer that this was piped from; None while
-        the request is running, or if this was not piped from an answer."""
+        """The outcome of the latest request of the answer that this was piped from; None while
+        the request is running, or if there is no answer."""
         return None if self._answer is None else self._answer.outcome
 
     def close(self) -> None:
-        """Stops all subscriptions to the answer that this was piped from.
+        """Stops all subscriptions to the answer that this was piped from, and ends its loops.
 
-        May be called from any thread, and never blocks. A loop that reads the answer ends.
+        May be called from any thread, and never blocks.
         """
         if self._answer is not None:
             self._answer.close()
@@ -364,7 +332,7 @@ class Stream(Observable[T_out]):
     def __enter__(self) -> Self:
         """Opens one run of the Stream: every loop within the block continues the same run.
 
-        The end of the block stops the run and every subscription that the block started.
+        The end of the block stops the run and all subscriptions made in the block.
 
         Raises:
             RuntimeError: The Stream is already open in a `with` block.
@@ -375,8 +343,7 @@ class Stream(Observable[T_out]):
                 "or open the result of a pipe"
             )
         self._entered = True
-        if self._live is None:
-            self._live = LiveSubscriptions()
+        self._live = self._live or LiveSubscriptions()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -392,28 +359,25 @@ class Stream(Observable[T_out]):
         self.__exit__()
 
     def _stop(self) -> None:
-        """Disposes all subscriptions made since the Stream was opened; never blocks."""
         live, self._live = self._live, None
         if live is not None:
             live.dispose()
 
     def _answer_of_pipe(self) -> AnswerHandle | None:
-        """Returns the answer that Streams piped from this one belong to."""
         return self._answer
 
     def _is_open_here(self) -> bool:
-        """Whether the current thread or task reads within the `with` block of this Stream."""
+        """Returns whether the current thread or task reads within the `with` block."""
         return self._entered
 
     def _live_here(self) -> LiveSubscriptions | None:
-        """Returns the group that a subscription by the current thread or task belongs to."""
+        """Returns the group of a subscription by the current thread or task."""
         return self._live
 
     def _track_loop(self, loop: abc.DisposableBase) -> None:
         self._track(loop, self._live_here())
 
     def _track(self, subscription: abc.DisposableBase, live: LiveSubscriptions | None) -> None:
-        """Adds a subscription to the group that the Stream had when the subscription began."""
         if live is not None:
             live.add(subscription)
 
@@ -445,12 +409,11 @@ class SharedStream(Stream[T]):
 
     The callbacks of all viewers run on one shared thread; a viewer that is slow, or blocks,
     gets its own thread. When the interpreter exits, it waits for the end of a run that has
-    a subscription, whatever its source is; it does not wait for a run that is only read by
-    loops, or has no viewers.
+    a subscription; it does not wait for a run that is only read by loops.
 
     The end of a `with` block disposes the viewers that the block's own task or thread
-    started, and does not stop the run. Like any Stream, this can be open in one block at a
-    time; several blocks need a view or a pipe each.
+    started, and does not stop the run. This can be open in one block at a time; several
+    blocks need a view or a pipe each.
     """
 
     _opener: object = None  # the task or thread that has opened a `with` block
@@ -463,13 +426,8 @@ class SharedStream(Stream[T]):
         super().__init__(lambda observer, _: run.join(observer, all_items))
 
     def __enter__(self) -> Self:
-        """Opens a block for viewers; viewers from elsewhere remain when the block ends.
-
-        Raises:
-            RuntimeError: The Stream is already open in a `with` block.
-        """
         opened = super().__enter__()
-        self._opener = _current_reader()
+        self._opener = current_reader()
         return opened
 
     def __exit__(self, *_: object) -> None:
@@ -477,10 +435,10 @@ class SharedStream(Stream[T]):
         super().__exit__()
 
     def _is_open_here(self) -> bool:
-        return self._entered and self._opener == _current_reader()
+        return self._entered and self._opener == current_reader()
 
     def _live_here(self) -> LiveSubscriptions | None:
-        return self._live if self._opener == _current_reader() else None
+        return self._live if self._opener == current_reader() else None
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._shared_run}>"
@@ -489,8 +447,7 @@ class SharedStream(Stream[T]):
         """Cancels the run for all viewers, from any thread, without blocking.
 
         All viewers, including later ones, receive the items emitted so far, and then
-        `StoppedError`. After the end of the run this has no effect. A run that is stopped
-        before its first viewer sends no request.
+        `StoppedError`. A run that is stopped before its first viewer sends no request.
         """
         self._shared_run.stop()
 
@@ -502,21 +459,16 @@ class SharedStream(Stream[T]):
               a-------------f-----|->    "latest"
               a-------------X            "fail"
 
-        Without a view, a viewer receives every item unchanged, however much it lags, and
-        nothing waits for it.
-
         Args:
             when_behind: What happens when a viewer lags by more than `max_items`:
-                "wait": the source waits for the viewer, and so do all other viewers. Items
-                emitted before the viewer joined do not count. A source that emits on an
-                event loop cannot wait.
+                "wait": the source waits for the viewer, and so do all other viewers. A
+                source that emits on an event loop cannot wait.
                 "merge": the viewer receives everything it lacks as one `str`.
                 "latest": the viewer receives the latest item and skips those before it; for
                 items that replace each other, such as snapshots.
-                "fail": the viewer ends with `LaggedError`. Items emitted before it joined do
-                not count.
-            max_items: Number of items. Default: 1 for "merge" and "latest", which then emit
-                one item whenever there are several; 512 for "wait" and "fail".
+                "fail": the viewer ends with `LaggedError`.
+            max_items: Number of items; "wait" and "fail" do not count those emitted before the
+                viewer joined. Default: 1 for "merge" and "latest", 512 for "wait" and "fail".
 
         Errors: as the run does; `LaggedError` for "fail"; `TypeError` if "merge" receives an
             item that is not text.
@@ -599,6 +551,23 @@ def shared(
 S = TypeVar("S", bound=Stream[Any])
 
 
+def _check_operator(operator: Any) -> None:
+    module = str(getattr(operator, "__module__", ""))
+    if module.startswith("rxmistral.") and operator.__qualname__ == operator.__name__:
+        # An operator is a nested function; this one is a module's own, which returns operators.
+        name = operator.__name__
+        raise TypeError(f"{name} makes an operator and has to be called: pipe({name}(...))")
+    if module.startswith("reactivex.") and inspect.isfunction(operator):
+        # reactivex's do_action() keeps its callbacks in a closure (tested with 5.0 to 6.1);
+        # with other names in it, this check finds nothing.
+        closure = inspect.getclosurevars(operator).nonlocals
+        if getattr(closure.get("fun"), "__name__", "").startswith("do_action"):
+            for callback in (*closure["args"], *closure["kwargs"].values()):
+                check_synchronous("the callback of do_action()", callback)
+        if operator.__name__ == "finally_action":
+            check_synchronous("the action of finally_action()", closure.get("action"))
+
+
 def _piped_from(source: Stream[Any], result: S) -> S:
     if result._answer is None and result is not source:
         result._answer = source._answer_of_pipe()
@@ -622,7 +591,7 @@ def _returning_streams(method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _inherit_fluent_methods() -> None:
-    """Most fluent methods of reactivex call `pipe`, but not all of them."""
+    # Most fluent methods of reactivex call `pipe`, but not all of them.
     for base in Observable.__mro__[1:]:
         for name, method in vars(base).items():
             is_public = inspect.isfunction(method) and not name.startswith("_")
@@ -631,17 +600,6 @@ def _inherit_fluent_methods() -> None:
 
 
 _inherit_fluent_methods()
-
-
-def _current_reader() -> object:
-    """Returns the current task, or the current thread if there is none. A loop subscribes on
-    a separate thread, on behalf of the thread that reads."""
-    loop = being_iterated.get()
-    if isinstance(loop, HandOffQueue) and loop.waiting_thread is not None:
-        return loop.waiting_thread
-    with suppress(RuntimeError):  # no event loop is running
-        return asyncio.current_task() or get_ident()
-    return get_ident()
 
 
 def _only(items: deque[T]) -> T:

@@ -3,21 +3,20 @@
     source ──▶ Subscriber ──▶ an operator ──▶ Subscriber ──▶ callbacks
                upstream                       its downstream
 
-Each stage of a pipe has a Subscriber. Like reactivex's AutoDetachObserver, it emits nothing
-after a terminal or after `dispose()`, and a terminal disposes the subscription upstream.
+Like reactivex's AutoDetachObserver, it emits nothing after a terminal or after `dispose()`, and a
+terminal disposes the subscription upstream.
 
-Strategy: it also handles exceptions that AutoDetachObserver loses. A terminal travels from the
-source downstream and stops each stage that it passes. If a stage then flushes its buffer, and
-the flush raises further downstream, then the stages upstream are stopped and cannot carry an
-error: the exception would end at the source, and a loop at the other end would wait forever.
-Therefore each Subscriber knows the next one downstream:
+Strategy: it also handles exceptions that AutoDetachObserver loses. A terminal stops each stage
+that it passes. If a stage then flushes its buffer, and the flush raises further downstream, the
+stopped stages upstream cannot carry the error: it would end at the source, and a loop at the
+other end would wait forever. Therefore each Subscriber knows the next one downstream:
 
 - An exception during a terminal is passed downstream as the error. If the next Subscriber has
-  already ended, the subscriber's own `on_error` or `on_completed` has raised it; then it is
-  raised on the thread that emits.
-- An exception during an item travels upstream to the emitting thread, which ends the stream
-  with it. If a scheduler of reactivex has made the call, on a thread or an event loop, nothing
-  upstream catches the exception; then the Subscriber passes it downstream.
+  already ended, its own `on_error` or `on_completed` has raised the exception; then it is raised
+  on the thread that emits.
+- An exception during an item travels upstream to the emitting thread, which ends the stream with
+  it. If a scheduler of reactivex has made the call, nothing upstream catches the exception; then
+  the Subscriber passes it downstream.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from reactivex.internal import noop
 
 from ..checks import check_synchronous
 
-__all__ = ["Subscriber", "fail_observer", "report_unhandled", "reporting_unhandled"]
+__all__ = ["Subscriber", "report_unhandled", "reporting_unhandled"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -53,21 +52,11 @@ class _Subscribing(local):
 
 
 _subscribing = _Subscribing()
-"""`.subscriber`: the Subscriber whose source the current thread is subscribing to."""
+"""`.subscriber`: the one whose source the current thread is subscribing to."""
 
 
 class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
-    """The observer of one subscription, and its Disposable.
-
-    Args:
-        on_next: Called with each item; or an observer, which has all three methods.
-        on_error: Called with the error; without it, the error is raised on the thread that
-            emits.
-        on_completed: Called at the end.
-
-    Raises:
-        TypeError: A callback is a coroutine function, which would never be awaited.
-    """
+    """The observer of one subscription, and its Disposable; see `Stream.subscribe`."""
 
     __slots__ = (
         "__weakref__",
@@ -131,8 +120,8 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
 
     def on_error(self, error: Exception) -> None:
         if not self.is_stopped:
-            # An exception from downstream that returns through the source remains the reason,
-            # even if the flush of a stage raises again.
+            # An exception from downstream that returns through the source remains the reason, even
+            # if the flush of a stage raises again.
             reason = error if id(error) == self._raised else None
             downstream = self._downstream
             had_ended = downstream is not None and downstream.is_stopped
@@ -177,14 +166,6 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         self._subscription.dispose()
 
 
-def fail_observer(observer: abc.ObserverBase[Any], error: Exception) -> None:
-    """Ends an observer with an error from a thread on which no source can carry it; raises the
-    error if the observer has already ended."""
-    if getattr(observer, "is_stopped", False):
-        raise error
-    observer.on_error(error)
-
-
 # --- unhandled errors ---
 
 _OWN_FOLDERS = tuple(
@@ -192,13 +173,11 @@ _OWN_FOLDERS = tuple(
     for file in (os.path.dirname(__file__), reactivex.__file__, asyncio.__file__)
 )
 _REACTIVEX_FOLDER = _OWN_FOLDERS[1]
-_OWN_FILES = (threading.__file__,)
 _SCHEDULER_CALLERS = (threading.__file__, asyncio.events.__file__, futures.__file__)
 
 
 def _called_by_a_scheduler() -> bool:
-    """Returns whether only reactivex lies between this call and the thread, the thread pool or
-    the event loop that runs it."""
+    """Returns whether only reactivex lies between this call and the thread or event loop."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code.co_filename.startswith((__file__, _REACTIVEX_FOLDER)):
         frame = frame.f_back
@@ -206,7 +185,7 @@ def _called_by_a_scheduler() -> bool:
 
 
 def _is_of_program(filename: str) -> bool:
-    return not filename.startswith(_OWN_FOLDERS) and filename not in _OWN_FILES
+    return not filename.startswith(_OWN_FOLDERS) and filename != threading.__file__
 
 
 def _subscribing_line() -> FrameSummary | None:
@@ -216,9 +195,8 @@ def _subscribing_line() -> FrameSummary | None:
         frame = frame.f_back
     if frame is None:
         return None
-    return FrameSummary(
-        frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name, lookup_line=False
-    )
+    code = frame.f_code
+    return FrameSummary(code.co_filename, frame.f_lineno, code.co_name, lookup_line=False)
 
 
 def _raise(subscribed_at: FrameSummary | None, error: Exception) -> None:
@@ -230,20 +208,18 @@ def _raise(subscribed_at: FrameSummary | None, error: Exception) -> None:
 
 
 def report_unhandled(error: BaseException) -> None:
-    """Reports an unhandled error of one of this library's threads: to `threading.excepthook`
-    if the program has set one; otherwise on stderr, with the program's own lines only."""
+    """Reports an error to `threading.excepthook` if the program has set one; otherwise on stderr,
+    with the program's own lines only."""
     if threading.excepthook is not threading.__excepthook__:
-        threading.excepthook(
-            threading.ExceptHookArgs(
-                (type(error), error, error.__traceback__, threading.current_thread())
-            )
-        )
+        details = (type(error), error, error.__traceback__, threading.current_thread())
+        threading.excepthook(threading.ExceptHookArgs(details))
     elif not isinstance(error, SystemExit) and sys.stderr is not None:
-        sys.stderr.write(_brief(error))
+        frames = [each for each in extract_tb(error.__traceback__) if _is_of_program(each.filename)]
+        raised_at = ["raised at\n", *format_list(frames)] if frames else []
+        sys.stderr.write("".join([*format_exception_only(error), *raised_at]))
 
 
 def reporting_unhandled(work: Callable[P, object]) -> Callable[P, None]:
-    """Wraps the target of a thread so that its unhandled error is reported."""
 
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
@@ -252,9 +228,3 @@ def reporting_unhandled(work: Callable[P, object]) -> Callable[P, None]:
             report_unhandled(error)
 
     return run
-
-
-def _brief(error: BaseException) -> str:
-    frames = [each for each in extract_tb(error.__traceback__) if _is_of_program(each.filename)]
-    raised_at = ["raised at\n", *format_list(frames)] if frames else []
-    return "".join([*format_exception_only(error), *raised_at])

@@ -5,24 +5,21 @@
     reader of the old answer     on_next ──▶ [ output slot ] ──▶ observer
     reader of the new answer     on_next ──▶ [ output slot ]
 
-Requirements: once a prompt has arrived, no item of an answer that it cancels may begin to
-be emitted; the connection of that answer is closed at once; no two threads emit at the same
-time. Limits: the thread of the prompts never waits for a subscriber, and an item acquires no
-lock.
+Requirements: once a prompt has arrived, no item of an answer that it cancels begins to be emitted,
+and the connection of that answer is closed; one thread at a time emits; the thread of the prompts
+never waits for a subscriber; an item acquires no lock. (With `switch_map` of RxPY, a new answer
+reaches a subscriber that is still busy with the old one, and items of the old answer may follow.)
 
-Strategy: one answer at a time owns the output slot. Its first item acquires the slot under
-a lock, and waits if a subscriber is still busy with an item of the previous answer. After
-that, emitting and cancelling synchronize without a lock:
+Strategy: one answer at a time owns the output slot. Its first item acquires the slot under a lock,
+and waits if a subscriber is still busy with an item of the previous answer. After that, emitting
+and cancelling synchronize without a lock:
 
     emit     set `emitting_thread`, then check `cancelled`
     cancel   set `cancelled`, then check `emitting_thread`
 
-Each side writes before it reads, so at least one of them sees the other: a cancelled answer
-emits nothing more, and the side that finishes last releases the slot. (`switch_map` of RxPY
-has no such slot. There, a new answer reaches a subscriber that is still busy with the old one,
-and an item or a terminal of the old answer may arrive after the switch.)
-
-No lock is held while other code is called.
+Each side writes before it reads, so at least one of them sees the other: a cancelled answer emits
+nothing more, and the side that finishes last releases the slot. No lock is held while other code
+is called.
 """
 
 from __future__ import annotations
@@ -39,6 +36,7 @@ from reactivex.disposable import CompositeDisposable, SingleAssignmentDisposable
 from reactivex.internal import noop
 
 from ..checks import check_callback
+from .state_machine import operate
 from .stream import Stream
 
 __all__ = ["answer_each"]
@@ -73,7 +71,7 @@ class InnerObserver(abc.ObserverBase[T]):
                 self._outer.release_output(self)
 
     def on_error(self, error: Exception) -> None:
-        self._outer.inner_failed(self, error)
+        self._outer.stop(partial(self._outer.observer.on_error, error), self)
 
     def on_completed(self) -> None:
         self._outer.inner_completed(self)
@@ -117,31 +115,29 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
             self._current = inner = InnerObserver(self)
         if current is not None:
             current.subscription.dispose()
-        self._subscribe(inner, value)
+        self._subscribe((inner, value))
 
     def on_error(self, error: Exception) -> None:
-        self._stop(partial(self.observer.on_error, error))
+        self.stop(partial(self.observer.on_error, error))
 
     def on_completed(self) -> None:
         with self._changed:
             self._prompts_completed = True
             if self._current is not None:
                 return
-        self._stop(self.observer.on_completed)
+        self.stop(self.observer.on_completed)
 
     # --- answers ---
 
-    def _subscribe(self, inner: InnerObserver[T], prompt: P) -> None:
-        """Subscribes to an answer, and to those queued after it.
-
-        An answer that completes before its `subscribe` has returned leaves the next one to
-        this loop, so that many of them do not need a deep stack.
-        """
-        while True:
+    def _subscribe(self, following: tuple[InnerObserver[T], P] | None) -> None:
+        """Subscribes to an answer, and to the next one if `subscribe` has completed it: a loop,
+        so that many such answers do not need a deep stack."""
+        while following is not None:
+            inner, prompt = following
             try:
                 source = Stream.of(self._context.copy().run(self._ask, prompt))
             except Exception as error:
-                self.inner_failed(inner, error)
+                inner.on_error(error)
                 return
             if inner.cancelled:  # during `ask`
                 return
@@ -150,25 +146,17 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
             )
             with self._changed:
                 inner.is_subscribing = False
-            if not inner.has_completed:
-                return
-            following = self._following(inner)
-            if following is None:
-                return
-            inner, prompt = following
+            following = self._following(inner) if inner.has_completed else None
 
     def inner_completed(self, inner: InnerObserver[T]) -> None:
         with self._changed:
             inner.has_completed = True
             if inner.is_subscribing:
                 return
-        following = self._following(inner)
-        if following is not None:
-            self._subscribe(*following)
+        self._subscribe(self._following(inner))
 
     def _following(self, inner: InnerObserver[T]) -> tuple[InnerObserver[T], P] | None:
-        """Returns what to subscribe to after an answer has completed; completes if this was
-        the last answer."""
+        """Returns what to subscribe to after an answer; completes if it was the last one."""
         with self._changed:
             if self._is_stopped or inner is not self._current:
                 return None
@@ -178,28 +166,21 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
                 return following, self._queue.popleft()
             if not self._prompts_completed:
                 return None
-        self._stop(self.observer.on_completed)
+        self.stop(self.observer.on_completed)
         return None
-
-    def inner_failed(self, inner: InnerObserver[T], error: Exception) -> None:
-        self._stop(partial(self.observer.on_error, error), inner)
 
     # --- output slot ---
 
     def acquire_output(self, inner: InnerObserver[T]) -> bool:
-        """Waits for the output slot; returns False if the answer was cancelled meanwhile.
+        """Waits for the output slot, but not for its own thread, since a callback may send a
+        prompt that is answered at once; returns False if the answer was cancelled."""
 
-        It does not wait for its own thread: a callback may send a prompt that is answered
-        at once.
-        """
+        def is_over() -> bool:
+            owner = self._output_owner
+            return inner.cancelled or owner is None or owner.emitting_thread == get_ident()
+
         with self._changed:
-            self._changed.wait_for(
-                lambda: (
-                    inner.cancelled
-                    or self._output_owner is None
-                    or self._output_owner.emitting_thread == get_ident()
-                )
-            )
+            self._changed.wait_for(is_over)
             if inner.cancelled:
                 return False
             self._output_owner = inner
@@ -207,7 +188,7 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
             return True
 
     def _cancel(self, inner: InnerObserver[T] | None) -> None:
-        """Requires the lock."""
+        # Requires the lock.
         if inner is not None:
             inner.cancelled = True
             if self._output_owner is inner and not inner.emitting_thread:
@@ -225,17 +206,10 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         if send_terminal is not None:
             send_terminal()
 
-    # --- end ---
-
-    def _stop(
+    def stop(
         self, send_terminal: Callable[[], None], failed: InnerObserver[T] | None = None
     ) -> None:
-        """Sends the terminal, after the item that a subscriber may be busy with.
-
-        Args:
-            send_terminal: Completes or fails the observer.
-            failed: The answer that causes this; without effect unless it is the current one.
-        """
+        """Sends the terminal after the item that is being emitted; ignores a former answer."""
         with self._changed:
             current = self._current
             if self._is_stopped or (failed is not None and failed is not current):
@@ -249,7 +223,7 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         send_terminal()
 
     def dispose(self) -> None:
-        self._stop(noop)
+        self.stop(noop)
 
 
 def answer_each(
@@ -289,13 +263,10 @@ def answer_each(
     if when_busy not in get_args(WhenBusy):
         raise ValueError(f'when_busy must be "switch", "queue" or "ignore", got {when_busy!r}')
 
-    def operate(source: Observable[P]) -> Stream[T]:
-        def subscribe(
-            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            outer = OuterObserver(ask, when_busy, observer, scheduler)
-            return CompositeDisposable(source.subscribe(outer, scheduler=scheduler), outer)
+    def subscribe_to(
+        prompts: Stream[P], observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        outer = OuterObserver(ask, when_busy, observer, scheduler)
+        return CompositeDisposable(prompts.subscribe(outer, scheduler=scheduler), outer)
 
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)

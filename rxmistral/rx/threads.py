@@ -1,10 +1,10 @@
 """Threads of subscriptions: starting one, Ctrl-C during subscribe(), fork.
 
-start_thread         the system may refuse a further thread: an error of the request
+start_thread         an error of the request, if the system refuses another thread
 subscription_scope   Ctrl-C may interrupt subscribe() after a thread was started and before
-                     the caller has its Disposable: a scope keeps the Disposable before that
-fork_safe            a child inherits the parent's locks in their current state, but not the
-                     threads that would release them: the child gets new locks
+                     the caller has its Disposable: the scope has it already
+fork_safe            a child inherits the parent's locks, but not the threads that would
+                     release them: the child gets new locks
 """
 
 from __future__ import annotations
@@ -42,18 +42,14 @@ T = TypeVar("T")
 
 
 def start_thread(thread: Thread) -> None:
-    """Starts a thread for a subscription.
-
-    Raises:
-        RequestError: No thread can be started.
-    """
+    """Starts a thread for a subscription; raises RequestError if the system refuses it."""
     handled_before = sys.exception()
     try:
         thread.start()
     except RuntimeError as error:
         interrupt = error.__context__
-        # In CPython 3.11, Ctrl-C within Condition.wait() raises RuntimeError from releasing a
-        # lock that was not acquired.
+        # In CPython 3.11, Ctrl-C within Condition.wait() raises RuntimeError: it releases a lock
+        # that was not acquired.
         if isinstance(interrupt, KeyboardInterrupt) and interrupt is not handled_before:
             raise interrupt from None
         raise RequestError(f"no thread can be started: {error}") from error
@@ -63,14 +59,10 @@ def start_thread(thread: Thread) -> None:
 
 
 class SubscriptionScope(CompositeDisposable):
-    """The Disposables of everything that starts within a subscription.
+    """The Disposables of everything that starts within a subscription."""
 
-    Attributes:
-        outer: The scope of the subscription in which this one starts; None: there is none. A
-            run that continues thereby keeps the outer scope alive, if Ctrl-C interrupts before
-            anything else refers to it.
-    """
-
+    # The scope of the subscription in which this one starts; if Ctrl-C interrupts before anything
+    # else refers to that scope, a run that continues keeps it alive.
     outer: SubscriptionScope | None = None
 
 
@@ -82,19 +74,15 @@ _current = _Current()
 
 
 def add_to_scope(disposable: abc.DisposableBase) -> None:
-    """Adds a Disposable to the scope of the current thread, if there is one.
-
-    Call this before starting anything that only this Disposable can stop.
-    """
-    scope = _current.scope
-    if scope is not None:
-        scope.add(disposable)
+    """Adds a Disposable to the scope of the current thread, if there is one; call this before
+    starting anything that only this Disposable can stop."""
+    if _current.scope is not None:
+        _current.scope.add(disposable)
 
 
 @contextmanager
 def subscription_scope(scope: SubscriptionScope) -> Iterator[None]:
-    """Collects everything that starts on this thread within the block; the outer scope
-    disposes it too."""
+    """Collects what starts on this thread within the block; the outer scope disposes it too."""
     scope.outer = _current.scope
     add_to_scope(scope)
     with detached_scope(scope):
@@ -103,8 +91,7 @@ def subscription_scope(scope: SubscriptionScope) -> Iterator[None]:
 
 @contextmanager
 def detached_scope(scope: SubscriptionScope) -> Iterator[None]:
-    """Collects everything that starts on this thread within the block; the outer scope does
-    not dispose it."""
+    """Collects what starts on this thread within the block; the outer scope does not."""
     outer, _current.scope = _current.scope, scope
     try:
         yield
@@ -119,8 +106,8 @@ class ForkAware(Protocol):
     """An object that has to change in the child of a fork."""
 
     def forked(self) -> None:
-        """Drops everything that belongs to the parent; called in the child. It must not wait,
-        and must not make a system call that affects the parent's connections."""
+        """Drops everything of the parent, in the child; must not wait, and must not make a system
+        call that affects the parent's connections."""
 
 
 _locks: WeakSet[Any] = WeakSet()
@@ -128,19 +115,16 @@ _fork_aware: WeakSet[ForkAware] = WeakSet()
 
 
 def fork_safe(lock: T) -> T:
-    """Registers a lock (or a Condition) for renewal in the child of a fork, where the thread
-    that owns it does not exist; returns it."""
+    """Registers a lock to be renewed in the child of a fork, and returns it."""
     _locks.add(lock)
     return lock
 
 
 def register_for_fork(instance: ForkAware) -> None:
-    """Registers an object, weakly, whose `forked()` is called in the child of a fork."""
     _fork_aware.add(instance)
 
 
 def forked_stream_error() -> DroppedStreamError:
-    """Returns the error for a child of a fork that reads an answer of its parent."""
     return DroppedStreamError("it began before a fork, and only the parent process can read it")
 
 
@@ -157,8 +141,8 @@ def _after_fork_in_child() -> None:
 fork_safe(TimeoutScheduler._lock)
 fork_safe(ImmediateScheduler._lock)
 
-# When a thread exits, OpenSSL 3 frees the thread's data under a lock. A child that is forked at
-# that moment can never make a TLS connection. Therefore a fork waits for exiting threads.
+# When a thread exits, OpenSSL 3 frees its data under a lock. A child that is forked at that moment
+# can never make a TLS connection. Therefore a fork waits for exiting threads.
 _exiting: deque[int] = deque(maxlen=64)  # native thread ids
 _LONGEST_EXIT_SECONDS = 0.1
 _POLL_SECONDS = 0.0005

@@ -4,8 +4,7 @@
       on_next ──▶ fast path ──▶ [ emitter ] ◀── slow path ◀── on_timeout
                                      └──▶ observer
 
-Requirements: one thread at a time emits, and no thread waits for one that will never arrive.
-Limit: an item of the source acquires no lock.
+One thread at a time emits, no thread waits forever, and an item of the source acquires no lock.
 
 Strategy: the emitter loop of RxJava's SerializedObserver (a flag, a queue, a drain loop), with
 a second flag so that the source needs no lock. There are two ways to become the emitter:
@@ -13,24 +12,21 @@ a second flag so that the source needs no lock. There are two ways to become the
     fast     for the source: set `_source_emits`, then check `_draining_thread`
     slow     for any thread, under a lock: set `_draining_thread`, then check `_source_emits`
 
-Each side writes before it reads, so if both try at once, at least one sees the other and
-yields. The slow path leaves its work in the queue, to be done by the source; the source
-waits. The source, too, leaves its work in the queue if it would wait for itself: in a
-callback of the emitter, or on an event loop. The emitter does the queued work:
+Each side writes before it reads, so if both try at once, at least one sees the other and yields:
+the slow path leaves its work in the queue, and the source waits, or queues its work if it would
+wait for itself, in a callback of the emitter or on an event loop. The emitter does the queued work:
 
     enqueue  append the work, then check whether there is an emitter; if not, become it
     finish   stop being the emitter, then check the queue; if it is not empty, become it again
 
 Again at least one side sees the other, so no work is lost. An emitter of the slow path goes on
-while there is work, so that the source does not overtake work that it has queued. It stops
-early only for a source that waits.
+while there is work, so that the source does not overtake work that it has queued; it stops early
+only for a source that waits. No lock is held while other code is called: a callback may dispose,
+and it may emit into its own source; that item is emitted when the callback has returned.
 
-No lock is held while other code is called: a callback may dispose, and it may emit into its
-own source; that item is emitted when the callback has returned.
-
-This relies on two things: writes and reads of one thread are seen in their order (guaranteed
-by the GIL, or by the lock of each object in free-threaded builds); and the source emits on one
-thread at a time, as Rx requires.
+This relies on two things: writes and reads of one thread are seen in their order (guaranteed by
+the GIL, or by the lock of each object in free-threaded builds), and the source emits on one
+thread at a time.
 """
 
 from __future__ import annotations
@@ -40,14 +36,14 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial, wraps
 from threading import Condition, Lock, get_ident
-from typing import TypeVar, TypeVarTuple
+from typing import Any, TypeVar, TypeVarTuple
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
 from reactivex.scheduler import TimeoutScheduler
 from reactivex.scheduler.scheduler import Scheduler
 
-from .backpressure import on_an_event_loop
+from .backpressure import running_loop
 from .clock import monotonic
 from .subscriber import reporting_unhandled
 
@@ -55,20 +51,12 @@ __all__ = ["SerializedTimer", "serialized"]
 
 
 class SerializedTimer(abc.DisposableBase):
-    """A timer, and the emitter loop that serializes it with the source; the base of the
-    operators that measure time.
+    """The base of the operators that measure time: a timer, and its emitter loop."""
 
-    Args:
-        scheduler: Sets the timer, and measures time.
-
-    Attributes:
-        now: Returns the current time in seconds.
-        armed: Whether a timer is set that has not called `on_timeout` yet.
-    """
-
-    def __init__(self, scheduler: abc.SchedulerBase) -> None:
+    def __init__(self, observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase) -> None:
         self.now = _clock(scheduler)
-        self.armed = False
+        self.armed = False  # a timer is set that has not called `on_timeout` yet
+        self._observer = observer
         self._scheduler = scheduler
         self._timer = SerialDisposable()
         self._source_emits = False  # on the fast path; also while it asks or waits for it
@@ -92,8 +80,10 @@ class SerializedTimer(abc.DisposableBase):
         raise NotImplementedError
 
     def fail(self, error: Exception) -> None:
-        """Called, serialized, with an error of `on_timeout` or of queued work."""
-        raise error
+        """Ends the observer with an error of `on_timeout` or of queued work; called serialized."""
+        if getattr(self._observer, "is_stopped", False):
+            raise error
+        self._observer.on_error(error)
 
     def enqueue(self, work: Callable[[], None]) -> None:
         """Runs work serialized with the source: at once, or later on the emitter's thread."""
@@ -115,11 +105,8 @@ class SerializedTimer(abc.DisposableBase):
             self.on_timeout()
 
     def _drain(self, raised: Exception | None = None) -> None:
-        """Does the queued work on the slow path, unless there is another emitter.
-
-        Args:
-            raised: The error that the fast path has raised before.
-        """
+        """Does the queued work on the slow path, unless there is another emitter; `raised` is the
+        error that the fast path has raised before."""
         with self._changed:
             if self._draining_thread:
                 return
@@ -156,10 +143,9 @@ class SerializedTimer(abc.DisposableBase):
         self._changed.notify_all()
 
     def _wait_for_drain(self) -> bool:
-        """Makes the source the emitter, after waiting for the slow path if it may wait;
-        returns False if it is not the emitter."""
+        """Waits for the slow path, if it may wait; returns whether the source is the emitter."""
         with self._changed:
-            if not on_an_event_loop():
+            if running_loop() is None:
                 self._source_waits = True
                 self._changed.wait_for(lambda: not self._draining_thread)
                 self._source_waits = False
@@ -172,10 +158,8 @@ Args = TypeVarTuple("Args")
 
 
 def serialized(method: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]:
-    """Decorates a method that the source calls: it runs as the emitter, on the fast path.
-
-    A call within a serialized method runs after that method.
-    """
+    """Decorates a method that the source calls: it runs as the emitter, on the fast path, or
+    after the serialized method that calls it."""
 
     @wraps(method)
     def emit(self: A, *args: *Args) -> None:
@@ -202,8 +186,7 @@ def serialized(method: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]
 
 
 def _clock(scheduler: abc.SchedulerBase) -> Callable[[], float]:
-    """Returns a scheduler's clock in seconds; the monotonic clock in place of the wall clock,
-    which may be set."""
+    """Returns the clock of a scheduler, in seconds; not the wall clock, which may be set."""
     if isinstance(scheduler, Scheduler) and type(scheduler).now is Scheduler.now:
         return monotonic
     return lambda: scheduler.to_seconds(scheduler.now)

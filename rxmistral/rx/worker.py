@@ -1,4 +1,4 @@
-"""Worker threads that run many tasks in steps, and a watchdog that keeps one from delaying all.
+"""Worker threads that run many tasks in steps; a watchdog keeps one task from delaying all.
 
     any thread        pool.schedule(task)
     worker's thread   wait ──▶ step(task), step(task), ... ──▶ wait ──▶ ...
@@ -6,24 +6,22 @@
 A step never waits by itself, but it runs callbacks of the program, which may. All tasks of a pool
 share one worker, the *lead*, as long as their callbacks return soon. Otherwise:
 
-    slow     several steps in a row took too long: the task gets a worker of its own
-    stuck    a step does not end: another worker becomes the lead, with all other tasks
+    slow     steps took too long again and again: the task moves to a worker of its own
+    stuck    a step does not end: all other tasks move to a new lead
 
-# Strategy: on a busy machine, or under a CPU quota, any callback takes long by the clock, since
-# its thread does not run. So neither judgement is made by the clock alone:
-#
-#   slow     needs several long steps of the same task, one after the other. A thread that is not
-#            scheduled interrupts whichever task it is stepping, rarely the same one again.
-#   stuck    needs several ticks of the watchdog within one step. A tick counts only if the
-#            watchdog itself was woken on time: then the machine had time for both threads, and the
-#            worker did not use it. A process that is stopped or throttled has no such ticks.
-#
-# A callback that blocks delays the others by `_TICK_SECONDS * _STUCK_TICKS`. If several block one
-# after the other, the watchdog of each successor ticks faster, so that the last one does not wait
-# for the sum.
+Strategy: on a busy machine, or under a CPU quota, any callback takes long by the clock, since its
+thread does not run. Therefore a task is slow only after several long steps: each is charged to it,
+up to a maximum, and each step in time pays some of that back. A thread that is not scheduled
+rarely interrupts the same task again. A worker is stuck after several ticks of its watchdog within
+one step; a tick counts only if the watchdog itself was woken on time, so that the machine had time
+for both threads.
+
+A callback that blocks delays the others by up to `_TICK_SECONDS * (_STUCK_TICKS + 1)`. If several
+block one after the other, the watchdog of each successor ticks faster, so that the delays do not
+add up.
 
 Threads and descriptors may run out at any moment. A task that can get no other worker then stays
-where it is. Whatever ends a thread, its tasks go to another, or end with an error.
+where it is. When a thread ends, its tasks move to another worker, or end with an error.
 """
 
 from __future__ import annotations
@@ -43,29 +41,26 @@ from .threads import record_thread_exit, register_for_fork, start_thread
 
 __all__ = ["Task", "Worker", "WorkerPool", "end_with_error"]
 
-_SLOW_SECONDS = 0.008  # of a step; another thread may keep the interpreter for 5 ms
-_SLOW_STEPS = 4  # in a row
-_TICK_SECONDS = 0.05  # between two checks of a watchdog
-_SHORTEST_TICK_SECONDS = 0.01
-_STUCK_TICKS = 5  # on time, within one step
+_MAX_CHARGE_SECONDS = 0.01  # for one step
+_CREDIT_SECONDS = 0.03  # of charges, after which a task is slow
+_REFUND_SECONDS = 0.001  # for each step in time
+_TICK_SECONDS = 0.02  # between two checks of a watchdog
+_SHORTEST_TICK_SECONDS = 0.005
+_STUCK_TICKS = 6  # on time, within one step
+_CALM_TICKS = 50  # after which a watchdog that ticks faster slows down
 
 
 class Task(Pausable, Protocol):
-    """Work that is done in steps.
+    """Work that is done in steps."""
 
-    Attributes:
-        worker: The worker that steps it now; belongs to the pool.
-    """
-
-    worker: Worker[Any] | None
+    worker: Worker[Any] | None  # set by the pool
 
     def step(self) -> bool:
         """Does what can be done without waiting; returns whether there is more to do now."""
         ...
 
     def fail(self, error: BaseException) -> None:
-        """Ends with an error, because no worker can step it."""
-        ...
+        """Ends with an error."""
 
 
 T = TypeVar("T", bound=Task)
@@ -92,21 +87,14 @@ class WorkerPool(ABC, Generic[T]):
 
     @abstractmethod
     def new_worker(self, tick_seconds: float | None = None) -> Worker[T]:
-        """Returns a worker without tasks.
-
-        Args:
-            tick_seconds: Between two checks of its watchdog; None: the longest.
-
-        Raises:
-            OSError: There is no descriptor left.
-        """
+        """Returns a worker without tasks; raises OSError if no descriptor is left."""
 
     def schedule(self, task: T) -> None:
         """Has a task stepped soon, by its worker or by the lead; from any thread.
 
         Raises:
             RequestError: No thread can be started; the task belongs to no worker.
-            OSError: There is no descriptor left; likewise.
+            OSError: No descriptor is left; the task belongs to no worker.
         """
         with self.lock:
             worker = task.worker
@@ -125,14 +113,14 @@ class WorkerPool(ABC, Generic[T]):
             raise
 
     def forget(self, task: T) -> None:
-        """Has a task not stepped any longer; from any thread."""
+        """Ends the steps of a task; from any thread."""
         with self.lock:
             worker = task.worker
             if worker is not None and task in worker.tasks:
                 worker.remove(task)
 
     def retire(self, worker: Worker[T]) -> bool:
-        """Returns whether a worker has no tasks; then it gets none from now on."""
+        """Returns whether a worker has no tasks; if so, it gets no more."""
         with self.lock:
             if worker.tasks:
                 return False
@@ -145,7 +133,7 @@ class WorkerPool(ABC, Generic[T]):
                 self.lead = None
 
     def bury(self, worker: Worker[T], error: BaseException) -> None:
-        """Has other workers step the tasks of one that has lost its thread, or ends them."""
+        """Moves the tasks of a worker that has lost its thread to other workers, or ends them."""
         with self.lock:
             self._depose(worker)
             tasks = [*worker.tasks]
@@ -162,10 +150,10 @@ class WorkerPool(ABC, Generic[T]):
 
     def isolate(self, task: T, worker: Worker[T]) -> None:
         """Moves a slow task to a worker of its own, if there are others that it delays."""
-        self._move(worker, lambda: [task] if len(worker.tasks) > 1 else None, successor=False)
+        self._move(worker, lambda: [task] if worker.tasks > {task} else None, successor=False)
 
     def displace(self, worker: Worker[T], step: int) -> None:
-        """Moves all tasks but the one that this step is stuck in to a new lead."""
+        """Moves all tasks to a new lead, except the one in which this step is stuck."""
 
         def others() -> list[T] | None:
             stuck = worker.current
@@ -184,52 +172,46 @@ class WorkerPool(ABC, Generic[T]):
             if not tasks:
                 self.lead = None  # the next task gets another
                 return
-            tick = max(_SHORTEST_TICK_SECONDS, worker.tick_seconds / 2)
             try:
-                taker = self.new_worker(tick if successor else None)
+                target = self.new_worker(max(_SHORTEST_TICK_SECONDS, worker.tick_seconds / 2))
             except OSError:  # no descriptor is left: they stay, until it happens again
                 return
-            self._hand_over(tasks, worker, taker)
+            self._hand_over(tasks, worker, target)
             if successor:
-                self.lead = taker
+                self.lead = target
         try:
-            taker.start()
+            target.start()
         except RequestError:  # no thread can be started: they stay
             with self.lock:
-                self._hand_over([*taker.tasks], taker, worker)
+                self._hand_over([*target.tasks], target, worker)
                 if successor:
                     self.lead = worker
-            taker.close()
+            target.close()
 
-    def _hand_over(self, tasks: list[T], giver: Worker[T], taker: Worker[T]) -> None:
+    def _hand_over(self, tasks: list[T], source: Worker[T], target: Worker[T]) -> None:
         for task in tasks:
-            giver.remove(task)
-            taker.add(task)
-            taker.wake_for(task)
+            source.remove(task)
+            target.add(task)
+            target.wake_for(task)
 
 
 class Worker(ABC, Generic[T]):
-    """A thread that steps the tasks of a pool; it lives as long as it has any.
-
-    Attributes:
-        tasks: All that it steps. Changed under the lock of the pool.
-        current: The task that is being stepped.
-        steps: How many steps it has begun.
-    """
+    """A thread that steps tasks of a pool, until it has none."""
 
     name: str  # of its thread
+    max_step_seconds: float  # a step that lasts longer is charged to its task
 
     def __init__(self, pool: WorkerPool[T], tick_seconds: float | None) -> None:
-        self.tasks: set[T] = set()
-        self.current: T | None = None
-        self.steps = 0
+        self.tasks: set[T] = set()  # changed under the lock of the pool
+        self.current: T | None = None  # the task that is being stepped
+        self.steps = 0  # that have begun
         self.tick_seconds = tick_seconds or _TICK_SECONDS
         self._pool = pool
         self._thread: Thread | None = None
         self._watchdog: Thread | None = None
         self._retired = Event()
         self._step_began = 0.0
-        self._slow_steps: dict[T, int] = {}  # in a row; of the tasks that have any
+        self._charges: dict[T, float] = {}  # seconds; changed under the lock of the pool
         register_for_fork(self)
 
     def forked(self) -> None:
@@ -245,6 +227,7 @@ class Worker(ABC, Generic[T]):
     def remove(self, task: T) -> None:
         task.worker = None
         self.tasks.discard(task)
+        self._charges.pop(task, None)
 
     @abstractmethod
     def wake_for(self, task: T) -> None:
@@ -253,9 +236,10 @@ class Worker(ABC, Generic[T]):
     # --- its thread ---
 
     def start(self) -> None:
-        """Starts its thread, and its watchdog as soon as there are two tasks, if they do not
-        run yet. Not under the lock: starting waits for the thread, which may have garbage to
-        collect first that wants the lock.
+        """Starts its thread, and with two tasks its watchdog, unless they run.
+
+        Not under the lock: starting waits for the thread, which may first collect garbage that
+        needs the lock.
 
         Raises:
             RequestError: No thread can be started.
@@ -269,7 +253,7 @@ class Worker(ABC, Generic[T]):
                 self._watchdog = watchdog = Thread(
                     target=self._run_watchdog, name="rxmistral-watchdog", daemon=True
                 )
-        # In an empty context, if threads inherit one: it serves others than the one that starts it.
+        # In an empty context, if threads inherit one: it also serves other subscribers.
         if thread is not None:
             try:
                 Context().run(start_thread, thread)
@@ -277,7 +261,7 @@ class Worker(ABC, Generic[T]):
                 self._thread = None
                 raise
         if watchdog is not None:
-            with suppress(RequestError):  # no thread can be started: it does without
+            with suppress(RequestError):  # no thread can be started: there is no watchdog
                 Context().run(start_thread, watchdog)
 
     def _run(self) -> None:
@@ -295,7 +279,7 @@ class Worker(ABC, Generic[T]):
         """Waits for tasks that can go on, calls `begin_steps`, and steps each of them."""
 
     def close(self) -> None:
-        """Frees what it has; called once, when it has no task any longer."""
+        """Called once, when it has no task and gets no more."""
         self._retired.set()
 
     def begin_steps(self) -> None:
@@ -303,8 +287,8 @@ class Worker(ABC, Generic[T]):
         self._step_began = monotonic()
 
     def step(self, task: T) -> bool:
-        """Runs one step; returns whether the task has more to do. It may be another's by then."""
-        if task.worker is not self:  # it has ended, or has another worker by now
+        """Runs one step; returns whether there is more to do, perhaps for another worker."""
+        if task.worker is not self:  # it has ended, or has another worker
             return False
         more = False
         self.steps += 1
@@ -319,41 +303,43 @@ class Worker(ABC, Generic[T]):
             with self._pool.lock:  # not while another worker takes over all but the current task
                 self.current = None
         began, self._step_began = self._step_began, monotonic()
-        if self._step_began - began > _SLOW_SECONDS:
-            self._note_slow_step(task)
-        elif self._slow_steps:
-            self._slow_steps.pop(task, None)
+        overrun = self._step_began - began - self.max_step_seconds
+        if overrun > 0 or self._charges:
+            self._charge(
+                task, min(overrun, _MAX_CHARGE_SECONDS) if overrun > 0 else -_REFUND_SECONDS
+            )
         return more
 
-    def _note_slow_step(self, task: T) -> None:
-        steps = self._slow_steps.get(task, 0) + 1
-        if steps < _SLOW_STEPS:
-            self._slow_steps[task] = steps
-        else:
-            self._slow_steps.pop(task, None)
+    def _charge(self, task: T, seconds: float) -> None:
+        with self._pool.lock:
+            if task not in self.tasks:
+                return
+            charges = self._charges.pop(task, 0.0) + seconds
+            if 0 < charges <= _CREDIT_SECONDS:
+                self._charges[task] = charges
+        if charges > _CREDIT_SECONDS:
             self._pool.isolate(task, self)
 
-    # --- its watchdog ---
-
     def _run_watchdog(self) -> None:
-        seen = on_time = 0
+        seen, on_time, calm = self.steps, 0, 0
         while True:
             began = monotonic()
             if self._retired.wait(self.tick_seconds) or self._pool.lead is not self:
                 return
-            late = monotonic() - began > 2 * self.tick_seconds
+            is_late = monotonic() - began > 2 * self.tick_seconds
             if self.steps != seen or self.current is None:
-                seen, on_time = self.steps, 0
-                self.tick_seconds = min(_TICK_SECONDS, 2 * self.tick_seconds)
-            elif not late:
+                seen, on_time, calm = self.steps, 0, calm + 1
+                if calm % _CALM_TICKS == 0:
+                    self.tick_seconds = min(_TICK_SECONDS, 2 * self.tick_seconds)
+            elif not is_late:
                 on_time += 1
                 if on_time == _STUCK_TICKS:
-                    on_time = 0
+                    on_time = calm = 0
                     self._pool.displace(self, seen)
 
 
 def end_with_error(task: Task, error: BaseException) -> None:
-    """Ends a task that nothing can step; what a callback raises meanwhile is reported."""
+    """Ends a task that nothing can step, and reports an exception of its callbacks."""
     try:
         task.fail(error)
     except BaseException as raised:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..rx.input_type import InputType
+from ..rx.state_machine import InputType
 
 __all__ = ["text_for"]
 

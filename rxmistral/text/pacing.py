@@ -22,10 +22,8 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from ..checks import check_seconds
-from ..rx.input_type import InputType
-from ..rx.state_machine import timed_operator
+from ..rx.state_machine import InputType, timed_operator
 from ..rx.stream import Stream
-from ..rx.subscriber import fail_observer
 from ..rx.timer import SerializedTimer, serialized
 from .inputs import text_for
 
@@ -113,8 +111,7 @@ class IntervalEmitter(SerializedTimer):
         scheduler: abc.SchedulerBase,
         accepts: InputType,
     ) -> None:
-        super().__init__(scheduler)
-        self._observer = observer
+        super().__init__(observer, scheduler)
         self._coalescer = coalescer
         self._buffer, self._feed = coalescer.buffer, coalescer.feed
         self._interval = interval
@@ -142,9 +139,6 @@ class IntervalEmitter(SerializedTimer):
     def on_completed(self) -> None:
         self._emit(self._coalescer.close())
         self._observer.on_completed()
-
-    def fail(self, error: Exception) -> None:
-        fail_observer(self._observer, error)
 
     def on_timeout(self) -> None:
         self._emitted_at = _NEVER  # trust the timer: the clock may lag a little

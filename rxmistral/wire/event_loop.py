@@ -55,6 +55,7 @@ class EventLoop(WorkerPool[LoopTask]):
 
 class _SelectorWorker(Worker[LoopTask]):
     name = "rxmistral-event-loop"
+    max_step_seconds = 0.006  # another thread may keep the interpreter for 5 ms
 
     def __init__(self, pool: EventLoop, tick_seconds: float | None) -> None:
         super().__init__(pool, tick_seconds)

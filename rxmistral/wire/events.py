@@ -23,8 +23,7 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..errors import ProtocolError, reported_error
-from ..rx.input_type import InputType
-from ..rx.state_machine import operate
+from ..rx.state_machine import InputType, operate
 from ..rx.stream import Stream
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 

@@ -18,8 +18,7 @@ from reactivex import Observable
 
 from ..checks import check_integer
 from ..errors import ProtocolError
-from ..rx.input_type import InputType
-from ..rx.state_machine import StateMachine, machine_operator
+from ..rx.state_machine import InputType, StateMachine, machine_operator
 from ..rx.stream import Stream
 
 __all__ = ["MAX_EVENT_BYTES", "LineDecoder", "check_max_bytes", "lines"]

@@ -29,7 +29,7 @@ from urllib3.util import wait_for_read
 from ..errors import DroppedStreamError, RequestError, StreamTimeoutError, redacted
 from ..rx.backpressure import emitting
 from ..rx.cancellation import Cancelled
-from ..rx.iteration import being_iterated, leaving
+from ..rx.iteration import current_iteration, leaving
 from ..rx.stream import Stream
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import add_to_scope, record_thread_exit, register_for_fork, start_thread
@@ -50,7 +50,7 @@ DEFAULT_READER: Reader = "thread" if sys.platform == "win32" else "shared"
 
 _MAX_WAIT_SECONDS = 60.0  # between two checks of the idle timeout
 
-# A thread that a `for` loop reads from is a daemon, see `being_iterated`; so there are two.
+# A thread that a `for` loop reads from is a daemon, see `current_iteration`; so there are two.
 _iteration_loop, _subscription_loop = EventLoop(daemon=True), EventLoop(daemon=False)
 
 _CLOSED_BY_PROGRAM = "the program closed the response"
@@ -106,7 +106,7 @@ def blocks(
     ) -> abc.DisposableBase:
         # The scheduler that run() and await pass is not for a source that blocks: it may be
         # that of an event loop.
-        is_iterated = being_iterated.get() is not None
+        is_iterated = current_iteration.get() is not None
         event_loop = _iteration_loop if is_iterated else _subscription_loop
         response_reader = _ResponseReader(
             observer,

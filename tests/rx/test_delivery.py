@@ -6,15 +6,16 @@ import threading
 
 from faces import BOUND, eventually
 
-from rxmistral.rx.delivery import Delivery, RunViewers, Viewer, remove
+from rxmistral.rx.delivery import Delivery, RunViewers, Viewer, lock, remove
 
 
 class Stepped(Viewer):
     """A viewer that records the threads that step it, and may block one."""
 
-    def __init__(self, proceed: threading.Event | None = None) -> None:
+    def __init__(self, run_viewers: RunViewers) -> None:
+        self.run_viewers = run_viewers
         self.stepped_by: list[int] = []
-        self._proceed = proceed
+        self._proceed: threading.Event | None = None
 
     def step(self) -> bool:
         self.stepped_by.append(threading.get_ident())
@@ -25,12 +26,12 @@ class Stepped(Viewer):
 
 def test_moved_viewer_is_stepped_by_one_worker_only() -> None:
     run_viewers, proceed = RunViewers(), threading.Event()
-    delivery = Delivery(daemon=False)
-    stuck = Stepped()
-    delivery.add(stuck, run_viewers)
-    others = [Stepped() for _ in range(5)]
+    delivery = Delivery(lock, daemon=False)
+    stuck = Stepped(run_viewers)
+    delivery.schedule(stuck)
+    others = [Stepped(run_viewers) for _ in range(5)]
     for each in others:
-        delivery.add(each, run_viewers)
+        delivery.schedule(each)
     assert eventually(lambda: all(len(each.stepped_by) == 1 for each in (stuck, *others)))
     stuck._proceed = proceed
     run_viewers.wake()  # the viewer that blocks is stepped first

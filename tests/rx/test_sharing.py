@@ -490,10 +490,10 @@ def test_stop_after_the_end_has_no_effect() -> None:
 
 def test_items_after_the_end_are_dropped() -> None:
     run = Source().stream.shared()._shared_run
-    run.on_next(1)
+    run.append(1)
     run.stop()
-    run.on_next(2)
-    run.on_completed()
+    run.append(2)
+    run.end()
     assert run.history.items_after(0) == [1]
     assert isinstance(run.history.error, StoppedError)
 

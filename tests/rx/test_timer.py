@@ -59,7 +59,7 @@ class RecordingTimer(SerializedTimer):
     """A timer that runs and records serialized work."""
 
     def __init__(self, scheduler: Any = None) -> None:
-        super().__init__(scheduler or ManualScheduler())
+        super().__init__(Observer(), scheduler or ManualScheduler())
         self.done: list[Any] = []
 
     @serialized
@@ -381,7 +381,8 @@ def plans(kind: str) -> Iterator[tuple[int, ...]]:
 
 @pytest.fixture(params=[True, False], ids=["may wait", "on an event loop"])
 def may_wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timer_module, "on_an_event_loop", lambda: not request.param)
+    loop = None if request.param else object()
+    monkeypatch.setattr(timer_module, "running_loop", lambda: loop)
 
 
 @pytest.mark.parametrize("kind", TIMERS)

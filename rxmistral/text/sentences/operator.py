@@ -9,7 +9,6 @@ from reactivex import Observable, abc
 from ...checks import check_integer, check_seconds
 from ...rx.state_machine import MachineObserver, machine_operator, timed_operator
 from ...rx.stream import Stream
-from ...rx.subscriber import fail_observer
 from ...rx.timer import SerializedTimer, serialized
 from ..inputs import text_for
 from .cutter import SentenceCutter
@@ -110,9 +109,8 @@ class _FlushTimer(SerializedTimer):
         seconds: float,
         scheduler: abc.SchedulerBase,
     ) -> None:
-        super().__init__(scheduler)
+        super().__init__(observer, scheduler)
         self._cutter = cutter
-        self._observer = observer
         self._upstream = MachineObserver(cutter, observer, _ACCEPTS)
         self._seconds = seconds
         self._processed_at = 0.0
@@ -131,9 +129,6 @@ class _FlushTimer(SerializedTimer):
     @serialized
     def on_completed(self) -> None:
         self._upstream.on_completed()
-
-    def fail(self, error: Exception) -> None:
-        fail_observer(self._observer, error)
 
     def on_timeout(self) -> None:
         time_left = self._seconds - (self.now() - self._processed_at)
