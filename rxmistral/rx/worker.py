@@ -42,7 +42,7 @@ from .threads import record_thread_exit, register_for_fork, start_thread
 __all__ = ["Task", "Worker", "WorkerPool", "end_with_error"]
 
 _MAX_CHARGE_SECONDS = 0.01  # for one step
-_CREDIT_SECONDS = 0.03  # of charges, after which a task is slow
+_CREDIT_SECONDS = 0.02  # of charges, after which a task is slow
 _REFUND_SECONDS = 0.001  # for each step in time
 _TICK_SECONDS = 0.02  # between two checks of a watchdog
 _SHORTEST_TICK_SECONDS = 0.005
