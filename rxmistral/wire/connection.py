@@ -7,8 +7,8 @@ So the thread that cancels shuts the socket down, and the reader, awake again, c
 For that the socket has to be known before there is a response, while the server is still
 silent. So a reader leases a view of a connection (see `session`), which registers its socket
 with the `ConnectionLease` of the thread that sends a request. A socket outlives the response
-that it carried, so the connection also refers to its lease: nothing shuts down a socket that
-serves another reader. The responses differ from http.client's in four ways:
+that it carried, so the lease ends before the connection returns to its pool: nothing shuts down
+a socket that serves another reader. The responses differ from http.client's in four ways:
 
     interim responses (1xx) are skipped, and truncated headers are an error
     many chunks of a chunked body are one block
@@ -95,9 +95,8 @@ class ConnectionLease(Cancellation):
         with lease_lock:
             if self._handshake_socket is not None:
                 _shut_down(self._handshake_socket)
-            connection = self.connection
-            if connection is not None and connection.lease is self:
-                connection.is_shut_down = True
+            if self.connection is not None:
+                self.connection.is_shut_down = True
                 _shut_down(self._socket)
 
     def acquire(self, connection: Any) -> None:
@@ -124,10 +123,7 @@ class ConnectionLease(Cancellation):
         """Ends the lease: from now on cancelling leaves the connection alone."""
         with lease_lock:
             self.is_reading = False
-            connection, self.connection = self.connection, None
-            self._socket = None
-            if connection is not None and connection.lease is self:
-                connection.lease = None
+            self.connection = self._socket = None
 
     def forked(self) -> None:
         self.cancelled = True
