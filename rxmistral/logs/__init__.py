@@ -4,8 +4,7 @@
                  └──▶ append ──▶ [ 1 2 3 ... end ] ──▶ read ──┘
 
 `to_log` appends an answer to a log as it arrives. `from_log` reads it from any item on, while it
-is produced and afterwards: each item once and in order, and the ending last. Its result can be
-shared and relayed as any Stream. The log is one of
+is produced and afterwards: each item once and in order, and the ending last. The log is one of
 
     MemoryLog()      in this process: for tests, and for programs that may grow
     RedisLog(url)    rxmistral.logs.redis_streams, pip install rxmistral[redis], Redis 6.2
@@ -20,16 +19,14 @@ shared and relayed as any Stream. The log is one of
 >>> list(from_log(log, "run-1", after=3))  # a reader that comes back
 [' four,', ' five.']
 
-Stopping: `log.stop("run-1")`, in any process, stops the generation.
+`log.stop("run-1")`, in any process, stops the generation. A second producer of a run is fenced
+out (`FencedError`). If a producer dies, its readers get `LostProducerError` within the log's
+lease. A broker that is away for less than `outage` seconds loses nothing that it had written to
+disk. If it stays away, both sides end with `LogUnavailableError`, but a direct subscriber of the
+producer first receives the whole answer.
 
-Failures: a second producer of a run is fenced out (`FencedError`). If a producer dies, its
-readers get `LostProducerError` within the log's lease. A broker that is away for less than
-`outage` seconds loses nothing that it had written to disk. If it stays away, both sides end with
-`LogUnavailableError`, but a direct subscriber of the producer first receives the whole answer.
-
-`RunLog` specifies what a log guarantees (see `run_log`); `encoding` turns items into bytes and
-back; `writing` and `reading` contain the two operators. The modules of the brokers are imported
-only by the programs that use them.
+`RunLog` specifies what a log guarantees. The modules of the brokers are imported only by the
+programs that use them.
 """
 
 from .memory import MemoryLog

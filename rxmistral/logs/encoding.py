@@ -5,8 +5,7 @@
     completion              {"end":null}
     an error                {"end":{"error":"ReportedError","fields":["overloaded",null,null]}}
 
-Not pickle: other programs may be able to write into the log, and unpickling runs code. A name
-in a line is only looked up among the classes that this package exports.
+Not pickle: other programs may be able to write into the log, and unpickling runs code.
 """
 
 from __future__ import annotations
@@ -27,20 +26,16 @@ __all__ = ["STOPPED_ENDING", "decode_ending", "decode_item", "encode_ending", "e
 # Strategy: a line names the class of its item, such as CompletionEvent or CodeBlock. Logs must
 # not import the folders that define these classes, so they are looked up at run time, in what
 # the package exports. That is sound, since
-#   - the package is complete when this module is loaded: Python imports a package before its
-#     modules, and the package itself loads the logs only when one of their names is used;
-#   - only names in the package's __all__ are found, and only subclasses of a Struct or of
-#     MistralError are accepted: nothing else can be built, whatever a line contains;
+#   - the package is complete when this module is loaded: it loads the logs only when one of
+#     their names is used;
+#   - nothing but an exported Struct or MistralError can be built, whatever a line contains;
 #   - the lookup while encoding compares the class itself, so that a class of the program with
 #     the name of an exported one is not mistaken for it.
 _PACKAGE = __name__.removesuffix(".logs.encoding")
 
-_DECODING_ERRORS = (KeyError, TypeError, ValueError, msgspec.MsgspecError)
-
 
 @lru_cache(maxsize=256)  # bounded: the names are read from the log
 def _public_class(name: str, base: type[Any]) -> type[Any] | None:
-    """Returns the class that the package exports by this name if it is a subclass of `base`."""
     package = sys.modules[_PACKAGE]
     exported = getattr(package, name, None) if name in package.__all__ else None
     return exported if isinstance(exported, type) and issubclass(exported, base) else None
@@ -52,7 +47,6 @@ _decode = msgspec.json.Decoder().decode
 
 
 def _tag_of(kind: type[Any]) -> str:
-    """Returns the name that tags items of this type; "value" for JSON values."""
     name = kind.__name__
     is_public = _public_class(name, msgspec.Struct) is kind
     return name if is_public and kind is not Outcome else "value"  # an Outcome has an exception
@@ -66,15 +60,8 @@ def _decoder(name: str) -> Callable[[bytes], Any]:
     return msgspec.json.Decoder(struct, dec_hook=decode_hook).decode
 
 
-# --- items -----------------------------------------------------------------------
-
-
 def encode_item(item: object) -> bytes:
-    """Returns an item as a line of JSON.
-
-    Raises:
-        LogError: The line would be decoded to something that is not equal to the item.
-    """
+    """Returns an item as a line of JSON; raises LogError unless that decodes to an equal item."""
     name = _tag_of(type(item))
     try:
         encoded = _encode({name: item})
@@ -88,19 +75,12 @@ def encode_item(item: object) -> bytes:
 
 
 def decode_item(encoded: bytes) -> Any:
-    """Returns the item of a line.
-
-    Raises:
-        LogError: The line is not an item that this version can decode.
-    """
+    """Returns the item of a line; raises LogError if this version cannot decode it."""
     try:
         ((name, value),) = _decode_tagged(encoded).items()
         return _decode(value) if name == "value" else _decoder(name)(value)
-    except (*_DECODING_ERRORS, NotImplementedError) as error:
+    except (KeyError, TypeError, ValueError, NotImplementedError, msgspec.MsgspecError) as error:
         raise LogError(f"cannot decode an item: {error!r}") from error
-
-
-# --- endings ---------------------------------------------------------------------
 
 
 def encode_ending(error: Exception | None) -> bytes:
@@ -109,22 +89,16 @@ def encode_ending(error: Exception | None) -> bytes:
 
 
 def decode_ending(encoded: bytes) -> Exception | None:
-    """Returns the error that a run ended with, or None if it completed.
-
-    Raises:
-        LogError: The line is not an ending that this version can decode.
-    """
+    """Returns the error of an ending, or None; raises LogError if it cannot be decoded."""
     try:
         encodable = _decode(encoded)["end"]
-        if encodable is None:
-            return None
-        return _error_from(encodable["error"], encodable["fields"])
-    except _DECODING_ERRORS as error:
+        return None if encodable is None else _error_from(encodable["error"], encodable["fields"])
+    except Exception as error:  # an error class may raise anything, given fields of other types
         raise LogError(f"cannot decode an ending: {error!r}") from error
 
 
 def _encodable_error(error: Exception) -> dict[str, Any]:
-    """Returns the class and fields of an error, as a ReportedError unless it is a public one."""
+    """Returns the class and fields of an error; those of a ReportedError for a foreign one."""
     name = type(error).__name__
     if not isinstance(error, MistralError) or _public_class(name, MistralError) is not type(error):
         return _encodable_error(ReportedError(_without_surrogates(str(error)), name))
@@ -143,12 +117,11 @@ def _encodable(field: Any) -> Any:
 
 
 def _without_surrogates(text: str) -> str:
-    """Returns the text with ? for each lone surrogate, which JSON in UTF-8 cannot contain."""
+    """Returns the text with ? for each lone surrogate, which UTF-8 cannot contain."""
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _field_from(encodable: Any) -> Any:
-    """Reverses `_encodable`."""
     if isinstance(encodable, list):
         return [_field_from(each) for each in encodable]
     if isinstance(encodable, dict) and encodable.keys() == {"error", "fields"}:
@@ -161,6 +134,7 @@ def _error_from(name: str, fields: list[Any]) -> MistralError:
     if kind is None:
         raise KeyError(name)
     error: MistralError = kind(*map(_field_from, fields))
+    str(error)  # raises if a field has a type that the class cannot format
     return error
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import OrderedDict, deque
-from collections.abc import Sequence
 from functools import partial
 from itertools import islice
 from threading import Condition
@@ -11,7 +10,7 @@ from threading import Condition
 from ..errors import FencedError, LogError, StoppedError, UnknownRunError
 from ..rx.clock import monotonic
 from .encoding import STOPPED_ENDING
-from .run_log import Page, check_bounds, check_run_id
+from .run_log import Lines, Page, check_bounds, check_run_id
 
 __all__ = ["MemoryLog"]
 
@@ -19,7 +18,7 @@ _STOPPER = ""  # ended a run in place of a producer; no producer has this token
 
 
 class _StoredRun:
-    """One stored run; the lock of the log guards it."""
+    """One run; the lock of the log guards it."""
 
     def __init__(self, max_items: int) -> None:
         self.items: deque[bytes] = deque(maxlen=max_items)
@@ -30,26 +29,13 @@ class _StoredRun:
         self.ending: bytes | None = None
         self.ended_by: str | None = None  # a token, or _STOPPER
 
-    def begin(self, run_id: str, token: str, after: int, expired_before: float) -> None:
-        if self.owner == token:
-            return
-        is_alive = self.renewed_at > expired_before
-        if self.ended_by is not None or is_alive or self.last != after:
-            raise FencedError(run_id)
-        self.owner = token
-
     def check_producer(self, run_id: str, token: str) -> None:
-        """Raises unless the producer with this token may write."""
         if self.owner != token or self.ended_by not in (None, token, _STOPPER):
             raise FencedError(run_id)
         if self.ended_by == _STOPPER:
             raise StoppedError
 
-    def renew_lease(self, now: float) -> None:
-        self.renewed_at = now
-        self.heartbeats += 1
-
-    def append(self, first: int, items: Sequence[bytes]) -> None:
+    def append(self, first: int, items: Lines) -> None:
         if first > self.last + 1:
             raise LogError(f"item {first} cannot follow item {self.last}: an item is missing")
         new = items[self.last + 1 - first :]
@@ -61,7 +47,6 @@ class _StoredRun:
             self.ended_by, self.ending = ended_by, ending
 
     def page(self, after: int) -> Page | None:
-        """Returns everything that follows the item with this number, or None if nothing does."""
         first_stored = self.last - len(self.items) + 1
         skipped = max(0, after + 1 - first_stored)
         items = tuple(islice(self.items, skipped, None))
@@ -75,17 +60,16 @@ class MemoryLog:
 
     Args:
         ttl: Seconds that a run is stored after its last heartbeat.
-        max_items: How many items of a run are stored, the last ones; a reader that asks for
-            an earlier one gets `LaggedError`.
+        max_items: How many items of a run are stored, the last ones; for an earlier one a
+            reader gets `LaggedError`.
         lease: Seconds without a heartbeat after which a producer is considered dead.
 
     >>> import reactivex
     >>> from rxmistral import from_log, to_log
     >>> log = MemoryLog()
-    >>> list(reactivex.of("Hel", "lo").pipe(to_log(log, "run-1")))
+    >>> _ = reactivex.of("Hel", "lo").pipe(to_log(log, "run-1")).run()
+    >>> list(from_log(log, "run-1"))
     ['Hel', 'lo']
-    >>> list(from_log(log, "run-1", after=1))
-    ['lo']
     """
 
     outage = 1.0  # required by RunLog; memory is never unreachable
@@ -103,21 +87,19 @@ class MemoryLog:
     def begin(self, run_id: str, token: str, after: int = 0) -> None:
         check_run_id(run_id)
         with self._changed:
-            now = monotonic()
-            self._expire(now)
+            self._expire()
             run = self._runs.get(run_id) or _StoredRun(self._max_items)
-            run.begin(run_id, token, after, now - self.lease)
+            if run.owner != token:
+                is_alive = run.renewed_at > monotonic() - self.lease
+                if run.ended_by is not None or is_alive or run.last != after:
+                    raise FencedError(run_id)
+                run.owner = token
             self._runs[run_id] = run
             self._renew_lease(run_id, run)
             self._changed.notify_all()
 
     def append(
-        self,
-        run_id: str,
-        token: str,
-        first: int,
-        items: Sequence[bytes],
-        ending: bytes | None = None,
+        self, run_id: str, token: str, first: int, items: Lines, ending: bytes | None = None
     ) -> None:
         with self._changed:
             run = self._produced_run(run_id, token)
@@ -145,32 +127,29 @@ class MemoryLog:
             self._changed.notify_all()
 
     def _page(self, run_id: str, after: int) -> Page | None:
-        self._expire(monotonic())
+        self._expire()
         run = self._runs.get(run_id)
         return None if run is None else run.page(after)
 
     def _produced_run(self, run_id: str, token: str) -> _StoredRun:
-        """Returns the run of the producer with this token, and renews its lease."""
         run = self._run(run_id)
         run.check_producer(run_id, token)
         self._renew_lease(run_id, run)
         return run
 
     def _renew_lease(self, run_id: str, run: _StoredRun) -> None:
-        run.renew_lease(monotonic())
+        run.renewed_at = monotonic()
+        run.heartbeats += 1
         self._runs.move_to_end(run_id)
 
     def _run(self, run_id: str) -> _StoredRun:
         check_run_id(run_id)
-        self._expire(monotonic())
+        self._expire()
         if run_id not in self._runs:
             raise UnknownRunError(run_id)
         return self._runs[run_id]
 
-    def _expire(self, now: float) -> None:
-        """Drops the runs with the oldest heartbeats, which are first, if they are too old."""
-        while self._runs:
-            run_id, run = next(iter(self._runs.items()))
-            if run.renewed_at >= now - self._ttl:
-                return
-            del self._runs[run_id]
+    def _expire(self) -> None:
+        expired_before = monotonic() - self._ttl
+        while self._runs and next(iter(self._runs.values())).renewed_at < expired_before:
+            self._runs.popitem(last=False)

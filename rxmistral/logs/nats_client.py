@@ -4,16 +4,15 @@
       call(work) ── run_coroutine_threadsafe ──▶ connect if necessary ──▶ await work(client)
       result     ◀───────────────────────────────────────────────────────────┘
 
-nats-py does not reconnect a broken connection here, since it would send again what it had
-buffered: a write that has already failed for its caller would take effect later. Instead the
-next call opens a new connection.
+If a connection breaks, the next call opens another one. nats-py could reconnect, but would send
+what it had buffered: a write that has already failed for its caller would take effect later.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import CancelledError
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -28,16 +27,7 @@ from nats.aio.subscription import Subscription
 
 from ..errors import LogError, LogUnavailableError
 
-__all__ = [
-    "OTHER_CONFIGURATION",
-    "NatsConnection",
-    "WriteConflict",
-    "direct_get",
-    "direct_get_batch",
-    "receives_message",
-    "request",
-    "subscription_to",
-]
+__all__ = ["JetStreamClient", "NatsConnection", "WriteConflict", "receives_message"]
 
 T = TypeVar("T")
 
@@ -51,43 +41,30 @@ _END_OF_MESSAGES = ("204", "404")
 _NOT_FOUND = "404"
 _UNAVAILABLE = 503  # an HTTP status, as JetStream's general error codes are
 _WRONG_LAST_SEQUENCE = 10071
-OTHER_CONFIGURATION = 10058  # the stream exists, with another configuration
+_OTHER_CONFIGURATION = 10058  # the stream exists, with another configuration
 
 
 class WriteConflict(Exception):  # noqa: N818  # an expected answer, not an error
     """The server refused a message, because another one was written before it."""
 
 
-# --- the connection --------------------------------------------------------------
-
-
 class NatsConnection:
-    """A connection to NATS, opened by the first call and again by the next call after a break.
+    """A connection to a server; `prepare` is called with each client before it is used."""
 
-    Args:
-        url: The address of the server, with the credentials if it requires them.
-        prepare: Called with each new connection before it is used.
-    """
-
-    def __init__(self, url: str, prepare: Callable[[Client], Awaitable[object]]) -> None:
+    def __init__(self, url: str, prepare: Callable[[JetStreamClient], Awaitable[object]]) -> None:
         _check_url(url)
         self._url = url
         self._prepare = prepare
         self._closed = False
-        self._client: Client | None = None
+        self._client: JetStreamClient | None = None
         self._connecting = asyncio.Lock()
         self._calls: set[asyncio.Task[Any]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="rxmistral-nats", daemon=True)
         self._thread.start()
 
-    def call(self, work: Callable[[Client], Awaitable[T]]) -> T:
-        """Returns the result of work that needs the connection, and runs on its event loop.
-
-        Raises:
-            LogUnavailableError: The server cannot be reached, or does not answer.
-            LogError: The server refused a request, or `close()` was called.
-        """
+    def call(self, work: Callable[[JetStreamClient], Awaitable[T]]) -> T:
+        """Returns the result of work that runs on the event loop of the connection."""
         if self._closed:
             raise LogError("the log is closed")
         try:
@@ -95,7 +72,7 @@ class NatsConnection:
         except CancelledError:
             raise LogUnavailableError("the connection broke", 0.0) from None
 
-    async def _call(self, work: Callable[[Client], Awaitable[T]]) -> T:
+    async def _call(self, work: Callable[[JetStreamClient], Awaitable[T]]) -> T:
         task: asyncio.Task[Any] | None = asyncio.current_task()
         assert task is not None
         self._calls.add(task)
@@ -108,14 +85,14 @@ class NatsConnection:
         finally:
             self._calls.discard(task)
 
-    async def _connected_client(self) -> Client:
+    async def _connected_client(self) -> JetStreamClient:
         async with self._connecting:
             if self._client is None or not self._client.is_connected:
                 self._client = await self._connect()
             return self._client
 
-    async def _connect(self) -> Client:
-        client = _Client(requires_tls=self._url.startswith("tls://"))
+    async def _connect(self) -> JetStreamClient:
+        client = JetStreamClient(requires_tls=self._url.startswith("tls://"))
         try:
             await client.connect(
                 self._url,
@@ -136,14 +113,13 @@ class NatsConnection:
             raise
         return client
 
-    async def _cancel_calls(self, client: Client) -> None:
-        """Cancels the calls that wait for an answer on a connection that has closed."""
+    async def _cancel_calls(self, client: JetStreamClient) -> None:
         if client is self._client:
             for call in self._calls:
                 call.cancel()
 
     def close(self) -> None:
-        """Closes the connection and ends its thread; calls that are running fail."""
+        """Ends the thread; running calls fail."""
         if not self._closed:
             self._closed = True
             asyncio.run_coroutine_threadsafe(self._close(), self._loop).result()
@@ -158,8 +134,8 @@ class NatsConnection:
         await asyncio.gather(*self._calls, return_exceptions=True)
 
 
-class _Client(Client):
-    """A client that sends nothing to a server without TLS if the URL begins with `tls://`.
+class JetStreamClient(Client):
+    """A client with the requests of a log; with `tls://` it sends nothing without TLS.
 
     nats-py treats `tls://` as `nats://`: it starts TLS only if the server's INFO requires TLS,
     and otherwise sends the password in the clear. `_process_info` is an internal of nats-py,
@@ -183,12 +159,64 @@ class _Client(Client):
             info["tls_required"] = True  # otherwise nats-py does not use TLS that is available
         await super()._process_info(info, initial_connection)
 
+    async def request_json(
+        self,
+        subject: str,
+        payload: bytes = b"",
+        headers: dict[str, str] | None = None,
+        accepted_error: int | None = None,
+    ) -> dict[str, Any]:
+        """Returns the JSON that JetStream answers, unless it is an error that is not accepted."""
+        message = await self.request(
+            subject, payload, timeout=_ANSWER_TIMEOUT_SECONDS, headers=headers
+        )
+        answer: dict[str, Any] = json.loads(message.data)
+        error = answer.get("error")
+        if not error or error.get("err_code") == accepted_error:
+            return answer
+        if error.get("err_code") == _WRONG_LAST_SEQUENCE:
+            raise WriteConflict
+        description = str(error.get("description"))
+        if error.get("code") == _UNAVAILABLE:
+            raise LogUnavailableError(description, 0.0)
+        raise LogError(description)
+
+    async def create_stream(self, config: Mapping[str, object]) -> None:
+        """Creates a stream; one with another configuration was configured on purpose, and stays."""
+        subject = f"$JS.API.STREAM.CREATE.{config['name']}"
+        payload = json.dumps(config).encode()
+        await self.request_json(subject, payload, accepted_error=_OTHER_CONFIGURATION)
+
+    async def direct_get(self, stream: str, subject: str) -> Msg | None:
+        """Returns the last message of a subject (NATS ADR-31)."""
+        api_subject = f"$JS.API.DIRECT.GET.{stream}.{subject}"
+        message = await self.request(api_subject, timeout=_ANSWER_TIMEOUT_SECONDS)
+        return None if _status(message) == _NOT_FOUND else message
+
+    async def direct_get_batch(self, stream: str, query: Mapping[str, object]) -> list[Msg]:
+        """Returns the messages that a batched request selects (NATS ADR-31)."""
+        messages: list[Msg] = []
+        async with self.subscription_to(self.new_inbox()) as inbox:
+            payload = json.dumps(query).encode()
+            await self.publish(f"$JS.API.DIRECT.GET.{stream}", payload, reply=inbox.subject)
+            while not (status := _status(message := await inbox.next_msg(_ANSWER_TIMEOUT_SECONDS))):
+                messages.append(message)
+        if status not in _END_OF_MESSAGES:
+            raise LogUnavailableError(f"NATS answered with status {status}", 0.0)
+        return messages
+
+    @asynccontextmanager
+    async def subscription_to(self, subject: str) -> AsyncIterator[Subscription]:
+        subscription = await self.subscribe(subject)
+        try:
+            yield subscription
+        finally:
+            with suppress(nats_errors.Error):  # the connection is closed
+                await subscription.unsubscribe()
+
 
 def _check_url(url: object) -> None:
-    """Raises TypeError or ValueError unless the value is the URL of a NATS server.
-
-    The messages do not contain the URL, which may contain a password.
-    """
+    # The messages do not contain the URL, which may contain a password.
     if not isinstance(url, str):
         raise TypeError(f"url must be a str, got {type(url).__name__}")
     try:
@@ -203,59 +231,7 @@ def _check_url(url: object) -> None:
 
 
 async def _ignore_error(error: Exception) -> None:
-    """Does nothing: the call that caused the error raises it as well."""
-
-
-# --- requests --------------------------------------------------------------------
-
-
-async def request(
-    client: Client,
-    subject: str,
-    payload: bytes = b"",
-    headers: dict[str, str] | None = None,
-    accepted_error: int | None = None,
-) -> dict[str, Any]:
-    """Returns the JSON that JetStream answers, also if it is the accepted error.
-
-    Raises:
-        WriteConflict: The message has a condition that no longer holds.
-        LogUnavailableError: JetStream is unavailable.
-        LogError: JetStream refused the request for any other reason.
-    """
-    message = await client.request(
-        subject, payload, timeout=_ANSWER_TIMEOUT_SECONDS, headers=headers
-    )
-    answer: dict[str, Any] = json.loads(message.data)
-    error = answer.get("error")
-    if not error or error.get("err_code") == accepted_error:
-        return answer
-    if error.get("err_code") == _WRONG_LAST_SEQUENCE:
-        raise WriteConflict
-    description = str(error.get("description"))
-    if error.get("code") == _UNAVAILABLE:
-        raise LogUnavailableError(description, 0.0)
-    raise LogError(description)
-
-
-async def direct_get(client: Client, stream: str, subject: str) -> Msg | None:
-    """Returns the last message of a subject, or None if there is none (NATS ADR-31)."""
-    api_subject = f"$JS.API.DIRECT.GET.{stream}.{subject}"
-    message = await client.request(api_subject, timeout=_ANSWER_TIMEOUT_SECONDS)
-    return None if _status(message) == _NOT_FOUND else message
-
-
-async def direct_get_batch(client: Client, stream: str, query: dict[str, object]) -> list[Msg]:
-    """Returns the messages that a batched request selects (NATS ADR-31)."""
-    messages: list[Msg] = []
-    async with subscription_to(client, client.new_inbox()) as inbox:
-        payload = json.dumps(query).encode()
-        await client.publish(f"$JS.API.DIRECT.GET.{stream}", payload, reply=inbox.subject)
-        while (status := _status(message := await inbox.next_msg(_ANSWER_TIMEOUT_SECONDS))) is None:
-            messages.append(message)
-    if status not in _END_OF_MESSAGES:
-        raise LogUnavailableError(f"NATS answered with status {status}", 0.0)
-    return messages
+    """Ignores the error: the call that caused it raises it as well."""
 
 
 def _status(message: Msg) -> str | None:
@@ -263,19 +239,7 @@ def _status(message: Msg) -> str | None:
     return (message.headers or {}).get("Status")
 
 
-@asynccontextmanager
-async def subscription_to(client: Client, subject: str) -> AsyncIterator[Subscription]:
-    """Subscribes to a subject for the duration of a block."""
-    subscription = await client.subscribe(subject)
-    try:
-        yield subscription
-    finally:
-        with suppress(nats_errors.Error):  # the connection is closed
-            await subscription.unsubscribe()
-
-
 async def receives_message(subscription: Subscription, timeout_seconds: float) -> bool:
-    """Returns whether a message arrives before the timeout."""
     try:
         await subscription.next_msg(timeout_seconds)
     except nats_errors.TimeoutError:

@@ -12,9 +12,7 @@ during which no heartbeat can arrive, does not make the producer look dead.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextvars import copy_context
 from functools import partial
-from threading import Thread
 from typing import Any, TypeVar
 
 from reactivex import abc
@@ -25,13 +23,10 @@ from ..errors import LaggedError, LostProducerError, UnknownRunError
 from ..rx.cancellation import Cancelled
 from ..rx.clock import monotonic
 from ..rx.history import Entry
-from ..rx.iteration import current_iteration
 from ..rx.stream import Stream
-from ..rx.subscriber import reporting_unhandled
-from ..rx.threads import add_to_scope, start_thread
+from ..rx.threads import add_to_scope
 from .encoding import decode_ending, decode_item
-from .outage import OutageRetry
-from .run_log import Page, RunLog, check_run_id
+from .run_log import OutageRetry, Page, RunLog, check_run_id, start_log_thread
 
 __all__ = ["LoggedStream", "from_log"]
 
@@ -77,7 +72,7 @@ class _RunReader:
             self._observer.on_error(error)
 
     def _emit_items(self) -> Exception | None:
-        """Emits the items of the run; returns the error that it ended with, or None."""
+        """Returns the error that the run ended with, or None."""
         emit, make = self._observer.on_next, self._make
         while True:
             page = self._next_page()
@@ -93,17 +88,17 @@ class _RunReader:
 
     def _next_page(self) -> Page:
         """Returns the next page that has an item or the ending."""
-        while True:
-            page = self.retry(self._poll)
-            if page is None:
-                self._check_lease()
-                continue
-            if page.first > self._last + 1:
-                raise LaggedError(page.first - self._last - 1)
-            return page
+        while (page := self.retry(self._poll)) is None:
+            if self._silent_seconds > self._log.lease:
+                if self._exists:
+                    raise LostProducerError(self._run_id, self._log.lease)
+                raise UnknownRunError(self._run_id)
+        if page.first > self._last + 1:
+            raise LaggedError(page.first - self._last - 1)
+        return page
 
     def _poll(self) -> Page | None:
-        """Returns a page that has an item or the ending, or None if nothing arrived in time."""
+        """Returns None if nothing arrived in time."""
         began = monotonic()
         try:
             page = self._log.read(self._run_id, self._last, self._poll_seconds)
@@ -115,13 +110,6 @@ class _RunReader:
         else:
             self._silent_seconds += monotonic() - began
         return page if has_news else None
-
-    def _check_lease(self) -> None:
-        """Raises if the run has had no heartbeat for a lease."""
-        if self._silent_seconds > self._log.lease:
-            if self._exists:
-                raise LostProducerError(self._run_id, self._log.lease)
-            raise UnknownRunError(self._run_id)
 
 
 class LoggedStream(Stream[T]):
@@ -152,14 +140,7 @@ class LoggedStream(Stream[T]):
         reader = _RunReader(self._log, self._run_id, after, make, observer)
         subscription = Disposable(reader.retry.cancel)
         add_to_scope(subscription)
-        start_thread(
-            Thread(
-                target=reporting_unhandled(copy_context().run),
-                args=(reader.run,),
-                name="rxmistral-log-reader",
-                daemon=current_iteration.get() is not None,
-            )
-        )
+        start_log_thread("reader", reader.run)
         return subscription
 
 
@@ -178,13 +159,12 @@ def from_log(log: RunLog, run_id: str, after: int | None = None) -> LoggedStream
     Emits: each later item once and in order, equal to what was written: stored items at
         once, new ones as they are written.
     Completes: when the run completed. A run that has ended can be read until it expires.
-    Errors: with the error of the run: an error of `rxmistral.errors` with its class and
-        fields, any other as `ReportedError`. `StoppedError` if the run was stopped, or its
-        producer unsubscribed. `LostProducerError` if there was no heartbeat of the producer
-        for the log's lease. `UnknownRunError` if there is no such run; a reader may subscribe
-        before the producer, and waits for one lease. `LaggedError` if items are no longer
-        stored. `LogUnavailableError` if the broker is unreachable for longer than the log's
-        `outage`.
+    Errors: with the error of the run: one of `rxmistral.errors` with its class and fields,
+        any other as `ReportedError`. `StoppedError` if the run was stopped, or its producer
+        unsubscribed. `LostProducerError` if the producer sent no heartbeat for the log's
+        lease. `UnknownRunError` if the run has not begun within one lease. `LaggedError` if
+        items are no longer stored. `LogUnavailableError` if the broker is unreachable for
+        longer than the log's `outage`.
 
     Disposing it ends the reading, and does not affect the run.
 

@@ -9,15 +9,15 @@ A run has three keys, in one slot of a cluster:
 
 Scripts change a run, so that checking its state and writing are one atomic step. Readers block
 on the items, the producer blocks on the stream that reports the end. All times are by the
-clock of Redis. Keys and fields have kept their names since version 0.1.0, so that processes of
-different versions can share a run.
+clock of Redis. Keys and fields keep their names, so that processes of different versions can
+share a run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from typing import Any
 
 import redis
 from redis import exceptions
@@ -26,8 +26,7 @@ from redis.retry import Retry
 
 from ..errors import FencedError, LogError, LogUnavailableError, StoppedError, UnknownRunError
 from .encoding import STOPPED_ENDING
-from .outage import OutageRetry
-from .run_log import Page, check_bounds, check_name, check_run_id, quote_run_id
+from .run_log import BrokerLog, Lines, OutageRetry, Page, check_run_id, quote_run_id
 
 __all__ = ["RedisLog"]
 
@@ -61,6 +60,12 @@ end
 local function add(number, kind, value)
     redis.call('XADD', items, string.format('%.0f-0', number), kind, value)
 end
+local function renew_lease(lease, ttl)
+    redis.call('HSET', state, 'until', now() + lease)
+    redis.call('HINCRBY', state, 'signs', 1)
+    set_expiry(ttl)
+    return 'ok'
+end
 local function finish(by, ending)
     add(last + 1, 'ending', ending)
     redis.call('HSET', state, 'ender', by, 'ending', ending)
@@ -79,10 +84,8 @@ if owner == token then return 'ok' end
 if ender or last ~= tonumber(after) or (owner and now() < tonumber(lease_end)) then
     return 'fenced'
 end
-redis.call('HSET', state, 'owner', token, 'last', after, 'until', now() + lease)
-redis.call('HINCRBY', state, 'signs', 1)
-set_expiry(ttl)
-return 'ok'
+redis.call('HSET', state, 'owner', token, 'last', after)
+return renew_lease(lease, ttl)
 """
 
 _APPEND = """
@@ -104,12 +107,7 @@ return 'ok'
 
 _KEEP = """
 local token, lease, ttl = unpack(ARGV)
-local refused = refusal(token)
-if refused then return refused end
-redis.call('HSET', state, 'until', now() + lease)
-redis.call('HINCRBY', state, 'signs', 1)
-set_expiry(ttl)
-return 'ok'
+return refusal(token) or renew_lease(lease, ttl)
 """
 
 _STOP = """
@@ -123,7 +121,7 @@ return 'ok'
 """
 
 
-class RedisLog:
+class RedisLog(BrokerLog):
     """A `RunLog` in Redis Streams, for any number of processes.
 
     Close it, or use it in a `with` block, when it is no longer needed.
@@ -138,8 +136,8 @@ class RedisLog:
             with `LogError`.
         name: The prefix of the keys. Letters, digits, - and _.
         ttl: Seconds that a run is stored after its last heartbeat.
-        max_items: How many items of a run are stored, the last ones; a reader that asks for
-            an earlier one gets `LaggedError`.
+        max_items: How many items of a run are stored, the last ones; for an earlier one a
+            reader gets `LaggedError`.
         lease: Seconds without a heartbeat after which a producer is considered dead.
         outage: Seconds for which Redis may be unreachable; writing and reading then continue.
     """
@@ -154,12 +152,7 @@ class RedisLog:
         lease: float = 10.0,
         outage: float = 30.0,
     ) -> None:
-        check_name(name)
-        check_bounds(ttl, max_items, lease, outage)
-        self.lease = lease
-        self.outage = outage
-        self._name = name
-        self._max_items = max_items
+        super().__init__(name, ttl, max_items, lease, outage)
         self._closed = False
         self._lease_ms, self._ttl_ms = (str(int(seconds * 1000)) for seconds in (lease, ttl))
         # Any: redis-py annotates a result with every type that it has ever had.
@@ -180,12 +173,7 @@ class RedisLog:
         self._run_script(self._begin, run_id, token, after, self._lease_ms, self._ttl_ms)
 
     def append(
-        self,
-        run_id: str,
-        token: str,
-        first: int,
-        items: Sequence[bytes],
-        ending: bytes | None = None,
+        self, run_id: str, token: str, first: int, items: Lines, ending: bytes | None = None
     ) -> None:
         bounds = (self._lease_ms, self._ttl_ms, self._max_items)
         self._run_script(self._append, run_id, token, *bounds, first, ending or b"", *items)
@@ -201,12 +189,9 @@ class RedisLog:
         entries = self._read_stream(items, after, wait)
         if not entries:
             return self._page_without_items(run_id, state, after)
-        _, last = entries[-1]
-        return Page(
-            int(entries[0][0].split(b"-")[0]),
-            [fields[b"item"] for _, fields in entries if b"item" in fields],
-            last.get(b"ending"),
-        )
+        first = int(entries[0][0].split(b"-")[0])
+        lines = [fields[b"item"] for _, fields in entries if b"item" in fields]
+        return Page(first, lines, entries[-1][1].get(b"ending"))
 
     def _page_without_items(self, run_id: str, state: str, after: int) -> Page:
         with self._translated_errors():
@@ -226,14 +211,8 @@ class RedisLog:
         self._close_idle_connections()
 
     def _close_idle_connections(self) -> None:
-        """Closes all connections but those that a call blocks on, which closes them itself."""
+        # A call that blocks on a connection closes it itself.
         self._redis.connection_pool.disconnect(inuse_connections=False)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _keys(self, run_id: str) -> list[str]:
         check_run_id(run_id)
@@ -259,7 +238,6 @@ class RedisLog:
     def _read_stream(
         self, stream: str, after: int, wait: float
     ) -> list[tuple[bytes, dict[bytes, bytes]]]:
-        """Returns the entries after this id; blocks until there is one, or the wait is over."""
         block_ms = max(1, int(min(wait, _MAX_BLOCK_SECONDS) * 1000))
         with self._translated_errors():
             streams = self._redis.xread({stream: f"{after}-0"}, count=_PAGE_ITEMS, block=block_ms)
@@ -272,7 +250,6 @@ class RedisLog:
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
-        """Raises errors of redis-py as errors of this package."""
         self._check_open()
         try:
             yield

@@ -5,27 +5,27 @@
          └──▶ [ queue ] ───────────▶ append everything in the queue         wait for a stop
               blocks when full       the ending ──▶ observer
 
-Each item is passed to the subscriber at once. The writer appends the items that arrived during
-its previous append: a slow source costs one call per item and has no delay, a fast source
-fills batches, and no timer is needed.
+The writer appends the items that arrived during its previous append: a slow source costs one
+call per item and has no delay, a fast source fills batches, and no timer is needed.
 
 The run is begun before the source is subscribed to, so that a second producer of a run does
 not pay for a second answer. If the broker is unreachable at that moment, the answer starts
 nevertheless, and the writer repeats the call that begins the run.
 
-The ending is written before it is emitted. It is emitted on the writer's thread, or on the
-heartbeat's thread if the run was stopped; serialized with the items (see `rx.timer`).
+The ending is written before it is emitted, on the writer's thread or, if the run was stopped,
+on the heartbeat's; serialized with the items (see `rx.timer`).
 """
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from secrets import token_hex
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from typing import Generic, TypeVar
 
 from reactivex import Observable, abc
@@ -36,14 +36,12 @@ from ..checks import check_integer
 from ..errors import FencedError, LogError, LogUnavailableError, RequestError, StoppedError
 from ..rx.backpressure import Pausable, emitting
 from ..rx.cancellation import Cancelled
-from ..rx.iteration import current_iteration
+from ..rx.state_machine import operate
 from ..rx.stream import Stream
-from ..rx.subscriber import reporting_unhandled
-from ..rx.threads import add_to_scope, start_thread
+from ..rx.threads import add_to_scope
 from ..rx.timer import SerializedTimer, serialized
 from .encoding import encode_ending, encode_item
-from .outage import OutageRetry
-from .run_log import RunLog, check_run_id
+from .run_log import OutageRetry, RunLog, check_run_id, start_log_thread
 
 __all__ = ["to_log"]
 
@@ -56,18 +54,15 @@ _HEARTBEATS_PER_LEASE = 3
 
 
 class _WriteQueue:
-    """A bounded queue of encoded items, from the thread that emits to the one that appends.
-
-    When it is full, it blocks the emitting thread, or pauses the source if that thread must
-    not block.
-    """
+    """A bounded queue of encoded items; if it is full, the emitting thread waits, or pauses the
+    source if it must not wait."""
 
     def __init__(self) -> None:
         self._items: deque[bytes] = deque()
+        self._max_items: float = _MAX_QUEUED
         self._writer_waits = False
         self._wake_ups: SimpleQueue[None] = SimpleQueue()
         self._has_room = Event()
-        self._is_unbounded = False
         self._paused_sources: set[Pausable] = set()
 
     def __bool__(self) -> bool:
@@ -85,23 +80,19 @@ class _WriteQueue:
         self._wake_ups.put(None)
 
     def wait_for_room(self) -> None:
-        if self._is_full() and emitting.source is not None:
-            emitting.source.pause()
-            self._paused_sources.add(emitting.source)
-            self._signal_room()
-            return
-        while self._is_full():
+        while len(self._items) >= self._max_items:
+            if emitting.source is not None:
+                emitting.source.pause()
+                self._paused_sources.add(emitting.source)
+                self._signal_room()
+                return
             self._has_room.clear()
-            if self._is_full():
+            if len(self._items) >= self._max_items:
                 self._has_room.wait()
-
-    def _is_full(self) -> bool:
-        return len(self._items) >= _MAX_QUEUED and not self._is_unbounded
 
     # the writing side
 
     def next_batch(self) -> list[bytes]:
-        """Removes and returns as many items as one append may have."""
         batch: list[bytes] = []
         size = 0
         while self._items and len(batch) < _MAX_BATCH:
@@ -113,27 +104,19 @@ class _WriteQueue:
         return batch
 
     def wait_unless(self, has_ended: Callable[[], bool]) -> None:
-        """Blocks until an item is put or the writer is woken, unless the source has ended."""
         self._writer_waits = True
         if not self._items and not has_ended():
-            self.wait_for_wake_up()
-
-    def wait_for_wake_up(self) -> None:
-        self._wake_ups.get()
+            self._wake_ups.get()
 
     def _signal_room(self) -> None:
-        """Releases the emitting threads and sources if the queue is half empty."""
-        if self._is_unbounded or len(self._items) <= _MAX_QUEUED // 2:
+        if len(self._items) <= self._max_items / 2:
             self._has_room.set()
             with suppress(KeyError):  # empty: two threads may do this at the same time
                 while True:
                     self._paused_sources.pop().resume()
 
-    # any thread
-
     def remove_bound(self) -> None:
-        """Lets every emitting thread continue, now and later."""
-        self._is_unbounded = True
+        self._max_items = math.inf
         self._signal_room()
 
 
@@ -161,18 +144,20 @@ class _ProducedRun:
 
 
 class _LogWriter(SerializedTimer, Generic[T]):
-    """Passes the items of one subscription to the observer and into the log."""
-
-    def __init__(self, stream: Stream[T], observer: abc.ObserverBase[T], run: _ProducedRun) -> None:
+    def __init__(
+        self,
+        subscribe: Callable[..., abc.DisposableBase],
+        observer: abc.ObserverBase[T],
+        run: _ProducedRun,
+    ) -> None:
         super().__init__(observer, TimeoutScheduler.singleton())
-        self._stream = stream
+        self._subscribe_to_source = subscribe
         self._run = run
         self._write_queue = _WriteQueue()
         self._subscription = SingleAssignmentDisposable()
-        self._is_daemon = current_iteration.get() is not None
         self._is_unsubscribed = False
         self._ending_lock = Lock()
-        self._ended = False  # no item is put into the queue after that
+        self._ended = Event()  # no item is put into the queue after that
         self._error: Exception | None = None  # of the source; valid once it has ended
         self._log_error: Exception | None = None
 
@@ -180,8 +165,12 @@ class _LogWriter(SerializedTimer, Generic[T]):
 
     @serialized
     def on_next(self, item: T) -> None:
-        if self._log_error is None and not self._ended:
-            self._enqueue(item)
+        if self._log_error is None and not self._ended.is_set():
+            try:
+                self._write_queue.put(encode_item(item))
+            except LogError as error:
+                self._log_error = error
+                self._write_queue.wake_writer()
         try:
             self._observer.on_next(item)
         except Exception as raised:  # by the subscriber, which receives nothing more
@@ -189,25 +178,18 @@ class _LogWriter(SerializedTimer, Generic[T]):
             self._observer.on_error(raised)
         self._write_queue.wait_for_room()
 
-    def _enqueue(self, item: T) -> None:
-        try:
-            self._write_queue.put(encode_item(item))
-        except LogError as error:
-            self._log_error = error
-            self._write_queue.wake_writer()
-
     def fail(self, error: Exception) -> None:
         self.dispose()
         super().fail(error)
 
     def _end(self, error: Exception | None = None) -> None:
         with self._ending_lock:
-            if not self._ended:
-                self._error, self._ended = error, True
+            if not self._ended.is_set():
+                self._error = error
+                self._ended.set()
         self._write_queue.wake_writer()
 
     def dispose(self) -> None:
-        """Ends the run for all its readers, since its producer unsubscribes."""
         super().dispose()
         self._is_unsubscribed = True
         self._dispose_source()
@@ -219,51 +201,40 @@ class _LogWriter(SerializedTimer, Generic[T]):
 
     # the writer's thread
 
-    def start(self, scheduler: abc.SchedulerBase | None) -> None:
-        """Begins the run, and then subscribes to the source with this scheduler."""
-        self._start("writer", partial(self._write, scheduler))
-
-    def _start(self, name: str, work: Callable[[], object]) -> None:
-        start_thread(
-            Thread(
-                target=reporting_unhandled(self._context.copy().run),
-                args=(work,),
-                name=f"rxmistral-log-{name}",
-                daemon=self._is_daemon,
-            )
-        )
-
-    def _subscribe(self, scheduler: abc.SchedulerBase | None) -> None:
+    def _subscribe(self) -> None:
         def subscribe(*_: object) -> None:
-            self._subscription.disposable = self._stream.subscribe(
-                self.on_next, self._end, self._end, scheduler=scheduler
+            self._subscription.disposable = self._subscribe_to_source(
+                self.on_next, self._end, self._end
             )
 
         try:  # on the trampoline, so that the Disposable exists before the first item
             CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
         except Exception as error:
-            if self._ended:  # raised by the subscriber
+            if self._ended.is_set():  # raised by the subscriber
                 raise
             self._end(error)
 
-    def _write(self, scheduler: abc.SchedulerBase | None) -> None:
+    def write(self) -> None:
         try:
-            self._begin(scheduler)
+            self._begin()
             while not self._append_queued():
-                self._write_queue.wait_unless(lambda: self._ended)
+                self._write_queue.wait_unless(self._ended.is_set)
         except Cancelled:
             return
         except (FencedError, StoppedError) as error:
             self._abort(error)
             return
         except Exception as error:  # a RunLog of the program may raise anything
-            self._continue_without_log(error)
+            self._log_error = error
+            self._write_queue.remove_bound()
+            if type(error) is LogError:  # the broker refused an item; it may accept the ending
+                with suppress(LogError, StoppedError, Cancelled):
+                    self._run.append([], encode_ending(error))
         self._run.retry.cancel()
-        while not self._ended:
-            self._write_queue.wait_for_wake_up()
+        self._ended.wait()
         self._emit_terminal(self._error or self._log_error)
 
-    def _begin(self, scheduler: abc.SchedulerBase | None) -> None:
+    def _begin(self) -> None:
         try:
             self._run.begin()
             has_begun = True
@@ -271,31 +242,24 @@ class _LogWriter(SerializedTimer, Generic[T]):
             raise
         except Exception:  # the answer starts nevertheless
             has_begun = False
-        if not self._ended:
+        if not self._ended.is_set():
             try:
-                self._start("source", partial(self._subscribe, scheduler))
+                start_log_thread("source", self._subscribe)
             except RequestError as error:
                 self._end(error)
         if not has_begun:
             self._run.retry(self._run.begin)
-        self._start("heartbeat", self._send_heartbeats)
+        start_log_thread("heartbeat", self._send_heartbeats)
 
     def _append_queued(self) -> bool:
         """Appends a batch, with the ending if it is the last one; returns whether it is."""
-        ended = self._ended or self._log_error is not None  # read before the queue is
+        ended = self._ended.is_set() or self._log_error is not None  # read before the queue is
         items = self._write_queue.next_batch()
         is_last = ended and not self._write_queue
         if items or is_last:
             ending = encode_ending(self._log_error or self._error) if is_last else None
             self._run.append(items, ending)
         return is_last
-
-    def _continue_without_log(self, error: Exception) -> None:
-        self._log_error = error
-        self._write_queue.remove_bound()
-        if type(error) is LogError:  # the broker refused an item; it may accept the ending
-            with suppress(LogError, StoppedError, Cancelled):
-                self._run.append([], encode_ending(error))
 
     # the heartbeat's thread
 
@@ -338,15 +302,15 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
         after: The number of the last item that the run already has; 0: a new run. To continue
             a run that has lost its producer, read it, and emit the items that follow.
 
-    Emits: each item at once. It does not wait for the log, unless 4096 items are queued for
-        the log; then the source waits, too. Items are strings, `CompletionEvent` and the
-        other Structs of this package, or JSON values.
+    Emits: each item at once; but the source waits while 4096 items are queued for the log.
+        Items are strings, `CompletionEvent` and the other Structs of this package, or JSON
+        values.
     Completes: when the ending is in the log.
     Errors: with the error of the source, when the ending is in the log. If the log fails, the
         answer continues to its end, and then `LogError`, or `LogUnavailableError` after the
-        log's `outage`, replaces the completion. If the run belongs to another producer:
-        `FencedError`, before the source is subscribed to, or as soon as that is known. If the
-        run was stopped: `StoppedError`. Both dispose the source.
+        log's `outage`, replaces the completion. `FencedError` if the run belongs to another
+        producer, if possible before the source is subscribed to; `StoppedError` if the run
+        was stopped. Both dispose the source.
 
     Disposing it ends the run, and the readers of the run get `StoppedError`; so does an
     exception of the subscriber, which is passed to its `on_error`. To watch a run without
@@ -362,17 +326,13 @@ def to_log(log: RunLog, run_id: str, *, after: int = 0) -> Callable[[Observable[
     check_run_id(run_id)
     check_integer("after", after, minimum=0)
 
-    def operate(source: Observable[T]) -> Stream[T]:
-        stream = Stream.of(source)
+    def subscribe_to(
+        stream: Stream[T], observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        subscribe = partial(stream.subscribe, scheduler=scheduler)
+        writer = _LogWriter(subscribe, observer, _ProducedRun(log, run_id, after))
+        add_to_scope(writer)
+        start_log_thread("writer", writer.write)
+        return writer
 
-        def subscribe(
-            observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            writer = _LogWriter(stream, observer, _ProducedRun(log, run_id, after))
-            add_to_scope(writer)
-            writer.start(scheduler)
-            return writer
-
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)

@@ -6,8 +6,7 @@
                                     ├─▶ ui_message_stream() ──▶ useChat of the AI SDK
                                     └─▶ to_log() ──▶ Redis, NATS ──▶ from_log() ──▶ any of these
 
-A Stream is an iterable and an async iterable, so any web framework accepts it as the body of a
-response. No framework is imported here.
+Any web framework accepts a Stream, which is an iterable and an async iterable, as a body:
 
     Flask               Response(server_sent_events(tokens), headers=SSE_HEADERS)
     Starlette, FastAPI  StreamingResponse(server_sent_events(tokens), headers=SSE_HEADERS)
@@ -17,26 +16,23 @@ response. No framework is imported here.
     for useChat         StreamingResponse(ui_message_stream(answer), headers=UI_MESSAGE_HEADERS)
 
 A client that disconnects disposes its Stream: that stops the generation, unless it is shared.
-Comments keep the connection open while the model is silent. The event `end` carries the status,
-and the page closes its `EventSource` then. A browser whose connection broke requests the URL
+Comments keep the connection open while the model is silent. At the event `end`, which carries
+the status, the page closes its `EventSource`. A browser whose connection broke requests the URL
 again by itself, with `Last-Event-ID`; so let the URL name a shared or logged run, and pass that
 header as `last_event_id`. The page receives the text of a `MistralError` (`describe=` rewords
-it). Any other exception is a fault of the program: the page receives a general text, and the
-framework logs the exception.
+it); for a fault of the program it receives a general text, and the framework logs the exception.
 
 Sharing
 -------
-`shared()` makes one request, sent when the first viewer subscribes. A viewer that subscribes
-late, even after the end, first receives everything emitted so far, then live items. Leaving
-(`break`, `dispose()`, a closed tab) ends one viewer. `stop()` ends the run for all viewers, with
-`StoppedError`; `linger` is the number of seconds after which a run without viewers is stopped.
-`max_items` bounds the memory of an endless run: a viewer that needs an older item gets
-`LaggedError`.
+`shared()` makes one request, sent when the first viewer subscribes. A late viewer first receives
+everything emitted so far, then live items. Leaving (`break`, `dispose()`, a closed tab) ends one
+viewer. `stop()` ends the run for all viewers, with `StoppedError`; `linger` is the number of
+seconds after which a run without viewers is stopped. `max_items` bounds the memory of an endless
+run: a viewer that needs an older item gets `LaggedError`.
 
-A viewer is a position in one common history, so a slow viewer delays nobody, and an exception
-in its callback reaches nobody else. `view(...)` chooses what happens when a viewer lags: "wait"
-slows the source, "merge" emits the missing text as one item, "latest" skips to the last item,
-"fail" ends the viewer with `LaggedError`. `entries(after=n)` emits items with their ids.
+A slow viewer delays no other, and an exception in its callback reaches no other. If a viewer
+lags, `view("wait")` slows the source, "merge" emits the missing text as one item, "latest" skips
+to the last item, "fail" ends it with `LaggedError`. `entries(after=n)` emits items with their ids.
 
 >>> from rxmistral import Mistral, UserMessage, text
 >>> client = Mistral.demo()
@@ -51,13 +47,12 @@ slows the source, "merge" emits the missing text as one item, "latest" skips to 
 >>> list(tokens.view("merge"))
 ['One, two, three, four, five.']
 
-The parts of this package:
+The modules:
 
-    Stream or Resumable ──▶ numbering ──▶ encoder ──▶ heartbeats ──▶ Stream[bytes]
-                            ids           sse, ui_messages, websocket
+    Stream or Resumable ──▶ resumption: ids ──▶ encoder ──▶ heartbeats ──▶ Stream[bytes]
 """
 
-from .endings import described
+from .encoder import described
 from .sse import SSE_HEADERS, server_sent_events
 from .ui_messages import UI_MESSAGE_HEADERS, ui_message_stream
 from .websocket import relay_websocket

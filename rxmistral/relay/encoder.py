@@ -1,93 +1,110 @@
 """Encoders: state machines that turn the items of one run, and its ending, into bytes or text.
 
-An encoder knows no Rx, no thread and no socket; `encoder_operator` makes an operator of it. It
-encodes the ending of a run, errors included, as a message: a page can read that, whereas an
-exception in the middle of a response only reaches the log of the framework.
+The ending, errors included, is encoded as a message: a page can read that, whereas an exception
+in the middle of a response only reaches the log of the framework.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
 
+from ..error_report import excerpt
 from ..errors import MistralError
 from ..models import CompletionEvent
+from ..outcome import status_of
+from ..rx.state_machine import operate
 from ..rx.stream import Stream
 
-__all__ = ["Encoder", "encoder_operator", "payload"]
+__all__ = ["Describe", "Encoder", "described", "encoder_operator", "ending_fields", "payload"]
 
 A = TypeVar("A")
 B = TypeVar("B", bytes, str)
 
+Describe: TypeAlias = Callable[[Exception], str]
+
 
 class Encoder(Generic[A, B]):
-    """Encodes one run; an empty result is not sent."""
+    """An encoder of one run. An empty result of `begin` or `encode` is not sent."""
 
-    def begin(self) -> B:
-        """Returns what is sent before the first item is there."""
-        raise NotImplementedError
+    def begin(self) -> B | None:
+        return None
 
     def encode(self, item: A, /) -> B:
-        """Returns an encoded item."""
         raise NotImplementedError
 
     def end(self, error: Exception | None, /) -> B:
-        """Returns the encoded ending: an error, or completion."""
         raise NotImplementedError
 
 
 def encoder_operator(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[A]], Stream[B]]:
-    """Returns an operator that encodes items and the ending of a run.
+    """Returns an operator that encodes each run with an encoder of its own.
 
-    Args:
-        make: Makes an encoder for each subscription.
-
-    Completes: after the encoded ending, also if the source has failed with a `MistralError`.
-    Errors: with any other error of the source, and that of an item that cannot be encoded,
-        after the encoded ending: it is a fault of the program, for the framework to log.
+    It completes after an encoded `MistralError`. Any other error is a fault of the program, and
+    follows its encoding, for the framework to log.
     """
 
-    def operate(source: Observable[A]) -> Stream[B]:
-        stream = Stream.of(source)
+    def subscribe_to(
+        stream: Stream[A], observer: abc.ObserverBase[B], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        encoder = make()
+        encode, emit = encoder.encode, observer.on_next
 
-        def subscribe(
-            observer: abc.ObserverBase[B], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            encoder = make()
-            encode, emit = encoder.encode, observer.on_next
+        def on_next(item: A) -> None:
+            try:
+                encoded = encode(item)
+            except Exception as error:
+                end(error)
+                return
+            if encoded:
+                emit(encoded)
 
-            def on_next(item: A) -> None:
-                try:
-                    encoded = encode(item)
-                except Exception as error:
-                    end(error)
-                    return
-                if encoded:
-                    emit(encoded)
+        def end(error: Exception | None = None) -> None:
+            try:
+                ending = encoder.end(error)
+            except Exception as raised:  # by the program's function that describes errors
+                observer.on_error(raised)
+                return
+            emit(ending)
+            if error is None or isinstance(error, MistralError):
+                observer.on_completed()
+            else:
+                observer.on_error(error)
 
-            def end(error: Exception | None) -> None:
-                try:
-                    ending = encoder.end(error)
-                except Exception as raised:  # by the program's function that describes errors
-                    observer.on_error(raised)
-                    return
-                emit(ending)
-                if error is None or isinstance(error, MistralError):
-                    observer.on_completed()
-                else:
-                    observer.on_error(error)
+        if beginning := encoder.begin():
+            emit(beginning)
+        return stream.subscribe(on_next, end, end, scheduler=scheduler)
 
-            if beginning := encoder.begin():
-                emit(beginning)
-            return stream.subscribe(on_next, end, lambda: end(None), scheduler=scheduler)
-
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)
 
 
 def payload(item: object) -> object:
     """Returns what is sent of an item: of a completion its chunk, as the service sent it."""
     return item.data if isinstance(item, CompletionEvent) else item
+
+
+# --- endings ---
+
+
+def ending_fields(error: Exception | None, describe: Describe) -> dict[str, str]:
+    """Returns how a run ended: the status of its `Outcome`, and what a page may know of the error."""
+    if error is None:
+        return {"status": "completed"}
+    return {"status": status_of(error), "error": type(error).__name__, "message": describe(error)}
+
+
+def described(error: Exception) -> str:
+    """Returns the description of an error for a browser, on one line.
+
+    For a `MistralError` that is its text, which quotes the service but never contains a key.
+    The text of any other error may contain details of the program, and is not sent.
+
+    >>> from rxmistral import DroppedStreamError
+    >>> described(DroppedStreamError("reset by peer"))
+    'the connection broke in the middle of the answer: reset by peer'
+    >>> described(KeyError("password"))
+    'internal error'
+    """
+    return excerpt(str(error)) if isinstance(error, MistralError) else "internal error"

@@ -5,8 +5,7 @@
       silent since: now                       └─▶ otherwise wait for the remaining time
 
 An item costs a read of the clock, and no lock (see `rx.timer`); the timer is not reset for
-each item, but checks when it expires how long the silence has lasted. Emissions are
-serialized, so that a comment is never sent in the middle of what the source emits.
+each item, but checks when it expires how long the silence has lasted.
 
 If a subscriber runs on an event loop, the timer runs there, too: a thousand connections are
 then a thousand entries in a heap, and not a thousand waiting threads.
@@ -26,6 +25,7 @@ from reactivex.scheduler import TimeoutScheduler
 
 from ..checks import check_seconds
 from ..rx.clock import monotonic
+from ..rx.state_machine import operate
 from ..rx.stream import Stream
 from ..rx.timer import SerializedTimer, serialized
 
@@ -42,8 +42,6 @@ _MAX_CLOCK_DIFFERENCE_SECONDS = 5.0
 
 
 class HeartbeatTimer(SerializedTimer):
-    """Passes chunks on, and emits a heartbeat after each interval of silence."""
-
     def __init__(
         self, observer: abc.ObserverBase[bytes], interval: float, scheduler: abc.SchedulerBase
     ) -> None:
@@ -108,39 +106,31 @@ def with_heartbeats(
         --a-----------b-|->
         --a----:----:-b-|->
 
-    Args:
-        interval: Seconds of silence; None: no comments.
-        scheduler: Keeps the time; None: that of the subscription, the running event loop, or
-            a `TimeoutScheduler`, the first that there is.
+    The interval is in seconds; None: no comments. Without a scheduler, that of the subscription
+    keeps the time, or else the running event loop, or else a `TimeoutScheduler`.
     """
     if interval is None:
         return Stream.of
     check_seconds("heartbeat", interval)
-    seconds, own_scheduler = interval, scheduler
 
-    def operate(source: Observable[bytes]) -> Stream[bytes]:
-        stream = Stream.of(source)
+    def subscribe_to(
+        stream: Stream[bytes], observer: abc.ObserverBase[bytes], injected: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        timer = _make_timer(observer, interval, scheduler or injected)
+        timer.start()
+        try:
+            subscription = stream.subscribe(
+                timer.on_next, timer.on_error, timer.on_completed, scheduler=injected
+            )
+        except BaseException:  # by the observer of a source that emits at once
+            timer.dispose()
+            raise
+        return CompositeDisposable(subscription, timer)
 
-        def subscribe(
-            observer: abc.ObserverBase[bytes], scheduler: abc.SchedulerBase | None = None
-        ) -> abc.DisposableBase:
-            timer = _heartbeat_timer(observer, seconds, own_scheduler or scheduler)
-            timer.start()
-            try:
-                subscription = stream.subscribe(
-                    timer.on_next, timer.on_error, timer.on_completed, scheduler=scheduler
-                )
-            except BaseException:  # by the observer of a source that emits at once
-                timer.dispose()
-                raise
-            return CompositeDisposable(subscription, timer)
-
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)
 
 
-def _heartbeat_timer(
+def _make_timer(
     observer: abc.ObserverBase[bytes], interval: float, scheduler: abc.SchedulerBase | None
 ) -> HeartbeatTimer:
     if scheduler is not None:

@@ -21,25 +21,15 @@ _MAX_DIGITS = 18  # a longer number is not the id of an item, and is too large f
 
 @runtime_checkable
 class Resumable(Protocol[T]):
-    """A run that can be read from any of its items on."""
+    """A run that can be read from any of its items on, during the run and after its end."""
 
     def entries(self, after: int = 0) -> Stream[Entry[T]]:
-        """Returns all items after the one with this id, each with its id.
-
-        Existing items are emitted at once, then new ones; also after the end of the run.
-
-        Raises:
-            ValueError: `after` is less than 0.
-        """
+        """Returns all items after the one with this id, each with its id."""
         ...
 
 
 def resume_position(source: object, last_event_id: str | None) -> int:
-    """Returns the id of the item after which to resume; 0 is the start.
-
-    The header is input from a client, so that a value that is not an id stands for the start
-    and is not an error.
-    """
+    """Returns the id of the item after which to resume; 0, the start, for an invalid header."""
     if last_event_id is not None and not isinstance(last_event_id, str):
         raise TypeError(f"last_event_id must be a str or None, got {type(last_event_id).__name__}")
     if not last_event_id:

@@ -14,10 +14,9 @@ r"""A Stream as Server-Sent Events (WHATWG HTML 9.2), which `EventSource` reads.
     data: {"status":"completed"}
 
 An `EventSource` treats the end of the response as a broken connection, and reconnects after
-some seconds with the last id that it has seen. A page that does not `close()` it at the event
-`end` would reconnect again and again, and pay for an answer each time. To prevent this, the
-ending sets the reconnection time to a day. A client that resumes at the id of the ending
-receives the ending again, and nothing else.
+some seconds. A page that does not `close()` it at the event `end` would request answers again
+and again, so the ending sets the reconnection time to a day. A client that resumes at the id of
+the ending receives only the ending again.
 """
 
 from __future__ import annotations
@@ -32,8 +31,7 @@ from reactivex import Observable, abc
 from ..checks import check_callback
 from ..rx.history import Entry
 from ..rx.stream import Stream
-from .encoder import Encoder, encoder_operator, payload
-from .endings import Describe, described, ending_of
+from .encoder import Describe, Encoder, described, encoder_operator, ending_fields, payload
 from .heartbeats import HEARTBEAT, with_heartbeats
 from .resumption import Resumable, entries_after, resume_position
 
@@ -52,13 +50,6 @@ _json = msgspec.json.Encoder().encode
 
 
 class EventEncoder(Encoder[Entry[Any], bytes]):
-    """Encodes each item as one event.
-
-    Args:
-        after: The id of the item before the first.
-        describe: Returns the description of an error.
-    """
-
     def __init__(self, after: int, describe: Describe) -> None:
         self._last_id = after
         self._describe = describe
@@ -72,8 +63,9 @@ class EventEncoder(Encoder[Entry[Any], bytes]):
         return b"id: %d\ndata: %b\n\n" % (entry.id, data)
 
     def end(self, error: Exception | None) -> bytes:
-        fields = (self._last_id, _RETRY_MILLISECONDS, _json(ending_of(error, self._describe)))
-        return b"event: end\nid: %d\nretry: %d\ndata: %b\n\n" % fields
+        data = _json(ending_fields(error, self._describe))
+        head = b"event: end\nid: %d\nretry: %d\n" % (self._last_id, _RETRY_MILLISECONDS)
+        return b"%bdata: %b\n\n" % (head, data)
 
 
 def server_sent_events(
@@ -89,33 +81,23 @@ def server_sent_events(
         --"Hel"--"lo"-----------|->
         --id: 1--id: 2--: ------event: end|->
 
-    With Starlette and FastAPI:
+    With Starlette and FastAPI; with Flask as `Response`; with Django as `StreamingHttpResponse`:
 
         return StreamingResponse(server_sent_events(answer), headers=SSE_HEADERS)
 
-    With Quart, which would iterate over an iterable body on a thread:
+    Quart would iterate over this body on a thread, and async views of Django would wait for the
+    whole answer, so both need `aiter(server_sent_events(answer))`. Async servers notice at once
+    that a client has disconnected; WSGI servers at the second heartbeat at the latest.
 
-        return Response(aiter(server_sent_events(answer)), headers=SSE_HEADERS)
-
-    With Flask; and with Django as `StreamingHttpResponse`, which in async views needs
-    `aiter(server_sent_events(answer))`, or it would wait for the whole answer:
-
-        return Response(server_sent_events(answer), headers=SSE_HEADERS)
-
-    Async servers notice at once that a client has disconnected. WSGI servers notice when they
-    send something: at the second heartbeat at the latest.
-
-    In the page:
+    An `EventSource` reconnects by itself, so its URL should identify a shared or logged run
+    (another request would produce another answer), and the page should close it at the end:
 
         const events = new EventSource("/answer");
         events.onmessage = ({data}) => show(JSON.parse(data));
         events.addEventListener("end", ({data}) => {
-            events.close();  // otherwise it reconnects
+            events.close();
             ended(JSON.parse(data).status);
         });
-
-    An `EventSource` reconnects by itself when the connection breaks. Its URL should identify
-    a shared or logged run, since another request would produce another answer.
 
     Args:
         source: A Stream of anything that msgspec encodes: text becomes a JSON string, a
@@ -135,28 +117,18 @@ def server_sent_events(
     Completes: after an event of type `end`. It has the id of the last item, and as JSON the
         `status` of the `Outcome`; after an error also the name of its class as `error`, and
         a `message`.
-    Errors: with any error that is not a `MistralError`, after that event: it is a fault of
-        the program.
+    Errors: after that event with a fault of the program, which is any error but a
+        `MistralError`.
 
     Raises:
         ValueError: `last_event_id` is given, but the source is not `Resumable`.
 
     >>> import reactivex
-    >>> body = server_sent_events(reactivex.of("Hel", "lo"), heartbeat=None)
-    >>> print(b"".join(body).decode(), end="")
-    : heartbeat
-    <BLANKLINE>
-    id: 1
-    data: "Hel"
-    <BLANKLINE>
-    id: 2
-    data: "lo"
-    <BLANKLINE>
-    event: end
-    id: 2
-    retry: 86400000
-    data: {"status":"completed"}
-    <BLANKLINE>
+    >>> heartbeat, item, end = server_sent_events(reactivex.of("Hel"), heartbeat=None)
+    >>> item
+    b'id: 1\ndata: "Hel"\n\n'
+    >>> end
+    b'event: end\nid: 1\nretry: 86400000\ndata: {"status":"completed"}\n\n'
     """
     check_callback("describe", describe)
     after = resume_position(source, last_event_id)

@@ -39,8 +39,7 @@ from ..models import (
 )
 from ..outcome import status_of
 from ..rx.stream import Stream
-from .encoder import Encoder, encoder_operator
-from .endings import Describe, described
+from .encoder import Describe, Encoder, described, encoder_operator
 from .heartbeats import with_heartbeats
 from .sse import SSE_HEADERS
 
@@ -71,12 +70,7 @@ _json = msgspec.json.Encoder().encode
 
 
 class UIMessageEncoder(Encoder[Item, bytes]):
-    """Encodes the first of the `n` answers.
-
-    Args:
-        message_id: The id of the message; None: the page chooses one.
-        describe: Returns the description of an error.
-    """
+    """Encodes the first of the `n` answers."""
 
     def __init__(self, message_id: str | None, describe: Describe) -> None:
         self._message_id = message_id
@@ -84,7 +78,10 @@ class UIMessageEncoder(Encoder[Item, bytes]):
         self._parts: list[bytes] = []  # that were not returned yet
         self._open_block = ""  # "text", "reasoning", or none
         self._blocks = 0
-        self._calls = _RelayedCalls()
+        self._accumulator = ToolCallAccumulator()
+        self._calls: dict[PartialToolCall, _RelayedCall] = {}
+        self._open_calls: deque[_RelayedCall] = deque()  # in the order in which they began
+        self._call_ids: set[str] = set()
         self._finish_reason: str | None = None
 
     def begin(self) -> bytes:
@@ -102,17 +99,19 @@ class UIMessageEncoder(Encoder[Item, bytes]):
     def end(self, error: Exception | None) -> bytes:
         self._close_block()
         if error is None:
-            self._complete_calls(self._calls.close(self._finish_reason))
+            self._complete_calls(self._accumulator.close(self._finish_reason))
             self._add("finish-step")
-            self._add("finish", **self._finish_fields())
+            reason = self._finish_reason and _FINISH_REASONS.get(self._finish_reason, "other")
+            self._add("finish", **({"finishReason": reason} if reason else {}))
         else:
             self._add_failure(error)
         return self._flush() + _DONE
 
     def _add_failure(self, error: Exception) -> None:
         description = self._describe(error)
-        for call in self._calls.abandon():
-            self._add_input_error(call, call.arguments(), description)
+        for call in self._open_calls:
+            if call.is_started:
+                self._add_input_error(call, call.accumulated.tool_call(), description)
         if status_of(error) == "cancelled":
             self._add("abort", reason=description)
         else:
@@ -125,10 +124,6 @@ class UIMessageEncoder(Encoder[Item, bytes]):
         parts = b"".join(self._parts)
         self._parts.clear()
         return parts
-
-    def _finish_fields(self) -> dict[str, str]:
-        reason = self._finish_reason
-        return {"finishReason": _FINISH_REASONS.get(reason, "other")} if reason else {}
 
     # completions
 
@@ -149,7 +144,7 @@ class UIMessageEncoder(Encoder[Item, bytes]):
         if choice.finish_reason:
             self._finish_reason = choice.finish_reason
             if choice.finish_reason != "error":  # then an error follows, which ends the calls
-                self._complete_calls(self._calls.close(choice.finish_reason))
+                self._complete_calls(self._accumulator.close(choice.finish_reason))
 
     # text and thinking
 
@@ -191,10 +186,25 @@ class UIMessageEncoder(Encoder[Item, bytes]):
     def _add_fragments(self, fragments: list[ToolCall], chunk: CompletionChunk) -> None:
         self._close_block()
         for fragment in fragments:
-            call = self._calls.add(fragment, chunk)
-            if call.has_name():
+            accumulated = self._accumulator.add(fragment)
+            call = self._calls.get(accumulated)
+            if call is None:
+                call = _RelayedCall(accumulated, self._id_of(accumulated, chunk))
+                self._calls[accumulated] = call
+                self._open_calls.append(call)
+            if accumulated.name:
                 self._add_new_arguments(call)
-        self._complete_calls(self._calls.complete())
+        self._complete_calls(self._accumulator.pop_complete())
+
+    def _id_of(self, call: PartialToolCall, chunk: CompletionChunk) -> str:
+        """Returns the model's id; if it is missing or not unique, one that is made from the
+        chunk, so that every page that receives this answer gets the same ids."""
+        call_id = call.id
+        if call_id is None or call_id in self._call_ids:
+            origin = f"{chunk.id} {chunk.created} {len(self._call_ids)}"
+            call_id = blake2b(origin.encode()).hexdigest()[:_ID_LENGTH]
+        self._call_ids.add(call_id)
+        return call_id
 
     def _add_new_arguments(self, call: _RelayedCall) -> None:
         if not call.is_started:
@@ -203,18 +213,20 @@ class UIMessageEncoder(Encoder[Item, bytes]):
         if new := call.new_arguments():
             self._add("tool-input-delta", toolCallId=call.id, inputTextDelta=new)
 
-    def _complete_calls(self, completed: list[tuple[_RelayedCall, ToolCall]]) -> None:
-        for call, complete in completed:
+    def _complete_calls(self, completed: list[ToolCall]) -> None:
+        for complete in completed:
+            call = self._open_calls.popleft()
             self._add_new_arguments(call)
             try:
                 arguments = _parsed_arguments(complete)
             except InvalidAnswerError as error:
-                self._add_input_error(call, complete.function.arguments, self._describe(error))
+                self._add_input_error(call, complete, self._describe(error))
             else:
                 self._add("tool-input-available", **call.identity(), input=arguments)
 
-    def _add_input_error(self, call: _RelayedCall, arguments: object, description: str) -> None:
-        self._add("tool-input-error", **call.identity(), input=arguments, errorText=description)
+    def _add_input_error(self, call: _RelayedCall, cut: ToolCall, description: str) -> None:
+        fields = {"input": cut.function.arguments, "errorText": description}
+        self._add("tool-input-error", **call.identity(), **fields)
 
 
 def _parsed_arguments(call: ToolCall) -> object:
@@ -224,77 +236,22 @@ def _parsed_arguments(call: ToolCall) -> object:
     return call.function.arguments_as(object)
 
 
-class _RelayedCalls:
-    """The tool calls of one answer, together with what the page has received of them."""
-
-    def __init__(self) -> None:
-        self._accumulator = ToolCallAccumulator()
-        self._relayed: dict[PartialToolCall, _RelayedCall] = {}
-        self._open: deque[_RelayedCall] = deque()  # in the order in which they began
-        self._ids: set[str] = set()
-
-    def add(self, fragment: ToolCall, chunk: CompletionChunk) -> _RelayedCall:
-        """Returns the call that a fragment begins or continues."""
-        call = self._accumulator.add(fragment)
-        relayed = self._relayed.get(call)
-        if relayed is None:
-            relayed = self._relayed[call] = _RelayedCall(call, self._id_of(call, chunk))
-            self._open.append(relayed)
-        return relayed
-
-    def _id_of(self, call: PartialToolCall, chunk: CompletionChunk) -> str:
-        """Returns the model's id, or one made from the chunk if that is missing or not unique.
-
-        Every page that receives this answer gets the same ids.
-        """
-        call_id = call.id
-        if call_id is None or call_id in self._ids:
-            origin = f"{chunk.id} {chunk.created} {len(self._ids)}"
-            call_id = blake2b(origin.encode()).hexdigest()[:_ID_LENGTH]
-        self._ids.add(call_id)
-        return call_id
-
-    def complete(self) -> list[tuple[_RelayedCall, ToolCall]]:
-        """Removes and returns the calls that are certain to be complete."""
-        return self._completed(self._accumulator.pop_complete())
-
-    def close(self, finish_reason: str | None) -> list[tuple[_RelayedCall, ToolCall]]:
-        """Removes and returns the remaining calls when the answer ends, also those cut short."""
-        return self._completed(self._accumulator.close(finish_reason))
-
-    def abandon(self) -> list[_RelayedCall]:
-        """Removes the remaining calls when the answer breaks; returns those that a page knows."""
-        started = [call for call in self._open if call.is_started]
-        self._open.clear()
-        return started
-
-    def _completed(self, calls: list[ToolCall]) -> list[tuple[_RelayedCall, ToolCall]]:
-        return [(self._open.popleft(), call) for call in calls]
-
-
 class _RelayedCall:
     """A tool call, and how much of it the page has received."""
 
-    def __init__(self, call: PartialToolCall, id: str) -> None:
+    def __init__(self, accumulated: PartialToolCall, id: str) -> None:
         self.id = id
         self.is_started = False
-        self._call = call
+        self.accumulated = accumulated
         self._sent_pieces = 0
 
-    def has_name(self) -> bool:
-        return bool(self._call.name)
-
     def identity(self) -> dict[str, str]:
-        return {"toolCallId": self.id, "toolName": self._call.name or ""}
+        return {"toolCallId": self.id, "toolName": self.accumulated.name or ""}
 
     def new_arguments(self) -> str:
-        """Returns the part of the arguments that was not returned yet."""
-        new = self._call.pieces[self._sent_pieces :]
+        new = self.accumulated.pieces[self._sent_pieces :]
         self._sent_pieces += len(new)
         return "".join(new)
-
-    def arguments(self) -> object:
-        return self._call.tool_call().function.arguments
 
 
 def ui_message_stream(
@@ -315,12 +272,12 @@ def ui_message_stream(
         return Response(ui_message_stream(answer), headers=UI_MESSAGE_HEADERS)
 
     A front end that resumes (`useChat({resume: true})`) expects all parts from the start,
-    which a shared or logged stream emits to each subscriber; status 204 tells it that there
-    is nothing to resume.
+    which a shared or logged stream emits to each subscriber, or status 204 if there is
+    nothing to resume.
 
     Args:
-        source: Completions, of which the first of the `n` answers is relayed. Or text, or
-            the content chunks of `think_tags`: `answer.pipe(text(), think_tags())`.
+        source: Completions, of whose `n` answers the first is relayed; or text; or the
+            content chunks of `think_tags`: `answer.pipe(text(), think_tags())`.
         message_id: The id of the message, for a back end that stores messages; default: the
             front end chooses one. Leave it out if the front end sends the result of a tool:
             the answer then continues the message that has the tool call.
@@ -335,23 +292,15 @@ def ui_message_stream(
         when the answer breaks or is stopped. Other kinds of content are left out.
     Completes: after `finish`; after `abort` if the answer was stopped; or after `error` if
         it failed with a `MistralError`. `[DONE]` follows in each case.
-    Errors: with any error that is not a `MistralError`, after `[DONE]`: it is a fault of the
-        program.
+    Errors: after `[DONE]` with a fault of the program, which is any error but a
+        `MistralError`.
 
     Source: https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol
 
     >>> import reactivex
-    >>> body = ui_message_stream(reactivex.of("Hel", "lo"), heartbeat=None)
-    >>> print(b"".join(body).decode().replace("\n\n", "\n"), end="")
-    data: {"type":"start"}
-    data: {"type":"start-step"}
-    data: {"type":"text-start","id":"1"}
-    data: {"type":"text-delta","id":"1","delta":"Hel"}
-    data: {"type":"text-delta","id":"1","delta":"lo"}
-    data: {"type":"text-end","id":"1"}
-    data: {"type":"finish-step"}
-    data: {"type":"finish"}
-    data: [DONE]
+    >>> start, first, second, end = ui_message_stream(reactivex.of("Hel", "lo"), heartbeat=None)
+    >>> second
+    b'data: {"type":"text-delta","id":"1","delta":"lo"}\n\n'
     """
     check_callback("describe", describe)
     if message_id is not None and not isinstance(message_id, str):

@@ -20,9 +20,7 @@ from reactivex import Observable
 from ..checks import check_callable, check_callback
 from ..rx.history import Entry
 from ..rx.iteration import AsyncIteration
-from ..rx.stream import Stream
-from .encoder import Encoder, encoder_operator, payload
-from .endings import Describe, Ending, described, ending_of
+from .encoder import Describe, Encoder, described, encoder_operator, ending_fields, payload
 from .resumption import Resumable, entries_after, resume_position
 
 __all__ = ["MessageEncoder", "relay_websocket"]
@@ -42,23 +40,10 @@ _decode_cancel = msgspec.json.Decoder(_Cancel).decode
 
 
 class MessageEncoder(Encoder[Entry[Any], str]):
-    """Encodes each item as one message.
-
-    Args:
-        after: The id of the item before the first.
-        describe: Returns the description of an error.
-
-    Attributes:
-        ending: The message that reports the end of the source, or None before that.
-    """
-
     def __init__(self, after: int, describe: Describe) -> None:
-        self.ending: str | None = None
+        self.ending: str | None = None  # the message that reports the end of the source
         self._last_id = after
         self._describe = describe
-
-    def begin(self) -> str:
-        return ""
 
     def encode(self, entry: Entry[Any]) -> str:
         message = _json(_Item(entry.id, payload(entry.item))).decode()
@@ -66,63 +51,11 @@ class MessageEncoder(Encoder[Entry[Any], str]):
         return message
 
     def end(self, error: Exception | None) -> str:
-        self.ending = self._encode_ending(ending_of(error, self._describe))
+        self.ending = self.encode_ending(ending_fields(error, self._describe))
         return self.ending
 
-    def cancelled(self) -> str:
-        """Returns the ending for a client that has cancelled; the run may continue."""
-        return self._encode_ending(Ending(status="cancelled"))
-
-    def _encode_ending(self, ending: Ending) -> str:
-        fields = {"type": "end", "id": self._last_id, **msgspec.to_builtins(ending)}
-        return _json(fields).decode()
-
-
-class _Connection:
-    """Sends messages to one client, and receives its messages meanwhile."""
-
-    def __init__(
-        self,
-        messages: Stream[str],
-        send: Callable[[str], Awaitable[object]],
-        receive: Callable[[], Awaitable[str | bytes]],
-        stop: Callable[[], object] | None,
-    ) -> None:
-        self.is_left = False  # the client has cancelled, and the run may continue
-        self.last_sent = ""
-        self._messages = AsyncIteration(messages, lambda _: None)  # closed only here
-        self._send = send
-        self._receive = receive
-        self._stop = stop
-
-    async def run(self) -> asyncio.Task[None]:
-        """Sends until the messages end or the client leaves; returns the receiving task."""
-        receiving = asyncio.create_task(self._receive_messages())
-        try:
-            async for message in self._messages:
-                await self._send(message)
-                self.last_sent = message
-        finally:
-            await self._messages.aclose()
-            receiving.cancel()
-            await asyncio.wait([receiving])
-            if not receiving.cancelled():
-                receiving.exception()  # otherwise asyncio reports that it was never retrieved
-        return receiving
-
-    async def _receive_messages(self) -> None:
-        try:
-            while not self.is_left:
-                if _is_cancel(await self._receive()):
-                    self._cancel()
-        finally:
-            await self._messages.aclose()
-
-    def _cancel(self) -> None:
-        if self._stop is None:
-            self.is_left = True
-        else:
-            self._stop()
+    def encode_ending(self, fields: dict[str, str]) -> str:
+        return _json({"type": "end", "id": self._last_id, **fields}).decode()
 
 
 def _is_cancel(message: str | bytes) -> bool:
@@ -131,6 +64,22 @@ def _is_cancel(message: str | bytes) -> bool:
     except (msgspec.MsgspecError, UnicodeError):  # any other message
         return False
     return True
+
+
+async def _receive_until_left(
+    messages: AsyncIteration[str],
+    receive: Callable[[], Awaitable[str | bytes]],
+    stop: Callable[[], object] | None,
+) -> None:
+    """Closes the messages, and returns, when the client cancels; with `stop`, calls that."""
+    try:
+        while True:
+            if _is_cancel(await receive()):
+                if stop is None:
+                    return
+                stop()
+    finally:
+        await messages.aclose()
 
 
 async def relay_websocket(
@@ -151,11 +100,8 @@ async def relay_websocket(
             with suppress(WebSocketDisconnect):  # the client has disconnected
                 await relay_websocket(answer, websocket.send_text, websocket.receive_text)
 
-    With the package `websockets`:
-
-        async def chat(connection: ServerConnection) -> None:
-            with suppress(ConnectionClosed):
-                await relay_websocket(answer, connection.send, connection.recv)
+    With the package `websockets`, pass `connection.send` and `connection.recv`, and suppress
+    `ConnectionClosed`.
 
     Messages are JSON text. Each item is sent as `{"type":"item","id":...,"item":...}`. The
     last message is `{"type":"end","id":...,"status":...}` with the `status` of the `Outcome`;
@@ -178,7 +124,7 @@ async def relay_websocket(
     Raises:
         ValueError: `last_event_id` is given, but the source is not `Resumable`.
         Exception: The exception of `send` or `receive` when the client has disconnected; or
-            the error of the source, unless it is a `MistralError`: a fault of the program.
+            a fault of the program, which is any error of the source but a `MistralError`.
 
     >>> import reactivex
     >>> async def send(message):
@@ -197,12 +143,20 @@ async def relay_websocket(
         check_callback("stop", stop)
     after = resume_position(source, last_event_id)
     encoder = MessageEncoder(after, describe)
-    messages = encoder_operator(lambda: encoder)(entries_after(source, after))
-    connection = _Connection(messages, send, receive, stop)
-    receiving = await connection.run()
-    if connection.last_sent is encoder.ending:
-        return
-    if connection.is_left:
-        await send(encoder.cancelled())
-    else:
+    encoded = encoder_operator(lambda: encoder)(entries_after(source, after))
+    messages = AsyncIteration(encoded, lambda _: None)  # closed only here
+    receiving = asyncio.create_task(_receive_until_left(messages, receive, stop))
+    last_sent = ""
+    try:
+        async for message in messages:
+            await send(message)
+            last_sent = message
+    finally:
+        await messages.aclose()
+        receiving.cancel()
+        await asyncio.wait([receiving])
+        if not receiving.cancelled():
+            receiving.exception()  # otherwise asyncio reports that it was never retrieved
+    if last_sent is not encoder.ending:
         receiving.result()  # raises the exception that ended it
+        await send(encoder.encode_ending({"status": "cancelled"}))

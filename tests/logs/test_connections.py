@@ -19,6 +19,7 @@ from faces import BOUND, Face, eventually
 from reactivex import Subject
 
 from rxmistral import FencedError, LogError, StoppedError, Stream, from_log, to_log
+from rxmistral.logs import jetstream
 from rxmistral.logs.encoding import encode_ending, encode_item
 from rxmistral.logs.jetstream import NatsLog
 from rxmistral.logs.redis_streams import RedisLog
@@ -244,17 +245,19 @@ def test_nats_state_is_dropped_when_the_run_has_ended(nats_log: NatsLog) -> None
     assert nats_log._states == {}
 
 
-def test_nats_state_stays_dropped_when_an_append_ends_late(nats_log: NatsLog) -> None:
+def test_nats_state_stays_dropped_when_an_append_ends_late(
+    nats_log: NatsLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A heartbeat is refused during an append that the server had accepted before."""
     nats_log.begin("late", "one")
     nats_log.append("late", "one", 1, [ITEM])
-    write = nats_log._write
+    write = jetstream._JetStreamRun.write
 
     async def refused_meanwhile(*arguments: Any) -> int:
         sequence = await write(*arguments)
         nats_log._states.pop("one")
         return sequence
 
-    nats_log._write = refused_meanwhile  # type: ignore[method-assign]
+    monkeypatch.setattr(jetstream._JetStreamRun, "write", refused_meanwhile)
     nats_log.append("late", "one", 2, [ITEM])
     assert nats_log._states == {}

@@ -114,11 +114,26 @@ def test_foreign_error_is_decoded_as_reported_error() -> None:
     [
         *(b"", b"1", b"{}", b'{"end":3}', b'{"end":{"error":"KeyError","fields":[]}}'),
         b'{"end":{"error":"StatusError","fields":[1]}}',
+        b'{"end":{"error":"LogUnavailableError","fields":["a","b"]}}',
+        b'{"end":{"error":"AllFailedError","fields":[1]}}',
     ],
 )
 def test_foreign_ending_is_a_log_error(line: bytes) -> None:
     with pytest.raises(LogError):
         decode_ending(line)
+
+
+@given(st.sampled_from(ALL), st.lists(JSON, max_size=5))
+def test_error_with_foreign_fields_has_a_text_or_is_refused(
+    kind: type[MistralError], fields: list[Any]
+) -> None:
+    line = msgspec.json.encode({"end": {"error": kind.__name__, "fields": fields}})
+    try:
+        decoded = decode_ending(line)
+    except LogError:
+        return
+    assert type(decoded) is kind
+    assert isinstance(str(decoded), str)
 
 
 def test_completion_is_decoded_as_none() -> None:

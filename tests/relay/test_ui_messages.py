@@ -227,6 +227,16 @@ def test_cut_call_is_one_error_and_earlier_calls_are_available() -> None:
     ]
 
 
+def test_late_fragment_does_not_start_a_complete_call_again() -> None:
+    shown = calls(
+        completion(None, call('{"a":1}', "f", "call1", 0), call('{"b":', "g", "call2", 1)),
+        completion(None, call("", "f", "call1", 0)),
+        completion(None, call("2}", None, None, 1), finish="tool_calls"),
+    )
+    started = [part["toolCallId"] for part in shown if part["type"] == "tool-input-start"]
+    assert started == ["call1", "call2"]
+
+
 def test_call_is_between_the_text_before_and_after_it() -> None:
     shown = kinds(parts(completion("a"), completion(None, call("{}", "f", "c1")), completion("b")))
     begins = [kind for kind in shown if kind.endswith(("-start", "-end"))]
