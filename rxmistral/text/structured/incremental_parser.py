@@ -33,9 +33,10 @@ from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
+from msgspec import UNSET
+
 from ...model_json import decoder
-from .open_containers import OpenArray, OpenObject
-from .schema import Schema, TaggedUnion
+from .schema import ContainerSchema, Schema, TaggedUnion
 
 __all__ = ["IncrementalParser", "end_of"]
 
@@ -74,28 +75,55 @@ _TAGGED_SO_FAR = re.compile(
     rf'\{{{_GAP}(?:\Z|"[^"\\]{{0,99}}+(?:\Z|"{_GAP}(?:\Z|:{_GAP}(?:\Z|"[^"\\]{{0,99}}+\Z|-?[0-9]{{0,19}}+\Z))))'
 )
 
+_MALFORMED = "JSON is malformed"
 _decode = decoder(Any)
+_IGNORED = Schema()
 
 
-class _MalformedError(ValueError):
-    """The text is not JSON."""
+class _OpenContainer:
+    """An array or object that is not closed yet.
 
-    def __init__(self) -> None:
-        super().__init__("JSON is malformed")
+    `key`, or the index in an array, and `member`, a schema, are of the current member.
+    """
+
+    def __init__(self, schema: ContainerSchema) -> None:
+        self.schema = schema
+        self.value = schema.new()
+        self.is_unshared = True  # in no snapshot, so that it may be changed without a copy
+        self.key: str | int = ""
+        self._name, self.member = "", _IGNORED
+        self.is_array = schema.closer == "]"
+        if self.is_array:
+            self.enter(0)
+
+    def enter(self, key: str | int) -> None:
+        self.key = key
+        self._name, self.member = self.schema.member(key) or ("", _IGNORED)
+
+    def end_member(self) -> None:
+        if isinstance(self.key, int):
+            self.enter(self.key + 1)
+
+    def put(self, item: Any) -> bool:
+        """Sets the current member; returns whether it differs from before or its default."""
+        old = self.schema.get(self.value, self._name)
+        self.replace(item)
+        return old is UNSET or bool(old != item)
+
+    def replace(self, item: Any) -> None:
+        if not self.is_unshared:
+            self.value, self.is_unshared = self.schema.copy(self.value), True
+        self.schema.set(self.value, self._name, item)
 
 
 class IncrementalParser:
-    """A parser of one JSON value, which has the value so far at any time.
-
-    Attributes:
-        closed: Whether the value is complete; text after it does not belong to it.
-    """
+    """A parser of one JSON value, which has the value so far at any time."""
 
     def __init__(self, schema: Schema) -> None:
-        self.closed = False
+        self.closed = False  # whether the value is complete
         self._value: Any = None
         self._changed = False
-        self._stack: list[OpenObject | OpenArray] = []
+        self._stack: list[_OpenContainer] = []
         self._schema = schema  # of the next value
         self._state: Callable[[str, int], int] = self._expect_value
         self._undecided = ""  # text that depends on more of it; short
@@ -109,10 +137,7 @@ class IncrementalParser:
         self._decode_raw: Callable[[str], None] = self._decode_value
 
     def feed(self, text: str) -> int:
-        """Parses more of the text.
-
-        Returns:
-            How many of its characters belong to the value: all, unless the value closed.
+        """Parses more text; returns how many of its characters belong to the value.
 
         Raises:
             Exception: The text is not a value of the type.
@@ -127,11 +152,7 @@ class IncrementalParser:
     def snapshot(self, *, force: bool = False) -> tuple[bool, Any]:
         """Returns whether the value has changed since the last snapshot, and the value.
 
-        A snapshot is never changed afterwards. A heavy value counts as unchanged until the
-        text has grown by a 128th.
-
-        Args:
-            force: Return a heavy value as well.
+        A heavy value counts as unchanged until the text has grown by a 128th, unless `force`.
         """
         if not force and self._is_heavy():
             return False, None
@@ -147,20 +168,18 @@ class IncrementalParser:
         return changed, self._stack[0].value if self._stack else self._value
 
     def _is_heavy(self) -> bool:
-        weight = self._string_length // _CHARS_PER_ITEM + sum(each.size() for each in self._stack)
+        weight = self._string_length // _CHARS_PER_ITEM + sum(
+            each.schema.size(each.value) for each in self._stack
+        )
         return (
             weight > _LIGHT_ITEMS
             and (self._text_length - self._snapshot_length) * _HEAVY_FRACTION < self._text_length
         )
 
-    def path(self, index: int) -> str:
-        """Returns the path of the current value in msgspec's notation.
-
-        Args:
-            index: Of the current item in its array.
-        """
-        path = (f".{f.key}" if isinstance(f, OpenObject) else f"[{index}]" for f in self._stack)
-        return "$" + "".join(path)
+    def path(self) -> str:
+        """Returns the path of the current value in msgspec's notation."""
+        keys = [f"[{each.key}]" if each.is_array else f".{each.key}" for each in self._stack]
+        return "$" + "".join(keys)
 
     @property
     def raw(self) -> str:
@@ -185,15 +204,15 @@ class IncrementalParser:
             self._open_string, self._string_length, self._state = [], 0, self._in_open_string
             return at + 1
         if opener in "[{" and len(self._stack) < _MAX_DEPTH:
-            if opener == "[" and (item := schema.item) is not None:
-                return self._open(OpenArray(schema.open_array(), item), at)
-            if opener == "{" and schema.object is not None:
-                return self._open(OpenObject(schema.object), at)
+            container = schema.array if opener == "[" else schema.object
+            if container is not None:
+                return self._open(container, at)
             if opener == "{" and schema.union is not None:
                 return self._open_tagged(text, at, schema.union)
         return self._begin_atomic(opener, at)
 
-    def _open(self, container: OpenObject | OpenArray, at: int) -> int:
+    def _open(self, schema: ContainerSchema, at: int) -> int:
+        container = _OpenContainer(schema)
         self._put(container.value)
         self._stack.append(container)
         self._state = self._expect_first
@@ -211,7 +230,7 @@ class IncrementalParser:
             object_schema = union.objects.get(_decode(found[2]))
         if object_schema is None:
             return self._begin_atomic("{", at)
-        return self._open(OpenObject(object_schema), at)
+        return self._open(object_schema, at)
 
     def _in_open_string(self, text: str, at: int) -> int:
         found = _COMPLETE_CHARS.match(text, at)
@@ -227,24 +246,23 @@ class IncrementalParser:
             self._end_value()
             return at + 1
         if at < len(text) and (text[at] != "\\" or len(text) - at >= _LONGEST_ESCAPE):
-            raise _MalformedError
+            raise ValueError(_MALFORMED)
         self._undecided = text[at:]
         return len(text)
 
     def _expect_first(self, text: str, at: int) -> int:
         at = _skip_space(text, at)
-        container = self._stack[-1]
-        if text[at : at + 1] == container.closer:
+        if text[at : at + 1] == self._stack[-1].schema.closer:
             self._close()
             return at + 1
         if at < len(text):
-            self._expect_member(container)
+            self._expect_member()
         return at
 
-    def _expect_member(self, container: OpenObject | OpenArray) -> None:
-        is_object = isinstance(container, OpenObject)
-        self._state = self._expect_key if is_object else self._expect_value
-        self._schema = container.schema
+    def _expect_member(self) -> None:
+        container = self._stack[-1]
+        self._state = self._expect_value if container.is_array else self._expect_key
+        self._schema = container.member
 
     def _expect_key(self, text: str, at: int) -> int:
         at = _skip_space(text, at)
@@ -254,7 +272,7 @@ class IncrementalParser:
             return found.end()
         if at < len(text):
             if text[at] != '"':
-                raise _MalformedError
+                raise ValueError(_MALFORMED)
             self._decode_raw = self._decode_key
             at = self._begin_atomic('"', at)
         return at
@@ -264,16 +282,14 @@ class IncrementalParser:
         self._state = self._expect_colon
 
     def _enter_key(self, key: str) -> None:
-        container = self._stack[-1]
-        assert isinstance(container, OpenObject)
-        container.enter(key)
-        self._state, self._schema = self._expect_value, container.schema
+        self._stack[-1].enter(key)
+        self._state, self._schema = self._expect_value, self._stack[-1].member
 
     def _expect_colon(self, text: str, at: int) -> int:
         at = _skip_space(text, at)
         if at < len(text):
             if text[at] != ":":
-                raise _MalformedError
+                raise ValueError(_MALFORMED)
             self._state = self._expect_value
         return at + 1
 
@@ -281,19 +297,17 @@ class IncrementalParser:
         at = _skip_space(text, at)
         if at == len(text):
             return at
-        container = self._stack[-1]
         if text[at] == ",":
-            container.advance()
-            self._expect_member(container)
-        elif text[at] == container.closer:
+            self._expect_member()
+        elif text[at] == self._stack[-1].schema.closer:
             self._close()
         else:
-            raise _MalformedError
+            raise ValueError(_MALFORMED)
         return at + 1
 
     def _close(self) -> None:
         container = self._stack.pop()
-        before, value = container.value, container.finish()
+        before, value = container.value, container.schema.finish(container.value)
         self._changed |= value is not before and value != before
         if self._stack:
             self._stack[-1].replace(value)
@@ -303,7 +317,10 @@ class IncrementalParser:
 
     def _end_value(self) -> None:
         self._state = self._expect_comma_or_closer
-        self.closed = not self._stack
+        if self._stack:
+            self._stack[-1].end_member()
+        else:
+            self.closed = True
 
     # --- atomic values ---
 
