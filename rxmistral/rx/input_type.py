@@ -1,8 +1,7 @@
 """The type of items that an operator accepts, and the error for any other item.
 
-A pipe is put together at run time, so a missing stage shows only when items flow:
-`chat.stream(...).pipe(sentences())` feeds completions to an operator of text. The error
-names the operator, the type that it got, and the stage that is missing.
+A missing stage shows only when items flow: `chat.stream(...).pipe(sentences())` feeds
+completions to an operator of text.
 """
 
 from __future__ import annotations
@@ -14,22 +13,14 @@ __all__ = ["InputType"]
 
 
 class InputType(NamedTuple):
-    """The items that an operator accepts.
-
-    Attributes:
-        operator: The name of the operator.
-        kind: The type of the items.
-        noun: The word for the items in error messages.
-        remedies: What to do about an item of another type, by the name of that type.
-    """
+    """The items that an operator accepts."""
 
     operator: str
     kind: type
-    noun: str
-    remedies: Mapping[str, str]
+    noun: str  # for the items, in error messages
+    remedies: Mapping[str, str]  # by the name of a type that is not accepted
 
     def error_for(self, item: object) -> TypeError:
-        """Returns the error for an item that is not of this type."""
         name = type(item).__name__
         article = "an" if name[0] in "aeiouAEIO" else "a"
         problem = f"{self.operator}() takes {self.noun}, got {article} {name}"

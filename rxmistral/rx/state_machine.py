@@ -1,8 +1,7 @@
 """Operators made from a state machine, or from a function of one item.
 
-A state machine turns input items into output items, at once or later. It knows no Rx, no
-thread and no socket, so tests can feed it by hand and attack it with generated input;
-`machine_operator` makes an operator of it.
+A state machine knows no Rx, no thread and no socket, so that tests can feed it by hand and
+attack it with generated input.
 """
 
 from __future__ import annotations
@@ -32,14 +31,9 @@ B = TypeVar("B")
 
 
 class StateMachine(Generic[A, B]):
-    """A converter of input items into output items; there is one for each subscription.
+    """A converter of input items into output items; there is one for each subscription."""
 
-    Attributes:
-        error: The error that the stream ends with, after the items that were just
-            returned; None while there is none.
-    """
-
-    error: Exception | None = None
+    error: Exception | None = None  # ends the stream, after the items that were just returned
 
     def feed(self, item: A, /) -> Iterable[B]:
         """Returns the output that is certain after this item."""
@@ -55,11 +49,10 @@ class StateMachine(Generic[A, B]):
 
 
 class MachineObserver(Generic[A, B]):
-    """An observer that feeds a state machine, and emits what the machine returns.
+    """An observer that feeds a state machine, and emits the items that it returns.
 
-    An exception of the machine is the error of the stream. When the machine sets its
-    `error`, the source is disposed before the error is emitted, so that a retry never holds
-    two connections.
+    When the machine sets its `error`, the source is disposed before the error is emitted, so
+    that a retry never holds two connections.
     """
 
     __slots__ = ("_accepts", "_emit", "_feed", "_kind", "_machine", "_observer", "_source")
@@ -118,13 +111,7 @@ def operate(
         [Stream[A], abc.ObserverBase[B], abc.SchedulerBase | None], abc.DisposableBase
     ],
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """Returns an operator that subscribes to its source in a way of its own.
-
-    Args:
-        subscribe_to: Called for each subscription with the source, the observer to emit
-            to, and the scheduler of the subscription, if it has one; returns the
-            Disposable of the subscription.
-    """
+    """Returns an operator that subscribes to its source by this function."""
 
     def operator(source: Observable[A]) -> Stream[B]:
         stream = Stream.of(source)
@@ -142,15 +129,10 @@ def operate(
 def machine_operator(
     make: Callable[[], StateMachine[A, B]], accepts: InputType
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """Returns an operator that runs a state machine.
+    """Returns an operator that runs a state machine of its own for each subscription.
 
-    The remaining output of the machine is emitted before the end, be that a completion
-    or an error. An exception of the machine, or of a subscriber that receives the
-    remaining output, is the error of the stream.
-
-    Args:
-        make: Called for each subscription; returns its machine.
-        accepts: The items that the operator accepts; any other item is an error.
+    An exception of the machine, or of a subscriber that receives its remaining output, is
+    the error of the stream.
     """
     return operate(
         lambda stream, observer, scheduler: MachineObserver(make(), observer, accepts).subscribe_to(
@@ -162,13 +144,10 @@ def machine_operator(
 def item_operator(
     start: Callable[[abc.ObserverBase[B]], Callable[[A], None]],
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """Returns an operator that does something with each item, and buffers nothing.
-
-    Errors and completion pass through.
+    """Returns an operator that calls a function with each item; errors and completion pass.
 
     Args:
-        start: Called for each subscription with the observer to emit to; returns the
-            function that is called with each item.
+        start: Called for each subscription with the observer to emit to; returns the function.
     """
     return operate(
         lambda stream, observer, scheduler: stream.subscribe(
@@ -185,8 +164,7 @@ def timed_operator(
 
     Args:
         observe: Called for each subscription with the observer to emit to and a scheduler;
-            returns the observer of the source, a `SerializedTimer`, which is disposed with
-            the subscription.
+            returns the `SerializedTimer` that observes the source.
         scheduler: Keeps the time; None: the scheduler of the subscription, or else a
             `TimeoutScheduler`.
     """

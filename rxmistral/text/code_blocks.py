@@ -37,8 +37,6 @@ class CodeBlock(msgspec.Struct, frozen=True):
 
 
 class _Opening(NamedTuple):
-    """The line that opens a block."""
-
     indent: int
     fence: str
     info: str
@@ -57,12 +55,7 @@ _match_opening = re.compile(
 
 
 def _opening(line: str, item_indent: int) -> _Opening | None:
-    """Returns the opening that this line is, or None.
-
-    Args:
-        item_indent: The column at which the text of the surrounding list item starts; 0
-            outside of a list.
-    """
+    """Returns the opening that this line is, or None; for `item_indent` see below."""
     found = _match_opening(line)
     if found is None or len(found["indent"]) > item_indent + 3:
         return None
@@ -73,8 +66,8 @@ _match_list_mark = re.compile(r" *(?:[-*+]|\d{1,9}[.)]) +").match
 
 
 def _item_indent_after(line: str, item_indent: int) -> int:
-    """Returns the column at which the text of the list item starts that may continue after
-    this line; 0 outside of a list."""
+    """Returns the column of the text of the list item that may continue after this line; 0
+    outside of a list."""
     mark = _match_list_mark(line)
     if mark is not None:
         return mark.end()

@@ -32,11 +32,7 @@ __all__ = ["Guard", "guarded"]
 
 
 class Guard(StateMachine[str, str]):
-    """Releases text with its matches replaced, or up to the first match.
-
-    Args:
-        replacement: Emitted in place of each match; None: the first match is an error.
-    """
+    """Releases text with its matches replaced; without a replacement, up to the first match."""
 
     def __init__(self, pattern: re.Pattern[str], max_length: int, replacement: str | None) -> None:
         self._pattern = pattern

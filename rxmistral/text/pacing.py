@@ -51,7 +51,7 @@ class Coalescer:
 
     def release(self, now: float) -> str:  # noqa: ARG002  # a Pacer needs it
         """Returns the text that is due at a tick."""
-        return self._pop(len(self.buffer))
+        return self.close()
 
     def close(self) -> str:
         """Returns all of the text."""
@@ -69,9 +69,8 @@ class Pacer(Coalescer):
     A burst is then emitted evenly over `max_lag`, and a source that is steadily faster
     than the ticks is followed at a lag of half of it.
 
-    The arrival of a piece is not recorded at once, which would cost a reading of the
-    clock, but at the next tick, and as the earliest possible time: a piece may be emitted
-    a tick too soon, never too late.
+    The arrival of a piece is recorded at the next tick, without a reading of the clock, as the
+    earliest possible time: a piece may be emitted a tick too soon, never too late.
     """
 
     def __init__(self, interval: float, max_lag: float) -> None:
@@ -173,6 +172,18 @@ class IntervalEmitter(SerializedTimer):
                 self._emit_due()  # deferred until this call returns: the source may wait
 
 
+def _at_intervals(
+    make: Callable[[], Coalescer],
+    interval: float,
+    scheduler: abc.SchedulerBase | None,
+    accepts: InputType,
+) -> Callable[[Observable[str]], Stream[str]]:
+    return timed_operator(
+        lambda observer, clock: IntervalEmitter(observer, make(), interval, clock, accepts),
+        scheduler,
+    )
+
+
 # --- the operators ---------------------------------------------------------------
 
 
@@ -213,13 +224,7 @@ def paced(
     check_seconds("max_lag", lag)
     if lag < interval:
         raise ValueError(f"max_lag must not be less than the interval, got {lag:g} < {interval:g}")
-    accepts = text_for("paced")
-    return timed_operator(
-        lambda observer, clock: IntervalEmitter(
-            observer, Pacer(interval, lag), interval, clock, accepts
-        ),
-        scheduler,
-    )
+    return _at_intervals(lambda: Pacer(interval, lag), interval, scheduler, text_for("paced"))
 
 
 def coalesced(
@@ -249,8 +254,4 @@ def coalesced(
     ['All ', 'at once.']
     """
     check_seconds("interval", interval)
-    accepts = text_for("coalesced")
-    return timed_operator(
-        lambda observer, clock: IntervalEmitter(observer, Coalescer(), interval, clock, accepts),
-        scheduler,
-    )
+    return _at_intervals(Coalescer, interval, scheduler, text_for("coalesced"))

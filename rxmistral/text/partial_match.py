@@ -31,28 +31,16 @@ __all__ = ["PartialPattern", "partial_pattern"]
 
 
 class PartialPattern(NamedTuple):
-    """A pattern that also matches the beginnings of matches, and facts about it.
+    """A pattern that also matches the beginnings of matches, and facts about it."""
 
-    Attributes:
-        pattern: Matches complete matches and their beginnings; a match is certain if its
-            `lastindex` is None.
-        shortest: Characters in the shortest match.
-        behind: Characters before a match that it may depend on.
-        ahead: Characters after a match that it may depend on.
-    """
-
-    pattern: re.Pattern[str]
-    shortest: int
-    behind: int
-    ahead: int
+    pattern: re.Pattern[str]  # a match is certain if its `lastindex` is None
+    shortest: int  # characters in the shortest match
+    behind: int  # characters before a match that it may depend on
+    ahead: int  # characters after a match that it may depend on
 
 
 def partial_pattern(pattern: re.Pattern[str]) -> PartialPattern:
-    """Returns the partial pattern of a pattern.
-
-    Raises:
-        ValueError: The pattern contains a construct that is not supported.
-    """
+    """Raises `ValueError` if the pattern contains a construct that is not supported."""
     parser = _Parser(pattern)
     whole = parser.parse()
     flags = pattern.flags & ~(re.VERBOSE | re.DEBUG)
@@ -136,13 +124,8 @@ class _Parser:
         while self._kind == "or":
             self._advance()
             nodes.append(self._parse_sequence())
-        return _Node(
-            "|".join(node.partial for node in nodes),
-            "|".join(node.plain for node in nodes),
-            min(node.shortest for node in nodes),
-            max(node.longest for node in nodes),
-            max(node.ahead for node in nodes),
-        )
+        partial, plain, shortest, longest, ahead = zip(*nodes, strict=True)
+        return _Node("|".join(partial), "|".join(plain), min(shortest), max(longest), max(ahead))
 
     def _parse_sequence(self) -> _Node:
         sequence = _EMPTY
@@ -179,12 +162,13 @@ class _Parser:
         if kind == "refused":
             raise _refusal(_REFUSED[token if token in _REFUSED else token[0]], token)
         self._advance()
-        if kind == "open":
-            return self._parse_group(token)
-        if kind == "look":
-            return self._parse_look_around(token)
-        if kind == "assertion":
-            return self._parse_assertion(token)
+        match kind:
+            case "open":
+                return self._parse_group(token)
+            case "look":
+                return self._parse_look_around(token)
+            case "assertion":
+                return self._parse_assertion(token)
         return _Node(f"(?:{token}|{_END_OF_TEXT})", token, 1, 1, 0)
 
     def _parse_group(self, opening: str) -> _Node:

@@ -30,11 +30,8 @@ _find_blank_lines = re.compile(rf"{_LINE_END}(?:[^\S\r\n]*{_LINE_END})+").search
 class WhiteSpaceCutter(StateMachine[str, str]):
     """A machine that cuts text in some of its runs of white space.
 
-    A run is complete when a visible character follows. White space at the beginning of the
-    text belongs to the first item.
-
-    Args:
-        cut_in: Returns the offset in a complete run at which to cut, or None.
+    A run is complete when a visible character follows; `cut_in` returns the offset in it at
+    which to cut, or None.
     """
 
     def __init__(self, cut_in: Callable[[str], int | None]) -> None:
@@ -74,10 +71,7 @@ def _after_blank_lines(white_space: str) -> int | None:
 
 
 class LineEndSplitter:
-    """Splits text after its line ends; the last part may lack one.
-
-    A carriage return is buffered until it is known whether a line feed follows.
-    """
+    """Splits text after its line ends; buffers a carriage return, which a line feed may follow."""
 
     def __init__(self) -> None:
         self._return = ""

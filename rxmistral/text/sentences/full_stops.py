@@ -92,16 +92,11 @@ _ROMAN_NUMERAL = re.compile("[IVXLC]{2,}")
 _NUMBER = re.compile(r"\d|[IVXLC](?:\Z|[IVXLC]+\b)").match
 
 
-def _is_capital(text: str, at: int) -> bool:
-    return text[at : at + 1].isupper()
+def _character(test: Callable[[str], bool]) -> _Condition:
+    return lambda text, at: test(text[at : at + 1])
 
 
-def _is_small(text: str, at: int) -> bool:
-    return text[at : at + 1].islower()
-
-
-def _is_letter(text: str, at: int) -> bool:
-    return text[at : at + 1].isalpha()
+_is_capital, _is_small, _is_letter = map(_character, (str.isupper, str.islower, str.isalpha))
 
 
 def _is_number_or_small(text: str, at: int) -> object:
@@ -109,19 +104,15 @@ def _is_number_or_small(text: str, at: int) -> object:
 
 
 def _one_of(words: str) -> _Condition:
-    """Returns the condition that one of these words follows, and is complete.
-
-    A single letter with a full stop is an initial.
-    """
+    """Returns the condition that one of these words follows, and is complete."""
     if not words:
         return _NEVER.match
     known = "|".join(map(re.escape, words.split()))
-    return re.compile(rf"(?:{known})\b(?!\Z|(?<=\b\w)[.])").match
+    return re.compile(rf"(?:{known})\b(?!\Z|(?<=\b\w)[.])").match  # "A." is an initial
 
 
 def _maybe_one_of(words: str, otherwise: re.Pattern[str] = _NEVER) -> _Condition:
-    """Returns the condition that one of these words follows, or may follow when more text
-    has been received."""
+    """Returns the condition that one of these words follows, or may have begun."""
     if not words:
         return otherwise.match
     known = "|".join(map(re.escape, words.split()))
@@ -133,15 +124,10 @@ def _maybe_one_of(words: str, otherwise: re.Pattern[str] = _NEVER) -> _Condition
 
 
 class _Rule(NamedTuple):
-    """The sign that a full stop is shown as under a condition.
+    """The sign that a full stop is shown as under a condition."""
 
-    Attributes:
-        preceded_by: A pattern for the text before the word; None: any text.
-        condition: On the text after the full stop.
-    """
-
-    preceded_by: re.Pattern[str] | None
-    condition: _Condition
+    preceded_by: re.Pattern[str] | None  # the text before the word; None: any text
+    condition: _Condition  # on the text after the full stop
     sign: str
 
 
@@ -201,15 +187,11 @@ def _add_spaced(
 
 
 class FullStops:
-    """The full stops of one language.
-
-    Attributes:
-        stops: Additional characters that end a sentence.
-    """
+    """The full stops of one language."""
 
     def __init__(self, language: str) -> None:
         table = _table(language)
-        self.stops = table.stops
+        self.stops = table.stops  # additional characters that end a sentence
         self._rules = _rules(table)
         self._is_opener = _one_of(table.openers)
         self._labels = frozenset(table.labels.split())
@@ -244,13 +226,8 @@ class FullStops:
             return word + self._after_letter(text, start, at)
         if self._has_ordinals and _ROMAN_NUMERAL.fullmatch(word):
             return word + (ENDS if self._is_opener(text, at) else _CONTINUES)
-        return word + (ENDS if self._is_ordinary_word(word) else ".")
-
-    def _is_ordinary_word(self, word: str) -> bool:
-        """Returns whether the word is certainly not an abbreviation."""
-        if self._is_complete and word.isalpha():
-            return True
-        return "/" in word or _FILE_NAME.fullmatch(word) is not None
+        is_word = (self._is_complete and word.isalpha()) or "/" in word
+        return word + (ENDS if is_word or _FILE_NAME.fullmatch(word) else ".")
 
     def _after_number(self, text: str, start: int, at: int) -> str:
         if self._is_after_ordinal(text, at) or (self._has_ordinals and _is_small(text, at)):

@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
 from msgspec import UNSET
@@ -158,7 +157,7 @@ class IncrementalParser:
             return False, None
         if self._open_string is not None:
             self._put(_join_in_place(self._open_string))
-        for parent, child in reversed(list(pairwise(self._stack))):
+        for parent, child in zip(self._stack[-2::-1], self._stack[::-1], strict=False):
             if child.is_unshared:
                 parent.replace(child.value)
         for container in self._stack:
@@ -168,13 +167,11 @@ class IncrementalParser:
         return changed, self._stack[0].value if self._stack else self._value
 
     def _is_heavy(self) -> bool:
-        weight = self._string_length // _CHARS_PER_ITEM + sum(
-            each.schema.size(each.value) for each in self._stack
-        )
-        return (
-            weight > _LIGHT_ITEMS
-            and (self._text_length - self._snapshot_length) * _HEAVY_FRACTION < self._text_length
-        )
+        weight = self._string_length // _CHARS_PER_ITEM
+        for container in self._stack:
+            weight += container.schema.size(container.value)
+        grown = (self._text_length - self._snapshot_length) * _HEAVY_FRACTION
+        return weight > _LIGHT_ITEMS and grown < self._text_length
 
     def path(self) -> str:
         """Returns the path of the current value in msgspec's notation."""

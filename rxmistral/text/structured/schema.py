@@ -222,7 +222,10 @@ class ArraySchema(_DictSchema):
         return value[name] if name < len(value) else UNSET
 
     def set(self, value: Any, name: Any, item: Any) -> None:
-        value[name:] = [item]  # the current item is the last one, or will be
+        if name < len(value):
+            value[name] = item
+        else:
+            value.append(item)
 
 
 class _FieldsSchema(ContainerSchema):
