@@ -54,14 +54,6 @@ _match_opening = re.compile(
 ).match
 
 
-def _opening(line: str, item_indent: int) -> _Opening | None:
-    """Returns the opening that this line is, or None; for `item_indent` see below."""
-    found = _match_opening(line)
-    if found is None or len(found["indent"]) > item_indent + 3:
-        return None
-    return _Opening(len(found["indent"]), found["fence"], found["info"].strip(" \t"))
-
-
 _match_list_mark = re.compile(r" *(?:[-*+]|\d{1,9}[.)]) +").match
 
 
@@ -95,17 +87,15 @@ class _ClosingFence:
         return self._marks >= self._length
 
     def continues_with(self, part: str) -> bool:
-        return all(map(self._continues_with_character, part))
-
-    def _continues_with_character(self, character: str) -> bool:
-        if character == self._mark and not self._marks_ended:
-            self._marks += 1
-            return True
-        if character == " " and not self._marks:
-            self._indent += 1
-            return self._indent <= self._max_indent
-        self._marks_ended = True
-        return character in " \t" and self.complete
+        if not self._marks:
+            text = part.lstrip(" ")
+            self._indent, part = self._indent + len(part) - len(text), text
+        if not self._marks_ended:
+            text = part.lstrip(self._mark)
+            self._marks, part = self._marks + len(part) - len(text), text
+            self._marks_ended = bool(part)
+        blanks_follow = not part or (self.complete and not part.strip(" \t"))
+        return blanks_follow and self._indent <= self._max_indent
 
 
 class CodeBlockParser(StateMachine[str, CodeBlock]):
@@ -181,13 +171,14 @@ class CodeBlockParser(StateMachine[str, CodeBlock]):
         self._closing = _ClosingFence(self._opening) if self._opening else None
 
     def _open(self, line: str, blocks: list[CodeBlock]) -> None:
-        self._opening = _opening(line, self._item_indent)
-        if self._opening is None:
+        found = _match_opening(line)
+        if found is None or len(found["indent"]) > self._item_indent + 3:
             self._item_indent = _item_indent_after(line, self._item_indent)
-        else:
-            self._index += 1
-            if self._streaming:
-                blocks.append(self._block(closed=False))
+            return
+        self._opening = _Opening(len(found["indent"]), found["fence"], found["info"].strip(" \t"))
+        self._index += 1
+        if self._streaming:
+            blocks.append(self._block(closed=False))
 
     def _block(self, closed: bool) -> CodeBlock:
         assert self._opening is not None

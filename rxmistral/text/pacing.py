@@ -6,11 +6,9 @@
                                   └──▶ observer
 
 While a timer is armed, or an observer is at work, an item costs an append: the thread that
-emits (see `rx.timer`) checks the buffer afterwards. When the buffer is empty and nothing
-was emitted for an interval, there is no timer, and an item costs one reading of the clock.
-
-The source waits for its turn to emit at its end, and when too much is buffered, so that a
-slow observer slows the source down.
+emits (see `rx.timer`) checks the buffer afterwards. Otherwise it costs one reading of the
+clock. The source waits to emit at its end, and when too much is buffered, so that a slow
+observer slows the source down.
 """
 
 from __future__ import annotations
@@ -22,7 +20,6 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from ..checks import check_seconds
-from ..rx.input_type import InputType
 from ..rx.state_machine import timed_operator
 from ..rx.stream import Stream
 from ..rx.subscriber import fail_observer
@@ -41,6 +38,8 @@ class Coalescer:
 
     `feed` may be called on one thread while another method runs on a second one.
     """
+
+    accepts = text_for("coalesced")
 
     def __init__(self) -> None:
         self.buffer: deque[str] = deque()
@@ -72,6 +71,8 @@ class Pacer(Coalescer):
     The arrival of a piece is recorded at the next tick, without a reading of the clock, as the
     earliest possible time: a piece may be emitted a tick too soon, never too late.
     """
+
+    accepts = text_for("paced")
 
     def __init__(self, interval: float, max_lag: float) -> None:
         super().__init__()
@@ -110,20 +111,18 @@ class IntervalEmitter(SerializedTimer):
         coalescer: Coalescer,
         interval: float,
         scheduler: abc.SchedulerBase,
-        accepts: InputType,
     ) -> None:
         super().__init__(scheduler)
         self._observer = observer
         self._coalescer = coalescer
         self._buffer, self._feed = coalescer.buffer, coalescer.feed
         self._interval = interval
-        self._accepts = accepts
         self._emitting = False
         self._emitted_at = _NEVER
 
     def on_next(self, piece: object) -> None:
         if not isinstance(piece, str):
-            self.on_error(self._accepts.error_for(piece))
+            self.on_error(self._coalescer.accepts.error_for(piece))
         elif piece:
             self._feed(piece)
             if not self.armed and (not self._emitting or len(self._buffer) >= _MAX_PIECES):
@@ -172,18 +171,6 @@ class IntervalEmitter(SerializedTimer):
                 self._emit_due()  # deferred until this call returns: the source may wait
 
 
-def _at_intervals(
-    make: Callable[[], Coalescer],
-    interval: float,
-    scheduler: abc.SchedulerBase | None,
-    accepts: InputType,
-) -> Callable[[Observable[str]], Stream[str]]:
-    return timed_operator(
-        lambda observer, clock: IntervalEmitter(observer, make(), interval, clock, accepts),
-        scheduler,
-    )
-
-
 # --- the operators ---------------------------------------------------------------
 
 
@@ -224,7 +211,10 @@ def paced(
     check_seconds("max_lag", lag)
     if lag < interval:
         raise ValueError(f"max_lag must not be less than the interval, got {lag:g} < {interval:g}")
-    return _at_intervals(lambda: Pacer(interval, lag), interval, scheduler, text_for("paced"))
+    return timed_operator(
+        lambda observer, clock: IntervalEmitter(observer, Pacer(interval, lag), interval, clock),
+        scheduler,
+    )
 
 
 def coalesced(
@@ -254,4 +244,6 @@ def coalesced(
     ['All ', 'at once.']
     """
     check_seconds("interval", interval)
-    return _at_intervals(Coalescer, interval, scheduler, text_for("coalesced"))
+    return timed_operator(
+        lambda observer, clock: IntervalEmitter(observer, Coalescer(), interval, clock), scheduler
+    )

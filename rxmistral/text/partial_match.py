@@ -14,11 +14,8 @@ success decides:
 - a match in which no `(\Z)` took part: this is the match, whatever follows;
 - a match in which a `(\Z)` took part: it depends on the text that follows.
 
-The result of a zero-width assertion at the end of the text depends on that, too.
-
-To rewrite an expression, it has to be parsed. This parser accepts all of `re`'s syntax but
-the few constructs for which the rules above are false or not sufficient: those are
-refused by name.
+The result of a zero-width assertion at the end of the text depends on that, too. The parser
+accepts all of `re`'s syntax except the few constructs for which these rules do not hold.
 """
 
 from __future__ import annotations
@@ -211,13 +208,8 @@ class _Parser:
 
 
 def _repetitions(repeat: str) -> tuple[int, float]:
-    match repeat[0]:
-        case "*":
-            return 0, math.inf
-        case "+":
-            return 1, math.inf
-        case "?":
-            return 0, 1
+    if repeat[0] != "{":
+        return {"*": (0, math.inf), "+": (1, math.inf), "?": (0, 1)}[repeat[0]]
     fewest, comma, most = repeat.rstrip("?")[1:-1].partition(",")
     return int(fewest or 0), float(most or math.inf) if comma else int(fewest)
 

@@ -34,18 +34,8 @@ from collections.abc import Generator, Sequence
 from typing import Any, TypeAlias
 
 from ...rx.state_machine import StateMachine
+from . import markup
 from .boundaries import ATTRIBUTION, LONG_RUN, MAY_BE_ATTRIBUTION, WINDOW, SentenceContext
-from .markup import (
-    AFTER_REFERENCE,
-    CJK,
-    CLOSERS,
-    DISPLAY,
-    EMOJI,
-    FORMULA_ENDS,
-    REFERENCE,
-    STOPS,
-    is_formula_closed,
-)
 from .segmenters import SentenceSegmenter
 
 __all__ = ["SentenceCutter"]
@@ -57,17 +47,17 @@ _VISIBLE = re.compile(r"\S")
 _VISIBLE_OR_NEWLINE = re.compile(r"[\S\n]")
 _NOT_INDENT = re.compile(r"[^ \t]")
 _NOT_BLANK = re.compile(r"[^ \t\r]")
-_NOT_EMOJI = re.compile(f"[^{EMOJI}]")
+_NOT_EMOJI = re.compile(f"[^{markup.EMOJI}]")
 _NOT_MARK = {mark: re.compile(f"[^{mark}]") for mark in "`~"}
 # An info string after backticks contains no backtick: ```this``` is code within a line.
 _END_OF_INFO = {"`": re.compile("[\n`]"), "~": _NEWLINE}
 
 # The text that has to arrive before the segmenter is asked once more.
-_WORD = re.compile(rf"(?:[«»“„\"—–]\s)?+[^\w\s{STOPS}]{{0,8}}+\w{{0,{LONG_RUN}}}+(?s:.)")
-_OPENING = re.compile(rf"(?:[—–]\s)?+[^\w\s{STOPS}]{{0,8}}+(?s:.)")
+_WORD = re.compile(rf"(?:[«»“„\"—–]\s)?+[^\w\s{markup.STOPS}]{{0,8}}+\w{{0,{LONG_RUN}}}+(?s:.)")
+_OPENING = re.compile(rf"(?:[—–]\s)?+[^\w\s{markup.STOPS}]{{0,8}}+(?s:.)")
 
-_EMOJI = re.compile(f"[{EMOJI}]")
-_CJK = re.compile(f"[{CJK}]")
+_EMOJI = re.compile(f"[{markup.EMOJI}]")
+_CJK = re.compile(f"[{markup.CJK}]")
 _UP_TO_LAST_SPACE = re.compile(r"(?s:.*\s)")
 
 Scan: TypeAlias = Generator[re.Pattern[str], None, Any]  # yields characters to wait for
@@ -80,7 +70,7 @@ class SentenceCutter(StateMachine[str, str]):
         self._context = SentenceContext(segmenter)
         stops = self._context.stops
         self._stop_or_newline = re.compile(f"[\n{stops}]")
-        self._after_stops = re.compile(f"[^{stops}{CLOSERS}]")
+        self._after_stops = re.compile(f"[^{stops}{markup.CLOSERS}]")
         self._max_chars = max_chars
         self._output: list[str] = []
         self._old_parts: list[str] = []
@@ -237,7 +227,7 @@ class SentenceCutter(StateMachine[str, str]):
         elif first not in _NOT_MARK or not (yield from self._code_block(first)):
             self._at = start
             yield from self._prose()
-            if (mark := self._context.open_formula(self._at + 1)) in DISPLAY:
+            if (mark := self._context.open_formula(self._at + 1)) in markup.DISPLAY:
                 yield from self._displayed_formula(mark)
                 yield from self._prose()
         return (yield from self._newline())
@@ -282,7 +272,7 @@ class SentenceCutter(StateMachine[str, str]):
 
     def _displayed_formula(self, mark: str) -> Scan:
         """Goes to the end of a displayed formula, or to a blank line."""
-        while found := (yield from self._until(DISPLAY[mark], put_aside=True)):
+        while found := (yield from self._until(markup.DISPLAY[mark], put_aside=True)):
             if found == "\n":
                 if (yield from self._is_before_blank_line()):
                     return
@@ -337,8 +327,8 @@ class SentenceCutter(StateMachine[str, str]):
         whether there are any."""
         start = self._at
         if first == "[":
-            lookahead = yield from self._end_of(AFTER_REFERENCE)
-            found = REFERENCE.match(self._context.text, start, lookahead)
+            lookahead = yield from self._end_of(markup.AFTER_REFERENCE)
+            found = markup.REFERENCE.match(self._context.text, start, lookahead)
             self._at = found.end() if found else start
             following, passed = self._context.text[self._at : self._at + 1], found is not None
         elif _EMOJI.match(first) and not self._context.starts_with_emoji(stop):
@@ -356,8 +346,8 @@ class SentenceCutter(StateMachine[str, str]):
         context, following = self._context, self._at
         mark = context.open_formula(stop)
         if mark:
-            lookahead = yield from self._end_of(FORMULA_ENDS[mark][0])
-            if is_formula_closed(mark, context.text, self._at, lookahead):
+            lookahead = yield from self._end_of(markup.FORMULA_ENDS[mark][0])
+            if markup.is_formula_closed(mark, context.text, self._at, lookahead):
                 return False
         if context.may_end_speech(stop, next_start):
             lookahead = yield from self._end_of(MAY_BE_ATTRIBUTION)

@@ -1,9 +1,8 @@
 """Full stops: those that end an abbreviation or a number, and those that end a sentence.
 
-`abbreviations/` has a table for each language with the abbreviations that sentencex lacks.
-sentencex accepts no abbreviations from outside. So it is shown a text in which a full stop
-that ends nothing is a comma, and one that it would mistake for an abbreviation's is a
-question mark.
+`abbreviations/` has a table for each language with the abbreviations that sentencex lacks, and
+does not accept. So it is shown a text in which a full stop that ends nothing is a comma, and
+one that it would mistake for an abbreviation's is a question mark.
 """
 
 from __future__ import annotations

@@ -4,24 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = [
-    "AFTER_REFERENCE",
-    "CJK",
-    "CLOSERS",
-    "DISPLAY",
-    "EMOJI",
-    "FORMULA_ENDS",
-    "NEED_SPACE",
-    "REFERENCE",
-    "STOPS",
-    "after_list_mark",
-    "is_formula_closed",
-    "is_in_code_span",
-    "is_label",
-    "is_list_mark",
-    "open_formula",
-]
-
 # --- characters, for the inside of a regular expression's brackets ----------------
 
 STOPS = ".!?…։؝؞؟۔܀܁܂।॥၊။።፧፨᙮᠃᠉។៕‼‽⁇⁈⁉⸮。．！？｡﹒﹖﹗"

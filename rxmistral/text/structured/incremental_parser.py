@@ -1,10 +1,8 @@
 """An incremental JSON parser: the value of a text so far, after each piece of it.
 
-What it must do: parse a text that is cut anywhere, and after each piece have the value so
-far, as an object of the requested type. A snapshot must not change afterwards.
-
-What it may cost: each character is inspected once, by regular expressions that run over
-whole stretches of text. Decoding the text so far again for each piece would be quadratic,
+The text may be cut anywhere. A snapshot is an object of the requested type, and does not
+change afterwards. Each character is inspected once, by regular expressions that run over
+whole stretches of text: decoding the text so far again for each piece would be quadratic,
 and so would converting a growing tree of dicts.
 
 # Strategy: a parser with a state function and
@@ -15,10 +13,9 @@ and so would converting a growing tree of dicts.
 # - `_raw`: the text of an open value that is atomic, that is, shown only when it is whole.
 #   It is skipped, not parsed; when it ends, msgspec decodes it to its type.
 #
-# A piece costs its characters, one decoding for each atomic value that ended in it, and, for
-# a snapshot, one shallow copy of each open container (all else is shared) and of the open
-# string. These copies would be quadratic for a list of thousands of items, or a string as
-# long as a chapter. So a heavy value changes only when the text has grown by a 128th since
+# A snapshot costs one shallow copy of each open container (all else is shared) and of the
+# open string. These copies would be quadratic for a list of thousands of items, or a string
+# as long as a chapter. So a heavy value changes only when the text has grown by a 128th since
 # the last snapshot: all copies together are then at most about a hundred times the whole, in
 # time, and in memory if all snapshots are kept.
 #
@@ -132,7 +129,6 @@ class IncrementalParser:
         self._snapshot_length = 0  # characters received at the last snapshot
         self._raw: list[str] = []
         self._depth = 0  # of the brackets in the raw text
-        self._after_string = self._end_atomic
         self._decode_raw: Callable[[str], None] = self._decode_value
 
     def feed(self, text: str) -> int:
@@ -180,7 +176,7 @@ class IncrementalParser:
 
     @property
     def raw(self) -> str:
-        """The text so far of the open atomic value."""
+        """Returns the text so far of the open atomic value."""
         return "".join(self._raw)
 
     def _put(self, value: Any) -> None:
@@ -322,11 +318,10 @@ class IncrementalParser:
     # --- atomic values ---
 
     def _begin_atomic(self, opener: str, at: int) -> int:
-        if opener == '"':
-            self._raw, self._after_string = ['"'], self._end_atomic
-            self._state = self._in_string
-            return at + 1
         self._raw, self._depth = [], 0
+        if opener == '"':
+            self._raw, self._state = ['"'], self._in_string
+            return at + 1
         self._state = self._in_container if opener in "[{" else self._in_scalar
         return at
 
@@ -341,7 +336,10 @@ class IncrementalParser:
         end = end_of(_STRING_CONTENT, text, at)
         if text[end : end + 1] == '"':
             self._raw.append(text[at : end + 1])
-            self._after_string()
+            if self._depth:
+                self._state = self._in_container
+            else:
+                self._end_atomic()
             return end + 1
         self._raw.append(text[at:end])
         self._undecided = text[end:]  # half an escape, or nothing
@@ -352,7 +350,7 @@ class IncrementalParser:
         while (at := end_of(_NO_BRACKET, text, at)) < len(text):
             char, at = text[at], at + 1
             if char == '"':  # an open string
-                self._after_string, self._state = self._resume_container, self._in_string
+                self._state = self._in_string
                 break
             self._depth += 1 if char in "[{" else -1
             if not self._depth:
@@ -361,9 +359,6 @@ class IncrementalParser:
                 return at
         self._raw.append(text[start:at])
         return at
-
-    def _resume_container(self) -> None:
-        self._state = self._in_container
 
     def _end_atomic(self) -> None:
         decode, self._decode_raw = self._decode_raw, self._decode_value

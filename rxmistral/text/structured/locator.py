@@ -202,15 +202,10 @@ _FIRST_CHARACTERS: dict[type[inspect.Type], str] = {
 
 
 class FirstCharacters(NamedTuple):
-    """The characters that the JSON of a value of a type may begin with.
-
-    Attributes:
-        value: Of the value itself.
-        item: Of the first item, if the value is an array.
-    """
+    """The characters that the JSON of a value of a type may begin with."""
 
     value: str
-    item: str
+    item: str  # of the first item, if the value is an array
 
 
 def first_characters_of(type: Any) -> FirstCharacters:

@@ -1,7 +1,4 @@
-"""JSON text into values: `parsed`, `partials` and `items`.
-
-The JSON may be all of the answer, in a fenced code block, or among words; see `locator`.
-"""
+"""JSON text into values: `parsed`, `partials` and `items`."""
 
 from __future__ import annotations
 
@@ -46,12 +43,10 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
 
     The value is the first one in the text whose JSON begins as that of the type does: an
     object for a Struct, an array for a list. It may be the whole text, be in a fenced code
-    block, or among words; the words after it are ignored. Braces in prose, as in
-    "use {x}", do not count. Among words, `{}`, `[]` and `[1]` count only if no other object
-    or array of the type follows, and numbers, strings, true, false and null only if just
-    one value is of the type.
-
-    Raw control characters in strings are accepted, since models write them.
+    block, or among words, as long as its beginning cannot be prose, as "use {x}" is. Among
+    words, `{}`, `[]` and `[1]` count only if no other object or array of the type follows,
+    and numbers, strings, true, false and null only if just one value is of the type. Raw
+    control characters in strings are accepted, since models write them.
 
     Args:
         type: A msgspec Struct, or any other type that msgspec decodes from JSON without a
@@ -131,17 +126,14 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
         --'{"na'----'me": "Crê'-----'pes", "minutes": 2'--'0}'--------------|->
         --Recipe()--Recipe("Crê")---Recipe("Crêpes")------Recipe("Crêpes", 20)|->
 
-    Strings, lists and objects grow; numbers, booleans, null, enums, dates and all other
-    values appear when they are whole. A field that has not arrived is its default, or
+    The value is the one that `parsed` emits. Among words, its first characters are held
+    until they are unmistakable, as `{"` is. A field that has not arrived is its default, or
     `msgspec.UNSET`, which is false, as an empty string is.
 
-    Objects grow if they are Structs, dataclasses, TypedDicts or dicts with str keys, and
-    Structs of a union if the tag is the first key. Tuples, sets, NamedTuples and
-    `array_like` Structs appear when they are whole, and so do values that are more than 32
-    containers deep.
-
-    The value is the one that `parsed` emits. Among words, its first characters are held
-    until they are unmistakable, as `{"` is.
+    These values grow: strings, lists, Structs, dataclasses, TypedDicts, dicts with str keys,
+    and Structs of a union if the tag is the first key. All others appear when they are whole:
+    numbers, booleans, null, enums, dates, tuples, sets, NamedTuples, `array_like` Structs, and
+    values that are more than 32 containers deep.
 
     Args:
         type: A msgspec Struct, or any other type that msgspec decodes from JSON without a

@@ -1,12 +1,11 @@
 """Schemas: which values of a type can be shown before all of their text has arrived.
 
-A string can be shown while it grows, an object with the fields so far, an array with the
-items so far. Any other value is atomic, that is, shown only when it is whole: half a number
-is another number, and half a date is not a date. The type and the first character of the
-JSON value decide: `str | list[int] | None` grows if it begins with a quote or a bracket.
+Strings grow, and objects and arrays with their members. Any other value is atomic, that is,
+shown only when it is whole: half a number is another number, and half a date is not a date.
+The type and the first character of the JSON value decide: `str | list[int] | None` grows if
+it begins with a quote or a bracket.
 
-A schema is made once for a type and never changes; the schemas inside it are made when they
-are first needed, since a type may contain itself.
+The schemas inside a schema are made when they are first needed: a type may contain itself.
 """
 
 from __future__ import annotations
@@ -39,21 +38,13 @@ __all__ = ["ArraySchema", "ContainerSchema", "Schema", "TaggedUnion", "atomic_sc
 
 @dataclasses.dataclass
 class Schema:
-    """How a value of a type is shown while it grows; by default it is atomic and ignored.
+    """How a value of a type is shown while it grows; without a schema for its kind, when whole."""
 
-    Attributes:
-        decode: Decodes the whole JSON text of a value; None: the value is ignored.
-        partial_strings: Whether strings are shown while they grow.
-        array: The schema of arrays; None: arrays are atomic.
-        object: The schema of objects; None: objects are atomic, unless there is a `union`.
-        union: The schemas of objects by their tags.
-    """
-
-    decode: Callable[[str], Any] | None = None
-    partial_strings: bool = False
+    decode: Callable[[str], Any] | None = None  # the whole JSON text; None: ignores the value
+    partial_strings: bool = False  # whether strings are shown while they grow
     array: ContainerSchema | None = None
     object: ContainerSchema | None = None
-    union: TaggedUnion | None = None
+    union: TaggedUnion | None = None  # in place of `object`
 
 
 class TaggedUnion(NamedTuple):
@@ -107,8 +98,7 @@ def schema_of(type: Any, *, growing_items: bool) -> Schema:
 
 
 def atomic_schema(type: Any) -> Schema:
-    """Returns a schema that shows values of the type when they are whole; raises `TypeError`
-    as `schema_of` does."""
+    """Returns a schema that shows values when they are whole; raises as `schema_of` does."""
     _check_decodable(type)
     return Schema(decoder(type))
 
@@ -229,7 +219,7 @@ class ArraySchema(_DictSchema):
 
 
 class _FieldsSchema(ContainerSchema):
-    """The schema of an object whose keys have types of their own; others are ignored."""
+    """The schema of an object whose keys have types of their own; other keys are ignored."""
 
     def __init__(self, fields: dict[str, tuple[str, Any]], growing_items: bool) -> None:
         self._fields, self._growing_items = fields, growing_items
@@ -246,10 +236,9 @@ class _FieldsSchema(ContainerSchema):
 
 
 class _InstanceSchema(_FieldsSchema):
-    """The schema of an object that is an instance of a class.
+    """The schema of an instance of a class, whose `__post_init__` is called when it is whole.
 
-    A field that has not arrived is its default, or UNSET. `__post_init__` is called for
-    whole objects only.
+    A field that has not arrived is its default, or UNSET.
     """
 
     def __init__(
@@ -291,11 +280,8 @@ class _StructSchema(_InstanceSchema):
 
 
 def _without_post_init(struct: Any) -> Any:
-    """Returns a class of the same layout whose instances can lack fields.
-
-    `__post_init__` may check facts that hold for whole values only, and a Struct cannot be
-    made without calling it: `object.__new__` refuses.
-    """
+    """Returns a class of the same layout, since a Struct cannot be made without calling its
+    `__post_init__`: `object.__new__` refuses."""
     namespace = {"__post_init__": lambda _: None}
     return msgspec.defstruct(struct.__name__, [], bases=(struct,), namespace=namespace)
 
