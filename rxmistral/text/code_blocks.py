@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 from reactivex import Observable
@@ -34,12 +33,6 @@ class CodeBlock(msgspec.Struct, frozen=True):
     closed: bool = True
     info: str = ""
     index: int = 0
-
-
-class _Opening(NamedTuple):
-    indent: int
-    fence: str
-    info: str
 
 
 # CommonMark 0.31, 4.5: "A code fence is a sequence of at least three consecutive
@@ -76,9 +69,9 @@ class _ClosingFence:
     of indentation, and may be followed only by spaces or tabs".
     """
 
-    def __init__(self, opening: _Opening) -> None:
-        self._mark, self._length = opening.fence[0], len(opening.fence)
-        self._max_indent = opening.indent + 3
+    def __init__(self, opening: re.Match[str]) -> None:
+        self._mark, self._length = opening["fence"][0], len(opening["fence"])
+        self._max_indent = len(opening["indent"]) + 3
         self._indent = self._marks = 0
         self._marks_ended = False  # only blanks may follow
 
@@ -101,9 +94,8 @@ class _ClosingFence:
 class CodeBlockParser(StateMachine[str, CodeBlock]):
     """A machine that parses the code blocks of a text.
 
-    Outside of a block, a line is buffered until it is complete. Inside, it is buffered
-    while it may be the closing fence; after that it is content. The content is buffered
-    until the block is closed, or, in a streamed block, until the end of each `feed`.
+    Outside of a block, a line is buffered until it is complete; inside, while it may be the
+    closing fence. Then it is content, which a streamed block emits at the end of each `feed`.
     """
 
     def __init__(self, streaming: bool = False) -> None:
@@ -111,7 +103,7 @@ class CodeBlockParser(StateMachine[str, CodeBlock]):
         self._splitter = LineEndSplitter()
         self._index = -1
         self._item_indent = 0  # the column of the text of the current list item
-        self._opening: _Opening | None = None
+        self._opening: re.Match[str] | None = None
         self._closing: _ClosingFence | None = None  # None: this line does not close the block
         self._line: list[str] = []
         self._content: list[str] = []
@@ -156,7 +148,7 @@ class CodeBlockParser(StateMachine[str, CodeBlock]):
         assert self._opening is not None
         line, self._line = "".join(self._line), []
         indent = len(line) - len(line.lstrip(" "))
-        self._content.append(line[min(indent, self._opening.indent) :])
+        self._content.append(line[min(indent, len(self._opening["indent"])) :])
 
     def _end_line(self, blocks: list[CodeBlock]) -> None:
         if self._opening is None:
@@ -175,14 +167,15 @@ class CodeBlockParser(StateMachine[str, CodeBlock]):
         if found is None or len(found["indent"]) > self._item_indent + 3:
             self._item_indent = _item_indent_after(line, self._item_indent)
             return
-        self._opening = _Opening(len(found["indent"]), found["fence"], found["info"].strip(" \t"))
+        self._opening = found
         self._index += 1
         if self._streaming:
             blocks.append(self._block(closed=False))
 
     def _block(self, closed: bool) -> CodeBlock:
         assert self._opening is not None
-        content, self._content, info = "".join(self._content), [], self._opening.info
+        content, self._content = "".join(self._content), []
+        info = self._opening["info"].strip(" \t")
         language = next(iter(info.split()), None)
         return CodeBlock(language, content, closed, info, self._index)
 

@@ -49,11 +49,10 @@ class Coalescer:
         """Notes the time, in seconds; nothing is due."""
 
     def release(self, now: float) -> str:  # noqa: ARG002  # a Pacer needs it
-        """Returns the text that is due at a tick."""
+        """Returns the text that is due at this tick."""
         return self.close()
 
     def close(self) -> str:
-        """Returns all of the text."""
         return self._pop(len(self.buffer))
 
     def _pop(self, count: int) -> str:
@@ -171,9 +170,6 @@ class IntervalEmitter(SerializedTimer):
                 self._emit_due()  # deferred until this call returns: the source may wait
 
 
-# --- the operators ---------------------------------------------------------------
-
-
 def paced(
     interval: float,
     max_lag: float | None = None,
@@ -189,9 +185,9 @@ def paced(
         interval: The fewest seconds between two items, except at the end.
         max_lag: The most seconds that text may be delayed, as exactly as the scheduler
             keeps time; None: ten intervals. It must not be less than one interval.
-        scheduler: Keeps the time; by default the scheduler of the subscription, or else a
-            `TimeoutScheduler`. If the source emits on another thread than an event
-            loop's, that loop's scheduler must be of the thread-safe kind.
+        scheduler: Keeps the time; None: the scheduler of the subscription, or else a
+            `TimeoutScheduler`. An event loop's must be of the thread-safe kind if the
+            source emits on another thread.
 
     Emits: pieces as they arrived; the first one, and any after a pause, at once. If one
         at a time would take longer than `max_lag`, several are merged into one item; none
@@ -227,9 +223,9 @@ def coalesced(
 
     Args:
         interval: The fewest seconds between two items, except at the end.
-        scheduler: Keeps the time; by default the scheduler of the subscription, or else a
-            `TimeoutScheduler`. If the source emits on another thread than an event
-            loop's, that loop's scheduler must be of the thread-safe kind.
+        scheduler: Keeps the time; None: the scheduler of the subscription, or else a
+            `TimeoutScheduler`. An event loop's must be of the thread-safe kind if the
+            source emits on another thread.
 
     Emits: the first item, and any after a pause, at once; then, at the end of each
         interval, the text that arrived within it as one item.

@@ -47,8 +47,6 @@ def partial_pattern(pattern: re.Pattern[str]) -> PartialPattern:
 
 
 class _Node(NamedTuple):
-    """A parsed part of an expression."""
-
     partial: str  # rewritten to match beginnings, too
     plain: str  # not rewritten, but without capturing groups
     shortest: int  # characters that it matches
@@ -98,8 +96,7 @@ class _Parser:
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._text = pattern.pattern
         self._verbose = bool(pattern.flags & re.VERBOSE)
-        self._at = 0
-        self._token = ""
+        self._at, self._token = 0, ""
         self._kind: str | None = None
         self._look_around = ""  # the opening of the look-around that is being parsed
         self.behind = 1  # for assertions such as \b, which depend on one character
@@ -195,9 +192,6 @@ class _Parser:
         if "<" in kind:
             self.behind += int(node.longest)
             return _Node(f"(?:{_END_OF_TEXT}|{plain})", plain, 0, 0, node.ahead)
-        return self._parse_look_ahead(kind, node, plain)
-
-    def _parse_look_ahead(self, kind: str, node: _Node, plain: str) -> _Node:
         if node.longest == math.inf:
             raise _refusal("a look-ahead without a limit", kind)
         partial = f"(?={node.partial})"

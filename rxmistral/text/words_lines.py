@@ -1,9 +1,8 @@
 """Text to words, lines and paragraphs.
 
-Three facts hold for each: the joined items are the text; they do not depend on how the text
-was cut before; and each character is inspected a fixed number of times. So buffered text is
-a list that is joined once, when an item is complete, and a run of white space or a line end
-is inspected only when it is complete.
+The joined items are the text, they do not depend on how the text was cut before, and each
+character is inspected a fixed number of times. So buffered text is a list that is joined once,
+and a run of white space or a line end is inspected only when it is complete.
 """
 
 from __future__ import annotations
@@ -111,9 +110,6 @@ class LineCutter(StateMachine[str, str]):
                 lines.append("".join(self._line))
                 self._line = []
         return lines
-
-
-# --- the operators ---------------------------------------------------------------
 
 
 def words() -> Callable[[Observable[str]], Stream[str]]:

@@ -152,11 +152,9 @@ class SentenceContext:
         return bool(self.open_quote) or self.text[self._first_word(stop)] in _OPENING_QUOTES
 
     def open_formula(self, stop: int) -> str:
-        """Returns the mark of a formula that may be open at this stop, or ""."""
         return markup.open_formula(self.text, self._window(stop), stop)
 
     def is_list_mark(self, end: int) -> bool:
-        """Returns whether the sentence up to here is nothing but a list mark."""
         return markup.is_list_mark(self.text, self.sentence_start, end)
 
     def starts_with_capital(self, end: int) -> bool:

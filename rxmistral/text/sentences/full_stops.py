@@ -104,9 +104,7 @@ def _is_number_or_small(text: str, at: int) -> object:
 
 def _one_of(words: str) -> _Condition:
     """Returns the condition that one of these words follows, and is complete."""
-    if not words:
-        return _NEVER.match
-    known = "|".join(map(re.escape, words.split()))
+    known = "|".join(map(re.escape, words.split())) or _NEVER.pattern
     return re.compile(rf"(?:{known})\b(?!\Z|(?<=\b\w)[.])").match  # "A." is an initial
 
 
@@ -181,13 +179,11 @@ def _add_spaced(
             rules.setdefault(spelling, []).append(_Rule(preceded_by, continues, _CONTINUES))
         before += rf"(?i:{re.escape(part)})[.]\s?"
     if len(parts) > 1:
-        rule = _Rule(re.compile(rf"{before}\Z"), condition, sign)
-        rules.setdefault(parts[-1], []).append(rule)
+        preceded_by = re.compile(rf"{before}\Z")
+        rules.setdefault(parts[-1], []).append(_Rule(preceded_by, condition, sign))
 
 
 class FullStops:
-    """The full stops of one language."""
-
     def __init__(self, language: str) -> None:
         table = _table(language)
         self.stops = table.stops  # additional characters that end a sentence

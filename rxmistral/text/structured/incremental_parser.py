@@ -79,7 +79,7 @@ _IGNORED = Schema()
 class _OpenContainer:
     """An array or object that is not closed yet.
 
-    `key`, or the index in an array, and `member`, a schema, are of the current member.
+    `key`, in an array the index, and `member_schema` belong to the current member.
     """
 
     def __init__(self, schema: ContainerSchema) -> None:
@@ -87,14 +87,14 @@ class _OpenContainer:
         self.value = schema.new()
         self.is_unshared = True  # in no snapshot, so that it may be changed without a copy
         self.key: str | int = ""
-        self._name, self.member = "", _IGNORED
+        self._name, self.member_schema = "", _IGNORED
         self.is_array = schema.closer == "]"
         if self.is_array:
             self.enter(0)
 
     def enter(self, key: str | int) -> None:
         self.key = key
-        self._name, self.member = self.schema.member(key) or ("", _IGNORED)
+        self._name, self.member_schema = self.schema.member(key) or ("", _IGNORED)
 
     def end_member(self) -> None:
         if isinstance(self.key, int):
@@ -218,12 +218,10 @@ class IncrementalParser:
         if found is None and _TAGGED_SO_FAR.match(text, at):
             self._undecided = text[at:]
             return len(text)
-        object_schema = None
+        schema = None
         if found is not None and found[1] == union.tag_field:
-            object_schema = union.objects.get(_decode(found[2]))
-        if object_schema is None:
-            return self._begin_atomic("{", at)
-        return self._open(object_schema, at)
+            schema = union.objects.get(_decode(found[2]))
+        return self._begin_atomic("{", at) if schema is None else self._open(schema, at)
 
     def _in_open_string(self, text: str, at: int) -> int:
         found = _COMPLETE_CHARS.match(text, at)
@@ -255,7 +253,7 @@ class IncrementalParser:
     def _expect_member(self) -> None:
         container = self._stack[-1]
         self._state = self._expect_value if container.is_array else self._expect_key
-        self._schema = container.member
+        self._schema = container.member_schema
 
     def _expect_key(self, text: str, at: int) -> int:
         at = _skip_space(text, at)
@@ -263,12 +261,12 @@ class IncrementalParser:
         if found is not None:
             self._enter_key(found[1])
             return found.end()
-        if at < len(text):
-            if text[at] != '"':
-                raise ValueError(_MALFORMED)
-            self._decode_raw = self._decode_key
-            at = self._begin_atomic('"', at)
-        return at
+        if at == len(text):
+            return at
+        if text[at] != '"':
+            raise ValueError(_MALFORMED)
+        self._decode_raw = self._decode_key
+        return self._begin_atomic('"', at)
 
     def _decode_key(self, text: str) -> None:
         self._enter_key(_decode(text))
@@ -276,7 +274,7 @@ class IncrementalParser:
 
     def _enter_key(self, key: str) -> None:
         self._stack[-1].enter(key)
-        self._state, self._schema = self._expect_value, self._stack[-1].member
+        self._state, self._schema = self._expect_value, self._stack[-1].member_schema
 
     def _expect_colon(self, text: str, at: int) -> int:
         at = _skip_space(text, at)

@@ -26,9 +26,6 @@ __all__ = ["items", "parsed", "partials"]
 T = TypeVar("T")
 
 
-# --- parsed ----------------------------------------------------------------------
-
-
 @overload
 def parsed(type: type[T]) -> Callable[[Observable[str]], Stream[T]]: ...
 @overload
@@ -105,9 +102,6 @@ def _invalid_answer(type: str, reason: str, text: str, cause: Exception) -> Inva
     error = InvalidAnswerError(type, reason, text)
     error.__cause__ = cause
     return error
-
-
-# --- partials --------------------------------------------------------------------
 
 
 @overload
@@ -207,9 +201,6 @@ class _PartialValues(_WholeValue):
     def close_after_error(self) -> list[Any]:
         changed, value = self._parser.snapshot(force=True)
         return [value] if changed else []
-
-
-# --- items -----------------------------------------------------------------------
 
 
 @overload

@@ -268,8 +268,7 @@ class _StructSchema(_InstanceSchema):
 
     def new(self) -> Any:
         value = self._make(**self._unset)
-        if self._make is not self._class:
-            _set_class(value, self._class)
+        _set_class(value, self._class)
         return value
 
     def copy(self, value: Any) -> Any:

@@ -830,6 +830,11 @@ def test_first_value_of_the_kind_counts(case: str, size: int) -> None:
     assert through(partials(wanted), deltas)[-1:] == [value]
 
 
+def test_number_with_metadata_is_found_among_words() -> None:
+    number = Annotated[int, Meta(title="a count")] | None
+    assert through(parsed(number), ["There are ", "5 of them."]) == [5]
+
+
 def test_value_among_words_grows_as_it_arrives() -> None:
     assert emitted_by(Ingredient, "Sure {x}! ", '{"', 'name": "fl', 'our"', "} bye")[:4] == [
         [],
