@@ -88,8 +88,6 @@ class LineEndSplitter:
 
 
 class LineCutter(StateMachine[str, str]):
-    """A machine that cuts text into lines, with their line ends."""
-
     def __init__(self) -> None:
         self._splitter = LineEndSplitter()
         self._line: list[str] = []

@@ -64,8 +64,6 @@ Scan: TypeAlias = Generator[re.Pattern[str], None, Any]  # yields characters to 
 
 
 class SentenceCutter(StateMachine[str, str]):
-    """A machine that cuts the text of one answer into sentences."""
-
     def __init__(self, segmenter: SentenceSegmenter, max_chars: int | None = None) -> None:
         self._context = SentenceContext(segmenter)
         stops = self._context.stops
@@ -83,7 +81,6 @@ class SentenceCutter(StateMachine[str, str]):
         self._awaited = next(self._scanner).search
 
     def feed(self, text: str) -> Sequence[str]:
-        """Returns the sentences that are known to have ended after this text."""
         if self._max_chars is not None and self._pending_chars + len(text) > self._max_chars:
             self._receive_within(self._max_chars, text)
         elif not self._receive(text):
@@ -136,8 +133,7 @@ class SentenceCutter(StateMachine[str, str]):
     # --- max_chars ---
 
     def _receive_within(self, limit: int, text: str) -> None:
-        """Adds text; cuts pending text when one character more than the limit has arrived:
-        by then each end within the limit that can be found is found."""
+        # One character more than the limit decides each end within the limit.
         done = 0
         while done < len(text):
             end = done + limit + 1 - self._pending_chars
@@ -342,7 +338,6 @@ class SentenceCutter(StateMachine[str, str]):
         return False
 
     def _is_boundary(self, stop: int, next_start: int) -> Scan:
-        """Returns whether a sentence ends with this stop."""
         context, following = self._context, self._at
         mark = context.open_formula(stop)
         if mark:

@@ -66,8 +66,6 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
 
 
 class _WholeValue(StateMachine[str, Any]):
-    """Collects the text of an answer, and decodes its value at the end."""
-
     def __init__(self, type: Any, first: FirstCharacters) -> None:
         self._type, self._first, self._decode = type, first, decoder(type)
         self._texts: list[str] = []
@@ -163,8 +161,6 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
 
 
 class _PartialValues(_WholeValue):
-    """Parses the value of an answer incrementally, and decodes it as a whole at its end."""
-
     def __init__(self, type: Any, first: FirstCharacters, schema: Schema) -> None:
         super().__init__(type, first)
         self._locator = JsonLocator(first)
@@ -267,8 +263,6 @@ class _ObjectAroundArray(ContainerSchema):
 
 
 class _ArrayItems(StateMachine[str, Any]):
-    """Parses an array incrementally, and emits its items."""
-
     def __init__(self, type: Any, first: FirstCharacters) -> None:
         self._type_name = f"list[{_type_name(type)}]"
         self._array = _FirstArray(type)
