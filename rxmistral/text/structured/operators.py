@@ -40,7 +40,7 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
 
     The value is the first one in the text whose JSON begins as that of the type does: an
     object for a Struct, an array for a list. It may be the whole text, be in a fenced code
-    block, or among words, as long as its beginning cannot be prose, as "use {x}" is. Among
+    block, or among words, which are ignored, and so are braces in prose, as in "use {x}". Among
     words, `{}`, `[]` and `[1]` count only if no other object or array of the type follows,
     and numbers, strings, true, false and null only if just one value is of the type. Raw
     control characters in strings are accepted, since models write them.
@@ -186,8 +186,10 @@ class _PartialValues(_WholeValue):
                 whole = self._decode("".join(self._value_texts))
                 changed, value = bool(whole != self._emitted), whole
                 self._emitted_whole = True
+        if not changed:
+            return []
         self._emitted = value
-        return [value] if changed else []
+        return [value]
 
     def close(self) -> list[Any]:
         if self._emitted_whole:

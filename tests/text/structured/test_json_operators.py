@@ -1114,6 +1114,11 @@ def test_heavy_value_lags_by_a_hundredth_at_most() -> None:
     assert len(shown[-1]) < 20_000
 
 
+def test_heavy_value_is_not_emitted_again_when_it_closes() -> None:
+    numbers = list(range(300))
+    assert through(partials(list[int]), [f"{numbers}"[:-1] + " ", " ", "]"]) == [numbers]
+
+
 @pytest.mark.parametrize("end", ["an error", "a wrong text", "an early end"])
 def test_heavy_value_is_emitted_before_an_error(end: str) -> None:
     source: Subject[str] = Subject()
