@@ -1,7 +1,7 @@
 """Operators made from a state machine, or from a function of one item.
 
-A state machine turns input items into output items, at once or later. It knows no Rx, no thread
-and no socket, so that tests can feed it by hand.
+A state machine knows no Rx, no thread and no socket, so that tests can feed it by hand and
+attack it with generated input.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class StateMachine(Generic[A, B]):
 
 
 class MachineObserver(Generic[A, B]):
-    """An observer that feeds a state machine, and emits what the machine returns.
+    """An observer that feeds a state machine, and emits the items that it returns.
 
     When the machine sets its `error`, the source is disposed before the error is emitted, so
     that a retry never holds two connections.
@@ -147,10 +147,10 @@ def operate(
 def machine_operator(
     make: Callable[[], StateMachine[A, B]], accepts: InputType
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """Returns an operator that runs a new state machine for each subscription.
+    """Returns an operator that runs a state machine of its own for each subscription.
 
-    The remaining output of the machine is emitted before the completion or the error. An
-    exception of the machine, or an item that the operator does not accept, is the error.
+    An exception of the machine, or of a subscriber that receives its remaining output, is
+    the error of the stream.
     """
     return operate(
         lambda stream, observer, scheduler: MachineObserver(make(), observer, accepts).subscribe_to(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import NamedTuple
 
 import msgspec
 from reactivex import Observable
@@ -36,14 +35,6 @@ class CodeBlock(msgspec.Struct, frozen=True):
     index: int = 0
 
 
-class _Opening(NamedTuple):
-    """The line that opens a block."""
-
-    indent: int
-    fence: str
-    info: str
-
-
 # CommonMark 0.31, 4.5: "A code fence is a sequence of at least three consecutive
 # backtick characters (`) or tildes (~). ... A fenced code block begins with a code fence,
 # preceded by up to three spaces of indentation." And: "this is trimmed of leading and
@@ -56,25 +47,12 @@ _match_opening = re.compile(
 ).match
 
 
-def _opening(line: str, item_indent: int) -> _Opening | None:
-    """Returns the opening that this line is, or None.
-
-    Args:
-        item_indent: The column at which the text of the surrounding list item starts; 0
-            outside of a list.
-    """
-    found = _match_opening(line)
-    if found is None or len(found["indent"]) > item_indent + 3:
-        return None
-    return _Opening(len(found["indent"]), found["fence"], found["info"].strip(" \t"))
-
-
 _match_list_mark = re.compile(r" *(?:[-*+]|\d{1,9}[.)]) +").match
 
 
 def _item_indent_after(line: str, item_indent: int) -> int:
-    """Returns the column at which the text of the list item starts that may continue after
-    this line; 0 outside of a list."""
+    """Returns the column of the text of the list item that may continue after this line; 0
+    outside of a list."""
     mark = _match_list_mark(line)
     if mark is not None:
         return mark.end()
@@ -91,9 +69,9 @@ class _ClosingFence:
     of indentation, and may be followed only by spaces or tabs".
     """
 
-    def __init__(self, opening: _Opening) -> None:
-        self._mark, self._length = opening.fence[0], len(opening.fence)
-        self._max_indent = opening.indent + 3
+    def __init__(self, opening: re.Match[str]) -> None:
+        self._mark, self._length = opening["fence"][0], len(opening["fence"])
+        self._max_indent = len(opening["indent"]) + 3
         self._indent = self._marks = 0
         self._marks_ended = False  # only blanks may follow
 
@@ -102,25 +80,22 @@ class _ClosingFence:
         return self._marks >= self._length
 
     def continues_with(self, part: str) -> bool:
-        return all(map(self._continues_with_character, part))
-
-    def _continues_with_character(self, character: str) -> bool:
-        if character == self._mark and not self._marks_ended:
-            self._marks += 1
-            return True
-        if character == " " and not self._marks:
-            self._indent += 1
-            return self._indent <= self._max_indent
-        self._marks_ended = True
-        return character in " \t" and self.complete
+        if not self._marks:
+            text = part.lstrip(" ")
+            self._indent, part = self._indent + len(part) - len(text), text
+        if not self._marks_ended:
+            text = part.lstrip(self._mark)
+            self._marks, part = self._marks + len(part) - len(text), text
+            self._marks_ended = bool(part)
+        blanks_follow = not part or (self.complete and not part.strip(" \t"))
+        return blanks_follow and self._indent <= self._max_indent
 
 
 class CodeBlockParser(StateMachine[str, CodeBlock]):
     """A machine that parses the code blocks of a text.
 
-    Outside of a block, a line is buffered until it is complete. Inside, it is buffered
-    while it may be the closing fence; after that it is content. The content is buffered
-    until the block is closed, or, in a streamed block, until the end of each `feed`.
+    Outside of a block, a line is buffered until it is complete; inside, while it may be the
+    closing fence. Then it is content, which a streamed block emits at the end of each `feed`.
     """
 
     def __init__(self, streaming: bool = False) -> None:
@@ -128,7 +103,7 @@ class CodeBlockParser(StateMachine[str, CodeBlock]):
         self._splitter = LineEndSplitter()
         self._index = -1
         self._item_indent = 0  # the column of the text of the current list item
-        self._opening: _Opening | None = None
+        self._opening: re.Match[str] | None = None
         self._closing: _ClosingFence | None = None  # None: this line does not close the block
         self._line: list[str] = []
         self._content: list[str] = []
@@ -173,7 +148,7 @@ class CodeBlockParser(StateMachine[str, CodeBlock]):
         assert self._opening is not None
         line, self._line = "".join(self._line), []
         indent = len(line) - len(line.lstrip(" "))
-        self._content.append(line[min(indent, self._opening.indent) :])
+        self._content.append(line[min(indent, len(self._opening["indent"])) :])
 
     def _end_line(self, blocks: list[CodeBlock]) -> None:
         if self._opening is None:
@@ -188,17 +163,19 @@ class CodeBlockParser(StateMachine[str, CodeBlock]):
         self._closing = _ClosingFence(self._opening) if self._opening else None
 
     def _open(self, line: str, blocks: list[CodeBlock]) -> None:
-        self._opening = _opening(line, self._item_indent)
-        if self._opening is None:
+        found = _match_opening(line)
+        if found is None or len(found["indent"]) > self._item_indent + 3:
             self._item_indent = _item_indent_after(line, self._item_indent)
-        else:
-            self._index += 1
-            if self._streaming:
-                blocks.append(self._block(closed=False))
+            return
+        self._opening = found
+        self._index += 1
+        if self._streaming:
+            blocks.append(self._block(closed=False))
 
     def _block(self, closed: bool) -> CodeBlock:
         assert self._opening is not None
-        content, self._content, info = "".join(self._content), [], self._opening.info
+        content, self._content = "".join(self._content), []
+        info = self._opening["info"].strip(" \t")
         language = next(iter(info.split()), None)
         return CodeBlock(language, content, closed, info, self._index)
 

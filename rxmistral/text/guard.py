@@ -18,10 +18,9 @@ from .partial_match import partial_pattern
 __all__ = ["Guard", "guarded"]
 
 # Strategy: at each place of the text, from left to right, decide whether a match begins
-# there. Decide as soon as the answer is certain whatever follows, and at the latest when
-# as many characters are buffered as a match may have; then decide by those alone. A
-# decision never reads more of the text than that, wherever the text was cut and however
-# much of it is buffered. So the cuts do not matter, and the work per place is bounded.
+# there: as soon as the answer is certain whatever follows, and at the latest when as many
+# characters are buffered as a match may have. A decision never reads more of the text than
+# that. So it does not matter how the text was cut, and the work per place is bounded.
 #
 #     text:    o o o o o o o o o o o o o o o o
 #     released ────────▶│begin             │end of the buffer
@@ -32,11 +31,7 @@ __all__ = ["Guard", "guarded"]
 
 
 class Guard(StateMachine[str, str]):
-    """Releases text with its matches replaced, or up to the first match.
-
-    Args:
-        replacement: Emitted in place of each match; None: the first match is an error.
-    """
+    """Releases text with its matches replaced; without a replacement, up to the first match."""
 
     def __init__(self, pattern: re.Pattern[str], max_length: int, replacement: str | None) -> None:
         self._pattern = pattern
@@ -66,7 +61,10 @@ class Guard(StateMachine[str, str]):
         released: list[str] = []
         while self.buffered and self.error is None and self._decide(released, closed):
             pass
-        self._drop_released()
+        dropped = max(0, self._begin - self._behind)
+        self._text = self._text[dropped:]
+        self._begin -= dropped
+        self._dropped += dropped
         text = "".join(released)
         return [text] if text else []
 
@@ -93,12 +91,6 @@ class Guard(StateMachine[str, str]):
             released.append(self._replacement)
             self._begin = found.end()
         return True
-
-    def _drop_released(self) -> None:
-        dropped = max(0, self._begin - self._behind)
-        self._text = self._text[dropped:]
-        self._begin -= dropped
-        self._dropped += dropped
 
 
 def guarded(

@@ -18,5 +18,4 @@ _REMEDIES = {
 
 
 def text_for(operator: str) -> InputType:
-    """Returns the input type of an operator on text."""
     return InputType(operator, str, "text", _REMEDIES)

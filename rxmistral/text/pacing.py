@@ -6,11 +6,9 @@
                                   └──▶ observer
 
 While a timer is armed, or an observer is at work, an item costs an append: the thread that
-emits (see `rx.timer`) checks the buffer afterwards. When the buffer is empty and nothing
-was emitted for an interval, there is no timer, and an item costs one reading of the clock.
-
-The source waits for its turn to emit at its end, and when too much is buffered, so that a
-slow observer slows the source down.
+emits (see `rx.timer`) checks the buffer afterwards. Otherwise it costs one reading of the
+clock. The source waits to emit at its end, and when too much is buffered, so that a slow
+observer slows the source down.
 """
 
 from __future__ import annotations
@@ -22,7 +20,7 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from ..checks import check_seconds
-from ..rx.state_machine import InputType, timed_operator
+from ..rx.state_machine import timed_operator
 from ..rx.stream import Stream
 from ..rx.timer import SerializedTimer, serialized
 from .inputs import text_for
@@ -40,6 +38,8 @@ class Coalescer:
     `feed` may be called on one thread while another method runs on a second one.
     """
 
+    accepts = text_for("coalesced")
+
     def __init__(self) -> None:
         self.buffer: deque[str] = deque()
         self.feed = self.buffer.append
@@ -48,11 +48,10 @@ class Coalescer:
         """Notes the time, in seconds; nothing is due."""
 
     def release(self, now: float) -> str:  # noqa: ARG002  # a Pacer needs it
-        """Returns the text that is due at a tick."""
-        return self._pop(len(self.buffer))
+        """Returns the text that is due at this tick."""
+        return self.close()
 
     def close(self) -> str:
-        """Returns all of the text."""
         return self._pop(len(self.buffer))
 
     def _pop(self, count: int) -> str:
@@ -67,10 +66,11 @@ class Pacer(Coalescer):
     A burst is then emitted evenly over `max_lag`, and a source that is steadily faster
     than the ticks is followed at a lag of half of it.
 
-    The arrival of a piece is not recorded at once, which would cost a reading of the
-    clock, but at the next tick, and as the earliest possible time: a piece may be emitted
-    a tick too soon, never too late.
+    The arrival of a piece is recorded at the next tick, without a reading of the clock, as the
+    earliest possible time: a piece may be emitted a tick too soon, never too late.
     """
+
+    accepts = text_for("paced")
 
     def __init__(self, interval: float, max_lag: float) -> None:
         super().__init__()
@@ -109,19 +109,17 @@ class IntervalEmitter(SerializedTimer):
         coalescer: Coalescer,
         interval: float,
         scheduler: abc.SchedulerBase,
-        accepts: InputType,
     ) -> None:
         super().__init__(observer, scheduler)
         self._coalescer = coalescer
         self._buffer, self._feed = coalescer.buffer, coalescer.feed
         self._interval = interval
-        self._accepts = accepts
         self._emitting = False
         self._emitted_at = _NEVER
 
     def on_next(self, piece: object) -> None:
         if not isinstance(piece, str):
-            self.on_error(self._accepts.error_for(piece))
+            self.on_error(self._coalescer.accepts.error_for(piece))
         elif piece:
             self._feed(piece)
             if not self.armed and (not self._emitting or len(self._buffer) >= _MAX_PIECES):
@@ -167,9 +165,6 @@ class IntervalEmitter(SerializedTimer):
                 self._emit_due()  # deferred until this call returns: the source may wait
 
 
-# --- the operators ---------------------------------------------------------------
-
-
 def paced(
     interval: float,
     max_lag: float | None = None,
@@ -185,9 +180,9 @@ def paced(
         interval: The fewest seconds between two items, except at the end.
         max_lag: The most seconds that text may be delayed, as exactly as the scheduler
             keeps time; None: ten intervals. It must not be less than one interval.
-        scheduler: Keeps the time; by default the scheduler of the subscription, or else a
-            `TimeoutScheduler`. If the source emits on another thread than an event
-            loop's, that loop's scheduler must be of the thread-safe kind.
+        scheduler: Keeps the time; None: the scheduler of the subscription, or else a
+            `TimeoutScheduler`. An event loop's must be of the thread-safe kind if the
+            source emits on another thread.
 
     Emits: pieces as they arrived; the first one, and any after a pause, at once. If one
         at a time would take longer than `max_lag`, several are merged into one item; none
@@ -207,11 +202,8 @@ def paced(
     check_seconds("max_lag", lag)
     if lag < interval:
         raise ValueError(f"max_lag must not be less than the interval, got {lag:g} < {interval:g}")
-    accepts = text_for("paced")
     return timed_operator(
-        lambda observer, clock: IntervalEmitter(
-            observer, Pacer(interval, lag), interval, clock, accepts
-        ),
+        lambda observer, clock: IntervalEmitter(observer, Pacer(interval, lag), interval, clock),
         scheduler,
     )
 
@@ -226,9 +218,9 @@ def coalesced(
 
     Args:
         interval: The fewest seconds between two items, except at the end.
-        scheduler: Keeps the time; by default the scheduler of the subscription, or else a
-            `TimeoutScheduler`. If the source emits on another thread than an event
-            loop's, that loop's scheduler must be of the thread-safe kind.
+        scheduler: Keeps the time; None: the scheduler of the subscription, or else a
+            `TimeoutScheduler`. An event loop's must be of the thread-safe kind if the
+            source emits on another thread.
 
     Emits: the first item, and any after a pause, at once; then, at the end of each
         interval, the text that arrived within it as one item.
@@ -243,8 +235,6 @@ def coalesced(
     ['All ', 'at once.']
     """
     check_seconds("interval", interval)
-    accepts = text_for("coalesced")
     return timed_operator(
-        lambda observer, clock: IntervalEmitter(observer, Coalescer(), interval, clock, accepts),
-        scheduler,
+        lambda observer, clock: IntervalEmitter(observer, Coalescer(), interval, clock), scheduler
     )

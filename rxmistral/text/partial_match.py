@@ -14,11 +14,8 @@ success decides:
 - a match in which no `(\Z)` took part: this is the match, whatever follows;
 - a match in which a `(\Z)` took part: it depends on the text that follows.
 
-The result of a zero-width assertion at the end of the text depends on that, too.
-
-To rewrite an expression, it has to be parsed. This parser accepts all of `re`'s syntax but
-the few constructs for which the rules above are false or not sufficient: those are
-refused by name.
+The result of a zero-width assertion at the end of the text depends on that, too. The parser
+accepts all of `re`'s syntax except the few constructs for which these rules do not hold.
 """
 
 from __future__ import annotations
@@ -31,28 +28,16 @@ __all__ = ["PartialPattern", "partial_pattern"]
 
 
 class PartialPattern(NamedTuple):
-    """A pattern that also matches the beginnings of matches, and facts about it.
+    """A pattern that also matches the beginnings of matches, and facts about it."""
 
-    Attributes:
-        pattern: Matches complete matches and their beginnings; a match is certain if its
-            `lastindex` is None.
-        shortest: Characters in the shortest match.
-        behind: Characters before a match that it may depend on.
-        ahead: Characters after a match that it may depend on.
-    """
-
-    pattern: re.Pattern[str]
-    shortest: int
-    behind: int
-    ahead: int
+    pattern: re.Pattern[str]  # a match is certain if its `lastindex` is None
+    shortest: int  # characters in the shortest match
+    behind: int  # characters before a match that it may depend on
+    ahead: int  # characters after a match that it may depend on
 
 
 def partial_pattern(pattern: re.Pattern[str]) -> PartialPattern:
-    """Returns the partial pattern of a pattern.
-
-    Raises:
-        ValueError: The pattern contains a construct that is not supported.
-    """
+    """Raises `ValueError` if the pattern contains a construct that is not supported."""
     parser = _Parser(pattern)
     whole = parser.parse()
     flags = pattern.flags & ~(re.VERBOSE | re.DEBUG)
@@ -62,8 +47,6 @@ def partial_pattern(pattern: re.Pattern[str]) -> PartialPattern:
 
 
 class _Node(NamedTuple):
-    """A parsed part of an expression."""
-
     partial: str  # rewritten to match beginnings, too
     plain: str  # not rewritten, but without capturing groups
     shortest: int  # characters that it matches
@@ -113,8 +96,7 @@ class _Parser:
     def __init__(self, pattern: re.Pattern[str]) -> None:
         self._text = pattern.pattern
         self._verbose = bool(pattern.flags & re.VERBOSE)
-        self._at = 0
-        self._token = ""
+        self._at, self._token = 0, ""
         self._kind: str | None = None
         self._look_around = ""  # the opening of the look-around that is being parsed
         self.behind = 1  # for assertions such as \b, which depend on one character
@@ -136,13 +118,8 @@ class _Parser:
         while self._kind == "or":
             self._advance()
             nodes.append(self._parse_sequence())
-        return _Node(
-            "|".join(node.partial for node in nodes),
-            "|".join(node.plain for node in nodes),
-            min(node.shortest for node in nodes),
-            max(node.longest for node in nodes),
-            max(node.ahead for node in nodes),
-        )
+        partial, plain, shortest, longest, ahead = zip(*nodes, strict=True)
+        return _Node("|".join(partial), "|".join(plain), min(shortest), max(longest), max(ahead))
 
     def _parse_sequence(self) -> _Node:
         sequence = _EMPTY
@@ -179,12 +156,13 @@ class _Parser:
         if kind == "refused":
             raise _refusal(_REFUSED[token if token in _REFUSED else token[0]], token)
         self._advance()
-        if kind == "open":
-            return self._parse_group(token)
-        if kind == "look":
-            return self._parse_look_around(token)
-        if kind == "assertion":
-            return self._parse_assertion(token)
+        match kind:
+            case "open":
+                return self._parse_group(token)
+            case "look":
+                return self._parse_look_around(token)
+            case "assertion":
+                return self._parse_assertion(token)
         return _Node(f"(?:{token}|{_END_OF_TEXT})", token, 1, 1, 0)
 
     def _parse_group(self, opening: str) -> _Node:
@@ -214,9 +192,6 @@ class _Parser:
         if "<" in kind:
             self.behind += int(node.longest)
             return _Node(f"(?:{_END_OF_TEXT}|{plain})", plain, 0, 0, node.ahead)
-        return self._parse_look_ahead(kind, node, plain)
-
-    def _parse_look_ahead(self, kind: str, node: _Node, plain: str) -> _Node:
         if node.longest == math.inf:
             raise _refusal("a look-ahead without a limit", kind)
         partial = f"(?={node.partial})"
@@ -227,13 +202,8 @@ class _Parser:
 
 
 def _repetitions(repeat: str) -> tuple[int, float]:
-    match repeat[0]:
-        case "*":
-            return 0, math.inf
-        case "+":
-            return 1, math.inf
-        case "?":
-            return 0, 1
+    if repeat[0] != "{":
+        return {"*": (0, math.inf), "+": (1, math.inf), "?": (0, 1)}[repeat[0]]
     fewest, comma, most = repeat.rstrip("?")[1:-1].partition(",")
     return int(fewest or 0), float(most or math.inf) if comma else int(fewest)
 

@@ -1,9 +1,8 @@
 """Text to words, lines and paragraphs.
 
-Three facts hold for each: the joined items are the text; they do not depend on how the text
-was cut before; and each character is inspected a fixed number of times. So buffered text is
-a list that is joined once, when an item is complete, and a run of white space or a line end
-is inspected only when it is complete.
+The joined items are the text, they do not depend on how the text was cut before, and each
+character is inspected a fixed number of times. So buffered text is a list that is joined once,
+and a run of white space or a line end is inspected only when it is complete.
 """
 
 from __future__ import annotations
@@ -30,11 +29,8 @@ _find_blank_lines = re.compile(rf"{_LINE_END}(?:[^\S\r\n]*{_LINE_END})+").search
 class WhiteSpaceCutter(StateMachine[str, str]):
     """A machine that cuts text in some of its runs of white space.
 
-    A run is complete when a visible character follows. White space at the beginning of the
-    text belongs to the first item.
-
-    Args:
-        cut_in: Returns the offset in a complete run at which to cut, or None.
+    A run is complete when a visible character follows; `cut_in` returns the offset in it at
+    which to cut, or None.
     """
 
     def __init__(self, cut_in: Callable[[str], int | None]) -> None:
@@ -74,10 +70,7 @@ def _after_blank_lines(white_space: str) -> int | None:
 
 
 class LineEndSplitter:
-    """Splits text after its line ends; the last part may lack one.
-
-    A carriage return is buffered until it is known whether a line feed follows.
-    """
+    """Splits text after its line ends; buffers a carriage return, which a line feed may follow."""
 
     def __init__(self) -> None:
         self._return = ""
@@ -95,8 +88,6 @@ class LineEndSplitter:
 
 
 class LineCutter(StateMachine[str, str]):
-    """A machine that cuts text into lines, with their line ends."""
-
     def __init__(self) -> None:
         self._splitter = LineEndSplitter()
         self._line: list[str] = []
@@ -117,9 +108,6 @@ class LineCutter(StateMachine[str, str]):
                 lines.append("".join(self._line))
                 self._line = []
         return lines
-
-
-# --- the operators ---------------------------------------------------------------
 
 
 def words() -> Callable[[Observable[str]], Stream[str]]:

@@ -27,7 +27,6 @@ from rxmistral import Stream
 from rxmistral.rx import timer as timer_module
 from rxmistral.rx.clock import monotonic
 from rxmistral.rx.timer import SerializedTimer, serialized
-from rxmistral.text.inputs import text_for
 from rxmistral.text.pacing import Coalescer, IntervalEmitter, coalesced, paced
 from rxmistral.text.sentences.cutter import SentenceCutter
 from rxmistral.text.sentences.operator import _FlushTimer, sentences
@@ -308,7 +307,7 @@ SteppedFlow, SteppedWatch = stepped(IntervalEmitter, "_buffer", "_emitting"), st
 
 def a_flow(observer: Any) -> tuple[SerializedTimer, ManualScheduler]:
     scheduler = ManualScheduler()
-    return SteppedFlow(observer, Coalescer(), 1, scheduler, text_for("coalesced")), scheduler
+    return SteppedFlow(observer, Coalescer(), 1, scheduler), scheduler
 
 
 def a_watch(observer: Any) -> tuple[SerializedTimer, ManualScheduler]:

@@ -4,5 +4,5 @@ text ──▶ operator ──────▶ cutter ─────────
          sentences(),     the scan: lines,     does a sentence    sentencex, and
          the max_wait     code, formulas,      end at this stop?  full_stops with
          timer            stops                                   abbreviations/
-                             └── markup, quotations, characters ──┘
+                             └────── markup ──────┘
 """

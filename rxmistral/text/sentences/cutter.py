@@ -31,14 +31,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Sequence
-from functools import cache
 from typing import Any, TypeAlias
 
 from ...rx.state_machine import StateMachine
-from .boundaries import LONG_RUN, WINDOW, SentenceContext
-from .characters import CJK, CLOSERS, EMOJI, STOPS
-from .markup import AFTER_REFERENCE, DISPLAY, FORMULA_ENDS, REFERENCE, is_formula_closed
-from .quotations import ATTRIBUTION, MAY_BE_ATTRIBUTION
+from . import markup
+from .boundaries import ATTRIBUTION, LONG_RUN, MAY_BE_ATTRIBUTION, WINDOW, SentenceContext
 from .segmenters import SentenceSegmenter
 
 __all__ = ["SentenceCutter"]
@@ -50,39 +47,28 @@ _VISIBLE = re.compile(r"\S")
 _VISIBLE_OR_NEWLINE = re.compile(r"[\S\n]")
 _NOT_INDENT = re.compile(r"[^ \t]")
 _NOT_BLANK = re.compile(r"[^ \t\r]")
-_NOT_EMOJI = re.compile(f"[^{EMOJI}]")
+_NOT_EMOJI = re.compile(f"[^{markup.EMOJI}]")
 _NOT_MARK = {mark: re.compile(f"[^{mark}]") for mark in "`~"}
 # An info string after backticks contains no backtick: ```this``` is code within a line.
 _END_OF_INFO = {"`": re.compile("[\n`]"), "~": _NEWLINE}
 
 # The text that has to arrive before the segmenter is asked once more.
-_WORD = re.compile(rf"(?:[«»“„\"—–]\s)?+[^\w\s{STOPS}]{{0,8}}+\w{{0,{LONG_RUN}}}+(?s:.)")
-_OPENING = re.compile(rf"(?:[—–]\s)?+[^\w\s{STOPS}]{{0,8}}+(?s:.)")
+_WORD = re.compile(rf"(?:[«»“„\"—–]\s)?+[^\w\s{markup.STOPS}]{{0,8}}+\w{{0,{LONG_RUN}}}+(?s:.)")
+_OPENING = re.compile(rf"(?:[—–]\s)?+[^\w\s{markup.STOPS}]{{0,8}}+(?s:.)")
 
-_EMOJI = re.compile(f"[{EMOJI}]")
-_CJK = re.compile(f"[{CJK}]")
+_EMOJI = re.compile(f"[{markup.EMOJI}]")
+_CJK = re.compile(f"[{markup.CJK}]")
+_UP_TO_LAST_SPACE = re.compile(r"(?s:.*\s)")
 
-Scan: TypeAlias = Generator[re.Pattern[str], None, Any]
-"""A part of the scan: yields patterns of characters to wait for."""
-
-
-@cache
-def _searches(stops: str) -> tuple[re.Pattern[str], re.Pattern[str]]:
-    """Returns patterns for a stop or a newline, and for the end of a run of stops."""
-    return re.compile(f"[\n{stops}]"), re.compile(f"[^{stops}{CLOSERS}]")
+Scan: TypeAlias = Generator[re.Pattern[str], None, Any]  # yields characters to wait for
 
 
 class SentenceCutter(StateMachine[str, str]):
-    """A machine that cuts the text of one answer into sentences.
-
-    Args:
-        segmenter: Decides where a sentence ends.
-        max_chars: The most characters in an item; None: no limit.
-    """
-
     def __init__(self, segmenter: SentenceSegmenter, max_chars: int | None = None) -> None:
         self._context = SentenceContext(segmenter)
-        self._stop_or_newline, self._after_stops = _searches(self._context.stops)
+        stops = self._context.stops
+        self._stop_or_newline = re.compile(f"[\n{stops}]")
+        self._after_stops = re.compile(f"[^{stops}{markup.CLOSERS}]")
         self._max_chars = max_chars
         self._output: list[str] = []
         self._old_parts: list[str] = []
@@ -95,21 +81,19 @@ class SentenceCutter(StateMachine[str, str]):
         self._awaited = next(self._scanner).search
 
     def feed(self, text: str) -> Sequence[str]:
-        """Returns the sentences that are known to have ended after this text."""
         if self._max_chars is not None and self._pending_chars + len(text) > self._max_chars:
             self._receive_within(self._max_chars, text)
         elif not self._receive(text):
             return ()
-        return self._take_output()
+        return self._pop_output()
 
     def flush(self) -> list[str]:
-        """Returns all pending text, finished or not, unless it is white space; the text
-        that follows continues from there."""
+        """Returns all pending text, finished or not, unless it is white space."""
         self._join_parts()
         pending = self._pending_text()
         if pending and not pending.isspace():
             self._emit(pending, len(self._context.text))
-        return self._take_output()
+        return self._pop_output()
 
     def close(self) -> list[str]:
         """Returns the remaining text, even if the segmenter fails."""
@@ -120,7 +104,7 @@ class SentenceCutter(StateMachine[str, str]):
             self.error = error
         if self._pending_chars:
             self._emit(self._pending_text(), len(self._context.text))
-        return self._take_output()
+        return self._pop_output()
 
     def _receive(self, text: str) -> bool:
         """Adds text; returns whether it contained a character that the scan waited for."""
@@ -139,18 +123,17 @@ class SentenceCutter(StateMachine[str, str]):
         self._context.text += "".join(self._new_parts)
         self._new_parts.clear()
 
-    def _take_output(self) -> list[str]:
+    def _pop_output(self) -> list[str]:
         output, self._output = self._output, []
         return output
 
-    def _pending_text(self) -> str:
-        return "".join(self._old_parts) + self._context.text[self._pending_start :]
+    def _pending_text(self, end: int | None = None) -> str:
+        return "".join(self._old_parts) + self._context.text[self._pending_start : end]
 
     # --- max_chars ---
 
     def _receive_within(self, limit: int, text: str) -> None:
-        """Adds text; cuts pending text when one character more than the limit has arrived:
-        by then each end within the limit that can be found is found."""
+        # One character more than the limit decides each end within the limit.
         done = 0
         while done < len(text):
             end = done + limit + 1 - self._pending_chars
@@ -164,7 +147,9 @@ class SentenceCutter(StateMachine[str, str]):
         self._join_parts()
         pending = self._pending_text()
         end = pending.rfind("\n", 0, limit) + 1 if self._in_code_block else 0
-        end = end or _after_last_space(pending, limit) or limit
+        if not end:
+            space = _UP_TO_LAST_SPACE.match(pending, 0, limit + 1)
+            end = min(space.end(), limit) if space else limit
         remaining, text = pending[end:], self._context.text
         start = max(len(text) - len(remaining), 0)
         self._emit(pending[:end], start)
@@ -173,7 +158,7 @@ class SentenceCutter(StateMachine[str, str]):
     # --- cuts ---
 
     def _cut(self, end: int) -> None:
-        sentence = "".join(self._old_parts) + self._context.text[self._pending_start : end]
+        sentence = self._pending_text(end)
         if sentence and not sentence.isspace():
             self._emit(sentence, end)
         self._at = self._context.sentence_start = end
@@ -204,8 +189,7 @@ class SentenceCutter(StateMachine[str, str]):
     def _until(self, awaited: re.Pattern[str], *, put_aside: bool = False) -> Scan:
         """Goes to the next match, and returns it; or "" if the text ends before it.
 
-        Args:
-            put_aside: The caller keeps no offset, so that text may be put aside.
+        With `put_aside` text may be put aside meanwhile: the caller must keep no offset.
         """
         while not (found := awaited.search(self._context.text, self._at)):
             self._at = len(self._context.text)
@@ -239,7 +223,7 @@ class SentenceCutter(StateMachine[str, str]):
         elif first not in _NOT_MARK or not (yield from self._code_block(first)):
             self._at = start
             yield from self._prose()
-            if (mark := self._context.open_formula(self._at + 1)) in DISPLAY:
+            if (mark := self._context.open_formula(self._at + 1)) in markup.DISPLAY:
                 yield from self._displayed_formula(mark)
                 yield from self._prose()
         return (yield from self._newline())
@@ -284,7 +268,7 @@ class SentenceCutter(StateMachine[str, str]):
 
     def _displayed_formula(self, mark: str) -> Scan:
         """Goes to the end of a displayed formula, or to a blank line."""
-        while found := (yield from self._until(DISPLAY[mark], put_aside=True)):
+        while found := (yield from self._until(markup.DISPLAY[mark], put_aside=True)):
             if found == "\n":
                 if (yield from self._is_before_blank_line()):
                     return
@@ -294,8 +278,7 @@ class SentenceCutter(StateMachine[str, str]):
                     return
 
     def _is_before_blank_line(self) -> Scan:
-        line_end = self._at
-        self._at += 1
+        line_end, self._at = self._at, self._at + 1
         if (yield from self._until(_NOT_BLANK)) not in ("\n", ""):
             return False
         self._at = line_end
@@ -340,8 +323,8 @@ class SentenceCutter(StateMachine[str, str]):
         whether there are any."""
         start = self._at
         if first == "[":
-            lookahead = yield from self._end_of(AFTER_REFERENCE)
-            found = REFERENCE.match(self._context.text, start, lookahead)
+            lookahead = yield from self._end_of(markup.AFTER_REFERENCE)
+            found = markup.REFERENCE.match(self._context.text, start, lookahead)
             self._at = found.end() if found else start
             following, passed = self._context.text[self._at : self._at + 1], found is not None
         elif _EMOJI.match(first) and not self._context.starts_with_emoji(stop):
@@ -355,12 +338,11 @@ class SentenceCutter(StateMachine[str, str]):
         return False
 
     def _is_boundary(self, stop: int, next_start: int) -> Scan:
-        """Returns whether a sentence ends with this stop."""
         context, following = self._context, self._at
         mark = context.open_formula(stop)
         if mark:
-            lookahead = yield from self._end_of(FORMULA_ENDS[mark][0])
-            if is_formula_closed(mark, context.text, self._at, lookahead):
+            lookahead = yield from self._end_of(markup.FORMULA_ENDS[mark][0])
+            if markup.is_formula_closed(mark, context.text, self._at, lookahead):
                 return False
         if context.may_end_speech(stop, next_start):
             lookahead = yield from self._end_of(MAY_BE_ATTRIBUTION)
@@ -373,13 +355,3 @@ class SentenceCutter(StateMachine[str, str]):
             lookahead = yield from self._end_of(_WORD if may_be_dot else _OPENING)
             return context.is_boundary(stop, next_start, lookahead)
         return False
-
-
-def _after_last_space(text: str, limit: int) -> int:
-    """Returns the end of the last white space within the limit, or 0."""
-    if text[limit : limit + 1].isspace():
-        return limit
-    end = limit
-    while end and not text[end - 1].isspace():
-        end -= 1
-    return end

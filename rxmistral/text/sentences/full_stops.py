@@ -1,9 +1,8 @@
 """Full stops: those that end an abbreviation or a number, and those that end a sentence.
 
-`abbreviations/` has a table for each language with the abbreviations that sentencex lacks.
-sentencex accepts no abbreviations from outside. So it is shown a text in which a full stop
-that ends nothing is a comma, and one that it would mistake for an abbreviation's is a
-question mark.
+`abbreviations/` has a table for each language with the abbreviations that sentencex lacks, and
+does not accept. So it is shown a text in which a full stop that ends nothing is a comma, and
+one that it would mistake for an abbreviation's is a question mark.
 """
 
 from __future__ import annotations
@@ -92,16 +91,11 @@ _ROMAN_NUMERAL = re.compile("[IVXLC]{2,}")
 _NUMBER = re.compile(r"\d|[IVXLC](?:\Z|[IVXLC]+\b)").match
 
 
-def _is_capital(text: str, at: int) -> bool:
-    return text[at : at + 1].isupper()
+def _character(test: Callable[[str], bool]) -> _Condition:
+    return lambda text, at: test(text[at : at + 1])
 
 
-def _is_small(text: str, at: int) -> bool:
-    return text[at : at + 1].islower()
-
-
-def _is_letter(text: str, at: int) -> bool:
-    return text[at : at + 1].isalpha()
+_is_capital, _is_small, _is_letter = map(_character, (str.isupper, str.islower, str.isalpha))
 
 
 def _is_number_or_small(text: str, at: int) -> object:
@@ -109,19 +103,13 @@ def _is_number_or_small(text: str, at: int) -> object:
 
 
 def _one_of(words: str) -> _Condition:
-    """Returns the condition that one of these words follows, and is complete.
-
-    A single letter with a full stop is an initial.
-    """
-    if not words:
-        return _NEVER.match
-    known = "|".join(map(re.escape, words.split()))
-    return re.compile(rf"(?:{known})\b(?!\Z|(?<=\b\w)[.])").match
+    """Returns the condition that one of these words follows, and is complete."""
+    known = "|".join(map(re.escape, words.split())) or _NEVER.pattern
+    return re.compile(rf"(?:{known})\b(?!\Z|(?<=\b\w)[.])").match  # "A." is an initial
 
 
 def _maybe_one_of(words: str, otherwise: re.Pattern[str] = _NEVER) -> _Condition:
-    """Returns the condition that one of these words follows, or may follow when more text
-    has been received."""
+    """Returns the condition that one of these words follows, or may have begun."""
     if not words:
         return otherwise.match
     known = "|".join(map(re.escape, words.split()))
@@ -133,15 +121,10 @@ def _maybe_one_of(words: str, otherwise: re.Pattern[str] = _NEVER) -> _Condition
 
 
 class _Rule(NamedTuple):
-    """The sign that a full stop is shown as under a condition.
+    """The sign that a full stop is shown as under a condition."""
 
-    Attributes:
-        preceded_by: A pattern for the text before the word; None: any text.
-        condition: On the text after the full stop.
-    """
-
-    preceded_by: re.Pattern[str] | None
-    condition: _Condition
+    preceded_by: re.Pattern[str] | None  # the text before the word; None: any text
+    condition: _Condition  # on the text after the full stop
     sign: str
 
 
@@ -196,20 +179,14 @@ def _add_spaced(
             rules.setdefault(spelling, []).append(_Rule(preceded_by, continues, _CONTINUES))
         before += rf"(?i:{re.escape(part)})[.]\s?"
     if len(parts) > 1:
-        rule = _Rule(re.compile(rf"{before}\Z"), condition, sign)
-        rules.setdefault(parts[-1], []).append(rule)
+        preceded_by = re.compile(rf"{before}\Z")
+        rules.setdefault(parts[-1], []).append(_Rule(preceded_by, condition, sign))
 
 
 class FullStops:
-    """The full stops of one language.
-
-    Attributes:
-        stops: Additional characters that end a sentence.
-    """
-
     def __init__(self, language: str) -> None:
         table = _table(language)
-        self.stops = table.stops
+        self.stops = table.stops  # additional characters that end a sentence
         self._rules = _rules(table)
         self._is_opener = _one_of(table.openers)
         self._labels = frozenset(table.labels.split())
@@ -244,13 +221,8 @@ class FullStops:
             return word + self._after_letter(text, start, at)
         if self._has_ordinals and _ROMAN_NUMERAL.fullmatch(word):
             return word + (ENDS if self._is_opener(text, at) else _CONTINUES)
-        return word + (ENDS if self._is_ordinary_word(word) else ".")
-
-    def _is_ordinary_word(self, word: str) -> bool:
-        """Returns whether the word is certainly not an abbreviation."""
-        if self._is_complete and word.isalpha():
-            return True
-        return "/" in word or _FILE_NAME.fullmatch(word) is not None
+        is_word = (self._is_complete and word.isalpha()) or "/" in word
+        return word + (ENDS if is_word or _FILE_NAME.fullmatch(word) else ".")
 
     def _after_number(self, text: str, start: int, at: int) -> str:
         if self._is_after_ordinal(text, at) or (self._has_ordinals and _is_small(text, at)):

@@ -1,25 +1,19 @@
-"""List marks, labels, references, code spans and formulas, in which a stop ends nothing."""
+"""Characters and marks that sentence boundary detection distinguishes."""
 
 from __future__ import annotations
 
 import re
 
-from .characters import BULLETS
+# --- characters, for the inside of a regular expression's brackets ----------------
 
-__all__ = [
-    "AFTER_REFERENCE",
-    "DISPLAY",
-    "FORMULA_ENDS",
-    "REFERENCE",
-    "after_list_mark",
-    "is_formula_closed",
-    "is_in_code_span",
-    "is_label",
-    "is_list_mark",
-    "open_formula",
-]
+STOPS = ".!?…։؝؞؟۔܀܁܂।॥၊။።፧፨᙮᠃᠉។៕‼‽⁇⁈⁉⸮。．！？｡﹒﹖﹗"
+NEED_SPACE = ".!?…"  # stops that end a sentence only before white space
+CLOSERS = "\"'“”’»«›‹*_~`)\\]}」』）】》〉］｝"  # directly after a stop
+EMOJI = "\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\u200d\ufe0f\u20e3\U000e0020-\U000e007f"
+BULLETS = "•◦‣▪▫●○■□"
+CJK = "\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f"  # written without white space
 
-# --- before a text ---------------------------------------------------------------
+# --- list marks and labels before a text -----------------------------------------
 
 _LIST_MARK = re.compile(
     r"(?!\s*[-*_]{3})[\s>*_]*"
@@ -37,16 +31,14 @@ _LONGEST_LABEL = 30
 
 def is_list_mark(text: str, start: int, end: int) -> bool:
     """Returns whether this part of the text is nothing but the mark of a list item."""
-    if end - start > _LONGEST_LIST_MARK:
-        return False
-    return _LIST_MARK.fullmatch(text[max(start, 0) : end]) is not None
+    is_short = end - start <= _LONGEST_LIST_MARK
+    return is_short and _LIST_MARK.fullmatch(text[max(start, 0) : end]) is not None
 
 
 def is_label(text: str, start: int, end: int) -> bool:
     """Returns whether this part of the text is a label such as "Step 2. "."""
-    if end - start > _LONGEST_LABEL:
-        return False
-    return _LABEL.fullmatch(text, max(start, 0), end) is not None
+    is_short = end - start <= _LONGEST_LABEL
+    return is_short and _LABEL.fullmatch(text, max(start, 0), end) is not None
 
 
 def after_list_mark(text: str, start: int, end: int) -> int:

@@ -96,10 +96,9 @@ _ACCEPTS = text_for("sentences")
 class _FlushTimer(SerializedTimer):
     """An observer that emits sentences, and pending text after `seconds` without new text.
 
-    New text does not move the timer: when the timer is due, it checks when the last text
-    was processed, and is armed again for the time that is left. The time counts from the
-    end of the processing of an item, not from its arrival: a slow observer does not count
-    as silence of the source.
+    New text does not move the timer: when due, it is armed again for the time that is left.
+    The time counts from the end of the processing of an item, so that a slow observer does
+    not count as silence of the source.
     """
 
     def __init__(

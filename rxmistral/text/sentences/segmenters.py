@@ -1,9 +1,7 @@
-"""Segmenters: engines that tell `sentences()` where a sentence ends.
+"""Segmenters: engines that find for `sentences()` where a sentence ends.
 
-A segmenter is any object with `boundaries(text)`. The extra `rxmistral[sentences]` installs
-sentencex, which Wikimedia maintains for 40 languages, with sensible fallbacks for others;
-`full_stops` adds the abbreviations that it lacks. Two adapters make a segmenter of any
-function that splits a whole text, into spans or into strings.
+The extra `rxmistral[sentences]` installs sentencex, which Wikimedia maintains for 40 languages,
+with sensible fallbacks for others; `full_stops` adds the abbreviations that it lacks.
 """
 
 from __future__ import annotations
@@ -97,13 +95,11 @@ _UNSUPPORTED = r"[^\S ]|[\ud800-\udfff]|…"
 
 class _SentencexSegmenter:
     def __init__(self, segment: Callable[[str, str], list[str]], language: str) -> None:
-        self._segment = segment
-        self._language = language
+        self._segment, self._language = segment, language
         self._full_stops = full_stops(re.split("[-_]", language.lower())[0])
         self.stops = self._full_stops.stops
-        self._unsupported = re.compile(
-            f"{_UNSUPPORTED}|[{self.stops}]" if self.stops else _UNSUPPORTED
-        )
+        stops = f"|[{self.stops}]" if self.stops else ""
+        self._unsupported = re.compile(_UNSUPPORTED + stops)
 
     def boundaries(self, text: str) -> Iterable[int]:
         shown = self._unsupported.sub(self._replacement, self._full_stops.disambiguate(text))

@@ -2,7 +2,7 @@
 
 text ──▶ locator ──────────▶ incremental_parser ──▶ operators
          where the JSON      the value so far,      parsed    the value, when it is whole
-         begins, in prose    in open_containers     partials  the value as it grows
+         begins, in prose         │                 partials  the value as it grows
          or a code block          │                 items     the items of an array
                                   ▼
                                schema: what can be shown before it is whole

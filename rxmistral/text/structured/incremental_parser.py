@@ -1,10 +1,8 @@
 """An incremental JSON parser: the value of a text so far, after each piece of it.
 
-What it must do: parse a text that is cut anywhere, and after each piece have the value so
-far, as an object of the requested type. A snapshot must not change afterwards.
-
-What it may cost: each character is inspected once, by regular expressions that run over
-whole stretches of text. Decoding the text so far again for each piece would be quadratic,
+The text may be cut anywhere. A snapshot is an object of the requested type, and does not
+change afterwards. Each character is inspected once, by regular expressions that run over
+whole stretches of text: decoding the text so far again for each piece would be quadratic,
 and so would converting a growing tree of dicts.
 
 # Strategy: a parser with a state function and
@@ -15,10 +13,9 @@ and so would converting a growing tree of dicts.
 # - `_raw`: the text of an open value that is atomic, that is, shown only when it is whole.
 #   It is skipped, not parsed; when it ends, msgspec decodes it to its type.
 #
-# A piece costs its characters, one decoding for each atomic value that ended in it, and, for
-# a snapshot, one shallow copy of each open container (all else is shared) and of the open
-# string. These copies would be quadratic for a list of thousands of items, or a string as
-# long as a chapter. So a heavy value changes only when the text has grown by a 128th since
+# A snapshot costs one shallow copy of each open container (all else is shared) and of the
+# open string. These copies would be quadratic for a list of thousands of items, or a string
+# as long as a chapter. So a heavy value changes only when the text has grown by a 128th since
 # the last snapshot: all copies together are then at most about a hundred times the whole, in
 # time, and in memory if all snapshots are kept.
 #
@@ -30,12 +27,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Any
 
+from msgspec import UNSET
+
 from ...lenient_decoding import decoder
-from .open_containers import OpenArray, OpenObject
-from .schema import Schema, TaggedUnion
+from .schema import ContainerSchema, Schema, TaggedUnion
 
 __all__ = ["IncrementalParser", "end_of"]
 
@@ -74,28 +71,55 @@ _TAGGED_SO_FAR = re.compile(
     rf'\{{{_GAP}(?:\Z|"[^"\\]{{0,99}}+(?:\Z|"{_GAP}(?:\Z|:{_GAP}(?:\Z|"[^"\\]{{0,99}}+\Z|-?[0-9]{{0,19}}+\Z))))'
 )
 
+_MALFORMED = "JSON is malformed"
 _decode = decoder(Any)
+_IGNORED = Schema()
 
 
-class _MalformedError(ValueError):
-    """The text is not JSON."""
+class _OpenContainer:
+    """An array or object that is not closed yet.
 
-    def __init__(self) -> None:
-        super().__init__("JSON is malformed")
+    `key`, in an array the index, and `member_schema` belong to the current member.
+    """
+
+    def __init__(self, schema: ContainerSchema) -> None:
+        self.schema = schema
+        self.value = schema.new()
+        self.is_unshared = True  # in no snapshot, so that it may be changed without a copy
+        self.key: str | int = ""
+        self._name, self.member_schema = "", _IGNORED
+        self.is_array = schema.closer == "]"
+        if self.is_array:
+            self.enter(0)
+
+    def enter(self, key: str | int) -> None:
+        self.key = key
+        self._name, self.member_schema = self.schema.member(key) or ("", _IGNORED)
+
+    def end_member(self) -> None:
+        if isinstance(self.key, int):
+            self.enter(self.key + 1)
+
+    def put(self, item: Any) -> bool:
+        """Sets the current member; returns whether it differs from before or its default."""
+        old = self.schema.get(self.value, self._name)
+        self.replace(item)
+        return old is UNSET or bool(old != item)
+
+    def replace(self, item: Any) -> None:
+        if not self.is_unshared:
+            self.value, self.is_unshared = self.schema.copy(self.value), True
+        self.schema.set(self.value, self._name, item)
 
 
 class IncrementalParser:
-    """A parser of one JSON value, which has the value so far at any time.
-
-    Attributes:
-        closed: Whether the value is complete; text after it does not belong to it.
-    """
+    """A parser of one JSON value, which has the value so far at any time."""
 
     def __init__(self, schema: Schema) -> None:
-        self.closed = False
+        self.closed = False  # whether the value is complete
         self._value: Any = None
         self._changed = False
-        self._stack: list[OpenObject | OpenArray] = []
+        self._stack: list[_OpenContainer] = []
         self._schema = schema  # of the next value
         self._state: Callable[[str, int], int] = self._expect_value
         self._undecided = ""  # text that depends on more of it; short
@@ -105,14 +129,10 @@ class IncrementalParser:
         self._snapshot_length = 0  # characters received at the last snapshot
         self._raw: list[str] = []
         self._depth = 0  # of the brackets in the raw text
-        self._after_string = self._end_atomic
         self._decode_raw: Callable[[str], None] = self._decode_value
 
     def feed(self, text: str) -> int:
-        """Parses more of the text.
-
-        Returns:
-            How many of its characters belong to the value: all, unless the value closed.
+        """Parses more text; returns how many of its characters belong to the value.
 
         Raises:
             Exception: The text is not a value of the type.
@@ -127,17 +147,13 @@ class IncrementalParser:
     def snapshot(self, *, force: bool = False) -> tuple[bool, Any]:
         """Returns whether the value has changed since the last snapshot, and the value.
 
-        A snapshot is never changed afterwards. A heavy value counts as unchanged until the
-        text has grown by a 128th.
-
-        Args:
-            force: Return a heavy value as well.
+        A heavy value counts as unchanged until the text has grown by a 128th, unless `force`.
         """
         if not force and self._is_heavy():
             return False, None
         if self._open_string is not None:
             self._put(_join_in_place(self._open_string))
-        for parent, child in reversed(list(pairwise(self._stack))):
+        for parent, child in zip(self._stack[-2::-1], self._stack[::-1], strict=False):
             if child.is_unshared:
                 parent.replace(child.value)
         for container in self._stack:
@@ -147,24 +163,20 @@ class IncrementalParser:
         return changed, self._stack[0].value if self._stack else self._value
 
     def _is_heavy(self) -> bool:
-        weight = self._string_length // _CHARS_PER_ITEM + sum(each.size() for each in self._stack)
-        return (
-            weight > _LIGHT_ITEMS
-            and (self._text_length - self._snapshot_length) * _HEAVY_FRACTION < self._text_length
-        )
+        weight = self._string_length // _CHARS_PER_ITEM
+        for container in self._stack:
+            weight += container.schema.size(container.value)
+        grown = (self._text_length - self._snapshot_length) * _HEAVY_FRACTION
+        return weight > _LIGHT_ITEMS and grown < self._text_length
 
-    def path(self, index: int) -> str:
-        """Returns the path of the current value in msgspec's notation.
-
-        Args:
-            index: Of the current item in its array.
-        """
-        path = (f".{f.key}" if isinstance(f, OpenObject) else f"[{index}]" for f in self._stack)
-        return "$" + "".join(path)
+    def path(self) -> str:
+        """Returns the path of the current value in msgspec's notation."""
+        keys = [f"[{each.key}]" if each.is_array else f".{each.key}" for each in self._stack]
+        return "$" + "".join(keys)
 
     @property
     def raw(self) -> str:
-        """The text so far of the open atomic value."""
+        """Returns the text so far of the open atomic value."""
         return "".join(self._raw)
 
     def _put(self, value: Any) -> None:
@@ -185,15 +197,15 @@ class IncrementalParser:
             self._open_string, self._string_length, self._state = [], 0, self._in_open_string
             return at + 1
         if opener in "[{" and len(self._stack) < _MAX_DEPTH:
-            if opener == "[" and (item := schema.item) is not None:
-                return self._open(OpenArray(schema.open_array(), item), at)
-            if opener == "{" and schema.object is not None:
-                return self._open(OpenObject(schema.object), at)
+            container = schema.array if opener == "[" else schema.object
+            if container is not None:
+                return self._open(container, at)
             if opener == "{" and schema.union is not None:
                 return self._open_tagged(text, at, schema.union)
         return self._begin_atomic(opener, at)
 
-    def _open(self, container: OpenObject | OpenArray, at: int) -> int:
+    def _open(self, schema: ContainerSchema, at: int) -> int:
+        container = _OpenContainer(schema)
         self._put(container.value)
         self._stack.append(container)
         self._state = self._expect_first
@@ -206,12 +218,10 @@ class IncrementalParser:
         if found is None and _TAGGED_SO_FAR.match(text, at):
             self._undecided = text[at:]
             return len(text)
-        object_schema = None
+        schema = None
         if found is not None and found[1] == union.tag_field:
-            object_schema = union.objects.get(_decode(found[2]))
-        if object_schema is None:
-            return self._begin_atomic("{", at)
-        return self._open(OpenObject(object_schema), at)
+            schema = union.objects.get(_decode(found[2]))
+        return self._begin_atomic("{", at) if schema is None else self._open(schema, at)
 
     def _in_open_string(self, text: str, at: int) -> int:
         found = _COMPLETE_CHARS.match(text, at)
@@ -227,24 +237,23 @@ class IncrementalParser:
             self._end_value()
             return at + 1
         if at < len(text) and (text[at] != "\\" or len(text) - at >= _LONGEST_ESCAPE):
-            raise _MalformedError
+            raise ValueError(_MALFORMED)
         self._undecided = text[at:]
         return len(text)
 
     def _expect_first(self, text: str, at: int) -> int:
         at = _skip_space(text, at)
-        container = self._stack[-1]
-        if text[at : at + 1] == container.closer:
+        if text[at : at + 1] == self._stack[-1].schema.closer:
             self._close()
             return at + 1
         if at < len(text):
-            self._expect_member(container)
+            self._expect_member()
         return at
 
-    def _expect_member(self, container: OpenObject | OpenArray) -> None:
-        is_object = isinstance(container, OpenObject)
-        self._state = self._expect_key if is_object else self._expect_value
-        self._schema = container.schema
+    def _expect_member(self) -> None:
+        container = self._stack[-1]
+        self._state = self._expect_value if container.is_array else self._expect_key
+        self._schema = container.member_schema
 
     def _expect_key(self, text: str, at: int) -> int:
         at = _skip_space(text, at)
@@ -252,28 +261,26 @@ class IncrementalParser:
         if found is not None:
             self._enter_key(found[1])
             return found.end()
-        if at < len(text):
-            if text[at] != '"':
-                raise _MalformedError
-            self._decode_raw = self._decode_key
-            at = self._begin_atomic('"', at)
-        return at
+        if at == len(text):
+            return at
+        if text[at] != '"':
+            raise ValueError(_MALFORMED)
+        self._decode_raw = self._decode_key
+        return self._begin_atomic('"', at)
 
     def _decode_key(self, text: str) -> None:
         self._enter_key(_decode(text))
         self._state = self._expect_colon
 
     def _enter_key(self, key: str) -> None:
-        container = self._stack[-1]
-        assert isinstance(container, OpenObject)
-        container.enter(key)
-        self._state, self._schema = self._expect_value, container.schema
+        self._stack[-1].enter(key)
+        self._state, self._schema = self._expect_value, self._stack[-1].member_schema
 
     def _expect_colon(self, text: str, at: int) -> int:
         at = _skip_space(text, at)
         if at < len(text):
             if text[at] != ":":
-                raise _MalformedError
+                raise ValueError(_MALFORMED)
             self._state = self._expect_value
         return at + 1
 
@@ -281,19 +288,17 @@ class IncrementalParser:
         at = _skip_space(text, at)
         if at == len(text):
             return at
-        container = self._stack[-1]
         if text[at] == ",":
-            container.advance()
-            self._expect_member(container)
-        elif text[at] == container.closer:
+            self._expect_member()
+        elif text[at] == self._stack[-1].schema.closer:
             self._close()
         else:
-            raise _MalformedError
+            raise ValueError(_MALFORMED)
         return at + 1
 
     def _close(self) -> None:
         container = self._stack.pop()
-        before, value = container.value, container.finish()
+        before, value = container.value, container.schema.finish(container.value)
         self._changed |= value is not before and value != before
         if self._stack:
             self._stack[-1].replace(value)
@@ -303,16 +308,18 @@ class IncrementalParser:
 
     def _end_value(self) -> None:
         self._state = self._expect_comma_or_closer
-        self.closed = not self._stack
+        if self._stack:
+            self._stack[-1].end_member()
+        else:
+            self.closed = True
 
     # --- atomic values ---
 
     def _begin_atomic(self, opener: str, at: int) -> int:
-        if opener == '"':
-            self._raw, self._after_string = ['"'], self._end_atomic
-            self._state = self._in_string
-            return at + 1
         self._raw, self._depth = [], 0
+        if opener == '"':
+            self._raw, self._state = ['"'], self._in_string
+            return at + 1
         self._state = self._in_container if opener in "[{" else self._in_scalar
         return at
 
@@ -327,7 +334,10 @@ class IncrementalParser:
         end = end_of(_STRING_CONTENT, text, at)
         if text[end : end + 1] == '"':
             self._raw.append(text[at : end + 1])
-            self._after_string()
+            if self._depth:
+                self._state = self._in_container
+            else:
+                self._end_atomic()
             return end + 1
         self._raw.append(text[at:end])
         self._undecided = text[end:]  # half an escape, or nothing
@@ -338,7 +348,7 @@ class IncrementalParser:
         while (at := end_of(_NO_BRACKET, text, at)) < len(text):
             char, at = text[at], at + 1
             if char == '"':  # an open string
-                self._after_string, self._state = self._resume_container, self._in_string
+                self._state = self._in_string
                 break
             self._depth += 1 if char in "[{" else -1
             if not self._depth:
@@ -347,9 +357,6 @@ class IncrementalParser:
                 return at
         self._raw.append(text[start:at])
         return at
-
-    def _resume_container(self) -> None:
-        self._state = self._in_container
 
     def _end_atomic(self) -> None:
         decode, self._decode_raw = self._decode_raw, self._decode_value

@@ -17,7 +17,7 @@ r"""The place in an answer at which its JSON begins.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -66,16 +66,11 @@ _NUMBERED_LINE = re.compile(r"[0-9]++\.[ \t]++\S")
 
 
 class JsonLocator:
-    """Finds where the JSON of one answer begins.
-
-    Attributes:
-        found: Whether the value has begun.
-        fallback: The first short value that might be prose; "" if there is none.
-    """
+    """Finds where the JSON of one answer begins."""
 
     def __init__(self, first: FirstCharacters) -> None:
-        self.found = False
-        self.fallback = ""
+        self.found = False  # whether the value has begun
+        self.fallback = ""  # the first short value that might be prose
         self._scalar_offset: int | None = None  # of a number or word of rank 3
         self._first = first
         self._undecided = ""
@@ -87,9 +82,8 @@ class JsonLocator:
 
     def feed(self, text: str) -> str:
         """Returns as much of the text as belongs to the value or follows it."""
-        return text if self.found else self._search(text)
-
-    def _search(self, text: str) -> str:
+        if self.found:
+            return text
         text, at = self._undecided + text, 0
         while at < len(text):
             before, at = at, self._advance(text, at)
@@ -111,17 +105,17 @@ class JsonLocator:
         if self._skipped is not None:
             return self._skip(self._skipped, text, at)
         if self._at_content_start:
-            return self._advance_at_content_start(text, at)
+            return self._begin_content(text, at)
         if self._at_line_start:
-            return self._advance_at_line_start(text, at)
+            return self._begin_line(text, at)
         if text[at] in "{[":
-            return self._advance_at_bracket(text, at)
+            return self._inspect_bracket(text, at)
         if text[at] == "\n":
             self._at_line_start = True
             return at + 1
         return end_of(_WORDS, text, at)
 
-    def _advance_at_content_start(self, text: str, at: int) -> int:
+    def _begin_content(self, text: str, at: int) -> int:
         begin = end_of(_BLANK, text, at)
         if begin == len(text):
             return begin
@@ -130,9 +124,9 @@ class JsonLocator:
             return self._begin_value(text, begin, text[begin] in self._first.value)
         if text[begin] in self._first.value and self._scalar_offset is None:
             self._scalar_offset = self._offset + begin
-        return begin if begin > at else self._advance_at_line_start(text, at)
+        return begin if begin > at else self._begin_line(text, at)
 
-    def _advance_at_line_start(self, text: str, at: int) -> int:
+    def _begin_line(self, text: str, at: int) -> int:
         fence = _FENCE.match(text, at)
         if fence is None and _FENCE_SO_FAR.match(text, at):
             return at
@@ -143,7 +137,7 @@ class JsonLocator:
         self._at_line_start, self._at_content_start = True, self._in_code_block
         return fence.end()
 
-    def _advance_at_bracket(self, text: str, at: int) -> int:
+    def _inspect_bracket(self, text: str, at: int) -> int:
         value = _VALUE.match(text, at)
         if value is None:
             return at if _VALUE_SO_FAR.match(text, at) else at + 1
@@ -181,18 +175,14 @@ def decode_first(text: str, first: FirstCharacters, decode: Callable[[str], Any]
     short = locator.first_scalar(text) or locator.fallback
     if short:
         return decode(short)
-    values = list(_scalars(text, first, decode))
+    values: list[Any] = []
+    for scalar in _SCALAR.finditer(text):
+        if scalar[0][0] in first.value:
+            with suppress(Exception):  # `__post_init__` may raise anything
+                values.append(decode(scalar[0]))
     if values and all(each == values[0] for each in values):
         return values[0]
     return decode(text.strip(" \t\r\n\ufeff"))  # its error names the problem
-
-
-def _scalars(text: str, first: FirstCharacters, decode: Callable[[str], Any]) -> Iterator[Any]:
-    """Yields the strings, numbers, booleans and nulls in an answer that are of the type."""
-    for found in _SCALAR.finditer(text):
-        if found[0][0] in first.value:
-            with suppress(Exception):  # `__post_init__` may raise anything
-                yield decode(found[0])
 
 
 # --- the first characters of a type ------------------------------------------------
@@ -200,56 +190,34 @@ def _scalars(text: str, first: FirstCharacters, decode: Callable[[str], Any]) ->
 _DIGITS = "-0123456789"
 _ANY = '{["tfn' + _DIGITS
 _FIRST_CHARACTERS: dict[type[inspect.Type], str] = {
-    inspect.AnyType: _ANY,
-    inspect.RawType: _ANY,
+    **dict.fromkeys((inspect.AnyType, inspect.RawType), _ANY),
     inspect.NoneType: "n",
     inspect.BoolType: "tf",
-    inspect.IntType: _DIGITS,
-    inspect.FloatType: _DIGITS,
+    **dict.fromkeys((inspect.IntType, inspect.FloatType), _DIGITS),
     inspect.DecimalType: '"' + _DIGITS,
-    inspect.DictType: "{",
-    inspect.TypedDictType: "{",
-    inspect.DataclassType: "{",
-    inspect.NamedTupleType: "[",
-    inspect.TupleType: "[",
-    inspect.VarTupleType: "[",
-    inspect.ListType: "[",
-    inspect.SetType: "[",
-    inspect.FrozenSetType: "[",
+    **dict.fromkeys((inspect.DictType, inspect.TypedDictType, inspect.DataclassType), "{"),
+    **dict.fromkeys((inspect.NamedTupleType, inspect.TupleType, inspect.VarTupleType), "["),
+    **dict.fromkeys((inspect.ListType, inspect.SetType, inspect.FrozenSetType), "["),
 }  # the others, such as dates and bytes, are strings
 
 
 class FirstCharacters(NamedTuple):
-    """The characters that the JSON of a value of a type may begin with.
-
-    Attributes:
-        value: Of the value itself.
-        item: Of the first item, if the value is an array.
-    """
+    """The characters that the JSON of a value of a type may begin with."""
 
     value: str
-    item: str
+    item: str  # of the first item, if the value is an array
 
 
 def first_characters_of(type: Any) -> FirstCharacters:
-    """Returns the first characters of a type."""
     node = inspect.type_info(type)
-    return FirstCharacters(
-        _first_of_type(node), "".join(_first_of_items(each) for each in _alternatives(node))
-    )
+    return FirstCharacters(_first_of(node), _first_of_items(node))
 
 
-def _alternatives(node: inspect.Type) -> tuple[inspect.Type, ...]:
+def _first_of(node: inspect.Type) -> str:
     if isinstance(node, inspect.Metadata):
-        return _alternatives(node.type)
-    return node.types if isinstance(node, inspect.UnionType) else (node,)
-
-
-def _first_of_type(node: inspect.Type) -> str:
-    return "".join(_first_of_alternative(each) for each in _alternatives(node))
-
-
-def _first_of_alternative(node: inspect.Type) -> str:
+        return _first_of(node.type)
+    if isinstance(node, inspect.UnionType):
+        return "".join(map(_first_of, node.types))
     if isinstance(node, inspect.StructType):
         return "[" if node.array_like else "{"
     if isinstance(node, inspect.LiteralType):
@@ -264,7 +232,11 @@ def _first_of_values(values: Iterable[Any]) -> str:
 
 
 def _first_of_items(node: inspect.Type) -> str:
+    if isinstance(node, inspect.Metadata):
+        return _first_of_items(node.type)
+    if isinstance(node, inspect.UnionType):
+        return "".join(map(_first_of_items, node.types))
     if isinstance(node, inspect.TupleType):
-        return "".join(map(_first_of_type, node.item_types[:1]))
+        return "".join(map(_first_of, node.item_types[:1]))
     item = getattr(node, "item_type", None)
-    return _ANY if item is None else _first_of_type(item)
+    return _ANY if item is None else _first_of(item)

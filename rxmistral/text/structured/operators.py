@@ -1,13 +1,11 @@
-"""JSON text into values: `parsed`, `partials` and `items`.
-
-The JSON may be all of the answer, in a fenced code block, or among words; see `locator`.
-"""
+"""JSON text into values: `parsed`, `partials` and `items`."""
 
 from __future__ import annotations
 
 import builtins
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from types import UnionType
 from typing import Any, TypeVar, get_args, overload
 
@@ -21,14 +19,11 @@ from ...rx.stream import Stream
 from ..inputs import text_for
 from .incremental_parser import IncrementalParser
 from .locator import FirstCharacters, JsonLocator, decode_first, first_characters_of
-from .schema import ObjectSchema, Schema, atomic_schema, schema_of
+from .schema import ArraySchema, ContainerSchema, Schema, atomic_schema, schema_of
 
 __all__ = ["items", "parsed", "partials"]
 
 T = TypeVar("T")
-
-
-# --- parsed ----------------------------------------------------------------------
 
 
 @overload
@@ -45,12 +40,10 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
 
     The value is the first one in the text whose JSON begins as that of the type does: an
     object for a Struct, an array for a list. It may be the whole text, be in a fenced code
-    block, or among words; the words after it are ignored. Braces in prose, as in
-    "use {x}", do not count. Among words, `{}`, `[]` and `[1]` count only if no other object
-    or array of the type follows, and numbers, strings, true, false and null only if just
-    one value is of the type.
-
-    Raw control characters in strings are accepted, since models write them.
+    block, or among words, which are ignored, and so are braces in prose, as in "use {x}". Among
+    words, `{}`, `[]` and `[1]` count only if no other object or array of the type follows,
+    and numbers, strings, true, false and null only if just one value is of the type. Raw
+    control characters in strings are accepted, since models write them.
 
     Args:
         type: A msgspec Struct, or any other type that msgspec decodes from JSON without a
@@ -67,18 +60,14 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     >>> reactivex.of('{"name": "Crê', 'pes", "minutes": 20}').pipe(parsed(Recipe)).run()
     Recipe(name='Crêpes', minutes=20)
     """
-    schema_of(type, growing_items=False)
+    atomic_schema(type)
     first = first_characters_of(type)
     return machine_operator(lambda: _WholeValue(type, first), text_for("parsed"))
 
 
 class _WholeValue(StateMachine[str, Any]):
-    """Collects the text of an answer, and decodes its value at the end."""
-
     def __init__(self, type: Any, first: FirstCharacters) -> None:
-        self._type = type
-        self._first = first
-        self.decode = decoder(type)
+        self._type, self._first, self._decode = type, first, decoder(type)
         self._texts: list[str] = []
 
     def feed(self, text: str) -> list[Any]:
@@ -88,7 +77,7 @@ class _WholeValue(StateMachine[str, Any]):
     def close(self) -> list[Any]:
         text = "".join(self._texts)
         try:
-            return [decode_first(text, self._first, self.decode)]
+            return [decode_first(text, self._first, self._decode)]
         except Exception as error:  # of msgspec, or of a __post_init__
             self.error = _invalid_answer(_type_name(self._type), _reason(error), text, error)
             return []
@@ -113,9 +102,6 @@ def _invalid_answer(type: str, reason: str, text: str, cause: Exception) -> Inva
     return error
 
 
-# --- partials --------------------------------------------------------------------
-
-
 @overload
 def partials(
     type: type[T], *, growing_items: bool = False
@@ -132,17 +118,14 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
         --'{"na'----'me": "Crê'-----'pes", "minutes": 2'--'0}'--------------|->
         --Recipe()--Recipe("Crê")---Recipe("Crêpes")------Recipe("Crêpes", 20)|->
 
-    Strings, lists and objects grow; numbers, booleans, null, enums, dates and all other
-    values appear when they are whole. A field that has not arrived is its default, or
+    The value is the one that `parsed` emits. Among words, its first characters are held
+    until they are unmistakable, as `{"` is. A field that has not arrived is its default, or
     `msgspec.UNSET`, which is false, as an empty string is.
 
-    Objects grow if they are Structs, dataclasses, TypedDicts or dicts with str keys, and
-    Structs of a union if the tag is the first key. Tuples, sets, NamedTuples and
-    `array_like` Structs appear when they are whole, and so do values that are more than 32
-    containers deep.
-
-    The value is the one that `parsed` emits. Among words, its first characters are held
-    until they are unmistakable, as `{"` is.
+    These values grow: strings, lists, Structs, dataclasses, TypedDicts, dicts with str keys,
+    and Structs of a union if the tag is the first key. All others appear when they are whole:
+    numbers, booleans, null, enums, dates, tuples, sets, NamedTuples, `array_like` Structs, and
+    values that are more than 32 containers deep.
 
     Args:
         type: A msgspec Struct, or any other type that msgspec decodes from JSON without a
@@ -177,61 +160,45 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
     return machine_operator(lambda: _PartialValues(type, first, schema), text_for("partials"))
 
 
-class _PartialValues(StateMachine[str, Any]):
-    """Parses the value of an answer incrementally, and decodes it as a whole at its end."""
-
+class _PartialValues(_WholeValue):
     def __init__(self, type: Any, first: FirstCharacters, schema: Schema) -> None:
-        self._whole_value = _WholeValue(type, first)
+        super().__init__(type, first)
         self._locator = JsonLocator(first)
         self._parser = IncrementalParser(schema)
-        self._texts: list[str] = []  # of the value, without the text around it
+        self._value_texts: list[str] = []  # without the text around the value
         self._emitted: Any = msgspec.UNSET
         self._is_done = False  # the value is closed, or invalid
         self._emitted_whole = False
 
     def feed(self, text: str) -> list[Any]:
-        self._whole_value.feed(text)
+        super().feed(text)
         if self._is_done:
             return []
-        self._parse(self._locator.feed(text))
+        text = self._locator.feed(text)
+        try:
+            self._value_texts.append(text[: self._parser.feed(text)])
+        except Exception:  # at completion, msgspec reports what is wrong
+            self._is_done = True
         changed, value = self._parser.snapshot()
         if self._parser.closed:
-            changed, value = self._decode_whole(changed, value)
+            self._is_done = True
+            with suppress(Exception):  # reported at completion
+                whole = self._decode("".join(self._value_texts))
+                changed, value = bool(whole != self._emitted), whole
+                self._emitted_whole = True
         if not changed:
             return []
         self._emitted = value
         return [value]
 
-    def _parse(self, text: str) -> None:
-        try:
-            end = self._parser.feed(text)
-            self._texts.append(text[:end])
-        except Exception:  # at completion, msgspec reports what is wrong
-            self._is_done = True
-
-    def _decode_whole(self, changed: bool, value: Any) -> tuple[bool, Any]:
-        self._is_done = True
-        try:
-            whole = self._whole_value.decode("".join(self._texts))
-            changed = bool(whole != self._emitted)
-        except Exception:  # reported at completion
-            return changed, value
-        self._emitted_whole = True
-        return changed, whole
-
     def close(self) -> list[Any]:
         if self._emitted_whole:
             return []
-        values = self._whole_value.close()
-        self.error = self._whole_value.error
-        return values if self.error is None else self.close_after_error()
+        return super().close() or self.close_after_error()
 
     def close_after_error(self) -> list[Any]:
         changed, value = self._parser.snapshot(force=True)
         return [value] if changed else []
-
-
-# --- items -----------------------------------------------------------------------
 
 
 @overload
@@ -268,69 +235,41 @@ def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     Ingredient(name='flour')
     Ingredient(name='milk')
     """
-    item = atomic_schema(type)
-    name = f"list[{_type_name(type)}]"
+    atomic_schema(type)
     first = FirstCharacters("[{", first_characters_of(type).value)
-    return machine_operator(lambda: _ArrayItems(name, first, item), text_for("items"))
+    return machine_operator(lambda: _ArrayItems(type, first), text_for("items"))
 
 
-class _FirstArray(Schema):
-    """The schema of the array whose items are emitted."""
+class _FirstArray(ArraySchema):
+    """The schema of the first array of an answer."""
 
-    def __init__(self, item: Schema) -> None:
-        self._item = item
-        self.items: list[Any] | None = None  # not emitted yet; None: no array so far
+    def __init__(self, type: Any) -> None:
+        super().__init__(type, growing_items=False)
+        self.items: list[Any] = []  # not emitted yet
+        self.found = False
+        self._in_object = Schema(array=self)
+        self.schema = Schema(array=self, object=_ObjectAroundArray(self._in_object))
 
-    @property
-    def item(self) -> Schema | None:
-        return self._item if self.items is None else None
-
-    def open_array(self) -> list[Any]:
-        self.items = []
+    def new(self) -> list[Any]:
+        self.found = True
+        self._in_object.array = None  # the arrays after it are ignored
         return self.items
 
-    def pop_items(self) -> list[Any]:
-        popped = list(self.items or ())
-        if self.items:
-            self.items.clear()
-        return popped
 
+class _ObjectAroundArray(ContainerSchema):
+    def __init__(self, value: Schema) -> None:
+        self._value = value
 
-class _FirstArrayInObject(ObjectSchema):
-    """The schema of an object that may contain the array, and of which nothing is kept."""
-
-    def __init__(self, schema: Schema) -> None:
-        self._schema = schema
-
-    def field(self, key: str) -> tuple[str, Schema] | None:
-        return key, self._schema
-
-    def set(self, value: Any, name: str, item: Any) -> None:
-        pass
-
-
-class _ArrayOrObject(Schema):
-    def __init__(self, array: _FirstArray) -> None:
-        self._array = array
-        self.object = _FirstArrayInObject(array)
-
-    @property
-    def item(self) -> Schema | None:
-        return self._array.item
-
-    def open_array(self) -> list[Any]:
-        return self._array.open_array()
+    def member(self, key: Any) -> tuple[Any, Schema]:
+        return key, self._value
 
 
 class _ArrayItems(StateMachine[str, Any]):
-    """Parses an array incrementally, and emits its items."""
-
-    def __init__(self, name: str, first: FirstCharacters, item: Schema) -> None:
-        self._type_name = name
-        self._array = _FirstArray(item)
-        self._parser = IncrementalParser(_ArrayOrObject(self._array))
+    def __init__(self, type: Any, first: FirstCharacters) -> None:
+        self._type_name = f"list[{_type_name(type)}]"
+        self._array = _FirstArray(type)
+        self._parser = IncrementalParser(self._array.schema)
         self._locator = JsonLocator(first)
-        self._count = 0  # items that were emitted
 
     def feed(self, text: str) -> list[Any]:
         return self._parse(self._locator.feed(text))
@@ -338,39 +277,29 @@ class _ArrayItems(StateMachine[str, Any]):
     def _parse(self, text: str) -> list[Any]:
         if self._parser.closed or self.error is not None:
             return []
-        failure: Exception | None = None
         try:
             self._parser.feed(text)
         except Exception as error:  # of msgspec, or of a __post_init__
-            failure = error
-        popped = self._array.pop_items()
-        self._count += len(popped)
-        if failure is not None:
-            self._fail(failure, self._parser.raw or text)
-        return popped
+            self._fail(error, self._parser.raw or text)
+        items = self._array.items.copy()
+        self._array.items.clear()
+        return items
 
     def _fail(self, failure: Exception, text: str) -> None:
-        reason = _with_path(_reason(failure), self._parser.path(self._count))
+        path = self._parser.path()
+        reason = _PATH.sub(lambda inner: f" - at `{path}{inner[1] or ''}`", _reason(failure), 1)
         self.error = _invalid_answer(self._type_name, reason, text, failure)
 
     def close(self) -> list[Any]:
-        popped = [] if self._locator.found else self._parse(self._locator.fallback)
+        items = [] if self._locator.found else self._parse(self._locator.fallback)
         if self.error is None and not self._parser.closed:
             self._fail(ValueError("Input data was truncated"), self._parser.raw)
-        elif self.error is None and self._array.items is None:
+        elif self.error is None and not self._array.found:
             self._fail(ValueError("Expected `array`"), "")
-        return popped
+        return items
 
     def close_after_error(self) -> list[Any]:
         return []  # each item was emitted when it was whole
 
 
-_PATH = re.compile(r" - at `\$(.*)`\Z", re.S)
-
-
-def _with_path(reason: str, path: str) -> str:
-    """Returns the error message for one item with its path in the whole value."""
-    inner = _PATH.search(reason)
-    if inner is None:
-        return f"{reason} - at `{path}`"
-    return f"{reason[: inner.start()]} - at `{path}{inner[1]}`"
+_PATH = re.compile(r"(?: - at `\$(.*)`)?\Z", re.S)  # of an error of msgspec

@@ -1,18 +1,17 @@
 """Schemas: which values of a type can be shown before all of their text has arrived.
 
-A string can be shown while it grows, an object with the fields so far, an array with the
-items so far. Any other value is atomic, that is, shown only when it is whole: half a number
-is another number, and half a date is not a date. The type and the first character of the
-JSON value decide: `str | list[int] | None` grows if it begins with a quote or a bracket.
+Strings grow, and objects and arrays with their members. Any other value is atomic, that is,
+shown only when it is whole: half a number is another number, and half a date is not a date.
+The type and the first character of the JSON value decide: `str | list[int] | None` grows if
+it begins with a quote or a bracket.
 
-A schema is made once for a type and never changes; the schemas inside it are made when they
-are first needed, since a type may contain itself.
+The schemas inside a schema are made when they are first needed: a type may contain itself.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from types import UnionType
 from typing import (
@@ -34,53 +33,40 @@ from msgspec.structs import force_setattr
 
 from ...lenient_decoding import decoder
 
-__all__ = ["ObjectSchema", "Schema", "TaggedUnion", "atomic_schema", "schema_of"]
+__all__ = ["ArraySchema", "ContainerSchema", "Schema", "TaggedUnion", "atomic_schema", "schema_of"]
 
 
+@dataclasses.dataclass
 class Schema:
-    """How a value of a type is shown while it grows; this one is atomic and ignored.
+    """How a value of a type is shown while it grows; without a schema for its kind, when whole."""
 
-    Attributes:
-        decode: Decodes the whole JSON text of a value; None: the value is ignored.
-        partial_strings: Whether strings are shown while they grow.
-        item: The schema of the items of arrays; None: arrays are atomic.
-        object: The schema of objects; None: objects are atomic, unless there is a `union`.
-        union: The schemas of objects by their tags.
-    """
-
-    decode: Callable[[str], Any] | None = None
-    partial_strings = False
-    object: ObjectSchema | None = None
-    union: TaggedUnion | None = None
-
-    @property
-    def item(self) -> Schema | None:
-        return None
-
-    def open_array(self) -> list[Any]:
-        """Returns the list for the items of an array."""
-        return []
+    decode: Callable[[str], Any] | None = None  # the whole JSON text; None: ignores the value
+    partial_strings: bool = False  # whether strings are shown while they grow
+    array: ContainerSchema | None = None
+    object: ContainerSchema | None = None
+    union: TaggedUnion | None = None  # in place of `object`
 
 
 class TaggedUnion(NamedTuple):
     """The schemas of the Structs of a union, by their tags."""
 
     tag_field: str
-    objects: dict[str | int, ObjectSchema]
+    objects: dict[str | int, ContainerSchema]
 
 
-class ObjectSchema:
-    """How an object is shown while it grows: as a dict, or as an instance of a class.
+class ContainerSchema:
+    """How an array or object is shown while it grows: as a list, a dict or an instance.
 
-    An object that was shown is never changed, only copied.
+    A value that was shown is never changed, only copied.
     """
 
-    def field(self, key: str) -> tuple[str, Schema] | None:
-        """Returns the name and schema of the value under this key; None: it is ignored."""
+    closer = "}"
+
+    def member(self, key: Any) -> tuple[Any, Schema] | None:
+        """Returns the name and schema of the member with this key or index; None: ignored."""
         raise NotImplementedError
 
     def new(self) -> Any:
-        """Returns an object without any values."""
         return {}
 
     def copy(self, value: Any) -> Any:
@@ -90,118 +76,91 @@ class ObjectSchema:
         """Returns the number of items that a copy has to copy."""
         return len(value)
 
-    def get(self, value: Any, name: str) -> Any:
+    def get(self, value: Any, name: Any) -> Any:
         return value.get(name, UNSET)
 
-    def set(self, value: Any, name: str, item: Any) -> None:
+    def set(self, value: Any, name: Any, item: Any) -> None:
         value[name] = item
 
     def finish(self, value: Any) -> Any:
-        """Returns the object when all of it has arrived."""
+        """Returns the value when all of it has arrived."""
         return value
 
 
 def schema_of(type: Any, *, growing_items: bool) -> Schema:
-    """Returns the schema of a type.
-
-    Args:
-        growing_items: Whether the items of an array are shown while they grow.
+    """Returns the schema of a type; `growing_items`: the items of arrays grow, too.
 
     Raises:
         TypeError: msgspec cannot decode the type from JSON without a hook.
     """
     _check_decodable(type)
-    return _TypeSchema(type, growing_items)
+    return _growing(type, growing_items)
 
 
 def atomic_schema(type: Any) -> Schema:
-    """Returns a schema that shows values of the type when they are whole.
-
-    Raises:
-        TypeError: msgspec cannot decode the type from JSON without a hook.
-    """
+    """Returns a schema that shows values when they are whole; raises as `schema_of` does."""
     _check_decodable(type)
-    return _atomic(type)
-
-
-def _atomic(type: Any) -> Schema:
-    schema = Schema()
-    schema.decode = decoder(type)
-    return schema
+    return Schema(decoder(type))
 
 
 def _check_decodable(type: Any) -> None:
     """Raises now: a `Decoder` of a custom type would fail only at the first value."""
     decoder(type)  # raises for anything but a type, and for ambiguous unions
-    custom = _custom_type(inspect.type_info(type), set())
-    if custom is not None:
+    for custom in _custom_types(inspect.type_info(type), set()):
         raise TypeError(f"msgspec cannot decode {custom!r} from JSON without a dec_hook")
 
 
-def _custom_type(node: Any, seen: set[int]) -> Any:
+def _custom_types(node: Any, seen: set[int]) -> Iterator[Any]:
     if id(node) in seen:
-        return None
+        return
     seen.add(id(node))
     if isinstance(node, inspect.CustomType):
-        return node.cls
+        yield node.cls
     children: Any = node if isinstance(node, tuple) else ()
     if isinstance(node, (inspect.Type, inspect.Field)):
         children = [getattr(node, name) for name in node.__struct_fields__]
-    found = (_custom_type(each, seen) for each in children)
-    return next((each for each in found if each is not None), None)
+    for each in children:
+        yield from _custom_types(each, seen)
 
 
 # --- the schema of a type --------------------------------------------------------
 
 
-class _TypeSchema(Schema):
-    def __init__(self, type: Any, growing_items: bool) -> None:
-        self._growing_items = growing_items
-        self.decode = decoder(type)
-        self._item: Schema | None = None
-        self._item_type: Any = _NO_ITEMS
-        objects: dict[Any, ObjectSchema] = {}
-        tag_field: Any = None
-        for member in _union_members(type):
-            info = inspect.type_info(member)
-            if isinstance(info, (inspect.StrType, inspect.AnyType)):
-                self.partial_strings = True
-            if isinstance(info, (inspect.ListType, inspect.AnyType)):
-                self._item_type = _argument(member, 0)
-            object_schema = self._object_schema(member, info)
-            if object_schema is not None:
-                objects[getattr(info, "tag", None)] = object_schema
-                tag_field = getattr(info, "tag_field", None)
-        if len(objects) == 1:
-            (self.object,) = objects.values()
-        elif objects:  # Structs with tags: msgspec refuses any other union of objects
-            self.union = TaggedUnion(tag_field, objects)
-
-    def _object_schema(self, member: Any, info: inspect.Type) -> ObjectSchema | None:
-        if isinstance(info, inspect.StructType) and not info.array_like:
-            return _StructSchema(member, self._growing_items)
-        if isinstance(info, inspect.TypedDictType) and is_typeddict(member):
-            hints = get_type_hints(member, include_extras=True)
-            return _FieldsSchema({name: (name, hints[name]) for name in hints}, self._growing_items)
-        if isinstance(info, inspect.DataclassType) and dataclasses.is_dataclass(member):
-            return _DataclassSchema(member, info, self._growing_items)
-        if isinstance(info, inspect.AnyType):
-            return _DictSchema(Any, self._growing_items)
-        if isinstance(info, inspect.DictType) and isinstance(
-            info.key_type, (inspect.StrType, inspect.AnyType)
-        ):
-            return _DictSchema(_argument(member, 1), self._growing_items)
-        return None
-
-    @property
-    def item(self) -> Schema | None:
-        if self._item is None and self._item_type is not _NO_ITEMS:
-            growing = self._growing_items
-            self._item = _TypeSchema(self._item_type, True) if growing else _atomic(self._item_type)
-        return self._item
+def _growing(type: Any, growing_items: bool) -> Schema:
+    schema = Schema(decoder(type))
+    objects: dict[Any, ContainerSchema] = {}
+    tag_field: Any = None
+    for member in _union_members(type):
+        info = inspect.type_info(member)
+        if isinstance(info, (inspect.StrType, inspect.AnyType)):
+            schema.partial_strings = True
+        if isinstance(info, (inspect.ListType, inspect.AnyType)):
+            schema.array = ArraySchema(_argument(member, 0), growing_items)
+        object_schema = _object_schema(member, info, growing_items)
+        if object_schema is not None:
+            objects[getattr(info, "tag", None)] = object_schema
+            tag_field = getattr(info, "tag_field", None)
+    if len(objects) == 1:
+        (schema.object,) = objects.values()
+    elif objects:  # Structs with tags: msgspec refuses any other union of objects
+        schema.union = TaggedUnion(tag_field, objects)
+    return schema
 
 
-_NO_ITEMS = object()
+def _object_schema(type: Any, info: inspect.Type, growing_items: bool) -> ContainerSchema | None:
+    if isinstance(info, inspect.StructType) and not info.array_like:
+        return _StructSchema(type, growing_items)
+    if isinstance(info, inspect.TypedDictType) and is_typeddict(type):
+        hints = get_type_hints(type, include_extras=True)
+        return _FieldsSchema({name: (name, hints[name]) for name in hints}, growing_items)
+    if isinstance(info, inspect.DataclassType) and dataclasses.is_dataclass(type):
+        return _DataclassSchema(type, info, growing_items)
+    if isinstance(info, inspect.AnyType) or (
+        isinstance(info, inspect.DictType)
+        and isinstance(info.key_type, (inspect.StrType, inspect.AnyType))
+    ):
+        return _DictSchema(_argument(type, 1), growing_items)
+    return None
 
 
 def _union_members(type: Any) -> list[Any]:
@@ -224,44 +183,62 @@ def _argument(type: Any, number: int) -> Any:
     return arguments[number] if arguments else Any
 
 
-# --- objects ---------------------------------------------------------------------
+# --- arrays and objects ----------------------------------------------------------
 
 
-class _DictSchema(ObjectSchema):
+class _DictSchema(ContainerSchema):
     def __init__(self, item: Any, growing_items: bool) -> None:
         self._item, self._growing_items = item, growing_items
 
     @cached_property
     def _schema(self) -> Schema:
-        return _TypeSchema(self._item, self._growing_items)
+        return _growing(self._item, self._growing_items)
 
-    def field(self, key: str) -> tuple[str, Schema] | None:
+    def member(self, key: Any) -> tuple[Any, Schema] | None:
         return key, self._schema
 
 
-class _FieldsSchema(ObjectSchema):
-    """The schema of an object whose keys have types of their own; others are ignored."""
+class ArraySchema(_DictSchema):
+    closer = "]"
+
+    @cached_property
+    def _schema(self) -> Schema:
+        return _growing(self._item, True) if self._growing_items else Schema(decoder(self._item))
+
+    def new(self) -> list[Any]:
+        return []
+
+    def get(self, value: Any, name: Any) -> Any:
+        return value[name] if name < len(value) else UNSET
+
+    def set(self, value: Any, name: Any, item: Any) -> None:
+        if name < len(value):
+            value[name] = item
+        else:
+            value.append(item)
+
+
+class _FieldsSchema(ContainerSchema):
+    """The schema of an object whose keys have types of their own; other keys are ignored."""
 
     def __init__(self, fields: dict[str, tuple[str, Any]], growing_items: bool) -> None:
         self._fields, self._growing_items = fields, growing_items
         self._schemas: dict[str, tuple[str, Schema]] = {}
 
-    def field(self, key: str) -> tuple[str, Schema] | None:
-        found = self._schemas.get(key)
-        if found is None and key in self._fields:
+    def member(self, key: Any) -> tuple[Any, Schema] | None:
+        if key not in self._schemas and key in self._fields:
             name, field_type = self._fields[key]
-            found = self._schemas[key] = name, _TypeSchema(field_type, self._growing_items)
-        return found
+            self._schemas[key] = name, _growing(field_type, self._growing_items)
+        return self._schemas.get(key)
 
     def size(self, value: Any) -> int:  # noqa: ARG002  # the same for every instance
         return len(self._fields)
 
 
 class _InstanceSchema(_FieldsSchema):
-    """The schema of an object that is an instance of a class.
+    """The schema of an instance of a class, whose `__post_init__` is called when it is whole.
 
-    A field that has not arrived is its default, or UNSET. `__post_init__` is called for
-    whole objects only.
+    A field that has not arrived is its default, or UNSET.
     """
 
     def __init__(
@@ -271,7 +248,7 @@ class _InstanceSchema(_FieldsSchema):
         self._class = class_
         self._post_init: Callable[[Any], None] | None = getattr(class_, "__post_init__", None)
 
-    def get(self, value: Any, name: str) -> Any:
+    def get(self, value: Any, name: Any) -> Any:
         return getattr(value, name)
 
     def finish(self, value: Any) -> Any:
@@ -291,23 +268,19 @@ class _StructSchema(_InstanceSchema):
 
     def new(self) -> Any:
         value = self._make(**self._unset)
-        if self._make is not self._class:
-            _set_class(value, self._class)
+        _set_class(value, self._class)
         return value
 
     def copy(self, value: Any) -> Any:
         return value.__copy__()
 
-    def set(self, value: Any, name: str, item: Any) -> None:
+    def set(self, value: Any, name: Any, item: Any) -> None:
         force_setattr(value, name, item)  # of a frozen class, too: this copy is unshared
 
 
 def _without_post_init(struct: Any) -> Any:
-    """Returns a class of the same layout whose instances can lack fields.
-
-    `__post_init__` may check facts that hold for whole values only, and a Struct cannot be
-    made without calling it: `object.__new__` refuses.
-    """
+    """Returns a class of the same layout, since a Struct cannot be made without calling its
+    `__post_init__`: `object.__new__` refuses."""
     namespace = {"__post_init__": lambda _: None}
     return msgspec.defstruct(struct.__name__, [], bases=(struct,), namespace=namespace)
 
@@ -335,7 +308,7 @@ class _DataclassSchema(_InstanceSchema):
             object.__setattr__(instance, field.name, value_of(field))
         return instance
 
-    def set(self, value: Any, name: str, item: Any) -> None:
+    def set(self, value: Any, name: Any, item: Any) -> None:
         object.__setattr__(value, name, item)  # of a frozen class, too
 
 

@@ -830,6 +830,11 @@ def test_first_value_of_the_kind_counts(case: str, size: int) -> None:
     assert through(partials(wanted), deltas)[-1:] == [value]
 
 
+def test_number_with_metadata_is_found_among_words() -> None:
+    number = Annotated[int, Meta(title="a count")] | None
+    assert through(parsed(number), ["There are ", "5 of them."]) == [5]
+
+
 def test_value_among_words_grows_as_it_arrives() -> None:
     assert emitted_by(Ingredient, "Sure {x}! ", '{"', 'name": "fl', 'our"', "} bye")[:4] == [
         [],
@@ -1107,6 +1112,11 @@ def test_heavy_value_lags_by_a_hundredth_at_most() -> None:
         assert size - len(shown[-1]) <= (0 if size <= 4_000 else size // 100)
         source.on_next("x")
     assert len(shown[-1]) < 20_000
+
+
+def test_heavy_value_is_not_emitted_again_when_it_closes() -> None:
+    numbers = list(range(300))
+    assert through(partials(list[int]), [f"{numbers}"[:-1] + " ", " ", "]"]) == [numbers]
 
 
 @pytest.mark.parametrize("end", ["an error", "a wrong text", "an early end"])
