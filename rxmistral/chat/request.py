@@ -8,7 +8,6 @@ wrong type is an error, and a field that this version does not know can be sent 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -20,6 +19,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ..checks import is_finite
 from ..models import (
     CustomConnector,
     DocumentLibraryTool,
@@ -166,7 +166,7 @@ def _expected(hint: Any) -> str:
 
 
 def _number(value: Any, _: Any) -> float:
-    if not math.isfinite(value):
+    if not is_finite(value):
         raise _InvalidError("a finite number", value, ValueError)
     return int(value) if isinstance(value, int) else float(value)
 

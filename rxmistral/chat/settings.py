@@ -8,7 +8,6 @@ Everything that is wrong is refused at the call that names it, before any reques
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -18,6 +17,7 @@ from urllib.parse import SplitResult, urlsplit
 
 from msgspec import UnsetType
 
+from ..checks import is_finite
 from ..error_report import without_secrets
 from ..wire.reader import Reader, Session
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
@@ -188,8 +188,8 @@ def merge_timeouts(timeouts: object, timeout_ms: object, default: Timeouts) -> T
         raise ValueError("give timeouts or timeout_ms, not both")
     if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
         raise TypeError(f"timeout_ms must be a number, got {type(timeout_ms).__name__}")
-    if not (timeout_ms > 0 and math.isfinite(timeout_ms)):
-        raise ValueError(f"timeout_ms must be finite and more than 0, got {timeout_ms!r}")
+    if not (timeout_ms > 0 and is_finite(timeout_ms)):
+        raise ValueError(f"timeout_ms must be finite and more than 0, got {timeout_ms!r:.100}")
     return replace(default, first=timeout_ms / 1000, gap=timeout_ms / 1000)
 
 

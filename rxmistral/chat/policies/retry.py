@@ -21,7 +21,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ...checks import check_callback, check_integer, check_number
 from ...errors import (
@@ -193,9 +193,15 @@ def as_retry(given: object) -> Retry | None:
         )
     return Retry(
         attempts=None,
-        initial=backoff.initial_interval / 1000,
-        maximum=backoff.max_interval / 1000,
+        initial=_seconds(backoff, "initial_interval"),
+        maximum=_seconds(backoff, "max_interval"),
         multiplier=backoff.exponent,
-        max_elapsed=backoff.max_elapsed_time / 1000,
+        max_elapsed=_seconds(backoff, "max_elapsed_time"),
         connection_errors=bool(getattr(given, "retry_connection_errors", True)),
     )
+
+
+def _seconds(backoff: Any, name: str) -> float:
+    milliseconds: float = getattr(backoff, name)
+    check_number(name, milliseconds, 0)
+    return milliseconds / 1000
