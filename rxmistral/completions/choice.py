@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from reactivex import Observable, abc
 
 from ..checks import check_integer
-from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
-from ..rx.state_machine import item_operator
+from ..models import CompletionEvent, DeltaMessage, TextChunk, ThinkChunk
+from ..rx.input_type import InputType
+from ..rx.state_machine import StateMachine, item_operator, machine_operator
 from ..rx.stream import Stream
-from .inputs import completions_for
 
-__all__ = ["check_choice", "deltas", "text", "thinking"]
+__all__ = ["check_choice", "completions_for", "deltas", "text", "thinking"]
 
 
 def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[DeltaMessage]]:
@@ -117,32 +117,41 @@ def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[
     'Let me see'
     """
     check_choice(choice)
-    accepted = completions_for("thinking")
-
-    def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
-        def on_next(event: object) -> None:
-            if not isinstance(event, CompletionEvent):
-                observer.on_error(accepted.error_for(event))
-                return
-            for each in event.data.choices:
-                content = each.delta.content
-                if isinstance(content, list) and (each.index or 0) == choice:
-                    for thought in _thoughts(content):
-                        observer.on_next(thought)
-
-        return on_next
-
-    return item_operator(start)
+    return machine_operator(lambda: _Thoughts(choice), completions_for("thinking"))
 
 
-def _thoughts(content: list[ContentChunk]) -> Iterator[str]:
-    for part in content:
-        if isinstance(part, ThinkChunk):
-            for thought in part.thinking:
-                if isinstance(thought, TextChunk) and thought.text:
-                    yield thought.text
+class _Thoughts(StateMachine[CompletionEvent, str]):
+    def __init__(self, choice: int) -> None:
+        self._choice = choice
+
+    def feed(self, event: CompletionEvent) -> list[str]:
+        return [
+            thought.text
+            for each in event.data.choices
+            if isinstance(each.delta.content, list) and (each.index or 0) == self._choice
+            for part in each.delta.content
+            if isinstance(part, ThinkChunk)
+            for thought in part.thinking
+            if isinstance(thought, TextChunk) and thought.text
+        ]
 
 
 def check_choice(choice: object) -> None:
     """Raises unless the value can be the index of an answer."""
     check_integer("choice", choice, minimum=0)
+
+
+_REMEDIES = {
+    "str": "put it before text()",
+    "DeltaMessage": "put it before deltas()",
+    "ServerSentEvent": "put completions() before it",
+    "bytes": "put lines(), events() and completions() before it",
+}
+
+
+def completions_for(operator: str) -> InputType:
+    """Returns completions as the input type of an operator."""
+    remedies = _REMEDIES
+    if operator == "text":
+        remedies = _REMEDIES | {"str": "leave the second text() out"}
+    return InputType(operator, CompletionEvent, "completions", remedies)

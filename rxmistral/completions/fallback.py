@@ -35,8 +35,8 @@ from ..models import CompletionChunk, CompletionEvent
 from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from .accumulator import CompletionAccumulator
+from .choice import completions_for
 from .finish import without_failure
-from .inputs import completions_for
 
 __all__ = ["fallback", "hedge"]
 

@@ -21,6 +21,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from ..models import CompletionEvent
+from ..rx.state_machine import operate
 from ..rx.stream import Stream
 from ..wire import events, lines
 from .decoding import CompletionDecoder, completions_into
@@ -37,42 +38,31 @@ def completions_of_blocks(
     accept_clean_end: bool,
     start_grace_period: Callable[[], None] | None = None,
 ) -> Callable[[Observable[bytes]], Stream[CompletionEvent]]:
-    """Does what `lines()`, `events()` and `completions_into()` do, in one step if possible.
+    """Does what `lines()`, `events()` and `completions_into()` do, in one step if possible."""
 
-    Args:
-        make_decoder: Makes the decoder of each subscription.
-        max_bytes: The maximum size of a line, and of the data of an event, in bytes.
-        accept_clean_end: As for `completions()`.
-        start_grace_period: As for `completions_into()`.
-    """
+    def subscribe_to(
+        stream: Stream[bytes],
+        observer: abc.ObserverBase[CompletionEvent],
+        scheduler: abc.SchedulerBase | None,
+    ) -> abc.DisposableBase:
+        decoder = make_decoder()
+        fast_path = _FastPath(decoder, observer, max_bytes)
+        slow_path = Stream(fast_path.connect_slow_path).pipe(
+            lines(max_bytes=max_bytes),
+            events(max_bytes=max_bytes),
+            completions_into(lambda: decoder, accept_clean_end, start_grace_period),
+        )
+        return CompositeDisposable(
+            slow_path.subscribe(observer, scheduler=scheduler),
+            stream.subscribe(
+                fast_path.on_next,
+                fast_path.on_error,
+                fast_path.on_completed,
+                scheduler=scheduler,
+            ),
+        )
 
-    def operate(source: Observable[bytes]) -> Stream[CompletionEvent]:
-        stream = Stream.of(source)
-
-        def subscribe(
-            observer: abc.ObserverBase[CompletionEvent],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            decoder = make_decoder()
-            fast_path = _FastPath(decoder, observer, max_bytes)
-            slow_path = Stream(fast_path.connect_slow_path).pipe(
-                lines(max_bytes=max_bytes),
-                events(max_bytes=max_bytes),
-                completions_into(lambda: decoder, accept_clean_end, start_grace_period),
-            )
-            return CompositeDisposable(
-                slow_path.subscribe(observer, scheduler=scheduler),
-                stream.subscribe(
-                    fast_path.on_next,
-                    fast_path.on_error,
-                    fast_path.on_completed,
-                    scheduler=scheduler,
-                ),
-            )
-
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)
 
 
 class _FastPath:

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from msgspec import structs
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import Disposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..error_report import read_report
 from ..errors import ReportedError
 from ..models import CompletionChunk, CompletionEvent
+from ..rx.state_machine import timed_operator
 from ..rx.stream import Stream
 from ..rx.subscriber import fail_observer
 from ..rx.timer import SerializedTimer, serialized
-from .choice import check_choice
-from .inputs import completions_for
+from .choice import check_choice, completions_for
 from .repair import dicts_in
 
 __all__ = [
@@ -41,16 +42,8 @@ class GracePeriod(SerializedTimer):
     when the grace period expires.
 
     Args:
-        observer: The observer to end.
-        seconds: The length of the grace period.
-        scheduler: Measures the time; None: a `TimeoutScheduler`.
         start_in_source: Called instead of starting a timer, for a source that keeps the grace
             period itself.
-
-    Attributes:
-        has_started: Whether the grace period has started, and was not cancelled.
-        is_kept_by_source: Whether the source keeps the grace period.
-        error: The error to end with; None: completion.
     """
 
     def __init__(
@@ -61,17 +54,15 @@ class GracePeriod(SerializedTimer):
         start_in_source: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(scheduler or TimeoutScheduler.singleton())
-        self.has_started = False
-        self.is_kept_by_source = start_in_source is not None
-        self.error: Exception | None = None
+        self.has_started = False  # and was not cancelled
+        self.error: Exception | None = None  # to end with; None: completion
         self._observer = observer
         self._seconds = seconds
         self._start_in_source = start_in_source
         self._has_ended = False
 
     def start(self, error: Exception | None = None) -> None:
-        """Starts it, unless it has started; the observer is to complete, or to end with the
-        first error of all calls."""
+        """Starts it, unless it has started; the first error of all calls is the one to end with."""
         self.error = self.error or error
         if self.has_started:
             return
@@ -91,13 +82,11 @@ class GracePeriod(SerializedTimer):
 
     @serialized
     def emit(self, item: Any) -> None:
-        """Emits an item that arrives within the grace period."""
         if not self._has_ended:
             self._observer.on_next(item)
 
     @serialized
     def end(self) -> None:
-        """Ends the observer, because the source has ended."""
         self.on_timeout()
 
     def fail(self, error: Exception) -> None:
@@ -165,41 +154,41 @@ def until_finished(
     1
     """
     check_choice(choice)
-    accepted = completions_for("until_finished")
+    return timed_operator(partial(_UntilFinished, choice), None)
 
-    def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
-        stream = Stream.of(source)
 
-        def subscribe(
-            observer: abc.ObserverBase[CompletionEvent],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            grace = GracePeriod(observer, _FINISH_GRACE_SECONDS, scheduler)
+_ACCEPTED = completions_for("until_finished")
 
-            def on_next(event: object) -> None:
-                if grace.has_started:
-                    return
-                if not isinstance(event, CompletionEvent):
-                    observer.on_error(accepted.error_for(event))
-                    return
-                observer.on_next(event)  # first: an exception of the subscriber is an error
-                finished = False
-                for each in event.data.choices:
-                    if each.finish_reason and (each.index or 0) == choice:
-                        finished = each.finish_reason != "error"
-                if finished:
-                    grace.start()
 
-            def on_error(error: Exception) -> None:
-                if grace.has_started:
-                    grace.end()
-                else:
-                    observer.on_error(error)
+class _UntilFinished(GracePeriod):
+    def __init__(
+        self,
+        choice: int,
+        observer: abc.ObserverBase[CompletionEvent],
+        scheduler: abc.SchedulerBase,
+    ) -> None:
+        super().__init__(observer, _FINISH_GRACE_SECONDS, scheduler)
+        self._choice = choice
 
-            return CompositeDisposable(
-                stream.subscribe(on_next, on_error, grace.end, scheduler=scheduler), grace
-            )
+    def on_next(self, event: object) -> None:
+        if self.has_started:
+            return
+        if not isinstance(event, CompletionEvent):
+            self._observer.on_error(_ACCEPTED.error_for(event))
+            return
+        self._observer.on_next(event)  # first: an exception of the subscriber is an error
+        finished = False
+        for each in event.data.choices:
+            if each.finish_reason and (each.index or 0) == self._choice:
+                finished = each.finish_reason != "error"
+        if finished:
+            self.start()
 
-        return Stream(subscribe)
+    def on_error(self, error: Exception) -> None:
+        if self.has_started:
+            self.end()
+        else:
+            self._observer.on_error(error)
 
-    return operate
+    def on_completed(self) -> None:
+        self.end()

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reactivex import Observable, abc
+from reactivex import Observable
 
 from ..models import ChatCompletionResponse, CompletionEvent, UsageInfo
-from ..rx.state_machine import StateMachine, item_operator, machine_operator
+from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from .accumulator import CompletionAccumulator
-from .choice import check_choice
-from .inputs import completions_for
+from .choice import check_choice, completions_for
 
 __all__ = ["finish_reason", "snapshots", "to_response", "usage"]
 
@@ -140,22 +139,19 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
     'length'
     """
     check_choice(choice)
-    accepted = completions_for("finish_reason")
+    return machine_operator(lambda: _FinishReasons(choice), completions_for("finish_reason"))
 
-    def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
-        latest: str | None = None
 
-        def on_next(event: object) -> None:
-            nonlocal latest
-            if not isinstance(event, CompletionEvent):
-                observer.on_error(accepted.error_for(event))
-                return
-            for each in event.data.choices:
-                if each.finish_reason and (each.index or 0) == choice:
-                    is_repeated, latest = each.finish_reason == latest, each.finish_reason
-                    if not is_repeated:
-                        observer.on_next(latest)
+class _FinishReasons(StateMachine[CompletionEvent, str]):
+    def __init__(self, choice: int) -> None:
+        self._choice = choice
+        self._latest: str | None = None
 
-        return on_next
-
-    return item_operator(start)
+    def feed(self, event: CompletionEvent) -> list[str]:
+        reasons: list[str] = []
+        for each in event.data.choices:
+            if each.finish_reason and (each.index or 0) == self._choice:
+                if each.finish_reason != self._latest:
+                    reasons.append(each.finish_reason)
+                self._latest = each.finish_reason
+        return reasons

@@ -36,8 +36,7 @@ from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from ..text.structured.incremental_parser import IncrementalParser
 from ..text.structured.schema import atomic_schema
-from .choice import check_choice
-from .inputs import completions_for
+from .choice import check_choice, completions_for
 
 __all__ = ["PartialToolCall", "ToolCallAccumulator", "tool_calls"]
 

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from ...checks import check_seconds
 from ...completions.accumulator import CompletionAccumulator
 from ...completions.finish import END_GRACE_SECONDS
+from ...completions.recorder import OutputTimes
 from ...rx.clock import monotonic
 from ...wire.idle_timeout import IdleTimeout
 
@@ -62,19 +63,9 @@ class Timeouts:
             check_seconds("total", self.total)
 
 
-class ResponseTimeouts(IdleTimeout):
-    """The timeouts of one answer, and the times at which it made progress.
-
-    Args:
-        timeouts: The seconds of each timeout.
-        received: The accumulator of the answer, whose `new_output` restarts the timeouts.
-        now: Returns the time in seconds; by default that of `time.monotonic()`.
-
-    Attributes:
-        first_at: When the first useful block was received, by `now`; None before that.
-        last_at: When the latest one was received.
-        longest_gap: The longest wait for the server between two of them, in seconds.
-    """
+class ResponseTimeouts(IdleTimeout, OutputTimes):
+    """The timeouts of one answer, and the times of its output; the `new_output` of its
+    accumulator restarts the timeouts."""
 
     def __init__(
         self,
@@ -83,9 +74,6 @@ class ResponseTimeouts(IdleTimeout):
         now: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__(timeouts.connect, timeouts.first, now)
-        self.first_at: float | None = None
-        self.last_at: float | None = None
-        self.longest_gap: float | None = None
         self._timeouts = timeouts
         self._received = received
         self._received_at = 0.0
@@ -136,7 +124,7 @@ class ResponseTimeouts(IdleTimeout):
             return
         self._received.new_output = ""
         if news != "finish":
-            self._record_progress()
+            self.record_output(self._received_at, self._gap_seconds)
         self._gap_seconds = 0.0
         if self.in_grace_period:  # nothing may extend the last timeout
             return
@@ -146,13 +134,6 @@ class ResponseTimeouts(IdleTimeout):
             self._clock, self._limit_seconds = "thinking_gap", timeouts.thinking_gap
         else:
             self._clock, self._limit_seconds = "gap", timeouts.gap
-
-    def _record_progress(self) -> None:
-        if self.first_at is None:
-            self.first_at = self._received_at
-        else:
-            self.longest_gap = max(self.longest_gap or 0.0, self._gap_seconds)
-        self.last_at = self._received_at
 
     def remaining(self) -> float:
         elapsed = self.elapsed()
