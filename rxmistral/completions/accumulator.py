@@ -1,16 +1,18 @@
 """Adds up the completions of one answer.
 
 Strategy: everything received is appended to lists, one for each kind, and put together only
-when a response is requested, which happens once in most answers. Snapshots, which are requested
-after each completion, use a second account that grows in place (`growing_content`).
+when a response is requested, which happens once in most answers. Snapshots are requested after each
+completion, and must cost what is new, not what has accumulated, so they use a second account that
+grows in place: CPython appends to a string in place if nothing else refers to it. Only a snapshot
+that is kept costs a copy of the text.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from itertools import groupby
-from typing import cast
+from itertools import chain, groupby
+from typing import TypeAlias, cast
 
 from ..models import (
     AssistantMessage,
@@ -26,10 +28,11 @@ from ..models import (
     ToolCall,
     UsageInfo,
 )
-from .growing_content import Content, GrowingContent, GrowingMessage
 from .tool_calls import ToolCallAccumulator
 
 __all__ = ["CompletionAccumulator"]
+
+_Content: TypeAlias = str | list[ContentChunk]
 
 _PIECE_OVERHEAD_BYTES = 64  # of a str object, in addition to its characters
 _JOIN_THRESHOLD_BYTES = 256 * 1024  # pieces of text are joined beyond this size
@@ -44,25 +47,18 @@ class CompletionAccumulator:
             from time to time, and text beyond 16 MiB, more than any model writes, is dropped.
             A bounded accumulator makes no snapshots.
         answers: The number of answers that the request asked for (`n`).
-
-    Attributes:
-        new_output: The latest kind of output: "text", "thinking", "tool call", or "finish" if a
-            completion had nothing but a finish_reason. A role or an empty delta is not output.
-            A reader that waits for output sets it back to "".
-        has_output: Whether there was ever any output.
-        finished: Whether any of the answers has a finish_reason other than "error".
-        failed: Whether any has the finish_reason "error", which finishes nothing.
-        overflowed: Whether text was dropped.
-        has_chunks: Whether any completion was added.
     """
 
     def __init__(self, *, bounded: bool = False, answers: int = 1) -> None:
         self._answers = answers
+        # The latest kind of output: "text", "thinking", "tool call", or "finish" if a completion
+        # had nothing but a finish_reason. A role or an empty delta is not output. A reader that
+        # waits for output sets it back to "".
         self.new_output = ""
         self.has_output = False
-        self.finished = False
-        self.failed = False
-        self.overflowed = False
+        self.finished = False  # any of the answers has a finish_reason other than "error"
+        self.failed = False  # any has the finish_reason "error", which finishes nothing
+        self.overflowed = False  # text was dropped
         self.usage: UsageInfo | None = None
         self.has_chunks = False
         self._id: str | None = None
@@ -137,17 +133,16 @@ class CompletionAccumulator:
         )
 
     def has_output_in(self, choice: int) -> bool:
-        """Whether one of the answers has content or tool calls."""
         growing = self._choices.get(choice)
         return growing is not None and bool(growing.contents or growing.fragments)
 
-    def finish_reason(self, choice: int = 0) -> str | None:
-        growing = self._choices.get(choice)
+    def finish_reason(self) -> str | None:
+        growing = self._choices.get(0)
         return growing.finish_reason if growing else None
 
-    def text(self, choice: int = 0) -> str:
-        """Returns the text of one answer, without its thinking and other parts."""
-        growing = self._choices.get(choice)
+    def text(self) -> str:
+        """Returns the text of the first answer, without its thinking and other parts."""
+        growing = self._choices.get(0)
         return "".join(_texts(growing.contents)) if growing else ""
 
     def has_tool_calls(self) -> bool:
@@ -156,13 +151,8 @@ class CompletionAccumulator:
     def response(
         self, *, complete: bool = False, with_unfinished: bool = False
     ) -> ChatCompletionResponse:
-        """Returns everything received so far.
-
-        Args:
-            complete: Whether the answer has ended normally.
-            with_unfinished: Whether to include the tool calls that may be incomplete, as
-                `UnfinishedToolCall`s.
-        """
+        """Returns everything received so far: of an answer that has ended normally if it is
+        complete, and including the tool calls that may be incomplete if `with_unfinished`."""
         return self._response(
             [
                 growing.total(complete=complete, with_unfinished=with_unfinished)
@@ -204,13 +194,7 @@ def _output_kind(content: list[ContentChunk]) -> str:
 
 
 class _GrowingChoice:
-    """One of the `n` answers, as far as it was received.
-
-    Attributes:
-        contents: Strings and lists of parts that are not empty.
-        has_content: Whether there was an empty content, which is not the same as none.
-        unjoined_bytes: The approximate memory of the pieces of text that were not joined yet.
-    """
+    """One of the `n` answers, as far as it was received."""
 
     __slots__ = (
         "_index",
@@ -229,13 +213,13 @@ class _GrowingChoice:
         self._index = index
         self._joined_count = 0  # contents at the beginning that are joined already
         self._joined_characters = 0
-        self._message: GrowingMessage | None = None  # for snapshots
-        self.contents: list[Content] = []
-        self.has_content = False
+        self._message: _GrowingMessage | None = None  # of the latest snapshot
+        self.contents: list[_Content] = []  # without empty ones
+        self.has_content = False  # an empty one, which is not the same as none
         self.fragments: list[ToolCall] = []
         self.logprobs: list[ChatCompletionResponseTokenLogprobsTopK] = []
         self.finish_reason: str | None = None
-        self.unjoined_bytes = 0
+        self.unjoined_bytes = 0  # approximate memory of the pieces to join
 
     def join(self) -> bool:
         """Joins the pieces of text added since the last call; returns True if they were
@@ -253,40 +237,122 @@ class _GrowingChoice:
         return False
 
     def total(self, *, complete: bool, with_unfinished: bool) -> ChatCompletionChoice:
-        """Returns everything received; tool calls that may be incomplete are included if the
-        answer has ended, or `with_unfinished`."""
-        content = GrowingContent()
-        content.add(self.contents)
-        accumulator = ToolCallAccumulator()
-        calls = accumulator.feed(self.fragments)
+        message = _GrowingMessage()
+        message.update(self.contents, self.fragments)
         if complete or self.finish_reason is not None:
-            calls += accumulator.close(self.finish_reason)
+            message.tool_calls += message.accumulator.close(self.finish_reason)
         elif with_unfinished:
-            calls += accumulator.unfinished()
-        return self._choice(content, calls)
+            message.tool_calls += message.accumulator.unfinished()
+        return self._choice(message)
 
     def snapshot(self) -> ChatCompletionChoice:
         if self.fragments and self.finish_reason is not None:
             return self.total(complete=True, with_unfinished=True)
-        self._message = message = self._message or GrowingMessage()
+        self._message = message = self._message or _GrowingMessage()
         message.update(self.contents, self.fragments)
-        return self._choice(message.content, message.tool_calls)
+        return self._choice(message)
 
-    def _choice(self, growing: GrowingContent, calls: list[ToolCall]) -> ChatCompletionChoice:
-        content = growing.content()
+    def _choice(self, message: _GrowingMessage) -> ChatCompletionChoice:
+        content = message.content.content()
         logprobs = [*self.logprobs]
         return ChatCompletionChoice(
             index=self._index,
             message=AssistantMessage(
                 content="" if content is None and self.has_content else content,
-                tool_calls=[*calls] or None,
+                tool_calls=[*message.tool_calls] or None,
             ),
             finish_reason=self.finish_reason,
             logprobs=ChatCompletionResponseChoiceLogprobs(content=logprobs) if logprobs else None,
         )
 
 
-def _texts(contents: list[Content]) -> Iterator[str]:
+class _GrowingMessage:
+    """The content and the complete tool calls of a choice."""
+
+    def __init__(self) -> None:
+        self.content = _GrowingContent()
+        self.tool_calls: list[ToolCall] = []
+        self.accumulator = ToolCallAccumulator()
+        self._content_count = self._fragment_count = 0  # included already
+
+    def update(self, contents: list[_Content], fragments: list[ToolCall]) -> None:
+        self.content.add(contents[self._content_count :])
+        self.tool_calls += self.accumulator.feed(fragments[self._fragment_count :])
+        self._content_count, self._fragment_count = len(contents), len(fragments)
+
+
+class _GrowingContent:
+    """The parts of a message, or of a thought, of which neighbouring texts and thoughts become
+    one; the last part is still open."""
+
+    def __init__(self) -> None:
+        self._closed: list[ContentChunk] = []
+        # At most one of these two is open.
+        self._text: str | None = None
+        self._thought: _GrowingThought | None = None
+
+    def add(self, contents: list[_Content]) -> None:
+        for kind, group in groupby(contents, type):
+            if kind is str:
+                self._add_text("".join(cast("Iterator[str]", group)))
+            else:
+                for part in chain.from_iterable(group):
+                    self._add_part(cast("ContentChunk", part))
+
+    def parts(self) -> list[ContentChunk]:
+        parts = [*self._closed]
+        if self._text:
+            parts.append(TextChunk(text=self._text))
+        if self._thought is not None:
+            parts.append(self._thought.chunk())
+        return parts
+
+    def content(self) -> _Content | None:
+        """Returns one string if all of it is text, and its parts otherwise; None if empty."""
+        return self.parts() if self._closed or self._thought is not None else self._text
+
+    def _add_part(self, part: ContentChunk) -> None:
+        if isinstance(part, TextChunk):
+            self._add_text(part.text)
+        elif isinstance(part, ThinkChunk):
+            if self._thought is None:
+                self._close()
+                self._thought = _GrowingThought()
+            self._thought.add(part)
+        else:
+            self._close()
+            self._closed.append(part)
+
+    def _add_text(self, piece: str) -> None:
+        if piece and self._thought is not None:
+            self._close()
+        text, self._text = self._text or "", None
+        text += piece  # in place, since no other name refers to it
+        self._text = text
+
+    def _close(self) -> None:
+        self._closed = self.parts()
+        self._text = self._thought = None
+
+
+class _GrowingThought:
+    def __init__(self) -> None:
+        self._content = _GrowingContent()
+        self._signature: str | None = None
+        self._closed: bool | None = None
+
+    def add(self, part: ThinkChunk) -> None:
+        self._content.add([part.thinking])
+        self._signature = part.signature or self._signature
+        self._closed = part.closed
+
+    def chunk(self) -> ThinkChunk:
+        return ThinkChunk(
+            thinking=self._content.parts(), signature=self._signature, closed=self._closed
+        )
+
+
+def _texts(contents: list[_Content]) -> Iterator[str]:
     for content in contents:
         if isinstance(content, str):
             yield content

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from reactivex import Observable, abc
 
 from ..checks import check_integer
-from ..models import CompletionEvent, DeltaMessage, TextChunk, ThinkChunk
+from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
 from ..rx.input_type import InputType
-from ..rx.state_machine import StateMachine, item_operator, machine_operator
+from ..rx.state_machine import item_operator
 from ..rx.stream import Stream
 
 __all__ = ["check_choice", "completions_for", "deltas", "text", "thinking"]
@@ -117,23 +117,30 @@ def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[
     'Let me see'
     """
     check_choice(choice)
-    return machine_operator(lambda: _Thoughts(choice), completions_for("thinking"))
+    accepted = completions_for("thinking")
+
+    def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
+        def on_next(event: object) -> None:
+            if not isinstance(event, CompletionEvent):
+                observer.on_error(accepted.error_for(event))
+                return
+            for each in event.data.choices:
+                content = each.delta.content
+                if isinstance(content, list) and (each.index or 0) == choice:
+                    for thought in _thoughts(content):
+                        observer.on_next(thought)
+
+        return on_next
+
+    return item_operator(start)
 
 
-class _Thoughts(StateMachine[CompletionEvent, str]):
-    def __init__(self, choice: int) -> None:
-        self._choice = choice
-
-    def feed(self, event: CompletionEvent) -> list[str]:
-        return [
-            thought.text
-            for each in event.data.choices
-            if isinstance(each.delta.content, list) and (each.index or 0) == self._choice
-            for part in each.delta.content
-            if isinstance(part, ThinkChunk)
-            for thought in part.thinking
-            if isinstance(thought, TextChunk) and thought.text
-        ]
+def _thoughts(content: list[ContentChunk]) -> Iterator[str]:
+    for part in content:
+        if isinstance(part, ThinkChunk):
+            for thought in part.thinking:
+                if isinstance(thought, TextChunk) and thought.text:
+                    yield thought.text
 
 
 def check_choice(choice: object) -> None:

@@ -3,8 +3,8 @@
 Strategy: msgspec decodes the data of nearly every event straight into Structs. What it rejects
 is examined again, slowly: `[DONE]`, which is not JSON, keep-alives, an error report, a chunk
 with fields of wrong types, and almost-JSON that servers send: raw control characters, NaN, and
-halves of surrogate pairs (`surrogates`). Chunks that deviate from the API are repaired
-(`repair`), before anything else sees them.
+halves of surrogate pairs. Chunks that deviate from the API are repaired (`repair`), before
+anything else sees them.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .finish import END_GRACE_SECONDS, GracePeriod, error_of_finish_reason, with
 from .repair import (
     REASONING_KEYS,
     Reasoning,
+    SurrogateJoiner,
     add_reasoning,
     decode_reasoning,
     is_keep_alive,
     repair_choices,
 )
-from .surrogates import SurrogateJoiner
 
 __all__ = ["CompletionDecoder", "completions", "completions_into"]
 

@@ -69,8 +69,7 @@ class _Candidate(_EventObserver):
             self.release()
 
     def release(self) -> None:
-        """Emits the buffer; events that arrive meanwhile, because a subscriber caused them, are
-        emitted after it."""
+        """Emits the buffer; events that a subscriber causes meanwhile follow it."""
         self._has_won = True
         try:
             for event in self._buffer:
@@ -96,12 +95,10 @@ class _Race(abc.DisposableBase):
     """The race of the streams of one subscription; its winner is the answer.
 
     Args:
-        streams: The streams, in the order in which they are started.
-        observer: Receives the events of the winner.
-        scheduler: The scheduler of the subscription.
         delay: Seconds until the next stream is started while others are still running; None: a
             fallback, which starts it only when no stream is running.
-        clock: Measures the delay; None: the scheduler, or a `TimeoutScheduler`.
+        clock: Measures the delay; None: the scheduler of the subscription, or else a
+            `TimeoutScheduler`.
     """
 
     def __init__(
@@ -131,18 +128,17 @@ class _Race(abc.DisposableBase):
         self._is_disposed = False
 
     def is_useful(self, chunk: CompletionChunk) -> bool:
-        """Whether a completion makes its stream the winner."""
         accumulator = CompletionAccumulator()
         accumulator.feed(chunk)
         kind = accumulator.new_output
         return kind != "" and (kind != "finish" or self._delay is None)
 
-    def start(self) -> None:
+    def start(self) -> abc.DisposableBase:
         for number in range(len(self._streams) if self._delay == 0 else 1):
             self._start(number)
+        return self
 
     def _start(self, number: int) -> None:
-        """Starts the stream of this number, unless it was started already."""
         with self._lock:
             if self._is_decided or number != len(self._candidates):
                 return
@@ -168,11 +164,8 @@ class _Race(abc.DisposableBase):
         )
 
     def _start_on_suitable_thread(self, number: int) -> None:
-        """Starts a stream on a thread that is a daemon only if the subscriber's thread is one.
-
-        The thread of a timer is a daemon, and the reader that it starts would be one, too: a
-        script that ends in a plain `subscribe` would exit in the middle of the answer.
-        """
+        # The thread of a timer is a daemon, and the reader that it starts would be one, too: a
+        # script that ends in a plain `subscribe` would exit in the middle of the answer.
         if not self._subscriber_is_daemon and current_thread().daemon:
             starter = Thread(
                 target=self._start, args=(number,), name="rxmistral-start", daemon=False
@@ -183,7 +176,6 @@ class _Race(abc.DisposableBase):
         self._start(number)
 
     def _start_next_or_end(self) -> None:
-        """If no stream is running: starts the next one, or ends after the last."""
         with self._lock:
             if self._is_decided or self._running or self._starting:
                 return
@@ -195,7 +187,6 @@ class _Race(abc.DisposableBase):
             self._start_on_suitable_thread(number)
 
     def on_useless_end(self, candidate: _Candidate, error: Exception | None) -> None:
-        """Handles the end of a stream without useful output: an error, or an empty answer."""
         if error is None and self._delay is None and self.win(candidate):
             self._complete_with(candidate)
             return
@@ -228,8 +219,7 @@ class _Race(abc.DisposableBase):
         self.observer.on_error(error)
 
     def win(self, candidate: _Candidate) -> bool:
-        """Makes this candidate the winner and disposes the others, unless the race is decided;
-        returns whether it won."""
+        """Makes it the winner and disposes the others, unless the race is decided already."""
         with self._lock:
             if self._is_decided:
                 return False
@@ -255,11 +245,11 @@ class _MidStreamFallback(_Race):
 
     _break: StreamError | None = None
 
-    def start(self) -> None:
+    def start(self) -> abc.DisposableBase:
         self._received = CompletionAccumulator(bounded=True)
         subscriber = self._subscriber = self.observer
         self.observer = Observer(self._on_next, subscriber.on_error, subscriber.on_completed)
-        super().start()
+        return super().start()
 
     def _on_next(self, event: CompletionEvent) -> None:
         self._received.feed(event.data)
@@ -321,14 +311,9 @@ def _race(
     def subscribe(
         observer: _EventObserver, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        race = kind(streams, observer, scheduler, delay, clock)
-        race.start()
-        return race
+        return kind(streams, observer, scheduler, delay, clock).start()
 
     return Stream(subscribe)
-
-
-# --- the combinators -------------------------------------------------------------
 
 
 def fallback(
