@@ -40,12 +40,12 @@ def check_number(name: str, value: object, minimum: float, maximum: float = math
         raise ValueError(f"{name} must be {bounds}, and finite, got {value!r:.100}")
 
 
-def check_seconds(name: str, value: object) -> None:
+def check_seconds(name: str, value: object, unit: str = "seconds") -> None:
     """Raises TypeError or ValueError unless the value is a finite duration above zero."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, got {type(value).__name__}")
+        raise TypeError(f"{name} must be a number of {unit}, got {type(value).__name__}")
     if not (is_finite(value) and value > 0):
-        raise ValueError(f"{name} must be more than 0 seconds, and finite, got {value!r:.100}")
+        raise ValueError(f"{name} must be more than 0 {unit}, and finite, got {value!r:.100}")
 
 
 def check_callable(name: str, value: object) -> None:

@@ -10,9 +10,11 @@ that is kept costs a copy of the text.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, groupby
 from typing import TypeAlias, cast
+
+from msgspec import Struct
 
 from ..models import (
     AssistantMessage,
@@ -30,7 +32,7 @@ from ..models import (
 )
 from .tool_calls import ToolCallAccumulator
 
-__all__ = ["CompletionAccumulator"]
+__all__ = ["CompletionAccumulator", "texts_in"]
 
 _Content: TypeAlias = str | list[ContentChunk]
 
@@ -72,7 +74,10 @@ class CompletionAccumulator:
         if chunk.usage is not None:  # if it is sent twice, the last one counts
             self.usage = chunk.usage
         for choice in chunk.choices:
-            growing = self._choices.get(choice.index or 0) or self._add_choice(choice.index or 0)
+            index = choice.index or 0
+            growing = self._choices.get(index)
+            if growing is None:
+                growing = self._choices[index] = _GrowingChoice(index)
             delta = choice.delta
             content = delta.content
             if content:
@@ -98,8 +103,7 @@ class CompletionAccumulator:
             self._update_head(chunk)
 
     def begin_again(self) -> None:
-        """Prepares for another attempt: forgets that the last one failed, and its usage if it
-        produced no output."""
+        """Prepares for another attempt; the usage of one without output does not count."""
         self.failed = False
         self.usage = self.usage if self.has_output else None
 
@@ -111,10 +115,6 @@ class CompletionAccumulator:
             self.finished = True
             self.new_output = self.new_output or "finish"
 
-    def _add_choice(self, index: int) -> _GrowingChoice:
-        growing = self._choices[index] = _GrowingChoice(index)
-        return growing
-
     def _update_head(self, chunk: CompletionChunk) -> None:
         # Until there is output a new attempt may replace this one, and the head with it.
         self.has_chunks = True
@@ -125,7 +125,6 @@ class CompletionAccumulator:
 
     @property
     def is_complete(self) -> bool:
-        """Whether each of the answers has its finish_reason."""
         return (
             self.finished
             and len(self._choices) >= self._answers
@@ -143,22 +142,26 @@ class CompletionAccumulator:
     def text(self) -> str:
         """Returns the text of the first answer, without its thinking and other parts."""
         growing = self._choices.get(0)
-        return "".join(_texts(growing.contents)) if growing else ""
+        return "".join(texts_in(growing.contents)) if growing else ""
 
-    def has_tool_calls(self) -> bool:
-        return any(growing.fragments for growing in self._growing_choices())
+    def can_be_continued(self) -> bool:
+        """Whether another request may continue the text of an answer that broke."""
+        if self.finished or self.overflowed:
+            return False
+        has_tool_calls = any(growing.fragments for growing in self._growing_choices())
+        return not has_tool_calls and self.text() != ""
 
     def response(
         self, *, complete: bool = False, with_unfinished: bool = False
     ) -> ChatCompletionResponse:
-        """Returns everything received so far: of an answer that has ended normally if it is
-        complete, and including the tool calls that may be incomplete if `with_unfinished`."""
-        return self._response(
-            [
-                growing.total(complete=complete, with_unfinished=with_unfinished)
-                for growing in self._growing_choices()
-            ]
-        )
+        """Returns everything received so far.
+
+        Args:
+            complete: Whether the answer has ended normally.
+            with_unfinished: Whether to include the tool calls that may be incomplete.
+        """
+        choices = self._growing_choices()
+        return self._response([each.total(complete, with_unfinished) for each in choices])
 
     def snapshot(self) -> ChatCompletionResponse:
         """Returns everything received so far, at the cost of what is new since the last call."""
@@ -193,50 +196,35 @@ def _output_kind(content: list[ContentChunk]) -> str:
     return kind
 
 
-class _GrowingChoice:
+class _GrowingChoice(Struct, eq=False):
     """One of the `n` answers, as far as it was received."""
 
-    __slots__ = (
-        "_index",
-        "_joined_characters",
-        "_joined_count",
-        "_message",
-        "contents",
-        "finish_reason",
-        "fragments",
-        "has_content",
-        "logprobs",
-        "unjoined_bytes",
-    )
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-        self._joined_count = 0  # contents at the beginning that are joined already
-        self._joined_characters = 0
-        self._message: _GrowingMessage | None = None  # of the latest snapshot
-        self.contents: list[_Content] = []  # without empty ones
-        self.has_content = False  # an empty one, which is not the same as none
-        self.fragments: list[ToolCall] = []
-        self.logprobs: list[ChatCompletionResponseTokenLogprobsTopK] = []
-        self.finish_reason: str | None = None
-        self.unjoined_bytes = 0  # approximate memory of the pieces to join
+    index: int
+    contents: list[_Content] = []  # without empty ones
+    has_content: bool = False  # an empty one, which is not the same as none
+    fragments: list[ToolCall] = []
+    logprobs: list[ChatCompletionResponseTokenLogprobsTopK] = []
+    finish_reason: str | None = None
+    message: _GrowingMessage | None = None  # of the latest snapshot
+    unjoined_bytes: int = 0  # approximate memory of the pieces to join
+    joined_count: int = 0  # contents at the beginning that are joined already
+    joined_characters: int = 0
 
     def join(self) -> bool:
-        """Joins the pieces of text added since the last call; returns True if they were
-        dropped because the answer is too long."""
-        fresh = self.contents[self._joined_count :]
-        del self.contents[self._joined_count :]
+        """Joins new pieces of text; returns whether they were dropped, as the text is too long."""
+        fresh = self.contents[self.joined_count :]
+        del self.contents[self.joined_count :]
         self.unjoined_bytes = 0
-        if self._joined_characters > _MAX_CHARACTERS:
+        if self.joined_characters > _MAX_CHARACTERS:
             return True
         for kind, group in groupby(fresh, type):
             pieces = list(group)
             self.contents += ["".join(cast("list[str]", pieces))] if kind is str else pieces
-        self._joined_characters += sum(map(len, self.contents[self._joined_count :]))
-        self._joined_count = len(self.contents)
+        self.joined_characters += sum(map(len, self.contents[self.joined_count :]))
+        self.joined_count = len(self.contents)
         return False
 
-    def total(self, *, complete: bool, with_unfinished: bool) -> ChatCompletionChoice:
+    def total(self, complete: bool, with_unfinished: bool) -> ChatCompletionChoice:
         message = _GrowingMessage()
         message.update(self.contents, self.fragments)
         if complete or self.finish_reason is not None:
@@ -247,8 +235,8 @@ class _GrowingChoice:
 
     def snapshot(self) -> ChatCompletionChoice:
         if self.fragments and self.finish_reason is not None:
-            return self.total(complete=True, with_unfinished=True)
-        self._message = message = self._message or _GrowingMessage()
+            return self.total(True, True)
+        self.message = message = self.message or _GrowingMessage()
         message.update(self.contents, self.fragments)
         return self._choice(message)
 
@@ -256,7 +244,7 @@ class _GrowingChoice:
         content = message.content.content()
         logprobs = [*self.logprobs]
         return ChatCompletionChoice(
-            index=self._index,
+            index=self.index,
             message=AssistantMessage(
                 content="" if content is None and self.has_content else content,
                 tool_calls=[*message.tool_calls] or None,
@@ -352,7 +340,7 @@ class _GrowingThought:
         )
 
 
-def _texts(contents: list[_Content]) -> Iterator[str]:
+def texts_in(contents: Iterable[_Content]) -> Iterator[str]:
     for content in contents:
         if isinstance(content, str):
             yield content

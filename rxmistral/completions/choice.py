@@ -144,7 +144,6 @@ def _thoughts(content: list[ContentChunk]) -> Iterator[str]:
 
 
 def check_choice(choice: object) -> None:
-    """Raises unless the value can be the index of an answer."""
     check_integer("choice", choice, minimum=0)
 
 
@@ -157,8 +156,5 @@ _REMEDIES = {
 
 
 def completions_for(operator: str) -> InputType:
-    """Returns completions as the input type of an operator."""
-    remedies = _REMEDIES
-    if operator == "text":
-        remedies = _REMEDIES | {"str": "leave the second text() out"}
-    return InputType(operator, CompletionEvent, "completions", remedies)
+    own = {"str": "leave the second text() out"} if operator == "text" else {}
+    return InputType(operator, CompletionEvent, "completions", _REMEDIES | own)

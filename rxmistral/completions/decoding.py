@@ -73,8 +73,7 @@ class CompletionDecoder:
         self._surrogates = SurrogateJoiner()
 
     def decode_simple(self, data: bytes) -> CompletionEvent | None:
-        """Returns the completion in the data of an event without an "error"; None if `feed` has
-        to examine the event."""
+        """Returns the completion in an event without an "error"; None if `feed` must examine it."""
         if self._needs_slow_path:
             return None
         try:
@@ -104,8 +103,7 @@ class CompletionDecoder:
             )
 
     def feed_truncated(self, event: ServerSentEvent | None) -> CompletionEvent | None:
-        """Returns the completion in the last event of a body that ended inside it, if nothing
-        but its blank line is missing; None otherwise."""
+        """Returns the completion in the last event, if only its blank line is missing."""
         if event is not None and _is_whole_chunk(event.data):
             return self.feed(event)
         self._ended_inside_event = True
@@ -189,11 +187,9 @@ class CompletionDecoder:
 
 
 def _only_keeps_alive(event: ServerSentEvent) -> bool:
-    """Whether an event without a chunk only keeps the connection open, according to its type or
-    to that in its data, as in `{"type": "ping"}`."""
-    return is_keep_alive(event.event) or is_keep_alive(
-        json.loads(event.data, strict=False).get("type")
-    )
+    """Whether the type of an event, or in its data (`{"type": "ping"}`), is that of a keep-alive."""
+    data = json.loads(event.data, strict=False)
+    return is_keep_alive(event.event) or is_keep_alive(data.get("type"))
 
 
 def _is_whole_chunk(data: str) -> bool:

@@ -273,14 +273,10 @@ class _MidStreamFallback(_Race):
 
     def _continuation_by(self, stream: _Source) -> _Source | None:
         """Returns the stream of the rest of the answer, if this stream can be asked for it."""
-        received = self._received
-        text = received.text()
         continued = getattr(stream, "continued", None)
-        if continued is None or self._break is None or not text:
+        if continued is None or self._break is None or not self._received.can_be_continued():
             return None
-        if received.finished or received.overflowed or received.has_tool_calls():
-            return None
-        return cast("_Source | None", continued(text))
+        return cast("_Source | None", continued(self._received.text()))
 
     def _continue_with(self, continuation: _Source, number: int) -> None:
         self._received.begin_again()

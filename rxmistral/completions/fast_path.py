@@ -55,10 +55,7 @@ def completions_of_blocks(
         return CompositeDisposable(
             slow_path.subscribe(observer, scheduler=scheduler),
             stream.subscribe(
-                fast_path.on_next,
-                fast_path.on_error,
-                fast_path.on_completed,
-                scheduler=scheduler,
+                fast_path.on_next, fast_path.on_error, fast_path.on_completed, scheduler=scheduler
             ),
         )
 
@@ -143,8 +140,7 @@ class _FastPath:
 
 
 def _split_simple(block: bytes) -> tuple[list[bytes], bytes] | None:
-    """Returns the data of the events of a block, and the beginning of one more; None if they
-    are not all simple."""
+    """Returns the data of each event of a block, and an unfinished one, if all are simple."""
     if block[:6] != b"data: " or block.find(b'"error"') >= 0:  # faster than `in`
         return None
     if block[-2:] == b"\n\n" and block.count(b"\n") == 2:  # one event, as for most tokens
@@ -161,11 +157,7 @@ def _split_simple(block: bytes) -> tuple[list[bytes], bytes] | None:
 
 
 def _may_be_simple(partial: bytes) -> bool:
-    """Whether the beginning of an event may become a simple event.
-
-    Anything else must not wait for its end: a line of JSON outside of an event is an error at
-    once.
-    """
+    # Anything else must not wait for its end: a line of JSON outside of an event is an error.
     return (
         (partial[:6] == b"data: " or b"data: ".startswith(partial))
         and partial.find(b"\n", 0, -1) < 0

@@ -14,7 +14,7 @@ from reactivex.scheduler import TimeoutScheduler
 
 from ..error_report import read_report
 from ..errors import ReportedError
-from ..models import CompletionChunk, CompletionEvent
+from ..models import CompletionChunk, CompletionEvent, CompletionResponseStreamChoice
 from ..rx.state_machine import timed_operator
 from ..rx.stream import Stream
 from ..rx.subscriber import fail_observer
@@ -26,6 +26,7 @@ __all__ = [
     "END_GRACE_SECONDS",
     "GracePeriod",
     "error_of_finish_reason",
+    "is_empty_choice",
     "until_finished",
     "without_failure",
 ]
@@ -110,11 +111,13 @@ def without_failure(event: CompletionEvent) -> CompletionEvent | None:
         structs.replace(each, finish_reason=None) if each.finish_reason == "error" else each
         for each in event.data.choices
     ]
-    if not any(
-        each.finish_reason or each.delta.content or each.delta.tool_calls for each in choices
-    ):
+    if all(map(is_empty_choice, choices)):
         return None
     return structs.replace(event, data=structs.replace(event.data, choices=choices))
+
+
+def is_empty_choice(choice: CompletionResponseStreamChoice) -> bool:
+    return not (choice.finish_reason or choice.delta.content or choice.delta.tool_calls)
 
 
 def error_of_finish_reason(chunk: CompletionChunk, data: str) -> ReportedError | None:

@@ -39,7 +39,7 @@ class OutputTimes:
 
 
 class OutcomeBuilder:
-    """A builder of the outcome of one answer; created when the answer begins."""
+    """A builder of the outcome of an answer that begins now."""
 
     def __init__(self, received: CompletionAccumulator, times: OutputTimes) -> None:
         self.counter = RequestCounter()
@@ -49,8 +49,6 @@ class OutcomeBuilder:
         self._times = times
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
-        """Returns the outcome of an answer that ended with an error, or with None; its status
-        is what that implies, unless one is given."""
         received, times, counter = self._received, self._times, self.counter
         usage = received.usage
         is_exact = usage is not None and counter.answers <= 1
@@ -103,12 +101,10 @@ def on_outcome(
             disposes. An exception that it raises at a completion or an error becomes the error
             of the stream.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> from rxmistral.models import DeltaMessage
-    >>> choice = CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))
-    >>> source = reactivex.of(CompletionEvent(data=CompletionChunk(choices=[choice])))
-    >>> _ = source.pipe(on_outcome(lambda outcome: print(outcome.status))).run()
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     _ = answer.pipe(on_outcome(lambda outcome: print(outcome.status))).run()
     completed
     """
     check_callback("callback", callback)

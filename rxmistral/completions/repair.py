@@ -39,7 +39,6 @@ def is_keep_alive(event_type: object) -> bool:
 
 
 def dicts_in(value: Any) -> list[dict[str, Any]]:
-    """Returns the dicts in a list; an empty list for anything that is not a list."""
     return [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
 
 
@@ -71,12 +70,10 @@ _decode_reasoning = msgspec.json.Decoder(_ChunkReasoning).decode
 
 
 def decode_reasoning(data: bytes | str) -> list[Reasoning | None]:
-    """Returns the reasoning of each choice in the JSON of a chunk."""
     return [choice.delta for choice in _decode_reasoning(data).choices]
 
 
 def add_reasoning(chunk: CompletionChunk, reasonings: Iterable[Reasoning | None]) -> None:
-    """Adds the reasoning of each choice to its content, as a `ThinkChunk`."""
     for choice, reasoning in zip(chunk.choices, reasonings, strict=True):
         if reasoning is None:
             continue
@@ -163,7 +160,6 @@ class SurrogateJoiner:
         self.waiting: dict[_TextKey, str] = {}  # the high surrogates
 
     def join(self, chunk: dict[str, Any]) -> Any:
-        """Returns the decoded JSON of one chunk with whole characters only."""
         for choice in dicts_in(chunk.get("choices")):
             self._join_choice(choice, _index(choice) or 0)
         return _without_surrogates(chunk)
@@ -199,8 +195,7 @@ class SurrogateJoiner:
             container[field] = text
 
     def _release(self, delta: dict[str, Any], index: int) -> None:
-        """Appends a waiting half to the text; drops those of a thought and of arguments, which
-        were cut off anyway."""
+        # The half of a thought or of arguments, which were cut off anyway, is dropped.
         half = self.waiting.get(_TextKey(index, "text"))
         if half is not None:
             content = delta.get("content")

@@ -25,14 +25,11 @@ def snapshots() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompletion
         all `n` answers. A snapshot that is released before the next one costs next to nothing,
         however long the text is; each one that you keep has its own copy of the text.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice, DeltaMessage
-    >>> def event(content):
-    ...     choice = CompletionResponseStreamChoice(delta=DeltaMessage(content=content))
-    ...     return CompletionEvent(data=CompletionChunk(choices=[choice]))
-    >>> growing = reactivex.of(event("Hel"), event("lo")).pipe(snapshots())
-    >>> [response.choices[0].message.content for response in growing]
-    ['Hel', 'Hello']
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     [response.choices[0].message.content for response in answer.pipe(snapshots())]
+    ['', 'Hel', 'Hello', 'Hello']
     """
     return machine_operator(_Snapshots, completions_for("snapshots"))
 
@@ -58,13 +55,10 @@ def to_response() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompleti
     Errors: as the source does, without a response: a `StreamError` has in its `.partial`
         what had arrived.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice, DeltaMessage
-    >>> def event(content):
-    ...     choice = CompletionResponseStreamChoice(delta=DeltaMessage(content=content))
-    ...     return CompletionEvent(data=CompletionChunk(choices=[choice]))
-    >>> response = reactivex.of(event("Hel"), event("lo")).pipe(to_response()).run()
-    >>> response.choices[0].message.content
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     answer.pipe(to_response()).run().choices[0].message.content
     'Hello'
     """
     return machine_operator(_WholeResponse, completions_for("to_response"))

@@ -19,6 +19,8 @@ import msgspec
 from msgspec import structs
 
 from ...checks import check_callback, check_integer
+from ...completions.accumulator import texts_in
+from ...completions.finish import is_empty_choice
 from ...errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -83,20 +85,13 @@ _decode_messages = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def can_be_continued(body: bytes, structured: bool) -> bool:
-    """Returns whether an answer to this request can be continued.
-
-    Args:
-        body: The body of the request.
-        structured: Whether JSON may be continued.
-    """
-    fields = _decode_body(body)
-    n = msgspec.json.decode(fields.get("n", b"1"))
-    response_format = msgspec.json.decode(fields.get("response_format", b"null")) or {}
-    return n in (1, None) and (structured or response_format.get("type", "text") == "text")
+    """Returns whether an answer to this request, which may be `structured`, can be continued."""
+    response_format = msgspec.json.decode(_decode_body(body).get("response_format", b"{}")) or {}
+    is_text = response_format.get("type", "text") == "text"
+    return requested_answers(body) == 1 and (structured or is_text)
 
 
 def requested_answers(body: bytes) -> int:
-    """Returns how many answers a request asks for."""
     if b'"n":' not in body:
         return 1
     n = msgspec.json.decode(_decode_body(body).get("n", b"1"))
@@ -104,14 +99,10 @@ def requested_answers(body: bytes) -> int:
 
 
 def continuation_of(body: bytes, text: str) -> tuple[bytes, str]:
-    """Returns the request that continues an answer, and the text that it continues.
+    """Returns the request that continues an answer with a text, and the text that it continues.
 
     If the request already ended in a prefix, this prefix is the beginning of that text,
     whether or not the service repeated it.
-
-    Args:
-        body: The body of the request whose answer broke.
-        text: The text of the answer so far.
     """
     fields = _decode_body(body)
     messages = _decode_messages(fields["messages"])
@@ -145,7 +136,6 @@ class EchoFilter:
         self._is_decided = False
 
     def feed(self, event: CompletionEvent) -> list[CompletionEvent]:
-        """Returns the events to emit now."""
         if self._is_decided:
             return [event]
         self._buffered.append(event)
@@ -172,7 +162,7 @@ class EchoFilter:
         return self._flush(length + self._overlap(received[length:]))
 
     def _overlap(self, continuation: str) -> int:
-        """Returns how many blanks at the beginning of a continuation were emitted before."""
+        """Returns how many blanks that it begins with were emitted before."""
         blanks = self._text[len(self._trimmed) :]
         lengths = range(len(blanks), 0, -1)
         return next((n for n in lengths if continuation.startswith(blanks[-n:])), 0)
@@ -190,13 +180,7 @@ class EchoFilter:
 
 
 def _text_of(event: CompletionEvent) -> str:
-    return "".join(text for choice in event.data.choices for text in _texts(choice.delta.content))
-
-
-def _texts(content: str | list[ContentChunk] | None) -> list[str]:
-    if isinstance(content, str):
-        return [content]
-    return [part.text for part in content or () if isinstance(part, TextChunk)]
+    return "".join(texts_in(choice.delta.content or "" for choice in event.data.choices))
 
 
 def _without_text(event: CompletionEvent, length: int) -> CompletionEvent:
@@ -211,7 +195,7 @@ def _without_text(event: CompletionEvent, length: int) -> CompletionEvent:
 def _cut(
     content: str | list[ContentChunk] | None, length: int
 ) -> tuple[str | list[ContentChunk] | None, int]:
-    """Returns a content without its first characters, and how many are left to remove."""
+    """Returns a content without its first characters, and how many more to remove."""
     if content is None:
         return None, length
     if isinstance(content, str):
@@ -228,8 +212,4 @@ def _cut(
 
 def _is_empty(event: CompletionEvent) -> bool:
     """Returns whether an event has nothing new, such as a second role or a removed echo."""
-    chunk = event.data
-    return chunk.usage is None and not any(
-        choice.finish_reason or choice.delta.content or choice.delta.tool_calls
-        for choice in chunk.choices
-    )
+    return event.data.usage is None and all(map(is_empty_choice, event.data.choices))

@@ -174,11 +174,7 @@ class RetryConfig:
 
 
 def as_retry(given: object) -> Retry | None:
-    """Returns the `Retry` for a `Retry`, a `RetryConfig` or the official SDK's `RetryConfig`.
-
-    Raises:
-        TypeError, ValueError: The argument is none of these, or cannot be supported.
-    """
+    """Returns the `Retry` for a `Retry`, a `RetryConfig` or the official SDK's `RetryConfig`."""
     if given is None or isinstance(given, Retry):
         return given
     strategy, backoff = getattr(given, "strategy", None), getattr(given, "backoff", None)

@@ -54,13 +54,11 @@ class Timeouts:
     total: float | None = None
 
     def __post_init__(self) -> None:
-        check_seconds("connect", self.connect)
-        check_seconds("first", self.first)
-        check_seconds("gap", self.gap)
-        if self.thinking_gap is not None:
-            check_seconds("thinking_gap", self.thinking_gap)
-        if self.total is not None:
-            check_seconds("total", self.total)
+        for name in ("connect", "first", "gap"):
+            check_seconds(name, getattr(self, name))
+        for name in ("thinking_gap", "total"):
+            if getattr(self, name) is not None:
+                check_seconds(name, getattr(self, name))
 
 
 class ResponseTimeouts(IdleTimeout, OutputTimes):
@@ -84,7 +82,6 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
 
     @property
     def has_news(self) -> bool:
-        """Whether anything useful was received since the latest request."""
         return self._clock != "first"
 
     def restart(self) -> None:
@@ -140,7 +137,6 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         return min(self._limit_seconds - self._idle_seconds, self.total_remaining()) - elapsed
 
     def total_remaining(self) -> float:
-        """Returns the seconds left of `total`; infinity if it has no limit."""
         total = self._timeouts.total
         return math.inf if total is None else total - self._total_seconds
 
