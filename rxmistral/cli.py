@@ -10,8 +10,7 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from io import StringIO
 from typing import TextIO
 
@@ -156,16 +155,12 @@ def _serve(port: int, screen: _Screen) -> int:
         server.close()
 
 
-@contextmanager
-def _client(options: Namespace) -> Iterator[Mistral]:
+def _client(options: Namespace) -> Mistral:
     variables = (KEY_VARIABLE, SERVER_URL_VARIABLE)
     if options.server_url or any(os.environ.get(name, "").strip() for name in variables):
-        with Mistral(server_url=options.server_url) as client:
-            yield client
-        return
+        return Mistral(server_url=options.server_url)
     _print_to_stderr(f"{KEY_VARIABLE} is not set: the embedded demo server answers.")
-    with demo_server() as server, Mistral(server_url=server.url) as client:
-        yield client
+    return Mistral.demo()
 
 
 def _request_answer(client: Mistral, options: Namespace) -> EventStream:

@@ -7,15 +7,14 @@
                     b ────useful──▶
 
 The events of one stream only are emitted, all of them and in order, however close the race is,
-and the requests of the others end at once. Once there is a winner, this costs next to nothing.
+and the requests of the others end at once.
 
 Strategy: each stream has a candidate, which buffers events until one of them is useful, and then
 tries to win the race; that needs a lock, once. From then on the winner alone emits, and an item
 costs a check of its own flag. If the winner breaks after text, a stream after it may be asked
-for the rest of the answer (mid-stream fallback); that stream starts as the winner.
-
-If a stream fails before its `subscribe` returns, the call that started it also starts the next
-one. So streams that fail at once, one after the other, need no deep stack.
+for the rest of the answer (mid-stream fallback); that stream starts as the winner. If a stream
+fails before its `subscribe` returns, the call that started it also starts the next one, so that
+streams that fail at once need no deep stack.
 """
 
 from __future__ import annotations

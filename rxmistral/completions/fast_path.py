@@ -8,9 +8,8 @@ object. Its bytes are decoded in place, which halves the cost of a token. Everyt
 the slow path: the first event, which may begin with a BOM; the finish_reason and all that
 follows it; `[DONE]`, usage, errors, halves of surrogate pairs, and whatever msgspec rejects.
 
-An event takes one path or the other as a whole, so the slow path is always between two events
-when the fast path is taken. A body with other line ends, or with an event that spans many
-blocks, stays on the slow path from there on.
+An event takes one path as a whole, so the slow path is between two events when the fast path is
+taken. A body with other line ends, or with an event of many blocks, stays on the slow path.
 """
 
 from __future__ import annotations

@@ -40,11 +40,7 @@ class GracePeriod(SerializedTimer):
 
     Only a body that was read to its end leaves a connection for the next request. In nearly
     every answer the rest has arrived already. The observer is ended when the source ends, or
-    when the grace period expires.
-
-    Args:
-        start_in_source: Called instead of starting a timer, for a source that keeps the grace
-            period itself.
+    when the grace period expires. A source that keeps the grace period has `start_in_source`.
     """
 
     def __init__(

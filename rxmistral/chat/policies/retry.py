@@ -1,19 +1,8 @@
 """The policy that repeats a request that failed.
 
 A request is repeated only while nothing useful was emitted: no text, no thinking and no tool
-call. So a subscriber always receives one answer, whichever requests failed before it.
-
-    failure                                                  repeated
-    no response was received (RequestError)                  yes
-    ... because the name is unknown, the certificate is      no: it would fail again
-        not trusted, or the URL is not valid
-    the service refused with 429 or 5xx (StatusError)        yes, after the time it names
-    ... with any other status                                no: it would refuse again
-    the answer broke before anything useful was emitted      yes
-    ... because the timeout `total` expired                  no
-    the body is not an event stream, or an event does        no
-        not contain a chunk
-    the answer broke after something useful was emitted      no: see `Resume`
+call. So a subscriber always receives one answer, whichever requests failed before it. The guide
+of this package (`policies`) lists the failures after which a request is repeated.
 """
 
 from __future__ import annotations
@@ -114,7 +103,12 @@ class Retry:
 
 
 def may_be_repeated(error: MistralError) -> bool:
-    """Returns whether a request that failed with this error may succeed the next time."""
+    """Returns whether a request that failed with this error may succeed the next time.
+
+    Not if its name is unknown, its certificate is not trusted or its URL is not valid, which are
+    permanent; if the service refused it with another status; if the timeout `total` expired; or if
+    the body is not an event stream, or an event does not contain a chunk.
+    """
     if isinstance(error, StatusError):
         return error.status == 429 or error.status >= 500
     if isinstance(error, RequestError) and error.is_permanent:
