@@ -42,7 +42,6 @@ from ..wire.sender import post
 from .policies.limit import Limit
 from .policies.resume import (
     EchoFilter,
-    Resume,
     can_be_continued,
     continuation_of,
     is_break,
@@ -259,7 +258,10 @@ class Attempts(abc.DisposableBase):
         broken = error if isinstance(error, StreamError) else self._broken
         if resume is None or self.counter.resumed >= resume.attempts:
             return False
-        if broken is None or not self._can_resume_after(error, resume):
+        if broken is None or not self._received.can_be_continued():
+            return False
+        is_temporary = is_break(error) if self._broken is None else may_be_repeated(error)
+        if not (is_temporary and can_be_continued(self._call.body, resume.structured)):
             return False
         if resume.on_resume is not None:
             resume.on_resume(broken, self.counter.resumed + 1)
@@ -271,14 +273,6 @@ class Attempts(abc.DisposableBase):
         self._broken = broken
         self._useless_requests, self._pause_seconds = 0, 0.0
         return True
-
-    def _can_resume_after(self, error: MistralError, resume: Resume) -> bool:
-        is_temporary = is_break(error) if self._broken is None else may_be_repeated(error)
-        return (
-            is_temporary
-            and self._received.can_be_continued()
-            and can_be_continued(self._call.body, resume.structured)
-        )
 
     def _final_error(self, error: MistralError) -> MistralError:
         """Returns the break in place of the error of a continuation that could not be sent."""

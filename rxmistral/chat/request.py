@@ -128,12 +128,11 @@ class ChatArguments(TypedDict, total=False):
 class _InvalidError(Exception):
     """A value, or the one at `place` in it, that is not what it must be."""
 
+    place = ""
+
     def __init__(self, expected: str, value: object, error: type[Exception] = TypeError) -> None:
         super().__init__(expected)
-        self.expected = expected
-        self.value = value
-        self.error = error
-        self.place = ""
+        self.expected, self.value, self.error = expected, value, error
 
 
 def _convert(value: Any, hint: Any) -> Any:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import NoReturn, TypedDict, TypeVar, cast
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
 
@@ -144,8 +144,12 @@ def base_url(url: object) -> str:
     if not isinstance(url, str):
         raise TypeError(f"server_url must be a str, got {type(url).__name__}")
     shown = without_secrets(url)
-    parts = _split(url)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError if the port is not a number
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(
             f"server_url must begin with http:// or https:// and a host, got {shown!r}"
         )
@@ -162,15 +166,6 @@ def base_url(url: object) -> str:
             "pass a query as the params of a session: Mistral(session=...)"
         )
     return _PATH_SUFFIX.sub("", url)
-
-
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError if the port is not a number
-    except ValueError:
-        return None
-    return parts
 
 
 # --- the policies ----------------------------------------------------------------

@@ -24,12 +24,11 @@ def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[De
     Args:
         choice: Index of the answer among the `n` answers.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> choices = [CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))]
-    >>> event = CompletionEvent(data=CompletionChunk(choices=choices))
-    >>> reactivex.of(event).pipe(deltas()).run().content
-    'Hi'
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     [delta.content for delta in answer.pipe(deltas())]
+    ['', 'Hel', 'lo', '']
     """
     check_choice(choice)
     accepted = completions_for("deltas")
@@ -62,12 +61,11 @@ def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]
     Emits: string contents, and the text parts of content lists; never an empty string.
         Thinking is not text.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> choices = [CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))]
-    >>> event = CompletionEvent(data=CompletionChunk(choices=choices))
-    >>> reactivex.of(event).pipe(text()).run()
-    'Hi'
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     list(answer.pipe(text()))
+    ['Hel', 'lo']
     """
     check_choice(choice)
     accepted = completions_for("text")

@@ -187,9 +187,10 @@ class CompletionDecoder:
 
 
 def _only_keeps_alive(event: ServerSentEvent) -> bool:
-    """Whether the type of an event, or in its data (`{"type": "ping"}`), is that of a keep-alive."""
-    data = json.loads(event.data, strict=False)
-    return is_keep_alive(event.event) or is_keep_alive(data.get("type"))
+    """Whether an event, by its type or the one in its data (`{"type": "ping"}`), is a keep-alive."""
+    return is_keep_alive(event.event) or is_keep_alive(
+        json.loads(event.data, strict=False).get("type")
+    )
 
 
 def _is_whole_chunk(data: str) -> bool:

@@ -144,13 +144,11 @@ def until_finished(
     Errors: as the source does before the finishing item; later errors are ignored. The
         finish_reason "error" does not finish an answer: it is emitted, and its error follows.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> last = CompletionResponseStreamChoice(index=0, finish_reason="stop")
-    >>> chunks = [CompletionChunk(choices=[last]), CompletionChunk()]
-    >>> source = reactivex.from_iterable(CompletionEvent(data=chunk) for chunk in chunks)
-    >>> len(list(source.pipe(until_finished())))
-    1
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     answer.pipe(until_finished()).run().data.choices[0].finish_reason
+    'stop'
     """
     check_choice(choice)
     return timed_operator(partial(_UntilFinished, choice), None)

@@ -155,7 +155,14 @@ class _Recorder(abc.ObserverBase[CompletionEvent]):
         if not isinstance(value, CompletionEvent):
             self.on_error(_ACCEPTED.error_for(value))
             return
-        self._record(value)
+        received, now = self._received, monotonic()
+        received.feed(value.data)
+        self._silent_seconds += now - self._waiting_since
+        if received.new_output:
+            if received.new_output != "finish":
+                self._times.record_output(now, self._silent_seconds)
+            received.new_output = ""
+            self._silent_seconds = 0.0
         try:
             self._emit(value)
         except Exception as error:  # by the subscriber
@@ -181,13 +188,3 @@ class _Recorder(abc.ObserverBase[CompletionEvent]):
     def end(self, error: BaseException | None, status: Status | None = None) -> None:
         if self._has_ended.acquire(blocking=False):
             self._callback(self._outcome_builder.outcome(error, status))
-
-    def _record(self, event: CompletionEvent) -> None:
-        received, now = self._received, monotonic()
-        received.feed(event.data)
-        self._silent_seconds += now - self._waiting_since
-        if received.new_output:
-            if received.new_output != "finish":
-                self._times.record_output(now, self._silent_seconds)
-            received.new_output = ""
-            self._silent_seconds = 0.0

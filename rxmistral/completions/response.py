@@ -125,12 +125,11 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
     Emits: "stop", "length", "model_length", "tool_calls", "error", or a newer word; once,
         even if the service repeats it.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> last = CompletionResponseStreamChoice(index=0, finish_reason="length")
-    >>> event = CompletionEvent(data=CompletionChunk(choices=[last]))
-    >>> reactivex.of(event).pipe(finish_reason()).run()
-    'length'
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     answer.pipe(finish_reason()).run()
+    'stop'
     """
     check_choice(choice)
     return machine_operator(lambda: _FinishReasons(choice), completions_for("finish_reason"))
