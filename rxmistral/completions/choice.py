@@ -67,30 +67,7 @@ def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]
     ...     list(answer.pipe(text()))
     ['Hel', 'lo']
     """
-    check_choice(choice)
-    accepted = completions_for("text")
-
-    def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
-        emit = observer.on_next
-
-        def on_next(event: object) -> None:
-            if not isinstance(event, CompletionEvent):
-                observer.on_error(accepted.error_for(event))
-                return
-            for each in event.data.choices:
-                if (each.index or 0) == choice:
-                    content = each.delta.content
-                    if isinstance(content, str):
-                        if content:
-                            emit(content)
-                    elif content:
-                        for part in content:
-                            if isinstance(part, TextChunk) and part.text:
-                                emit(part.text)
-
-        return on_next
-
-    return item_operator(start)
+    return _text_operator("text", choice, _texts)
 
 
 def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
@@ -114,23 +91,39 @@ def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[
     >>> reactivex.of(event).pipe(thinking()).run()
     'Let me see'
     """
+    return _text_operator("thinking", choice, _thoughts)
+
+
+def _text_operator(
+    name: str, choice: int, texts_in: Callable[[list[ContentChunk]], Iterator[str]]
+) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
     check_choice(choice)
-    accepted = completions_for("thinking")
+    accepted = completions_for(name)
+    accepts_strings = texts_in is _texts
 
     def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
+        emit = observer.on_next
+
         def on_next(event: object) -> None:
             if not isinstance(event, CompletionEvent):
                 observer.on_error(accepted.error_for(event))
                 return
             for each in event.data.choices:
                 content = each.delta.content
-                if isinstance(content, list) and (each.index or 0) == choice:
-                    for thought in _thoughts(content):
-                        observer.on_next(thought)
+                if content and (each.index or 0) == choice:
+                    if not isinstance(content, str):
+                        for piece in texts_in(content):
+                            emit(piece)
+                    elif accepts_strings:
+                        emit(content)
 
         return on_next
 
     return item_operator(start)
+
+
+def _texts(content: list[ContentChunk]) -> Iterator[str]:
+    return (part.text for part in content if isinstance(part, TextChunk) and part.text)
 
 
 def _thoughts(content: list[ContentChunk]) -> Iterator[str]:

@@ -103,12 +103,7 @@ class Retry:
 
 
 def may_be_repeated(error: MistralError) -> bool:
-    """Returns whether a request that failed with this error may succeed the next time.
-
-    Not if its name is unknown, its certificate is not trusted or its URL is not valid, which are
-    permanent; if the service refused it with another status; if the timeout `total` expired; or if
-    the body is not an event stream, or an event does not contain a chunk.
-    """
+    """Returns whether a request that failed with this error may succeed the next time."""
     if isinstance(error, StatusError):
         return error.status == 429 or error.status >= 500
     if isinstance(error, RequestError) and error.is_permanent:
