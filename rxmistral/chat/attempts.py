@@ -292,11 +292,8 @@ class Attempts(abc.DisposableBase):
             error.partial = self._received.response(with_unfinished=True)
 
     def _end(self, error: Exception | None) -> None:
-        self._is_over = True
-        if self._is_released:
-            self._release_slot()
         complete, fail = self._complete, self._fail
-        self._drop_references()
+        self._stop()
         if error is None:
             complete()
         else:
@@ -305,15 +302,16 @@ class Attempts(abc.DisposableBase):
     def dispose(self) -> None:
         self._is_over = True
         self._cancellation.cancel()
-        self._drop_references()
-        if self._is_released:
-            self._release_slot()
+        self._stop()
 
     def _release_slot(self) -> None:
         with suppress(IndexError):  # it has none, or another thread has released it
             self._acquired.pop().release()
 
-    def _drop_references(self) -> None:
+    def _stop(self) -> None:
+        self._is_over = True
+        if self._is_released:
+            self._release_slot()
         # Breaks the reference cycles through this object, which is kept for its outcome. The text
         # of each answer would stay in memory until a garbage collection.
         self._attempt.dispose()

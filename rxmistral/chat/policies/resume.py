@@ -1,8 +1,7 @@
 """The policy that continues an answer that broke.
 
-Mistral continues a text if the last message of a request is the assistant's and has
-`prefix: true`. So the text received so far is sent back as such a message, and the new answer
-continues it. Some servers begin with an echo of the text that was sent, which is removed:
+The text received so far is sent back, as a message of the assistant with `prefix: true`, and the
+new answer continues it. Some servers begin with an echo of that text, which is removed:
 
     sent back      "The sky is "
     received       "The sky is " "blue."     or "The sky is" " blue."    or "blue."
@@ -85,7 +84,7 @@ _decode_messages = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def can_be_continued(body: bytes, structured: bool) -> bool:
-    """Returns whether an answer to this request, which may be `structured`, can be continued."""
+    """Returns whether an answer to this request can be continued; `structured` allows JSON."""
     response_format = msgspec.json.decode(_decode_body(body).get("response_format", b"{}")) or {}
     is_text = response_format.get("type", "text") == "text"
     return requested_answers(body) == 1 and (structured or is_text)
@@ -173,29 +172,34 @@ class EchoFilter:
         buffered, self._buffered = self._buffered, []
         flushed = []
         for event in buffered:
-            length = len(_text_of(event))
-            flushed.append(event if not echo_length else _without_text(event, echo_length))
-            echo_length -= min(echo_length, length)
-        return [event for event in flushed if not _is_empty(event)]
+            remainder, echo_length = _without_text(event, echo_length)
+            # An event may have nothing new, such as a second role or a removed echo.
+            if remainder.data.usage is not None or not all(
+                map(is_empty_choice, remainder.data.choices)
+            ):
+                flushed.append(remainder)
+        return flushed
 
 
 def _text_of(event: CompletionEvent) -> str:
     return "".join(texts_in(choice.delta.content or "" for choice in event.data.choices))
 
 
-def _without_text(event: CompletionEvent, length: int) -> CompletionEvent:
+def _without_text(event: CompletionEvent, length: int) -> tuple[CompletionEvent, int]:
+    """Returns an event without its first characters, and how many more to remove."""
+    if not length:
+        return event, 0
     choices = []
     for choice in event.data.choices:
         content, length = _cut(choice.delta.content, length)
         delta = structs.replace(choice.delta, content=content)
         choices.append(structs.replace(choice, delta=delta))
-    return structs.replace(event, data=structs.replace(event.data, choices=choices))
+    return structs.replace(event, data=structs.replace(event.data, choices=choices)), length
 
 
 def _cut(
     content: str | list[ContentChunk] | None, length: int
 ) -> tuple[str | list[ContentChunk] | None, int]:
-    """Returns a content without its first characters, and how many more to remove."""
     if content is None:
         return None, length
     if isinstance(content, str):
@@ -208,8 +212,3 @@ def _cut(
         else:
             parts.append(part)
     return parts, length
-
-
-def _is_empty(event: CompletionEvent) -> bool:
-    """Returns whether an event has nothing new, such as a second role or a removed echo."""
-    return event.data.usage is None and all(map(is_empty_choice, event.data.choices))
