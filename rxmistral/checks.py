@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+import sys
 from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
 
 __all__ = [
     "check_callable", "check_callback", "check_integer", "check_number", "check_seconds",
     "check_synchronous",
+    "is_finite",
 ]  # fmt: skip
+
+
+def is_finite(value: float) -> bool:
+    """Whether a number is finite as a float; `math.isfinite` raises for an int too large for one."""
+    return abs(value) <= sys.float_info.max
 
 
 def check_integer(name: str, value: object, minimum: int = 1) -> None:
@@ -23,18 +30,18 @@ def check_number(name: str, value: object, minimum: float, maximum: float = math
     """Raises TypeError or ValueError unless the value is a finite number within the bounds."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
-    if not (math.isfinite(value) and minimum <= value <= maximum):
+    if not (is_finite(value) and minimum <= value <= maximum):
         is_open = maximum == math.inf
         bounds = f"{minimum:g} or more" if is_open else f"from {minimum:g} to {maximum:g}"
-        raise ValueError(f"{name} must be {bounds}, and finite, got {value!r}")
+        raise ValueError(f"{name} must be {bounds}, and finite, got {value!r:.100}")
 
 
-def check_seconds(name: str, value: object) -> None:
+def check_seconds(name: str, value: object, unit: str = "seconds") -> None:
     """Raises TypeError or ValueError unless the value is a finite duration above zero."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise TypeError(f"{name} must be a number of seconds, got {type(value).__name__}")
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name} must be more than 0 seconds, and finite, got {value!r}")
+        raise TypeError(f"{name} must be a number of {unit}, got {type(value).__name__}")
+    if not (is_finite(value) and value > 0):
+        raise ValueError(f"{name} must be more than 0 {unit}, and finite, got {value!r:.100}")
 
 
 def check_callable(name: str, value: object) -> None:

@@ -10,21 +10,21 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import redirect_stdout
 from io import StringIO
 from typing import TextIO
 
 import msgspec
+from msgspec import UNSET
 
 from .chat.client import Mistral, __version__
 from .chat.event_stream import EventStream
-from .chat.request import ChatArguments
 from .chat.settings import KEY_VARIABLE, SERVER_URL_VARIABLE
 from .demo import demo_server
 from .errors import MistralError
-from .models import CompletionEvent, UsageInfo
+from .models import CompletionEvent
 from .operators import text
+from .outcome import Outcome
 
 __all__ = ["main"]
 
@@ -111,8 +111,8 @@ def _parser() -> ArgumentParser:
     parser.add_argument("prompt", nargs="?", help="the prompt; - reads it from stdin")
     parser.add_argument("--model", default="mistral-small-latest", help="default: %(default)s")
     parser.add_argument("--system", metavar="TEXT", help="the system message")
-    parser.add_argument("--temperature", type=float, metavar="T")
-    parser.add_argument("--max-tokens", type=int, metavar="N")
+    parser.add_argument("--temperature", type=float, default=UNSET, metavar="T")
+    parser.add_argument("--max-tokens", type=int, default=UNSET, metavar="N")
     parser.add_argument("--server-url", metavar="URL", help="a server with the same endpoint")
     parser.add_argument(
         "--json", action="store_true", help="print the chunks as JSON, one per line"
@@ -139,7 +139,6 @@ def _port(word: str) -> int:
 
 
 def _serve(port: int, screen: _Screen) -> int:
-    """Runs the demo server in the foreground, until Ctrl-C or SIGTERM."""
     server = demo_server(port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -156,16 +155,12 @@ def _serve(port: int, screen: _Screen) -> int:
         server.close()
 
 
-@contextmanager
-def _client(options: Namespace) -> Iterator[Mistral]:
+def _client(options: Namespace) -> Mistral:
     variables = (KEY_VARIABLE, SERVER_URL_VARIABLE)
     if options.server_url or any(os.environ.get(name, "").strip() for name in variables):
-        with Mistral(server_url=options.server_url) as client:
-            yield client
-        return
+        return Mistral(server_url=options.server_url)
     _print_to_stderr(f"{KEY_VARIABLE} is not set: the embedded demo server answers.")
-    with demo_server() as server, Mistral(server_url=server.url) as client:
-        yield client
+    return Mistral.demo()
 
 
 def _request_answer(client: Mistral, options: Namespace) -> EventStream:
@@ -175,19 +170,16 @@ def _request_answer(client: Mistral, options: Namespace) -> EventStream:
     messages = [{"role": "user", "content": prompt}]
     if options.system is not None:
         messages.insert(0, {"role": "system", "content": options.system})
-    arguments: ChatArguments = {}
-    if options.temperature is not None:
-        arguments["temperature"] = options.temperature
-    if options.max_tokens is not None:
-        arguments["max_tokens"] = options.max_tokens
-    return client.chat.stream(model=options.model, messages=messages, **arguments)
+    return client.chat.stream(
+        model=options.model,
+        messages=messages,
+        temperature=options.temperature,
+        max_tokens=options.max_tokens,
+    )
 
 
 def _check_text(arguments: list[str]) -> None:
-    """Raises for an argument that is not text.
-
-    Python decodes each undecodable byte from the shell to half of a surrogate pair.
-    """
+    # Python decodes each undecodable byte from the shell to half of a surrogate pair.
     for argument in arguments:
         try:
             argument.encode()
@@ -214,8 +206,14 @@ def _read_stdin() -> str:
 
 
 def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
-    figures = _Figures()
-    counted = _request_answer(client, options).do_action(figures.count)
+    chunks = 0
+
+    def count(event: CompletionEvent) -> None:
+        nonlocal chunks
+        chunks += any(choice.delta.content for choice in event.data.choices)
+
+    answer = _request_answer(client, options)
+    counted = answer.do_action(count)
     if options.json:
         for event in counted:
             screen.write(msgspec.json.encode(event.data).decode() + "\n")
@@ -223,8 +221,9 @@ def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
         for token in counted.pipe(text()):
             screen.write(token)
         screen.end_line()
-    if options.stats or _is_terminal(sys.stderr):
-        _print_to_stderr(str(figures))
+    outcome = answer.outcome
+    if outcome is not None and (options.stats or _is_terminal(sys.stderr)):
+        _print_to_stderr(_figures(outcome, chunks))
 
 
 def _fail(screen: _Screen, error: Exception, code: int) -> int:
@@ -234,7 +233,6 @@ def _fail(screen: _Screen, error: Exception, code: int) -> int:
 
 
 def _print_to_stderr(line: str) -> None:
-    """Prints a line to stderr, if there is one."""
     if sys.stderr is None:
         return
     try:
@@ -252,7 +250,7 @@ def _is_terminal(stream: TextIO | None) -> bool:
 
 
 def _discard(stream: TextIO) -> None:
-    """Discards the buffer of a stream, which would fail again when the interpreter exits."""
+    # Otherwise its buffer would fail again when the interpreter exits.
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
@@ -278,27 +276,12 @@ class _Screen:
             self.write("\n")
 
 
-class _Figures:
-    """The number of tokens or chunks received, and their rate."""
-
-    def __init__(self) -> None:
-        self._started = time.perf_counter()
-        self._first: float | None = None
-        self._last = self._started
-        self._chunks = 0
-        self._usage: UsageInfo | None = None
-
-    def count(self, event: CompletionEvent) -> None:
-        self._usage = event.data.usage or self._usage
-        if any(choice.delta.content for choice in event.data.choices):
-            self._chunks += 1
-            self._last = time.perf_counter()
-            self._first = self._first or self._last
-
-    def __str__(self) -> str:
-        if self._first is None:
-            return "no tokens"
-        exact = self._usage.completion_tokens if self._usage else None
-        amount = f"{exact} tokens" if exact is not None else f"{self._chunks} chunks"
-        rate = (exact or self._chunks) / max(self._last - self._started, 1e-9)
-        return f"{amount}, {self._first - self._started:.2f} s to the first, {rate:.1f} a second"
+def _figures(outcome: Outcome, chunks: int) -> str:
+    """Returns the number of tokens or chunks received, and their rate."""
+    first, last = outcome.seconds_to_first_token, outcome.seconds_to_last_token
+    if first is None or last is None:
+        return "no tokens"
+    exact = outcome.usage.completion_tokens if outcome.usage else None
+    amount = f"{exact} tokens" if exact is not None else f"{chunks} chunks"
+    rate = (exact or chunks) / max(last, 1e-9)
+    return f"{amount}, {first:.2f} s to the first, {rate:.1f} a second"

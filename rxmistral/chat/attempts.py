@@ -16,10 +16,10 @@
 from __future__ import annotations
 
 import warnings
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
-from threading import Lock
 
 from msgspec import structs
 from reactivex import abc
@@ -42,7 +42,6 @@ from ..wire.sender import post
 from .policies.limit import Limit
 from .policies.resume import (
     EchoFilter,
-    Resume,
     can_be_continued,
     continuation_of,
     is_break,
@@ -56,13 +55,7 @@ __all__ = ["Attempts"]
 
 
 class Attempts(abc.DisposableBase):
-    """The requests of one answer; its Disposable, and the state of the answer.
-
-    Args:
-        call: The request to send.
-        on_response: Called with the headers of each response.
-        on_next, on_error, on_completed: The methods of an observer.
-    """
+    """The requests of one answer; its Disposable, and the state of the answer."""
 
     def __init__(
         self,
@@ -85,7 +78,8 @@ class Attempts(abc.DisposableBase):
         self.counter.report_to(current_counter.get())
 
         self._attempt = SerialDisposable()
-        self._slot = _LimitSlot(call.policies.limit)
+        self._cancellation = Cancellation()  # of the waits before a request
+        self._acquired: deque[Limit] = deque()  # the limit in which it has a slot
         self._secret = ""
         self._error: Exception | None = None
         self._callback_error: Exception | None = None
@@ -103,7 +97,6 @@ class Attempts(abc.DisposableBase):
         self._earlier_usage: UsageInfo | None = None
 
     def start(self) -> None:
-        """Starts an attempt."""
         self._is_released, self._error = False, None
         self._echo = EchoFilter(self._prefix) if self._prefix else None
         call = self._call
@@ -136,7 +129,6 @@ class Attempts(abc.DisposableBase):
             )
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
-        """Returns the outcome of an answer that ended with this error, or with None."""
         self._timeouts.apply_news()
         if error is not None and error is self._callback_error:
             status = "failed"
@@ -154,11 +146,16 @@ class Attempts(abc.DisposableBase):
         return post(self._call.url, self._call.headers, self._body, authorization)
 
     def _wait_to_send(self) -> None:
-        cancellation, began = self._slot.cancellation, monotonic()
+        cancellation, began = self._cancellation, monotonic()
         cancellation.deadline = began + self._timeouts.total_remaining()
+        limit = self._call.policies.limit
         try:
             cancellation.sleep(self._pause_seconds)
-            self._slot.wait_to_send()
+            if limit is not None:
+                if not self._acquired:
+                    limit.acquire(cancellation)
+                    self._acquired.append(limit)
+                limit.wait_to_send(cancellation)
         except TimeoutError:
             raise RequestTimeoutError("total", self._call.policies.timeouts.total or 0.0) from None
         finally:
@@ -209,12 +206,12 @@ class Attempts(abc.DisposableBase):
         self._is_released = True
         self._callback_error = callback_error or self._callback_error
         if self._is_over:
-            self._slot.release()
+            self._release_slot()
         elif self._error is not None:
             self._handle_failure(self._error)
 
     def _handle_failure(self, error: Exception) -> None:
-        """Starts another attempt after one that failed and has released its connection, or ends."""
+        """Starts another attempt, or ends; called when the connection is released."""
         try:
             if isinstance(error, MistralError) and error is not self._callback_error:
                 self._add_partial(error)
@@ -227,7 +224,6 @@ class Attempts(abc.DisposableBase):
         self._end(error)
 
     def _prepare_next(self, error: MistralError) -> bool:
-        """Prepares another attempt; returns whether there is to be one."""
         self._timeouts.apply_news()
         self._pause_limit(error)
         if self._is_over or self._received.finished:
@@ -262,7 +258,10 @@ class Attempts(abc.DisposableBase):
         broken = error if isinstance(error, StreamError) else self._broken
         if resume is None or self.counter.resumed >= resume.attempts:
             return False
-        if broken is None or not self._can_resume_after(error, resume):
+        if broken is None or not self._received.can_be_continued():
+            return False
+        is_temporary = is_break(error) if self._broken is None else may_be_repeated(error)
+        if not (is_temporary and can_be_continued(self._call.body, resume.structured)):
             return False
         if resume.on_resume is not None:
             resume.on_resume(broken, self.counter.resumed + 1)
@@ -275,20 +274,8 @@ class Attempts(abc.DisposableBase):
         self._useless_requests, self._pause_seconds = 0, 0.0
         return True
 
-    def _can_resume_after(self, error: MistralError, resume: Resume) -> bool:
-        received = self._received
-        is_temporary = may_be_repeated(error) if self._broken is not None else is_break(error)
-        return (
-            is_temporary
-            and not received.overflowed
-            and not received.has_tool_calls()
-            and received.text() != ""
-            and can_be_continued(self._call.body, resume.structured)
-        )
-
     def _final_error(self, error: MistralError) -> MistralError:
-        """Returns the error to emit: if a continuation could not be requested, the break
-        that it was to repair."""
+        """Returns the break in place of the error of a continuation that could not be sent."""
         if self._broken is None or isinstance(error, StreamError):
             return error
         if isinstance(error, RequestTimeoutError) and error.clock == "total":
@@ -305,11 +292,8 @@ class Attempts(abc.DisposableBase):
             error.partial = self._received.response(with_unfinished=True)
 
     def _end(self, error: Exception | None) -> None:
-        self._is_over = True
-        if self._is_released:
-            self._slot.release()
         complete, fail = self._complete, self._fail
-        self._drop_references()
+        self._stop()
         if error is None:
             complete()
         else:
@@ -317,46 +301,23 @@ class Attempts(abc.DisposableBase):
 
     def dispose(self) -> None:
         self._is_over = True
-        self._slot.cancellation.cancel()
-        self._drop_references()
+        self._cancellation.cancel()
+        self._stop()
+
+    def _release_slot(self) -> None:
+        with suppress(IndexError):  # it has none, or another thread has released it
+            self._acquired.pop().release()
+
+    def _stop(self) -> None:
+        self._is_over = True
         if self._is_released:
-            self._slot.release()
-
-    def _drop_references(self) -> None:
-        """Breaks the reference cycles through this object, which is kept for its outcome.
-
-        Otherwise the text of each answer would stay in memory until a garbage collection.
-        """
+            self._release_slot()
+        # Breaks the reference cycles through this object, which is kept for its outcome. The text
+        # of each answer would stay in memory until a garbage collection.
         self._attempt.dispose()
         self._notify_response = self._emit = self._fail = self._complete = _ignore
         self._context = Context()
         self._error = None
-
-
-class _LimitSlot:
-    """The slot of one answer in a `Limit`, if there is a limit."""
-
-    def __init__(self, limit: Limit | None) -> None:
-        self.cancellation = Cancellation()
-        self._limit = limit
-        self._is_acquired = False
-        self._lock = Lock()
-
-    def wait_to_send(self) -> None:
-        """Waits for a slot, unless it was acquired before, and for the rate limit."""
-        if self._limit is None:
-            return
-        if not self._is_acquired:
-            self._limit.acquire(self.cancellation)
-            self._is_acquired = True
-        self._limit.wait_to_send(self.cancellation)
-
-    def release(self) -> None:
-        """Releases the slot if it is acquired; may be called again."""
-        with self._lock:
-            was_acquired, self._is_acquired = self._is_acquired, False
-        if was_acquired and self._limit is not None:
-            self._limit.release()
 
 
 def _ignore(*_: object) -> None:
@@ -364,7 +325,6 @@ def _ignore(*_: object) -> None:
 
 
 def _add_usage(earlier: UsageInfo, later: UsageInfo) -> UsageInfo:
-    """Returns the tokens of both requests; every other field is the later one's."""
     sums = {
         name: one + other
         for name in ("prompt_tokens", "completion_tokens", "total_tokens")

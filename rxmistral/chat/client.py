@@ -1,11 +1,4 @@
-"""Mistral, a client of the service, and Chat, which sends a call.
-
-`chat.stream(...)` composes the stages of an answer into one Stream:
-
-    blocks(request).pipe(lines(), events(), completions())
-
-The policies of a call may run this pipe more than once (see `attempts`).
-"""
+"""Mistral, a client of the service, and Chat, which sends a call."""
 
 from __future__ import annotations
 
@@ -15,7 +8,6 @@ import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
 from textwrap import indent
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, get_type_hints
 from urllib.parse import urlsplit
 
@@ -36,7 +28,6 @@ from .hints import (
     raise_missing,
 )
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
-from .policies.retry import as_retry
 from .request import AnyMessage, ChatArguments, encode_body
 from .settings import (
     KEY_VARIABLE,
@@ -47,11 +38,10 @@ from .settings import (
     StreamOptions,
     authorization,
     base_url,
-    check_type,
     choose_server,
     either,
     merge_headers,
-    merge_timeouts,
+    merge_policies,
     raise_missing_key,
 )
 
@@ -155,11 +145,13 @@ class Mistral:
             raise ValueError(f"reader must be one of {', '.join(READERS)}, got {reader!r}")
         self._api_key = api_key
         self._server_url = choose_server(server, server_url)
-        self._policies = Policies(
-            timeouts=merge_timeouts(timeouts, timeout_ms, Timeouts()),
-            retry=as_retry(either("retry", retry, "retry_config", retry_config, None)),
-            resume=check_type("resume", resume, Resume),
-            limit=check_type("limit", limit, Limit),
+        self._policies = merge_policies(
+            Policies(Timeouts(), None, None, None),
+            timeouts=timeouts,
+            timeout_ms=timeout_ms,
+            retry=either("retry", retry, "retry_config", retry_config, None),
+            resume=resume,
+            limit=limit,
         )
         self._own_session = session is None
         self._session = session or open_session()
@@ -209,12 +201,7 @@ class Mistral:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._own_session:
             self._session.close()
         if self._embedded is not None:
@@ -223,20 +210,12 @@ class Mistral:
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, traceback)
+    async def __aexit__(self, *_: object) -> None:
+        self.__exit__()
 
     def _authorize(self, url: str) -> Callable[[], str | None]:
-        """Returns a function that returns the Authorization header of a request to this URL.
-
-        Its None means that the session authorizes the request, or that a server on this
-        machine needs no key.
-        """
+        """Returns a function that returns the Authorization header of a request to this URL; None
+        if the session authorizes it, or if a server on this machine needs no key."""
         key = self._api_key
         if callable(key):
             get_key = key
@@ -311,7 +290,15 @@ class Chat:
 
     def _call(self, model: str, messages: Iterable[AnyMessage], options: StreamOptions) -> Call:
         client = self._client
-        policies = self._policies(options)
+        retries = options.get("retries", UNSET)
+        policies = merge_policies(
+            client._policies,
+            timeouts=options.get("timeouts"),
+            timeout_ms=options.get("timeout_ms"),
+            retry=either("retry", options.get("retry", UNSET), "retries", retries, UNSET),
+            resume=options.get("resume", UNSET),
+            limit=options.get("limit", UNSET),
+        )
         server_url = options.get("server_url")
         url = (base_url(server_url) if server_url else client._server_url) + _PATH
         headers = merge_headers(_HEADERS, options.get("http_headers"))
@@ -330,20 +317,6 @@ class Chat:
             reader=client._reader,
             policies=policies,
             embedded=client._embedded,
-        )
-
-    def _policies(self, options: StreamOptions) -> Policies:
-        default = self._client._policies
-        retries = options.get("retries", UNSET)
-        retry = either("retry", options.get("retry", UNSET), "retries", retries, UNSET)
-        resume, limit = options.get("resume", UNSET), options.get("limit", UNSET)
-        return Policies(
-            timeouts=merge_timeouts(
-                options.get("timeouts"), options.get("timeout_ms"), default.timeouts
-            ),
-            retry=default.retry if retry is UNSET else as_retry(retry),
-            resume=default.resume if resume is UNSET else check_type("resume", resume, Resume),
-            limit=default.limit if limit is UNSET else check_type("limit", limit, Limit),
         )
 
 

@@ -41,11 +41,7 @@ _unread_lock = fork_safe(RLock())
 
 
 class EventStream(Stream[CompletionEvent]):
-    """A cold Stream of the `CompletionEvent`s of one call.
-
-    Args:
-        call: The request that each subscription sends.
-    """
+    """A cold Stream of the `CompletionEvent`s of one call, which each subscription sends."""
 
     def __init__(self, call: Call) -> None:
         super().__init__()
@@ -202,17 +198,11 @@ class EventStreamAsync(EventStream):
 
 
 class _LatestRequest:
-    """The state of the latest request of a Stream, without a reference to the Stream.
-
-    Attributes:
-        response: Its response, once the headers were received.
-        opened: A future that is done when the headers were received or the request failed.
-        make_outcome: Returns its outcome, once the answer has ended.
-    """
+    """The state of the latest request of a Stream, without a reference to the Stream."""
 
     response: Response | None = None
-    opened: Future[None] | None = None
-    make_outcome: Callable[[], Outcome] | None = None
+    opened: Future[None] | None = None  # done when the headers were received, or it failed
+    make_outcome: Callable[[], Outcome] | None = None  # once the answer has ended
     _outcome: Outcome | None = None
 
     def begin(self, opened: Future[None]) -> None:
@@ -234,10 +224,6 @@ class AnswerSubscription(Observer, abc.DisposableBase):
     """One subscription to a call, which may begin before it has an observer.
 
     Until an observer is attached, the thread of the reader waits here with the headers.
-
-    Args:
-        latest: Receives the response and the outcome.
-        observer: Receives the items; None: the one that is attached later.
     """
 
     def __init__(self, latest: _LatestRequest, observer: Observer | None = None) -> None:
@@ -253,7 +239,6 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         self._attempts: Attempts | None = None
 
     def start(self, call: Call) -> None:
-        """Sends the request."""
         if self._observer is not None:  # the items bypass this object
             self._start(call, self._observer.on_next)
             return
@@ -275,12 +260,14 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             if self._observer is None:
                 self._attached.wait()
 
-    def _set_opened(self) -> None:
+    def _set_opened(self, error: Exception | None = None) -> None:
         with suppress(InvalidStateError):
-            self.opened.set_result(None)
+            if error is None:
+                self.opened.set_result(None)
+            else:
+                self.opened.set_exception(error)
 
     def attach(self, observer: Observer) -> None:
-        """Emits the answer to this observer."""
         if self._attempts is not None:
             self._attempts.counter.report_to(current_counter.get())
         with self._lock:
@@ -302,17 +289,13 @@ class AnswerSubscription(Observer, abc.DisposableBase):
 
     def on_error(self, error: Exception) -> None:
         self._record_outcome(error)
-        self._set_failed(error)
+        self._set_opened(error)
         self._end(lambda observer: observer.on_error(error))
 
     def on_completed(self) -> None:
         self._record_outcome(None)
         self._set_opened()
         self._end(lambda observer: observer.on_completed())
-
-    def _set_failed(self, error: Exception) -> None:
-        with suppress(InvalidStateError):
-            self.opened.set_exception(error)
 
     def _end(self, terminal: Callable[[Observer], None]) -> None:
         with self._lock:
@@ -325,7 +308,7 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             self._ended.set()
 
     def _record_outcome(self, error: BaseException | None, status: Status | None = None) -> None:
-        """Records how the answer ended: only the first time, and only for the latest request."""
+        """Records the first ending, unless another request is the latest by then."""
         attempts, latest = self._attempts, self._latest
         with self._lock:
             is_latest = latest.opened is self.opened
@@ -338,12 +321,10 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         self._record_outcome(None, "cancelled")
         self._attached.set()
         self._ended.set()
-        self._set_failed(RuntimeError("the stream was closed before the headers were received"))
+        self._set_opened(RuntimeError("the stream was closed before the headers were received"))
 
 
 class _DoneAwaitable:
-    """An awaitable that is done."""
-
     def __await__(self) -> Generator[Any, None, None]:
         return
         yield

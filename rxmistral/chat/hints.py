@@ -32,51 +32,38 @@ _ACCOUNT = "the key identifies the workspace: leave it out"
 _OF_STREAM = "it belongs to chat.stream(...)"
 
 CLIENT_ARGUMENTS = {
-    "base_url": _SERVER_URL,
-    "endpoint": _SERVER_URL,
-    "url_params": _SERVER_URL,
+    **dict.fromkeys(("base_url", "endpoint", "url_params"), _SERVER_URL),
     "timeout": _TIMEOUTS,
-    "max_retries": _RETRY,
-    "retries": _RETRY,
-    "organization": _ACCOUNT,
-    "project": _ACCOUNT,
-    "default_headers": _HEADERS,
-    "headers": _HEADERS,
-    "http_headers": _HEADERS,
-    "client": _SESSION,
-    "async_client": _SESSION,
-    "http_client": _SESSION,
-    "proxies": _SESSION,
-    "verify": _SESSION,
+    **dict.fromkeys(("max_retries", "retries"), _RETRY),
+    **dict.fromkeys(("organization", "project"), _ACCOUNT),
+    **dict.fromkeys(("default_headers", "headers", "http_headers"), _HEADERS),
+    **dict.fromkeys(("client", "async_client", "http_client", "proxies", "verify"), _SESSION),
     "debug_logger": "logging.getLogger('urllib3') reports each request",
-    "model": _OF_STREAM,
-    "messages": _OF_STREAM,
-    "temperature": _OF_STREAM,
+    **dict.fromkeys(("model", "messages", "temperature"), _OF_STREAM),
 }
 
 _OWN_SERVER = "a demo client starts its own server; Mistral(...) connects to any other"
 DEMO_ARGUMENTS = CLIENT_ARGUMENTS | {"server": _OWN_SERVER, "server_url": _OWN_SERVER}
 
+_HTTP_HEADERS = "rxmistral's word for it is http_headers"
+_USER_MESSAGE = "give messages=[UserMessage(content=...)]"
+_RESPONSE_FORMAT = "give response_format=T, and pipe(text(), parsed(T)) returns the value"
+_MAX_TOKENS = "Mistral's word for it is max_tokens"
 STREAM_ARGUMENTS = {
     "timeout": _TIMEOUTS,
     "max_retries": _RETRY,
     "retry_config": "rxmistral's word for it is retry",
     "base_url": _SERVER_URL,
     "api_key": "it belongs to Mistral(...)",
-    "extra_headers": "rxmistral's word for it is http_headers",
-    "headers": "rxmistral's word for it is http_headers",
-    "accept_header_override": "rxmistral's word for it is http_headers",
+    **dict.fromkeys(("extra_headers", "headers", "accept_header_override"), _HTTP_HEADERS),
     "extra_query": "the endpoint has no query; a newer field goes in extra_body",
     "stream_options": "Mistral sends the usage without it: pipe(usage()) returns it",
-    "prompt": "give messages=[UserMessage(content=...)]",
-    "input": "give messages=[UserMessage(content=...)]",
+    **dict.fromkeys(("prompt", "input"), _USER_MESSAGE),
     "system": "give messages=[SystemMessage(content=...), ...]",
-    "response_model": "give response_format=T, and pipe(text(), parsed(T)) returns the value",
-    "text_format": "give response_format=T, and pipe(text(), parsed(T)) returns the value",
+    **dict.fromkeys(("response_model", "text_format"), _RESPONSE_FORMAT),
     "callbacks": "chat.stream(...).subscribe(on_next, on_error, on_completed) calls them",
     "seed": "Mistral's word for it is random_seed",
-    "max_completion_tokens": "Mistral's word for it is max_tokens",
-    "max_output_tokens": "Mistral's word for it is max_tokens",
+    **dict.fromkeys(("max_completion_tokens", "max_output_tokens"), _MAX_TOKENS),
     "stop_sequences": "Mistral's word for it is stop",
     "functions": "Mistral's word for it is tools",
     "function_call": "Mistral's word for it is tool_choice",
@@ -97,46 +84,26 @@ CHAT_ATTRIBUTES = {
     "complete_async": _WHOLE_ASYNC,
     "parse": _PARSED,
     "parse_async": _PARSED.replace("chat.stream", "await chat.stream").replace(".run()", ""),
-    "parse_stream": _GROWING,
-    "parse_stream_async": _GROWING,
-    "completions": _STREAM,
-    "create": _STREAM,
-    "stream_raw": _STREAM,
+    **dict.fromkeys(("parse_stream", "parse_stream_async"), _GROWING),
+    **dict.fromkeys(("completions", "create", "stream_raw"), _STREAM),
 }
 
 _ELSEWHERE = "rxmistral streams chat completions; mistralai has the rest of the service"
+_SERVICES = "agents audio batch beta classifiers embeddings files fim fine_tuning models ocr"
 CLIENT_ATTRIBUTES = {
-    "complete": f"client.{_STREAM}",
-    "stream": f"client.{_STREAM}",
-    "chat_stream": f"client.{_STREAM}",
-    "completions": f"client.{_STREAM}",
-    "responses": f"client.{_STREAM}",
-    "messages": f"client.{_STREAM}",
+    **dict.fromkeys(
+        ("complete", "stream", "chat_stream", "completions", "responses", "messages"),
+        f"client.{_STREAM}",
+    ),
     "close": "leaving `with Mistral(...) as client:` closes the client",
     "aclose": "leaving `async with Mistral(...) as client:` closes the client",
-    "agents": _ELSEWHERE,
-    "audio": _ELSEWHERE,
-    "batch": _ELSEWHERE,
-    "beta": _ELSEWHERE,
-    "classifiers": _ELSEWHERE,
-    "embeddings": _ELSEWHERE,
-    "files": _ELSEWHERE,
-    "fim": _ELSEWHERE,
-    "fine_tuning": _ELSEWHERE,
-    "models": _ELSEWHERE,
-    "ocr": _ELSEWHERE,
+    **dict.fromkeys(_SERVICES.split(), _ELSEWHERE),
 }
 
 
 def hinted(called: str, hints: Mapping[str, str]) -> Callable[[F], F]:
-    """Returns a decorator that refuses some keyword arguments with a hint.
-
-    It does not change the signature that `help()` and type checkers show.
-
-    Args:
-        called: The name of the decorated function, for the message.
-        hints: The hint for each name.
-    """
+    """Returns a decorator that refuses some keyword arguments with a hint, and does not change
+    the signature that `help()` and type checkers show."""
 
     def decorate(function: F) -> F:
         @wraps(function)
@@ -157,7 +124,6 @@ def unexpected(called: str, name: str, hint: str) -> str:
 
 
 def raise_missing(owner: object, called: str, name: str, hints: Mapping[str, str]) -> NoReturn:
-    """Raises the AttributeError for a missing attribute, with a hint if there is one."""
     hint = hints.get(name)
     message = f"{type(owner).__name__!r} object has no attribute {name!r}"
     raise AttributeError(

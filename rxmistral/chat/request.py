@@ -1,14 +1,12 @@
 """The arguments of a call, encoded as the body of its request.
 
-Every argument is sent, or refused at the call. Nothing is dropped silently: a value of the
-wrong type is an error, and a field that this version does not know can be sent as part of
-`extra_body`.
+Every argument is sent, or refused at the call. A field that this version does not know can be
+sent as part of `extra_body`.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, time, timedelta
@@ -20,6 +18,7 @@ from uuid import UUID
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ..checks import is_finite
 from ..models import (
     CustomConnector,
     DocumentLibraryTool,
@@ -129,12 +128,11 @@ class ChatArguments(TypedDict, total=False):
 class _InvalidError(Exception):
     """A value, or the one at `place` in it, that is not what it must be."""
 
+    place = ""
+
     def __init__(self, expected: str, value: object, error: type[Exception] = TypeError) -> None:
         super().__init__(expected)
-        self.expected = expected
-        self.value = value
-        self.error = error
-        self.place = ""
+        self.expected, self.value, self.error = expected, value, error
 
 
 def _convert(value: Any, hint: Any) -> Any:
@@ -166,13 +164,12 @@ def _expected(hint: Any) -> str:
 
 
 def _number(value: Any, _: Any) -> float:
-    if not math.isfinite(value):
+    if not is_finite(value):
         raise _InvalidError("a finite number", value, ValueError)
     return int(value) if isinstance(value, int) else float(value)
 
 
 def _schema_format(type: Any, _: Any) -> ResponseFormat:
-    """Returns the format of an answer that is JSON of a type."""
     try:
         schema = msgspec.json.schema(type)
     except TypeError as error:
@@ -217,30 +214,17 @@ _DEFINITIONS = "#/$defs/"
 
 
 def _strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns msgspec's schema as services require it: strict.
-
-    The root is an object and not a reference to one, and no object may have other keys than
-    those it names.
-    """
+    """Returns msgspec's schema as services require it: the root is an object and not a reference
+    to one, and no object may have other keys than those it names."""
     definitions = dict(schema.get("$defs", {}))
     root = schema
     if "$ref" in schema:
         name = schema["$ref"].removeprefix(_DEFINITIONS)
         root = definitions[name]
-        if schema["$ref"] not in _references(definitions):  # not a recursive type
+        if json.dumps(schema["$ref"]) not in json.dumps(definitions):  # not a recursive type
             del definitions[name]
     strict: dict[str, Any] = _closed({**root, "$defs": definitions} if definitions else root)
     return strict
-
-
-def _references(schema: Any) -> set[str]:
-    if isinstance(schema, list):
-        return set().union(*map(_references, schema))
-    if not isinstance(schema, dict):
-        return set()
-    reference = schema.get("$ref")
-    own = {reference} if isinstance(reference, str) else set()
-    return own | _references(list(schema.values()))
 
 
 def _closed(schema: Any) -> Any:
@@ -264,11 +248,7 @@ def encode_body(
     arguments: Mapping[str, Any],
     extra_body: Mapping[str, Any] | None,
 ) -> bytes:
-    """Returns the body of a request for a stream, as compact JSON.
-
-    Raises:
-        TypeError, ValueError: An argument cannot be sent as it is.
-    """
+    """Returns the body of a request for a stream, as compact JSON."""
     body: dict[str, Any] = {"model": _model(model), "messages": _messages(messages), "stream": True}
     for name, value in arguments.items():
         if name not in _HINTS:

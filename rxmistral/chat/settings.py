@@ -8,19 +8,20 @@ Everything that is wrong is refused at the call that names it, before any reques
 
 from __future__ import annotations
 
-import math
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NoReturn, TypedDict, TypeVar
-from urllib.parse import SplitResult, urlsplit
+from typing import NoReturn, TypedDict, TypeVar, cast
+from urllib.parse import urlsplit
 
-from msgspec import UnsetType
+from msgspec import UNSET, UnsetType
 
+from ..checks import check_seconds
 from ..error_report import without_secrets
 from ..wire.reader import Reader, Session
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
+from .policies.retry import as_retry
 from .request import ChatArguments
 
 __all__ = [
@@ -34,11 +35,10 @@ __all__ = [
     "StreamOptions",
     "authorization",
     "base_url",
-    "check_type",
     "choose_server",
     "either",
     "merge_headers",
-    "merge_timeouts",
+    "merge_policies",
     "raise_missing_key",
 ]
 
@@ -70,7 +70,7 @@ class ClientOptions(TypedDict, total=False):
 
 
 class CallOptions(TypedDict, total=False):
-    """The options of `chat.stream` that say how a request is sent."""
+    """The options of `chat.stream` on how a request is sent."""
 
     server_url: str | None
     timeout_ms: float | None
@@ -139,17 +139,17 @@ _PATH_SUFFIX = re.compile(r"(/v1(/chat/completions)?)?/*$")
 
 
 def base_url(url: object) -> str:
-    """Returns the part of a server's URL to which the path of the endpoint is added.
-
-    Raises:
-        TypeError, ValueError: The URL cannot be a `server_url`. The message does not show a
-            password or a query.
-    """
+    """Returns the part of a server's URL to which the path of the endpoint is added; the error for
+    any other URL does not show its password or query."""
     if not isinstance(url, str):
         raise TypeError(f"server_url must be a str, got {type(url).__name__}")
     shown = without_secrets(url)
-    parts = _split(url)
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises ValueError if the port is not a number
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError(
             f"server_url must begin with http:// or https:// and a host, got {shown!r}"
         )
@@ -168,32 +168,38 @@ def base_url(url: object) -> str:
     return _PATH_SUFFIX.sub("", url)
 
 
-def _split(url: str) -> SplitResult | None:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port  # raises ValueError if the port is not a number
-    except ValueError:
-        return None
-    return parts
-
-
 # --- the policies ----------------------------------------------------------------
 
 
-def merge_timeouts(timeouts: object, timeout_ms: object, default: Timeouts) -> Timeouts:
-    """Returns the timeouts that two arguments, of which one may be given, amount to."""
+def merge_policies(
+    default: Policies,
+    *,
+    timeouts: object,
+    timeout_ms: object,
+    retry: object,
+    resume: object,
+    limit: object,
+) -> Policies:
+    """Returns the policies of a client or a call; UNSET stands for the default."""
+    return Policies(
+        timeouts=_merge_timeouts(timeouts, timeout_ms, default.timeouts),
+        retry=default.retry if retry is UNSET else as_retry(retry),
+        resume=default.resume if resume is UNSET else _check_type("resume", resume, Resume),
+        limit=default.limit if limit is UNSET else _check_type("limit", limit, Limit),
+    )
+
+
+def _merge_timeouts(timeouts: object, timeout_ms: object, default: Timeouts) -> Timeouts:
     if timeout_ms is None:
-        return check_type("timeouts", timeouts, Timeouts) or default
+        return _check_type("timeouts", timeouts, Timeouts) or default
     if timeouts is not None:
         raise ValueError("give timeouts or timeout_ms, not both")
-    if isinstance(timeout_ms, bool) or not isinstance(timeout_ms, (int, float)):
-        raise TypeError(f"timeout_ms must be a number, got {type(timeout_ms).__name__}")
-    if not (timeout_ms > 0 and math.isfinite(timeout_ms)):
-        raise ValueError(f"timeout_ms must be finite and more than 0, got {timeout_ms!r}")
-    return replace(default, first=timeout_ms / 1000, gap=timeout_ms / 1000)
+    check_seconds("timeout_ms", timeout_ms, "milliseconds")
+    seconds = cast("float", timeout_ms) / 1000
+    return replace(default, first=seconds, gap=seconds)
 
 
-def check_type(name: str, value: object, expected: type[T]) -> T | None:
+def _check_type(name: str, value: object, expected: type[T]) -> T | None:
     """Returns the value of an optional argument; raises TypeError if its type is wrong."""
     if value is not None and not isinstance(value, expected):
         raise TypeError(f"{name} must be a {expected.__name__}, got {type(value).__name__}")
@@ -215,12 +221,8 @@ _KEY = re.compile(r"[\x21-\x7e]+")
 
 
 def authorization(key: object) -> str:
-    """Returns the Authorization header for a key.
-
-    Raises:
-        TypeError, ValueError: It cannot be a key. The message does not show it, as it may be
-            the right key with a blank in it.
-    """
+    """Returns the Authorization header for a key; the error for anything else does not show it,
+    as it may be the right key with a blank in it."""
     if not isinstance(key, str):
         raise TypeError(f"api_key must be a str or a function, got {type(key).__name__}")
     token = key.strip().removeprefix("Bearer ").strip()
@@ -235,7 +237,6 @@ def authorization(key: object) -> str:
 
 
 def raise_missing_key() -> NoReturn:
-    """Raises the ValueError that explains where a key is expected."""
     raise ValueError(
         f"there is no API key: give Mistral(api_key=...) or set {KEY_VARIABLE} in the environment; "
         "only a server_url on this machine needs none"

@@ -2,11 +2,11 @@
 
 block ──▶ fast_path ─────────────────────────────────────▶ completion
               └──▶ wire: lines, events ──▶ decoding ───────────▲
-                                              └── repair, surrogates
+                                              └── repair
 
 completion ──▶ choice          deltas, text, thinking; text ──▶ think_tags
            ──▶ tool_calls      whole calls from fragments
-           ──▶ accumulator     with growing_content; ──▶ response: to_response, snapshots,
+           ──▶ accumulator     ──▶ response: to_response, snapshots,
                                usage, finish_reason
            ──▶ finish          until_finished, and the time that a body has to end
            ──▶ recorder        on_outcome

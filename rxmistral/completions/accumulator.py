@@ -1,16 +1,20 @@
 """Adds up the completions of one answer.
 
 Strategy: everything received is appended to lists, one for each kind, and put together only
-when a response is requested, which happens once in most answers. Snapshots, which are requested
-after each completion, use a second account that grows in place (`growing_content`).
+when a response is requested, which happens once in most answers. Snapshots are requested after each
+completion, and must cost what is new, not what has accumulated, so they use a second account that
+grows in place: CPython appends to a string in place if nothing else refers to it. Only a snapshot
+that is kept costs a copy of the text.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import groupby
-from typing import cast
+from collections.abc import Iterable, Iterator
+from itertools import chain, groupby
+from typing import TypeAlias, cast
+
+from msgspec import Struct
 
 from ..models import (
     AssistantMessage,
@@ -26,10 +30,11 @@ from ..models import (
     ToolCall,
     UsageInfo,
 )
-from .growing_content import Content, GrowingContent, GrowingMessage
 from .tool_calls import ToolCallAccumulator
 
-__all__ = ["CompletionAccumulator"]
+__all__ = ["CompletionAccumulator", "texts_in"]
+
+_Content: TypeAlias = str | list[ContentChunk]
 
 _PIECE_OVERHEAD_BYTES = 64  # of a str object, in addition to its characters
 _JOIN_THRESHOLD_BYTES = 256 * 1024  # pieces of text are joined beyond this size
@@ -44,25 +49,18 @@ class CompletionAccumulator:
             from time to time, and text beyond 16 MiB, more than any model writes, is dropped.
             A bounded accumulator makes no snapshots.
         answers: The number of answers that the request asked for (`n`).
-
-    Attributes:
-        new_output: The latest kind of output: "text", "thinking", "tool call", or "finish" if a
-            completion had nothing but a finish_reason. A role or an empty delta is not output.
-            A reader that waits for output sets it back to "".
-        has_output: Whether there was ever any output.
-        finished: Whether any of the answers has a finish_reason other than "error".
-        failed: Whether any has the finish_reason "error", which finishes nothing.
-        overflowed: Whether text was dropped.
-        has_chunks: Whether any completion was added.
     """
 
     def __init__(self, *, bounded: bool = False, answers: int = 1) -> None:
         self._answers = answers
+        # The latest kind of output: "text", "thinking", "tool call", or "finish" if a completion
+        # had nothing but a finish_reason. A role or an empty delta is not output. A reader that
+        # waits for output sets it back to "".
         self.new_output = ""
         self.has_output = False
-        self.finished = False
-        self.failed = False
-        self.overflowed = False
+        self.finished = False  # any of the answers has a finish_reason other than "error"
+        self.failed = False  # any has the finish_reason "error", which finishes nothing
+        self.overflowed = False  # text was dropped
         self.usage: UsageInfo | None = None
         self.has_chunks = False
         self._id: str | None = None
@@ -76,7 +74,10 @@ class CompletionAccumulator:
         if chunk.usage is not None:  # if it is sent twice, the last one counts
             self.usage = chunk.usage
         for choice in chunk.choices:
-            growing = self._choices.get(choice.index or 0) or self._add_choice(choice.index or 0)
+            index = choice.index or 0
+            growing = self._choices.get(index)
+            if growing is None:
+                growing = self._choices[index] = _GrowingChoice(index)
             delta = choice.delta
             content = delta.content
             if content:
@@ -102,8 +103,7 @@ class CompletionAccumulator:
             self._update_head(chunk)
 
     def begin_again(self) -> None:
-        """Prepares for another attempt: forgets that the last one failed, and its usage if it
-        produced no output."""
+        """Prepares for another attempt; the usage of one without output does not count."""
         self.failed = False
         self.usage = self.usage if self.has_output else None
 
@@ -115,10 +115,6 @@ class CompletionAccumulator:
             self.finished = True
             self.new_output = self.new_output or "finish"
 
-    def _add_choice(self, index: int) -> _GrowingChoice:
-        growing = self._choices[index] = _GrowingChoice(index)
-        return growing
-
     def _update_head(self, chunk: CompletionChunk) -> None:
         # Until there is output a new attempt may replace this one, and the head with it.
         self.has_chunks = True
@@ -129,7 +125,6 @@ class CompletionAccumulator:
 
     @property
     def is_complete(self) -> bool:
-        """Whether each of the answers has its finish_reason."""
         return (
             self.finished
             and len(self._choices) >= self._answers
@@ -137,21 +132,24 @@ class CompletionAccumulator:
         )
 
     def has_output_in(self, choice: int) -> bool:
-        """Whether one of the answers has content or tool calls."""
         growing = self._choices.get(choice)
         return growing is not None and bool(growing.contents or growing.fragments)
 
-    def finish_reason(self, choice: int = 0) -> str | None:
-        growing = self._choices.get(choice)
+    def finish_reason(self) -> str | None:
+        growing = self._choices.get(0)
         return growing.finish_reason if growing else None
 
-    def text(self, choice: int = 0) -> str:
-        """Returns the text of one answer, without its thinking and other parts."""
-        growing = self._choices.get(choice)
-        return "".join(_texts(growing.contents)) if growing else ""
+    def text(self) -> str:
+        """Returns the text of the first answer, without its thinking and other parts."""
+        growing = self._choices.get(0)
+        return "".join(texts_in(growing.contents)) if growing else ""
 
-    def has_tool_calls(self) -> bool:
-        return any(growing.fragments for growing in self._growing_choices())
+    def can_be_continued(self) -> bool:
+        """Whether another request may continue the text of an answer that broke."""
+        if self.finished or self.overflowed:
+            return False
+        has_tool_calls = any(growing.fragments for growing in self._growing_choices())
+        return not has_tool_calls and self.text() != ""
 
     def response(
         self, *, complete: bool = False, with_unfinished: bool = False
@@ -160,15 +158,10 @@ class CompletionAccumulator:
 
         Args:
             complete: Whether the answer has ended normally.
-            with_unfinished: Whether to include the tool calls that may be incomplete, as
-                `UnfinishedToolCall`s.
+            with_unfinished: Whether to include the tool calls that may be incomplete.
         """
-        return self._response(
-            [
-                growing.total(complete=complete, with_unfinished=with_unfinished)
-                for growing in self._growing_choices()
-            ]
-        )
+        choices = self._growing_choices()
+        return self._response([each.total(complete, with_unfinished) for each in choices])
 
     def snapshot(self) -> ChatCompletionResponse:
         """Returns everything received so far, at the cost of what is new since the last call."""
@@ -203,90 +196,151 @@ def _output_kind(content: list[ContentChunk]) -> str:
     return kind
 
 
-class _GrowingChoice:
-    """One of the `n` answers, as far as it was received.
+class _GrowingChoice(Struct, eq=False):
+    """One of the `n` answers, as far as it was received."""
 
-    Attributes:
-        contents: Strings and lists of parts that are not empty.
-        has_content: Whether there was an empty content, which is not the same as none.
-        unjoined_bytes: The approximate memory of the pieces of text that were not joined yet.
-    """
-
-    __slots__ = (
-        "_index",
-        "_joined_characters",
-        "_joined_count",
-        "_message",
-        "contents",
-        "finish_reason",
-        "fragments",
-        "has_content",
-        "logprobs",
-        "unjoined_bytes",
-    )
-
-    def __init__(self, index: int) -> None:
-        self._index = index
-        self._joined_count = 0  # contents at the beginning that are joined already
-        self._joined_characters = 0
-        self._message: GrowingMessage | None = None  # for snapshots
-        self.contents: list[Content] = []
-        self.has_content = False
-        self.fragments: list[ToolCall] = []
-        self.logprobs: list[ChatCompletionResponseTokenLogprobsTopK] = []
-        self.finish_reason: str | None = None
-        self.unjoined_bytes = 0
+    index: int
+    contents: list[_Content] = []  # without empty ones
+    has_content: bool = False  # an empty one, which is not the same as none
+    fragments: list[ToolCall] = []
+    logprobs: list[ChatCompletionResponseTokenLogprobsTopK] = []
+    finish_reason: str | None = None
+    message: _GrowingMessage | None = None  # of the latest snapshot
+    unjoined_bytes: int = 0  # approximate memory of the pieces to join
+    joined_count: int = 0  # contents at the beginning that are joined already
+    joined_characters: int = 0
 
     def join(self) -> bool:
-        """Joins the pieces of text added since the last call; returns True if they were
-        dropped because the answer is too long."""
-        fresh = self.contents[self._joined_count :]
-        del self.contents[self._joined_count :]
+        """Joins new pieces of text; returns whether they were dropped, as the text is too long."""
+        fresh = self.contents[self.joined_count :]
+        del self.contents[self.joined_count :]
         self.unjoined_bytes = 0
-        if self._joined_characters > _MAX_CHARACTERS:
+        if self.joined_characters > _MAX_CHARACTERS:
             return True
         for kind, group in groupby(fresh, type):
             pieces = list(group)
             self.contents += ["".join(cast("list[str]", pieces))] if kind is str else pieces
-        self._joined_characters += sum(map(len, self.contents[self._joined_count :]))
-        self._joined_count = len(self.contents)
+        self.joined_characters += sum(map(len, self.contents[self.joined_count :]))
+        self.joined_count = len(self.contents)
         return False
 
-    def total(self, *, complete: bool, with_unfinished: bool) -> ChatCompletionChoice:
-        """Returns everything received; tool calls that may be incomplete are included if the
-        answer has ended, or `with_unfinished`."""
-        content = GrowingContent()
-        content.add(self.contents)
-        accumulator = ToolCallAccumulator()
-        calls = accumulator.feed(self.fragments)
+    def total(self, complete: bool, with_unfinished: bool) -> ChatCompletionChoice:
+        message = _GrowingMessage()
+        message.update(self.contents, self.fragments)
         if complete or self.finish_reason is not None:
-            calls += accumulator.close(self.finish_reason)
+            message.tool_calls += message.accumulator.close(self.finish_reason)
         elif with_unfinished:
-            calls += accumulator.unfinished()
-        return self._choice(content, calls)
+            message.tool_calls += message.accumulator.unfinished()
+        return self._choice(message)
 
     def snapshot(self) -> ChatCompletionChoice:
         if self.fragments and self.finish_reason is not None:
-            return self.total(complete=True, with_unfinished=True)
-        self._message = message = self._message or GrowingMessage()
+            return self.total(True, True)
+        self.message = message = self.message or _GrowingMessage()
         message.update(self.contents, self.fragments)
-        return self._choice(message.content, message.tool_calls)
+        return self._choice(message)
 
-    def _choice(self, growing: GrowingContent, calls: list[ToolCall]) -> ChatCompletionChoice:
-        content = growing.content()
+    def _choice(self, message: _GrowingMessage) -> ChatCompletionChoice:
+        content = message.content.content()
         logprobs = [*self.logprobs]
         return ChatCompletionChoice(
-            index=self._index,
+            index=self.index,
             message=AssistantMessage(
                 content="" if content is None and self.has_content else content,
-                tool_calls=[*calls] or None,
+                tool_calls=[*message.tool_calls] or None,
             ),
             finish_reason=self.finish_reason,
             logprobs=ChatCompletionResponseChoiceLogprobs(content=logprobs) if logprobs else None,
         )
 
 
-def _texts(contents: list[Content]) -> Iterator[str]:
+class _GrowingMessage:
+    """The content and the complete tool calls of a choice."""
+
+    def __init__(self) -> None:
+        self.content = _GrowingContent()
+        self.tool_calls: list[ToolCall] = []
+        self.accumulator = ToolCallAccumulator()
+        self._content_count = self._fragment_count = 0  # included already
+
+    def update(self, contents: list[_Content], fragments: list[ToolCall]) -> None:
+        self.content.add(contents[self._content_count :])
+        self.tool_calls += self.accumulator.feed(fragments[self._fragment_count :])
+        self._content_count, self._fragment_count = len(contents), len(fragments)
+
+
+class _GrowingContent:
+    """The parts of a message, or of a thought, of which neighbouring texts and thoughts become
+    one; the last part is still open."""
+
+    def __init__(self) -> None:
+        self._closed: list[ContentChunk] = []
+        # At most one of these two is open.
+        self._text: str | None = None
+        self._thought: _GrowingThought | None = None
+
+    def add(self, contents: list[_Content]) -> None:
+        for kind, group in groupby(contents, type):
+            if kind is str:
+                self._add_text("".join(cast("Iterator[str]", group)))
+            else:
+                for part in chain.from_iterable(group):
+                    self._add_part(cast("ContentChunk", part))
+
+    def parts(self) -> list[ContentChunk]:
+        parts = [*self._closed]
+        if self._text:
+            parts.append(TextChunk(text=self._text))
+        if self._thought is not None:
+            parts.append(self._thought.chunk())
+        return parts
+
+    def content(self) -> _Content | None:
+        """Returns one string if all of it is text, and its parts otherwise; None if empty."""
+        return self.parts() if self._closed or self._thought is not None else self._text
+
+    def _add_part(self, part: ContentChunk) -> None:
+        if isinstance(part, TextChunk):
+            self._add_text(part.text)
+        elif isinstance(part, ThinkChunk):
+            if self._thought is None:
+                self._close()
+                self._thought = _GrowingThought()
+            self._thought.add(part)
+        else:
+            self._close()
+            self._closed.append(part)
+
+    def _add_text(self, piece: str) -> None:
+        if piece and self._thought is not None:
+            self._close()
+        text, self._text = self._text or "", None
+        text += piece  # in place, since no other name refers to it
+        self._text = text
+
+    def _close(self) -> None:
+        self._closed = self.parts()
+        self._text = self._thought = None
+
+
+class _GrowingThought:
+    def __init__(self) -> None:
+        self._content = _GrowingContent()
+        self._signature: str | None = None
+        self._closed: bool | None = None
+
+    def add(self, part: ThinkChunk) -> None:
+        self._content.add([part.thinking])
+        self._signature = part.signature or self._signature
+        self._closed = part.closed
+
+    def chunk(self) -> ThinkChunk:
+        return ThinkChunk(
+            thinking=self._content.parts(), signature=self._signature, closed=self._closed
+        )
+
+
+def texts_in(contents: Iterable[_Content]) -> Iterator[str]:
     for content in contents:
         if isinstance(content, str):
             yield content

@@ -8,11 +8,10 @@ from reactivex import Observable, abc
 
 from ..checks import check_integer
 from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
-from ..rx.state_machine import item_operator
+from ..rx.state_machine import InputType, item_operator
 from ..rx.stream import Stream
-from .inputs import completions_for
 
-__all__ = ["check_choice", "deltas", "text", "thinking"]
+__all__ = ["check_choice", "completions_for", "deltas", "text", "thinking"]
 
 
 def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[DeltaMessage]]:
@@ -24,12 +23,11 @@ def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[De
     Args:
         choice: Index of the answer among the `n` answers.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> choices = [CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))]
-    >>> event = CompletionEvent(data=CompletionChunk(choices=choices))
-    >>> reactivex.of(event).pipe(deltas()).run().content
-    'Hi'
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     [delta.content for delta in answer.pipe(deltas())]
+    ['', 'Hel', 'lo', '']
     """
     check_choice(choice)
     accepted = completions_for("deltas")
@@ -62,37 +60,13 @@ def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]
     Emits: string contents, and the text parts of content lists; never an empty string.
         Thinking is not text.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> choices = [CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))]
-    >>> event = CompletionEvent(data=CompletionChunk(choices=choices))
-    >>> reactivex.of(event).pipe(text()).run()
-    'Hi'
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     list(answer.pipe(text()))
+    ['Hel', 'lo']
     """
-    check_choice(choice)
-    accepted = completions_for("text")
-
-    def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
-        emit = observer.on_next
-
-        def on_next(event: object) -> None:
-            if not isinstance(event, CompletionEvent):
-                observer.on_error(accepted.error_for(event))
-                return
-            for each in event.data.choices:
-                if (each.index or 0) == choice:
-                    content = each.delta.content
-                    if isinstance(content, str):
-                        if content:
-                            emit(content)
-                    elif content:
-                        for part in content:
-                            if isinstance(part, TextChunk) and part.text:
-                                emit(part.text)
-
-        return on_next
-
-    return item_operator(start)
+    return _text_operator("text", choice, _texts)
 
 
 def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
@@ -116,23 +90,39 @@ def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[
     >>> reactivex.of(event).pipe(thinking()).run()
     'Let me see'
     """
+    return _text_operator("thinking", choice, _thoughts)
+
+
+def _text_operator(
+    name: str, choice: int, texts_in: Callable[[list[ContentChunk]], Iterator[str]]
+) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
     check_choice(choice)
-    accepted = completions_for("thinking")
+    accepted = completions_for(name)
+    accepts_strings = texts_in is _texts
 
     def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
+        emit = observer.on_next
+
         def on_next(event: object) -> None:
             if not isinstance(event, CompletionEvent):
                 observer.on_error(accepted.error_for(event))
                 return
             for each in event.data.choices:
                 content = each.delta.content
-                if isinstance(content, list) and (each.index or 0) == choice:
-                    for thought in _thoughts(content):
-                        observer.on_next(thought)
+                if content and (each.index or 0) == choice:
+                    if not isinstance(content, str):
+                        for piece in texts_in(content):
+                            emit(piece)
+                    elif accepts_strings:
+                        emit(content)
 
         return on_next
 
     return item_operator(start)
+
+
+def _texts(content: list[ContentChunk]) -> Iterator[str]:
+    return (part.text for part in content if isinstance(part, TextChunk) and part.text)
 
 
 def _thoughts(content: list[ContentChunk]) -> Iterator[str]:
@@ -144,5 +134,17 @@ def _thoughts(content: list[ContentChunk]) -> Iterator[str]:
 
 
 def check_choice(choice: object) -> None:
-    """Raises unless the value can be the index of an answer."""
     check_integer("choice", choice, minimum=0)
+
+
+_REMEDIES = {
+    "str": "put it before text()",
+    "DeltaMessage": "put it before deltas()",
+    "ServerSentEvent": "put completions() before it",
+    "bytes": "put lines(), events() and completions() before it",
+}
+
+
+def completions_for(operator: str) -> InputType:
+    own = {"str": "leave the second text() out"} if operator == "text" else {}
+    return InputType(operator, CompletionEvent, "completions", _REMEDIES | own)

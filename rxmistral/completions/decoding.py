@@ -3,8 +3,8 @@
 Strategy: msgspec decodes the data of nearly every event straight into Structs. What it rejects
 is examined again, slowly: `[DONE]`, which is not JSON, keep-alives, an error report, a chunk
 with fields of wrong types, and almost-JSON that servers send: raw control characters, NaN, and
-halves of surrogate pairs (`surrogates`). Chunks that deviate from the API are repaired
-(`repair`), before anything else sees them.
+halves of surrogate pairs. Chunks that deviate from the API are repaired (`repair`), before
+anything else sees them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from reactivex.disposable import CompositeDisposable
 from ..errors import ChunkError, IncompleteStreamError, ReportedError, StreamError, reported_error
 from ..lenient_decoding import convert_leniently
 from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
-from ..rx.state_machine import InputType
+from ..rx.state_machine import InputType, operate
 from ..rx.stream import Stream
 from ..wire import ServerSentEvent
 from ..wire.events import on_truncated_event
@@ -29,12 +29,12 @@ from .finish import END_GRACE_SECONDS, GracePeriod, error_of_finish_reason, with
 from .repair import (
     REASONING_KEYS,
     Reasoning,
+    SurrogateJoiner,
     add_reasoning,
     decode_reasoning,
     is_keep_alive,
     repair_choices,
 )
-from .surrogates import SurrogateJoiner
 
 __all__ = ["CompletionDecoder", "completions", "completions_into"]
 
@@ -59,16 +59,12 @@ class CompletionDecoder:
         received: Adds up what is decoded; may contain an earlier part of the answer.
         hides_failure: Whether to leave out the finish_reason "error", because another attempt
             may follow. Its `ReportedError` reports the failure anyway.
-
-    Attributes:
-        done: Whether `[DONE]` was received.
-        pending_error: The error to raise after the chunk that it arrived in.
     """
 
     def __init__(self, received: CompletionAccumulator, *, hides_failure: bool = False) -> None:
-        self.done = False
+        self.done = False  # `[DONE]` was received
         self.received = received
-        self.pending_error: ReportedError | None = None
+        self.pending_error: ReportedError | None = None  # to raise after its chunk
         self._hides_failure = hides_failure
         self._closed = False
         self._ended_inside_event = False
@@ -76,8 +72,7 @@ class CompletionDecoder:
         self._surrogates = SurrogateJoiner()
 
     def decode_simple(self, data: bytes) -> CompletionEvent | None:
-        """Returns the completion in the data of an event without an "error"; None if `feed` has
-        to examine the event."""
+        """Returns the completion in an event without an "error"; None if `feed` must examine it."""
         if self._needs_slow_path:
             return None
         try:
@@ -96,12 +91,7 @@ class CompletionDecoder:
 
     def feed(self, event: ServerSentEvent) -> CompletionEvent | None:
         """Returns the completion in an event; None for `[DONE]`, for any event after it, and
-        for one that only keeps the connection open.
-
-        Raises:
-            ReportedError: The event reports an error of the service.
-            ChunkError: The data is a broken JSON object.
-        """
+        for one that only keeps the connection open."""
         if self._closed:
             return None
         try:
@@ -112,21 +102,14 @@ class CompletionDecoder:
             )
 
     def feed_truncated(self, event: ServerSentEvent | None) -> CompletionEvent | None:
-        """Returns the completion in the last event of a body that ended inside it, if nothing
-        but its blank line is missing; None otherwise."""
+        """Returns the completion in the last event, if only its blank line is missing."""
         if event is not None and _is_whole_chunk(event.data):
             return self.feed(event)
         self._ended_inside_event = True
         return None
 
     def close(self) -> None:
-        """Ignores all further events."""
         self._closed = self._needs_slow_path = True
-
-    @property
-    def ended(self) -> bool:
-        """Whether the answer may end here."""
-        return self.done or self.received.finished
 
     def incomplete_reason(self) -> str | None:
         """Returns why the end of the body cannot be the end of an answer; None if it can."""
@@ -203,8 +186,7 @@ class CompletionDecoder:
 
 
 def _only_keeps_alive(event: ServerSentEvent) -> bool:
-    """Whether an event without a chunk only keeps the connection open, according to its type or
-    to that in its data, as in `{"type": "ping"}`."""
+    """Whether an event, by its type or the one in its data (`{"type": "ping"}`), is a keep-alive."""
     return is_keep_alive(event.event) or is_keep_alive(
         json.loads(event.data, strict=False).get("type")
     )
@@ -273,36 +255,27 @@ def completions_into(
     accept_clean_end: bool,
     start_grace_period: Callable[[], None] | None = None,
 ) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
-    """Returns the operator `completions()` with another decoder.
+    """Returns the operator `completions()` with a decoder for each subscription; a source that
+    can end its stream after `END_GRACE_SECONDS` has `start_grace_period`, in place of a timer."""
 
-    Args:
-        make_decoder: Makes the decoder of each subscription.
-        accept_clean_end: As for `completions()`.
-        start_grace_period: Called when the answer is complete, for a source that can end its
-            stream after `END_GRACE_SECONDS`; None: a timer does.
-    """
+    def subscribe_to(
+        stream: Stream[ServerSentEvent],
+        observer: abc.ObserverBase[CompletionEvent],
+        scheduler: abc.SchedulerBase | None,
+    ) -> abc.DisposableBase:
+        decoding = _Decoding(
+            make_decoder(), accept_clean_end, observer, scheduler, start_grace_period
+        )
+        token = on_truncated_event.set(decoding.on_truncated_event)
+        try:
+            subscription = stream.subscribe(
+                decoding.on_next, decoding.on_error, decoding.on_completed, scheduler=scheduler
+            )
+        finally:
+            on_truncated_event.reset(token)
+        return CompositeDisposable(subscription, decoding)
 
-    def operate(source: Observable[ServerSentEvent]) -> Stream[CompletionEvent]:
-        stream = Stream.of(source)
-
-        def subscribe(
-            observer: abc.ObserverBase[CompletionEvent],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            grace = GracePeriod(observer, END_GRACE_SECONDS, scheduler, start_grace_period)
-            decoding = _Decoding(make_decoder(), accept_clean_end, observer, grace)
-            token = on_truncated_event.set(decoding.on_truncated_event)
-            try:
-                subscription = stream.subscribe(
-                    decoding.on_next, decoding.on_error, decoding.on_completed, scheduler=scheduler
-                )
-            finally:
-                on_truncated_event.reset(token)
-            return CompositeDisposable(subscription, grace)
-
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)
 
 
 _ACCEPTED = InputType(
@@ -317,22 +290,20 @@ _ACCEPTED = InputType(
 )
 
 
-class _Decoding:
+class _Decoding(GracePeriod):
     """The observer of the events of one subscription, which decides how the answer ends."""
-
-    __slots__ = ("_accept_clean_end", "_decoder", "_emit", "_feed", "_grace", "_observer")
 
     def __init__(
         self,
         decoder: CompletionDecoder,
         accept_clean_end: bool,
         observer: abc.ObserverBase[CompletionEvent],
-        grace: GracePeriod,
+        scheduler: abc.SchedulerBase | None,
+        start_in_source: Callable[[], None] | None,
     ) -> None:
+        super().__init__(observer, END_GRACE_SECONDS, scheduler, start_in_source)
         self._decoder = decoder
         self._accept_clean_end = accept_clean_end
-        self._observer = observer
-        self._grace = grace
         self._feed, self._emit = decoder.feed, observer.on_next
 
     def on_next(self, event: object) -> None:
@@ -342,10 +313,10 @@ class _Decoding:
         try:
             completion = self._feed(event)
         except ReportedError as report:
-            self._grace.start(self._close_with(report))
+            self.start(self._close_with(report))
         except StreamError as error:
-            self._grace.start(self._close_with(error))
-            self._grace.end()
+            self.start(self._close_with(error))
+            self.end()
         else:
             self._pass_on(completion)
 
@@ -353,36 +324,36 @@ class _Decoding:
         self._pass_on(self._decoder.feed_truncated(event))
 
     def on_error(self, error: Exception) -> None:
-        if self._grace.has_started:
-            self._grace.end()
+        if self.has_started:
+            self.end()
         else:
             self._observer.on_error(self._close_with(error))
 
     def on_completed(self) -> None:
-        reason = self._decoder.incomplete_reason()
+        received, reason = self._decoder.received, self._decoder.incomplete_reason()
         is_clean_end = self._accept_clean_end and reason is None
-        if self._grace.has_started or self._decoder.ended or is_clean_end:
-            self._grace.end()
+        if self.has_started or self._decoder.done or received.finished or is_clean_end:
+            self.end()
         else:
             self._observer.on_error(self._close_with(IncompleteStreamError(reason)))
 
     def _pass_on(self, completion: CompletionEvent | None) -> None:
-        decoder, grace = self._decoder, self._grace
+        decoder = self._decoder
         is_last = decoder.done or decoder.received.is_complete
-        if is_last and grace.is_kept_by_source:  # before the subscriber can dispose
-            grace.start()
+        if is_last and self._start_in_source is not None:  # before the subscriber can dispose
+            self.start()
         try:
             if completion is not None:
-                (grace.emit if grace.has_started else self._emit)(completion)
+                (self.emit if self.has_started else self._emit)(completion)
         except Exception as raised:  # by the subscriber: it replaces any other ending
-            grace.error = raised
+            self.error = raised
             raise
         if decoder.pending_error is not None:
-            grace.start(self._close_with(decoder.pending_error))
+            self.start(self._close_with(decoder.pending_error))
         elif is_last:
-            grace.start()
-        elif grace.has_started:  # another of several answers goes on
-            grace.cancel()
+            self.start()
+        elif self.has_started:  # another of several answers goes on
+            self.cancel()
 
     def _close_with(self, error: Exception) -> Exception:
         """Closes the decoder; returns the error, with its `partial`."""

@@ -7,15 +7,14 @@
                     b ────useful──▶
 
 The events of one stream only are emitted, all of them and in order, however close the race is,
-and the requests of the others end at once. Once there is a winner, this costs next to nothing.
+and the requests of the others end at once.
 
 Strategy: each stream has a candidate, which buffers events until one of them is useful, and then
 tries to win the race; that needs a lock, once. From then on the winner alone emits, and an item
 costs a check of its own flag. If the winner breaks after text, a stream after it may be asked
-for the rest of the answer (mid-stream fallback); that stream starts as the winner.
-
-If a stream fails before its `subscribe` returns, the call that started it also starts the next
-one. So streams that fail at once, one after the other, need no deep stack.
+for the rest of the answer (mid-stream fallback); that stream starts as the winner. If a stream
+fails before its `subscribe` returns, the call that started it also starts the next one, so that
+streams that fail at once need no deep stack.
 """
 
 from __future__ import annotations
@@ -35,8 +34,8 @@ from ..models import CompletionChunk, CompletionEvent
 from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from .accumulator import CompletionAccumulator
+from .choice import completions_for
 from .finish import without_failure
-from .inputs import completions_for
 
 __all__ = ["fallback", "hedge"]
 
@@ -69,8 +68,7 @@ class _Candidate(_EventObserver):
             self.release()
 
     def release(self) -> None:
-        """Emits the buffer; events that arrive meanwhile, because a subscriber caused them, are
-        emitted after it."""
+        """Emits the buffer; events that a subscriber causes meanwhile follow it."""
         self._has_won = True
         try:
             for event in self._buffer:
@@ -96,12 +94,10 @@ class _Race(abc.DisposableBase):
     """The race of the streams of one subscription; its winner is the answer.
 
     Args:
-        streams: The streams, in the order in which they are started.
-        observer: Receives the events of the winner.
-        scheduler: The scheduler of the subscription.
         delay: Seconds until the next stream is started while others are still running; None: a
             fallback, which starts it only when no stream is running.
-        clock: Measures the delay; None: the scheduler, or a `TimeoutScheduler`.
+        clock: Measures the delay; None: the scheduler of the subscription, or else a
+            `TimeoutScheduler`.
     """
 
     def __init__(
@@ -131,18 +127,17 @@ class _Race(abc.DisposableBase):
         self._is_disposed = False
 
     def is_useful(self, chunk: CompletionChunk) -> bool:
-        """Whether a completion makes its stream the winner."""
         accumulator = CompletionAccumulator()
         accumulator.feed(chunk)
         kind = accumulator.new_output
         return kind != "" and (kind != "finish" or self._delay is None)
 
-    def start(self) -> None:
+    def start(self) -> abc.DisposableBase:
         for number in range(len(self._streams) if self._delay == 0 else 1):
             self._start(number)
+        return self
 
     def _start(self, number: int) -> None:
-        """Starts the stream of this number, unless it was started already."""
         with self._lock:
             if self._is_decided or number != len(self._candidates):
                 return
@@ -168,11 +163,8 @@ class _Race(abc.DisposableBase):
         )
 
     def _start_on_suitable_thread(self, number: int) -> None:
-        """Starts a stream on a thread that is a daemon only if the subscriber's thread is one.
-
-        The thread of a timer is a daemon, and the reader that it starts would be one, too: a
-        script that ends in a plain `subscribe` would exit in the middle of the answer.
-        """
+        # The thread of a timer is a daemon, and the reader that it starts would be one, too: a
+        # script that ends in a plain `subscribe` would exit in the middle of the answer.
         if not self._subscriber_is_daemon and current_thread().daemon:
             starter = Thread(
                 target=self._start, args=(number,), name="rxmistral-start", daemon=False
@@ -183,7 +175,6 @@ class _Race(abc.DisposableBase):
         self._start(number)
 
     def _start_next_or_end(self) -> None:
-        """If no stream is running: starts the next one, or ends after the last."""
         with self._lock:
             if self._is_decided or self._running or self._starting:
                 return
@@ -195,7 +186,6 @@ class _Race(abc.DisposableBase):
             self._start_on_suitable_thread(number)
 
     def on_useless_end(self, candidate: _Candidate, error: Exception | None) -> None:
-        """Handles the end of a stream without useful output: an error, or an empty answer."""
         if error is None and self._delay is None and self.win(candidate):
             self._complete_with(candidate)
             return
@@ -228,8 +218,7 @@ class _Race(abc.DisposableBase):
         self.observer.on_error(error)
 
     def win(self, candidate: _Candidate) -> bool:
-        """Makes this candidate the winner and disposes the others, unless the race is decided;
-        returns whether it won."""
+        """Makes it the winner and disposes the others, unless the race is decided already."""
         with self._lock:
             if self._is_decided:
                 return False
@@ -255,11 +244,11 @@ class _MidStreamFallback(_Race):
 
     _break: StreamError | None = None
 
-    def start(self) -> None:
+    def start(self) -> abc.DisposableBase:
         self._received = CompletionAccumulator(bounded=True)
         subscriber = self._subscriber = self.observer
         self.observer = Observer(self._on_next, subscriber.on_error, subscriber.on_completed)
-        super().start()
+        return super().start()
 
     def _on_next(self, event: CompletionEvent) -> None:
         self._received.feed(event.data)
@@ -283,14 +272,10 @@ class _MidStreamFallback(_Race):
 
     def _continuation_by(self, stream: _Source) -> _Source | None:
         """Returns the stream of the rest of the answer, if this stream can be asked for it."""
-        received = self._received
-        text = received.text()
         continued = getattr(stream, "continued", None)
-        if continued is None or self._break is None or not text:
+        if continued is None or self._break is None or not self._received.can_be_continued():
             return None
-        if received.finished or received.overflowed or received.has_tool_calls():
-            return None
-        return cast("_Source | None", continued(text))
+        return cast("_Source | None", continued(self._received.text()))
 
     def _continue_with(self, continuation: _Source, number: int) -> None:
         self._received.begin_again()
@@ -321,14 +306,9 @@ def _race(
     def subscribe(
         observer: _EventObserver, scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        race = kind(streams, observer, scheduler, delay, clock)
-        race.start()
-        return race
+        return kind(streams, observer, scheduler, delay, clock).start()
 
     return Stream(subscribe)
-
-
-# --- the combinators -------------------------------------------------------------
 
 
 def fallback(

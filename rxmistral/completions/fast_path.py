@@ -8,9 +8,8 @@ object. Its bytes are decoded in place, which halves the cost of a token. Everyt
 the slow path: the first event, which may begin with a BOM; the finish_reason and all that
 follows it; `[DONE]`, usage, errors, halves of surrogate pairs, and whatever msgspec rejects.
 
-An event takes one path or the other as a whole, so the slow path is always between two events
-when the fast path is taken. A body with other line ends, or with an event that spans many
-blocks, stays on the slow path from there on.
+An event takes one path as a whole, so the slow path is between two events when the fast path is
+taken. A body with other line ends, or with an event of many blocks, stays on the slow path.
 """
 
 from __future__ import annotations
@@ -21,6 +20,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
 
 from ..models import CompletionEvent
+from ..rx.state_machine import operate
 from ..rx.stream import Stream
 from ..wire import events, lines
 from .decoding import CompletionDecoder, completions_into
@@ -37,42 +37,28 @@ def completions_of_blocks(
     accept_clean_end: bool,
     start_grace_period: Callable[[], None] | None = None,
 ) -> Callable[[Observable[bytes]], Stream[CompletionEvent]]:
-    """Does what `lines()`, `events()` and `completions_into()` do, in one step if possible.
+    """Does what `lines()`, `events()` and `completions_into()` do, in one step if possible."""
 
-    Args:
-        make_decoder: Makes the decoder of each subscription.
-        max_bytes: The maximum size of a line, and of the data of an event, in bytes.
-        accept_clean_end: As for `completions()`.
-        start_grace_period: As for `completions_into()`.
-    """
+    def subscribe_to(
+        stream: Stream[bytes],
+        observer: abc.ObserverBase[CompletionEvent],
+        scheduler: abc.SchedulerBase | None,
+    ) -> abc.DisposableBase:
+        decoder = make_decoder()
+        fast_path = _FastPath(decoder, observer, max_bytes)
+        slow_path = Stream(fast_path.connect_slow_path).pipe(
+            lines(max_bytes=max_bytes),
+            events(max_bytes=max_bytes),
+            completions_into(lambda: decoder, accept_clean_end, start_grace_period),
+        )
+        return CompositeDisposable(
+            slow_path.subscribe(observer, scheduler=scheduler),
+            stream.subscribe(
+                fast_path.on_next, fast_path.on_error, fast_path.on_completed, scheduler=scheduler
+            ),
+        )
 
-    def operate(source: Observable[bytes]) -> Stream[CompletionEvent]:
-        stream = Stream.of(source)
-
-        def subscribe(
-            observer: abc.ObserverBase[CompletionEvent],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            decoder = make_decoder()
-            fast_path = _FastPath(decoder, observer, max_bytes)
-            slow_path = Stream(fast_path.connect_slow_path).pipe(
-                lines(max_bytes=max_bytes),
-                events(max_bytes=max_bytes),
-                completions_into(lambda: decoder, accept_clean_end, start_grace_period),
-            )
-            return CompositeDisposable(
-                slow_path.subscribe(observer, scheduler=scheduler),
-                stream.subscribe(
-                    fast_path.on_next,
-                    fast_path.on_error,
-                    fast_path.on_completed,
-                    scheduler=scheduler,
-                ),
-            )
-
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)
 
 
 class _FastPath:
@@ -153,8 +139,7 @@ class _FastPath:
 
 
 def _split_simple(block: bytes) -> tuple[list[bytes], bytes] | None:
-    """Returns the data of the events of a block, and the beginning of one more; None if they
-    are not all simple."""
+    """Returns the data of each event of a block, and an unfinished one, if all are simple."""
     if block[:6] != b"data: " or block.find(b'"error"') >= 0:  # faster than `in`
         return None
     if block[-2:] == b"\n\n" and block.count(b"\n") == 2:  # one event, as for most tokens
@@ -171,11 +156,7 @@ def _split_simple(block: bytes) -> tuple[list[bytes], bytes] | None:
 
 
 def _may_be_simple(partial: bytes) -> bool:
-    """Whether the beginning of an event may become a simple event.
-
-    Anything else must not wait for its end: a line of JSON outside of an event is an error at
-    once.
-    """
+    # Anything else must not wait for its end: a line of JSON outside of an event is an error.
     return (
         (partial[:6] == b"data: " or b"data: ".startswith(partial))
         and partial.find(b"\n", 0, -1) < 0

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from msgspec import structs
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import Disposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..error_report import read_report
 from ..errors import ReportedError
-from ..models import CompletionChunk, CompletionEvent
+from ..models import CompletionChunk, CompletionEvent, CompletionResponseStreamChoice
+from ..rx.state_machine import timed_operator
 from ..rx.stream import Stream
 from ..rx.timer import SerializedTimer, serialized
-from .choice import check_choice
-from .inputs import completions_for
+from .choice import check_choice, completions_for
 from .repair import dicts_in
 
 __all__ = [
     "END_GRACE_SECONDS",
     "GracePeriod",
     "error_of_finish_reason",
+    "is_empty_choice",
     "until_finished",
     "without_failure",
 ]
@@ -37,19 +39,7 @@ class GracePeriod(SerializedTimer):
 
     Only a body that was read to its end leaves a connection for the next request. In nearly
     every answer the rest has arrived already. The observer is ended when the source ends, or
-    when the grace period expires.
-
-    Args:
-        observer: The observer to end.
-        seconds: The length of the grace period.
-        scheduler: Measures the time; None: a `TimeoutScheduler`.
-        start_in_source: Called instead of starting a timer, for a source that keeps the grace
-            period itself.
-
-    Attributes:
-        has_started: Whether the grace period has started, and was not cancelled.
-        is_kept_by_source: Whether the source keeps the grace period.
-        error: The error to end with; None: completion.
+    when the grace period expires. A source that keeps the grace period has `start_in_source`.
     """
 
     def __init__(
@@ -60,16 +50,14 @@ class GracePeriod(SerializedTimer):
         start_in_source: Callable[[], None] | None = None,
     ) -> None:
         super().__init__(observer, scheduler or TimeoutScheduler.singleton())
-        self.has_started = False
-        self.is_kept_by_source = start_in_source is not None
-        self.error: Exception | None = None
+        self.has_started = False  # and was not cancelled
+        self.error: Exception | None = None  # to end with; None: completion
         self._seconds = seconds
         self._start_in_source = start_in_source
         self._has_ended = False
 
     def start(self, error: Exception | None = None) -> None:
-        """Starts it, unless it has started; the observer is to complete, or to end with the
-        first error of all calls."""
+        """Starts it, unless it has started; the first error of all calls is the one to end with."""
         self.error = self.error or error
         if self.has_started:
             return
@@ -89,13 +77,11 @@ class GracePeriod(SerializedTimer):
 
     @serialized
     def emit(self, item: Any) -> None:
-        """Emits an item that arrives within the grace period."""
         if not self._has_ended:
             self._observer.on_next(item)
 
     @serialized
     def end(self) -> None:
-        """Ends the observer, because the source has ended."""
         self.on_timeout()
 
     def on_timeout(self) -> None:
@@ -116,11 +102,13 @@ def without_failure(event: CompletionEvent) -> CompletionEvent | None:
         structs.replace(each, finish_reason=None) if each.finish_reason == "error" else each
         for each in event.data.choices
     ]
-    if not any(
-        each.finish_reason or each.delta.content or each.delta.tool_calls for each in choices
-    ):
+    if all(map(is_empty_choice, choices)):
         return None
     return structs.replace(event, data=structs.replace(event.data, choices=choices))
+
+
+def is_empty_choice(choice: CompletionResponseStreamChoice) -> bool:
+    return not (choice.finish_reason or choice.delta.content or choice.delta.tool_calls)
 
 
 def error_of_finish_reason(chunk: CompletionChunk, data: str) -> ReportedError | None:
@@ -151,50 +139,48 @@ def until_finished(
     Errors: as the source does before the finishing item; later errors are ignored. The
         finish_reason "error" does not finish an answer: it is emitted, and its error follows.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> last = CompletionResponseStreamChoice(index=0, finish_reason="stop")
-    >>> chunks = [CompletionChunk(choices=[last]), CompletionChunk()]
-    >>> source = reactivex.from_iterable(CompletionEvent(data=chunk) for chunk in chunks)
-    >>> len(list(source.pipe(until_finished())))
-    1
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     answer.pipe(until_finished()).run().data.choices[0].finish_reason
+    'stop'
     """
     check_choice(choice)
-    accepted = completions_for("until_finished")
+    return timed_operator(partial(_UntilFinished, choice), None)
 
-    def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
-        stream = Stream.of(source)
 
-        def subscribe(
-            observer: abc.ObserverBase[CompletionEvent],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            grace = GracePeriod(observer, _FINISH_GRACE_SECONDS, scheduler)
+_ACCEPTED = completions_for("until_finished")
 
-            def on_next(event: object) -> None:
-                if grace.has_started:
-                    return
-                if not isinstance(event, CompletionEvent):
-                    observer.on_error(accepted.error_for(event))
-                    return
-                observer.on_next(event)  # first: an exception of the subscriber is an error
-                finished = False
-                for each in event.data.choices:
-                    if each.finish_reason and (each.index or 0) == choice:
-                        finished = each.finish_reason != "error"
-                if finished:
-                    grace.start()
 
-            def on_error(error: Exception) -> None:
-                if grace.has_started:
-                    grace.end()
-                else:
-                    observer.on_error(error)
+class _UntilFinished(GracePeriod):
+    def __init__(
+        self,
+        choice: int,
+        observer: abc.ObserverBase[CompletionEvent],
+        scheduler: abc.SchedulerBase,
+    ) -> None:
+        super().__init__(observer, _FINISH_GRACE_SECONDS, scheduler)
+        self._choice = choice
 
-            return CompositeDisposable(
-                stream.subscribe(on_next, on_error, grace.end, scheduler=scheduler), grace
-            )
+    def on_next(self, event: object) -> None:
+        if self.has_started:
+            return
+        if not isinstance(event, CompletionEvent):
+            self._observer.on_error(_ACCEPTED.error_for(event))
+            return
+        self._observer.on_next(event)  # first: an exception of the subscriber is an error
+        finished = False
+        for each in event.data.choices:
+            if each.finish_reason and (each.index or 0) == self._choice:
+                finished = each.finish_reason != "error"
+        if finished:
+            self.start()
 
-        return Stream(subscribe)
+    def on_error(self, error: Exception) -> None:
+        if self.has_started:
+            self.end()
+        else:
+            self._observer.on_error(error)
 
-    return operate
+    def on_completed(self) -> None:
+        self.end()

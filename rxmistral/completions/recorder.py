@@ -5,9 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextvars import copy_context
-from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -17,45 +15,41 @@ from ..models import CompletionEvent, UsageInfo
 from ..outcome import Outcome, Status, status_of
 from ..rx.clock import monotonic
 from ..rx.request_counter import RequestCounter, current_counter
+from ..rx.state_machine import operate
 from ..rx.stream import Stream
 from .accumulator import CompletionAccumulator
-from .inputs import completions_for
+from .choice import completions_for
 
-__all__ = ["OutcomeBuilder", "on_outcome"]
+__all__ = ["OutcomeBuilder", "OutputTimes", "on_outcome"]
 
 
-class Progress(Protocol):
-    """The times at which output was received.
+class OutputTimes:
+    """The times at which output was received, in seconds of `monotonic()`; None: not yet."""
 
-    Attributes:
-        first_at: Time of the first output, in seconds of `monotonic()`; None: not yet.
-        last_at: Time of the latest output.
-        longest_gap: The longest silence between two outputs, in seconds.
-    """
+    first_at: float | None = None
+    last_at: float | None = None
+    longest_gap: float | None = None  # in seconds, between two outputs
 
-    first_at: float | None
-    last_at: float | None
-    longest_gap: float | None
+    def record_output(self, now: float, silent_seconds: float) -> None:
+        if self.first_at is None:
+            self.first_at = now
+        else:
+            self.longest_gap = max(self.longest_gap or 0.0, silent_seconds)
+        self.last_at = now
 
 
 class OutcomeBuilder:
-    """A builder of the outcome of one answer; created when the answer begins."""
+    """A builder of the outcome of an answer that begins now."""
 
-    def __init__(self, received: CompletionAccumulator, progress: Progress) -> None:
+    def __init__(self, received: CompletionAccumulator, times: OutputTimes) -> None:
         self.counter = RequestCounter()
         self.began_at = monotonic()
         self._started = time.time()
         self._received = received
-        self._progress = progress
+        self._times = times
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
-        """Returns the outcome.
-
-        Args:
-            error: The error that the answer ended with; None: none.
-            status: How it ended; None: as the error, or its absence, implies.
-        """
-        received, progress, counter = self._received, self._progress, self.counter
+        received, times, counter = self._received, self._times, self.counter
         usage = received.usage
         is_exact = usage is not None and counter.answers <= 1
         return Outcome(
@@ -71,19 +65,19 @@ class OutcomeBuilder:
             resumed=counter.resumed,
             started=self._started,
             seconds_to_headers=self._seconds_until(counter.headers_at),
-            seconds_to_first_token=self._seconds_until(progress.first_at),
-            seconds_to_last_token=self._seconds_until(progress.last_at),
-            tokens_per_second=_tokens_per_second(usage, progress) if is_exact else None,
-            longest_gap=progress.longest_gap,
+            seconds_to_first_token=self._seconds_until(times.first_at),
+            seconds_to_last_token=self._seconds_until(times.last_at),
+            tokens_per_second=_tokens_per_second(usage, times) if is_exact else None,
+            longest_gap=times.longest_gap,
         )
 
     def _seconds_until(self, moment: float | None) -> float | None:
         return None if moment is None else max(0.0, moment - self.began_at)
 
 
-def _tokens_per_second(usage: UsageInfo | None, progress: Progress) -> float | None:
+def _tokens_per_second(usage: UsageInfo | None, times: OutputTimes) -> float | None:
     tokens = usage.completion_tokens if usage else None
-    first, last = progress.first_at, progress.last_at
+    first, last = times.first_at, times.last_at
     if not tokens or first is None or last is None or last <= first:
         return None
     return tokens / (last - first)
@@ -107,38 +101,32 @@ def on_outcome(
             disposes. An exception that it raises at a completion or an error becomes the error
             of the stream.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> from rxmistral.models import DeltaMessage
-    >>> choice = CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi"))
-    >>> source = reactivex.of(CompletionEvent(data=CompletionChunk(choices=[choice])))
-    >>> _ = source.pipe(on_outcome(lambda outcome: print(outcome.status))).run()
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     _ = answer.pipe(on_outcome(lambda outcome: print(outcome.status))).run()
     completed
     """
     check_callback("callback", callback)
 
-    def operate(source: Observable[CompletionEvent]) -> Stream[CompletionEvent]:
-        stream = Stream.of(source)
+    def subscribe_to(
+        stream: Stream[CompletionEvent],
+        observer: abc.ObserverBase[CompletionEvent],
+        scheduler: abc.SchedulerBase | None,
+    ) -> abc.DisposableBase:
+        recorder = _Recorder(observer, callback)
+        context = copy_context()  # dispose() may be called on any thread
+        recorder.counter.report_to(current_counter.get())
+        token = current_counter.set(recorder.counter)
+        try:
+            subscription = stream.subscribe(recorder, scheduler=scheduler)
+        finally:
+            current_counter.reset(token)
+        return CompositeDisposable(
+            subscription, Disposable(lambda: context.run(recorder.end, None, "cancelled"))
+        )
 
-        def subscribe(
-            observer: abc.ObserverBase[CompletionEvent],
-            scheduler: abc.SchedulerBase | None = None,
-        ) -> abc.DisposableBase:
-            recorder = _Recorder(observer, callback)
-            context = copy_context()  # dispose() may be called on any thread
-            recorder.counter.report_to(current_counter.get())
-            token = current_counter.set(recorder.counter)
-            try:
-                subscription = stream.subscribe(recorder, scheduler=scheduler)
-            finally:
-                current_counter.reset(token)
-            return CompositeDisposable(
-                subscription, Disposable(lambda: context.run(recorder.end, None, "cancelled"))
-            )
-
-        return Stream(subscribe)
-
-    return operate
+    return operate(subscribe_to)
 
 
 _ACCEPTED = completions_for("on_outcome")
@@ -156,8 +144,8 @@ class _Recorder(abc.ObserverBase[CompletionEvent]):
         self._emit = observer.on_next
         self._callback = callback
         self._received = CompletionAccumulator(bounded=True)
-        self._output_times = _OutputTimes()
-        self._outcome_builder = OutcomeBuilder(self._received, self._output_times)
+        self._times = OutputTimes()
+        self._outcome_builder = OutcomeBuilder(self._received, self._times)
         self.counter = self._outcome_builder.counter
         self._waiting_since = self._outcome_builder.began_at
         self._silent_seconds = 0.0  # since the latest output, without the subscriber's own time
@@ -167,7 +155,14 @@ class _Recorder(abc.ObserverBase[CompletionEvent]):
         if not isinstance(value, CompletionEvent):
             self.on_error(_ACCEPTED.error_for(value))
             return
-        self._record(value)
+        received, now = self._received, monotonic()
+        received.feed(value.data)
+        self._silent_seconds += now - self._waiting_since
+        if received.new_output:
+            if received.new_output != "finish":
+                self._times.record_output(now, self._silent_seconds)
+            received.new_output = ""
+            self._silent_seconds = 0.0
         try:
             self._emit(value)
         except Exception as error:  # by the subscriber
@@ -193,27 +188,3 @@ class _Recorder(abc.ObserverBase[CompletionEvent]):
     def end(self, error: BaseException | None, status: Status | None = None) -> None:
         if self._has_ended.acquire(blocking=False):
             self._callback(self._outcome_builder.outcome(error, status))
-
-    def _record(self, event: CompletionEvent) -> None:
-        received, now = self._received, monotonic()
-        received.feed(event.data)
-        self._silent_seconds += now - self._waiting_since
-        if received.new_output:
-            if received.new_output != "finish":
-                self._output_times.add(now, self._silent_seconds)
-            received.new_output = ""
-            self._silent_seconds = 0.0
-
-
-@dataclass(slots=True)
-class _OutputTimes:
-    first_at: float | None = None
-    last_at: float | None = None
-    longest_gap: float | None = None
-
-    def add(self, now: float, silent_seconds: float) -> None:
-        if self.first_at is None:
-            self.first_at = now
-        else:
-            self.longest_gap = max(self.longest_gap or 0.0, silent_seconds)
-        self.last_at = now

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reactivex import Observable, abc
+from reactivex import Observable
 
 from ..models import ChatCompletionResponse, CompletionEvent, UsageInfo
-from ..rx.state_machine import StateMachine, item_operator, machine_operator
+from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from .accumulator import CompletionAccumulator
-from .choice import check_choice
-from .inputs import completions_for
+from .choice import check_choice, completions_for
 
 __all__ = ["finish_reason", "snapshots", "to_response", "usage"]
 
@@ -26,14 +25,11 @@ def snapshots() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompletion
         all `n` answers. A snapshot that is released before the next one costs next to nothing,
         however long the text is; each one that you keep has its own copy of the text.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice, DeltaMessage
-    >>> def event(content):
-    ...     choice = CompletionResponseStreamChoice(delta=DeltaMessage(content=content))
-    ...     return CompletionEvent(data=CompletionChunk(choices=[choice]))
-    >>> growing = reactivex.of(event("Hel"), event("lo")).pipe(snapshots())
-    >>> [response.choices[0].message.content for response in growing]
-    ['Hel', 'Hello']
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     [response.choices[0].message.content for response in answer.pipe(snapshots())]
+    ['', 'Hel', 'Hello', 'Hello']
     """
     return machine_operator(_Snapshots, completions_for("snapshots"))
 
@@ -59,13 +55,10 @@ def to_response() -> Callable[[Observable[CompletionEvent]], Stream[ChatCompleti
     Errors: as the source does, without a response: a `StreamError` has in its `.partial`
         what had arrived.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice, DeltaMessage
-    >>> def event(content):
-    ...     choice = CompletionResponseStreamChoice(delta=DeltaMessage(content=content))
-    ...     return CompletionEvent(data=CompletionChunk(choices=[choice]))
-    >>> response = reactivex.of(event("Hel"), event("lo")).pipe(to_response()).run()
-    >>> response.choices[0].message.content
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     answer.pipe(to_response()).run().choices[0].message.content
     'Hello'
     """
     return machine_operator(_WholeResponse, completions_for("to_response"))
@@ -132,30 +125,26 @@ def finish_reason(choice: int = 0) -> Callable[[Observable[CompletionEvent]], St
     Emits: "stop", "length", "model_length", "tool_calls", "error", or a newer word; once,
         even if the service repeats it.
 
-    >>> import reactivex
-    >>> from rxmistral.models import CompletionChunk, CompletionResponseStreamChoice
-    >>> last = CompletionResponseStreamChoice(index=0, finish_reason="length")
-    >>> event = CompletionEvent(data=CompletionChunk(choices=[last]))
-    >>> reactivex.of(event).pipe(finish_reason()).run()
-    'length'
+    >>> from rxmistral import Mistral, UserMessage
+    >>> with Mistral.demo() as client:
+    ...     answer = client.chat.stream(model="any", messages=[UserMessage(content="Say hello.")])
+    ...     answer.pipe(finish_reason()).run()
+    'stop'
     """
     check_choice(choice)
-    accepted = completions_for("finish_reason")
+    return machine_operator(lambda: _FinishReasons(choice), completions_for("finish_reason"))
 
-    def start(observer: abc.ObserverBase[str]) -> Callable[[CompletionEvent], None]:
-        latest: str | None = None
 
-        def on_next(event: object) -> None:
-            nonlocal latest
-            if not isinstance(event, CompletionEvent):
-                observer.on_error(accepted.error_for(event))
-                return
-            for each in event.data.choices:
-                if each.finish_reason and (each.index or 0) == choice:
-                    is_repeated, latest = each.finish_reason == latest, each.finish_reason
-                    if not is_repeated:
-                        observer.on_next(latest)
+class _FinishReasons(StateMachine[CompletionEvent, str]):
+    def __init__(self, choice: int) -> None:
+        self._choice = choice
+        self._latest: str | None = None
 
-        return on_next
-
-    return item_operator(start)
+    def feed(self, event: CompletionEvent) -> list[str]:
+        reasons: list[str] = []
+        for each in event.data.choices:
+            if each.finish_reason and (each.index or 0) == self._choice:
+                if each.finish_reason != self._latest:
+                    reasons.append(each.finish_reason)
+                self._latest = each.finish_reason
+        return reasons

@@ -34,7 +34,8 @@ class TagSplitter(StateMachine[str, TextChunk | ThinkChunk]):
         while (at := text.find(self._next_tag, begin)) >= 0:
             self._add_chunk(chunks, text[begin:at])
             begin = at + len(self._next_tag)
-            self._toggle()
+            self._is_thinking = not self._is_thinking
+            self._next_tag = self._close if self._is_thinking else self._open
         end = _tag_prefix_start(self._next_tag, text, begin)
         self._add_chunk(chunks, text[begin:end])
         self._buffer = text[end:]
@@ -45,10 +46,6 @@ class TagSplitter(StateMachine[str, TextChunk | ThinkChunk]):
         self._add_chunk(chunks, self._buffer)
         self._buffer = ""
         return chunks
-
-    def _toggle(self) -> None:
-        self._is_thinking = not self._is_thinking
-        self._next_tag = self._close if self._is_thinking else self._open
 
     def _add_chunk(self, chunks: list[TextChunk | ThinkChunk], text: str) -> None:
         if text:
@@ -91,13 +88,9 @@ def think_tags(
     >>> [chunk.type for chunk in Stream.of(pieces).pipe(think_tags())]
     ['thinking', 'text', 'text']
     """
-    _check_tag("open", open)
-    _check_tag("close", close)
+    for name, tag in (("open", open), ("close", close)):
+        if not isinstance(tag, str):
+            raise TypeError(f"{name} must be a str, got {type(tag).__name__}")
+        if not tag:
+            raise ValueError(f"{name} must not be empty")
     return machine_operator(lambda: TagSplitter(open, close, begins_open), text_for("think_tags"))
-
-
-def _check_tag(name: str, value: object) -> None:
-    if not isinstance(value, str):
-        raise TypeError(f"{name} must be a str, got {type(value).__name__}")
-    if not value:
-        raise ValueError(f"{name} must not be empty")

@@ -36,11 +36,9 @@ from ..rx.state_machine import StateMachine, machine_operator
 from ..rx.stream import Stream
 from ..text.structured.incremental_parser import IncrementalParser
 from ..text.structured.schema import atomic_schema
-from .choice import check_choice
-from .inputs import completions_for
+from .choice import check_choice, completions_for
 
 __all__ = ["PartialToolCall", "ToolCallAccumulator", "tool_calls"]
-
 
 # Reasons that end an answer in the middle. A call whose arguments the model has not begun to
 # write looks the same as a call without arguments, so only whole arguments count as complete.
@@ -57,7 +55,6 @@ class ToolCallAccumulator:
         self._last: PartialToolCall | None = None
 
     def feed(self, fragments: Iterable[ToolCall]) -> list[ToolCall]:
-        """Adds fragments; returns the calls that are now known to be complete."""
         for fragment in fragments:
             self.add(fragment)
         return self.pop_complete()
@@ -88,7 +85,7 @@ class ToolCallAccumulator:
         ]
 
     def unfinished(self) -> list[UnfinishedToolCall]:
-        """Returns the remaining calls of an answer that has broken."""
+        """Returns the remaining calls of a broken answer."""
         remaining, self._open = self._open, []
         return [call.unfinished() for call in remaining]
 
@@ -114,16 +111,12 @@ class ToolCallAccumulator:
 
 
 class PartialToolCall:
-    """One call, as far as it has arrived.
-
-    Attributes:
-        pieces: The pieces of its arguments that are text.
-    """
+    """One call, as far as it has arrived."""
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.name: str | None = None
-        self.pieces: list[str] = []
+        self.pieces: list[str] = []  # of its arguments that are text
         self._type: str | None = None
         self._index: int | None = None
         self._object: dict[str, Any] | None = None

@@ -382,6 +382,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"timeout_ms": "1"}, TypeError, "timeout_ms"),
     ({"timeout_ms": True}, TypeError, "timeout_ms"),
     ({"timeout_ms": float("inf")}, ValueError, "timeout_ms"),
+    ({"timeout_ms": 10**400}, ValueError, "timeout_ms"),
     ({"session": object()}, TypeError, "session"),
 ]
 

@@ -255,6 +255,7 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"temperature": "0.7"}, TypeError, "temperature must be a number, got '0.7'"),
     ({"temperature": True}, TypeError, "temperature must be a number"),
     ({"temperature": math.nan}, ValueError, "temperature must be a finite number"),
+    ({"temperature": 10**400}, ValueError, "temperature must be a finite number"),
     ({"top_p": math.inf}, ValueError, "finite"),
     ({"max_tokens": 1.5}, TypeError, "max_tokens must be an int"),
     ({"n": True}, TypeError, "n must be an int"),

@@ -7,25 +7,25 @@ Timeouts
     Four timeouts measure useful items (text, thinking, tool calls), not bytes: `connect` until
     there is a connection (10 s), `first` until the first item (60 s), `gap` between two items
     (60 s; `thinking_gap` while the model thinks), and `total` for everything (no limit).
-    Comments, roles and empty deltas restart no timeout, and time that your own code takes
-    expires none. `timeout_ms`, the official SDK's argument, sets `first` and `gap`.
+    Comments, roles and empty deltas restart no timeout; your own code's time expires none.
+    `timeout_ms`, the official SDK's argument, sets `first` and `gap`.
 Retry
-    Repeats a request as long as nothing useful was emitted, so text never appears twice: after
+    Repeats a request while nothing useful was emitted, so text never appears twice: after
     connection failures, the timeouts `connect` and `first`, the statuses 429 and 5xx, and
-    errors inside an answer that contained nothing yet. Waits grow exponentially from 0.5 s to
-    30 s, with jitter; `Retry-After` and `retry-after-ms` replace them, up to that maximum.
-    Disposing ends a wait at once. No request is repeated without your `Retry`, because a
-    request that failed may have cost a generation. The official SDK's `RetryConfig` works, too.
+    errors inside an answer that contained nothing yet. Waits grow from 0.5 s to 30 s, with
+    jitter; `Retry-After` and `retry-after-ms` replace them, up to that maximum. Disposing ends
+    a wait. Without a `Retry` no request is repeated, because a request that failed may have
+    cost a generation. The official SDK's `RetryConfig` works, too.
 Resume
-    Continues an answer that broke after text: it sends the text so far as a message with
-    `prefix: true`, hides the echo of that message, and goes on in the same stream. It does not
-    continue an answer that contained only thinking, or the beginning of a tool call, or a
-    finish_reason; nor JSON (unless `structured=True`), nor more than one answer (`n`).
+    Continues an answer that broke after text, in the same stream: it sends the text so far as a
+    message with `prefix: true`, and hides the echo of it. Not continued: an answer with only
+    thinking, the beginning of a tool call or a finish_reason; JSON (unless `structured=True`);
+    more than one answer (`n`).
 Limit
     Delays streams beyond `concurrent` and requests beyond `per_minute`, in order of arrival, for
     all clients and calls that share it. After a `Retry-After` to one of them all of them wait.
 
-Several models for one answer are a matter of composition, see `fallback` and `hedge`.
+`fallback` and `hedge` ask several models for one answer.
 
 Endings
 -------
@@ -34,8 +34,8 @@ second later if the service does not end it, or at once if the connection breaks
 other ending is an error, which follows the items that arrived before it. `on_outcome(callback)`
 delivers one `Outcome` for every ending, `dispose()` included; afterwards `.outcome` returns it,
 on the answer and on each Stream piped from it. An answer that was read to its end leaves its
-connection to the next call, and so does one that was left after the finish_reason: the rest of
-its body is read for up to a quarter of a second, and the next call waits for that.
+connection to the next call. So does one that was left after the finish_reason, once the rest of
+its body has been read, for up to a quarter of a second.
 
     what happened                          error                     Outcome.status  ask again?
     complete, or cut at the length limit   none                      completed

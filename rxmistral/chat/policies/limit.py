@@ -48,10 +48,9 @@ class Limit:
         *,
         now: Callable[[], float] = monotonic,
     ) -> None:
-        if concurrent is not None:
-            check_integer("concurrent", concurrent)
-        if per_minute is not None:
-            check_integer("per_minute", per_minute)
+        for name, value in (("concurrent", concurrent), ("per_minute", per_minute)):
+            if value is not None:
+                check_integer(name, value)
         if concurrent is None and per_minute is None:
             raise ValueError("a Limit needs at least one limit: give concurrent or per_minute")
         self._concurrent = self._free = concurrent
@@ -82,11 +81,7 @@ class Limit:
         return f"<Limit {', '.join(limits)}>"
 
     def acquire(self, cancellation: Cancellation) -> None:
-        """Waits for a slot.
-
-        Raises:
-            Cancelled, TimeoutError: As `Cancellation.wait` does; there is no slot then.
-        """
+        """Waits for a slot; there is none if `Cancellation.wait` raises."""
         if self._free is None:
             return
         with self._lock:
@@ -120,7 +115,7 @@ class Limit:
                 self._free += 1
 
     def wait_to_send(self, cancellation: Cancellation) -> None:
-        """Waits until one request may be sent; raises as `acquire` does."""
+        """Waits until one request may be sent."""
         with self._lock:
             self._queue.append(cancellation)
         try:
@@ -133,10 +128,7 @@ class Limit:
                     self._queue[0].wake()
 
     def _seconds_to_wait(self, cancellation: Cancellation) -> float:
-        """Returns the seconds until it may send, infinity while others are before it.
-
-        A result of 0 or less counts as a request that is sent.
-        """
+        """Returns the seconds until it may send; 0 or less counts as a request that is sent."""
         with self._lock:
             if self._queue[0] is not cancellation:
                 return math.inf

@@ -1,8 +1,7 @@
 """The policy that continues an answer that broke.
 
-Mistral continues a text if the last message of a request is the assistant's and has
-`prefix: true`. So the text received so far is sent back as such a message, and the new answer
-continues it. Some servers begin with an echo of the text that was sent, which is removed:
+The text received so far is sent back, as a message of the assistant with `prefix: true`, and the
+new answer continues it. Some servers begin with an echo of that text, which is removed:
 
     sent back      "The sky is "
     received       "The sky is " "blue."     or "The sky is" " blue."    or "blue."
@@ -19,6 +18,8 @@ import msgspec
 from msgspec import structs
 
 from ...checks import check_callback, check_integer
+from ...completions.accumulator import texts_in
+from ...completions.finish import is_empty_choice
 from ...errors import (
     DroppedStreamError,
     IncompleteStreamError,
@@ -83,20 +84,13 @@ _decode_messages = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 def can_be_continued(body: bytes, structured: bool) -> bool:
-    """Returns whether an answer to this request can be continued.
-
-    Args:
-        body: The body of the request.
-        structured: Whether JSON may be continued.
-    """
-    fields = _decode_body(body)
-    n = msgspec.json.decode(fields.get("n", b"1"))
-    response_format = msgspec.json.decode(fields.get("response_format", b"null")) or {}
-    return n in (1, None) and (structured or response_format.get("type", "text") == "text")
+    """Returns whether an answer to this request can be continued; `structured` allows JSON."""
+    response_format = msgspec.json.decode(_decode_body(body).get("response_format", b"{}")) or {}
+    is_text = response_format.get("type", "text") == "text"
+    return requested_answers(body) == 1 and (structured or is_text)
 
 
 def requested_answers(body: bytes) -> int:
-    """Returns how many answers a request asks for."""
     if b'"n":' not in body:
         return 1
     n = msgspec.json.decode(_decode_body(body).get("n", b"1"))
@@ -104,14 +98,10 @@ def requested_answers(body: bytes) -> int:
 
 
 def continuation_of(body: bytes, text: str) -> tuple[bytes, str]:
-    """Returns the request that continues an answer, and the text that it continues.
+    """Returns the request that continues an answer with a text, and the text that it continues.
 
     If the request already ended in a prefix, this prefix is the beginning of that text,
     whether or not the service repeated it.
-
-    Args:
-        body: The body of the request whose answer broke.
-        text: The text of the answer so far.
     """
     fields = _decode_body(body)
     messages = _decode_messages(fields["messages"])
@@ -145,7 +135,6 @@ class EchoFilter:
         self._is_decided = False
 
     def feed(self, event: CompletionEvent) -> list[CompletionEvent]:
-        """Returns the events to emit now."""
         if self._is_decided:
             return [event]
         self._buffered.append(event)
@@ -172,7 +161,7 @@ class EchoFilter:
         return self._flush(length + self._overlap(received[length:]))
 
     def _overlap(self, continuation: str) -> int:
-        """Returns how many blanks at the beginning of a continuation were emitted before."""
+        """Returns how many blanks that it begins with were emitted before."""
         blanks = self._text[len(self._trimmed) :]
         lengths = range(len(blanks), 0, -1)
         return next((n for n in lengths if continuation.startswith(blanks[-n:])), 0)
@@ -183,35 +172,34 @@ class EchoFilter:
         buffered, self._buffered = self._buffered, []
         flushed = []
         for event in buffered:
-            length = len(_text_of(event))
-            flushed.append(event if not echo_length else _without_text(event, echo_length))
-            echo_length -= min(echo_length, length)
-        return [event for event in flushed if not _is_empty(event)]
+            remainder, echo_length = _without_text(event, echo_length)
+            # An event may have nothing new, such as a second role or a removed echo.
+            if remainder.data.usage is not None or not all(
+                map(is_empty_choice, remainder.data.choices)
+            ):
+                flushed.append(remainder)
+        return flushed
 
 
 def _text_of(event: CompletionEvent) -> str:
-    return "".join(text for choice in event.data.choices for text in _texts(choice.delta.content))
+    return "".join(texts_in(choice.delta.content or "" for choice in event.data.choices))
 
 
-def _texts(content: str | list[ContentChunk] | None) -> list[str]:
-    if isinstance(content, str):
-        return [content]
-    return [part.text for part in content or () if isinstance(part, TextChunk)]
-
-
-def _without_text(event: CompletionEvent, length: int) -> CompletionEvent:
+def _without_text(event: CompletionEvent, length: int) -> tuple[CompletionEvent, int]:
+    """Returns an event without its first characters, and how many more to remove."""
+    if not length:
+        return event, 0
     choices = []
     for choice in event.data.choices:
         content, length = _cut(choice.delta.content, length)
         delta = structs.replace(choice.delta, content=content)
         choices.append(structs.replace(choice, delta=delta))
-    return structs.replace(event, data=structs.replace(event.data, choices=choices))
+    return structs.replace(event, data=structs.replace(event.data, choices=choices)), length
 
 
 def _cut(
     content: str | list[ContentChunk] | None, length: int
 ) -> tuple[str | list[ContentChunk] | None, int]:
-    """Returns a content without its first characters, and how many are left to remove."""
     if content is None:
         return None, length
     if isinstance(content, str):
@@ -224,12 +212,3 @@ def _cut(
         else:
             parts.append(part)
     return parts, length
-
-
-def _is_empty(event: CompletionEvent) -> bool:
-    """Returns whether an event has nothing new, such as a second role or a removed echo."""
-    chunk = event.data
-    return chunk.usage is None and not any(
-        choice.finish_reason or choice.delta.content or choice.delta.tool_calls
-        for choice in chunk.choices
-    )

@@ -1,19 +1,8 @@
 """The policy that repeats a request that failed.
 
 A request is repeated only while nothing useful was emitted: no text, no thinking and no tool
-call. So a subscriber always receives one answer, whichever requests failed before it.
-
-    failure                                                  repeated
-    no response was received (RequestError)                  yes
-    ... because the name is unknown, the certificate is      no: it would fail again
-        not trusted, or the URL is not valid
-    the service refused with 429 or 5xx (StatusError)        yes, after the time it names
-    ... with any other status                                no: it would refuse again
-    the answer broke before anything useful was emitted      yes
-    ... because the timeout `total` expired                  no
-    the body is not an event stream, or an event does        no
-        not contain a chunk
-    the answer broke after something useful was emitted      no: see `Resume`
+call. So a subscriber always receives one answer, whichever requests failed before it. The guide
+of this package (`policies`) lists the failures after which a request is repeated.
 """
 
 from __future__ import annotations
@@ -21,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from ...checks import check_callback, check_integer, check_number
 from ...errors import (
@@ -174,11 +163,7 @@ class RetryConfig:
 
 
 def as_retry(given: object) -> Retry | None:
-    """Returns the `Retry` for a `Retry`, a `RetryConfig` or the official SDK's `RetryConfig`.
-
-    Raises:
-        TypeError, ValueError: The argument is none of these, or cannot be supported.
-    """
+    """Returns the `Retry` for a `Retry`, a `RetryConfig` or the official SDK's `RetryConfig`."""
     if given is None or isinstance(given, Retry):
         return given
     strategy, backoff = getattr(given, "strategy", None), getattr(given, "backoff", None)
@@ -193,9 +178,15 @@ def as_retry(given: object) -> Retry | None:
         )
     return Retry(
         attempts=None,
-        initial=backoff.initial_interval / 1000,
-        maximum=backoff.max_interval / 1000,
+        initial=_seconds(backoff, "initial_interval"),
+        maximum=_seconds(backoff, "max_interval"),
         multiplier=backoff.exponent,
-        max_elapsed=backoff.max_elapsed_time / 1000,
+        max_elapsed=_seconds(backoff, "max_elapsed_time"),
         connection_errors=bool(getattr(given, "retry_connection_errors", True)),
     )
+
+
+def _seconds(backoff: Any, name: str) -> float:
+    milliseconds: float = getattr(backoff, name)
+    check_number(name, milliseconds, 0)
+    return milliseconds / 1000

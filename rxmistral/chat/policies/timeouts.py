@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from ...checks import check_seconds
 from ...completions.accumulator import CompletionAccumulator
 from ...completions.finish import END_GRACE_SECONDS
+from ...completions.recorder import OutputTimes
 from ...rx.clock import monotonic
 from ...wire.idle_timeout import IdleTimeout
 
@@ -53,28 +54,16 @@ class Timeouts:
     total: float | None = None
 
     def __post_init__(self) -> None:
-        check_seconds("connect", self.connect)
-        check_seconds("first", self.first)
-        check_seconds("gap", self.gap)
-        if self.thinking_gap is not None:
-            check_seconds("thinking_gap", self.thinking_gap)
-        if self.total is not None:
-            check_seconds("total", self.total)
+        for name in ("connect", "first", "gap"):
+            check_seconds(name, getattr(self, name))
+        for name in ("thinking_gap", "total"):
+            if getattr(self, name) is not None:
+                check_seconds(name, getattr(self, name))
 
 
-class ResponseTimeouts(IdleTimeout):
-    """The timeouts of one answer, and the times at which it made progress.
-
-    Args:
-        timeouts: The seconds of each timeout.
-        received: The accumulator of the answer, whose `new_output` restarts the timeouts.
-        now: Returns the time in seconds; by default that of `time.monotonic()`.
-
-    Attributes:
-        first_at: When the first useful block was received, by `now`; None before that.
-        last_at: When the latest one was received.
-        longest_gap: The longest wait for the server between two of them, in seconds.
-    """
+class ResponseTimeouts(IdleTimeout, OutputTimes):
+    """The timeouts of one answer, and the times of its output; the `new_output` of its
+    accumulator restarts the timeouts."""
 
     def __init__(
         self,
@@ -83,9 +72,6 @@ class ResponseTimeouts(IdleTimeout):
         now: Callable[[], float] = monotonic,
     ) -> None:
         super().__init__(timeouts.connect, timeouts.first, now)
-        self.first_at: float | None = None
-        self.last_at: float | None = None
-        self.longest_gap: float | None = None
         self._timeouts = timeouts
         self._received = received
         self._received_at = 0.0
@@ -96,7 +82,6 @@ class ResponseTimeouts(IdleTimeout):
 
     @property
     def has_news(self) -> bool:
-        """Whether anything useful was received since the latest request."""
         return self._clock != "first"
 
     def restart(self) -> None:
@@ -136,7 +121,7 @@ class ResponseTimeouts(IdleTimeout):
             return
         self._received.new_output = ""
         if news != "finish":
-            self._record_progress()
+            self.record_output(self._received_at, self._gap_seconds)
         self._gap_seconds = 0.0
         if self.in_grace_period:  # nothing may extend the last timeout
             return
@@ -147,19 +132,11 @@ class ResponseTimeouts(IdleTimeout):
         else:
             self._clock, self._limit_seconds = "gap", timeouts.gap
 
-    def _record_progress(self) -> None:
-        if self.first_at is None:
-            self.first_at = self._received_at
-        else:
-            self.longest_gap = max(self.longest_gap or 0.0, self._gap_seconds)
-        self.last_at = self._received_at
-
     def remaining(self) -> float:
         elapsed = self.elapsed()
         return min(self._limit_seconds - self._idle_seconds, self.total_remaining()) - elapsed
 
     def total_remaining(self) -> float:
-        """Returns the seconds left of `total`; infinity if it has no limit."""
         total = self._timeouts.total
         return math.inf if total is None else total - self._total_seconds
 

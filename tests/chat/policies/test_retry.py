@@ -155,6 +155,7 @@ def test_retry_after_is_bounded_by_maximum() -> None:
         {"attempts": True},
         {"initial": -1},
         {"maximum": float("nan")},
+        {"maximum": 10**400},
         {"multiplier": 0.5},
         {"jitter": 1.1},
         {"max_elapsed": "1"},
@@ -181,6 +182,8 @@ def test_retry_config_is_converted() -> None:
     for wrong in (3, "backoff", RetryConfig("sometimes", BackoffStrategy(1, 1, 1, 1), True)):
         with pytest.raises(TypeError, match="retry must be"):
             as_retry(wrong)
+    with pytest.raises(ValueError, match="max_interval"):
+        as_retry(RetryConfig("backoff", BackoffStrategy(1, 10**400, 1, 1), True))
 
 
 # --- with a server ------------------------------------------------------------------
