@@ -20,7 +20,7 @@ From openai
     stream_options={"include_usage": True}             pipe(usage()); Mistral sends it without being asked
     seed, max_completion_tokens                        random_seed, max_tokens
 
-    An unknown argument raises a TypeError that names rxmistral's.
+    An unknown argument raises a TypeError that names the word of rxmistral for it.
 
 From RxPY
     A Stream is an Observable: all operators of reactivex work in its pipe, and the result is a

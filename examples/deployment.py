@@ -28,9 +28,10 @@ Proxies and certificates between you and the service
 
 Threads
     One thread reads all answers, a thousand if need be, and runs the operators and callbacks of
-    `subscribe`. A slow or blocked callback gets a thread of its own within a tenth of a second.
-    With `Mistral(reader="thread")`, the default on Windows, each answer has its own thread. A `for` loop
-    runs on its own thread, and `async for` on the event loop, as everywhere.
+    `subscribe`. A callback that blocks delays the others by about 0.15 seconds; they then
+    continue on another thread. A callback that is slow again and again moves to a thread of its
+    own. With `Mistral(reader="thread")`, the default on Windows, each answer has its own thread.
+    A `for` loop runs on its own thread, and `async for` on the event loop, as everywhere.
 
 Context variables
     Callbacks, operators, hooks and key functions run in a copy of the subscriber's context. A

@@ -15,7 +15,6 @@ The way of the data:
     request ──▶ block ──▶ line ──▶ event ──▶ completion ──▶ delta ──▶ text ──▶ sentence
               requests   bytes    Server-   Completion-    Delta-    str      str
               reader              SentEvent Event.data     Message
-                                                └──▶ part (text, thinking, tool call, ending)
 
 The map of the package; a folder is a layer, and imports point down only:
 
@@ -23,11 +22,12 @@ The map of the package; a folder is a layer, and imports point down only:
     chat/             one call: client, settings, request, attempts, event_stream, policies/
     relay/  logs/     one answer for many: browsers, and brokers for other processes
     operators         everything that can be passed to pipe(), by name
-    completions/      Mistral's chunks: decoding, choices, tool calls, responses, outcomes
+    completions/      Mistral's chunks: decoding, choices, tool calls, responses, fallback
     text/             str in, str out: sentences, words, code blocks, JSON, pacing
     wire/             HTTP and Server-Sent Events, without Mistral
     testing/          a server that answers as scripted
     rx/               the reactive core, without HTTP: streams, sharing, backpressure
+    outcome           how an answer ended
     models  errors    Mistral's data types, and what can go wrong
 
 `help(rxmistral.Mistral)` and `help(rxmistral.Chat.stream)` describe a call,

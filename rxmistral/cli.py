@@ -95,7 +95,7 @@ def _options(arguments: list[str], screen: _Screen) -> Namespace:
         screen.write(printed.getvalue())
         raise
     if options.serve is None and options.prompt is None:
-        parser.error("the following arguments are required: prompt")
+        parser.error("the following arguments are required: prompt (- reads it from stdin)")
     if options.serve is not None and options.prompt is not None:
         parser.error("argument --serve: not allowed with a prompt")
     return options

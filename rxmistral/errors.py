@@ -28,7 +28,8 @@ The first split answers two questions of the program that catches an error: may 
 repeated, and is what was received still good? Calling the library wrongly raises a builtin
 `ValueError` or `TypeError` at the call, before anything is sent.
 
-Every error can be pickled and copied, keeps its cause, and builds its text from its attributes.
+Every error chains its cause, can be pickled and copied (without the cause), and builds its text
+from its attributes.
 """
 
 from __future__ import annotations
@@ -233,7 +234,10 @@ class AllFailedError(MistralError):
     def __str__(self) -> str:
         reasons = (excerpt(str(error)) or type(error).__name__ for error in self.errors)
         listed = "; ".join(f"({number}) {reason}" for number, reason in enumerate(reasons, 1))
-        return f"none of {len(self.errors)} streams returned an answer: {listed}"
+        count = len(self.errors)
+        which = f"none of {count} streams" if count > 1 else "the only stream"
+        verb = "returned an" if count > 1 else "returned no"
+        return f"{which} {verb} answer: {listed}"
 
 
 @_fields

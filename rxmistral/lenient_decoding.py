@@ -57,7 +57,7 @@ def decoder(type: Any) -> Callable[[str], Any]:
         except msgspec.ValidationError:
             raise
         except msgspec.DecodeError:
-            _raise_half_pair(decode, escaped)
+            _raise_if_half_pair(decode, escaped)
             raise
 
     return decode_leniently
@@ -72,7 +72,7 @@ def _escape(match: re.Match[str]) -> str:
     return match[0] if match[0][0] == "\\" else f"\\u{ord(match[0]):04x}"
 
 
-def _raise_half_pair(decode: Callable[[str], Any], text: str) -> None:
+def _raise_if_half_pair(decode: Callable[[str], Any], text: str) -> None:
     """Raises if the text is malformed by nothing but halves of surrogate pairs."""
     halves = [match["half"] for match in _ESCAPE.finditer(text) if match["half"]]
     if not halves:

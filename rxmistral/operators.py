@@ -1,7 +1,7 @@
 """All operators, by name.
 
-Each is a function whose result goes into `pipe(...)` of any Observable; the streams of this
-library have most of them as methods, too:
+Each is a function whose result goes into `pipe(...)` of any Observable. Text that an operator
+holds is emitted before an error. A wrong order raises an error that names the missing operator.
 
     events ──▶ completions() ──▶ completions ──▶ until_finished() ──▶ completions
     completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),

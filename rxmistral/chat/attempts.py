@@ -7,10 +7,10 @@
        │   text was received: Resume, with it       │
        └────────────────────────────────────────────┘──▶ end
 
-# Strategy: each attempt runs on a reader thread of its own, which first waits if it has to: for
-# the pause before a repeated request, and for a slot of a `Limit`. The next attempt begins when
-# the previous one has released its connection, so an answer uses one connection at a time. All
-# decisions are made on the thread of the attempt that ended, so they need no lock.
+Strategy: each attempt runs on a reader thread of its own, which first waits if it has to: for
+the pause before a repeated request, and for a slot of a `Limit`. The next attempt begins when
+the previous one has released its connection, so an answer uses one connection at a time. All
+decisions are made on the thread of the attempt that ended, so they need no lock.
 """
 
 from __future__ import annotations

@@ -103,7 +103,7 @@ class Mistral:
         max_event_bytes: The largest event accepted, in bytes; by default 16 MiB.
         reader: The thread that reads an answer and runs the operators and callbacks of its
             pipe. "shared": one thread reads all answers; a callback that blocks it delays
-            the others once, by at most 0.1 s, and its answer then gets a thread of its own.
+            the others by about 0.15 s; they then continue on another thread.
             "thread": each answer has its own thread, at twice the CPU and memory.
             None: "shared", but "thread" on Windows.
 

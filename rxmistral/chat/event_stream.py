@@ -2,8 +2,8 @@
 
 It can be opened before it is read: this sends the request and waits for the headers, and the
 first subscriber then reads the answer to that request instead of sending another one. Until
-there is a subscriber, the reader blocks in the `AnswerSubscription`, or is paused if its thread
-must not block, and TCP makes the server wait.
+there is a subscriber, the thread of the reader waits in the `AnswerSubscription`, and TCP makes
+the server wait.
 """
 
 from __future__ import annotations
@@ -277,9 +277,9 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         if terminal is not None:
             terminal(observer)
         elif current_iteration.get() is None:
-            # The reader is a daemon thread, as there might never have been an observer. This
-            # one does not wait for it, so the interpreter must: for another thread. If none
-            # can be started, it does not.
+            # The reader is a daemon thread, as there might never have been an observer. Now
+            # the interpreter must not exit before the end, so a thread that is no daemon waits
+            # for it; if none can be started, nothing waits.
             with suppress(RuntimeError):
                 Thread(target=self._ended.wait, name="rxmistral-attached").start()
 

@@ -122,14 +122,14 @@ class CompletionDecoder:
     def _feed(self, event: ServerSentEvent) -> CompletionEvent | None:
         data = event.data
         if event.event == "error":
-            _raise_reported(data, "error")
+            _raise_if_reported(data, "error")
         chunk = self._decode_fast(data) or self._decode_slowly(event)
         if chunk is None:
             return None
         if not chunk.choices:
             if chunk.usage is None and _only_keeps_alive(event):
                 return None
-            _raise_reported(data)
+            _raise_if_reported(data)
         elif '"error":' in data:  # a key: in a text its quotes would be escaped
             self.pending_error = reported_error(data)
         self.received.feed(chunk)
@@ -165,7 +165,7 @@ class CompletionDecoder:
         except (ValueError, RecursionError) as error:
             if text[:1] != "{" or is_keep_alive(event.event):
                 return None
-            _raise_reported(data)
+            _raise_if_reported(data)
             raise ChunkError(data, str(error)) from error
 
     def _repaired(self, value: dict[str, Any], data: str) -> CompletionChunk | None:
@@ -173,7 +173,7 @@ class CompletionDecoder:
         if isinstance(choices, list):
             value["choices"] = repair_choices(choices, self.received.has_output_in)
             if choices and not value["choices"] and not value.get("usage"):
-                _raise_reported(data)
+                _raise_if_reported(data)
                 return None
         value = self._surrogates.join(value)
         chunk: CompletionChunk = convert_leniently(value, CompletionChunk, decode_hook)
@@ -207,7 +207,7 @@ def _add_unknown_keys(usage: UsageInfo, received: dict[str, Any]) -> None:
     }
 
 
-def _raise_reported(data: str, event: str = "message") -> None:
+def _raise_if_reported(data: str, event: str = "message") -> None:
     reported = reported_error(data, event)
     if reported is not None:
         raise reported from None

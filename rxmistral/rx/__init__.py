@@ -3,7 +3,8 @@
 stream            Stream, SharedStream, `shared`
 iteration         `for` and `async for`: a bounded queue between two threads
 sharing, history  one run for many viewers: its items, and policies for viewers that lag
-delivery          the worker threads that serve those viewers
+delivery          delivers the items to those viewers
+worker            threads that run many tasks in steps, and their watchdog
 switching         `answer_each`: a stream of prompts into the items of their answers
 async_source      `from_async_iterable`
 state_machine     operators made of state machines; the items that they accept

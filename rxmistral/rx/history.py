@@ -121,7 +121,9 @@ def catch_up_policy(when_behind: WhenBehind, max_items: int | None) -> tuple[Cat
     """Returns a policy, and how many items the source may be ahead; None: it does not wait."""
     names = get_args(WhenBehind)
     if when_behind not in names:
-        raise ValueError(f"when_behind must be one of {', '.join(names)}, got {when_behind!r}")
+        raise ValueError(
+            f"when_behind must be one of {', '.join(map(repr, names))}, got {when_behind!r}"
+        )
     if max_items is None:
         max_items = _DEFAULT_MAX_ITEMS[when_behind]
     check_integer("max_items", max_items)

@@ -259,8 +259,8 @@ class Stream(Observable[T_out]):
         """Returns one run of this Stream, for any number of viewers (see `operators.shared`).
 
         All viewers share one subscription, and one request. A viewer first receives all items
-        emitted so far, at once, and then live items. No viewer delays another viewer or the
-        source (see `SharedStream.view`). An exception of a viewer's callback is passed to
+        emitted so far, at once, and then live items. A slow viewer delays neither the
+        source nor, for more than a moment, the others (see `SharedStream.view`). An exception of a viewer's callback is passed to
         the `on_error` of that viewer alone. `stop()` ends the run.
 
         Args:
@@ -407,8 +407,9 @@ class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore
 class SharedStream(Stream[T]):
     """One run and its viewers (see `Stream.shared`); each subscription is a viewer.
 
-    The callbacks of all viewers run on one shared thread; a viewer that is slow, or blocks,
-    gets its own thread. When the interpreter exits, it waits for the end of a run that has
+    The callbacks of all viewers run on one shared thread. A viewer that is slow again and again
+    moves to a thread of its own; if one blocks, the others continue on another thread after
+    about 0.15 seconds. When the interpreter exits, it waits for the end of a run that has
     a subscription; it does not wait for a run that is only read by loops.
 
     The end of a `with` block disposes the viewers that the block's own task or thread

@@ -106,10 +106,10 @@ class WorkerPool(ABC, Generic[T]):
             worker.start()
         except RequestError as error:
             self.forget(task)
-            self.bury(worker, error)  # other tasks may have arrived in the meantime
+            self.replace(worker, error)  # other tasks may have arrived in the meantime
             raise
         except BaseException:  # Ctrl-C: whether it has a thread is not known
-            self._depose(worker)
+            self._unset_lead(worker)
             raise
 
     def forget(self, task: T) -> None:
@@ -124,18 +124,18 @@ class WorkerPool(ABC, Generic[T]):
         with self.lock:
             if worker.tasks:
                 return False
-            self._depose(worker)
+            self._unset_lead(worker)
             return True
 
-    def _depose(self, worker: Worker[T]) -> None:
+    def _unset_lead(self, worker: Worker[T]) -> None:
         with self.lock:
             if self.lead is worker:
                 self.lead = None
 
-    def bury(self, worker: Worker[T], error: BaseException) -> None:
+    def replace(self, worker: Worker[T], error: BaseException) -> None:
         """Moves the tasks of a worker that has lost its thread to other workers, or ends them."""
         with self.lock:
-            self._depose(worker)
+            self._unset_lead(worker)
             tasks = [*worker.tasks]
             for task in tasks:
                 worker.remove(task)
@@ -269,7 +269,7 @@ class Worker(ABC, Generic[T]):
             while not self._pool.retire(self):
                 self.run_once()
         except BaseException as error:
-            self._pool.bury(self, error)
+            self._pool.replace(self, error)
             raise
         self.close()
         record_thread_exit()

@@ -24,7 +24,7 @@ from ..rx.clock import monotonic
 from ..rx.threads import fork_safe
 from ..rx.worker import Task, Worker, WorkerPool, end_with_error
 
-__all__ = ["EventLoop", "LoopTask"]
+__all__ = ["EventLoops", "LoopTask"]
 
 _TIMEOUT_TICK_SECONDS = 0.05  # between two checks of all timeouts, at least
 _LONGEST_WAIT_SECONDS = 60.0  # between two, at most
@@ -43,7 +43,7 @@ class LoopTask(Task, Protocol):
         ...
 
 
-class EventLoop(WorkerPool[LoopTask]):
+class EventLoops(WorkerPool[LoopTask]):
     """The workers that read answers."""
 
     def __init__(self, *, daemon: bool) -> None:
@@ -57,7 +57,7 @@ class _SelectorWorker(Worker[LoopTask]):
     name = "rxmistral-event-loop"
     max_step_seconds = 0.006  # another thread may keep the interpreter for 5 ms
 
-    def __init__(self, pool: EventLoop, tick_seconds: float | None) -> None:
+    def __init__(self, pool: EventLoops, tick_seconds: float | None) -> None:
         super().__init__(pool, tick_seconds)
         self._watched: dict[LoopTask, int] = {}  # and the descriptors of their sockets
         self._has_lost = False  # tasks that are still watched here, to another worker

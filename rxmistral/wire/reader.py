@@ -34,7 +34,7 @@ from ..rx.stream import Stream
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import add_to_scope, record_thread_exit, register_for_fork, start_thread
 from .connection import ConnectionLease, was_closed_early
-from .event_loop import EventLoop
+from .event_loop import EventLoops
 from .idle_timeout import IdleTimeout
 from .request_errors import reason_of
 from .response import NonBlockingBody, ResponseBody, nonblocking_body_of, read_head
@@ -51,7 +51,7 @@ DEFAULT_READER: Reader = "thread" if sys.platform == "win32" else "shared"
 _MAX_WAIT_SECONDS = 60.0  # between two checks of the idle timeout
 
 # A thread that a `for` loop reads from is a daemon, see `current_iteration`; so there are two.
-_iteration_loop, _subscription_loop = EventLoop(daemon=True), EventLoop(daemon=False)
+_iteration_loop, _subscription_loop = EventLoops(daemon=True), EventLoops(daemon=False)
 
 _CLOSED_BY_PROGRAM = "the program closed the response"
 _ENDED = object()
@@ -145,7 +145,7 @@ class _ResponseReader(abc.DisposableBase):
     idle_timeout: IdleTimeout
     on_response: Callable[[Response], None] | None
     on_release: Callable[[Exception | None], None] | None
-    event_loop: EventLoop | None
+    event_loop: EventLoops | None
     paused: bool = False  # by a slow subscriber
     worker: Any = None  # the worker of the event loop that steps it
 
@@ -255,6 +255,7 @@ class _ResponseReader(abc.DisposableBase):
             self._lease.is_reading = True
             if self.on_response is not None:
                 self.on_response(response)
+                self._lease.check()  # disposed by it, on this thread
             yield from self._emit_body(response)
             if was_closed_early(response.raw):  # which may look like the end of the body
                 raise DroppedStreamError(_CLOSED_BY_PROGRAM)
@@ -328,6 +329,8 @@ class _ResponseReader(abc.DisposableBase):
                 self.observer.on_next(block)
             except Exception as error:
                 raise _CallbackError(error) from error
+            except GeneratorExit as error:  # it would look like the end of this generator
+                raise _CallbackError(RuntimeError(f"a callback raised {error!r}")) from error
         if self._lease.cancelled:
             raise Cancelled
 

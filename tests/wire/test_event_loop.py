@@ -25,7 +25,7 @@ from rxmistral.rx.stream import Stream
 from rxmistral.rx.worker import WorkerPool
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.event_loop import EventLoop, _SelectorWorker
+from rxmistral.wire.event_loop import EventLoops, _SelectorWorker
 from rxmistral.wire.reader import Request
 
 pytestmark = pytest.mark.parametrize("reader", ["shared"], indirect=True)
@@ -38,8 +38,8 @@ SILENT: Script = [steps.raw(b"data: 1\n\n"), steps.hang()]
 @pytest.fixture
 def no_task_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prevents tasks from moving to other threads, which happens on a busy machine."""
-    monkeypatch.setattr(EventLoop, "isolate", lambda *_: None)
-    monkeypatch.setattr(EventLoop, "displace", lambda *_: None)
+    monkeypatch.setattr(EventLoops, "isolate", lambda *_: None)
+    monkeypatch.setattr(EventLoops, "displace", lambda *_: None)
 
 
 def threads_named(name: str) -> list[threading.Thread]:
@@ -233,7 +233,7 @@ def test_reader_thread_continues_when_event_loop_cannot_start(
 
     refusing = type("Thread", (threading.Thread,), {"start": refuse_thread})
     replacement = refusing if missing == "Thread" else no_descriptor
-    module = WorkerPool if missing == "Thread" else EventLoop
+    module = WorkerPool if missing == "Thread" else EventLoops
     monkeypatch.setattr(sys.modules[module.__module__], missing, replacement)
     with ScriptedServer(IN_PIECES) as server:
         assert read(ask(server))[-1] == b"data: 2\n\n"
@@ -258,7 +258,7 @@ def test_slow_task_stays_when_descriptors_run_out(
         ask(server).subscribe(lambda _: received.set(), errors.append, ended[0].set)
         assert received.wait(BOUND)
         assert eventually(lambda: len(threads_named("rxmistral-event-loop")) == 1)
-        monkeypatch.setattr(sys.modules[EventLoop.__module__], "socketpair", no_descriptor)
+        monkeypatch.setattr(sys.modules[EventLoops.__module__], "socketpair", no_descriptor)
         ask(server).subscribe(lambda _: time.sleep(0.02), errors.append, ended[1].set)
         assert all(each.wait(BOUND) for each in ended)
         assert not errors
@@ -275,7 +275,7 @@ def test_tasks_leave_a_stuck_one_when_descriptors_are_free_again(
 
     def block(value: bytes) -> None:
         if value == b"data: 2\n\n":
-            monkeypatch.setattr(sys.modules[EventLoop.__module__], "socketpair", refuse)
+            monkeypatch.setattr(sys.modules[EventLoops.__module__], "socketpair", refuse)
             assert go_on.wait(BOUND)
 
     with ScriptedServer(by_path(stuck=IN_PIECES, quick=15 * PAUSED_OFTEN)) as server:
@@ -324,7 +324,7 @@ class CountedTask:
 def test_descriptor_of_a_closed_socket_serves_the_next_task() -> None:
     ours, peer = socket.socketpair()
     with ours, peer:
-        event_loop = EventLoop(daemon=True)
+        event_loop = EventLoops(daemon=True)
         former, later = CountedTask(ours.fileno(), 2), CountedTask(ours.fileno(), 2)
         for task in (former, later):
             event_loop.schedule(task)
@@ -362,7 +362,7 @@ def test_tasks_end_with_an_error_when_every_thread_dies(monkeypatch: pytest.Monk
             return super().select(0.01)
 
     broken = threading.Event()
-    monkeypatch.setattr(sys.modules[EventLoop.__module__], "DefaultSelector", Broken)
+    monkeypatch.setattr(sys.modules[EventLoops.__module__], "DefaultSelector", Broken)
     with ScriptedServer(lambda _: SILENT) as server:
         iterators = start_iterations(server, 3)
         assert eventually(lambda: not threads_named("rxmistral-reader"))
@@ -387,7 +387,7 @@ def test_task_with_unwatchable_socket_ends_alone(monkeypatch: pytest.MonkeyPatch
 
     refused: list[bool] = []
     watched = threading.Semaphore(0)
-    monkeypatch.setattr(sys.modules[EventLoop.__module__], "DefaultSelector", Choosy)
+    monkeypatch.setattr(sys.modules[EventLoops.__module__], "DefaultSelector", Choosy)
     with ScriptedServer(lambda _: SILENT) as server:
         iterators = start_iterations(server, 1)
         assert watched.acquire(timeout=BOUND)

@@ -3,9 +3,9 @@
     answer ──▶ acquire a slot, once per answer ──▶ wait to send, once per request
                  FIFO                                 FIFO
 
-# Strategy: an answer waits on the thread of its own reader. `release` hands the slot directly to
-# the answer that has waited longest, so no other one can overtake it. Of the answers that wait to
-# send, only the first in the queue waits with a timeout; it wakes the next one.
+Strategy: an answer waits on the thread of its own reader. `release` hands the slot directly to
+the answer that has waited longest, so no other one can overtake it. Of the answers that wait to
+send, only the first in the queue waits with a timeout; it wakes the next one.
 """
 
 from __future__ import annotations

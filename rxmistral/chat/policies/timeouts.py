@@ -8,8 +8,8 @@
 After the finish_reason of a whole answer, the rest of the body has 0.25 seconds; the expiry of
 this timeout is not an error.
 
-Comments, roles and empty deltas do not restart a timeout. Only the time counts that the reader
-waits for the network, so a slow subscriber does not cause a timeout.
+Comments, roles and empty deltas do not restart a timeout. Only the time that the reader
+waits for the network counts, so a slow subscriber does not cause a timeout.
 """
 
 from __future__ import annotations

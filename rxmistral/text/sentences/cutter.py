@@ -4,27 +4,27 @@ A sentence has to be emitted early, and cannot be revoked: while text arrives, "
 in the U.S." may be a sentence or half of one. A segmenter knows whole texts only
 (`segmenters`).
 
-# Strategy: ask the segmenter about the text so far, but
-#
-# - only at fixed points of the text, never at the end of the text that happens to have
-#   arrived, so that the sentences do not depend on how the text was cut: at the first
-#   visible character after a stop, and, if that is too early or the answer is no, once
-#   more when the word after it has ended;
-# - with a view of the text that does not mislead it, and not at all if the stop is part of
-#   something that continues (`boundaries`);
-# - not at all about text that is not prose: a newline ends a sentence; a fenced code block,
-#   the row of a table and a displayed formula count as one.
-#
-# The scan is written as one program, a generator. It stops wherever it needs a character
-# that has not arrived, and yields a pattern for that character. Text without a match is put
-# aside after a single search.
-#
-#     _old_parts          context.text                             _new_parts
-#     not inspected any   may be inspected                         arrived since; without
-#     longer              ..sentence_start...pending_start...at..  a character to wait for
-#
-# A sentence is `_old_parts` and the text from `_pending_start`, the first character that
-# was not emitted, to the cut. So the joined sentences are the text, whatever the scan does.
+Strategy: ask the segmenter about the text so far, but
+
+- only at fixed points of the text, never at the end of the text that happens to have
+  arrived, so that the sentences do not depend on how the text was cut: at the first
+  visible character after a stop, and, if that is too early or the answer is no, once
+  more when the word after it has ended;
+- with a view of the text that does not mislead it, and not at all if the stop is part of
+  something that continues (`boundaries`);
+- not at all about text that is not prose: a newline ends a sentence; a fenced code block,
+  the row of a table and a displayed formula count as one.
+
+The scan is written as one program, a generator. It stops wherever it needs a character
+that has not arrived, and yields a pattern for that character. Text without a match is put
+aside after a single search.
+
+    _old_parts          context.text                             _new_parts
+    not inspected any   may be inspected                         arrived since; without
+    longer              ..sentence_start...pending_start...at..  a character to wait for
+
+A sentence is `_old_parts` and the text from `_pending_start`, the first character that
+was not emitted, to the cut. So the joined sentences are the text, whatever the scan does.
 """
 
 from __future__ import annotations

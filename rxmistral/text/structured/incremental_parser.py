@@ -5,22 +5,22 @@ change afterwards. Each character is inspected once, by regular expressions that
 whole stretches of text: decoding the text so far again for each piece would be quadratic,
 and so would converting a growing tree of dicts.
 
-# Strategy: a parser with a state function and
-#
-# - `_stack`: the open containers that are shown while they grow, outermost first, each with
-#   its value so far;
-# - `_open_string`: the pieces of an open string that is shown while it grows;
-# - `_raw`: the text of an open value that is atomic, that is, shown only when it is whole.
-#   It is skipped, not parsed; when it ends, msgspec decodes it to its type.
-#
-# A snapshot costs one shallow copy of each open container (all else is shared) and of the
-# open string. These copies would be quadratic for a list of thousands of items, or a string
-# as long as a chapter. So a heavy value changes only when the text has grown by a 128th since
-# the last snapshot: all copies together are then at most about a hundred times the whole, in
-# time, and in memory if all snapshots are kept.
-#
-# Only as much of the grammar is checked as is needed to find the way. At its end msgspec
-# decodes the text as a whole, and that result counts.
+Strategy: a parser with a state function and
+
+- `_stack`: the open containers that are shown while they grow, outermost first, each with
+  its value so far;
+- `_open_string`: the pieces of an open string that is shown while it grows;
+- `_raw`: the text of an open value that is atomic, that is, shown only when it is whole.
+  It is skipped, not parsed; when it ends, msgspec decodes it to its type.
+
+A snapshot costs one shallow copy of each open container (all else is shared) and of the
+open string. These copies would be quadratic for a list of thousands of items, or a string
+as long as a chapter. So a heavy value changes only when the text has grown by a 128th since
+the last snapshot: all copies together are then at most about a hundred times the whole, in
+time, and in memory if all snapshots are kept.
+
+Only as much of the grammar is checked as is needed to find the way. At its end msgspec
+decodes the text as a whole, and that result counts.
 """
 
 from __future__ import annotations

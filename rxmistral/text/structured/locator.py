@@ -1,17 +1,17 @@
 r"""The place in an answer at which its JSON begins.
 
-# Strategy: a streamed answer offers only its text so far. So the place is chosen by how a
-# value begins, never by the text after that. There are three ranks.
-#
-# 1. The answer itself, or the content of a fenced code block, begins with a value of the
-#    type's kind: an object for a Struct, an array for a list, a quote for a string.
-# 2. Such a value is among words, and its beginning is unmistakable: `{"`, `[{"`,
-#    `["`, `[1,`. Brackets that occur in prose do not count: `{x}`, `[see above]`, `[x]`.
-# 3. At the end, if there was none of those: the first `{}`, `[]` or `[1]`, which occur in
-#    prose too; then a number or word that the answer or a code block begins with; then the
-#    only string, number, true, false or null that is of the type.
-#
-# A value of another kind is skipped as a whole, with everything inside of it.
+Strategy: a streamed answer offers only its text so far. So the place is chosen by how a
+value begins, never by the text after that. There are three ranks.
+
+1. The answer itself, or the content of a fenced code block, begins with a value of the
+   type's kind: an object for a Struct, an array for a list, a quote for a string.
+2. Such a value is among words, and its beginning is unmistakable: `{"`, `[{"`,
+   `["`, `[1,`. Brackets that occur in prose do not count: `{x}`, `[see above]`, `[x]`.
+3. At the end, if there was none of those: the first `{}`, `[]` or `[1]`, which occur in
+   prose too; then a number or word that the answer or a code block begins with; then the
+   only string, number, true, false or null that is of the type.
+
+A value of another kind is skipped as a whole, with everything inside of it.
 """
 
 from __future__ import annotations

@@ -1,0 +1,97 @@
+"""Workers: slow and blocked tasks move, and a task that has ended is stepped no more."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+import weakref
+
+from faces import BOUND, eventually
+
+from rxmistral.rx.delivery import Delivery, RunViewers, Viewer, remove
+
+
+class Slow(Viewer):
+    """A viewer whose steps take long, and that ends in the last of them."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps_left = steps
+        self.ended = threading.Event()
+
+    def step(self) -> bool:
+        time.sleep(0.02)
+        self.steps_left -= 1
+        if self.steps_left == 0:
+            remove(self, self.ended.set)
+        return self.steps_left > 0
+
+
+class Stuck(Viewer):
+    """A viewer whose step ends when it is released."""
+
+    def __init__(self) -> None:
+        self.stepping, self.release = threading.Event(), threading.Event()
+
+    def step(self) -> bool:
+        self.stepping.set()
+        assert self.release.wait(BOUND)
+        return False
+
+
+class Fast(Viewer):
+    def __init__(self) -> None:
+        self.stepped_by: list[int] = []
+
+    def step(self) -> bool:
+        self.stepped_by.append(threading.get_ident())
+        return False
+
+
+def test_ended_task_is_not_moved_when_its_last_step_is_slow() -> None:
+    for steps in range(1, 6):  # it is slow after a few of them
+        delivery, viewers = Delivery(daemon=True), RunViewers()
+        fast, slow = Fast(), Slow(steps)
+        delivery.add(fast, viewers)
+        delivery.add(slow, viewers)
+        assert slow.ended.wait(BOUND)
+        assert eventually(lambda slow=slow: slow.worker is None)
+        remove(fast, lambda: None)
+        assert eventually(lambda delivery=delivery: delivery.lead is None)
+
+
+def test_ended_task_is_freed_while_its_worker_runs() -> None:
+    delivery, viewers = Delivery(daemon=True), RunViewers()
+    fast, slow = Fast(), Slow(2)
+    delivery.add(fast, viewers)
+    delivery.add(slow, viewers)
+    assert slow.ended.wait(BOUND)
+    reference = weakref.ref(slow)
+    del slow
+
+    def is_freed() -> bool:
+        gc.collect()
+        return reference() is None
+
+    assert eventually(is_freed)
+    remove(fast, lambda: None)
+
+
+def test_others_go_on_when_several_tasks_block() -> None:
+    delivery, viewers = Delivery(daemon=True), RunViewers()
+    fast, blocked = Fast(), [Stuck() for _ in range(4)]
+    delivery.add(fast, viewers)
+    first = delivery.lead
+    assert first is not None
+    for each in blocked:
+        delivery.add(each, viewers)
+    assert all(each.stepping.wait(BOUND) for each in blocked)  # each on a worker of its own
+    count = len(fast.stepped_by)
+    viewers.wake()
+    assert eventually(lambda: len(fast.stepped_by) > count)
+    assert delivery.lead is not None
+    assert delivery.lead.tick_seconds < first.tick_seconds  # so that their delays do not add up
+    for each in blocked:
+        each.release.set()
+        remove(each, lambda: None)
+    remove(fast, lambda: None)
