@@ -236,7 +236,7 @@ class SharedRun(abc.DisposableBase, Generic[T]):
             self._stop_if_unwatched(self._join_count)
 
     def _start_linger_timer(self) -> None:
-        # On a worker's thread: garbage collection, which may dispose a viewer, must not start one.
+        # Runs on a worker thread: garbage collection may dispose a viewer, but must not start threads.
         with lock:
             join_count, is_watched = self._join_count, self._viewer_count > 0
         if is_watched or self.history.ended or not self._linger:

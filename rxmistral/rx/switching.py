@@ -175,12 +175,12 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         """Waits for the output slot, but not for its own thread, since a callback may send a
         prompt that is answered at once; returns False if the answer was cancelled."""
 
-        def is_over() -> bool:
+        def can_continue() -> bool:
             owner = self._output_owner
             return inner.cancelled or owner is None or owner.emitting_thread == get_ident()
 
         with self._changed:
-            self._changed.wait_for(is_over)
+            self._changed.wait_for(can_continue)
             if inner.cancelled:
                 return False
             self._output_owner = inner
