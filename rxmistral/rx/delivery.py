@@ -113,6 +113,11 @@ class _DeliveryWorker(Worker[Viewer]):
     def run_once(self) -> None:
         self.calls.get()()
 
+    def close(self) -> None:
+        super().close()
+        while not self.calls.empty():  # of viewers that were removed in their own last step
+            self.calls.get()()
+
     def step_each(self, viewers: Iterable[Viewer]) -> None:
         """Steps viewers in turn; those that still lag are stepped again after other calls."""
         self.begin_steps()

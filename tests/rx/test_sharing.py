@@ -388,6 +388,14 @@ def test_run_without_viewers_is_stopped_after_linger() -> None:
     assert Recorder(numbers).all() == [1, StoppedError]
 
 
+def test_run_lingers_when_its_last_viewer_leaves_in_a_callback() -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=0.05)
+    assert Recorder(numbers.take(1)).has()
+    source.emit(1)
+    assert source.disposed.wait(BOUND)
+
+
 def test_viewer_that_joins_within_linger_keeps_the_run() -> None:
     source = Source()
     numbers = source.stream.shared(linger=5)

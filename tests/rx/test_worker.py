@@ -9,7 +9,7 @@ import weakref
 
 from faces import BOUND, eventually
 
-from rxmistral.rx.delivery import Delivery, RunViewers, Viewer, remove
+from rxmistral.rx.delivery import Delivery, RunViewers, Viewer, lock, remove
 
 
 class Slow(Viewer):
@@ -48,12 +48,17 @@ class Fast(Viewer):
         return False
 
 
+def schedule(delivery: Delivery, viewer: Viewer, viewers: RunViewers) -> None:
+    viewer.run_viewers = viewers
+    delivery.schedule(viewer)
+
+
 def test_ended_task_is_not_moved_when_its_last_step_is_slow() -> None:
     for steps in range(1, 6):  # it is slow after a few of them
-        delivery, viewers = Delivery(daemon=True), RunViewers()
+        delivery, viewers = Delivery(lock, daemon=True), RunViewers()
         fast, slow = Fast(), Slow(steps)
-        delivery.add(fast, viewers)
-        delivery.add(slow, viewers)
+        schedule(delivery, fast, viewers)
+        schedule(delivery, slow, viewers)
         assert slow.ended.wait(BOUND)
         assert eventually(lambda slow=slow: slow.worker is None)
         remove(fast, lambda: None)
@@ -61,10 +66,10 @@ def test_ended_task_is_not_moved_when_its_last_step_is_slow() -> None:
 
 
 def test_ended_task_is_freed_while_its_worker_runs() -> None:
-    delivery, viewers = Delivery(daemon=True), RunViewers()
+    delivery, viewers = Delivery(lock, daemon=True), RunViewers()
     fast, slow = Fast(), Slow(2)
-    delivery.add(fast, viewers)
-    delivery.add(slow, viewers)
+    schedule(delivery, fast, viewers)
+    schedule(delivery, slow, viewers)
     assert slow.ended.wait(BOUND)
     reference = weakref.ref(slow)
     del slow
@@ -78,13 +83,13 @@ def test_ended_task_is_freed_while_its_worker_runs() -> None:
 
 
 def test_others_go_on_when_several_tasks_block() -> None:
-    delivery, viewers = Delivery(daemon=True), RunViewers()
+    delivery, viewers = Delivery(lock, daemon=True), RunViewers()
     fast, blocked = Fast(), [Stuck() for _ in range(4)]
-    delivery.add(fast, viewers)
+    schedule(delivery, fast, viewers)
     first = delivery.lead
     assert first is not None
     for each in blocked:
-        delivery.add(each, viewers)
+        schedule(delivery, each, viewers)
     assert all(each.stepping.wait(BOUND) for each in blocked)  # each on a worker of its own
     count = len(fast.stepped_by)
     viewers.wake()

@@ -16,6 +16,7 @@ from faces import BOUND, Face, by_for, eventually
 from leftovers import our_threads
 from one_request import ANSWER, BODY, RecordingObserver, ask
 from reactivex import operators as ops
+from reactivex.disposable import SingleAssignmentDisposable
 from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPResponse
 
@@ -219,6 +220,26 @@ def test_system_exit_of_a_callback_ends_the_iteration(
         assert eventually(lambda: bool(observer.items))
         assert isinstance(observer.items[0], RuntimeError)
         assert "SystemExit" in str(observer.items[0])
+        assert server.requests[0].wait_closed()
+
+
+def test_generator_exit_of_a_callback_is_an_error(read: Face) -> None:
+    def leave(_: bytes) -> None:
+        raise GeneratorExit
+
+    with ScriptedServer([*ANSWER, steps.hang()]) as server:
+        *_, error = read(ask(server).pipe(ops.do_action(leave)))
+        assert isinstance(error, RuntimeError)
+        assert "GeneratorExit" in str(error)
+        assert server.requests[0].wait_closed()
+
+
+def test_dispose_in_on_response_closes_the_socket() -> None:
+    subscription = SingleAssignmentDisposable()
+    with ScriptedServer([steps.headers(), steps.hang()]) as server:
+        stream = ask(server, on_response=lambda _: subscription.dispose())
+        subscription.disposable = stream.subscribe()
+        server.wait_for_requests(1)
         assert server.requests[0].wait_closed()
 
 
