@@ -7,10 +7,11 @@ many of them.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any, NamedTuple
@@ -102,8 +103,16 @@ def read_socket(endpoint: Endpoint, consume: Consume) -> None:
             consume(received)
 
 
+def contents_of(packet: bytes) -> Iterator[str]:
+    """Returns the contents in one packet; the server sends each chunk as one packet."""
+    for event in _FRAMING.sub(b"", packet).split(b"\n\n"):
+        at = event.find(b"data: {")
+        if at >= 0:
+            yield decode_content(event[at + 6 :]).choices[0].delta.content
+
+
 def read_sockets(endpoint: Endpoint, count: int, consume: Consume) -> None:
-    """Reads many streams on one thread. The server sends each chunk as one packet."""
+    """Reads many streams on one thread."""
     selector = DefaultSelector()
     for _ in range(count):
         each = endpoint.connect()
@@ -111,14 +120,45 @@ def read_sockets(endpoint: Endpoint, count: int, consume: Consume) -> None:
         selector.register(each, EVENT_READ, each.recv)
     while True:
         for key, _ in selector.select():
-            for event in _FRAMING.sub(b"", key.data(65536)).split(b"\n\n"):
-                at = event.find(b"data: ")
-                if at >= 0:
-                    consume(decode_content(event[at + 6 :]).choices[0].delta.content)
+            for content in contents_of(key.data(65536)):
+                consume(content)
+
+
+class Contents(asyncio.Protocol):
+    """The contents of one stream, and a future of the task that waits for the next one."""
+
+    def __init__(self) -> None:
+        self.received: list[str] = []
+        self.waiting: asyncio.Future[None] | None = None
+        self.ended = False
+
+    def data_received(self, data: bytes) -> None:
+        self.received += contents_of(data)
+        self.ended = data.endswith(b"\r\n0\r\n\r\n")
+        if self.waiting is not None:
+            self.waiting.set_result(None)
+            self.waiting = None
+
+
+async def read_on_loop(endpoint: Endpoint, consume: Consume) -> None:
+    """Reads one stream on the event loop, as `async for` does."""
+    loop = asyncio.get_running_loop()
+    sock = endpoint.connect()
+    endpoint.ask(sock)
+    transport, contents = await loop.create_connection(Contents, sock=sock)
+    while True:
+        while contents.received:
+            consume(contents.received.pop(0))
+        if contents.ended:
+            break
+        contents.waiting = loop.create_future()
+        await contents.waiting
+    transport.close()
 
 
 WAYS = {
     "loop": Way(open_client, partial(loop, decode_all)),
     "loop, content only": Way(open_client, partial(loop, decode_content)),
     "socket": Way(Endpoint, read_socket, read_sockets),
+    "asyncio": Way(Endpoint, read_on_loop),
 }

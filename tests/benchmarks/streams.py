@@ -5,6 +5,7 @@
     burst    20 000 chunks as fast as possible: microseconds per chunk
     growth   microseconds per chunk for 1 k, 10 k and 100 k chunks, and events of 100 B to 1 MB
     first    from the request to the first token, on a client that has a connection
+    start    CPU of an answer of five chunks, on a client that has a connection
     paced    20, 300 and 1000 streams of 50 chunks per second: CPU, latency, memory, threads
     memory   an hour of tokens in one stream; 100 MB that are read slowly
     cold     from the start of a process to the first token; the cost of imports
@@ -39,6 +40,7 @@ Rows = dict[str, dict[str, Any]]
 FACES = ("subscribe", "for", "async for")
 HAND = Reader("hand", "loop")
 SOCKET = Reader("hand", "socket")
+LOOP = Reader("hand", "asyncio")
 PEERS = [Reader(name, way) for name in ("mistralai", "openai") for way in ("for", "async for")]
 
 
@@ -154,6 +156,23 @@ def first(server: Server, size: Size) -> Rows:
     }  # fmt: skip
 
 
+# --- start -----------------------------------------------------------------------
+
+
+def start(server: Server, size: Size) -> Rows:
+    """Measures the CPU microseconds of a short answer, and how many times those by hand."""
+    best: dict[Reader, float] = {}
+    with clients([HAND, *ours("text"), *PEERS]) as here:
+        for _ in range(size.rounds):
+            for reader, client in here.items():
+                each = client.measure("start", url=server.burst(5), times=_TIMES // size.rounds)
+                best[reader] = min(each["seconds"] * 1e6, best.get(reader, math.inf))
+    return {
+        str(reader): {"CPU us": each, "of by hand": each / best[HAND]}
+        for reader, each in best.items()
+    }
+
+
 # --- paced -----------------------------------------------------------------------
 
 STREAMS = (20, 300, 1000)
@@ -161,7 +180,7 @@ _SETTLE = 1.0  # seconds after the last stream has begun
 PACED_WAYS = ["async for, text", "subscribe, text"]
 WITH_THREADS = [f"{way}, threads" for way in PACED_WAYS]  # one each, for comparison
 PACED = [
-    *[(SOCKET, count) for count in STREAMS],
+    *[(limit, count) for limit in (SOCKET, LOOP) for count in STREAMS],
     *[(Reader("rxmistral", way), count) for way in PACED_WAYS + WITH_THREADS for count in STREAMS],
     *[(Reader(name, "async for"), 20) for name in ("mistralai", "openai")],
     (Reader("mistralai", "async for"), 50),
@@ -335,6 +354,12 @@ def paced_bars(rows: Rows) -> list[Bar]:
                 bars.append(
                     Bar(f"{name}, 20 streams: times less CPU than {peer}", less, times, True)
                 )
+        limit, times = (SOCKET, 1.7) if way.startswith("subscribe") else (LOOP, 1.4)
+        for count in STREAMS:
+            own = _carried(rows, f"{row}, {count} streams", "CPU us/chunk")
+            theirs = _carried(rows, f"{limit}, {count} streams", "CPU us/chunk")
+            ratio = own / theirs if own and theirs else None
+            bars.append(Bar(f"{name}, {count} streams: times the limit", ratio, times))
         for column, most in (("p99 ms", 25), ("kB/stream", 60)):
             measured = _carried(rows, f"{row}, 1000 streams", column)
             bars.append(Bar(f"{name}, 1000 streams: {column}", measured, most))
@@ -344,6 +369,13 @@ def paced_bars(rows: Rows) -> list[Bar]:
 def _carried(rows: Rows, name: str, column: str) -> float | None:
     row = rows[name]
     return row[column] if row["carried"] >= _CARRIED else None
+
+
+def start_bars(rows: Rows) -> list[Bar]:
+    return [
+        Bar(f"start, {face}: times by hand", rows[f"rxmistral: {face}, text"]["of by hand"], 2.0)
+        for face in ("subscribe", "for")
+    ]
 
 
 def memory_bars(rows: Rows) -> list[Bar]:
@@ -375,6 +407,7 @@ PARTS = {
     "burst": Part(burst, burst_bars),
     "growth": Part(growth, growth_bars),
     "first": Part(first, lambda _: []),
+    "start": Part(start, start_bars),
     "paced": Part(paced, paced_bars),
     "memory": Part(memory, memory_bars),
     "cold": Part(cold, cold_bars),
