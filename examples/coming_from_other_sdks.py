@@ -8,16 +8,17 @@ From mistralai
 
     chat.complete(...)                  chat.stream(...).pipe(to_response()).run()
     await chat.complete_async(...)      await chat.stream(...).pipe(to_response())
-    chat.parse(..., response_format=T)  chat.stream(..., response_format=T).pipe(text(), parsed(T)).run()
-    chat.parse_stream(...)              chat.stream(..., response_format=T).pipe(text(), partials(T))
+    chat.parse(..., response_format=T)  chat.stream(..., response_format=T), then
+                                        .pipe(text(), parsed(T)).run()
+    chat.parse_stream(...)              the same, then .pipe(text(), partials(T))
     async_client, client                session=requests.Session()
 
 From openai
     client.chat.completions.create(stream=True, ...)   client.chat.stream(...)
-    chunk.choices[0].delta.content                     event.data.choices[0].delta.content, or pipe(text())
-    base_url, default_headers, max_retries             server_url, http_headers, retry=Retry(attempts=...)
-    timeout                                            timeouts=Timeouts(first=..., gap=...), in seconds
-    stream_options={"include_usage": True}             pipe(usage()); Mistral sends it without being asked
+    chunk.choices[0].delta.content                     event.data.choices[0].delta.content
+    base_url, default_headers, max_retries             server_url, http_headers, retry=Retry(...)
+    timeout                                            timeouts=Timeouts(first=..., gap=...)
+    stream_options={"include_usage": True}             pipe(usage()); it is always sent
     seed, max_completion_tokens                        random_seed, max_tokens
 
     An unknown argument raises a TypeError that names the word of rxmistral for it.
