@@ -21,7 +21,7 @@ PACED: Script = [
 ]
 
 PROGRAM = f"""
-    import sys, threading
+    import sys, threading, time
     from rxmistral.wire import blocks
     from rxmistral.wire.reader import Request
 
@@ -31,6 +31,9 @@ PROGRAM = f"""
         received[0] += block.count(b"data: x")
         names = [thread.name for thread in threading.enumerate()]
         most[0] = max(most[0], names.count("rxmistral-event-loop"))
+        end = time.thread_time() + 0.0002
+        while time.thread_time() < end:
+            pass
 
     for _ in range({STREAMS}):
         stream = blocks(Request("POST", sys.argv[1]), reader="shared")
