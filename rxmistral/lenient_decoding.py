@@ -43,7 +43,10 @@ def decoder(type: Any) -> Callable[[str], Any]:
     The decoder raises what `msgspec.json.decode` raises. If the text contains half of a
     surrogate pair as an escape, which stands for no character, the error names the escape.
     """
-    decode = msgspec.json.Decoder(type).decode
+    try:
+        decode = msgspec.json.Decoder(type).decode
+    except TypeError as error:
+        raise TypeError(f"expected a type that msgspec decodes, got {type!r}: {error}") from None
 
     def decode_leniently(text: str) -> Any:
         try:

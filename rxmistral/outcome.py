@@ -43,7 +43,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
         resumed: The number of times that the answer was continued by another request.
         started: When the call began, in seconds since 1970 (as `time.time()`).
         seconds_to_headers: Seconds from there to the headers of the answer, or None.
-        seconds_to_first_token: Seconds to the first text, thinking or tool call, or None.
+        seconds_to_first_token: Seconds to the first text, thinking or tool call, or None. If an
+            answer was opened and read later, the time until then is included.
         seconds_to_last_token: Seconds to the last one, or None.
         tokens_per_second: `completion_tokens` divided by the seconds from the first to the
             last token; None if the usage is not exact, or everything arrived at once.

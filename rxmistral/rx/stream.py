@@ -67,8 +67,8 @@ class Stream(Observable[T_out]):
     with stream as opened: ...                    # one run, stopped at the end of the block
     ```
 
-    A Stream is cold: each subscription, loop or `await` starts a new run of its source, except
-    within a `with` block. A loop receives all items that precede an error, and then raises the
+    A Stream is cold: each subscription, loop or `await` starts a new run of its source. Within a
+    `with` block, all loops over the Stream continue the same run. A loop receives all items that precede an error, and then raises the
     error. Leaving a loop early disposes its subscription. The result of any pipe is a Stream
     again; all methods that are not documented here are operators of reactivex, and return
     Streams, too.
