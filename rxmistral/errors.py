@@ -134,8 +134,9 @@ class RequestTimeoutError(RequestError, TimeoutError):
         self, clock: str, seconds: float, host: str | None = None, proxy: str | None = None
     ) -> None:
         self.clock, self.seconds = clock, seconds
-        awaited = "a connection" if clock == "connect" else "the headers of the answer"
-        super().__init__(_expired(clock, f"waited {seconds:g} s for {awaited}"), host, proxy)
+        awaited = {"connect": "a connection", "total": "an answer"}
+        waited = f"waited {seconds:g} s for {awaited.get(clock, 'the headers of the answer')}"
+        super().__init__(_expired(clock, waited), host, proxy)
 
 
 def _expired(clock: str, waited: str) -> str:
