@@ -85,7 +85,9 @@ class RequestSender:
             settings = _settings_for(session, url)
             proxy = select_proxy(url, settings["proxies"])
             self._proxy = proxy and proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/")
-            if not _has_idle_connection(session, prepared, settings):
+            if pending_returns.is_expected(session) and not _has_idle_connection(
+                session, prepared, settings
+            ):
                 pending_returns.wait(session, _RETURN_SECONDS)
             self._lease.check()
             with self._lease.on_this_thread():

@@ -187,6 +187,9 @@ class _PendingReturns:
         with self._changed:
             self._expected[session] = self._expected.get(session, 0) + 1
 
+    def is_expected(self, session: object) -> bool:
+        return bool(self._expected.get(session))
+
     def note_return(self, session: object) -> None:
         """Notes that an expected connection has returned, or is closed."""
         with self._changed:
