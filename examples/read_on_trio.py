@@ -41,4 +41,5 @@ async def main() -> None:
     print("enough")
 
 
-trio.run(main)
+if __name__ == "__main__":
+    trio.run(main)

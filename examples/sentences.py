@@ -1,6 +1,6 @@
 """Print an answer sentence by sentence, each as soon as it has ended.
 
-Needs rxmistral[sentences], whose engine has no wheels for musl and for Windows on arm64.
+Needs rxmistral[sentences], whose engine has no wheels for musl or for Windows on arm64.
 """
 
 from rxmistral import Mistral, UserMessage, sentences, text

@@ -14,7 +14,7 @@ __all__ = [
 
 
 def is_finite(value: float) -> bool:
-    """Whether a number is finite as a float; `math.isfinite` raises for an int too large for one."""
+    """Returns whether a number is finite as a float; `math.isfinite` raises for a larger int."""
     return abs(value) <= sys.float_info.max
 
 

@@ -1,17 +1,18 @@
-"""Under trio and anyio: the recipe of the README is cancelled at once, and leaves nothing.
+"""Under trio and anyio: the recipe of an example is cancelled at once, and leaves nothing.
 
-On asyncio anyio needs no recipe: its tasks read a Stream as asyncio's do.
+On asyncio, anyio needs no recipe: its tasks read a Stream as asyncio's do.
 """
 
 from __future__ import annotations
 
+import runpy
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
+from pathlib import Path
 from typing import Any, TypeVar
 
 import anyio
 import pytest
-import trio
 from faces import BOUND
 
 from rxmistral import DroppedStreamError, Mistral, Stream, UserMessage, text
@@ -22,14 +23,8 @@ T = TypeVar("T")
 END: Any = object()
 
 
-async def items(stream: Stream[T]) -> AsyncGenerator[T, None]:
-    with stream as opened:  # the end of the block closes the socket and ends the thread
-        iterator = iter(opened)
-        while True:
-            item = await trio.to_thread.run_sync(next, iterator, END, abandon_on_cancel=True)
-            if item is END:
-                return
-            yield item
+EXAMPLE = Path(__file__).parents[1] / "examples" / "read_on_trio.py"
+items = runpy.run_path(str(EXAMPLE))["items"]
 
 
 async def items_with_anyio(stream: Stream[T]) -> AsyncGenerator[T, None]:

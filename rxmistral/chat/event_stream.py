@@ -278,8 +278,8 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             terminal(observer)
         elif current_iteration.get() is None:
             # The reader is a daemon thread, as there might never have been an observer. Now
-            # the interpreter must not exit before the end, so a thread that is no daemon waits
-            # for it; if none can be started, nothing waits.
+            # the interpreter must not exit before the end, so a thread that is not a daemon
+            # waits for it; if none can be started, nothing waits.
             with suppress(RuntimeError):
                 Thread(target=self._ended.wait, name="rxmistral-attached").start()
 

@@ -81,7 +81,7 @@ class Limit:
         return f"<Limit {', '.join(limits)}>"
 
     def acquire(self, cancellation: Cancellation) -> None:
-        """Waits for a slot; there is none if `Cancellation.wait` raises."""
+        """Waits for a slot; takes none if `Cancellation.wait` raises."""
         if self._free is None:
             return
         with self._lock:

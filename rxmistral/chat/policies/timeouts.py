@@ -97,7 +97,7 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         super().start_grace_period()
 
     def start_wait(self) -> None:
-        # These two methods run for every block, so they make no call that can be avoided.
+        # These two methods run for every block, so they avoid every call that they can.
         if self._received.new_output:
             self.apply_news()
         self._began = self._now()
