@@ -51,6 +51,10 @@ class IdleTimeout:
     def start_wait(self) -> None:
         self._began = self._now()
 
+    def restart_wait(self) -> None:
+        """Begins the current wait anew: until now, it was paused."""
+        self._began = self._now()
+
     def end_wait(self) -> None:
         """Notes that the wait is over, successful or not."""
 

@@ -6,18 +6,17 @@
 Any thread can cancel that at any moment, also while a system call blocks (see `connection`).
 
 Each request is sent on a thread of its own, the reader thread. It may also read the whole
-body; or it ends after the first block, and one event loop reads the rest for all responses
-(see `event_loop`). Both run the same generator, which yields whenever it would have to wait
-for the socket. On the reader thread the reads block instead, and it never yields.
+body; or it ends after the first block, and one event loop reads the rest for all responses, in
+steps that never wait (see `event_loop`).
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import suppress
-from contextvars import copy_context
-from dataclasses import dataclass
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Thread, get_ident
 from typing import Any, Literal, TypeAlias, get_args
@@ -52,9 +51,6 @@ _MAX_WAIT_SECONDS = 60.0  # between two checks of the idle timeout
 
 # A thread that a `for` loop reads from is a daemon, see `current_iteration`; so there are two.
 _iteration_loop, _subscription_loop = EventLoops(daemon=True), EventLoops(daemon=False)
-
-_CLOSED_BY_PROGRAM = "the program closed the response"
-_ENDED = object()
 
 
 def blocks(
@@ -135,7 +131,7 @@ def blocks(
     return Stream(subscribe)
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(eq=False, repr=False, slots=True, weakref_slot=True)
 class _ResponseReader(abc.DisposableBase):
     """Sends one request and reads its response; also the Disposable of the subscription."""
 
@@ -146,15 +142,19 @@ class _ResponseReader(abc.DisposableBase):
     on_response: Callable[[Response], None] | None
     on_release: Callable[[Exception | None], None] | None
     event_loop: EventLoops | None
-    paused: bool = False  # by a slow subscriber
     worker: Any = None  # the worker of the event loop that steps it
+    paused: bool = False  # by a slow subscriber
+    _body: NonBlockingBody | None = None  # if the event loop reads it
+    _response: Response | None = None
+    _raised: BaseException | None = None  # by a callback that received an item
+    _thread_id: int | None = None  # of the thread that works on it
+    _context: Context = field(default_factory=copy_context)  # the subscriber's, for all callbacks
+    _session: Session | None = None
+    _sender: RequestSender | None = None
+    _lease: ConnectionLease = field(init=False)
 
     def __post_init__(self) -> None:
         self._lease = ConnectionLease(self.idle_timeout)
-        self._body: NonBlockingBody | None = None  # if the event loop reads it
-        self._context = copy_context()  # the subscriber's, for all callbacks
-        self._work = self._read()
-        self._thread_id: int | None = None  # of the thread that is in `step`
         register_for_fork(self)
 
     def forked(self) -> None:
@@ -166,11 +166,34 @@ class _ResponseReader(abc.DisposableBase):
     def run(self) -> None:
         """Runs on the reader thread, to the end or until the event loop can continue."""
         try:
-            if self.step():
+            if self._work(self._begin):
                 self._continue()
         except BaseException as error:  # of a callback that receives the terminal
             report_unhandled(error)
         record_thread_exit()
+
+    def _begin(self) -> bool:
+        """Sends the request, and reads as much as this thread has to; returns whether there is
+        more for the event loop."""
+        self._session = session = self.session or open_session()
+        self.idle_timeout.on_grace_period = partial(pending_returns.expect, session)
+        self._sender = sender = RequestSender(session, self._lease)
+        request = self.request() if callable(self.request) else self.request
+        self._response = response = sender.send(request)
+        self._lease.is_reading = True
+        if self.on_response is not None:
+            self.on_response(response)
+            self._lease.check()  # disposed by it, on this thread
+        body = ResponseBody(response, self.idle_timeout)
+        self._emit(read_head(response, body))
+        if self.event_loop is not None:
+            self._body = nonblocking_body_of(response)
+        if self._body is not None:
+            self.idle_timeout.start_wait()
+            return not self._body.ended
+        while block := body.read():
+            self._emit(block)
+        return False
 
     def _continue(self) -> None:
         assert self.event_loop is not None
@@ -186,17 +209,26 @@ class _ResponseReader(abc.DisposableBase):
     # --- a task of the event loop ---
 
     def step(self) -> bool:
-        """Reads as far as possible without waiting; returns whether there is more to do."""
-        self._thread_id = get_ident()
-        has_more = self._context.run(next, self._work, _ENDED) is not _ENDED
-        self._thread_id = None
-        return has_more
+        """Reads and emits what has arrived; returns whether there is more to read."""
+        return self._work(self._read_on)
+
+    def _read_on(self) -> bool:
+        assert self._body is not None
+        idle_timeout = self.idle_timeout
+        block = self._body.read()
+        if block is None:
+            self._lease.check()
+            if idle_timeout.remaining() <= 0:
+                raise StreamTimeoutError(*idle_timeout.expired())
+            return True
+        idle_timeout.end_wait()
+        self._emit(block)
+        idle_timeout.start_wait()
+        return not self._body.ended
 
     def fail(self, error: BaseException) -> None:
         """Ends with an error, between two steps, because no thread can run the next one."""
-        self._thread_id = get_ident()
-        with suppress(StopIteration, DroppedStreamError):  # the latter if it has ended already
-            self._context.run(self._work.throw, DroppedStreamError(reason_of(error)))
+        self._context.run(self._end, DroppedStreamError(reason_of(error)))
 
     def fileno(self) -> int:
         assert self._body is not None
@@ -211,6 +243,7 @@ class _ResponseReader(abc.DisposableBase):
 
     def resume(self) -> None:
         if self.paused:
+            self.idle_timeout.restart_wait()
             self.paused = False
             assert self.event_loop is not None
             self.event_loop.schedule(self)
@@ -224,119 +257,77 @@ class _ResponseReader(abc.DisposableBase):
             self._lease.cancel() if is_own_thread else self._lease.cancel_and_wake()
         self.resume()
 
-    # --- the work: a generator that yields instead of waiting for the socket ---
+    # --- the work, and its end ---
 
-    def _read(self) -> Generator[None, None, None]:
-        """Reads the response, and emits exactly one terminal after the connection's release."""
+    def _work(self, work: Callable[[], bool]) -> bool:
+        """Does one part of the work; ends it if there is nothing left, or after an error."""
+        self._thread_id = get_ident()
         try:
-            error = yield from self._read_and_release()
-        except (Cancelled, GeneratorExit):
-            return
-        except BaseException as death:  # sys.exit() in a callback; a loop must not wait for more
-            if not self._lease.cancelled:
-                self.observer.on_error(RuntimeError(f"a callback ended the reader: {death!r}"))
-            raise
-        emitting.source = None  # there is nothing left to pause
-        if not self._lease.cancelled:
-            if error is None:
-                self.observer.on_completed()
-            else:
-                self.observer.on_error(error)
-
-    def _read_and_release(self) -> Generator[None, None, Exception | None]:
-        """Reads the response and releases its connection; returns the error to emit."""
-        session = self.session or open_session()
-        self.idle_timeout.on_grace_period = partial(pending_returns.expect, session)
-        sender = RequestSender(session, self._lease)
-        response: Response | None = None
-        raised: Exception | None = None  # by a callback
+            if self._context.run(work):
+                return True
+            ending = None
+        except BaseException as error:
+            ending = error
         try:
-            response = sender.send(self.request() if callable(self.request) else self.request)
-            self._lease.is_reading = True
-            if self.on_response is not None:
-                self.on_response(response)
-                self._lease.check()  # disposed by it, on this thread
-            yield from self._emit_body(response)
-            if was_closed_early(response.raw):  # which may look like the end of the body
-                raise DroppedStreamError(_CLOSED_BY_PROGRAM)
-        except _CallbackError as error:
-            raised = error.error
-            if self._lease.cancelled:  # no on_error after dispose: the thread's excepthook
-                raise raised from None
-            return raised
-        except Exception as error:
-            raw = getattr(response, "raw", None)
-            if isinstance(error, DroppedStreamError) and was_closed_early(raw):
-                raised = DroppedStreamError(
-                    _CLOSED_BY_PROGRAM
-                )  # on purpose: another request is not wanted
-                return raised
-            return redacted(error, sender.secret)
+            self._context.run(self._end, ending)
         finally:
-            self._release(session, response)
-            if self.on_release is not None:
-                self.on_release(raised)
-        return None
-
-    def _release(self, session: Session, response: Response | None) -> None:
-        self._lease.release()  # first: nothing must shut down what is being closed
-        if response is not None:
-            if self._body is not None:
-                if self.worker is not None:
-                    self.worker.unwatch(self)
-                self._body.release(response.raw)
-            response.close()
-        if session is not self.session:
-            session.close()
-        self.idle_timeout.on_grace_period = None  # which refers to the session
-        if self.idle_timeout.in_grace_period:
-            pending_returns.note_return(session)
-
-    def _emit_body(self, response: Response) -> Generator[None, None, None]:
-        body = ResponseBody(response, self.idle_timeout)
-        self._emit(read_head(response, body))
-        if self.event_loop is not None:
-            self._body = nonblocking_body_of(response)
-        if self._body is not None:
-            yield from self._emit_without_waiting(self._body)
-            return
-        while block := body.read():
-            self._emit(block)
-
-    def _emit_without_waiting(self, body: NonBlockingBody) -> Generator[None, None, None]:
-        # On the path of every block: without avoidable calls.
-        lease, idle_timeout = self._lease, self.idle_timeout
-        while not body.ended:
-            idle_timeout.start_wait()
-            try:
-                yield
-                while (block := body.read()) is None:
-                    lease.check()
-                    if idle_timeout.remaining() <= 0:
-                        raise StreamTimeoutError(*idle_timeout.expired())
-                    yield
-            finally:
-                idle_timeout.end_wait()
-            self._emit(block)
-            while self.paused:
-                yield
-                lease.check()
+            ending = None  # breaks the reference cycle between the error and this frame
+            self._thread_id = None
+        return False
 
     def _emit(self, block: bytes) -> None:
         """Emits a block, and ends the work if the subscription was or is disposed."""
         if block and not self._lease.cancelled:
             try:
                 self.observer.on_next(block)
-            except Exception as error:
-                raise _CallbackError(error) from error
-            except GeneratorExit as error:  # it would look like the end of this generator
-                raise _CallbackError(RuntimeError(f"a callback raised {error!r}")) from error
-        if self._lease.cancelled:
-            raise Cancelled
+            except BaseException as error:
+                self._raised = error  # not by reading
+                raise
+        self._lease.check()
 
+    def _end(self, error: BaseException | None) -> None:
+        """Releases the connection, and then emits the terminal, unless it was cancelled."""
+        raised, self._raised = self._raised, None
+        try:
+            is_drop = error is None or isinstance(error, DroppedStreamError)
+            if raised is None and is_drop and was_closed_early(self._raw()):
+                # On purpose, so another request is not wanted; and it may look like the end.
+                error = raised = DroppedStreamError("the program closed the response")
+            elif raised is None and isinstance(error, Exception) and self._sender is not None:
+                error = redacted(error, self._sender.secret)
+            self._release()
+            if self.on_release is not None:
+                self.on_release(raised if isinstance(raised, Exception) else None)
+        except BaseException as death:
+            error = raised = death
+        emitting.source = None  # there is nothing left to pause
+        if self._lease.cancelled or isinstance(error, Cancelled):
+            if raised is not None:  # no on_error after dispose: the thread's excepthook
+                raise raised from None
+        elif error is None:
+            self.observer.on_completed()
+        elif isinstance(error, Exception):
+            self.observer.on_error(error)
+        else:  # sys.exit() in a callback; a loop must not wait for more
+            self.observer.on_error(RuntimeError(f"a callback ended the reader: {error!r}"))
+            if not isinstance(error, GeneratorExit):  # which does not ask the thread to end
+                raise error
 
-class _CallbackError(Exception):
-    """Wraps the exception of a subscriber's callback, to tell it from those of reading."""
+    def _raw(self) -> Any:
+        return getattr(self._response, "raw", None)
 
-    def __init__(self, error: Exception) -> None:
-        self.error = error
+    def _release(self) -> None:
+        self._lease.release()  # first: nothing must shut down what is being closed
+        response, self._response = self._response, None
+        if response is not None:
+            if self._body is not None:
+                if self.worker is not None:
+                    self.worker.unwatch(self)
+                self._body.release(response.raw)
+            response.close()
+        session = self._session
+        if session is not None and session is not self.session:
+            session.close()
+        self.idle_timeout.on_grace_period = None  # which refers to the session
+        if self.idle_timeout.in_grace_period:
+            pending_returns.note_return(session)

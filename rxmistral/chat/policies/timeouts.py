@@ -75,9 +75,9 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         self._timeouts = timeouts
         self._received = received
         self._received_at = 0.0
-        self._idle_seconds = 0.0  # waited since the latest news or the request
-        self._gap_seconds = 0.0  # waited since the latest news
-        self._total_seconds = 0.0  # waited in all
+        self._waited = 0.0  # seconds in all, until the latest block
+        self._idle_since = 0.0  # what `_waited` was at the latest news or request
+        self._gap_since = 0.0  # what it was at the latest news
         self._clock, self._limit_seconds = "first", timeouts.first
 
     @property
@@ -87,13 +87,13 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
     def restart(self) -> None:
         """Restarts the timeouts for another request; `total` goes on."""
         self.apply_news()
-        self._idle_seconds = 0.0
+        self._idle_since = self._waited
         self._clock, self._limit_seconds = "first", self._timeouts.first
         self.in_grace_period = False
 
     def start_grace_period(self) -> None:
         self.apply_news()
-        self._idle_seconds, self._limit_seconds = 0.0, END_GRACE_SECONDS
+        self._idle_since, self._limit_seconds = self._waited, END_GRACE_SECONDS
         super().start_grace_period()
 
     def start_wait(self) -> None:
@@ -104,15 +104,12 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
 
     def end_wait(self) -> None:
         self._received_at = self._now()
-        waited = self._received_at - self._began
-        self._idle_seconds += waited
-        self._gap_seconds += waited
-        self._total_seconds += waited
+        self._waited += self._received_at - self._began
 
     def add_wait(self, seconds: float) -> None:
         """Counts a wait between two requests: for a pause or for a `Limit`."""
-        self._gap_seconds += seconds
-        self._total_seconds += seconds
+        self._waited += seconds
+        self._idle_since += seconds
 
     def apply_news(self) -> None:
         """Restarts the idle timeout if the latest block was useful."""
@@ -121,11 +118,11 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
             return
         self._received.new_output = ""
         if news != "finish":
-            self.record_output(self._received_at, self._gap_seconds)
-        self._gap_seconds = 0.0
+            self.record_output(self._received_at, self._waited - self._gap_since)
+        self._gap_since = self._waited
         if self.in_grace_period:  # nothing may extend the last timeout
             return
-        self._idle_seconds = 0.0
+        self._idle_since = self._waited
         timeouts = self._timeouts
         if news == "thinking" and timeouts.thinking_gap is not None:
             self._clock, self._limit_seconds = "thinking_gap", timeouts.thinking_gap
@@ -133,15 +130,17 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
             self._clock, self._limit_seconds = "gap", timeouts.gap
 
     def remaining(self) -> float:
-        elapsed = self.elapsed()
-        return min(self._limit_seconds - self._idle_seconds, self.total_remaining()) - elapsed
+        return min(self._idle_remaining(), self.total_remaining()) - self.elapsed()
+
+    def _idle_remaining(self) -> float:
+        return self._limit_seconds - (self._waited - self._idle_since)
 
     def total_remaining(self) -> float:
         total = self._timeouts.total
-        return math.inf if total is None else total - self._total_seconds
+        return math.inf if total is None else total - self._waited
 
     def expired(self) -> tuple[str, float]:
         total = self._timeouts.total
-        if total is not None and self.total_remaining() < self._limit_seconds - self._idle_seconds:
+        if total is not None and self.total_remaining() < self._idle_remaining():
             return "total", total
         return self._clock, self._limit_seconds
