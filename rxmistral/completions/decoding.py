@@ -36,7 +36,7 @@ from .repair import (
     repair_choices,
 )
 
-__all__ = ["CompletionDecoder", "completions", "completions_into"]
+__all__ = ["CompletionDecoder", "EventObserver", "completions", "completions_into"]
 
 _DONE = "[DONE]"
 
@@ -263,7 +263,7 @@ def completions_into(
         observer: abc.ObserverBase[CompletionEvent],
         scheduler: abc.SchedulerBase | None,
     ) -> abc.DisposableBase:
-        decoding = _Decoding(
+        decoding = EventObserver(
             make_decoder(), accept_clean_end, observer, scheduler, start_grace_period
         )
         token = on_truncated_event.set(decoding.on_truncated_event)
@@ -290,7 +290,7 @@ _ACCEPTED = InputType(
 )
 
 
-class _Decoding(GracePeriod):
+class EventObserver(GracePeriod, abc.ObserverBase[ServerSentEvent]):
     """The observer of the events of one subscription, which decides how the answer ends."""
 
     def __init__(

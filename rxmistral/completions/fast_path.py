@@ -1,7 +1,7 @@
 r"""Blocks to completions, with a fast path for the blocks that nearly all servers send.
 
     block ──▶ "data: {...}\n\n" ─────────────── decoded in place ──────────────▶ completion
-          └─▶ anything else ──▶ lines() ──▶ events() ──▶ completions_into() ──▶ completion
+          └─▶ anything else ──▶ lines ──▶ events ──▶ completions ──▶ completion
 
 Strategy: a chunk that is alone in an event of one line needs neither a line object nor an event
 object. Its bytes are decoded in place, which halves the cost of a token. Everything else takes
@@ -9,7 +9,8 @@ the slow path: the first event, which may begin with a BOM; the finish_reason an
 follows it; `[DONE]`, usage, errors, halves of surrogate pairs, and whatever msgspec rejects.
 
 An event takes one path as a whole, so the slow path is between two events when the fast path is
-taken. A body with other line ends, or with an event of many blocks, stays on the slow path.
+taken. A body with other line ends, or with an event of many blocks, stays on the slow path. This
+consists of the observers of those three operators, without the Streams between them.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from reactivex import Observable, abc
-from reactivex.disposable import CompositeDisposable, Disposable
+from reactivex.disposable import CompositeDisposable
 
 from ..models import CompletionEvent
-from ..rx.state_machine import operate
+from ..rx.state_machine import MachineObserver, operate
 from ..rx.stream import Stream
-from ..wire import events, lines
-from .decoding import CompletionDecoder, completions_into
+from ..wire.events import LineObserver
+from ..wire.lines import BLOCKS, LineDecoder
+from .decoding import CompletionDecoder, EventObserver
 
 __all__ = ["completions_of_blocks"]
 
@@ -45,23 +47,16 @@ def completions_of_blocks(
         scheduler: abc.SchedulerBase | None,
     ) -> abc.DisposableBase:
         decoder = make_decoder()
-        fast_path = _FastPath(decoder, observer, max_bytes)
-        slow_path = Stream(fast_path.connect_slow_path).pipe(
-            lines(max_bytes=max_bytes),
-            events(max_bytes=max_bytes),
-            completions_into(lambda: decoder, accept_clean_end, start_grace_period),
-        )
-        return CompositeDisposable(
-            slow_path.subscribe(observer, scheduler=scheduler),
-            stream.subscribe(
-                fast_path.on_next, fast_path.on_error, fast_path.on_completed, scheduler=scheduler
-            ),
-        )
+        events = EventObserver(decoder, accept_clean_end, observer, scheduler, start_grace_period)
+        # Without a Subscriber between them: the source ends exactly once, as every reader does,
+        # and whatever follows an early end is stopped by the subscriber of this operator.
+        blocks = stream._subscribe_core(_BlockObserver(decoder, events, observer, max_bytes))
+        return CompositeDisposable(blocks, events)
 
     return operate(subscribe_to)
 
 
-class _FastPath:
+class _BlockObserver(abc.ObserverBase[bytes]):
     """The observer of the blocks of one subscription, which sends each event down one path."""
 
     __slots__ = (
@@ -70,18 +65,21 @@ class _FastPath:
         "_has_begun",
         "_is_bypassed",
         "_max_bytes",
+        "_observer",
         "_partial_event",
         "_slow_path",
     )
 
-    _slow_path: abc.ObserverBase[bytes]
-
     def __init__(
         self,
         decoder: CompletionDecoder,
+        events: EventObserver,
         observer: abc.ObserverBase[CompletionEvent],
         max_bytes: int,
     ) -> None:
+        lines = LineObserver(events, max_bytes, events.on_truncated_event)
+        self._slow_path = MachineObserver(LineDecoder(max_bytes), lines, BLOCKS)
+        self._observer = observer
         self._decode_simple = decoder.decode_simple
         self._emit = observer.on_next
         self._max_bytes = max_bytes
@@ -89,39 +87,57 @@ class _FastPath:
         self._has_begun = False  # the first event has passed
         self._is_bypassed = False  # all blocks take the slow path
 
-    def connect_slow_path(
-        self, observer: abc.ObserverBase[bytes], _: abc.SchedulerBase | None = None
-    ) -> abc.DisposableBase:
-        self._slow_path = observer
-        return Disposable()
-
     def on_next(self, block: bytes) -> None:
         if self._is_bypassed:
             self._slow_path.on_next(block)
             return
-        block = self._partial_event + block
-        if b"\r" in block or len(block) > self._max_bytes:
+        if self._partial_event:
+            block = self._partial_event + block
+        if block.find(b"\r") >= 0 or len(block) > self._max_bytes:  # faster than `in`
             self._bypass(block)
             return
-        simple = _split_simple(block) if self._has_begun else None
+        simple = self._split_simple(block) if self._has_begun else None
         if simple is None:
             self._split(block)
             return
-        data, self._partial_event = simple
-        for each in data:
-            completion = self._decode_simple(each)
+        for data in simple:
+            completion = self._decode_simple(data)
             if completion is not None:
                 self._emit(completion)
             else:
-                self._slow_path.on_next(b"data: " + each + b"\n\n")
+                self._slow_path.on_next(b"data: " + data + b"\n\n")
 
     def on_error(self, error: Exception) -> None:
-        self._bypass(self._partial_event)
-        self._slow_path.on_error(error)
+        self._end(lambda: self._slow_path.on_error(error))
 
     def on_completed(self) -> None:
-        self._bypass(self._partial_event)
-        self._slow_path.on_completed()
+        self._end(self._slow_path.on_completed)
+
+    def _end(self, end: Callable[[], None]) -> None:
+        try:
+            self._bypass(self._partial_event)
+            end()
+        except Exception as raised:  # by the subscriber that receives the last items
+            self._observer.on_error(raised)
+
+    def _split_simple(self, block: bytes) -> list[bytes] | None:
+        """Returns the data of each whole event of a block, and keeps the rest; None, and keeps
+        nothing, if not all of them are simple."""
+        if block[:6] != b"data: " or block.find(b'"error"') >= 0:
+            return None
+        if block[-2:] == b"\n\n" and block.count(b"\n") == 2:  # one event, as for most tokens
+            self._partial_event = b""
+            return [block[6:-2]]
+        end = block.rfind(b"\n\n")
+        partial = block[end + 2 :]
+        if end < 6 or (partial and not _may_be_simple(partial)):
+            return None
+        data = block[6:end].split(b"\n\ndata: ")
+        # An event of two lines, or a comment between two events, has more line ends.
+        if block.count(b"\n", 0, end) != 2 * len(data) - 2:
+            return None
+        self._partial_event = partial
+        return data
 
     def _split(self, block: bytes) -> None:
         *whole, partial = block.split(b"\n\n")
@@ -136,23 +152,6 @@ class _FastPath:
         if not self._is_bypassed:
             self._is_bypassed = True
             self._slow_path.on_next(block)
-
-
-def _split_simple(block: bytes) -> tuple[list[bytes], bytes] | None:
-    """Returns the data of each event of a block, and an unfinished one, if all are simple."""
-    if block[:6] != b"data: " or block.find(b'"error"') >= 0:  # faster than `in`
-        return None
-    if block[-2:] == b"\n\n" and block.count(b"\n") == 2:  # one event, as for most tokens
-        return [block[6:-2]], b""
-    end = block.rfind(b"\n\n")
-    partial = block[end + 2 :]
-    if end < 6:
-        return None
-    if partial and not _may_be_simple(partial):
-        return None
-    data = block[6:end].split(b"\n\ndata: ")
-    # An event of two lines, or a comment between two events, has more line ends.
-    return (data, partial) if block.count(b"\n", 0, end) == 2 * len(data) - 2 else None
 
 
 def _may_be_simple(partial: bytes) -> bool:

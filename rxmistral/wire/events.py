@@ -27,7 +27,14 @@ from ..rx.state_machine import InputType, operate
 from ..rx.stream import Stream
 from .lines import MAX_EVENT_BYTES, LineDecoder, check_max_bytes
 
-__all__ = ["EventDecoder", "ServerSentEvent", "decode_events", "events", "on_truncated_event"]
+__all__ = [
+    "EventDecoder",
+    "LineObserver",
+    "ServerSentEvent",
+    "decode_events",
+    "events",
+    "on_truncated_event",
+]
 
 _FIELDS = (b"data", b"event", b"id")
 _MAX_RETRY_DIGITS = 640  # int() may be set to refuse more, but never fewer
@@ -201,7 +208,7 @@ def events(
         observer: abc.ObserverBase[ServerSentEvent],
         scheduler: abc.SchedulerBase | None,
     ) -> abc.DisposableBase:
-        line_observer = _LineObserver(observer, max_bytes, on_truncated_event.get())
+        line_observer = LineObserver(observer, max_bytes, on_truncated_event.get())
         token = on_truncated_event.set(None)  # the source may contain an events() of another stream
         try:
             return stream.subscribe(line_observer, scheduler=scheduler)
@@ -211,7 +218,7 @@ def events(
     return operate(subscribe_to)
 
 
-class _LineObserver(abc.ObserverBase[bytes]):
+class LineObserver(abc.ObserverBase[bytes]):
     """Receives the lines of one subscription, and emits their events."""
 
     __slots__ = ("_decoder", "_emit", "_feed", "_observer", "_on_truncated")

@@ -21,10 +21,13 @@ from ..errors import ProtocolError
 from ..rx.state_machine import InputType, StateMachine, machine_operator
 from ..rx.stream import Stream
 
-__all__ = ["MAX_EVENT_BYTES", "LineDecoder", "check_max_bytes", "lines"]
+__all__ = ["BLOCKS", "MAX_EVENT_BYTES", "LineDecoder", "check_max_bytes", "lines"]
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """The default bound on the data of one event, and so on that of one line, in bytes."""
+
+BLOCKS = InputType("lines", bytes, "blocks of bytes", {})
+"""The items that `lines()` accepts."""
 
 _FIELD_BYTES = len(b"data: ")
 _BOM = b"\xef\xbb\xbf"
@@ -127,9 +130,7 @@ def lines(*, max_bytes: int = MAX_EVENT_BYTES) -> Callable[[Observable[bytes]], 
     [b'data: a', b'']
     """
     check_max_bytes(max_bytes)
-    return machine_operator(
-        lambda: LineDecoder(max_bytes), InputType("lines", bytes, "blocks of bytes", {})
-    )
+    return machine_operator(lambda: LineDecoder(max_bytes), BLOCKS)
 
 
 def check_max_bytes(max_bytes: object) -> None:

@@ -264,6 +264,7 @@ class _ResponseReader(abc.DisposableBase):
         self._thread_id = get_ident()
         try:
             if self._context.run(work):
+                self._thread_id = None
                 return True
             ending = None
         except BaseException as error:
