@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import math
 import sys
-from inspect import isasyncgenfunction, iscoroutinefunction, isgeneratorfunction
+from inspect import (
+    CO_ASYNC_GENERATOR,
+    CO_COROUTINE,
+    CO_GENERATOR,
+    isasyncgenfunction,
+    iscoroutinefunction,
+    isgeneratorfunction,
+)
+from types import BuiltinFunctionType, FunctionType
 
 __all__ = [
     "check_callable", "check_callback", "check_integer", "check_number", "check_seconds",
     "check_synchronous",
     "is_finite",
 ]  # fmt: skip
+
+_WITH_LATER_BODY = CO_COROUTINE | CO_ASYNC_GENERATOR | CO_GENERATOR  # flags of a code object
 
 
 def is_finite(value: float) -> bool:
@@ -58,6 +68,8 @@ def check_callback(name: str, value: object) -> None:
 
 def check_synchronous(name: str, value: object) -> None:
     """Raises TypeError for a coroutine or generator function: calling it would run nothing."""
+    if _is_plain(value):  # each subscription passes here
+        return
     for function in (value, getattr(type(value), "__call__", None)):  # noqa: B004  # to inspect it
         if iscoroutinefunction(function) or isasyncgenfunction(function):
             raise TypeError(
@@ -69,3 +81,16 @@ def check_synchronous(name: str, value: object) -> None:
                 f"{name} must be a plain function, got a generator function, whose body would "
                 "never run; remove its yield"
             )
+
+
+def _is_plain(value: object) -> bool:
+    """Returns whether this is obviously a plain function or method."""
+    if value is None or isinstance(value, BuiltinFunctionType):
+        return True
+    function = getattr(value, "__func__", value)
+    # A function may be marked as a coroutine function by an attribute.
+    return (
+        isinstance(function, FunctionType)
+        and not function.__code__.co_flags & _WITH_LATER_BODY
+        and not function.__dict__
+    )

@@ -15,14 +15,15 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from threading import Event, Lock, RLock, Thread
+from queue import SimpleQueue
+from threading import Lock, RLock, Thread
 from typing import Any, Self
 
 from reactivex import abc
 
 from ..models import CompletionEvent
 from ..outcome import Outcome, Status
-from ..rx.iteration import LiveSubscriptions, current_iteration
+from ..rx.iteration import Iteration, LiveSubscriptions, current_iteration
 from ..rx.request_counter import current_counter
 from ..rx.stream import Stream
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
@@ -220,7 +221,7 @@ class _LatestRequest:
         return self.response
 
 
-class AnswerSubscription(Observer, abc.DisposableBase):
+class AnswerSubscription(Observer, Iteration):
     """One subscription to a call, which may begin before it has an observer.
 
     Until an observer is attached, the thread of the reader waits here with the headers.
@@ -232,8 +233,8 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         self._latest = latest
         self._observer = observer
         self._context = copy_context()  # of the subscriber, which may not be the opener
-        self._attached = Event()
-        self._ended = Event()
+        self._attached: SimpleQueue[None] = SimpleQueue()  # wakes the reader
+        self._ended: SimpleQueue[None] = SimpleQueue()
         self._terminal: Callable[[Observer], None] | None = None
         self._lock = Lock()
         self._attempts: Attempts | None = None
@@ -258,7 +259,7 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         if 200 <= response.status_code < 300:  # otherwise an error follows, which says more
             self._set_opened()
             if self._observer is None:
-                self._attached.wait()
+                self._attached.get()
 
     def _set_opened(self, error: Exception | None = None) -> None:
         with suppress(InvalidStateError):
@@ -273,7 +274,9 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         with self._lock:
             self._context = copy_context()
             self._observer, terminal = observer, self._terminal
-        self._attached.set()
+        iteration = current_iteration.get()
+        self.event_loop = None if iteration is None else iteration.event_loop
+        self._attached.put(None)
         if terminal is not None:
             terminal(observer)
         elif current_iteration.get() is None:
@@ -281,7 +284,7 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             # the interpreter must not exit before the end, so a thread that is not a daemon
             # waits for it; if none can be started, nothing waits.
             with suppress(RuntimeError):
-                Thread(target=self._ended.wait, name="rxmistral-attached").start()
+                Thread(target=self._ended.get, name="rxmistral-attached").start()
 
     def on_next(self, value: CompletionEvent) -> None:
         if self._observer is not None:  # it is None if this was disposed before
@@ -305,7 +308,7 @@ class AnswerSubscription(Observer, abc.DisposableBase):
             if observer is not None:
                 self._context.run(terminal, observer)
         finally:
-            self._ended.set()
+            self._ended.put(None)
 
     def _record_outcome(self, error: BaseException | None, status: Status | None = None) -> None:
         """Records the first ending, unless another request is the latest by then."""
@@ -319,8 +322,8 @@ class AnswerSubscription(Observer, abc.DisposableBase):
         if self._attempts is not None:
             self._attempts.dispose()
         self._record_outcome(None, "cancelled")
-        self._attached.set()
-        self._ended.set()
+        self._attached.put(None)
+        self._ended.put(None)
         self._set_opened(RuntimeError("the stream was closed before the headers were received"))
 
 

@@ -29,6 +29,7 @@ from .decoding import CompletionDecoder, EventObserver
 
 __all__ = ["completions_of_blocks"]
 
+_LF = 0x0A
 _MAX_PARTIAL_EVENT_BYTES = 16 * 1024  # on the fast path
 
 
@@ -96,7 +97,9 @@ class _BlockObserver(abc.ObserverBase[bytes]):
         if block.find(b"\r") >= 0 or len(block) > self._max_bytes:  # faster than `in`
             self._bypass(block)
             return
-        simple = self._split_simple(block) if self._has_begun else None
+        if not self._has_begun:
+            block = self._begin(block)
+        simple = self._split_simple(block)
         if simple is None:
             self._split(block)
             return
@@ -117,7 +120,9 @@ class _BlockObserver(abc.ObserverBase[bytes]):
         try:
             self._bypass(self._partial_event)
             end()
-        except Exception as raised:  # by the subscriber that receives the last items
+        except Exception as raised:  # by the subscriber, which receives the last items
+            if getattr(self._observer, "is_stopped", False):
+                raise
             self._observer.on_error(raised)
 
     def _split_simple(self, block: bytes) -> list[bytes] | None:
@@ -125,9 +130,10 @@ class _BlockObserver(abc.ObserverBase[bytes]):
         nothing, if not all of them are simple."""
         if block[:6] != b"data: " or block.find(b'"error"') >= 0:
             return None
-        if block[-2:] == b"\n\n" and block.count(b"\n") == 2:  # one event, as for most tokens
+        end = len(block) - 2
+        if block.find(b"\n") == end and block[-1] == _LF:  # one event, as for most tokens
             self._partial_event = b""
-            return [block[6:-2]]
+            return [block[6:end]]
         end = block.rfind(b"\n\n")
         partial = block[end + 2 :]
         if end < 6 or (partial and not _may_be_simple(partial)):
@@ -139,10 +145,18 @@ class _BlockObserver(abc.ObserverBase[bytes]):
         self._partial_event = partial
         return data
 
+    def _begin(self, block: bytes) -> bytes:
+        """Sends the first event down the slow path; returns what follows it."""
+        end = block.find(b"\n\n") + 2
+        if end < 2:
+            return block
+        self._has_begun = True
+        self._slow_path.on_next(block[:end])
+        return block[end:]
+
     def _split(self, block: bytes) -> None:
         *whole, partial = block.split(b"\n\n")
         self._partial_event = partial
-        self._has_begun = self._has_begun or bool(whole)
         for event in whole:
             self._slow_path.on_next(event + b"\n\n")
         if partial and not _may_be_simple(partial):

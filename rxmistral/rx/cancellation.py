@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from threading import Event
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from .clock import monotonic
 
@@ -23,15 +24,15 @@ class Cancellation:
     def __init__(self) -> None:
         self.cancelled = False
         self.deadline = math.inf  # time of monotonic(), in seconds, at which every wait ends
-        self._woken = Event()
+        self._wakeups: SimpleQueue[None] = SimpleQueue()
 
     def cancel(self) -> None:
         self.cancelled = True
-        self._woken.set()
+        self._wakeups.put(None)
 
     def wake(self) -> None:
         """Ends the current wait of the thread, or the next one."""
-        self._woken.set()
+        self._wakeups.put(None)
 
     def check(self) -> None:
         """Raises `Cancelled` if `cancel()` was called."""
@@ -46,8 +47,10 @@ class Cancellation:
             TimeoutError: The deadline has passed.
         """
         longest = min(seconds, self.deadline - monotonic())
-        self._woken.wait(None if longest == math.inf else longest)
-        self._woken.clear()
+        with suppress(Empty):
+            self._wakeups.get(timeout=None if longest == math.inf else max(longest, 0.0))
+            while True:  # several are one
+                self._wakeups.get_nowait()
         self.check()
         if monotonic() >= self.deadline:
             raise TimeoutError

@@ -23,7 +23,7 @@ from contextlib import suppress
 from contextvars import ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import RLock, Thread, current_thread, get_ident, local, main_thread
+from threading import RLock, current_thread, get_ident, local, main_thread
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
@@ -32,10 +32,12 @@ from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from .backpressure import Pausable, emitting, running_loop
-from .threads import fork_safe, forked_stream_error, register_for_fork, start_thread
+from .reused_threads import run_on_thread
+from .threads import fork_safe, forked_stream_error, register_for_fork
 
 __all__ = [
     "AsyncIteration",
+    "Iteration",
     "LiveSubscriptions",
     "current_iteration",
     "current_reader",
@@ -45,7 +47,14 @@ __all__ = [
 
 T = TypeVar("T")
 
-current_iteration: ContextVar[abc.DisposableBase | None] = ContextVar(
+
+class Iteration(abc.DisposableBase):
+    """Something that reads a source on behalf of a loop; its disposal ends the loop."""
+
+    event_loop: asyncio.AbstractEventLoop | None = None  # on which the loop awaits its items
+
+
+current_iteration: ContextVar[Iteration | None] = ContextVar(
     "rxmistral_current_iteration", default=None
 )
 """The loop that is subscribing, if the subscriber is a loop; disposing it ends the loop.
@@ -113,7 +122,7 @@ _MAX_ITEMS_WHILE_PAUSED = 16 * _MAX_ITEMS
 _WAIT_SECONDS = 0.05
 
 
-class HandOffQueue(abc.DisposableBase, Generic[T]):
+class HandOffQueue(Iteration, Generic[T]):
     """A bounded queue from the thread that emits to the thread or event loop that reads."""
 
     def __init__(self, wake: Callable[[], object]) -> None:
@@ -267,11 +276,10 @@ def iterate(
     queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
     items = queue.items
-    work = (queue.subscribe_to, source, scheduler)
-    thread = Thread(target=copy_context().run, args=work, name="rxmistral-subscribe", daemon=True)
+    subscribe = partial(copy_context().run, queue.subscribe_to, source, scheduler)
     track(queue)
     try:
-        start_thread(thread)
+        run_on_thread(subscribe, name="rxmistral-subscribe", daemon=True)
         while True:
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:
@@ -331,6 +339,7 @@ class AsyncIteration(AsyncIterator[T]):
     def _start(self) -> HandOffQueue[T]:
         self._wakeup = _LoopWakeUp(asyncio.get_running_loop())
         self._queue = queue = HandOffQueue[T](self._wakeup.wake)
+        queue.event_loop = self._wakeup.loop
         self._track(queue)
         queue.subscribe_to(self._source)
         return queue
@@ -382,9 +391,13 @@ class _LoopWakeUp:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.future: asyncio.Future[None] = loop.create_future()
+        self._thread = get_ident()
 
     def wake(self) -> None:
-        self.loop.call_soon_threadsafe(self._resolve)
+        if get_ident() == self._thread and running_loop() is self.loop:
+            self._resolve()
+        else:
+            self.loop.call_soon_threadsafe(self._resolve)
 
     def _resolve(self) -> None:
         if not self.future.done():

@@ -31,7 +31,7 @@ from . import delivery
 from .backpressure import Pausable, emitting, running_loop
 from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, RunViewers, lock
 from .history import CatchUp, History
-from .iteration import current_iteration
+from .iteration import Iteration, current_iteration
 from .request_counter import RequestCounter, current_counter
 from .threads import (
     SubscriptionScope,
@@ -161,7 +161,7 @@ def _copy_of(error: Exception | None) -> Exception | None:
     return own.with_traceback(error.__traceback__)
 
 
-class SharedRun(abc.DisposableBase, Generic[T]):
+class SharedRun(Iteration, Generic[T]):
     """One subscription to a source, and its items, for many viewers; see `Stream.shared`."""
 
     def __init__(self, source: Observable[T], linger: float | None, max_items: int | None) -> None:

@@ -34,7 +34,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
-from functools import partial, wraps
+from functools import cached_property, partial, wraps
 from threading import Condition, Lock, get_ident
 from typing import Any, TypeVar, TypeVarTuple
 
@@ -54,7 +54,6 @@ class SerializedTimer(abc.DisposableBase):
     """The base of the operators that measure time: a timer, and its emitter loop."""
 
     def __init__(self, observer: abc.ObserverBase[Any], scheduler: abc.SchedulerBase) -> None:
-        self.now = _clock(scheduler)
         self.armed = False  # a timer is set that has not called `on_timeout` yet
         self._observer = observer
         self._scheduler = scheduler
@@ -65,6 +64,11 @@ class SerializedTimer(abc.DisposableBase):
         self._queue: deque[Callable[[], None]] = deque()
         self._changed = Condition(Lock())
         self._context = copy_context()  # of the subscriber, for on_timeout
+
+    @cached_property
+    def now(self) -> Callable[[], float]:
+        """Returns the time of the scheduler, in seconds."""
+        return _clock(self._scheduler)
 
     def arm(self, seconds: float) -> None:
         """Sets the timer. Call this from serialized methods only."""

@@ -207,6 +207,7 @@ class Worker(ABC, Generic[T]):
         self.steps = 0  # that have begun
         self.tick_seconds = tick_seconds or _TICK_SECONDS
         self._pool = pool
+        self._lock = pool.lock
         self._thread: Thread | None = None
         self._watchdog: Thread | None = None
         self._retired = Event()
@@ -244,7 +245,7 @@ class Worker(ABC, Generic[T]):
         Raises:
             RequestError: No thread can be started.
         """
-        with self._pool.lock:
+        with self._lock:
             thread = watchdog = None
             if self._thread is None:
                 daemon = self._pool.daemon
@@ -292,26 +293,24 @@ class Worker(ABC, Generic[T]):
             return False
         more = False
         self.steps += 1
-        self.current = task
-        emitting.source = task
+        self.current = emitting.source = task
         try:
             more = task.step()
         except BaseException as error:  # of a callback: it ends its own stream, no other
             report_unhandled(error)
-        finally:
-            emitting.source = None
-            with self._pool.lock:  # not while another worker takes over all but the current task
-                self.current = None
-        began, self._step_began = self._step_began, monotonic()
-        overrun = self._step_began - began - self.max_step_seconds
+        emitting.source = None
+        with self._lock:  # not while another worker takes over all but the current task
+            self.current = None
+        now = monotonic()
+        overrun = now - self._step_began - self.max_step_seconds
+        self._step_began = now
         if overrun > 0 or self._charges:
-            self._charge(
-                task, min(overrun, _MAX_CHARGE_SECONDS) if overrun > 0 else -_REFUND_SECONDS
-            )
+            self._charge(task, overrun)
         return more
 
-    def _charge(self, task: T, seconds: float) -> None:
-        with self._pool.lock:
+    def _charge(self, task: T, overrun: float) -> None:
+        seconds = min(overrun, _MAX_CHARGE_SECONDS) if overrun > 0 else -_REFUND_SECONDS
+        with self._lock:
             if task not in self.tasks:
                 return
             charges = self._charges.pop(task, 0.0) + seconds

@@ -18,20 +18,23 @@ from contextlib import suppress
 from selectors import EVENT_READ, DefaultSelector
 from socket import socketpair
 from threading import RLock
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..rx.clock import monotonic
 from ..rx.threads import fork_safe
 from ..rx.worker import Task, Worker, WorkerPool, end_with_error
 
-__all__ = ["EventLoops", "LoopTask"]
+__all__ = ["LONGEST_WAIT_SECONDS", "TIMEOUT_TICK_SECONDS", "EventLoops", "LoopTask"]
 
-_TIMEOUT_TICK_SECONDS = 0.05  # between two checks of all timeouts, at least
-_LONGEST_WAIT_SECONDS = 60.0  # between two, at most
+TIMEOUT_TICK_SECONDS = 0.05  # between two checks of all timeouts, at least
+LONGEST_WAIT_SECONDS = 60.0  # between two, at most
 
 
 class LoopTask(Task, Protocol):
     """The rest of an answer."""
+
+    event_loop: Any  # that steps it
+    is_disposed: bool
 
     @property
     def paused(self) -> bool: ...
@@ -52,6 +55,11 @@ class EventLoops(WorkerPool[LoopTask]):
     def new_worker(self, tick_seconds: float | None = None) -> _SelectorWorker:
         return _SelectorWorker(self, tick_seconds)
 
+    def unwatch(self, task: LoopTask) -> None:
+        """Forgets the socket of a task; called in its step."""
+        if isinstance(task.worker, _SelectorWorker):
+            task.worker.unwatch(task)
+
 
 class _SelectorWorker(Worker[LoopTask]):
     name = "rxmistral-event-loop"
@@ -62,7 +70,7 @@ class _SelectorWorker(Worker[LoopTask]):
         self._watched: dict[LoopTask, int] = {}  # and the descriptors of their sockets
         self._has_lost = False  # tasks that are still watched here, to another worker
         self._scheduled: deque[LoopTask] = deque()
-        self._check_timeouts_at = monotonic() + _LONGEST_WAIT_SECONDS
+        self._check_timeouts_at = monotonic() + LONGEST_WAIT_SECONDS
         self._selector = DefaultSelector()
         self._wake_receiver, self._wake_sender = socketpair()
         self._is_woken = False
@@ -96,31 +104,32 @@ class _SelectorWorker(Worker[LoopTask]):
     # --- its thread ---
 
     def run_once(self) -> None:
-        ready = self._selector.select(max(0.0, self._check_timeouts_at - monotonic()))
+        # `_step_began` is when the last step ended, so about now.
+        ready = self._selector.select(max(0.0, self._check_timeouts_at - self._step_began))
         self.begin_steps()
         for key, _ in ready:
-            if key.data is None:
+            if key.data is not None:
+                self._step(key.data)
+            else:
                 with self._pool.lock:
                     self._wake_receiver.recv(1)
                     self._is_woken = False
-            else:
-                self._step(key.data)
         while self._scheduled:
             self._step(self._scheduled.popleft())
-        self._check_timeouts()
+        self._check_timeouts(self._step_began)
         if self._has_lost:
             self._unwatch_lost()
 
     def _step(self, task: LoopTask) -> None:
         has_more = self.step(task)
-        if task.worker is not self:
+        if has_more and task in self._watched and not task.paused and task.worker is self:
+            return  # as after nearly every block
+        if task.worker is not self or (has_more and task.paused):
             self.unwatch(task)
-        elif not has_more:
-            self._pool.forget(task)
-        elif task.paused:
-            self.unwatch(task)
-        elif task not in self._watched:
+        elif has_more:
             self._watch(task)
+        else:
+            self._pool.forget(task)
 
     def _watch(self, task: LoopTask) -> None:
         try:
@@ -149,14 +158,15 @@ class _SelectorWorker(Worker[LoopTask]):
         for task in self._watched.keys() - self.tasks:
             self.unwatch(task)
 
-    def _check_timeouts(self) -> None:
-        now = monotonic()
-        if now < self._check_timeouts_at:  # a step may have begun to wait
-            self._check_timeouts_at = min(self._check_timeouts_at, now + _TIMEOUT_TICK_SECONDS)
+    def _check_timeouts(self, now: float) -> None:
+        latest_check_at = now + TIMEOUT_TICK_SECONDS
+        if now < self._check_timeouts_at:
+            if self._check_timeouts_at > latest_check_at:  # a step may have begun to wait
+                self._check_timeouts_at = latest_check_at
             return
         with self._pool.lock:
             tasks = [*self.tasks]
-        soonest = _LONGEST_WAIT_SECONDS
+        soonest = LONGEST_WAIT_SECONDS
         for task in tasks:
             if task.paused:
                 continue
@@ -165,4 +175,4 @@ class _SelectorWorker(Worker[LoopTask]):
                 self._step(task)
             else:
                 soonest = min(soonest, remaining)
-        self._check_timeouts_at = now + max(_TIMEOUT_TICK_SECONDS, soonest)
+        self._check_timeouts_at = max(latest_check_at, now + soonest)

@@ -47,9 +47,11 @@ class ChunkedDecoder(BodyDecoder):
     trailers are skipped, as 7.1.1 and 7.1.2 allow.
     """
 
-    # Strategy: nearly all chunks arrive whole, with a size line of CRLF and no extension.
-    # `_read_whole_chunks` slices these at two searches per chunk; at the first chunk that
-    # is different, the slow path reads one line or one piece of content at a time.
+    # Strategy: nearly all chunks arrive whole, with a size line of CRLF and no extension, and
+    # often alone. `_read_whole_chunks` slices these at two searches per chunk; at the first chunk
+    # that is different, the slow path reads one line or one piece of content at a time.
+
+    __slots__ = ("_chunk_bytes_left", "_in_chunk", "_in_trailers", "_line")
 
     def __init__(self) -> None:
         self._line = b""  # the beginning of an unfinished line
@@ -58,6 +60,13 @@ class ChunkedDecoder(BodyDecoder):
         self._in_trailers = False
 
     def feed(self, data: bytes) -> bytes:
+        if not (self._in_chunk or self._in_trailers or self._line):
+            size_line = _PLAIN_SIZE_LINE(data)
+            if size_line is not None:
+                begin = size_line.end()
+                end = begin + int(size_line[1], 16)
+                if data[end:] == b"\r\n" and begin < end:
+                    return data[begin:end]
         content: list[bytes] = []
         at = 0
         while at < len(data) and not self.ended:

@@ -18,7 +18,7 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from functools import partial
-from threading import Thread, get_ident
+from threading import get_ident
 from typing import Any, Literal, TypeAlias, get_args
 
 from reactivex import abc
@@ -28,10 +28,12 @@ from urllib3.util import wait_for_read
 from ..errors import DroppedStreamError, RequestError, StreamTimeoutError, redacted
 from ..rx.backpressure import emitting
 from ..rx.cancellation import Cancelled
-from ..rx.iteration import current_iteration, leaving
+from ..rx.iteration import Iteration, current_iteration, leaving
+from ..rx.reused_threads import run_on_thread
 from ..rx.stream import Stream
 from ..rx.subscriber import report_unhandled
-from ..rx.threads import add_to_scope, record_thread_exit, register_for_fork, start_thread
+from ..rx.threads import add_to_scope, register_for_fork
+from .asyncio_loop import AsyncioLoop, asyncio_loop_of
 from .connection import ConnectionLease, was_closed_early
 from .event_loop import EventLoops
 from .idle_timeout import IdleTimeout
@@ -102,8 +104,8 @@ def blocks(
     ) -> abc.DisposableBase:
         # The scheduler that run() and await pass is not for a source that blocks: it may be
         # that of an event loop.
-        is_iterated = current_iteration.get() is not None
-        event_loop = _iteration_loop if is_iterated else _subscription_loop
+        iteration = current_iteration.get()
+        event_loop = _iteration_loop if iteration is not None else _subscription_loop
         response_reader = _ResponseReader(
             observer,
             request,
@@ -112,13 +114,13 @@ def blocks(
             on_response,
             on_release,
             event_loop if (reader or DEFAULT_READER) == "shared" else None,
-        )
-        thread = Thread(
-            target=response_reader.run, name="rxmistral-reader", daemon=is_iterated or None
+            iteration,
         )
         add_to_scope(response_reader)
         try:
-            start_thread(thread)
+            run_on_thread(
+                response_reader.run, name="rxmistral-reader", daemon=iteration is not None
+            )
         except RequestError as error:
             if on_release is not None:
                 on_release(error)
@@ -141,13 +143,16 @@ class _ResponseReader(abc.DisposableBase):
     idle_timeout: IdleTimeout
     on_response: Callable[[Response], None] | None
     on_release: Callable[[Exception | None], None] | None
-    event_loop: EventLoops | None
+    event_loop: EventLoops | AsyncioLoop | None
+    iteration: Iteration | None
     worker: Any = None  # the worker of the event loop that steps it
+    is_disposed: bool = False
     paused: bool = False  # by a slow subscriber
     _body: NonBlockingBody | None = None  # if the event loop reads it
     _response: Response | None = None
     _raised: BaseException | None = None  # by a callback that received an item
     _thread_id: int | None = None  # of the thread that works on it
+    _has_ended: bool = False
     _context: Context = field(default_factory=copy_context)  # the subscriber's, for all callbacks
     _session: Session | None = None
     _sender: RequestSender | None = None
@@ -166,11 +171,10 @@ class _ResponseReader(abc.DisposableBase):
     def run(self) -> None:
         """Runs on the reader thread, to the end or until the event loop can continue."""
         try:
-            if self._work(self._begin):
+            if self.step():
                 self._continue()
         except BaseException as error:  # of a callback that receives the terminal
             report_unhandled(error)
-        record_thread_exit()
 
     def _begin(self) -> bool:
         """Sends the request, and reads as much as this thread has to; returns whether there is
@@ -198,6 +202,9 @@ class _ResponseReader(abc.DisposableBase):
     def _continue(self) -> None:
         assert self.event_loop is not None
         assert self._body is not None
+        loop = None if self.iteration is None else self.iteration.event_loop
+        if loop is not None and not self.is_disposed:
+            self.event_loop = asyncio_loop_of(loop, _iteration_loop)
         with suppress(RequestError, OSError):  # it can get no thread, or no descriptor
             self.event_loop.schedule(self)
             return
@@ -209,13 +216,33 @@ class _ResponseReader(abc.DisposableBase):
     # --- a task of the event loop ---
 
     def step(self) -> bool:
-        """Reads and emits what has arrived; returns whether there is more to read."""
-        return self._work(self._read_on)
+        """Begins, or reads and emits what has arrived; returns whether there is more to read.
+
+        Without more, or after an error, it has ended.
+        """
+        if self._has_ended:  # a wake-up that was too late
+            return False
+        work = self._begin if self._body is None else self._read_on
+        self._thread_id = get_ident()
+        try:
+            if self._context.run(work):
+                self._thread_id = None
+                return True
+            ending = None
+        except BaseException as error:
+            ending = error
+        try:
+            self._context.run(self._end, ending)
+        finally:
+            ending = None  # breaks the reference cycle between the error and this frame
+            self._thread_id = None
+        return False
 
     def _read_on(self) -> bool:
-        assert self._body is not None
-        idle_timeout = self.idle_timeout
-        block = self._body.read()
+        # On the path of every block: without avoidable calls.
+        body, idle_timeout = self._body, self.idle_timeout
+        assert body is not None
+        block = body.read()
         if block is None:
             self._lease.check()
             if idle_timeout.remaining() <= 0:
@@ -224,10 +251,12 @@ class _ResponseReader(abc.DisposableBase):
         idle_timeout.end_wait()
         self._emit(block)
         idle_timeout.start_wait()
-        return not self._body.ended
+        return not body.ended
 
     def fail(self, error: BaseException) -> None:
         """Ends with an error, between two steps, because no thread can run the next one."""
+        if self._has_ended:
+            return
         self._context.run(self._end, DroppedStreamError(reason_of(error)))
 
     def fileno(self) -> int:
@@ -255,26 +284,12 @@ class _ResponseReader(abc.DisposableBase):
         )
         if not is_left_in_grace_period:  # else it reads on, for a disposed observer
             self._lease.cancel() if is_own_thread else self._lease.cancel_and_wake()
+        self.is_disposed = True
         self.resume()
+        if isinstance(self.event_loop, AsyncioLoop) and not (is_own_thread or self._has_ended):
+            self.event_loop.hand_over(self)
 
-    # --- the work, and its end ---
-
-    def _work(self, work: Callable[[], bool]) -> bool:
-        """Does one part of the work; ends it if there is nothing left, or after an error."""
-        self._thread_id = get_ident()
-        try:
-            if self._context.run(work):
-                self._thread_id = None
-                return True
-            ending = None
-        except BaseException as error:
-            ending = error
-        try:
-            self._context.run(self._end, ending)
-        finally:
-            ending = None  # breaks the reference cycle between the error and this frame
-            self._thread_id = None
-        return False
+    # --- the items, and the end ---
 
     def _emit(self, block: bytes) -> None:
         """Emits a block, and ends the work if the subscription was or is disposed."""
@@ -284,10 +299,12 @@ class _ResponseReader(abc.DisposableBase):
             except BaseException as error:
                 self._raised = error  # not by reading
                 raise
-        self._lease.check()
+        if self._lease.cancelled:
+            raise Cancelled
 
     def _end(self, error: BaseException | None) -> None:
         """Releases the connection, and then emits the terminal, unless it was cancelled."""
+        self._has_ended = True
         raised, self._raised = self._raised, None
         try:
             is_drop = error is None or isinstance(error, DroppedStreamError)
@@ -322,8 +339,8 @@ class _ResponseReader(abc.DisposableBase):
         response, self._response = self._response, None
         if response is not None:
             if self._body is not None:
-                if self.worker is not None:
-                    self.worker.unwatch(self)
+                if self.event_loop is not None:
+                    self.event_loop.unwatch(self)
                 self._body.release(response.raw)
             response.close()
         session = self._session

@@ -90,6 +90,8 @@ class ResponseBody:
 class NonBlockingBody:
     """The unread part of a body, read from its socket without waiting."""
 
+    __slots__ = ("_decoder", "_pending", "_response", "_timeout", "socket")
+
     def __init__(self, response: LeasedResponse) -> None:
         # Its buffer is smaller than a read of the body, so it is empty and can go.
         response.fp = response.fp.detach()  # type: ignore[assignment]  # only to be closed
@@ -107,10 +109,11 @@ class NonBlockingBody:
     def read(self) -> bytes | None:
         """Returns the content that has arrived, maybe b""; None if nothing has."""
         try:
-            received = self.socket.recv(_BLOCK_BYTES)
-            # The descriptor is not readable because of what TLS has decrypted already.
-            while self._pending is not None and (pending := self._pending()):
-                received += self.socket.recv(pending)
+            received: bytes = self.socket.recv(_BLOCK_BYTES)
+            if self._pending is not None:
+                # The descriptor is not readable because of what TLS has decrypted already.
+                while pending := self._pending():
+                    received += self.socket.recv(pending)
             if received:
                 return self._decoder.feed(received)
             self._decoder.close()

@@ -339,10 +339,10 @@ def test_descriptor_of_a_closed_socket_serves_the_next_task() -> None:
 def test_tasks_move_to_another_thread_when_theirs_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     check_timeouts, deaths = _SelectorWorker._check_timeouts, iter(range(3))
 
-    def die(self: _SelectorWorker) -> None:
+    def die(self: _SelectorWorker, now: float) -> None:
         if len(self.tasks) == 2 and self.steps and next(deaths, None) is not None:
             raise MemoryError
-        check_timeouts(self)
+        check_timeouts(self, now)
 
     monkeypatch.setattr(_SelectorWorker, "_check_timeouts", die)
     with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
