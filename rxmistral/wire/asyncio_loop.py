@@ -5,23 +5,25 @@
 
 Neither a thread nor a wake-up across threads lies between the socket and `async for`.
 
-Strategy: the loop may end before an answer does, and nothing tells. But an answer that is read
-here is read by an iteration of that loop, and when that is left, the task is disposed. From then
-on a background loop steps the task, for the rest of its body or for its end. So a connection
-returns to its pool, and a slot to its `Limit`, even if the program's loop is gone. A loop that
-cannot wait for sockets (Windows' ProactorEventLoop) hands all its tasks over at once.
+Strategy: the loop may end before an answer does, for example in the moment in which the rest of
+a body lets the connection return to its pool. So at the end of the loop its tasks are handed over
+to a background loop. The end is noticed by an asynchronous generator: `asyncio.run` closes all of
+those that have begun on its loop. A loop that cannot wait for sockets (ProactorEventLoop of
+Windows) hands each task over at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 from asyncio import AbstractEventLoop
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from threading import Lock
 from weakref import WeakKeyDictionary, ref
 
 from ..errors import RequestError
-from ..rx.backpressure import emitting, running_loop
+from ..rx.backpressure import emitting
 from ..rx.clock import monotonic
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import fork_safe, register_for_fork
@@ -46,11 +48,13 @@ class AsyncioLoop:
     """The tasks that one event loop of asyncio steps; all of them are read by iterations there."""
 
     def __init__(self, loop: AbstractEventLoop, successor: EventLoops) -> None:
-        self._loop = ref(loop)  # which refers to this, by a key in `_loops`
+        self._loop = ref(loop)  # which is a key in `_loops`, and so keeps this alive
         self._successor = successor
         self._watched: dict[LoopTask, int] = {}  # and the descriptors of their sockets
         self._timer: asyncio.TimerHandle | None = None
         self._check_timeouts_at = 0.0  # if there is a timer
+        self._end_of_loop: AsyncGenerator[None, None] | None = None
+        self._has_ended = False
         register_for_fork(self)
 
     def forked(self) -> None:
@@ -69,27 +73,11 @@ class AsyncioLoop:
         except RuntimeError:  # closed
             self._hand_over(task)
 
-    def hand_over(self, task: LoopTask) -> None:
-        """Has a disposed task stepped by the background loop from now on."""
+    def note_disposal(self, task: LoopTask) -> None:
+        """Hands a disposed task over if its loop may never step it again."""
         loop = self._loop()
-        if loop is None or running_loop() is loop or not loop.is_running():
+        if loop is None or not loop.is_running():
             self._hand_over(task)
-            return
-        try:
-            loop.call_soon_threadsafe(self._hand_over, task)
-        except RuntimeError:  # closed meanwhile
-            self._hand_over(task)
-
-    def _hand_over(self, task: LoopTask) -> None:
-        with _lock:
-            if task.event_loop is not self:
-                return
-            task.event_loop = self._successor
-        self.unwatch(task)
-        try:
-            self._successor.schedule(task)
-        except (RequestError, OSError) as error:  # no thread, or no descriptor is left
-            end_with_error(task, error)
 
     def unwatch(self, task: LoopTask) -> None:
         """Forgets the socket of a task, which is to be closed or to serve another."""
@@ -97,6 +85,18 @@ class AsyncioLoop:
         if descriptor is not None and loop is not None:
             with suppress(OSError, ValueError, RuntimeError):  # the loop is closed
                 loop.remove_reader(descriptor)
+
+    def _hand_over(self, task: LoopTask) -> None:
+        with _lock:
+            # No thread can be started at the exit of the interpreter, and nothing is left to do.
+            if task.event_loop is not self or sys.is_finalizing():
+                return
+            task.event_loop = self._successor
+        self.unwatch(task)
+        try:
+            self._successor.schedule(task)
+        except (RequestError, OSError) as error:  # no thread, or no descriptor is left
+            end_with_error(task, error)
 
     # --- the thread of the loop ---
 
@@ -113,8 +113,6 @@ class AsyncioLoop:
             emitting.source = outer
         if not has_more or task.paused:
             self.unwatch(task)
-        elif task.is_disposed:  # and reads on, see `blocks`
-            self._hand_over(task)
         elif task not in self._watched:
             self._watch(task)
         self._set_timer()
@@ -122,6 +120,12 @@ class AsyncioLoop:
     def _watch(self, task: LoopTask) -> None:
         loop = asyncio.get_running_loop()
         try:
+            if self._end_of_loop is None:
+                self._end_of_loop = self._hand_over_at_the_end()
+                with suppress(StopIteration):
+                    self._end_of_loop.asend(None).send(None)  # up to its yield
+            if self._has_ended:
+                raise NotImplementedError
             descriptor = task.fileno()
             loop.add_reader(descriptor, self._step, task)
         except NotImplementedError:
@@ -130,6 +134,14 @@ class AsyncioLoop:
             end_with_error(task, error)
         else:
             self._watched[task] = descriptor
+
+    async def _hand_over_at_the_end(self) -> AsyncGenerator[None, None]:
+        try:
+            yield
+        finally:
+            self._has_ended = True
+            for task in [*self._watched]:
+                self._hand_over(task)
 
     def _set_timer(self) -> None:
         """Has the timeouts checked soon, since the latest step may have begun to wait."""

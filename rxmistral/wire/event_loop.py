@@ -34,7 +34,6 @@ class LoopTask(Task, Protocol):
     """The rest of an answer."""
 
     event_loop: Any  # that steps it
-    is_disposed: bool
 
     @property
     def paused(self) -> bool: ...

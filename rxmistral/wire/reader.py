@@ -146,7 +146,6 @@ class _ResponseReader(abc.DisposableBase):
     event_loop: EventLoops | AsyncioLoop | None
     iteration: Iteration | None
     worker: Any = None  # the worker of the event loop that steps it
-    is_disposed: bool = False
     paused: bool = False  # by a slow subscriber
     _body: NonBlockingBody | None = None  # if the event loop reads it
     _response: Response | None = None
@@ -203,7 +202,7 @@ class _ResponseReader(abc.DisposableBase):
         assert self.event_loop is not None
         assert self._body is not None
         loop = None if self.iteration is None else self.iteration.event_loop
-        if loop is not None and not self.is_disposed:
+        if loop is not None:
             self.event_loop = asyncio_loop_of(loop, _iteration_loop)
         with suppress(RequestError, OSError):  # it can get no thread, or no descriptor
             self.event_loop.schedule(self)
@@ -284,10 +283,9 @@ class _ResponseReader(abc.DisposableBase):
         )
         if not is_left_in_grace_period:  # else it reads on, for a disposed observer
             self._lease.cancel() if is_own_thread else self._lease.cancel_and_wake()
-        self.is_disposed = True
         self.resume()
-        if isinstance(self.event_loop, AsyncioLoop) and not (is_own_thread or self._has_ended):
-            self.event_loop.hand_over(self)
+        if isinstance(self.event_loop, AsyncioLoop) and not self._has_ended:
+            self.event_loop.note_disposal(self)
 
     # --- the items, and the end ---
 
