@@ -222,11 +222,7 @@ class _CallSplitter:
             call = self._open.popleft()
             call.is_closed = True
             if not isinstance(each, UnfinishedToolCall):
-                parts += self._new_parts(call)
-                arguments = each.function.arguments
-                if isinstance(arguments, dict) and not call.sent_pieces:
-                    parts.append(ToolCallDelta(call.index, _json(arguments).decode()))
-                parts.append(ToolCallReady(each))
+                parts += [*self._new_parts(call), ToolCallReady(each)]
         return parts
 
     def _new_parts(self, call: _OpenCall) -> Iterator[Part]:
@@ -236,7 +232,10 @@ class _CallSplitter:
             call.index = self._started_count
             self._started_count += 1
             yield ToolCallStarted(accumulated.id, accumulated.name or "", call.index)
-        pieces = accumulated.pieces[call.sent_pieces :]
+        if accumulated.object is None:
+            pieces = accumulated.pieces[call.sent_pieces :]
+        else:
+            pieces = [] if call.sent_pieces else [_json(accumulated.object).decode()]
         if pieces:
             call.sent_pieces += len(pieces)
             yield ToolCallDelta(call.index, "".join(pieces))
@@ -273,7 +272,7 @@ def parts(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[Par
         piece of its arguments, and a `ToolCallReady` when `tool_calls()` would emit it.
         Arguments that the server sent as an object are one piece of JSON. Other kinds of
         content are left out. At the end, also before an error, one `AnswerEnded`.
-    Holds: a tool call without a name.
+    Holds: a tool call until its name has arrived.
     Completes: after `AnswerEnded`. A call that may be incomplete never gets a `ToolCallReady`.
     Errors: after `AnswerEnded`, which has the status and the text of the error.
 
@@ -301,10 +300,14 @@ def parts(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[Par
         splitter, emit = PartSplitter(choice), observer.on_next
 
         def on_next(event: object) -> None:
-            if not isinstance(event, CompletionEvent):
-                on_error(accepted.error_for(event))
+            try:
+                if not isinstance(event, CompletionEvent):
+                    raise accepted.error_for(event)
+                new = splitter.feed(event)
+            except Exception as error:
+                on_error(error)
                 return
-            for part in splitter.feed(event):
+            for part in new:
                 emit(part)
 
         def on_error(error: Exception) -> None:
