@@ -89,7 +89,8 @@ class AGUIEncoder(PartEncoder):
 
     def add_ending(self, ended: AnswerEnded, status: Status, description: str) -> None:
         self._close_messages()
-        usage = {} if ended.usage is None else {"usage": [_token_usage(ended.usage)]}
+        counts = {} if ended.usage is None else _token_counts(ended.usage)
+        usage = {"usage": [counts]} if counts else {}
         unfinished = [*self._cut_calls, *self.open_calls]
         if status == "cancelled":
             for call in unfinished:
@@ -164,7 +165,7 @@ class AGUIEncoder(PartEncoder):
             self.add_message("TOOL_CALL_END", toolCallId=call.id)
 
 
-def _token_usage(usage: UsageInfo) -> dict[str, int]:
+def _token_counts(usage: UsageInfo) -> dict[str, int]:
     """Returns the usage in the protocol's words, without counts that it would not accept."""
     prompt, completion = usage.prompt_tokens, usage.completion_tokens
     counts = {

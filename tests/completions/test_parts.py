@@ -327,7 +327,7 @@ def test_empty_answer_has_an_ending() -> None:
     assert read(reactivex.empty()) == ([AnswerEnded("completed")], None)
 
 
-def test_error_of_the_program_is_not_told_in_the_ending() -> None:
+def test_text_of_a_foreign_error_is_not_in_the_ending() -> None:
     failure = KeyError("password")
     received, error = read(broken(failure, event("Hi")))
     assert received == [TextDelta("Hi"), AnswerEnded("failed", error="internal error")]
