@@ -139,7 +139,7 @@ Part: TypeAlias = (
 
 
 class PartSplitter:
-    """Splits the completions of one answer into parts; the ending is its last part."""
+    """Splits the completions of one answer into parts."""
 
     def __init__(self, choice: int = 0) -> None:
         self._choice = choice
@@ -169,12 +169,13 @@ class PartSplitter:
             parts.append(UsageReported(self._usage))
         return parts
 
-    def end(self, error: Exception | None) -> list[Part]:
-        """Returns the remaining parts of an answer that ended with this error; None: completed."""
-        remaining = self._calls.close(self._finish_reason) if error is None else []
+    def close(self) -> list[Part]:
+        """Returns the remaining parts of an answer that ended normally, before its ending."""
+        return self._calls.close(self._finish_reason)
+
+    def ending(self, error: Exception | None) -> AnswerEnded:
         description = None if error is None else described(error)
-        ended = AnswerEnded(status_of(error), self._finish_reason, self._usage, description)
-        return [*remaining, ended]
+        return AnswerEnded(status_of(error), self._finish_reason, self._usage, description)
 
 
 def parts_of_content(content: Iterable[ContentChunk]) -> Iterator[Part]:
@@ -311,13 +312,13 @@ def parts(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[Par
                 emit(part)
 
         def on_error(error: Exception) -> None:
-            for part in splitter.end(error):
-                emit(part)
+            emit(splitter.ending(error))
             observer.on_error(error)
 
         def on_completed() -> None:
-            for part in splitter.end(None):
+            for part in splitter.close():
                 emit(part)
+            emit(splitter.ending(None))
             observer.on_completed()
 
         return stream.subscribe(on_next, on_error, on_completed, scheduler=scheduler)

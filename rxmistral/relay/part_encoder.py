@@ -74,9 +74,9 @@ class PartEncoder(Encoder[Item, bytes]):
         return self.flush()
 
     def end(self, error: Exception | None) -> bytes:
-        if self._ended is None:
-            self._add_parts(self._splitter.end(error))
-        ended = self._ended or AnswerEnded(status_of(error))
+        if error is None:
+            self._add_parts(self._splitter.close())
+        ended = self._ended or self._splitter.ending(error)
         status = ended.status if error is None else status_of(error)
         description = ended.error or "" if error is None else self.describe(error)
         self.add_ending(ended, status, description)

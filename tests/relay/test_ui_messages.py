@@ -250,6 +250,8 @@ def test_calls_without_a_unique_id_get_stable_ids() -> None:
     assert ids["h"] == "same"
     assert all(len(ids[name]) == 9 and ids[name].isalnum() for name in "fgi")
     assert calls(*source) == calls(*source)  # for each reader of the run
+    other = CompletionEvent(data=structs.replace(source[0].data, id="a2"))
+    assert calls(other)[0]["toolCallId"] not in ids.values()
 
 
 def test_arguments_that_are_not_json_are_an_error_of_the_call() -> None:
