@@ -203,6 +203,7 @@ class _ToolCalls(StateMachine[CompletionEvent, ToolCall]):
     def __init__(self, choice: int) -> None:
         self._choice = choice
         self._accumulator = ToolCallAccumulator()
+        self._finish_reason: str | None = None
 
     def feed(self, event: CompletionEvent) -> list[ToolCall]:
         calls: list[ToolCall] = []
@@ -211,12 +212,13 @@ class _ToolCalls(StateMachine[CompletionEvent, ToolCall]):
                 if each.delta.tool_calls:
                     calls += self._accumulator.feed(each.delta.tool_calls)
                 if each.finish_reason and each.finish_reason != "error":
-                    closed = self._accumulator.close(each.finish_reason)
-                    calls += [c for c in closed if not isinstance(c, UnfinishedToolCall)]
+                    self._finish_reason = each.finish_reason
+                    calls += self.close()
         return calls
 
     def close(self) -> list[ToolCall]:
-        return self._accumulator.close()
+        closed = self._accumulator.close(self._finish_reason)
+        return [call for call in closed if not isinstance(call, UnfinishedToolCall)]
 
     def close_after_error(self) -> list[ToolCall]:
         return []  # incomplete calls
