@@ -194,11 +194,15 @@ def parts_of_content(content: Iterable[ContentChunk]) -> Iterator[Part]:
 
 
 class _CallSplitter:
-    """Splits fragments of tool calls into parts."""
+    """Splits fragments of tool calls into parts.
+
+    Calls start in the order in which they began, as they are ready in that order: a call
+    without a name holds back those after it.
+    """
 
     def __init__(self) -> None:
         self._accumulator = ToolCallAccumulator()
-        self._calls: dict[PartialToolCall, _OpenCall] = {}
+        self._known: set[PartialToolCall] = set()
         self._open: deque[_OpenCall] = deque()  # in the order in which they began
         self._started_count = 0
 
@@ -206,11 +210,12 @@ class _CallSplitter:
         parts: list[Part] = []
         for fragment in fragments:
             accumulated = self._accumulator.add(fragment)
-            call = self._calls.get(accumulated)
-            if call is None:
-                call = self._calls[accumulated] = _OpenCall(accumulated)
-                self._open.append(call)
-            if accumulated.name and not call.is_closed:
+            if accumulated not in self._known:
+                self._known.add(accumulated)
+                self._open.append(_OpenCall(accumulated))
+            for call in self._open:
+                if not call.accumulated.name:
+                    break
                 parts += self._new_parts(call)
         return parts + self._close_calls(self._accumulator.pop_complete())
 
@@ -221,24 +226,22 @@ class _CallSplitter:
         parts: list[Part] = []
         for each in closed:
             call = self._open.popleft()
-            call.is_closed = True
             if not isinstance(each, UnfinishedToolCall):
                 parts += [*self._new_parts(call), ToolCallReady(each)]
         return parts
 
     def _new_parts(self, call: _OpenCall) -> Iterator[Part]:
         accumulated = call.accumulated
-        if not call.is_started:
-            call.is_started = True
+        if call.index is None:
             call.index = self._started_count
             self._started_count += 1
             yield ToolCallStarted(accumulated.id, accumulated.name or "", call.index)
         if accumulated.object is None:
-            pieces = accumulated.pieces[call.sent_pieces :]
+            pieces = accumulated.pieces[call.emitted_count :]
         else:
-            pieces = [] if call.sent_pieces else [_json(accumulated.object).decode()]
+            pieces = [] if call.emitted_count else [_json(accumulated.object).decode()]
         if pieces:
-            call.sent_pieces += len(pieces)
+            call.emitted_count += len(pieces)
             yield ToolCallDelta(call.index, "".join(pieces))
 
 
@@ -250,10 +253,8 @@ class _OpenCall:
 
     def __init__(self, accumulated: PartialToolCall) -> None:
         self.accumulated = accumulated
-        self.is_started = False
-        self.is_closed = False
-        self.index = -1  # set when it is started
-        self.sent_pieces = 0
+        self.index: int | None = None  # of a call that has started
+        self.emitted_count = 0  # pieces of its arguments
 
 
 # --- the operator ----------------------------------------------------------------
@@ -273,7 +274,7 @@ def parts(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[Par
         piece of its arguments, and a `ToolCallReady` when `tool_calls()` would emit it.
         Arguments that the server sent as an object are one piece of JSON. Other kinds of
         content are left out. At the end, also before an error, one `AnswerEnded`.
-    Holds: a tool call until its name has arrived.
+    Holds: a tool call until its name has arrived, and those after it.
     Completes: after `AnswerEnded`. A call that may be incomplete never gets a `ToolCallReady`.
     Errors: after `AnswerEnded`, which has the status and the text of the error.
 

@@ -191,6 +191,14 @@ def test_call_starts_when_its_name_has_arrived() -> None:
     assert shown[:2] == [ToolCallStarted("c1", "f", 0), ToolCallDelta(0, '{"a":1}')]
 
 
+def test_call_waits_for_the_name_of_the_one_before() -> None:
+    first, second = event(None, call('{"a"', None, 0)), event(None, call("{}", "g", 1))
+    assert parts_of(first, second, event("Hi"))[0] == TextDelta("Hi")
+    shown = parts_of(first, second, event(None, call(":1}", "f", 0)))
+    started = [part for part in shown if isinstance(part, ToolCallStarted)]
+    assert started == [ToolCallStarted(None, "f", 0), ToolCallStarted(None, "g", 1)]
+
+
 def test_call_without_any_name_starts_at_its_end() -> None:
     *shown, ready = parts_of(event(None, call("{}")), event(finish="tool_calls"))
     assert shown == [ToolCallStarted(None, "", 0), ToolCallDelta(0, "{}")]
