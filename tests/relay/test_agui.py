@@ -10,6 +10,8 @@ import reactivex
 from ag_ui.core import PROTOCOL_VERSION, Event
 from completion_builders import call, completion
 from faces import BOUND, Face
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import structs
 from pydantic import TypeAdapter
 from reactivex import Observable, Subject, operators
@@ -29,6 +31,7 @@ from rxmistral import (
     UsageInfo,
     UserMessage,
     think_tags,
+    tool_calls,
 )
 from rxmistral import parts as split_into_parts
 from rxmistral.relay import agui_events
@@ -241,6 +244,34 @@ def test_call_whose_start_was_left_out_is_left_out() -> None:
         split_into_parts(), operators.filter(lambda part: not isinstance(part, ToolCallStarted))
     )
     assert kinds(events_of(list(relay(pieces)))) == ["RUN_STARTED", "RUN_FINISHED"]
+
+
+FRAGMENTS = st.builds(
+    call,
+    st.sampled_from([None, "", "{", "}", "{}", {"a": 1}]),
+    st.sampled_from([None, "", "f", "g"]),
+    st.sampled_from([None, "null", "c1", "c2"]),
+    st.sampled_from([None, 0, 1, 2]),
+)
+COMPLETIONS = st.builds(
+    lambda content, fragments, finish: completion(content, *fragments, finish=finish),
+    st.sampled_from([None, "Hi", [thought("Hm")]]),
+    st.lists(FRAGMENTS, max_size=2),
+    st.sampled_from([None, None, None, "length", "tool_calls"]),
+)
+ERRORS = st.sampled_from([None, DroppedStreamError("reset"), StoppedError()])
+
+
+@given(st.lists(COMPLETIONS, max_size=8), ERRORS)
+def test_events_of_any_answer_follow_the_rules(
+    answer: list[CompletionEvent], error: Exception | None
+) -> None:
+    source = broken(error, *answer) if error else reactivex.from_iterable(answer)
+    shown = events_of(list(relay(source)))
+    ready: list[Any] = []
+    source.pipe(tool_calls()).subscribe(ready.append, lambda _: None)
+    if not isinstance(error, StoppedError):
+        assert kinds(shown).count("TOOL_CALL_END") == len(ready)
 
 
 # --- endings ---------------------------------------------------------------------
