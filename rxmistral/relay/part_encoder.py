@@ -1,9 +1,11 @@
 """The base of the encoders of whole answers: items to parts, and the tool calls among them.
 
-completions  text  content chunks  parts
-                   │
-                   ▼
-parts of the first answer ──▶ add_part() ──▶ messages of a protocol ──▶ bytes
+    completions  text  content chunks  parts
+                       │
+                       ▼
+    parts of the first answer ──▶ add_part() ──▶ messages of a protocol ──▶ bytes
+
+Each protocol has its own class, which writes a part and the ending in the protocol's words.
 """
 
 from __future__ import annotations
