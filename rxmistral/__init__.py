@@ -80,6 +80,9 @@ __all__ = [  # noqa: RUF022
     "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
     "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
     "ChatCompletionResponseTokenLogprobs", "ChatCompletionResponseTokenLogprobsTopK",
+    # parts of an answer
+    "Part", "TextDelta", "ThinkingDelta", "ToolCallStarted", "ToolCallDelta", "ToolCallReady",
+    "References", "UsageReported", "AnswerEnded", "parts",
     # operators
     "completions", "until_finished", "deltas", "text", "thinking", "tool_calls", "usage",
     "finish_reason", "snapshots", "to_response", "on_outcome", "Outcome", "fallback", "hedge",

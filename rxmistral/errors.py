@@ -492,6 +492,20 @@ class LostProducerError(StreamError):
     _text = "the producer of the run {0.run_id!r} is lost: no sign of life for {0.seconds:g} s"
 
 
+def described(error: Exception) -> str:
+    """Returns the description of an error for a browser or a log, on one line.
+
+    For a `MistralError` that is its text, which quotes the service but never contains a key.
+    The text of any other error may contain details of the program, and is not sent.
+
+    >>> described(DroppedStreamError("reset by peer"))
+    'the connection broke in the middle of the answer: reset by peer'
+    >>> described(KeyError("password"))
+    'internal error'
+    """
+    return excerpt(str(error)) if isinstance(error, MistralError) else "internal error"
+
+
 # --- keys in errors --------------------------------------------------------------
 
 # A shorter secret is not the key of any service, and would be found in ordinary words.

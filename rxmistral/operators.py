@@ -5,7 +5,7 @@ holds is emitted before an error. A wrong order raises an error that names the m
 
     events ──▶ completions() ──▶ completions ──▶ until_finished() ──▶ completions
     completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),
-                    snapshots(), to_response(), on_outcome()
+                    parts(), snapshots(), to_response(), on_outcome()
     several streams of completions ──▶ fallback(), hedge()            one of them
     prompts ──▶ answer_each()                                         their answers
     text ──▶ sentences(), words(), text_lines(), paragraphs(),
@@ -27,6 +27,18 @@ if TYPE_CHECKING:
     from .completions.decoding import completions
     from .completions.fallback import fallback, hedge
     from .completions.finish import until_finished
+    from .completions.parts import (
+        AnswerEnded,
+        Part,
+        References,
+        TextDelta,
+        ThinkingDelta,
+        ToolCallDelta,
+        ToolCallReady,
+        ToolCallStarted,
+        UsageReported,
+        parts,
+    )
     from .completions.recorder import on_outcome
     from .completions.response import finish_reason, snapshots, to_response, usage
     from .completions.think_tags import think_tags
@@ -44,11 +56,13 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "CodeBlock", "Outcome", "SentenceSegmenter", "SpanSegmenter", "StringSegmenter", "answer_each",
-    "coalesced", "code_blocks", "completions", "deltas", "fallback", "finish_reason", "guarded",
-    "hedge", "items", "on_outcome", "paced", "paragraphs", "parsed", "partials", "sentences",
-    "shared", "snapshots", "text", "text_lines", "think_tags", "thinking", "to_response",
-    "tool_calls", "until_finished", "usage", "words",
+    "AnswerEnded", "CodeBlock", "Outcome", "Part", "References", "SentenceSegmenter",
+    "SpanSegmenter", "StringSegmenter", "TextDelta", "ThinkingDelta", "ToolCallDelta",
+    "ToolCallReady", "ToolCallStarted", "UsageReported", "answer_each", "coalesced", "code_blocks",
+    "completions", "deltas", "fallback", "finish_reason", "guarded", "hedge", "items", "on_outcome",
+    "paced", "paragraphs", "parsed", "partials", "parts", "sentences", "shared", "snapshots",
+    "text", "text_lines", "think_tags", "thinking", "to_response", "tool_calls", "until_finished",
+    "usage", "words",
 ]
 # fmt: on
 
@@ -57,6 +71,18 @@ _MODULES = {
     "completions.decoding": ("completions",),
     "completions.fallback": ("fallback", "hedge"),
     "completions.finish": ("until_finished",),
+    "completions.parts": (
+        "AnswerEnded",
+        "Part",
+        "References",
+        "TextDelta",
+        "ThinkingDelta",
+        "ToolCallDelta",
+        "ToolCallReady",
+        "ToolCallStarted",
+        "UsageReported",
+        "parts",
+    ),
     "completions.recorder": ("on_outcome",),
     "completions.response": ("finish_reason", "snapshots", "to_response", "usage"),
     "outcome": ("Outcome",),

@@ -146,6 +146,7 @@ def test_import_does_not_load_lazy_modules() -> None:
     ).stdout.split()
     lazy = {
         "rxmistral.completions.fallback",
+        "rxmistral.completions.parts",
         "rxmistral.completions.think_tags",
         "rxmistral.rx.async_source",
         "rxmistral.rx.switching",

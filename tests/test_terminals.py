@@ -39,6 +39,7 @@ from rxmistral import (
     paragraphs,
     parsed,
     partials,
+    parts,
     sentences,
     shared,
     snapshots,
@@ -185,6 +186,7 @@ FROM_COMPLETIONS: dict[str, Callable[[], Operator]] = {
     "tool_calls": tool_calls,
     "usage": usage,
     "finish_reason": finish_reason,
+    "parts": parts,
     "snapshots": snapshots,
     "to_response": to_response,
 }
@@ -473,6 +475,14 @@ WRONG: dict[str, tuple[Callable[[], list[Operator]], str]] = {
     "words of deltas": (
         lambda: [deltas(), words()],
         "words() takes text, got a DeltaMessage: put text() before it, in place of deltas()",
+    ),
+    "words of parts": (
+        lambda: [parts(), words()],
+        "words() takes text, got a TextDelta: put text() before it, in place of parts()",
+    ),
+    "deltas of parts": (
+        lambda: [parts(), deltas()],
+        "deltas() takes completions, got a TextDelta: put it before parts()",
     ),
     "completions of completions": (
         lambda: [completions()],

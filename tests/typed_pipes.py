@@ -5,17 +5,29 @@ set to complain about one that is not needed.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
+from typing import assert_never
+
 import msgspec
 import reactivex
 from reactivex import operators as ops
 
+import rxmistral
 from rxmistral import (
+    AnswerEnded,
     DeltaMessage,
     Mistral,
+    Part,
+    References,
     SharedStream,
     Stream,
     SystemMessage,
     TextChunk,
+    TextDelta,
+    ThinkingDelta,
+    ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    UsageReported,
     UserMessage,
     completions,
     deltas,
@@ -59,6 +71,31 @@ for merged in many.view("merge"):
     merged.upper()
 for entry in stream.shared().entries(after=3):
     print(entry.id, entry.item.data.id)
+
+
+def shown(part: Part) -> str:
+    match part:
+        case TextDelta(text=piece) | ThinkingDelta(text=piece):
+            return piece
+        case ToolCallStarted(name=name, index=index):
+            return name + str(index + 1)
+        case ToolCallDelta(arguments=arguments):
+            return arguments
+        case ToolCallReady(call=call):
+            return str(call.function.arguments_as(dict[str, int]))
+        case References(ids=ids):
+            return str([*ids])
+        case UsageReported(usage=usage):
+            return str(usage.total_tokens)
+        case AnswerEnded(status=status, error=error):
+            return status if error is None else error
+        case _:
+            assert_never(part)
+
+
+pieces: Stream[Part] = stream.pipe(rxmistral.parts())
+lines_shown: Stream[str] = pieces.map(shown)
+stream.pipe(text(), rxmistral.parts())  # type: ignore[misc]
 
 
 async def pull() -> str:

@@ -6,6 +6,7 @@ block ──▶ fast_path ──────────────────
 
 completion ──▶ choice          deltas, text, thinking; text ──▶ think_tags
            ──▶ tool_calls      whole calls from fragments
+           ──▶ parts           everything of one answer, in order, and its ending
            ──▶ accumulator     ──▶ response: to_response, snapshots,
                                usage, finish_reason
            ──▶ finish          until_finished, and the time that a body has to end

@@ -140,6 +140,8 @@ def check_choice(choice: object) -> None:
 _REMEDIES = {
     "str": "put it before text()",
     "DeltaMessage": "put it before deltas()",
+    "TextDelta": "put it before parts()",
+    "ThinkingDelta": "put it before parts()",
     "ServerSentEvent": "put completions() before it",
     "bytes": "put lines(), events() and completions() before it",
 }

@@ -119,7 +119,7 @@ class PartialToolCall:
         self.pieces: list[str] = []  # of its arguments that are text
         self._type: str | None = None
         self._index: int | None = None
-        self._object: dict[str, Any] | None = None
+        self.object: dict[str, Any] | None = None  # arguments that were sent as an object
         self._json = IncrementalParser(atomic_schema(dict))  # reads each piece once
 
     def add(self, fragment: ToolCall) -> None:
@@ -129,7 +129,7 @@ class PartialToolCall:
         self.name = self.name or fragment.function.name
         arguments = fragment.function.arguments
         if isinstance(arguments, dict):
-            self._object = {**(self._object or {}), **arguments}
+            self.object = {**(self.object or {}), **arguments}
         elif arguments:
             self.pieces.append(arguments)
             with suppress(ValueError, msgspec.MsgspecError, RecursionError):  # not JSON
@@ -143,10 +143,10 @@ class PartialToolCall:
 
     def is_whole(self) -> bool:
         """Whether the arguments are a whole JSON object."""
-        return self._object is not None or self._json.closed
+        return self.object is not None or self._json.closed
 
     def tool_call(self) -> ToolCall:
-        arguments = "".join(self.pieces) if self._object is None else self._object
+        arguments = "".join(self.pieces) if self.object is None else self.object
         return ToolCall(
             id=self.id,
             type=self._type,
@@ -203,6 +203,7 @@ class _ToolCalls(StateMachine[CompletionEvent, ToolCall]):
     def __init__(self, choice: int) -> None:
         self._choice = choice
         self._accumulator = ToolCallAccumulator()
+        self._finish_reason: str | None = None
 
     def feed(self, event: CompletionEvent) -> list[ToolCall]:
         calls: list[ToolCall] = []
@@ -211,12 +212,13 @@ class _ToolCalls(StateMachine[CompletionEvent, ToolCall]):
                 if each.delta.tool_calls:
                     calls += self._accumulator.feed(each.delta.tool_calls)
                 if each.finish_reason and each.finish_reason != "error":
-                    closed = self._accumulator.close(each.finish_reason)
-                    calls += [c for c in closed if not isinstance(c, UnfinishedToolCall)]
+                    self._finish_reason = each.finish_reason
+                    calls += self.close()
         return calls
 
     def close(self) -> list[ToolCall]:
-        return self._accumulator.close()
+        closed = self._accumulator.close(self._finish_reason)
+        return [call for call in closed if not isinstance(call, UnfinishedToolCall)]
 
     def close_after_error(self) -> list[ToolCall]:
         return []  # incomplete calls

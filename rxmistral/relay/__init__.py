@@ -1,9 +1,10 @@
-"""Relays: a Stream as Server-Sent Events, WebSocket messages or messages of the AI SDK.
+"""Relays: a Stream as Server-Sent Events, WebSocket messages, or messages of the AI SDK or AG-UI.
 
                                     ┌─▶ subscribe, for, async for         this process
     chat.stream() ──▶ shared() ─────┼─▶ server_sent_events() ──▶ EventSource, curl
                                     ├─▶ relay_websocket() ◀───▶ a page that can cancel
                                     ├─▶ ui_message_stream() ──▶ useChat of the AI SDK
+                                    ├─▶ agui_events() ────────▶ a client of AG-UI
                                     └─▶ to_log() ──▶ Redis, NATS ──▶ from_log() ──▶ any of these
 
 Any web framework accepts a Stream, which is an iterable and an async iterable, as a body:
@@ -14,6 +15,7 @@ Any web framework accepts a Stream, which is an iterable and an async iterable, 
     Django, async       StreamingHttpResponse(aiter(server_sent_events(tokens)), headers=SSE_HEADERS)
     any WebSocket       await relay_websocket(tokens, websocket.send_text, websocket.receive_text)
     for useChat         StreamingResponse(ui_message_stream(answer), headers=UI_MESSAGE_HEADERS)
+    for AG-UI           StreamingResponse(agui_events(answer, **ids), headers=SSE_HEADERS)
 
 A client that disconnects disposes its Stream: that stops the generation, unless it is shared.
 Comments keep the connection open while the model is silent. At the event `end`, which carries
@@ -50,8 +52,10 @@ to the last item, "fail" ends it with `LaggedError`. `entries(after=n)` emits it
 The modules:
 
     Stream or Resumable ──▶ resumption: ids ──▶ encoder ──▶ heartbeats ──▶ Stream[bytes]
+    an answer ──▶ part_encoder: parts ──▶ ui_messages, agui ──▶ heartbeats ──▶ Stream[bytes]
 """
 
+from .agui import agui_events
 from .encoder import described
 from .sse import SSE_HEADERS, server_sent_events
 from .ui_messages import UI_MESSAGE_HEADERS, ui_message_stream
@@ -60,6 +64,7 @@ from .websocket import relay_websocket
 __all__ = [
     "SSE_HEADERS",
     "UI_MESSAGE_HEADERS",
+    "agui_events",
     "described",
     "relay_websocket",
     "server_sent_events",

@@ -11,8 +11,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
 
-from ..error_report import excerpt
-from ..errors import MistralError
+from ..errors import MistralError, described
 from ..models import CompletionEvent
 from ..outcome import status_of
 from ..rx.state_machine import operate
@@ -93,18 +92,3 @@ def ending_fields(error: Exception | None, describe: Describe) -> dict[str, str]
     if error is None:
         return {"status": "completed"}
     return {"status": status_of(error), "error": type(error).__name__, "message": describe(error)}
-
-
-def described(error: Exception) -> str:
-    """Returns the description of an error for a browser, on one line.
-
-    For a `MistralError` that is its text, which quotes the service but never contains a key.
-    The text of any other error may contain details of the program, and is not sent.
-
-    >>> from rxmistral import DroppedStreamError
-    >>> described(DroppedStreamError("reset by peer"))
-    'the connection broke in the middle of the answer: reset by peer'
-    >>> described(KeyError("password"))
-    'internal error'
-    """
-    return excerpt(str(error)) if isinstance(error, MistralError) else "internal error"

@@ -12,6 +12,8 @@ _REMEDIES = {
     "ChatCompletionResponse": "put text() before it, in place of to_response()",
     "TextChunk": "put a map() to the text of each chunk before it",
     "ThinkChunk": "put a map() to the text of each chunk before it",
+    "TextDelta": "put text() before it, in place of parts()",
+    "ThinkingDelta": "put text() before it, in place of parts()",
     "ServerSentEvent": "put completions() and text() before it",
     "bytes": "put lines(), events(), completions() and text() before it",
 }

@@ -177,6 +177,10 @@ CASES: dict[str, tuple[list[CompletionEvent], list[tuple[Any, ...]]]] = {
         [event(part("", "delete_all", 0, id="c1"), finish="length")],
         [],
     ),
+    "an answer whose call begins after its length has cut it": (
+        [event(finish="length"), event(part("", "delete_all", 0, id="c1"))],
+        [],
+    ),
     "an answer that its length cut in the middle of two interleaved calls": (
         [
             event(part('{"a":', "f", 0), part('{"b":', "g", 1), part("{}", "h", 2)),

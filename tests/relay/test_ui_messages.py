@@ -10,9 +10,11 @@ import pytest
 import reactivex
 from completion_builders import call, completion
 from faces import BOUND, Face
-from reactivex import Observable, Subject
+from msgspec import structs
+from reactivex import Observable, Subject, operators
 
 from rxmistral import (
+    CompletionEvent,
     DroppedStreamError,
     Mistral,
     ReferenceChunk,
@@ -23,9 +25,12 @@ from rxmistral import (
     TextChunk,
     ThinkChunk,
     Timeouts,
+    ToolCallDelta,
+    UsageInfo,
     UserMessage,
     think_tags,
 )
+from rxmistral import parts as split_into_parts
 from rxmistral.relay import UI_MESSAGE_HEADERS, ui_message_stream
 from rxmistral.relay.heartbeats import HEARTBEAT
 from rxmistral.testing import Script, ScriptedServer, steps
@@ -133,6 +138,45 @@ def test_finish_reason_is_translated_to_the_protocol(reason: str, word: str) -> 
     assert finish(completion("x", finish=reason)) == {"type": "finish", "finishReason": word}
 
 
+def test_finish_has_the_usage_as_metadata() -> None:
+    done = completion("x", finish="stop")
+    chunk = structs.replace(done.data, usage=UsageInfo(total_tokens=3))
+    assert finish(CompletionEvent(data=chunk)) == {
+        "type": "finish",
+        "finishReason": "stop",
+        "messageMetadata": {"usage": {"total_tokens": 3}},
+    }
+
+
+def test_parts_are_accepted_as_their_completions_are() -> None:
+    items = (
+        completion([thought("Hm"), TextChunk(text="Hi")], call('{"a":', "f", "call1")),
+        completion(None, call("1}"), call("", "g", "call2", 1), call("{}", "h", "call3", 2)),
+        completion(finish="length"),
+    )
+    pieces = reactivex.from_iterable(items).pipe(split_into_parts())
+    assert parts_of(list(ui_message_stream(pieces))) == parts(*items)
+
+
+def test_calls_are_relayed_if_their_deltas_are_left_out() -> None:
+    whole = completion(None, call('{"a":1}', "f", "call1"), finish="tool_calls")
+    pieces = reactivex.of(whole).pipe(
+        split_into_parts(), operators.filter(lambda part: not isinstance(part, ToolCallDelta))
+    )
+    assert kinds(parts_of(list(ui_message_stream(pieces))))[2:4] == [
+        "tool-input-start",
+        "tool-input-available",
+    ]
+
+
+def test_error_that_the_program_caught_after_the_ending_is_sent() -> None:
+    pieces = broken(DroppedStreamError("reset"), completion("Hi")).pipe(
+        split_into_parts(), operators.catch(lambda *_: reactivex.empty())
+    )
+    error = {"type": "error", "errorText": str(DroppedStreamError("reset"))}
+    assert parts_of(list(ui_message_stream(pieces)))[-1] == error
+
+
 def test_message_has_the_given_id() -> None:
     assert parts(message_id="m1")[0] == {"type": "start", "messageId": "m1"}
 
@@ -206,6 +250,8 @@ def test_calls_without_a_unique_id_get_stable_ids() -> None:
     assert ids["h"] == "same"
     assert all(len(ids[name]) == 9 and ids[name].isalnum() for name in "fgi")
     assert calls(*source) == calls(*source)  # for each reader of the run
+    other = CompletionEvent(data=structs.replace(source[0].data, id="a2"))
+    assert calls(other)[0]["toolCallId"] not in ids.values()
 
 
 def test_arguments_that_are_not_json_are_an_error_of_the_call() -> None:
