@@ -44,6 +44,7 @@ from .chat.client import Chat, Mistral, __version__
 from .chat.event_stream import EventStream, EventStreamAsync
 from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
 from .chat.request import ChatArguments
+from .chat.tools import ToolError, tool
 
 # Two operators have the name of a folder. Both folders are loaded by the imports above, so
 # importing a module of theirs later does not replace the operators here.
@@ -71,7 +72,7 @@ __all__ = [  # noqa: RUF022
     # tools and formats
     "Tool", "Function", "FunctionName", "ToolChoice", "ToolConfiguration", "ImageGenerationTool",
     "DocumentLibraryTool", "CustomConnector", "APIKeyAuth", "OAuth2TokenAuth", "ResponseFormat",
-    "JSONSchema", "Prediction", "GuardrailConfig",
+    "JSONSchema", "Prediction", "GuardrailConfig", "tool", "ToolError",
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items

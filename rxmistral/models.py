@@ -23,6 +23,7 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from .errors import InvalidAnswerError
 from .lenient_decoding import decoder, keep_convertible_fields, scalar_to_text
+from .pydantic_models import decode_model
 
 __all__ = [
     "APIKeyAuth", "AssistantMessage", "AudioChunk", "ChatCompletionChoice",
@@ -229,7 +230,8 @@ class FunctionCall(_Model, gc=False):
         Raw control characters in strings are accepted.
 
         Args:
-            type: A type that msgspec knows: a Struct, a dataclass, a TypedDict, ...
+            type: A type that msgspec knows: a Struct, a dataclass, a TypedDict, ...; or a pydantic
+                model.
 
         Raises:
             InvalidAnswerError: The arguments are not JSON of this type. The error names the
@@ -240,7 +242,7 @@ class FunctionCall(_Model, gc=False):
         """
         try:
             if isinstance(self.arguments, dict):
-                return msgspec.convert(self.arguments, type)
+                return msgspec.convert(self.arguments, type, dec_hook=decode_model)
             value: T = decoder(type)(self.arguments or "{}")
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             expected = f"{getattr(type, '__name__', type)}, the arguments of {self.name}"

@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 
 from msgspec import inspect
 
+from ...pydantic_models import is_root_model
 from .incremental_parser import IncrementalParser, end_of
 from .schema import Schema
 
@@ -220,6 +221,8 @@ def _first_of(node: inspect.Type) -> str:
         return "".join(map(_first_of, node.types))
     if isinstance(node, inspect.StructType):
         return "[" if node.array_like else "{"
+    if isinstance(node, inspect.CustomType):  # a pydantic model
+        return _ANY if is_root_model(node.cls) else "{"
     if isinstance(node, inspect.LiteralType):
         return _first_of_values(node.values)
     if isinstance(node, inspect.EnumType):

@@ -1213,7 +1213,6 @@ def test_recursive_type_keeps_its_definition() -> None:
     ("type", "name"),
     [
         (Box[int], "Box_int"),
-        (list[Ingredient], "answer"),
         (Circle | Square, "answer"),
         (msgspec.defstruct("食谱", []), "answer"),
         (msgspec.defstruct("A" * 99, []), "A" * 64),
@@ -1228,9 +1227,9 @@ def test_schema_has_a_name_that_services_accept(type: Any, name: str) -> None:
 @pytest.mark.parametrize("type", [Opaque, list[Opaque], msgspec.defstruct("S", [("a", complex)])])
 def test_type_without_a_schema_raises_at_the_call(type: Any) -> None:
     with pytest.raises(
-        TypeError, match=r"response_format must be a type that has a JSON schema \(type <"
+        TypeError, match=r"response_format must be a type that has a JSON schema \(msgspec cannot"
     ):
-        sent_schema(type)  # fmt: skip
+        sent_schema(type)
 
 
 def test_other_response_formats_are_sent_unchanged() -> None:
