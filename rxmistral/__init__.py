@@ -19,7 +19,7 @@ The way of the data:
 The map of the package; a folder is a layer, and imports point down only:
 
     cli demo          the command, and an embedded server without a model
-    chat/             one call: client, settings, request, attempts, event_stream, policies/
+    chat/             one call: client, settings, request, tools, attempts, event_stream, policies/
     relay/  logs/     one answer for many: browsers, and brokers for other processes
     operators         everything that can be passed to pipe(), by name
     completions/      Mistral's chunks: decoding, choices, tool calls, responses, fallback

@@ -69,9 +69,9 @@ def _validated(validate_json: Callable[[bytes], Any], value: Any) -> Any:
         return validate_json(msgspec.json.encode(value))
     except sys.modules["pydantic"].ValidationError as error:
         problem = error.errors(include_url=False)[0]
-    keys = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in problem["loc"])
-    path = "".join(keys)
-    raise ValueError(problem["msg"] + (f" - at `${path}`" if path else ""))
+        keys = (f"[{key}]" if isinstance(key, int) else f".{key}" for key in problem["loc"])
+        path = "".join(keys)
+        raise ValueError(problem["msg"] + (f" - at `${path}`" if path else "")) from error
 
 
 _TWO_PATHS = re.compile(r" - at `\$([^`]*)` - at `\$([^`]*)`\Z")

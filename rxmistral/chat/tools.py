@@ -210,9 +210,9 @@ def _arguments_struct(function: Callable[..., Any], name: str, *, is_strict: boo
     fields = []
     for parameter in parameters.values():
         hint = hints.get(parameter.name, Any)
-        if parameter.default is None and hint is not Any:
-            hint = hint | None  # models send null for a parameter that may be left out
         try:
+            if parameter.default is None and hint is not Any:
+                hint = hint | None  # models send null for a parameter that may be left out
             check_decodable(hint)
         except TypeError as error:
             raise TypeError(f"the parameter {parameter.name!r} of {name}: {error}") from None
@@ -248,17 +248,14 @@ def _parameters(function: Callable[..., Any], name: str) -> dict[str, inspect.Pa
 def _hints(function: Any, name: str, parameters: Mapping[str, inspect.Parameter]) -> dict[str, Any]:
     """Returns the resolved annotations of the parameters; that of the result may be unknown."""
     definition = _definition(function)
-    annotations = getattr(definition, "__annotations__", {})
-    holder = type(
-        "Parameters",
-        (),
-        {"__annotations__": {key: annotations[key] for key in parameters if key in annotations}},
-    )
     try:
+        known = getattr(definition, "__annotations__", {})
+        annotations = {each: known[each] for each in parameters if each in known}
+        holder = type("Parameters", (), {"__annotations__": annotations})
         return get_type_hints(holder, getattr(definition, "__globals__", {}), include_extras=True)
-    except NameError as error:
+    except Exception as error:  # of the annotation's own code, if it is a str
         raise TypeError(
-            f"an annotation of {name} cannot be resolved: {error}; define the type in the module"
+            f"an annotation of {name} cannot be resolved: {error}; define its type in the module"
         ) from None
 
 

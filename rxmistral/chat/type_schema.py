@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ..lenient_decoding import check_decodable, custom_types
-from ..pydantic_models import model_schemas
+from ..pydantic_models import is_root_model, model_schemas
 
 __all__ = ["closed_schema", "object_schema"]
 
@@ -16,44 +16,59 @@ _DEFINITIONS = "#/$defs/"
 
 
 def object_schema(type: Any) -> dict[str, Any]:
-    """Returns the JSON schema of a type whose JSON is an object.
+    """Returns the JSON schema of a type, with `"type": "object"` at its top.
 
-    The top of the schema has `"type": "object"`, and is not a reference.
+    If a value of the type is never an object, as a list, the schema is that of an object
+    `{"value": ...}` around it. The operators of `text/structured` unwrap it.
 
     Raises:
-        TypeError: The type has no schema, cannot be decoded, or its JSON may be anything but
-            an object.
+        TypeError: The type has no schema, or cannot be decoded, or its values are objects and
+            others.
     """
     check_decodable(type)
-    references, definitions = model_schemas(custom_types(type), _DEFINITIONS + "{model}")
+    models = list(custom_types(type))
+    references, definitions = model_schemas(models, _DEFINITIONS + "{model}")
     schema = msgspec.json.schema(type, schema_hook=references.__getitem__)
-    for name in schema.get("$defs", {}):
-        if name in definitions:
-            raise TypeError(f"two types are named {name!r}: rename one of them")
-    return _with_object_at_top(schema, {**definitions, **schema.pop("$defs", {})})
+    own_definitions = schema.pop("$defs", {})
+    for name in own_definitions.keys() & definitions.keys():
+        raise TypeError(f"two types are named {name!r}: rename one of them")
+    definitions.update(own_definitions)
+    kinds = _kinds(schema, definitions)
+    if kinds == {"object"}:
+        schema, definitions = _resolved(schema, definitions)
+    elif kinds & {"object", "any"} or any(map(is_root_model, models)):
+        raise TypeError("its values are objects and others; make it a field of a Struct")
+    else:
+        schema = {"properties": {"value": schema}, "required": ["value"]}
+    return {**schema, "type": "object", **({"$defs": definitions} if definitions else {})}
 
 
-def _with_object_at_top(root: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    definitions = dict(definitions)
-    if "$ref" in root:
-        reference, name = root["$ref"], root["$ref"].removeprefix(_DEFINITIONS)
-        # A description of the reference describes this use of the type.
-        root = {**definitions[name], **{key: root[key] for key in root if key != "$ref"}}
-        if json.dumps(reference) not in json.dumps(definitions):  # not a recursive type
-            del definitions[name]
-    if not _is_object(root, definitions):
-        raise TypeError("its JSON is not always an object; make it a field of a Struct")
-    return {**root, "type": "object", **({"$defs": definitions} if definitions else {})}
+def _resolved(
+    schema: dict[str, Any], definitions: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Returns a schema that is not a reference, and the definitions that are then needed."""
+    if "$ref" not in schema:
+        return schema, definitions
+    reference = schema["$ref"]
+    name = reference.removeprefix(_DEFINITIONS)
+    # Its other keys, such as a description, are about this use of the definition.
+    schema = {**definitions[name], **{key: schema[key] for key in schema if key != "$ref"}}
+    is_recursive = json.dumps(reference) in json.dumps(definitions)
+    rest = {key: each for key, each in definitions.items() if is_recursive or key != name}
+    return _resolved(schema, rest)
 
 
-def _is_object(schema: dict[str, Any], definitions: dict[str, Any]) -> bool:
-    """Returns whether every value is an object, as are those of a union of Structs."""
+def _kinds(schema: dict[str, Any], definitions: dict[str, Any]) -> set[str]:
+    """Returns the JSON types of the values of a schema; "any" for one that allows all."""
     if "$ref" in schema:
-        return _is_object(definitions[schema["$ref"].removeprefix(_DEFINITIONS)], definitions)
+        return _kinds(definitions[schema["$ref"].removeprefix(_DEFINITIONS)], definitions)
     members = schema.get("anyOf") or schema.get("oneOf")
     if members:
-        return all(_is_object(member, definitions) for member in members)
-    return schema.get("type") == "object"
+        return set().union(*(_kinds(member, definitions) for member in members))
+    if "enum" in schema or "const" in schema:
+        return {"scalar"}
+    kinds = schema.get("type", "any")
+    return {kinds} if isinstance(kinds, str) else set(kinds)
 
 
 def closed_schema(schema: Any) -> Any:

@@ -1213,6 +1213,7 @@ def test_recursive_type_keeps_its_definition() -> None:
     ("type", "name"),
     [
         (Box[int], "Box_int"),
+        (list[Ingredient], "answer"),
         (Circle | Square, "answer"),
         (msgspec.defstruct("食谱", []), "answer"),
         (msgspec.defstruct("A" * 99, []), "A" * 64),
@@ -1222,6 +1223,56 @@ def test_recursive_type_keeps_its_definition() -> None:
 )
 def test_schema_has_a_name_that_services_accept(type: Any, name: str) -> None:
     assert sent_schema(type)["name"] == name
+
+
+@pytest.mark.parametrize("type", [Recipe, Tree, Song, Movie, Circle | Square, dict[str, int]])
+def test_schema_of_objects_has_an_object_at_its_top(type: Any) -> None:
+    schema = sent_schema(type)["schema"]
+    assert schema["type"] == "object"
+    assert "$ref" not in schema
+
+
+WRAPPED: list[tuple[Any, str, Any, dict[str, Any]]] = [
+    (list[int], "[1, 2]", [1, 2], {"type": "array", "items": {"type": "integer"}}),
+    (Literal["a", "b"], '"b"', "b", {"enum": ["a", "b"]}),
+    (Unit, '"g"', Unit.GRAM, {"title": "Unit", "enum": ["g", "l"]}),
+    (str, '"text"', "text", {"type": "string"}),
+    (int | None, "12", 12, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+    (bool, "true", True, {"type": "boolean"}),
+]
+
+
+@pytest.mark.parametrize(("type", "text", "value", "inner"), WRAPPED)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    "form", ['{"value":%s}', '\n { "value" : %s }\n', '```\n{"value": %s}\n```']
+)
+def test_value_that_is_not_an_object_is_in_one(
+    type: Any, text: str, value: Any, inner: dict[str, Any], size: int, form: str
+) -> None:
+    schema = sent_schema(type)["schema"]
+    definitions = schema.pop("$defs", {})
+    assert schema == {
+        "type": "object",
+        "properties": {"value": {"$ref": "#/$defs/Unit"} if definitions else inner},
+        "required": ["value"],
+        "additionalProperties": False,
+    }
+    assert list(definitions.values()) in ([], [inner])
+    answer = form % text
+    deltas = [answer[at : at + size] for at in range(0, len(answer), size)]
+    assert through(parsed(type), deltas) == [value]
+    assert through(partials(type), deltas)[-1] == value
+
+
+def test_items_of_a_wrapped_list_are_emitted() -> None:
+    assert through(items(int), list('{"value": [1, 2]}')) == [1, 2]
+
+
+@pytest.mark.parametrize("type", [Ingredient | None, dict[str, int] | int, list[int] | Song])
+def test_type_of_objects_and_others_has_no_response_format(type: Any) -> None:
+    with pytest.raises(TypeError, match=r"objects and others; make it a field of a Struct\), got"):
+        sent_schema(type)
 
 
 @pytest.mark.parametrize("type", [Opaque, list[Opaque], msgspec.defstruct("S", [("a", complex)])])
