@@ -24,7 +24,6 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 import msgspec
@@ -131,9 +130,11 @@ def _growing(type: Any, growing_items: bool) -> Schema:
 def _object_schema(type: Any, info: inspect.Type, growing_items: bool) -> ContainerSchema | None:
     if isinstance(info, inspect.StructType) and not info.array_like:
         return _StructSchema(type, growing_items)
-    if isinstance(info, inspect.TypedDictType) and is_typeddict(type):
+    # A generic TypedDict or dataclass with arguments is atomic: its hints have type variables.
+    if isinstance(info, inspect.TypedDictType) and get_origin(type) is None:
         hints = get_type_hints(type, include_extras=True)
-        return _FieldsSchema({name: (name, hints[name]) for name in hints}, growing_items)
+        fields = {name: (name, _without_qualifier(hint)) for name, hint in hints.items()}
+        return _FieldsSchema(fields, growing_items)
     if isinstance(info, inspect.DataclassType) and dataclasses.is_dataclass(type):
         return _DataclassSchema(type, info, growing_items)
     if is_model(type) and not is_root_model(type):
@@ -149,7 +150,7 @@ def _object_schema(type: Any, info: inspect.Type, growing_items: bool) -> Contai
 def _union_members(type: Any) -> list[Any]:
     """Returns the types of a union, without annotations and aliases."""
     origin = get_origin(type)
-    if origin in (Annotated, Required, NotRequired):
+    if origin is Annotated:
         return _union_members(get_args(type)[0])
     if origin in (Union, UnionType):
         return [member for each in get_args(type) for member in _union_members(each)]
@@ -159,6 +160,11 @@ def _union_members(type: Any) -> list[Any]:
         return _union_members(type.__value__)
     # The arguments of a generic alias are not those of its value.
     return [] if hasattr(origin, "__value__") else [type]
+
+
+def _without_qualifier(hint: Any) -> Any:
+    """Returns the type of a key of a TypedDict, which may be marked as required or not."""
+    return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
 
 
 def _argument(type: Any, number: int) -> Any:

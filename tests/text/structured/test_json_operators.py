@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import accumulate, pairwise
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Required,
+    TypedDict,
+    TypeVar,
+)
 
 import msgspec
 import pytest
@@ -128,6 +139,11 @@ class Point(NamedTuple):
 class Movie(TypedDict, total=False):
     title: str
     year: int
+
+
+class Sequel(Movie):
+    first: Required[Movie]
+    tagline: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +395,26 @@ def test_dataclasses_and_typed_dicts_grow() -> None:
         ("S", 9, [], 3),
         ("S", 9, ["a"], 3),
     ]
+
+
+def test_required_keys_of_typed_dicts_grow() -> None:
+    text = '{"title": "T", "first": {"title": "M"}, "tagline": "x"}'
+    assert through(partials(Sequel), list(text)) == [
+        {},
+        {"title": ""},
+        {"title": "T"},
+        {"title": "T", "first": {}},
+        {"title": "T", "first": {"title": ""}},
+        {"title": "T", "first": {"title": "M"}},
+        {"title": "T", "first": {"title": "M"}, "tagline": ""},
+        {"title": "T", "first": {"title": "M"}, "tagline": "x"},
+    ]
+
+
+def test_typed_dict_of_typing_extensions_grows() -> None:
+    typing_extensions = pytest.importorskip("typing_extensions")
+    movie = typing_extensions.TypedDict("movie", {"title": str})
+    assert through(partials(movie), ['{"title": "M', '1"}']) == [{"title": "M"}, {"title": "M1"}]
 
 
 def test_aliases_annotations_and_any_grow_like_their_values() -> None:
