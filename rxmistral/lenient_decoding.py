@@ -21,7 +21,13 @@ from typing import Any, get_args, get_origin
 import msgspec
 from msgspec import UNSET, Struct, inspect
 
-from .pydantic_models import decode_model, is_model, is_pydantic_dataclass, with_joined_path
+from .pydantic_models import (
+    check_model,
+    decode_model,
+    is_model,
+    is_pydantic_dataclass,
+    with_joined_path,
+)
 
 __all__ = [
     "check_decodable", "convert_leniently", "custom_types", "decoder", "keep_convertible_fields",
@@ -86,6 +92,7 @@ def check_decodable(type: Any) -> None:
             )
         if not is_model(custom):
             raise TypeError(f"msgspec cannot decode {custom!r} from JSON without a dec_hook")
+        check_model(custom)
 
 
 def custom_types(type: Any) -> Iterator[Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 __all__ = [
-    "annotation_decoder", "decode_model", "encode_model", "is_model", "is_pydantic_dataclass",
+    "annotation_decoder", "check_model", "decode_model", "encode_model", "is_model", "is_pydantic_dataclass",
     "is_root_model", "model_schemas", "with_joined_path",
 ]  # fmt: skip
 
@@ -23,6 +23,14 @@ __all__ = [
 def is_model(type: Any) -> bool:
     """Returns whether the type is a model of pydantic 2."""
     return _is_subclass(type, "BaseModel") and hasattr(type, "model_validate_json")
+
+
+def check_model(model: Any) -> None:
+    """Raises TypeError if an annotation of a model is not defined."""
+    try:
+        model.model_rebuild()  # does nothing if it is complete
+    except NameError as error:
+        raise TypeError(f"{model!r} is not fully defined: {error}") from None
 
 
 def is_root_model(type: Any) -> bool:
@@ -95,10 +103,17 @@ def encode_model(value: Any) -> Any:
 def model_schemas(
     models: Iterable[Any], ref_template: str
 ) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """Returns the JSON schema of each model, a reference, and the definitions of all of them."""
+    """Returns the JSON schema of each model, a reference, and the definitions of all of them.
+
+    Raises:
+        TypeError: A field of a model has no JSON schema, or its annotation is not defined.
+    """
     modes = [(model, "validation") for model in models]
     if not modes:
         return {}, {}
-    make = sys.modules["pydantic"].json_schema.models_json_schema
-    schemas, rest = make(modes, ref_template=ref_template)
+    pydantic = sys.modules["pydantic"]
+    try:
+        schemas, rest = pydantic.json_schema.models_json_schema(modes, ref_template=ref_template)
+    except pydantic.PydanticUserError as error:
+        raise TypeError(error.message) from None
     return {model: schema for (model, _), schema in schemas.items()}, rest.get("$defs", {})

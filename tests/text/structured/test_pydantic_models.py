@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Literal
@@ -204,6 +204,15 @@ def test_pydantic_dataclass_raises_at_the_call(operator: Any) -> None:
         operator(list[Checked])
 
 
+@pytest.mark.parametrize("operator", [parsed, partials, items])
+def test_model_that_is_not_defined_raises_at_the_call(operator: Any) -> None:
+    class Open(pydantic.BaseModel):  # type: ignore[misc,name-defined]
+        field: Missing  # type: ignore[name-defined]  # noqa: F821
+
+    with pytest.raises(TypeError, match=r"Open'> is not fully defined: name 'Missing' is not def"):
+        operator(dict[str, Open])
+
+
 # --- response formats ------------------------------------------------------------
 
 
@@ -243,6 +252,14 @@ def test_models_of_one_name_have_no_common_schema() -> None:
     both = msgspec.defstruct("Both", [("a", Struct_), ("b", other)])
     with pytest.raises(TypeError, match="two types are named 'Struct_': rename one of them"):
         sent_format(both)
+
+
+def test_field_without_a_schema_raises_at_the_call() -> None:
+    called = pydantic.create_model("Called", function=(Callable[[int], int], ...))
+    with pytest.raises(
+        TypeError, match=r"response_format must be .* \(Cannot generate a JsonSchema"
+    ):
+        sent_format(called)
 
 
 @pytest.mark.parametrize("type", [Numbers, Ingredient | None, pydantic.RootModel[Literal["a"]]])
