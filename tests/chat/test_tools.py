@@ -95,7 +95,13 @@ def test_tool_describes_its_function() -> None:
         "required": [],
     }
     unit = {"title": "Unit", "enum": ["c", "f"]}
-    assert msgspec.to_builtins(tool(weather)) == {
+    sent = msgspec.to_builtins(tool(weather))
+    for name in ("at", "options"):
+        nullable = sent["function"]["parameters"]["properties"].pop(name)
+        assert nullable["default"] is None
+        assert {"type": "null"} in nullable["anyOf"]
+        assert {"$ref": f"#/$defs/{'Place' if name == 'at' else 'Options'}"} in nullable["anyOf"]
+    assert sent == {
         "type": "function",
         "function": {
             "name": "weather",
@@ -105,14 +111,9 @@ def test_tool_describes_its_function() -> None:
                 "properties": {
                     "city": {"type": "string", "description": "The name of a city."},
                     "unit": {"$ref": "#/$defs/Unit", "default": "c"},
-                    "at": {"anyOf": [{"$ref": "#/$defs/Place"}, {"type": "null"}], "default": None},
                     "speed": {"enum": ["fast", "slow"], "default": "fast"},
                     "days": {"type": "integer", "minimum": 1, "default": 1},
                     "nights": {"type": "array", "items": {"$ref": "#/$defs/Night"}},
-                    "options": {
-                        "anyOf": [{"$ref": "#/$defs/Options"}, {"type": "null"}],
-                        "default": None,
-                    },
                     "note": {"default": None},
                 },
                 "required": ["city"],
@@ -163,6 +164,14 @@ def test_decorator_works_with_and_without_arguments() -> None:
         },
     }
     assert rxmistral.tool is tool
+
+
+def test_strict_schema_closes_nested_objects() -> None:
+    def locate(place: Place) -> None: ...
+
+    for strict in (False, True):
+        definition = tool(locate, strict=strict).function.parameters["$defs"]["Place"]
+        assert definition.get("additionalProperties") == (False if strict else None)
 
 
 def test_infinite_default_is_not_sent() -> None:

@@ -1301,6 +1301,17 @@ def test_value_that_is_not_an_object_is_in_one(
     assert through(partials(type), deltas)[-1] == value
 
 
+def test_wrapped_value_grows() -> None:
+    text = '{"value": [1, 2]}'
+    assert through(partials(list[int]), list(text)) == [[], [1], [1, 2]]
+    assert through(partials(str), ['{"val', 'ue": "a', 'b"', "}"]) == ["a", "ab"]
+
+
+def test_object_that_wraps_nothing_is_skipped() -> None:
+    for text in ('{"valu": [1]} [2]', '{"value_": [1]} [2]', '{"values": [1]} [2]', "{} [2, 3]"):
+        assert through(parsed(list[int]), list(text)) in ([[2]], [[2, 3]])
+
+
 def test_items_of_a_wrapped_list_are_emitted() -> None:
     assert through(items(int), list('{"value": [1, 2]}')) == [1, 2]
 
