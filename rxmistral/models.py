@@ -23,7 +23,6 @@ from msgspec import UNSET, Struct, UnsetType, field
 
 from .errors import InvalidAnswerError
 from .lenient_decoding import decoder, keep_convertible_fields, scalar_to_text
-from .pydantic_models import decode_model
 
 __all__ = [
     "APIKeyAuth", "AssistantMessage", "AudioChunk", "ChatCompletionChoice",
@@ -241,9 +240,10 @@ class FunctionCall(_Model, gc=False):
         {'a': 1}
         """
         try:
-            if isinstance(self.arguments, dict):
-                return msgspec.convert(self.arguments, type, dec_hook=decode_model)
-            value: T = decoder(type)(self.arguments or "{}")
+            text = self.arguments or "{}"
+            if isinstance(text, dict):
+                text = msgspec.json.encode(text).decode()
+            value: T = decoder(type)(text)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             expected = f"{getattr(type, '__name__', type)}, the arguments of {self.name}"
             raise InvalidAnswerError(expected, str(error), str(self.arguments)) from error

@@ -45,6 +45,9 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     and numbers, strings, true, false and null only if just one value is of the type. Raw
     control characters in strings are accepted, since models write them.
 
+    As `response_format`, a type that is never an object, such as a list, is sent as an object
+    `{"value": ...}`. An answer or code block that begins so is unwrapped.
+
     Args:
         type: A msgspec Struct, a dataclass, a TypedDict, a pydantic model, or any other
             type that msgspec decodes from JSON without a hook. Any other type raises

@@ -178,8 +178,8 @@ def test_invalid_item_is_an_error_with_its_path() -> None:
 def test_arguments_of_a_call_may_be_a_model() -> None:
     for arguments in ('{"name": "a"}', {"name": "a"}):
         assert FunctionCall(arguments=arguments).arguments_as(Ingredient) == Ingredient(name="a")
-    with pytest.raises(InvalidAnswerError, match=r"valid string - at `\$\.name`"):
-        FunctionCall(arguments={"name": 1}).arguments_as(Ingredient)
+    with pytest.raises(InvalidAnswerError, match=r"valid string - at `\$\.best\.name`"):
+        FunctionCall(arguments={"best": {"name": 1}}).arguments_as(Struct_)
 
 
 # --- what is refused at the call -----------------------------------------------------
