@@ -19,7 +19,7 @@ The way of the data:
 The map of the package; a folder is a layer, and imports point down only:
 
     cli demo          the command, and an embedded server without a model
-    chat/             one call: client, settings, request, attempts, event_stream, policies/
+    chat/             one call: client, settings, request, tools, attempts, event_stream, policies/
     relay/  logs/     one answer for many: browsers, and brokers for other processes
     operators         everything that can be passed to pipe(), by name
     completions/      Mistral's chunks: decoding, choices, tool calls, responses, fallback
@@ -44,6 +44,7 @@ from .chat.client import Chat, Mistral, __version__
 from .chat.event_stream import EventStream, EventStreamAsync
 from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
 from .chat.request import ChatArguments
+from .chat.tools import ToolError, tool
 
 # Two operators have the name of a folder. Both folders are loaded by the imports above, so
 # importing a module of theirs later does not replace the operators here.
@@ -71,7 +72,7 @@ __all__ = [  # noqa: RUF022
     # tools and formats
     "Tool", "Function", "FunctionName", "ToolChoice", "ToolConfiguration", "ImageGenerationTool",
     "DocumentLibraryTool", "CustomConnector", "APIKeyAuth", "OAuth2TokenAuth", "ResponseFormat",
-    "JSONSchema", "Prediction", "GuardrailConfig",
+    "JSONSchema", "Prediction", "GuardrailConfig", "tool", "ToolError",
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items

@@ -14,14 +14,25 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import UnionType
 from typing import Any, get_args, get_origin
 
 import msgspec
-from msgspec import UNSET, Struct
+from msgspec import UNSET, Struct, inspect
 
-__all__ = ["convert_leniently", "decoder", "keep_convertible_fields", "scalar_to_text"]
+from .pydantic_models import (
+    check_model,
+    decode_model,
+    is_model,
+    is_pydantic_dataclass,
+    with_joined_path,
+)
+
+__all__ = [
+    "check_decodable", "convert_leniently", "custom_types", "decoder", "keep_convertible_fields",
+    "scalar_to_text",
+]  # fmt: skip
 
 DecodeHook = Callable[[type, Any], Any]
 
@@ -40,30 +51,68 @@ _ESCAPE = re.compile(
 def decoder(type: Any) -> Callable[[str], Any]:
     """Returns a decoder of one JSON text that accepts raw control characters in strings.
 
-    The decoder raises what `msgspec.json.decode` raises. If the text contains half of a
-    surrogate pair as an escape, which stands for no character, the error names the escape.
+    The decoder raises what `msgspec.json.decode` raises, also for pydantic models. If the text
+    contains half of a surrogate pair as an escape, which stands for no character, the error
+    names the escape.
     """
     try:
-        decode = msgspec.json.Decoder(type).decode
+        decode = msgspec.json.Decoder(type, dec_hook=decode_model).decode
     except TypeError as error:
         raise TypeError(f"expected a type that msgspec decodes, got {type!r}: {error}") from None
 
     def decode_leniently(text: str) -> Any:
         try:
             return decode(text)
-        except msgspec.ValidationError:
-            raise
+        except msgspec.ValidationError as error:
+            raise with_joined_path(error) from error.__cause__
         except msgspec.DecodeError:
             escaped = _escape_control_characters(text)
         try:
             return decode(escaped)
-        except msgspec.ValidationError:
-            raise
+        except msgspec.ValidationError as error:
+            raise with_joined_path(error) from error.__cause__
         except msgspec.DecodeError:
             _raise_if_half_pair(decode, escaped)
             raise
 
     return decode_leniently
+
+
+def check_decodable(type: Any) -> None:
+    """Raises TypeError unless `decoder(type)` decodes every value of the type.
+
+    A `Decoder` of a class that msgspec does not know would fail only at the first value.
+    """
+    decoder(type)  # raises for anything but a type, and for ambiguous unions
+    for custom in custom_types(type):
+        if is_pydantic_dataclass(custom):
+            raise TypeError(
+                f"the validation of the pydantic dataclass {custom!r} would be omitted; "
+                "make it a pydantic model, or a dataclass of the standard library"
+            )
+        if not is_model(custom):
+            raise TypeError(f"msgspec cannot decode {custom!r} from JSON without a dec_hook")
+        check_model(custom)
+
+
+def custom_types(type: Any) -> Iterator[Any]:
+    """Emits each class within a type that msgspec does not know, or not fully."""
+    return _custom_types(inspect.type_info(type), set())
+
+
+def _custom_types(node: Any, seen: set[int]) -> Iterator[Any]:
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, inspect.CustomType) or (
+        isinstance(node, inspect.DataclassType) and is_pydantic_dataclass(node.cls)
+    ):
+        yield node.cls
+    children: Any = node if isinstance(node, tuple) else ()
+    if isinstance(node, (inspect.Type, inspect.Field)):
+        children = [getattr(node, name) for name in node.__struct_fields__]
+    for each in children:
+        yield from _custom_types(each, seen)
 
 
 def _escape_control_characters(text: str) -> str:

@@ -229,7 +229,8 @@ class FunctionCall(_Model, gc=False):
         Raw control characters in strings are accepted.
 
         Args:
-            type: A type that msgspec knows: a Struct, a dataclass, a TypedDict, ...
+            type: A type that msgspec knows: a Struct, a dataclass, a TypedDict, ...; or a pydantic
+                model.
 
         Raises:
             InvalidAnswerError: The arguments are not JSON of this type. The error names the
@@ -239,9 +240,10 @@ class FunctionCall(_Model, gc=False):
         {'a': 1}
         """
         try:
-            if isinstance(self.arguments, dict):
-                return msgspec.convert(self.arguments, type)
-            value: T = decoder(type)(self.arguments or "{}")
+            text = self.arguments or "{}"
+            if isinstance(text, dict):
+                text = msgspec.json.encode(text).decode()
+            value: T = decoder(type)(text)
         except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
             expected = f"{getattr(type, '__name__', type)}, the arguments of {self.name}"
             raise InvalidAnswerError(expected, str(error), str(self.arguments)) from error

@@ -31,9 +31,11 @@ from rxmistral import (
     UserMessage,
     completions,
     deltas,
+    parsed,
     partials,
     shared,
     text,
+    tool,
     until_finished,
 )
 from rxmistral.wire import events, lines
@@ -62,6 +64,30 @@ class Recipe(msgspec.Struct):
     title: str
 
 
+class Refusal(msgspec.Struct, tag=True):
+    reason: str
+
+
+@tool
+def double(number: int) -> int:
+    return 2 * number
+
+
+@tool(name="later", strict=True)
+async def double_later(number: int) -> int:
+    return 2 * number
+
+
+doubled: int = double(2)
+doubled_by_the_model: int = double.call_with('{"number": 2}')
+Mistral("key").chat.stream(model="m", messages=history, tools=[double, double_later, len])
+Mistral("key").chat.stream(model="m", messages=history, response_format=Recipe | Refusal)
+Mistral("key").chat.stream(model="m", messages=history, response_format=list[Recipe])
+double("two")  # type: ignore[arg-type]
+double.call_with(2)  # type: ignore[arg-type]
+tool(3)  # type: ignore[call-overload]
+Mistral("key").chat.stream(model="m", messages=history, tools=[3])  # type: ignore[list-item]
+all_recipes: Stream[list[Recipe]] = stream.pipe(text(), parsed(list[Recipe]))
 recipes: Stream[Recipe] = stream.pipe(text(), partials(Recipe))
 reasons = [event.data.choices[0].finish_reason for event in stream]
 many: SharedStream[str] = tokens.shared(linger=1)
@@ -104,6 +130,7 @@ async def pull() -> str:
     async with Mistral("key").chat.stream_async(model="m", messages=[]) as opened:
         async for event in opened:
             print(event.data.choices[0].delta.role)
+    print(await double_later(2))
     return await tokens
 
 

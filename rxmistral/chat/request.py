@@ -32,12 +32,19 @@ from ..models import (
     ToolChoice,
 )
 from .hints import STREAM_ARGUMENTS, unexpected
+from .tools import tool
+from .type_schema import closed_schema, object_schema
 
 __all__ = ["ChatArguments", "encode_body"]
 
 AnyMessage: TypeAlias = Message | Mapping[str, Any]
 AnyTool: TypeAlias = (
-    Tool | ImageGenerationTool | DocumentLibraryTool | CustomConnector | Mapping[str, Any]
+    Tool
+    | ImageGenerationTool
+    | DocumentLibraryTool
+    | CustomConnector
+    | Mapping[str, Any]
+    | Callable[..., Any]
 )
 
 
@@ -59,9 +66,11 @@ class ChatArguments(TypedDict, total=False):
         random_seed: An integer from 0; calls with the same seed are repeatable.
         metadata: A mapping that Mistral stores with the request.
         response_format: "text", "json_object" or "json_schema" as a `ResponseFormat`; or a
-            type that has a JSON schema, such as a msgspec Struct: the answer is then JSON
-            for `parsed(type)` and `partials(type)`.
-        tools: The tools that the model may call: `Tool`s, built-in tools or mappings.
+            type: a msgspec Struct, a dataclass, a TypedDict, a pydantic model, a union of
+            Structs, or a list or `Literal`. The answer is then JSON for `parsed(type)` and
+            `partials(type)`, or `items(T)` for a `list[T]`.
+        tools: The tools that the model may call: functions (see `tool`), `Tool`s, built-in
+            tools or mappings.
         tool_choice: Whether the model calls a tool: "auto", "none", "any", "required", or
             the one tool that it must call.
         presence_penalty: A penalty for words that occurred at all, from -2 to 2; 0 is neutral.
@@ -95,7 +104,7 @@ class ChatArguments(TypedDict, total=False):
     stop: str | Iterable[str] | UnsetType | None
     random_seed: int | UnsetType | None
     metadata: Mapping[str, Any] | UnsetType | None
-    response_format: ResponseFormat | Mapping[str, Any] | type[Any] | None
+    response_format: ResponseFormat | Mapping[str, Any] | type[Any] | UnionType | None
     tools: Iterable[AnyTool] | UnsetType | None
     tool_choice: str | ToolChoice | Mapping[str, Any] | None
     presence_penalty: float | UnsetType | None
@@ -171,15 +180,23 @@ def _number(value: Any, _: Any) -> float:
 
 def _schema_format(type: Any, _: Any) -> ResponseFormat:
     try:
-        schema = msgspec.json.schema(type)
+        schema = closed_schema(object_schema(type))
     except TypeError as error:
         reason = str(error).splitlines()[-1]
         raise _InvalidError(f"a type that has a JSON schema ({reason})", type) from None
-    schema = _strict(schema)
     title = schema.get("title", "answer")
     name = re.sub("[^A-Za-z0-9_-]+", "_", title).strip("_")[:64]  # the characters allowed
     json_schema = JSONSchema(name=name or "answer", schema_definition=schema, strict=True)
     return ResponseFormat(type="json_schema", json_schema=json_schema)
+
+
+def _function_tool(function: Callable[..., Any], _: Any) -> Tool:
+    try:
+        return tool(function)
+    except (TypeError, ValueError) as error:
+        raise _InvalidError(
+            f"a function that can be a tool ({error})", function, type(error)
+        ) from None
 
 
 def _items(values: Iterable[Any], hint: Any) -> list[Any]:
@@ -203,40 +220,10 @@ _KINDS: dict[type, tuple[str, _Types, _Types, Callable[[Any, Any], Any]]] = {
     Mapping: ("a mapping", (Mapping,), (), lambda value, _: dict(value)),
     Struct: ("a struct", (Struct,), (), lambda value, _: value),
     type: ("a type that has a JSON schema", (type,), (), _schema_format),
+    Callable: ("a function", (Callable,), (type,), _function_tool),  # type: ignore[dict-item]
     Iterable: ("an iterable of", (Iterable,), (str, bytes, Mapping, Struct), _items),
 }
 _HINTS = get_type_hints(ChatArguments)
-
-
-# --- the JSON schema of a type ---------------------------------------------------
-
-_DEFINITIONS = "#/$defs/"
-
-
-def _strict(schema: dict[str, Any]) -> dict[str, Any]:
-    """Returns msgspec's schema as services require it: the root is an object and not a reference
-    to one, and no object may have other keys than those it names."""
-    definitions = dict(schema.get("$defs", {}))
-    root = schema
-    if "$ref" in schema:
-        name = schema["$ref"].removeprefix(_DEFINITIONS)
-        root = definitions[name]
-        if json.dumps(schema["$ref"]) not in json.dumps(definitions):  # not a recursive type
-            del definitions[name]
-    strict: dict[str, Any] = _closed({**root, "$defs": definitions} if definitions else root)
-    return strict
-
-
-def _closed(schema: Any) -> Any:
-    if isinstance(schema, list):
-        return [_closed(each) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {key: _closed(each) for key, each in schema.items()}
-    # The schema of a dict names no keys, and any key is valid in it.
-    if schema.get("type") == "object" and isinstance(schema.get("properties"), dict):
-        closed["additionalProperties"] = False
-    return closed
 
 
 # --- the body --------------------------------------------------------------------

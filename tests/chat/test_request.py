@@ -14,6 +14,7 @@ import pytest
 
 import rxmistral
 from rxmistral.chat.request import ChatArguments, encode_body
+from rxmistral.chat.tools import tool
 from rxmistral.models import (
     AssistantMessage,
     AudioChunk,
@@ -111,6 +112,25 @@ ENDLESS: dict[str, Any] = {}
 ENDLESS["self"] = ENDLESS
 
 TOOL = Tool(function=Function(name="f", parameters={"type": "object"}))
+
+
+def double(number: int) -> int:
+    """Doubles a number."""
+    return 2 * number
+
+
+DOUBLE = {
+    "type": "function",
+    "function": {
+        "name": "double",
+        "description": "Doubles a number.",
+        "parameters": {
+            "type": "object",
+            "properties": {"number": {"type": "integer"}},
+            "required": ["number"],
+        },
+    },
+}
 SENT: list[tuple[str, Any, Any]] = [
     ("temperature", 0.7, 0.7),
     ("temperature", 1, 1),
@@ -153,6 +173,7 @@ SENT: list[tuple[str, Any, Any]] = [
             {"type": "new", "x": 1},
         ],
     ),
+    ("tools", [double, tool(double)], [DOUBLE, DOUBLE]),
     ("tools", [CustomConnector(connector_id="c")], [{"type": "connector", "connector_id": "c"}]),
     ("tool_choice", "any", "any"),
     (
@@ -271,7 +292,10 @@ REFUSED: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"metadata": ENDLESS}, ValueError, "JSON"),
     ({"response_format": "json"}, TypeError, "response_format must be"),
     ({"tools": {"type": "function"}}, TypeError, "tools must be an iterable"),
-    ({"tools": [TOOL, print]}, TypeError, r"tools\[1\] must be a mapping or a struct"),
+    ({"tools": [TOOL, 7]}, TypeError, r"tools\[1\] must be a mapping or a struct or a function"),
+    ({"tools": [TOOL, print]}, TypeError, r"tools\[1\] must be .* tool \(the parameter '\*args'"),
+    ({"tools": [lambda: 1]}, ValueError, r"tools\[0\] must be .* tool \(the name of a tool must"),
+    ({"tools": [int]}, TypeError, r"tools\[0\] must be a mapping or a struct or a function"),
     ({"tools": "all"}, TypeError, "tools must be an iterable"),
     ({"tool_choice": 1}, TypeError, "tool_choice must be"),
     ({"guardrails": "strict"}, TypeError, "guardrails must be"),

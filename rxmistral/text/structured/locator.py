@@ -11,7 +11,9 @@ value begins, never by the text after that. There are three ranks.
    prose too; then a number or word that the answer or a code block begins with; then the
    only string, number, true, false or null that is of the type.
 
-A value of another kind is skipped as a whole, with everything inside of it.
+A value of another kind is skipped as a whole, with everything inside of it. One object is not:
+a response format has an object `{"value": ...}` around a value that is not an object itself, since
+services require one.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from typing import Any, NamedTuple
 
 from msgspec import inspect
 
+from ...pydantic_models import is_root_model
 from .incremental_parser import IncrementalParser, end_of
 from .schema import Schema
 
@@ -39,6 +42,8 @@ _FENCE_SO_FAR = re.compile(
 )
 
 _GAP = r"[ \t\r\n]{0,99}+"
+_WRAPPER = re.compile(rf'\{{{_GAP}"value"{_GAP}:')
+_WRAPPER_SO_FAR = re.compile(rf'\{{{_GAP}(?:\Z|"[a-z]{{0,5}}+(?:\Z|"{_GAP}\Z))')
 _NUMBER = r"-?[0-9][0-9.eE+-]{0,40}+"
 _VALUE = re.compile(
     rf"""
@@ -95,9 +100,10 @@ class JsonLocator:
 
     def first_scalar(self, text: str) -> str:
         """Returns the number or word that the whole answer begins with, or ""."""
-        if self._scalar_offset is None or _NUMBERED_LINE.match(text, self._scalar_offset):
+        if self._scalar_offset is None:
             return ""
-        found = _SCALAR.match(text, self._scalar_offset)
+        text = text[self._scalar_offset :]
+        found = None if _NUMBERED_LINE.match(text) else _SCALAR.match(text)
         return found[0] if found else ""
 
     def _advance(self, text: str, at: int) -> int:
@@ -119,6 +125,12 @@ class JsonLocator:
         begin = end_of(_BLANK, text, at)
         if begin == len(text):
             return begin
+        if text[begin] == "{" and "{" not in self._first.value:
+            wrapper = _WRAPPER.match(text, begin)
+            if wrapper is not None:
+                return wrapper.end()
+            if _WRAPPER_SO_FAR.match(text, begin):
+                return begin
         self._at_content_start = False
         if text[begin] in '{["':
             return self._begin_value(text, begin, text[begin] in self._first.value)
@@ -220,6 +232,8 @@ def _first_of(node: inspect.Type) -> str:
         return "".join(map(_first_of, node.types))
     if isinstance(node, inspect.StructType):
         return "[" if node.array_like else "{"
+    if isinstance(node, inspect.CustomType):  # a pydantic model
+        return _ANY if is_root_model(node.cls) else "{"
     if isinstance(node, inspect.LiteralType):
         return _first_of_values(node.values)
     if isinstance(node, inspect.EnumType):

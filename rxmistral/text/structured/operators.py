@@ -45,9 +45,13 @@ def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
     and numbers, strings, true, false and null only if just one value is of the type. Raw
     control characters in strings are accepted, since models write them.
 
+    As `response_format`, a type that is never an object, such as a list, is sent as an object
+    `{"value": ...}`. An answer or code block that begins so is unwrapped.
+
     Args:
-        type: A msgspec Struct, or any other type that msgspec decodes from JSON without a
-            hook. Any other type raises `TypeError`.
+        type: A msgspec Struct, a dataclass, a TypedDict, a pydantic model, or any other
+            type that msgspec decodes from JSON without a hook. Any other type raises
+            `TypeError`.
 
     Holds: the text.
     Emits: the value, at completion; nothing before an error of the source.
@@ -122,21 +126,23 @@ def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[
     until they are unmistakable, as `{"` is. A field that has not arrived is its default, or
     `msgspec.UNSET`, which is false, as an empty string is.
 
-    These values grow: strings, lists, Structs, dataclasses, TypedDicts, dicts with str keys,
-    and Structs of a union if the tag is the first key. All others appear when they are whole:
+    These values grow: strings, lists, Structs, dataclasses, TypedDicts, pydantic models, dicts
+    with str keys, and Structs of a union if the tag is the first key. All others appear when they are whole:
     numbers, booleans, null, enums, dates, tuples, sets, NamedTuples, `array_like` Structs, and
     values that are more than 32 containers deep.
 
     Args:
-        type: A msgspec Struct, or any other type that msgspec decodes from JSON without a
-            hook. Any other type raises `TypeError`.
+        type: A msgspec Struct, a dataclass, a TypedDict, a pydantic model, or any other
+            type that msgspec decodes from JSON without a hook. Any other type raises
+            `TypeError`.
         growing_items: True: the last item of a list is shown while it grows; False: when
             it is whole.
 
     Emits: the value so far, after each text that changed it. An emitted value never
         changes, but values share their equal parts. The last one is the result of
         `msgspec.json.decode` for the whole. `__post_init__` is called, and the constraints
-        of msgspec's `Meta` are checked, for whole objects and values only.
+        of msgspec's `Meta` are checked, for whole objects and values only. The validators
+        of a pydantic model run for the whole answer and for whole items of a list.
     Holds: the text, and an open number until something follows it. If the open string has
         more than 4 kB, or the open lists and dicts have more than 256 items, a change is
         held until the text has grown by a 128th or has ended, so that the cost stays linear
@@ -214,8 +220,9 @@ def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
         -------------------Ingredient("flour")--Ingredient("milk")|->
 
     Args:
-        type: The type of one item: a msgspec Struct, or any other type that msgspec
-            decodes from JSON without a hook. Any other type raises `TypeError`.
+        type: The type of one item: a msgspec Struct, a dataclass, a TypedDict, a pydantic
+            model, or any other type that msgspec decodes from JSON without a hook. Any
+            other type raises `TypeError`.
 
     Emits: the items of the first such array in the text. If an object is first, as most
         services require, the items of the first array among its values. The rest of the

@@ -11,7 +11,7 @@ The schemas inside a schema are made when they are first needed: a type may cont
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from types import UnionType
 from typing import (
@@ -24,14 +24,14 @@ from typing import (
     get_args,
     get_origin,
     get_type_hints,
-    is_typeddict,
 )
 
 import msgspec
 from msgspec import UNSET, inspect
 from msgspec.structs import force_setattr
 
-from ...lenient_decoding import decoder
+from ...lenient_decoding import check_decodable, decoder
+from ...pydantic_models import annotation_decoder, is_model, is_root_model
 
 __all__ = ["ArraySchema", "ContainerSchema", "Schema", "TaggedUnion", "atomic_schema", "schema_of"]
 
@@ -93,34 +93,14 @@ def schema_of(type: Any, *, growing_items: bool) -> Schema:
     Raises:
         TypeError: msgspec cannot decode the type from JSON without a hook.
     """
-    _check_decodable(type)
+    check_decodable(type)
     return _growing(type, growing_items)
 
 
 def atomic_schema(type: Any) -> Schema:
     """Returns a schema that shows values when they are whole; raises as `schema_of` does."""
-    _check_decodable(type)
+    check_decodable(type)
     return Schema(decoder(type))
-
-
-def _check_decodable(type: Any) -> None:
-    """Raises now: a `Decoder` of a custom type would fail only at the first value."""
-    decoder(type)  # raises for anything but a type, and for ambiguous unions
-    for custom in _custom_types(inspect.type_info(type), set()):
-        raise TypeError(f"msgspec cannot decode {custom!r} from JSON without a dec_hook")
-
-
-def _custom_types(node: Any, seen: set[int]) -> Iterator[Any]:
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, inspect.CustomType):
-        yield node.cls
-    children: Any = node if isinstance(node, tuple) else ()
-    if isinstance(node, (inspect.Type, inspect.Field)):
-        children = [getattr(node, name) for name in node.__struct_fields__]
-    for each in children:
-        yield from _custom_types(each, seen)
 
 
 # --- the schema of a type --------------------------------------------------------
@@ -150,11 +130,15 @@ def _growing(type: Any, growing_items: bool) -> Schema:
 def _object_schema(type: Any, info: inspect.Type, growing_items: bool) -> ContainerSchema | None:
     if isinstance(info, inspect.StructType) and not info.array_like:
         return _StructSchema(type, growing_items)
-    if isinstance(info, inspect.TypedDictType) and is_typeddict(type):
+    # A generic TypedDict or dataclass with arguments is atomic: its hints have type variables.
+    if isinstance(info, inspect.TypedDictType) and get_origin(type) is None:
         hints = get_type_hints(type, include_extras=True)
-        return _FieldsSchema({name: (name, hints[name]) for name in hints}, growing_items)
+        fields = {name: (name, _without_qualifier(hint)) for name, hint in hints.items()}
+        return _FieldsSchema(fields, growing_items)
     if isinstance(info, inspect.DataclassType) and dataclasses.is_dataclass(type):
         return _DataclassSchema(type, info, growing_items)
+    if is_model(type) and not is_root_model(type):
+        return _ModelSchema(type, growing_items)
     if isinstance(info, inspect.AnyType) or (
         isinstance(info, inspect.DictType)
         and isinstance(info.key_type, (inspect.StrType, inspect.AnyType))
@@ -166,7 +150,7 @@ def _object_schema(type: Any, info: inspect.Type, growing_items: bool) -> Contai
 def _union_members(type: Any) -> list[Any]:
     """Returns the types of a union, without annotations and aliases."""
     origin = get_origin(type)
-    if origin in (Annotated, Required, NotRequired):
+    if origin is Annotated:
         return _union_members(get_args(type)[0])
     if origin in (Union, UnionType):
         return [member for each in get_args(type) for member in _union_members(each)]
@@ -176,6 +160,11 @@ def _union_members(type: Any) -> list[Any]:
         return _union_members(type.__value__)
     # The arguments of a generic alias are not those of its value.
     return [] if hasattr(origin, "__value__") else [type]
+
+
+def _without_qualifier(hint: Any) -> Any:
+    """Returns the type of a key of a TypedDict, which may be marked as required or not."""
+    return get_args(hint)[0] if get_origin(hint) in (Required, NotRequired) else hint
 
 
 def _argument(type: Any, number: int) -> Any:
@@ -228,8 +217,11 @@ class _FieldsSchema(ContainerSchema):
     def member(self, key: Any) -> tuple[Any, Schema] | None:
         if key not in self._schemas and key in self._fields:
             name, field_type = self._fields[key]
-            self._schemas[key] = name, _growing(field_type, self._growing_items)
+            self._schemas[key] = name, self._schema_of(field_type)
         return self._schemas.get(key)
+
+    def _schema_of(self, field_type: Any) -> Schema:
+        return _growing(field_type, self._growing_items)
 
     def size(self, value: Any) -> int:  # noqa: ARG002  # the same for every instance
         return len(self._fields)
@@ -316,3 +308,64 @@ def _default(field: inspect.Field) -> Any:
     if field.default is not msgspec.NODEFAULT:
         return field.default
     return UNSET if field.default_factory is msgspec.NODEFAULT else field.default_factory()
+
+
+class _ModelSchema(_InstanceSchema):
+    """The schema of a pydantic model, whose validators run when the whole answer has arrived.
+
+    An instance is made as `model_construct` makes it, but without `model_post_init`, which is
+    for whole instances. Tested with pydantic 2.14.
+    """
+
+    def __init__(self, model: Any, growing_items: bool) -> None:
+        super().__init__(model, _model_keys(model), growing_items)
+
+    def _schema_of(self, field_type: Any) -> Schema:
+        convert = annotation_decoder(field_type)
+        try:
+            schema = schema_of(field_type, growing_items=self._growing_items)
+        except TypeError:  # a type that pydantic knows and msgspec does not
+            schema = Schema()
+        schema.decode = lambda text: convert(_decode_any(text))
+        return schema
+
+    def new(self) -> Any:
+        value = object.__new__(self._class)
+        fields = self._class.model_fields.items()
+        extra: Any = {} if self._class.model_config.get("extra") == "allow" else None
+        _set(value, "__dict__", {name: _model_default(field) for name, field in fields})
+        _set(value, "__pydantic_fields_set__", set())
+        _set(value, "__pydantic_extra__", extra)
+        _set(value, "__pydantic_private__", None)
+        return value
+
+    def copy(self, value: Any) -> Any:
+        return value.model_copy()
+
+    def set(self, value: Any, name: Any, item: Any) -> None:
+        value.__dict__[name] = item  # of a frozen class, too
+        value.__pydantic_fields_set__.add(name)
+
+
+_set = object.__setattr__
+_decode_any = decoder(Any)
+
+
+def _model_keys(model: Any) -> dict[str, tuple[str, Any]]:
+    """Returns the name and annotation of each field of a model, by the keys of its JSON."""
+    config = model.model_config
+    keys: dict[str, tuple[str, Any]] = {}
+    by_name = config.get("validate_by_name") or config.get("populate_by_name")
+    for name, field in model.model_fields.items():
+        alias = field.validation_alias
+        aliases = [name] if alias is None else getattr(alias, "choices", [alias])
+        for key in [*aliases, *([name] if by_name else [])]:
+            if isinstance(key, str):  # the path of an AliasPath leads into another value
+                keys[key] = name, field.annotation
+    return keys
+
+
+def _model_default(field: Any) -> Any:
+    if field.is_required() or getattr(field, "default_factory_takes_validated_data", False):
+        return UNSET
+    return field.get_default(call_default_factory=True)

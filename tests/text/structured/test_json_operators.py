@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date
 from itertools import accumulate, pairwise
-from typing import Annotated, Any, Generic, Literal, NamedTuple, NewType, TypedDict, TypeVar
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    Literal,
+    NamedTuple,
+    NewType,
+    NotRequired,
+    Required,
+    TypedDict,
+    TypeVar,
+)
 
 import msgspec
 import pytest
@@ -128,6 +139,11 @@ class Point(NamedTuple):
 class Movie(TypedDict, total=False):
     title: str
     year: int
+
+
+class Sequel(Movie):
+    first: Required[Movie]
+    tagline: NotRequired[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +395,26 @@ def test_dataclasses_and_typed_dicts_grow() -> None:
         ("S", 9, [], 3),
         ("S", 9, ["a"], 3),
     ]
+
+
+def test_required_keys_of_typed_dicts_grow() -> None:
+    text = '{"title": "T", "first": {"title": "M"}, "tagline": "x"}'
+    assert through(partials(Sequel), list(text)) == [
+        {},
+        {"title": ""},
+        {"title": "T"},
+        {"title": "T", "first": {}},
+        {"title": "T", "first": {"title": ""}},
+        {"title": "T", "first": {"title": "M"}},
+        {"title": "T", "first": {"title": "M"}, "tagline": ""},
+        {"title": "T", "first": {"title": "M"}, "tagline": "x"},
+    ]
+
+
+def test_typed_dict_of_typing_extensions_grows() -> None:
+    typing_extensions = pytest.importorskip("typing_extensions")
+    movie = typing_extensions.TypedDict("movie", {"title": str})
+    assert through(partials(movie), ['{"title": "M', '1"}']) == [{"title": "M"}, {"title": "M1"}]
 
 
 def test_aliases_annotations_and_any_grow_like_their_values() -> None:
@@ -1225,12 +1261,73 @@ def test_schema_has_a_name_that_services_accept(type: Any, name: str) -> None:
     assert sent_schema(type)["name"] == name
 
 
+@pytest.mark.parametrize("type", [Recipe, Tree, Song, Movie, Circle | Square, dict[str, int]])
+def test_schema_of_objects_has_an_object_at_its_top(type: Any) -> None:
+    schema = sent_schema(type)["schema"]
+    assert schema["type"] == "object"
+    assert "$ref" not in schema
+
+
+WRAPPED: list[tuple[Any, str, Any, dict[str, Any]]] = [
+    (list[int], "[1, 2]", [1, 2], {"type": "array", "items": {"type": "integer"}}),
+    (Literal["a", "b"], '"b"', "b", {"enum": ["a", "b"]}),
+    (Unit, '"g"', Unit.GRAM, {"title": "Unit", "enum": ["g", "l"]}),
+    (str, '"text"', "text", {"type": "string"}),
+    (int | None, "12", 12, {"anyOf": [{"type": "integer"}, {"type": "null"}]}),
+    (bool, "true", True, {"type": "boolean"}),
+]
+
+
+@pytest.mark.parametrize(("type", "text", "value", "inner"), WRAPPED)
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    "form", ['{"value":%s}', '\n { "value" : %s }\n', '```\n{"value": %s}\n```']
+)
+def test_value_that_is_not_an_object_is_in_one(
+    type: Any, text: str, value: Any, inner: dict[str, Any], size: int, form: str
+) -> None:
+    schema = sent_schema(type)["schema"]
+    definitions = schema.pop("$defs", {})
+    assert schema == {
+        "type": "object",
+        "properties": {"value": {"$ref": "#/$defs/Unit"} if definitions else inner},
+        "required": ["value"],
+        "additionalProperties": False,
+    }
+    assert list(definitions.values()) in ([], [inner])
+    answer = form % text
+    deltas = [answer[at : at + size] for at in range(0, len(answer), size)]
+    assert through(parsed(type), deltas) == [value]
+    assert through(partials(type), deltas)[-1] == value
+
+
+def test_wrapped_value_grows() -> None:
+    text = '{"value": [1, 2]}'
+    assert through(partials(list[int]), list(text)) == [[], [1], [1, 2]]
+    assert through(partials(str), ['{"val', 'ue": "a', 'b"', "}"]) == ["a", "ab"]
+
+
+def test_object_that_wraps_nothing_is_skipped() -> None:
+    for text in ('{"valu": [1]} [2]', '{"value_": [1]} [2]', '{"values": [1]} [2]', "{} [2, 3]"):
+        assert through(parsed(list[int]), list(text)) in ([[2]], [[2, 3]])
+
+
+def test_items_of_a_wrapped_list_are_emitted() -> None:
+    assert through(items(int), list('{"value": [1, 2]}')) == [1, 2]
+
+
+@pytest.mark.parametrize("type", [Ingredient | None, dict[str, int] | int, list[int] | Song])
+def test_type_of_objects_and_others_has_no_response_format(type: Any) -> None:
+    with pytest.raises(TypeError, match=r"objects and others; make it a field of a Struct\), got"):
+        sent_schema(type)
+
+
 @pytest.mark.parametrize("type", [Opaque, list[Opaque], msgspec.defstruct("S", [("a", complex)])])
 def test_type_without_a_schema_raises_at_the_call(type: Any) -> None:
     with pytest.raises(
-        TypeError, match=r"response_format must be a type that has a JSON schema \(type <"
+        TypeError, match=r"response_format must be a type that has a JSON schema \(msgspec cannot"
     ):
-        sent_schema(type)  # fmt: skip
+        sent_schema(type)
 
 
 def test_other_response_formats_are_sent_unchanged() -> None:
