@@ -119,12 +119,11 @@ def blocks(
         add_to_scope(response_reader)
         try:
             run_on_thread(
-                response_reader.run, name="rxmistral-reader", daemon=iteration is not None
+                response_reader.run,
+                response_reader.refuse,
+                name="rxmistral-reader",
+                daemon=iteration is not None,
             )
-        except RequestError as error:
-            if on_release is not None:
-                on_release(error)
-            observer.on_error(error)
         except BaseException:  # Ctrl-C, while the thread is starting
             response_reader.dispose()
             raise
@@ -174,6 +173,11 @@ class _ResponseReader(abc.DisposableBase):
                 self._continue()
         except BaseException as error:  # of a callback that receives the terminal
             report_unhandled(error)
+
+    def refuse(self, error: RequestError) -> None:
+        """Ends with an error, because no thread can be started."""
+        self._raised = error  # as if by the program: another attempt would not get any further
+        self._context.run(self._end, error)
 
     def _begin(self) -> bool:
         """Sends the request, and reads as much as this thread has to; returns whether there is
