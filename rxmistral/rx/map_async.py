@@ -19,7 +19,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from functools import partial
-from inspect import isawaitable, isgeneratorfunction
+from inspect import (
+    isasyncgenfunction,
+    isawaitable,
+    iscoroutinefunction,
+    isgeneratorfunction,
+)
 from threading import RLock
 from typing import Any, Generic, TypeVar
 
@@ -37,7 +42,7 @@ from .backpressure import Pausable, emitting
 from .state_machine import operate
 from .stream import AsyncResult, Stream
 
-__all__ = ["check_async_function", "map_async", "results_of"]
+__all__ = ["check_async_function", "is_async_function", "map_async", "results_of"]
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -343,6 +348,14 @@ async def results_of(call: Callable[[], object]) -> AsyncGenerator[Any, None]:
         aclose = getattr(iterator, "aclose", None)
         if aclose is not None:
             await aclose()
+
+
+def is_async_function(value: object) -> bool:
+    """Returns whether a call runs nothing, and returns a coroutine or an async generator."""
+    return any(
+        iscoroutinefunction(function) or isasyncgenfunction(function)
+        for function in (value, getattr(type(value), "__call__", None))  # noqa: B004  # to inspect it
+    )
 
 
 def check_async_function(name: str, value: object) -> None:
