@@ -5,6 +5,8 @@ set to complain about one that is not needed.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
+from collections.abc import AsyncIterator
+
 import msgspec
 import reactivex
 from reactivex import operators as ops
@@ -17,8 +19,10 @@ from rxmistral import (
     SystemMessage,
     TextChunk,
     UserMessage,
+    answer_each,
     completions,
     deltas,
+    map_async,
     partials,
     shared,
     text,
@@ -61,6 +65,25 @@ for entry in stream.shared().entries(after=3):
     print(entry.id, entry.item.data.id)
 
 
+async def length_of(token: str) -> int:
+    return len(token)
+
+
+async def letters_of(token: str) -> AsyncIterator[str]:
+    for letter in token:
+        yield letter
+
+
+awaited: Stream[int] = tokens.map_async(length_of, concurrency=3, ordered=False)
+piped_calls: Stream[int] = stream.pipe(text(), map_async(length_of))
+letters: Stream[str] = tokens.map_async(letters_of)
+observed: Stream[str] = tokens.map_async(lambda _: tokens)
+by_lambda: Stream[int] = tokens.map_async(lambda token: length_of(token.upper()))
+answered: Stream[int] = tokens.pipe(answer_each(length_of, "queue"))
+streamed: Stream[str] = tokens.pipe(answer_each(letters_of, on_error=lambda *_: None))
+mapped: Stream[str] = tokens.pipe(answer_each(lambda _: tokens))
+
+
 async def pull() -> str:
     async for token in tokens:
         token.upper()
@@ -73,6 +96,7 @@ async def pull() -> str:
 many.view("drop")  # type: ignore[arg-type]
 stream.pipe(partials(Recipe))  # type: ignore[arg-type]
 stream.pipe(text(), deltas())  # type: ignore[misc]
+stream.map_async(length_of)  # type: ignore[arg-type]
 stream.pipe(deltas(), text())  # type: ignore[misc]
 stream.pipe(completions())  # type: ignore[arg-type]
 tokens.pipe(lines())  # type: ignore[arg-type]

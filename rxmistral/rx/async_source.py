@@ -184,24 +184,22 @@ class SubscriptionLoop:
         """
         subscription = _PullSubscription(create_iterator, observer, self, discard)
         add_to_scope(subscription)
+        # Not at once, even if tasks are eager: the subscriber must have its Disposable first.
         if self._is_own:
             self._start_on_own_loop(subscription.create_task)
-        else:
-            self._call_soon(subscription.create_task)
+        elif not self.call_soon(subscription.create_task):
+            raise StoppedError
         return subscription
 
     def call_soon(self, work: Callable[[], object]) -> bool:
         """Calls a function on the loop; returns False if the loop is closed, with its tasks."""
+        if self._loop is None:
+            return False
         try:
-            self._call_soon(work)
+            self._loop.call_soon_threadsafe(work, context=self.context)
         except RuntimeError:
             return False
         return True
-
-    def _call_soon(self, work: Callable[[], object]) -> None:
-        # Not at once, even if tasks are eager: the subscriber must have its Disposable first.
-        if self._loop is not None:
-            self._loop.call_soon_threadsafe(work, context=self.context)
 
     def _start_on_own_loop(self, work: Callable[[], object]) -> None:
         with self._lock:
@@ -211,18 +209,21 @@ class SubscriptionLoop:
                 self._loop = loop = _new_event_loop()
                 self._runner = asyncio.Runner(loop_factory=lambda: loop)
                 _own_loops.add(loop)
+            runner = self._runner
             self._task_count += 1
             starts, self._has_thread = not self._has_thread, True
-            self._call_soon(work)
+            self.call_soon(work)
         if not starts:
             return
         run = reporting_unhandled(self._run)
-        thread = Thread(target=run, args=(self._runner,), name=_NAME, daemon=self._daemon)
+        thread = Thread(target=run, args=(runner,), name=_NAME, daemon=self._daemon)
         try:
             Context().run(start_thread, thread)
         except BaseException:
-            self._has_thread = False
-            self.close()
+            with self._lock:
+                self._loop, self._runner, self._has_thread = None, None, False
+                self._task_count = 0
+            runner.get_loop().close()
             raise
 
     def _run(self, runner: asyncio.Runner) -> None:

@@ -75,10 +75,9 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
         observer: abc.ObserverBase[B],
     ) -> None:
         self.source = SingleAssignmentDisposable()
-        self.emit = observer.on_next
         self._function = function
         self._concurrency = concurrency
-        self._observer = observer
+        self.observer = observer
         self._loop = SubscriptionLoop(program_loop())
         # any thread; under the lock, which is reentrant, since garbage collection may dispose
         self._lock = RLock()
@@ -152,10 +151,10 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
     def end(self, error: Exception | None) -> None:
         """Sends the terminal; the source is disposed first, so that a retry finds it closed."""
         if error is None:
-            self._observer.on_completed()
+            self.observer.on_completed()
         else:
             self.source.dispose()
-            self._observer.on_error(error)
+            self.observer.on_error(error)
 
     def end_of_task(self) -> None:
         """Sends the terminal if this was the last task."""
@@ -258,17 +257,18 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
 
     def _cancel_calls(self) -> None:
         for task in self._running:
-            task.cancel()
+            if not task.cancelling():  # a second request would interrupt its cleanup
+                task.cancel()
 
 
 class _TaskObserver(abc.ObserverBase[B]):
     """The observer of the task that emits."""
 
     def __init__(self, calls: Calls[Any, B]) -> None:
-        self.on_next = calls.emit  # type: ignore[method-assign]
         self._calls = calls
 
-    def on_next(self, value: B) -> None: ...
+    def on_next(self, value: B) -> None:
+        self._calls.observer.on_next(value)
 
     def on_error(self, error: Exception) -> None:
         self._calls.end(error)

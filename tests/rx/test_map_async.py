@@ -401,6 +401,24 @@ def test_complete_results_precede_an_error_at_once() -> None:
     run(main())
 
 
+def test_cleanup_of_a_cancelled_call_is_not_interrupted(read: Face) -> None:
+    cleaned: list[int] = []
+
+    async def work(number: int) -> int:
+        if number == 3:
+            raise ERROR
+        try:
+            await asyncio.sleep(BOUND)
+        finally:
+            for _ in range(5):
+                await asyncio.sleep(0)
+            cleaned.append(number)
+        return number
+
+    assert read(numbers(4).map_async(work, 4))[-1] is ERROR
+    assert sorted(cleaned) == [0, 1, 2]
+
+
 def test_error_of_the_source_cancels_the_calls() -> None:
     calls = Calls()
     subject: Subject[str] = Subject()
@@ -473,7 +491,7 @@ def test_item_for_a_closed_loop_is_an_error() -> None:
     asyncio.run(main())
     subject.on_next(1)
     (error,) = received
-    assert isinstance(error, Exception)
+    assert isinstance(error, StoppedError)
     assert not subject.observers
 
 
