@@ -251,6 +251,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
             call.has_completed = True
         else:
             self._error = self._error or error
+            self.source.dispose()
         self._changed.set()
         if self._has_free_slot():
             self._resume_sources()
