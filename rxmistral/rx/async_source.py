@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
+from contextlib import suppress
 from contextvars import Context, copy_context
 from threading import Lock, RLock, Thread, current_thread
 from typing import Generic, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from reactivex import abc
 from reactivex.internal import noop
@@ -209,6 +210,7 @@ class SubscriptionLoop:
                 self._loop = loop = _new_event_loop()
                 self._runner = asyncio.Runner(loop_factory=lambda: loop)
                 _own_loops.add(loop)
+                finalize(self, _close_idle, loop)  # of an abandoned subscription
             runner = self._runner
             self._task_count += 1
             starts, self._has_thread = not self._has_thread, True
@@ -223,7 +225,7 @@ class SubscriptionLoop:
             with self._lock:
                 self._loop, self._runner, self._has_thread = None, None, False
                 self._task_count = 0
-            runner.get_loop().close()
+            _close_idle(runner.get_loop())
             raise
 
     def _run(self, runner: asyncio.Runner) -> None:
@@ -254,7 +256,12 @@ class SubscriptionLoop:
         with self._lock:
             self._is_closed = True
             if self._is_own and self._loop is not None and not self._has_thread:
-                self._loop.close()
+                _close_idle(self._loop)
+
+
+def _close_idle(loop: asyncio.AbstractEventLoop) -> None:
+    with suppress(RuntimeError):  # it runs, on a daemon thread at the end of the program
+        loop.close()
 
 
 class _PullSubscription(abc.DisposableBase, Generic[T]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import gc
 import random
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -625,6 +626,21 @@ def test_idle_subscription_keeps_its_loop_and_no_thread() -> None:
     subject.on_completed()
     assert read.received[-1] == "|"
     assert loop.is_closed()
+
+
+def test_abandoned_subscription_closes_its_loop() -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def work(_: int) -> None:
+        loops.append(asyncio.get_running_loop())
+
+    subject: Subject[int] = Subject()
+    Stream.of(subject).map_async(work).subscribe()
+    subject.on_next(1)
+    assert eventually(lambda: bool(loops) and not our_threads())
+    del subject
+    gc.collect()
+    assert loops[0].is_closed()
 
 
 def test_item_at_the_end_of_a_call_is_not_lost() -> None:
