@@ -186,10 +186,14 @@ class SubscriptionLoop:
         subscription = _PullSubscription(create_iterator, observer, self, discard)
         add_to_scope(subscription)
         # Not at once, even if tasks are eager: the subscriber must have its Disposable first.
-        if self._is_own:
-            self._start_on_own_loop(subscription.create_task)
-        elif not self.call_soon(subscription.create_task):
-            raise StoppedError
+        try:
+            if self._is_own:
+                self._start_on_own_loop(subscription.create_task)
+            elif not self.call_soon(subscription.create_task):
+                raise StoppedError
+        except BaseException:
+            discard()
+            raise
         return subscription
 
     def call_soon(self, work: Callable[[], object]) -> bool:
