@@ -402,6 +402,16 @@ def test_complete_results_precede_an_error_at_once() -> None:
     run(main())
 
 
+def test_error_ends_an_endless_result_before_it() -> None:
+    async def work(number: int) -> AsyncIterator[int]:
+        while number == 0:
+            yield number
+            await asyncio.sleep(0)
+        raise ERROR
+
+    assert by_subscribing(numbers(2).map_async(work, 2))[-1] is ERROR
+
+
 def test_cleanup_of_a_cancelled_call_is_not_interrupted(read: Face) -> None:
     cleaned: list[int] = []
 
@@ -480,6 +490,51 @@ def test_end_of_the_program_s_loop_ends_the_stream() -> None:
     (error,) = received
     assert isinstance(error, StoppedError)
     assert sorted(calls.cancelled) == [0, 1]
+
+
+def test_end_of_the_program_s_loop_lets_calls_clean_up() -> None:
+    cleaned: list[int] = []
+    started: list[int] = []
+
+    async def work(number: int) -> None:
+        try:
+            started.append(number)
+            await asyncio.sleep(BOUND)
+        finally:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            cleaned.append(number)
+
+    async def main() -> None:
+        numbers(10).map_async(work, 10).subscribe(on_error=lambda _: None)
+        await until(lambda: len(started) == 10)
+
+    asyncio.run(main())
+    assert sorted(cleaned) == started
+
+
+# Python complains of the tasks that a closed loop leaves.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_item_after_an_abrupt_end_of_the_loop_is_an_error() -> None:
+    calls, received = Calls(), list[Any]()
+    subject: Subject[int] = Subject()
+
+    async def main() -> None:
+        Stream.of(subject).map_async(calls).subscribe(received.append, received.append)
+        subject.on_next(1)
+        await until(lambda: calls.started == [1])
+
+    loop = asyncio.new_event_loop()
+    loop.run_until_complete(main())
+    tasks = asyncio.all_tasks(loop)
+    loop.close()
+    subject.on_next(2)
+    assert [type(each) for each in received] == [StoppedError]
+    assert not subject.observers
+    for task in tasks:
+        task._log_destroy_pending = False  # type: ignore[attr-defined]
+    del tasks, task
+    gc.collect()
 
 
 def test_item_for_a_closed_loop_is_an_error() -> None:
@@ -671,7 +726,12 @@ def test_calls_run_in_the_context_of_the_subscriber() -> None:
     received: list[str] = []
     context = contextvars.copy_context()
     context.run(NAME.set, "subscriber")
-    context.run(Stream.of(subject).map_async(name).subscribe, received.append)
+
+    def on_item(item: str) -> None:
+        received.append(item)
+        NAME.set("callback")
+
+    context.run(Stream.of(subject).map_async(name).subscribe, on_item)
     for number in range(2):
         subject.on_next(number)
     subject.on_completed()

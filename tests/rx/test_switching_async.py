@@ -230,6 +230,23 @@ def test_handler_does_not_receive_errors_of_callbacks(read: Face) -> None:
     assert handled == []
 
 
+@pytest.mark.parametrize("ask", [failing, one_item])
+def test_handler_does_not_receive_what_on_next_raises(ask: Any) -> None:
+    handled: list[Any] = []
+    errors: list[Exception] = []
+
+    def on_next(_: str) -> None:
+        raise KeyError
+
+    stream = Stream.of(reactivex.of("a", "b")).pipe(
+        answer_each(ask, "queue", lambda *error: handled.append(error))
+    )
+    stream.subscribe(on_next, errors.append)
+    assert eventually(lambda: bool(errors))
+    assert [type(error) for error in errors] == [KeyError]
+    assert handled == []
+
+
 def test_handler_does_not_receive_the_error_of_the_prompts() -> None:
     handled: list[Any] = []
     errors: list[Exception] = []
@@ -335,8 +352,30 @@ def test_error_of_the_prompts_drops_nothing() -> None:
         next(iterator)
 
 
+def test_item_on_its_way_to_the_loop_is_dropped_at_a_switch() -> None:
+    case = Conversation()
+    on_its_way, proceed = threading.Event(), threading.Event()
+
+    def delay(item: str) -> None:
+        if item == "a3":
+            on_its_way.set()
+            assert proceed.wait(BOUND)
+
+    thread = threading.Thread(target=case.begin)
+    thread.start()
+    iterator = iter(case.stream.pipe(ops.do_action(delay)))
+    assert next(iterator) == "a1"
+    assert on_its_way.wait(BOUND)
+    case.prompts.on_next("b")
+    proceed.set()
+    thread.join(BOUND)
+    case.answers["b"].on_next("b1")
+    case.prompts.on_completed()
+    case.answers["b"].on_completed()
+    assert [*iterator] == ["b1"]
+
+
 def test_switch_frees_an_answer_that_waits_for_its_reader() -> None:
-    """Its item, which was being emitted when the prompt arrived, is dropped, too."""
     case = Conversation()
     emitted: list[int] = []
     ended = threading.Event()
