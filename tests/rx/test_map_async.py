@@ -6,6 +6,9 @@ import asyncio
 import contextvars
 import gc
 import random
+import subprocess
+import sys
+import textwrap
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -513,28 +516,37 @@ def test_end_of_the_program_s_loop_lets_calls_clean_up() -> None:
     assert sorted(cleaned) == started
 
 
-# Python complains of the tasks that a closed loop leaves.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_item_after_an_abrupt_end_of_the_loop_is_an_error() -> None:
-    calls, received = Calls(), list[Any]()
-    subject: Subject[int] = Subject()
+    """In a process of its own, since Python complains of the tasks that a closed loop leaves."""
+    program = textwrap.dedent(
+        """
+        import asyncio
+        from reactivex import Subject
+        from rxmistral import map_async
 
-    async def main() -> None:
-        Stream.of(subject).map_async(calls).subscribe(received.append, received.append)
-        subject.on_next(1)
-        await until(lambda: calls.started == [1])
+        subject = Subject()
 
-    loop = asyncio.new_event_loop()
-    loop.run_until_complete(main())
-    tasks = asyncio.all_tasks(loop)
-    loop.close()
-    subject.on_next(2)
-    assert [type(each) for each in received] == [StoppedError]
-    assert not subject.observers
-    for task in tasks:
-        task._log_destroy_pending = False  # type: ignore[attr-defined]
-    del tasks, task
-    gc.collect()
+        async def main():
+            started = asyncio.Event()
+
+            async def work(_):
+                started.set()
+                await asyncio.Event().wait()
+
+            subject.pipe(map_async(work)).subscribe(print, lambda error: print(repr(error)))
+            subject.on_next(1)
+            await started.wait()
+
+        loop = asyncio.new_event_loop()
+        loop.run_until_complete(main())
+        loop.close()
+        subject.on_next(2)
+        print(subject.observers)
+        """
+    )
+    command = [sys.executable, "-c", program]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=BOUND, check=True)
+    assert ended.stdout.splitlines() == ["StoppedError()", "[]"]
 
 
 def test_item_for_a_closed_loop_is_an_error() -> None:

@@ -231,7 +231,7 @@ def test_handler_does_not_receive_errors_of_callbacks(read: Face) -> None:
 
 
 @pytest.mark.parametrize("ask", [failing, one_item])
-def test_handler_does_not_receive_what_on_next_raises(ask: Any) -> None:
+def test_handler_does_not_receive_errors_of_on_next(ask: Any) -> None:
     handled: list[Any] = []
     errors: list[Exception] = []
 
