@@ -89,6 +89,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
         self._emitting_task = SerialDisposable()
         self._paused_sources: set[Pausable] = set()
         # the event loop
+        self._was_last = False  # the task that is ending
         self._changed = asyncio.Event()
         self._room = asyncio.Event()  # for results
         self._running: set[asyncio.Task[None]] = set()
@@ -158,7 +159,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
 
     def end_of_task(self) -> None:
         """Sends the terminal if this was the last task."""
-        if self._is_completed or self._error is not None:
+        if self._was_last:
             self.end(self._error)
 
     def dispose(self) -> None:
@@ -207,8 +208,9 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
         with self._lock:
             if self._error is None and (self._inbox or self._running):
                 return False
-            # After an error, nothing starts another task.
-            self._is_active = self._error is not None
+            # From here on, an item of the source starts another task, which may be the last.
+            self._was_last = self._is_completed or self._error is not None
+            self._is_active = self._was_last
             return True
 
     def _start_calls(self) -> None:
