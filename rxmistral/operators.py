@@ -13,6 +13,7 @@ holds is emitted before an error. A wrong order raises an error that names the m
              think_tags(), guarded()                                  filtered
              parsed(), partials(), items()                            decoded as JSON
              paced(), coalesced()                                     timed
+    anything ──▶ map_async()                                          results of async calls
     anything ──▶ shared()                                             for many subscribers
 
 The module of an operator is loaded on first use: a program that prints tokens does not load
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from .completions.think_tags import think_tags
     from .completions.tool_calls import tool_calls
     from .outcome import Outcome
+    from .rx.map_async import map_async
     from .rx.stream import shared
     from .rx.switching import answer_each
     from .text.code_blocks import CodeBlock, code_blocks
@@ -59,7 +61,7 @@ __all__ = [
     "AnswerEnded", "CodeBlock", "Outcome", "Part", "References", "SentenceSegmenter",
     "SpanSegmenter", "StringSegmenter", "TextDelta", "ThinkingDelta", "ToolCallDelta",
     "ToolCallReady", "ToolCallStarted", "UsageReported", "answer_each", "coalesced", "code_blocks",
-    "completions", "deltas", "fallback", "finish_reason", "guarded", "hedge", "items", "on_outcome",
+    "completions", "deltas", "fallback", "finish_reason", "guarded", "hedge", "items", "map_async", "on_outcome",
     "paced", "paragraphs", "parsed", "partials", "parts", "sentences", "shared", "snapshots",
     "text", "text_lines", "think_tags", "thinking", "to_response", "tool_calls", "until_finished",
     "usage", "words",
@@ -88,6 +90,7 @@ _MODULES = {
     "outcome": ("Outcome",),
     "completions.think_tags": ("think_tags",),
     "completions.tool_calls": ("tool_calls",),
+    "rx.map_async": ("map_async",),
     "rx.stream": ("shared",),
     "rx.switching": ("answer_each",),
     "text.code_blocks": ("CodeBlock", "code_blocks"),

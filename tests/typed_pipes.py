@@ -5,7 +5,11 @@ set to complain about one that is not needed.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
+<<<<<<< HEAD
 from typing import assert_never
+=======
+from collections.abc import AsyncIterator
+>>>>>>> wt-mapasync
 
 import msgspec
 import reactivex
@@ -29,9 +33,14 @@ from rxmistral import (
     ToolCallStarted,
     UsageReported,
     UserMessage,
+    answer_each,
     completions,
     deltas,
+<<<<<<< HEAD
     parsed,
+=======
+    map_async,
+>>>>>>> wt-mapasync
     partials,
     shared,
     text,
@@ -99,6 +108,7 @@ for entry in stream.shared().entries(after=3):
     print(entry.id, entry.item.data.id)
 
 
+<<<<<<< HEAD
 def shown(part: Part) -> str:
     match part:
         case TextDelta(text=piece) | ThinkingDelta(text=piece):
@@ -122,6 +132,25 @@ def shown(part: Part) -> str:
 pieces: Stream[Part] = stream.pipe(rxmistral.parts())
 lines_shown: Stream[str] = pieces.map(shown)
 stream.pipe(text(), rxmistral.parts())  # type: ignore[misc]
+=======
+async def length_of(token: str) -> int:
+    return len(token)
+
+
+async def letters_of(token: str) -> AsyncIterator[str]:
+    for letter in token:
+        yield letter
+
+
+awaited: Stream[int] = tokens.map_async(length_of, concurrency=3, ordered=False)
+piped_calls: Stream[int] = stream.pipe(text(), map_async(length_of))
+letters: Stream[str] = tokens.map_async(letters_of)
+observed: Stream[str] = tokens.map_async(lambda _: tokens)
+by_lambda: Stream[int] = tokens.map_async(lambda token: length_of(token.upper()))
+answered: Stream[int] = tokens.pipe(answer_each(length_of, "queue"))
+streamed: Stream[str] = tokens.pipe(answer_each(letters_of, on_error=lambda *_: None))
+mapped: Stream[str] = tokens.pipe(answer_each(lambda _: tokens))
+>>>>>>> wt-mapasync
 
 
 async def pull() -> str:
@@ -137,6 +166,7 @@ async def pull() -> str:
 many.view("drop")  # type: ignore[arg-type]
 stream.pipe(partials(Recipe))  # type: ignore[arg-type]
 stream.pipe(text(), deltas())  # type: ignore[misc]
+stream.map_async(length_of)  # type: ignore[arg-type]
 stream.pipe(deltas(), text())  # type: ignore[misc]
 stream.pipe(completions())  # type: ignore[arg-type]
 tokens.pipe(lines())  # type: ignore[arg-type]

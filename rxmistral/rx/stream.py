@@ -14,9 +14,10 @@ from __future__ import annotations
 
 import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, overload
 
 from reactivex import Observable, abc
 from reactivex.internal import SequenceContainsNoElementsError
@@ -33,7 +34,7 @@ from .threads import SubscriptionScope, subscription_scope
 if TYPE_CHECKING:
     from ..outcome import Outcome
 
-__all__ = ["ConnectableStream", "SharedStream", "Stream", "shared"]
+__all__ = ["AsyncResult", "ConnectableStream", "SharedStream", "Stream", "shared"]
 
 T = TypeVar("T")
 A = TypeVar("A")
@@ -44,6 +45,9 @@ E = TypeVar("E")
 F = TypeVar("F")
 G = TypeVar("G")
 T_out = TypeVar("T_out", covariant=True)
+
+AsyncResult: TypeAlias = Observable[A] | AsyncIterable[A] | Awaitable[A]
+"""What a function passed to `map_async` returns."""
 
 
 class AnswerHandle(Protocol):
@@ -214,6 +218,30 @@ class Stream(Observable[T_out]):
 
     def __getitem__(self, key: slice | int) -> Stream[T_out]:
         return _piped_from(self, Stream.of(super().__getitem__(key)))
+
+    def map_async(
+        self,
+        function: Callable[[T_out], AsyncResult[A]],
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> Stream[A]:
+        """Calls an async function for each item (see `operators.map_async`).
+
+        Args:
+            function: A coroutine function, or a function that returns an awaitable, an
+                Observable or an async iterable, all items of which are emitted.
+            concurrency: The largest number of calls that run at a time; default 1.
+            ordered: Whether the results are emitted in the order of the items; default True.
+
+        >>> import reactivex
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> list(Stream.of(reactivex.of(1, 2)).map_async(double))
+        [2, 4]
+        """
+        operator = import_module(".map_async", __package__).map_async
+        result: Stream[A] = self.pipe(operator(function, concurrency, ordered))
+        return result
 
     # --- reading ---
 

@@ -1,17 +1,18 @@
 from __future__ import annotations
-import re
+
 from functools import partial
-import msgspec
-from rxmistral.wire import blocks
-from rxmistral.wire.session import open_session
-from rxmistral.wire.reader import Request
-from rxmistral.completions.fast_path import completions_of_blocks
-from rxmistral.completions.decoding import CompletionDecoder
-from rxmistral.completions.accumulator import CompletionAccumulator
-from rxmistral import Mistral, UserMessage, text
+from queue import SimpleQueue
+
 from by_hand import BODY, decode_all
 from ways import PATH, Way
-from queue import SimpleQueue
+
+from rxmistral import Mistral, UserMessage
+from rxmistral.completions.accumulator import CompletionAccumulator
+from rxmistral.completions.decoding import CompletionDecoder
+from rxmistral.completions.fast_path import completions_of_blocks
+from rxmistral.wire import blocks
+from rxmistral.wire.reader import Request
+from rxmistral.wire.session import open_session
 
 
 def open_client(url):
