@@ -5,11 +5,8 @@ set to complain about one that is not needed.
 """
 # pyright: reportUnnecessaryTypeIgnoreComment=true
 
-<<<<<<< HEAD
-from typing import assert_never
-=======
 from collections.abc import AsyncIterator
->>>>>>> wt-mapasync
+from typing import assert_never
 
 import msgspec
 import reactivex
@@ -36,11 +33,8 @@ from rxmistral import (
     answer_each,
     completions,
     deltas,
-<<<<<<< HEAD
-    parsed,
-=======
     map_async,
->>>>>>> wt-mapasync
+    parsed,
     partials,
     shared,
     text,
@@ -108,7 +102,6 @@ for entry in stream.shared().entries(after=3):
     print(entry.id, entry.item.data.id)
 
 
-<<<<<<< HEAD
 def shown(part: Part) -> str:
     match part:
         case TextDelta(text=piece) | ThinkingDelta(text=piece):
@@ -132,7 +125,8 @@ def shown(part: Part) -> str:
 pieces: Stream[Part] = stream.pipe(rxmistral.parts())
 lines_shown: Stream[str] = pieces.map(shown)
 stream.pipe(text(), rxmistral.parts())  # type: ignore[misc]
-=======
+
+
 async def length_of(token: str) -> int:
     return len(token)
 
@@ -150,7 +144,6 @@ by_lambda: Stream[int] = tokens.map_async(lambda token: length_of(token.upper())
 answered: Stream[int] = tokens.pipe(answer_each(length_of, "queue"))
 streamed: Stream[str] = tokens.pipe(answer_each(letters_of, on_error=lambda *_: None))
 mapped: Stream[str] = tokens.pipe(answer_each(lambda _: tokens))
->>>>>>> wt-mapasync
 
 
 async def pull() -> str:

@@ -316,7 +316,7 @@ class _Starts(local):
         if self._loop() is not loop:
             self._loop, self._count = ref(loop), 0
         while self._count >= _MAX_STARTS:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # which waits for the next pass
         if not self._count:
             loop.call_soon(self._reset)
         self._count += 1
