@@ -52,6 +52,7 @@ from .completions.decoding import completions
 from .errors import *
 from .models import *
 from .rx.stream import SharedStream, Stream
+from .text.text_stream import TextStream
 from .wire import ServerSentEvent
 
 if TYPE_CHECKING:
@@ -75,8 +76,8 @@ __all__ = [  # noqa: RUF022
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items
-    "Stream", "SharedStream", "EventStream", "EventStreamAsync", "from_async_iterable",
-    "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
+    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync",
+    "from_async_iterable", "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
     "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
     "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
     "ChatCompletionResponseTokenLogprobs", "ChatCompletionResponseTokenLogprobsTopK",
