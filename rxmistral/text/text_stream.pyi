@@ -1,9 +1,5 @@
 # The types of text_stream.py, in a stub because the operators return TextStreams, and think_tags
-# belongs to a higher layer. `method_of` takes the parameters and the result from the operator;
-# only operators with overloads are written out.
-
-from types import UnionType
-from typing import Any, TypeVar, overload
+# belongs to a higher layer. `method_of` takes the parameters and the result from the operator.
 
 from reactivex import Observable
 
@@ -15,10 +11,9 @@ from . import guard as _guard
 from . import pacing as _pacing
 from . import words_lines as _words_lines
 from .sentences import operator as _sentences
+from .structured import operators as _structured
 
 __all__ = ["TextStream"]
-
-T = TypeVar("T")
 
 class TextStream(Stream[str]):
     @staticmethod
@@ -41,15 +36,9 @@ class TextStream(Stream[str]):
     def guarded(self) -> None: ...
     @method_of(_think_tags.think_tags)
     def think_tags(self) -> None: ...
-    @overload
-    def items(self, type: type[T]) -> Stream[T]: ...
-    @overload
-    def items(self, type: UnionType) -> Stream[Any]: ...
-    @overload
-    def partials(self, type: type[T], *, growing_items: bool = False) -> Stream[T]: ...
-    @overload
-    def partials(self, type: UnionType, *, growing_items: bool = False) -> Stream[Any]: ...
-    @overload
-    def parsed(self, type: type[T]) -> Stream[T]: ...
-    @overload
-    def parsed(self, type: UnionType) -> Stream[Any]: ...
+    @method_of(_structured.items)
+    def items(self) -> None: ...
+    @method_of(_structured.partials)
+    def partials(self) -> None: ...
+    @method_of(_structured.parsed)
+    def parsed(self) -> None: ...
