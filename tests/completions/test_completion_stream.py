@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import reactivex
-from faces import FACES, Face
+from faces import FACES, Face, run
 
 from rxmistral import (
     EventStream,
@@ -15,6 +15,7 @@ from rxmistral import (
     Outcome,
     Stream,
     TextStream,
+    UserMessage,
     completions,
     fallback,
     hedge,
@@ -28,16 +29,18 @@ from rxmistral.wire import ServerSentEvent
 HELLO = [steps.role(), "Hel", "lo. You", steps.finish(usage=(3, 2)), steps.done()]
 
 
-@pytest.fixture
-def server() -> Iterator[ScriptedServer]:
-    with ScriptedServer(HELLO) as server:
-        yield server
+ASK: dict[str, Any] = {"model": "m", "messages": [UserMessage(content="Hi")]}
 
 
 @pytest.fixture
-def answer(server: ScriptedServer) -> EventStream:
-    client = Mistral("key", server_url=server.url)
-    return client.chat.stream(model="m", messages=[{"role": "user", "content": "Hi"}])
+def client() -> Iterator[Mistral]:
+    with ScriptedServer(lambda _: HELLO) as server, Mistral(server_url=server.url) as client:
+        yield client
+
+
+@pytest.fixture
+def answer(client: Mistral) -> EventStream:
+    return client.chat.stream(**ASK)
 
 
 @pytest.mark.parametrize("read", FACES.values(), ids=FACES)
@@ -51,7 +54,7 @@ def test_each_method_emits_its_items(answer: EventStream) -> None:
     assert [delta.content for delta in answer.deltas()] == ["", "Hel", "lo. You", ""]
     assert list(answer.thinking()) == list(answer.tool_calls()) == []
     assert answer.finish_reason().run() == "stop"
-    assert answer.to_response().run() == answer.snapshots().run()
+    assert answer.snapshots().run().choices == answer.to_response().run().choices
     assert answer.to_response().run().choices[0].message.content == "Hello. You"
 
 
@@ -88,10 +91,8 @@ def test_decoded_completions_have_the_methods() -> None:
     assert events.pipe(completions()).text().run() == "Hi"
 
 
-def test_async_streams_have_the_methods(server: ScriptedServer) -> None:
+def test_async_streams_have_the_methods(client: Mistral) -> None:
     async def read() -> str:
-        client = Mistral("key", server_url=server.url)
-        answer = client.chat.stream_async(model="m", messages=[{"role": "user", "content": "Hi"}])
-        return await answer.text().sentences()
+        return await client.chat.stream_async(**ASK).text().sentences()
 
-    assert asyncio.run(read()) == "You"
+    assert run(read()) == "You"

@@ -14,7 +14,7 @@ import pytest
 import reactivex
 
 import rxmistral
-from rxmistral import Mistral, Stream, TextStream, operators
+from rxmistral import Mistral, Stream, TextStream, UserMessage, operators
 from rxmistral.completions.completion_stream import CompletionStream
 
 # The items of a class of Streams, as the annotations of the operators name them.
@@ -50,7 +50,7 @@ def decorators(kind: type[Stream[Any]]) -> dict[str, str]:
 
 def ask() -> rxmistral.EventStream:
     """Returns a Stream that is not read."""
-    return Mistral("key").chat.stream(model="m", messages=[])
+    return Mistral("key").chat.stream(model="m", messages=[UserMessage(content="Hi")])
 
 
 def test_operators_are_found_by_their_annotations() -> None:
