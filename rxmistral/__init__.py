@@ -3,11 +3,11 @@
 Subscribe to it, loop over it with `for` or `async for`, or await it; it always reports how the
 answer ended:
 
-    from rxmistral import Mistral, text
+    from rxmistral import Mistral
 
     with Mistral() as client:
         answer = client.chat.stream(model="mistral-small-latest", messages=[...])
-        for token in answer.pipe(text()):
+        for token in answer.text():
             print(token, end="", flush=True)
 
 The way of the data:

@@ -1,6 +1,6 @@
 """Operators as methods of the Streams whose items they accept.
 
-`answer.text()` is `answer.pipe(text())`. A class of Streams names the modules of its methods' operators;
+`answer.text()` is `answer.pipe(text())`. A class of Streams names the modules of the operators;
 a module is loaded when a method is first used:
 
     class TextStream(Stream[str]):

@@ -65,8 +65,8 @@ class Stream(Pipe[T_out]):
     A Stream is cold: each subscription, loop or `await` starts a new run of its source. Within a
     `with` block, all loops over the Stream continue the same run. A loop receives all items that precede an error, and then raises the
     error. Leaving a loop early disposes its subscription. The result of any pipe is a Stream
-    again; all methods that are not documented here are operators of reactivex, and return
-    Streams, too.
+    again, or the subclass that the last operator returns; all methods that are not documented
+    here are operators of reactivex, and return Streams, too.
     """
 
     _live: LiveSubscriptions | None = None  # disposed by close() and by the end of a block

@@ -31,7 +31,7 @@ def parameters(function: ast.FunctionDef) -> set[str]:
 
 def test_every_fluent_method_is_typed() -> None:
     assert len(FLUENT) > 100
-    assert {function.name for function in TYPED} == FLUENT.keys()
+    assert FLUENT.keys() <= {function.name for function in TYPED}  # old versions have fewer
 
 
 @pytest.mark.parametrize("name", FLUENT)
