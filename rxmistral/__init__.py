@@ -3,11 +3,11 @@
 Subscribe to it, loop over it with `for` or `async for`, or await it; it always reports how the
 answer ended:
 
-    from rxmistral import Mistral, text
+    from rxmistral import Mistral
 
     with Mistral() as client:
         answer = client.chat.stream(model="mistral-small-latest", messages=[...])
-        for token in answer.pipe(text()):
+        for token in answer.text():
             print(token, end="", flush=True)
 
 The way of the data:
@@ -53,6 +53,7 @@ from .completions.decoding import completions
 from .errors import *
 from .models import *
 from .rx.stream import SharedStream, Stream
+from .text.text_stream import TextStream
 from .wire import ServerSentEvent
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ __all__ = [  # noqa: RUF022
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items
-    "Stream", "SharedStream", "EventStream", "EventStreamAsync", "from_async_iterable",
-    "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
+    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync",
+    "from_async_iterable", "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
     "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
     "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
     "ChatCompletionResponseTokenLogprobs", "ChatCompletionResponseTokenLogprobsTopK",

@@ -1,6 +1,8 @@
 """All operators, by name.
 
-Each is a function whose result goes into `pipe(...)` of any Observable. Text that an operator
+Each is a function whose result goes into `pipe(...)` of any Observable. Those that accept
+completions are methods of an answer, too, and those that accept text are methods of a TextStream:
+`answer.text().sentences()` is `answer.pipe(text(), sentences())`. Text that an operator
 holds is emitted before an error. A wrong order raises an error that names the missing operator.
 
     events ──▶ completions() ──▶ completions ──▶ until_finished() ──▶ completions

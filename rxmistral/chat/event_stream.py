@@ -21,11 +21,11 @@ from typing import Any, Self
 
 from reactivex import abc
 
+from ..completions.completion_stream import CompletionStream
 from ..models import CompletionEvent
 from ..outcome import Outcome, Status
 from ..rx.iteration import Iteration, LiveSubscriptions, current_iteration
 from ..rx.request_counter import current_counter
-from ..rx.stream import Stream
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
 from ..wire.reader import Response
 from .attempts import Attempts
@@ -41,7 +41,7 @@ Observer = abc.ObserverBase[CompletionEvent]
 _unread_lock = fork_safe(RLock())
 
 
-class EventStream(Stream[CompletionEvent]):
+class EventStream(CompletionStream):
     """A cold Stream of the `CompletionEvent`s of one call, which each subscription sends."""
 
     def __init__(self, call: Call) -> None:

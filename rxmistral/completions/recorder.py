@@ -14,11 +14,13 @@ from ..checks import check_callback
 from ..models import CompletionEvent, UsageInfo
 from ..outcome import Outcome, Status, status_of
 from ..rx.clock import monotonic
+from ..rx.fluent import returning
 from ..rx.request_counter import RequestCounter, current_counter
 from ..rx.state_machine import operate
 from ..rx.stream import Stream
 from .accumulator import CompletionAccumulator
 from .choice import completions_for
+from .completion_stream import CompletionStream
 
 __all__ = ["OutcomeBuilder", "OutputTimes", "on_outcome"]
 
@@ -88,7 +90,7 @@ def _tokens_per_second(usage: UsageInfo | None, times: OutputTimes) -> float | N
 
 def on_outcome(
     callback: Callable[[Outcome], object],
-) -> Callable[[Observable[CompletionEvent]], Stream[CompletionEvent]]:
+) -> Callable[[Observable[CompletionEvent]], CompletionStream]:
     """Completions into the same completions; a callback receives their outcome, once.
 
         --a--b--c-|->
@@ -126,7 +128,7 @@ def on_outcome(
             subscription, Disposable(lambda: context.run(recorder.end, None, "cancelled"))
         )
 
-    return operate(subscribe_to)
+    return returning(CompletionStream, operate(subscribe_to))
 
 
 _ACCEPTED = completions_for("on_outcome")

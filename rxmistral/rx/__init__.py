@@ -1,6 +1,8 @@
 """The reactive core: Streams, their subscriptions and their sharing. Knows no HTTP, no Mistral.
 
 stream            Stream, SharedStream, `shared`
+pipe, reactivex_methods   what Stream inherits: its pipes, and the methods of reactivex
+fluent            operators as methods of the Streams whose items they accept
 iteration         `for` and `async for`: a bounded queue between two threads
 sharing, history  one run for many viewers: its items, and policies for viewers that lag
 delivery          delivers the items to those viewers

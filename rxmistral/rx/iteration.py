@@ -278,10 +278,15 @@ def iterate(
     queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
     items = queue.items
-    subscribe = partial(copy_context().run, queue.subscribe_to, source, scheduler)
+    context = copy_context()
     track(queue)
     try:
-        run_on_thread(subscribe, queue.on_error, name="rxmistral-subscribe", daemon=True)
+        run_on_thread(
+            lambda: context.run(queue.subscribe_to, source, scheduler),
+            queue.on_error,
+            name="rxmistral-subscribe",
+            daemon=True,
+        )
         while True:
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:
@@ -315,8 +320,8 @@ class _Starts(local):
         loop = asyncio.get_running_loop()
         if self._loop() is not loop:
             self._loop, self._count = ref(loop), 0
-        while self._count >= _MAX_STARTS:
-            await asyncio.sleep(0)  # which waits for the next pass
+        while self._count >= _MAX_STARTS:  # noqa: ASYNC110  # for the next pass of the loop
+            await asyncio.sleep(0)
         if not self._count:
             loop.call_soon(self._reset)
         self._count += 1

@@ -6,27 +6,28 @@ The way of reading decides which thread receives the items:
     for, run()          the thread of the loop, through a queue (see `iteration`)
     async for, await    the event loop, through a queue
 
-This file is long because Stream and SharedStream refer to each other, and because the type
-checkers need an overload of `pipe` for each number of operators.
+`pipe` and the methods of reactivex are in the base classes. This file is long because Stream and
+SharedStream refer to each other.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterator
-from functools import partial, wraps
+from functools import partial
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from ..checks import check_integer, check_synchronous
+from ..checks import check_integer
+from .fluent import missing_attribute
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
 from .iteration import AsyncIteration, LiveSubscriptions, current_reader, iterate, leaving
+from .pipe import Pipe
 from .sharing import SharedRun, check_shared
 from .subscriber import Subscriber
 from .threads import SubscriptionScope, subscription_scope
@@ -38,12 +39,6 @@ __all__ = ["AsyncResult", "ConnectableStream", "SharedStream", "Stream", "shared
 
 T = TypeVar("T")
 A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-D = TypeVar("D")
-E = TypeVar("E")
-F = TypeVar("F")
-G = TypeVar("G")
 T_out = TypeVar("T_out", covariant=True)
 
 AsyncResult: TypeAlias = Observable[A] | AsyncIterable[A] | Awaitable[A]
@@ -59,7 +54,7 @@ class AnswerHandle(Protocol):
     def close(self) -> object: ...
 
 
-class Stream(Observable[T_out]):
+class Stream(Pipe[T_out]):
     """An Observable that can also be iterated and awaited.
 
     ```python
@@ -74,8 +69,8 @@ class Stream(Observable[T_out]):
     A Stream is cold: each subscription, loop or `await` starts a new run of its source. Within a
     `with` block, all loops over the Stream continue the same run. A loop receives all items that precede an error, and then raises the
     error. Leaving a loop early disposes its subscription. The result of any pipe is a Stream
-    again; all methods that are not documented here are operators of reactivex, and return
-    Streams, too.
+    again, or the subclass that the last operator returns; all methods that are not documented
+    here are operators of reactivex, and return Streams, too.
     """
 
     _live: LiveSubscriptions | None = None  # disposed by close() and by the end of a block
@@ -83,6 +78,7 @@ class Stream(Observable[T_out]):
     _iterator: Iterator[Any] | None = None  # of the run that a `with` block has started
     _async_iterator: AsyncIterator[Any] | None = None
     _answer: AnswerHandle | None = None  # the answer that this was piped from
+    _remedy = "pass the operator of this name to pipe()"  # for a method of another class
 
     @staticmethod
     def of(observable: Observable[A]) -> Stream[A]:
@@ -103,121 +99,21 @@ class Stream(Observable[T_out]):
         # Calling the observable's subscribe() would add a second observer to each subscription.
         return Stream(observable._subscribe_core)
 
+    if not TYPE_CHECKING:  # a type checker would accept any name
+
+        def __getattr__(self, name: str) -> object:
+            raise missing_attribute(self, name, self._remedy)
+
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"<{name}>" if self._answer is None else f"<{name} of {self._answer!r}>"
 
-    # --- composition ---
-
-    @overload  # type: ignore[override]  # see the implementation
-    def pipe(self, op1: Callable[[Observable[T_out]], Observable[A]], /) -> Stream[A]: ...
-    @overload
-    def pipe(
-        self, op1: Callable[[Observable[T_out]], A], op2: Callable[[A], Observable[B]], /
-    ) -> Stream[B]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], Observable[C]],
-        /,
-    ) -> Stream[C]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], C],
-        op4: Callable[[C], Observable[D]],
-        /,
-    ) -> Stream[D]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], C],
-        op4: Callable[[C], D],
-        op5: Callable[[D], Observable[E]],
-        /,
-    ) -> Stream[E]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], C],
-        op4: Callable[[C], D],
-        op5: Callable[[D], E],
-        op6: Callable[[E], Observable[F]],
-        /,
-    ) -> Stream[F]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], C],
-        op4: Callable[[C], D],
-        op5: Callable[[D], E],
-        op6: Callable[[E], F],
-        op7: Callable[[F], Observable[G]],
-        /,
-    ) -> Stream[G]: ...
-    @overload
-    def pipe(self, op1: Callable[[Observable[T_out]], A], /) -> A: ...
-    @overload
-    def pipe(self, op1: Callable[[Observable[T_out]], A], op2: Callable[[A], B], /) -> B: ...
-    @overload
-    def pipe(self, /) -> Self: ...
-
-    # With several operators the last one is expected to return an Observable; reactivex has
-    # overloads for other results, too.
-    def pipe(self, *operators: Callable[[Any], Any]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Composes operators from left to right.
-
-        Returns:
-            A Stream if the last operator returns an Observable; a tuple or list of Streams
-            if it returns several (`partition`); otherwise its result, unchanged.
-
-        Raises:
-            TypeError: An operator of rxmistral was passed without calling it, or a coroutine
-                function as a callback of `do_action` or `finally_action`.
-        """
-        result: Any = self
-        for operator in operators:
-            _check_operator(operator)
-            result = _as_stream(operator(result), self)
+    def _as_stream(self, result: Any) -> Any:
+        if isinstance(result, Observable):
+            return _piped_from(self, Stream.of(result))
+        if isinstance(result, (list, tuple)) and any(isinstance(x, Observable) for x in result):
+            return type(result)(self._as_stream(each) for each in result)
         return result
-
-    if TYPE_CHECKING:
-        # The methods whose results are likely to be iterated. All others return Streams as well,
-        # but have the types of reactivex.
-        def map(self, mapper: Callable[[T_out], A]) -> Stream[A]: ...
-        def filter(self, predicate: Callable[[T_out], bool]) -> Stream[T_out]: ...
-        def take(self, count: int) -> Stream[T_out]: ...
-        def take_last(self, count: int) -> Stream[T_out]: ...
-        def take_while(
-            self, predicate: Callable[[T_out], bool], inclusive: bool = False
-        ) -> Stream[T_out]: ...
-        def skip(self, count: int) -> Stream[T_out]: ...
-        def skip_while(self, predicate: Callable[[T_out], bool]) -> Stream[T_out]: ...
-        def do_action(
-            self,
-            on_next: Callable[[T_out], None] | None = None,
-            on_error: Callable[[Exception], None] | None = None,
-            on_completed: Callable[[], None] | None = None,
-        ) -> Stream[T_out]: ...
-        def buffer_with_count(self, count: int, skip: int | None = None) -> Stream[list[T_out]]: ...
-
-    def __add__(self, other: Observable[T_out]) -> Stream[T_out]:
-        return _piped_from(self, Stream.of(super().__add__(other)))
-
-    __iadd__ = __add__
-
-    def __getitem__(self, key: slice | int) -> Stream[T_out]:
-        return _piped_from(self, Stream.of(super().__getitem__(key)))
 
     def map_async(
         self,
@@ -580,55 +476,10 @@ def shared(
 S = TypeVar("S", bound=Stream[Any])
 
 
-def _check_operator(operator: Any) -> None:
-    module = str(getattr(operator, "__module__", ""))
-    if module.startswith("rxmistral.") and operator.__qualname__ == operator.__name__:
-        # An operator is a nested function; this one is a module's own, which returns operators.
-        name = operator.__name__
-        raise TypeError(f"{name} makes an operator and has to be called: pipe({name}(...))")
-    if module.startswith("reactivex.") and inspect.isfunction(operator):
-        # reactivex's do_action() keeps its callbacks in a closure (tested with 5.0 to 6.1);
-        # with other names in it, this check finds nothing.
-        closure = inspect.getclosurevars(operator).nonlocals
-        if getattr(closure.get("fun"), "__name__", "").startswith("do_action"):
-            for callback in (*closure["args"], *closure["kwargs"].values()):
-                check_synchronous("the callback of do_action()", callback)
-        if operator.__name__ == "finally_action":
-            check_synchronous("the action of finally_action()", closure.get("action"))
-
-
 def _piped_from(source: Stream[Any], result: S) -> S:
     if result._answer is None and result is not source:
         result._answer = source._answer_of_pipe()
     return result
-
-
-def _as_stream(result: Any, source: Stream[Any]) -> Any:
-    if isinstance(result, Observable):
-        return _piped_from(source, Stream.of(result))
-    if isinstance(result, (list, tuple)) and any(isinstance(each, Observable) for each in result):
-        return type(result)(_as_stream(each, source) for each in result)
-    return result
-
-
-def _returning_streams(method: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(method)
-    def fluent(self: Stream[Any], *args: Any, **kwargs: Any) -> Any:
-        return _as_stream(method(self, *args, **kwargs), self)
-
-    return fluent
-
-
-def _inherit_fluent_methods() -> None:
-    # Most fluent methods of reactivex call `pipe`, but not all of them.
-    for base in Observable.__mro__[1:]:
-        for name, method in vars(base).items():
-            is_public = inspect.isfunction(method) and not name.startswith("_")
-            if is_public and name not in vars(Stream):
-                setattr(Stream, name, _returning_streams(method))
-
-
-_inherit_fluent_methods()
 
 
 def _only(items: deque[T]) -> T:
