@@ -309,12 +309,12 @@ class EventObserver(GracePeriod, abc.ObserverBase[ServerSentEvent]):
         self._accept_clean_end = accept_clean_end
         self._feed, self._emit = decoder.feed, observer.on_next
 
-    def on_next(self, event: object) -> None:
-        if not isinstance(event, ServerSentEvent):
-            self._observer.on_error(self._close_with(_ACCEPTED.error_for(event)))
+    def on_next(self, value: object) -> None:
+        if not isinstance(value, ServerSentEvent):
+            self._observer.on_error(self._close_with(_ACCEPTED.error_for(value)))
             return
         try:
-            completion = self._feed(event)
+            completion = self._feed(value)
         except ReportedError as report:
             self.start(self._close_with(report))
         except StreamError as error:
