@@ -11,6 +11,7 @@ from os import PathLike
 from pathlib import Path
 from threading import Lock
 from typing import TypeAlias
+from urllib.parse import urlsplit
 
 from ..checks import check_callback
 from ..error_report import without_secrets
@@ -200,12 +201,11 @@ def _written(recording: _Recording, keys: Iterable[str], redact: Redact | None) 
     lines = encode_exchange(replace(exchange, request=request))
     # Also in the bytes themselves: a block may end within the key, or be written in Base64.
     searched = (lines, body, b"".join(block.data for block in exchange.blocks))
-    for key in keys:
-        if any(key.encode("utf-8") in each for each in searched):
-            raise ValueError(
-                f"the key occurs in the exchange {request.method} {request.url}: it is not "
-                "written; remove it with redact, or keep it out of the conversation"
-            )
+    if any(key.encode("utf-8") in each for key in keys for each in searched):
+        raise ValueError(  # without the URL, which may contain it
+            f"the key occurs in an exchange with {urlsplit(request.url).hostname}: a file with the "
+            "key is not written; replace the key with redact, or do not send it in a message"
+        )
     return lines
 
 
