@@ -70,7 +70,7 @@ def replay(
 
     A request matches by its method, its path and its JSON body; the port, the headers and the
     order of keys do not count. Equal requests are answered in recorded order. A request that
-    matches none, or one too many, is answered with status 500, and leaving the `with` block
+    matches none, or one too many, is answered with status 400, and leaving the `with` block
     raises AssertionError, which shows the nearest recorded request. An answer that its reader
     left, or whose timeout expired, ends in silence.
 

@@ -8,7 +8,7 @@ from copy import copy
 from typing import NoReturn, cast
 
 from reactivex import abc
-from reactivex.disposable import SerialDisposable
+from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..errors import DroppedStreamError, RequestError, refusal
@@ -75,8 +75,11 @@ class _Player(abc.DisposableBase):
         self._timer = SerialDisposable()
         self._context = copy_context()  # of the subscriber, for its callbacks
 
-    def start(self) -> None:
-        self._timer.disposable = self._scheduler.schedule(self._wake)
+    def start(self, seconds: float = 0.0) -> None:
+        """Plays the next operations after these seconds."""
+        timer = SingleAssignmentDisposable()
+        self._timer.disposable = timer  # first: another thread may start the next timer meanwhile
+        timer.disposable = self._scheduler.schedule_relative(seconds, self._wake)
 
     def dispose(self) -> None:
         self._timer.dispose()
@@ -119,7 +122,7 @@ class _Player(abc.DisposableBase):
         if seconds <= 0:
             return False
         self._elapsed += seconds
-        self._timer.disposable = self._scheduler.schedule_relative(seconds, self._wake)
+        self.start(seconds)
         return True
 
     def _receive(self, block: bytes) -> None:

@@ -33,7 +33,8 @@ class ScriptedServer:
     Each script answers one request, in the order of arrival. In place of a script, a function of
     the `ReceivedRequest` may return one; a single function answers every request. A request
     without a script is answered with status 500, and leaving the `with` block then raises
-    AssertionError. It also raises what a function raised.
+    AssertionError. It also raises what a function raised; the request is then answered with
+    status 400 after an AssertionError, and otherwise with 500.
 
     If the server ends a connection in an orderly way (framing `close`, `drop`, or a
     `Connection: close` of either side), it closes its own side and then waits for the peer to
@@ -318,13 +319,14 @@ class ScriptedServer:
             return self._compile(script(request), request.number)
         except BaseException as error:
             self._failures.append(error)
-            raised = f"the script function for {request!r} raised {error!r}"
-            message = str(error) if isinstance(error, AssertionError) else raised
+            if isinstance(error, AssertionError):  # a fault of the request: not to be repeated
+                return self._error_response(str(error), "unexpected_request", 400)
+            message = f"the script function for {request!r} raised {error!r}"
             return self._error_response(message, "script_function_error")
 
-    def _error_response(self, message: str, kind: str) -> CompiledScript:
+    def _error_response(self, message: str, kind: str, code: int = 500) -> CompiledScript:
         body = {"object": "error", "message": message, "type": kind, "param": None, "code": None}
-        return compile_script([status(500, body=body)], self._framing, self._model, "")
+        return compile_script([status(code, body=body)], self._framing, self._model, "")
 
 
 def _in_words(failure: BaseException) -> str:

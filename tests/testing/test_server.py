@@ -878,6 +878,18 @@ def test_several_functions_answer_one_request_each() -> None:
     assert [chunk["choices"][0]["delta"]["content"] for chunk in chunks] == ["a", "b", "c"]
 
 
+def test_scripts_are_added_to_a_running_server() -> None:
+    with ScriptedServer() as server:
+        server.script(["a"], lambda _: ["b"])
+        server.script(["c"])
+        with pytest.raises(ValueError, match="can never run"):
+            server.script(["d"], [steps.drop(), "e"])
+        bodies = [fetch(server)[1] for _ in range(3)]
+    chunks = [frames_of(body)[0] for body in bodies]
+    assert [chunk["id"] for chunk in chunks] == ["scripted-0", "scripted-1", "scripted-2"]
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in chunks] == ["a", "b", "c"]
+
+
 class Interruption(BaseException):
     """Not an Exception, like the exception of pytest.fail()."""
 
