@@ -8,8 +8,11 @@ set to complain about one that is not needed.
 import msgspec
 import reactivex
 from reactivex import operators as ops
+from reactivex.scheduler import VirtualTimeScheduler
 
+import rxmistral
 from rxmistral import (
+    CompletionEvent,
     DeltaMessage,
     Mistral,
     SharedStream,
@@ -24,6 +27,7 @@ from rxmistral import (
     text,
     until_finished,
 )
+from rxmistral.testing import ScriptedServer, answer, completion, finish, record, replay, wait
 from rxmistral.wire import events, lines
 
 stream = Mistral("key").chat.stream(model="m", messages=[{"role": "user", "content": "Hi"}])
@@ -88,3 +92,15 @@ demo.chat.stream(model="m", messages=[], seed=1)  # type: ignore[call-arg]
 # Hints must not make every name an attribute.
 demo.chat.complete  # type: ignore[attr-defined]  # noqa: B018
 demo.embeddings  # type: ignore[attr-defined]  # noqa: B018
+
+scripted: Stream[CompletionEvent] = answer("Hel", wait(2), "lo", finish())
+one: CompletionEvent = completion("Hel")
+played: ScriptedServer = replay("a.jsonl", speed=None, faults={3: "drop"})
+in_virtual_time: Stream[bytes] = replay("a.jsonl", scheduler=VirtualTimeScheduler())
+with record("a.jsonl", redact=bytes.lower):
+    played.script(["Hel", finish()], lambda request: [request.path])
+replay("a.jsonl", faults={3: "bang"})  # type: ignore[dict-item]
+answer(5)  # type: ignore[arg-type]
+rxmistral.nothing  # type: ignore[attr-defined]  # noqa: B018
+rxmistral.testing.nothing  # type: ignore[attr-defined]  # noqa: B018
+rxmistral.models.UserMessage(content="a name that is loaded on use")
