@@ -22,10 +22,10 @@ The map of the package; a folder is a layer, and imports point down only:
     chat/             one call: client, settings, request, attempts, event_stream, policies/
     relay/  logs/     one answer for many: browsers, and brokers for other processes
     operators         everything that can be passed to pipe(), by name
+    testing/          the test kit: scripted servers and answers, recordings, pytest
     completions/      Mistral's chunks: decoding, choices, tool calls, responses, fallback
     text/             str in, str out: sentences, words, code blocks, JSON, pacing
     wire/             HTTP and Server-Sent Events, without Mistral
-    testing/          a server that answers as scripted
     rx/               the reactive core, without HTTP: streams, sharing, backpressure
     outcome           how an answer ended
     models  errors    Mistral's data types, and what can go wrong

@@ -34,7 +34,7 @@ _ENDINGS: dict[str, Step] = {
     "cut": steps.end(),
     "drop": steps.drop(),
     "timeout": steps.hang(),  # so that the timeouts of this client decide
-    "left": steps.hang(),  # nobody knows how it would have gone on
+    "left": steps.hang(),  # how it would have continued is unknown
     "stall": steps.hang(),
 }
 
