@@ -151,8 +151,7 @@ def _steps_of(
             yield _ENDINGS[faults[number]]
             return
         yield steps.raw(block.data)
-    if ending != steps.hang():
-        yield until(exchange.end_time)
+    yield until(exchange.end_time)
     yield ending
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +16,7 @@ from rxmistral.testing import pytest_plugin
 
 pytest_plugins = "pytester"
 
+Run = Callable[..., pytest.RunResult]
 PLUGIN = "rxmistral.testing.pytest_plugin"
 IMPORTS = """
 import pytest
@@ -28,7 +30,7 @@ def ask(client, prompt="Hi"):
 
 
 @pytest.fixture
-def run(pytester: pytest.Pytester):
+def run(pytester: pytest.Pytester) -> Run:
     """Runs tests in a process of their own, with the plug-in; options are words."""
 
     def run(tests: str, *options: str) -> pytest.RunResult:
@@ -47,7 +49,7 @@ def recording(pytester: pytest.Pytester) -> Path:
     return write(folder / "hello.jsonl", exchange())
 
 
-def test_fixtures_serve_scripts_to_a_client(run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fixtures_serve_scripts_to_a_client(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MISTRAL_API_KEY", "private")
     monkeypatch.setenv("MISTRAL_SERVER_URL", "http://127.0.0.1:9")
     result = run(
@@ -71,7 +73,7 @@ def test_request_without_a_script(mistral_client):
     result.stdout.fnmatch_lines(["*AssertionError: no script for <request 0*"])
 
 
-def test_marker_replays_the_recording(run, recording: Path) -> None:
+def test_marker_replays_the_recording(run: Run, recording: Path) -> None:
     result = run(
         """
 @pytest.mark.rxmistral_recording("hello")
@@ -120,7 +122,7 @@ def test_option_decides_which_tests_record(recording: Path, mode: str, names: li
     assert recorded == names
 
 
-def test_server_is_not_available_while_recording(run, recording: Path) -> None:
+def test_server_is_not_available_while_recording(run: Run, recording: Path) -> None:
     tests = """
 @pytest.mark.rxmistral_recording("hello")
 def test_hello(mistral_server):
@@ -132,7 +134,7 @@ def test_hello(mistral_server):
     assert json.loads(recording.read_text().splitlines()[0])["rxmistral"] == 1
 
 
-def test_plugin_registers_its_marker_and_option(run) -> None:
+def test_plugin_registers_its_marker_and_option(run: Run) -> None:
     marker = "@pytest.mark.rxmistral_recording(name, speed=None, *"
     run("", "--markers").stdout.fnmatch_lines([marker])
     run("", "--help").stdout.fnmatch_lines(["*--rxmistral-record={none,once,all}*"])

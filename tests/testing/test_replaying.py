@@ -306,8 +306,8 @@ def test_stream_ends_as_recorded(path: Path, end: str, error: str) -> None:
     scheduler = VirtualTimeScheduler()
     received, _ = replayed(path, scheduler)
     scheduler.start()
-    (_, block), (_, raised) = received
-    assert block == b"a"
+    (_, block), (ended, raised) = received
+    assert (block, ended) == (b"a", 65.0)
     assert error in str(raised)
 
 
