@@ -524,6 +524,8 @@ def test_unplayable_script_is_refused_at_construction(
 def test_negative_wait_and_unknown_framing_are_refused() -> None:
     with pytest.raises(ValueError, match="zero or more"):
         steps.wait(-1)
+    with pytest.raises(ValueError, match="zero or more"):
+        steps.until(-1)
     with pytest.raises(ValueError, match="chunked, close, gzip, length"):
         ScriptedServer([], framing="brotli")  # type: ignore[arg-type]
 
@@ -697,6 +699,18 @@ def test_wait_delays_what_follows(transport: Transport) -> None:
         received = server.requests[0].received
         assert first - received >= 0.049
         assert last - received >= 0.098
+        connection.close()
+
+
+def test_until_counts_from_the_request(transport: Transport) -> None:
+    script: Script = [steps.wait(0.05), steps.until(0.02), "a", steps.until(0.1), *ENDING]
+    with transport.serve(script) as server:
+        connection = transport.http(server)
+        post(connection).read()
+        request = server.requests[0]
+        assert request.wait_answered(TIMEOUT_SECONDS)
+        assert request.answered is not None
+        assert request.answered - request.received >= 0.099
         connection.close()
 
 
