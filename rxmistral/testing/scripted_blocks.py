@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from contextvars import copy_context
 from copy import copy
+from functools import partial
+from threading import Event, Thread
 from typing import NoReturn, cast
 
 from reactivex import abc
@@ -12,6 +15,7 @@ from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..errors import DroppedStreamError, RequestError, refusal
+from ..rx.iteration import current_iteration
 from ..rx.stream import Stream
 from ..rx.subscriber import reporting_unhandled
 from .compiler import CompiledScript
@@ -45,8 +49,10 @@ def scripted_blocks(
     def subscribe(
         observer: abc.ObserverBase[bytes], subscribed: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        clock = scheduler or subscribed or TimeoutScheduler.singleton()
-        player = _Player(script, observer, clock, hang_error)
+        timers = scheduler or subscribed
+        player = _Player(script, observer, timers or TimeoutScheduler.singleton(), hang_error)
+        if timers is None and current_iteration.get() is None:
+            player.delay_exit()
         player.start()
         return player
 
@@ -73,6 +79,7 @@ class _Player(abc.DisposableBase):
         self._refusal = bytearray()  # the body of a refusal
         self._elapsed = 0.0  # seconds since the subscription
         self._timer = SerialDisposable()
+        self._ended = Event()
         self._context = copy_context()  # of the subscriber, for its callbacks
 
     def start(self, seconds: float = 0.0) -> None:
@@ -81,8 +88,14 @@ class _Player(abc.DisposableBase):
         self._timer.disposable = timer  # first: another thread may start the next timer meanwhile
         timer.disposable = self._scheduler.schedule_relative(seconds, self._wake)
 
+    def delay_exit(self) -> None:
+        """Lets the interpreter exit after the end only: the threads of the timers are daemons."""
+        with suppress(RuntimeError):  # no thread can be started
+            Thread(target=self._ended.wait, name="rxmistral-script").start()
+
     def dispose(self) -> None:
         self._timer.dispose()
+        self._ended.set()
 
     def _wake(self, *_: object) -> None:
         # Nothing catches an exception on a timer's thread.
@@ -94,7 +107,7 @@ class _Player(abc.DisposableBase):
         try:
             self._play()
         except Exception as error:  # of the script, or of a callback
-            self._end(error)
+            self._end_with(partial(self._observer.on_error, error))
 
     def _play(self) -> None:
         while not self._timer.is_disposed:
@@ -134,8 +147,7 @@ class _Player(abc.DisposableBase):
 
     def _complete(self) -> None:
         if self._is_success:
-            self._timer.dispose()
-            self._observer.on_completed()
+            self._end_with(self._observer.on_completed)
             return
         headers = cast(Mapping[str, str], self._script.headers)  # finds its keys in any case, too
         body = self._refusal.decode("utf-8", "replace")
@@ -149,6 +161,9 @@ class _Player(abc.DisposableBase):
             "connection reset" if is_reset else "closed before the end of the body"
         )
 
-    def _end(self, error: Exception) -> None:
+    def _end_with(self, emit_terminal: Callable[[], object]) -> None:
         self._timer.dispose()
-        self._observer.on_error(error)
+        try:
+            emit_terminal()
+        finally:
+            self._ended.set()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from collections.abc import Callable
 from contextvars import ContextVar
@@ -193,6 +195,28 @@ def test_callbacks_run_in_the_context_of_the_subscriber() -> None:
     stream.subscribe(lambda _: received.append(variable.get()), on_completed=ended.set)
     assert ended.wait(BOUND)
     assert received == ["subscriber"] * 2
+
+
+@pytest.mark.parametrize(
+    ("reading", "printed"),
+    [
+        ("stream.subscribe(print)", "a\nb\n"),
+        ("print(next(iter(stream)))", "a\n"),
+        ("stream.take(1).subscribe(print)", "a\n"),
+        ("answer(wait(300), 'a').subscribe(print).dispose()", ""),
+    ],
+)
+def test_program_ends_with_the_answer_it_subscribes_to(reading: str, printed: str) -> None:
+    code = f"""
+from rxmistral import text
+from rxmistral.testing import answer, finish, wait
+stream = answer("a", wait(0.05), "b", finish(), wait(0.05)).pipe(text())
+{reading}
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert (done.stdout, done.stderr, done.returncode) == (printed, "", 0)
 
 
 class Hasty(VirtualTimeScheduler):
