@@ -180,7 +180,9 @@ def test_response_without_a_body_leaves_the_connection_usable(path: Path, status
     write(path, exchange("A", [], status=status), exchange("B"))
     with replay(path, speed=None) as server, requests.Session() as session:
         url = f"{server.url}/v1/chat/completions"
-        assert session.post(url, body("A").encode(), timeout=BOUND).status_code == status
+        empty = session.post(url, body("A").encode(), timeout=BOUND)
+        assert (empty.status_code, empty.content) == (status, b"")
+        assert "Transfer-Encoding" not in empty.headers  # RFC 9112, 6.1
         assert session.post(url, body("B").encode(), timeout=BOUND).ok
     assert server.connections == 1
 
