@@ -140,10 +140,12 @@ def _steps_of(
         return steps.until(0 if speed is None else max(seconds, 0) / speed)
 
     response, ending = exchange.response, _ENDINGS[exchange.end or "eof"]
+    # Without any step for its body, a response is sent without chunked framing.
+    is_empty = response is not None and not exchange.blocks and ending == steps.end()
     if response is not None:
         yield until(response.time)
         yield steps.status(response.status, headers=response.headers)
-        if exchange.blocks or ending != steps.end():  # otherwise the headers arrive with the end
+        if not is_empty:
             yield steps.headers()
     for number, block in enumerate(exchange.blocks, first):
         yield until(block.time)
@@ -152,7 +154,8 @@ def _steps_of(
             return
         yield steps.raw(block.data)
     yield until(exchange.end_time)
-    yield ending
+    if not is_empty:
+        yield ending
 
 
 def _silence_of(exchange: Exchange, faults: Mapping[int, Fault] | None) -> Exception | None:
