@@ -15,7 +15,7 @@ import msgspec
 import reactivex
 from reactivex import GroupedObservable, Notification, Observable
 from reactivex import operators as ops
-from reactivex.scheduler import CurrentThreadScheduler
+from reactivex.scheduler import CurrentThreadScheduler, VirtualTimeScheduler
 
 import rxmistral
 from rxmistral import (
@@ -68,6 +68,7 @@ from rxmistral import (
 )
 from rxmistral.completions.completion_stream import CompletionStream
 from rxmistral.rx.stream import ConnectableStream
+from rxmistral.testing import ScriptedServer, answer, completion, finish, record, replay, wait
 from rxmistral.wire import events, lines
 
 stream = Mistral("key").chat.stream(model="m", messages=[UserMessage(content="Hi")])
@@ -476,3 +477,14 @@ assert_type(written.window_with_time(1), Stream[Observable[str]])
 assert_type(written.window_with_time_or_count(1, 2), Stream[Observable[str]])
 assert_type(written.window_when(lambda: numbers), Stream[Observable[str]])
 assert_type(written.window_toggle(numbers, lambda _: numbers), Stream[Observable[str]])
+scripted: Stream[CompletionEvent] = answer("Hel", wait(2), "lo", finish())
+one: CompletionEvent = completion("Hel")
+played: ScriptedServer = replay("a.jsonl", speed=None, faults={3: "drop"})
+in_virtual_time: Stream[bytes] = replay("a.jsonl", scheduler=VirtualTimeScheduler())
+with record("a.jsonl", redact=bytes.lower):
+    played.script(["Hel", finish()], lambda request: [request.path])
+replay("a.jsonl", faults={3: "bang"})  # type: ignore[dict-item]
+answer(5)  # type: ignore[arg-type]
+rxmistral.nothing  # type: ignore[attr-defined]  # noqa: B018
+rxmistral.testing.nothing  # type: ignore[attr-defined]  # noqa: B018
+rxmistral.models.UserMessage(content="a name that is loaded on use")
