@@ -85,7 +85,7 @@ __all__ = [  # noqa: RUF022
     "finish_reason", "snapshots", "to_response", "on_outcome", "Outcome", "fallback", "hedge",
     "answer_each", "sentences", "SentenceSegmenter", "SpanSegmenter", "StringSegmenter", "words",
     "text_lines", "paragraphs", "code_blocks", "CodeBlock", "think_tags", "guarded", "parsed",
-    "partials", "items", "paced", "coalesced", "shared",
+    "partials", "items", "join", "paced", "coalesced", "shared",
     # answers that outlive their process
     "to_log", "from_log", "LoggedStream", "RunLog", "MemoryLog",
     # errors

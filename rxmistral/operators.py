@@ -11,6 +11,7 @@ holds is emitted before an error. A wrong order raises an error that names the m
     text ──▶ sentences(), words(), text_lines(), paragraphs(),
              code_blocks()                                            split
              think_tags(), guarded()                                  filtered
+             join()                                                   as a whole
              parsed(), partials(), items()                            decoded as JSON
              paced(), coalesced()                                     timed
     anything ──▶ shared()                                             for many subscribers
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from .rx.switching import answer_each
     from .text.code_blocks import CodeBlock, code_blocks
     from .text.guard import guarded
+    from .text.joined import join
     from .text.pacing import coalesced, paced
     from .text.sentences.operator import sentences
     from .text.sentences.segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CodeBlock", "Outcome", "SentenceSegmenter", "SpanSegmenter", "StringSegmenter", "answer_each",
     "coalesced", "code_blocks", "completions", "deltas", "fallback", "finish_reason", "guarded",
-    "hedge", "items", "on_outcome", "paced", "paragraphs", "parsed", "partials", "sentences",
+    "hedge", "items", "join", "on_outcome", "paced", "paragraphs", "parsed", "partials", "sentences",
     "shared", "snapshots", "text", "text_lines", "think_tags", "thinking", "to_response",
     "tool_calls", "until_finished", "usage", "words",
 ]
@@ -66,6 +68,7 @@ _MODULES = {
     "rx.switching": ("answer_each",),
     "text.code_blocks": ("CodeBlock", "code_blocks"),
     "text.guard": ("guarded",),
+    "text.joined": ("join",),
     "text.pacing": ("coalesced", "paced"),
     "text.sentences.operator": ("sentences",),
     "text.sentences.segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),

@@ -21,6 +21,7 @@ class RequestCounter:
         self.answers = 0  # responses that were not refusals
         self.resumed = 0  # answers that were continued after a break
         self.headers_at: float | None = None  # of the first answer, in seconds of monotonic()
+        self.request_id: str | None = None  # that the latest response has, if it has one
         # Weak, since a shared run outlives its readers.
         self._parents: WeakSet[RequestCounter] = WeakSet()
 
@@ -30,6 +31,8 @@ class RequestCounter:
             if parent is not None and parent not in self._parents:
                 self._parents.add(parent)
                 parent._add(self.requests, self.answers, self.resumed, self.headers_at)
+                if self.request_id is not None:
+                    parent._set_request_id(self.request_id)
 
     def count_request(self) -> None:
         with self._lock:
@@ -40,9 +43,19 @@ class RequestCounter:
         with self._lock:
             self._add(answers=1, headers_at=now)
 
+    def record_request_id(self, request_id: str | None) -> None:
+        """Records the id in the headers of a response; None: it has none."""
+        with self._lock:
+            self._set_request_id(request_id)
+
     def count_resume(self) -> None:
         with self._lock:
             self._add(resumed=1)
+
+    def _set_request_id(self, request_id: str | None) -> None:
+        self.request_id = request_id
+        for parent in self._parents:
+            parent._set_request_id(request_id)
 
     def _add(
         self,
