@@ -395,6 +395,8 @@ class Stream(Observable[T_out]):
     def _stop(self) -> None:
         if self._run is not None:
             self._run.dispose()
+        if self._loops is not None:
+            self._loops.clear()  # they have ended without an error; the next loop receives it
 
     def _answer_of_pipe(self) -> AnswerHandle | None:
         return self._answer
