@@ -338,7 +338,8 @@ class Stream(Observable[T_out]):
         """Stops all subscriptions to the answer that this was piped from, and ends its loops.
 
         May be called from any thread, and never blocks. Within a `with` block it ends the run
-        of the block: a later reader receives the items so far, and then `StoppedError`.
+        of the block: its loops end, and a later reader receives the items so far, and then
+        `StoppedError`.
         """
         if self._answer is not None:
             self._answer.close()
@@ -395,8 +396,6 @@ class Stream(Observable[T_out]):
     def _stop(self) -> None:
         if self._run is not None:
             self._run.dispose()
-        if self._loops is not None:
-            self._loops.clear()  # they have ended without an error; the next loop receives it
 
     def _answer_of_pipe(self) -> AnswerHandle | None:
         return self._answer

@@ -283,6 +283,7 @@ def test_reader_after_close_receives_items_and_the_stop() -> None:
         next(iter(opened))
         opened.close()
         assert source.disposed.wait(BOUND)
+        assert list(opened) == []  # the loop that was left
         *items, error = by_for(opened)
         assert items == ALL[: len(items)]
         assert isinstance(error, StoppedError)
