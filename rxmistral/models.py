@@ -12,6 +12,9 @@ also contain `null`, with another meaning than a missing key, the default is `ms
 billed by. An unknown kind of content becomes an `UnknownContentChunk`, which is a dict.
 """
 
+# A field of a role overrides the read-only property of Message, which mypy accepts.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -207,7 +210,7 @@ class Message(_Model):
         content: A text, or a sequence of content chunks; not every role may lack it.
     """
 
-    if TYPE_CHECKING:  # fields of each role, and so in an order of its own
+    if TYPE_CHECKING:  # fields of each role, in an order of its own
 
         @property
         def role(self) -> str: ...

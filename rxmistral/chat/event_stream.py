@@ -41,7 +41,11 @@ _unread_lock = fork_safe(RLock())
 
 
 class EventStream(Stream[CompletionEvent]):
-    """A cold Stream of the `CompletionEvent`s of one call, which each subscription sends."""
+    """A cold Stream of the `CompletionEvent`s of one call.
+
+    Each subscription sends the call; within a `with` block all of them share one request, and
+    `response` and `outcome` are those of this request.
+    """
 
     def __init__(self, call: Call) -> None:
         super().__init__()

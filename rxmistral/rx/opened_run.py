@@ -76,7 +76,19 @@ class OpenedRun(Run[T]):
         self._live.add(loop)
 
     def join(self, observer: abc.ObserverBase[T], subscribe: Subscribe) -> RunSubscription:
-        """Adds a reader of all items; the first one subscribes to the source by `subscribe`."""
+        """Adds a reader of all items; the first one subscribes to the source by `subscribe`.
+
+        Raises:
+            RuntimeError: A callback of the first reader would wait for the source, which waits
+                for this callback.
+        """
+        first = self._first
+        thread = getattr(current_iteration.get(), "waiting_thread", None)
+        if first is not None and thread is not None and thread == first.emitting_thread:
+            raise RuntimeError(
+                "this callback would wait for the rest of the answer that it is receiving, "
+                "forever: read it after the callback has returned, or on another thread"
+            )
         reader = RunSubscription(self, observer, all_items, 0, _MAX_AHEAD_ITEMS)
         with lock:
             begins, self._has_begun = not self._has_begun, True

@@ -26,13 +26,20 @@ class RequestCounter:
         self._parents: WeakSet[RequestCounter] = WeakSet()
 
     def report_to(self, parent: RequestCounter | None) -> None:
-        """Adds the counts so far, and all later ones, to another counter, but only once."""
+        """Adds the counts so far, and all later ones, to another counter, but only once.
+
+        Has no effect if the other one reports to this: a callback of a run may read the run.
+        """
         with self._lock:
-            if parent is not None and parent not in self._parents:
-                self._parents.add(parent)
-                parent._add(self.requests, self.answers, self.resumed, self.headers_at)
-                if self.request_id is not None:
-                    parent._set_request_id(self.request_id)
+            if parent is None or parent in self._parents or parent._reports_to(self):
+                return
+            self._parents.add(parent)
+            parent._add(self.requests, self.answers, self.resumed, self.headers_at)
+            if self.request_id is not None:
+                parent._set_request_id(self.request_id)
+
+    def _reports_to(self, other: RequestCounter) -> bool:
+        return self is other or any(parent._reports_to(other) for parent in self._parents)
 
     def count_request(self) -> None:
         with self._lock:

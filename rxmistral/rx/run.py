@@ -133,6 +133,7 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
         self.max_lag = max_lag  # in items, before the source waits; None: it does not wait
         self.joined = run.history.last_id  # the id of the latest item when it joined
         self.is_paused = False
+        self.emitting_thread: int | None = None  # id of the thread that is in `emit`
         self._history = run.history
         self._observer = observer
         self._catch_up = catch_up
@@ -152,11 +153,13 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
             return
         self.position += 1
         outer, emitting.source = emitting.source, self
+        self.emitting_thread = get_ident()
         try:
             self._observer.on_next(item)
         except Exception as error:
             self.fail_alone(error)
         finally:
+            self.emitting_thread = None
             emitting.source = outer
 
     def fail_alone(self, error: Exception) -> None:

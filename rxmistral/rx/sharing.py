@@ -81,12 +81,12 @@ class SharedRun(Run[T]):
         self._begin_once()
         return viewer
 
-    def leave(self, viewer: RunSubscription) -> None:
+    def leave(self, reader: RunSubscription) -> None:
         with lock:
-            self._blocking.discard(viewer)
+            self._blocking.discard(reader)
             self._viewer_count -= 1
             is_unwatched = not self._viewer_count
-        delivery.remove(viewer, self._start_linger_timer)
+        delivery.remove(reader, self._start_linger_timer)
         self.resume_source()
         if is_unwatched and self._linger == 0:
             self._stop_if_unwatched(self._join_count)

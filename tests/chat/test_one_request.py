@@ -18,6 +18,7 @@ from rxmistral import (
     EventStream,
     EventStreamAsync,
     Mistral,
+    Outcome,
     RateLimitError,
     Resume,
     Retry,
@@ -25,6 +26,7 @@ from rxmistral import (
     Stream,
     UserMessage,
     join,
+    on_outcome,
     text,
     to_response,
     until_finished,
@@ -271,6 +273,14 @@ def test_loop_of_the_block_goes_on_across_tasks(asked: Asked) -> None:
 
 async def _next(iterator: AsyncIterator[str]) -> str:
     return await anext(iterator)
+
+
+def test_every_reader_reports_the_one_request(asked: Asked) -> None:
+    outcomes: list[Outcome] = []
+    with asked.stream() as stream:
+        for _ in range(3):
+            stream.pipe(on_outcome(outcomes.append)).run()
+    assert [(each.text, each.requests) for each in outcomes] == [(TEXT, 1)] * 3
 
 
 # --- endings ---

@@ -411,6 +411,35 @@ def test_for_loop_that_blocks_its_own_source_raises() -> None:
     run(main())
 
 
+def test_callback_that_would_wait_for_its_own_source_raises(source: Numbers) -> None:
+    errors: list[Exception] = []
+    ended = threading.Event()
+
+    def fail(error: Exception) -> None:
+        errors.append(error)
+        ended.set()
+
+    with source.stream as opened:
+        opened.subscribe(lambda _: opened.pipe(ops.to_list()).run(), fail)
+        assert ended.wait(BOUND)
+        assert "on another thread" in str(errors[0])
+        assert list(opened) == ALL
+
+
+def test_last_callback_can_read_the_whole_run(source: Numbers) -> None:
+    received: list[list[int]] = []
+    ended = threading.Event()
+
+    def read_again() -> None:
+        received.append(list(opened.pipe(ops.map(int))))
+        ended.set()
+
+    with source.stream as opened:
+        opened.subscribe(lambda _: None, print, read_again)
+        assert ended.wait(BOUND)
+    assert received == [ALL]
+
+
 def test_outcome_of_each_reader_is_reported() -> None:
     outcomes: list[Outcome] = []
     with Stream.of(reactivex.empty()) as opened:
