@@ -134,21 +134,30 @@ def test_block_on_a_piped_stream_shares_one_run(source: Numbers) -> None:
     assert source.subscriptions == 1
 
 
-def test_left_loop_does_not_stop_later_readers(source: Numbers) -> None:
+# More than the queue of a loop accepts after it has paused its source.
+LONG = list(range(20 * LIMIT))
+
+
+@pytest.mark.parametrize("pausable", [False, True])
+def test_left_loop_does_not_stop_later_readers(pausable: bool) -> None:
+    source = Numbers(len(LONG), pausable=pausable)
     with source.stream as opened:
         first = list(itertools.islice(opened, 3))
-        assert list(opened.pipe(ops.map(lambda x: x))) == ALL
-        assert [*first, *opened] == ALL
+        assert list(opened.pipe(ops.map(lambda x: x))) == LONG
+        assert [*first, *opened] == LONG
     assert source.subscriptions == 1
 
 
-def test_left_async_loop_does_not_stop_later_readers(source: Numbers) -> None:
+@pytest.mark.parametrize("pausable", [False, True])
+def test_left_async_loop_does_not_stop_later_readers(pausable: bool) -> None:
+    source = Numbers(len(LONG), pausable=pausable)
+
     async def main() -> None:
         async with source.stream as opened:
             first = await anext(aiter(opened))
-            assert await opened.pipe(ops.to_list()) == ALL
-            assert [first, *[item async for item in opened]] == ALL
-            assert [item async for item in opened] == ALL
+            assert await opened.pipe(ops.to_list()) == LONG
+            assert [first, *[item async for item in opened]] == LONG
+            assert [item async for item in opened] == LONG
 
     run(main())
     assert source.subscriptions == 1
