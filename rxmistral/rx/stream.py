@@ -12,13 +12,10 @@ checkers need an overload of `pipe` for each number of operators.
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from contextlib import suppress
 from functools import partial, wraps
-from threading import current_thread
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
 
 from reactivex import Observable, abc
@@ -29,6 +26,7 @@ from reactivex.scheduler import CurrentThreadScheduler
 from ..checks import check_integer, check_synchronous
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
 from .iteration import AsyncIteration, LiveSubscriptions, current_reader, iterate, leaving
+from .opened_loops import OpenedLoops
 from .opened_run import OpenedRun
 from .sharing import SharedRun, check_shared
 from .subscriber import Subscriber
@@ -72,14 +70,15 @@ class Stream(Observable[T_out]):
 
     A Stream is cold: each subscription, loop or `await` starts a new run of its source; each run
     of an answer is a request, and is paid for. Within a `with` block, everything that reads the
-    Stream shares one run (see `__enter__`). A loop receives all items that precede an error, and then raises the
-    error. Leaving a loop early disposes its subscription. The result of any pipe is a Stream
-    again; all methods that are not documented here are operators of reactivex, and return
-    Streams, too.
+    Stream shares one run (see `__enter__`).
+
+    A loop receives all items that precede an error, and then raises the error. Leaving a loop
+    early disposes its subscription. The result of any pipe is a Stream again; all methods that
+    are not documented here are operators of reactivex, and return Streams, too.
     """
 
     _run: OpenedRun[Any] | None = None  # of the `with` block
-    _loops: dict[object, Any] | None = None  # of the block, by the thread or task that reads them
+    _loops: OpenedLoops[Any] | None = None  # of the block
     _answer: AnswerHandle | None = None  # the answer that this was piped from
 
     @staticmethod
@@ -279,32 +278,16 @@ class Stream(Observable[T_out]):
 
     def __iter__(self) -> Iterator[T_out]:
         loops = self._loops_here()
-        if loops is None:
-            return self._iterate()
-        reader = current_thread()
-        loop: Iterator[T_out] | None = loops.get(reader)
-        if loop is None:
-            loop = loops[reader] = self._iterate_in_block(loops, reader)
-        return loop
+        return self._iterate() if loops is None else loops.sync(self._iterate)
 
     def _iterate(self, scheduler: abc.SchedulerBase | None = None) -> Iterator[T_out]:
         return iterate(self, self._track_loop, scheduler)
-
-    def _iterate_in_block(self, loops: dict[object, Any], reader: object) -> Iterator[T_out]:
-        try:
-            yield from self._iterate()
-        finally:
-            loops.pop(reader, None)  # at its end: the next loop begins with the first item
 
     def __aiter__(self) -> AsyncIterator[T_out]:
         loops = self._loops_here()
         if loops is None:
             return AsyncIteration(self, self._track_loop)
-        reader = _current_task()
-        loop: AsyncIterator[T_out] | None = loops.get(reader)
-        if loop is None:
-            loop = loops[reader] = _AsyncIterationInBlock(self, self._track_loop, loops, reader)
-        return loop
+        return loops.asynchronous(self, self._track_loop)
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> T_out:
         """Waits for the end and returns the last item.
@@ -367,7 +350,7 @@ class Stream(Observable[T_out]):
             RuntimeError: The Stream is already open in a `with` block.
         """
         self._check_not_open()
-        self._run, self._loops = OpenedRun(), {}
+        self._run, self._loops = OpenedRun(), OpenedLoops()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -400,7 +383,7 @@ class Stream(Observable[T_out]):
     def _answer_of_pipe(self) -> AnswerHandle | None:
         return self._answer
 
-    def _loops_here(self) -> dict[object, Any] | None:
+    def _loops_here(self) -> OpenedLoops[Any] | None:
         """Returns the loops of the `with` block; None: this thread or task reads outside one."""
         return self._loops
 
@@ -421,34 +404,6 @@ class Stream(Observable[T_out]):
     ) -> abc.DisposableBase:
         """Starts a run of the source."""
         return super()._subscribe_core(observer, scheduler)
-
-
-class _AsyncIterationInBlock(AsyncIteration[T]):
-    """A loop over a Stream in its `with` block, which the next loop continues until it has ended."""
-
-    def __init__(
-        self,
-        stream: Stream[T],
-        track: Callable[[abc.DisposableBase], None],
-        loops: dict[object, Any],
-        reader: object,
-    ) -> None:
-        super().__init__(stream, track)
-        self._loops = loops
-        self._reader = reader
-
-    async def __anext__(self) -> T:
-        try:
-            return await super().__anext__()
-        except BaseException:
-            self._loops.pop(self._reader, None)  # the next loop begins with the first item
-            raise
-
-
-def _current_task() -> object:
-    with suppress(RuntimeError):  # no event loop is running
-        return asyncio.current_task()
-    return None
 
 
 class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore[reportIncompatibleMethodOverride]  # pipe, as in Stream
@@ -486,7 +441,7 @@ class SharedStream(Stream[T]):
 
     def __enter__(self) -> Self:
         self._check_not_open()
-        self._live, self._loops = LiveSubscriptions(), {}
+        self._live, self._loops = LiveSubscriptions(), OpenedLoops()
         self._opener = current_reader()
         return self
 
@@ -499,7 +454,7 @@ class SharedStream(Stream[T]):
         if live is not None:
             live.dispose()
 
-    def _loops_here(self) -> dict[object, Any] | None:
+    def _loops_here(self) -> OpenedLoops[Any] | None:
         return self._loops if self._opener == current_reader() else None
 
     def _live_here(self) -> LiveSubscriptions | None:
