@@ -87,7 +87,7 @@ __all__ = [  # noqa: RUF022
     "finish_reason", "snapshots", "to_response", "on_outcome", "Outcome", "fallback", "hedge",
     "answer_each", "sentences", "SentenceSegmenter", "SpanSegmenter", "StringSegmenter", "words",
     "text_lines", "paragraphs", "code_blocks", "CodeBlock", "think_tags", "guarded", "parsed",
-    "partials", "items", "paced", "coalesced", "map_async", "shared",
+    "partials", "items", "join", "paced", "coalesced", "map_async", "shared",
     # answers that outlive their process
     "to_log", "from_log", "LoggedStream", "RunLog", "MemoryLog",
     # errors

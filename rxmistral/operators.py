@@ -13,6 +13,7 @@ holds is emitted before an error. A wrong order raises an error that names the m
     text ──▶ sentences(), words(), text_lines(), paragraphs(),
              code_blocks()                                            split
              think_tags(), guarded()                                  filtered
+             join()                                                   as a whole
              parsed(), partials(), items()                            decoded as JSON
              paced(), coalesced()                                     timed
     anything ──▶ map_async()                                          results of async calls
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .rx.switching import answer_each
     from .text.code_blocks import CodeBlock, code_blocks
     from .text.guard import guarded
+    from .text.joined import join
     from .text.pacing import coalesced, paced
     from .text.sentences.operator import sentences
     from .text.sentences.segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
@@ -63,7 +65,7 @@ __all__ = [
     "AnswerEnded", "CodeBlock", "Outcome", "Part", "References", "SentenceSegmenter",
     "SpanSegmenter", "StringSegmenter", "TextDelta", "ThinkingDelta", "ToolCallDelta",
     "ToolCallReady", "ToolCallStarted", "UsageReported", "answer_each", "coalesced", "code_blocks",
-    "completions", "deltas", "fallback", "finish_reason", "guarded", "hedge", "items", "map_async", "on_outcome",
+    "completions", "deltas", "fallback", "finish_reason", "guarded", "hedge", "items", "join", "map_async", "on_outcome",
     "paced", "paragraphs", "parsed", "partials", "parts", "sentences", "shared", "snapshots",
     "text", "text_lines", "think_tags", "thinking", "to_response", "tool_calls", "until_finished",
     "usage", "words",
@@ -97,6 +99,7 @@ _MODULES = {
     "rx.switching": ("answer_each",),
     "text.code_blocks": ("CodeBlock", "code_blocks"),
     "text.guard": ("guarded",),
+    "text.joined": ("join",),
     "text.pacing": ("coalesced", "paced"),
     "text.sentences.operator": ("sentences",),
     "text.sentences.segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),

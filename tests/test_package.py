@@ -157,6 +157,7 @@ def test_import_does_not_load_lazy_modules() -> None:
         "rxmistral.rx.switching",
         "rxmistral.text.code_blocks",
         "rxmistral.text.guard",
+        "rxmistral.text.joined",
         "rxmistral.text.pacing",
         "rxmistral.text.sentences",
         "rxmistral.text.structured.operators",

@@ -52,16 +52,17 @@ class OutcomeBuilder:
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
         received, times, counter = self._received, self._times, self.counter
-        usage = received.usage
-        is_exact = usage is not None and counter.answers <= 1
+        usage, is_complete = received.usage, error is None and status is None
+        is_final = usage is not None and (is_complete or received.usage_is_final)
+        is_exact = is_final and counter.answers <= 1
         return Outcome(
             status=status or status_of(error),
-            response=received.response(
-                complete=error is None and status is None, with_unfinished=True
-            ),
+            response=received.response(complete=is_complete, with_unfinished=True),
             error=error,
             finish_reason=received.finish_reason(),
+            request_id=counter.request_id,
             usage=usage,
+            usage_is_final=is_final,
             usage_is_exact=is_exact,
             requests=counter.requests,
             resumed=counter.resumed,

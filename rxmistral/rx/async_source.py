@@ -25,7 +25,7 @@ from reactivex.internal import noop
 
 from ..errors import RequestError, StoppedError
 from .backpressure import emitting, running_loop
-from .iteration import HandOffQueue, current_iteration
+from .iteration import current_iteration
 from .stream import Stream
 from .subscriber import reporting_unhandled
 from .threads import add_to_scope, start_thread
@@ -102,8 +102,7 @@ def from_async_iterable(
 
 
 def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:
-    reader = current_iteration.get()
-    if isinstance(reader, HandOffQueue) and reader.waiting_loop is loop:
+    if getattr(current_iteration.get(), "waiting_loop", None) is loop:
         raise RuntimeError(
             "this for loop or run() would block the event loop that has to pull its items,"
             " and wait forever: use async for, or await"

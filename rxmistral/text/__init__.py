@@ -4,6 +4,7 @@
            ├──▶ sentences/    sentences
            ├──▶ code_blocks   fenced code blocks
            ├──▶ structured/   values of JSON
+           ├──▶ joined        the whole text
            ├──▶ pacing        an even flow, or fewer and longer pieces
            └──▶ guard         text without the matches of a pattern (partial_match)
 

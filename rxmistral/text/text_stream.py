@@ -39,6 +39,7 @@ class TextStream(Stream[str]):
     paced = OperatorMethod("rxmistral.text.pacing")
     coalesced = OperatorMethod("rxmistral.text.pacing")
     guarded = OperatorMethod("rxmistral.text.guard")
+    join = OperatorMethod("rxmistral.text.joined")  # pyright: ignore[reportAssignmentType]  # not that of reactivex
     # By name only: its result has Mistral's types, which this layer does not know.
     think_tags = OperatorMethod("rxmistral.completions.think_tags")
 

@@ -8,6 +8,7 @@ from ..rx.fluent import method_of
 from ..rx.stream import Stream
 from . import code_blocks as _code_blocks
 from . import guard as _guard
+from . import joined as _joined
 from . import pacing as _pacing
 from . import words_lines as _words_lines
 from .sentences import operator as _sentences
@@ -34,6 +35,8 @@ class TextStream(Stream[str]):
     def coalesced(self) -> None: ...
     @method_of(_guard.guarded)
     def guarded(self) -> None: ...
+    @method_of(_joined.join)
+    def join(self) -> None: ...  # type: ignore[override]
     @method_of(_think_tags.think_tags)
     def think_tags(self) -> None: ...
     @method_of(_structured.items)
