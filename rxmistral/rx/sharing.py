@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import copy
 from contextvars import copy_context
-from threading import Condition
 from typing import Any, Generic, TypeVar
 
 from reactivex import Observable, abc
@@ -28,7 +27,7 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_integer, check_number
 from ..errors import StoppedError
 from . import delivery
-from .backpressure import Pausable, emitting, running_loop
+from .backpressure import Backpressure, emitting, running_loop
 from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, RunViewers, lock
 from .history import CatchUp, History
 from .iteration import Iteration, current_iteration
@@ -175,8 +174,7 @@ class SharedRun(Iteration, Generic[T]):
         self._linger_timer = SerialDisposable()
         self._counter = RequestCounter()
         self._blocking: set[SharedSubscription] = set()
-        self._room = Condition(lock)
-        self._paused_sources: set[Pausable] = set()
+        self._backpressure = Backpressure()
         register_for_fork(self)
 
     def forked(self) -> None:
@@ -185,7 +183,7 @@ class SharedRun(Iteration, Generic[T]):
             self.history.end(forked_stream_error())
         self._subscription, self._linger_timer = SingleAssignmentDisposable(), SerialDisposable()
         self.viewers = RunViewers()
-        self._blocking, self._paused_sources = set(), set()
+        self._blocking, self._backpressure = set(), Backpressure()
 
     def __str__(self) -> str:
         history = self.history
@@ -314,29 +312,20 @@ class SharedRun(Iteration, Generic[T]):
     # --- backpressure ---
 
     def _is_full(self) -> bool:
-        # Requires the lock.
-        return not self.history.ended and any(viewer.is_full() for viewer in self._blocking)
+        with lock:
+            return not self.history.ended and any(viewer.is_full() for viewer in self._blocking)
 
     def _wait_for_viewers(self) -> None:
         source = emitting.source
         if isinstance(source, SharedSubscription) and source.run is self:
             return  # a viewer's callback emits into the run: it would wait for itself
-        with self._room:
-            if source is not None and self._is_full():
-                source.pause()
-                self._paused_sources.add(source)
-            elif source is None and running_loop() is None:
-                self._room.wait_for(lambda: not self._is_full())
+        if source is not None or running_loop() is None:
+            self._backpressure.apply(source, self._is_full)
 
     def resume_source(self) -> None:
         """Resumes the source if no viewer requires it to wait."""
-        with self._room:
-            if self._is_full():
-                return
-            sources, self._paused_sources = self._paused_sources, set()
-            self._room.notify_all()
-        for source in sources:
-            source.resume()
+        if self._backpressure.waiting and not self._is_full():
+            self._backpressure.release()
 
 
 def check_shared(linger: float | None, max_items: int | None) -> None:
