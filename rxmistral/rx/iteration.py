@@ -133,7 +133,7 @@ class HandOffQueue(Iteration, Generic[T]):
         self._is_disposed = False
         self._wake = wake  # wakes the reader, from any thread
         self._backpressure = Backpressure()
-        self.waiting = self._backpressure.waiting  # if not empty, needs make_room()
+        self.waiting_producers = self._backpressure.waiting  # if any, make_room() is needed
         self._reading_thread = get_ident()
         self._subscription = SingleAssignmentDisposable()
         register_for_fork(self)
@@ -254,7 +254,7 @@ def iterate(
     queue.waiting_thread = get_ident()
     queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
-    items, waiting = queue.items, queue.waiting
+    items, waiting_producers = queue.items, queue.waiting_producers
     subscribe = partial(copy_context().run, queue.subscribe_to, source, scheduler)
     track(queue)
     try:
@@ -263,7 +263,7 @@ def iterate(
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:
                 yield items.popleft()
-                if waiting:
+                if waiting_producers:
                     queue.make_room()
             if ended:
                 break
@@ -311,7 +311,7 @@ class AsyncIteration(AsyncIterator[T]):
             self._read_count = 0
         self._read_count += 1
         item = items.popleft()
-        if queue.waiting:
+        if queue.waiting_producers:
             queue.make_room()
         return item
 
