@@ -117,8 +117,7 @@ def read_sockets(endpoint: Endpoint, count: int, consume: Consume) -> None:
     """Reads many streams on one thread."""
     selector = DefaultSelector()
     receive = receive_plain if endpoint.tls is None else receive_tls
-    for _ in range(count):
-        each = endpoint.connect()
+    for each in [endpoint.connect() for _ in range(count)]:
         each.sendall(endpoint.request)
         each.setblocking(False)
         selector.register(each, EVENT_READ, each)

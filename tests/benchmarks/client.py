@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import os
 import re
 import resource
@@ -133,7 +134,7 @@ class Measure:
         seconds = time.perf_counter() - start
         return {"growth": max(highest, resident()) - before, "seconds": seconds}
 
-    def open(self, warm: str, url: str, streams: int, settle: float) -> Results:
+    def open(self, warm: str, url: str, streams: int) -> Results:
         """Opens many paced streams, and measures the memory of each.
 
         The streams end only with the process: only `watch` and `block` may follow.
@@ -144,7 +145,7 @@ class Measure:
         client = self._way.open(url)
         Thread(target=read_many, args=(self._way, client, streams, paced.consume)).start()
         paced.wait_for_all()
-        time.sleep(settle)
+        paced.catch_up()
         memory = anonymous() - before - paced.latencies.itemsize * len(paced.latencies)
         return {"memory": memory / streams, "threads": library_threads()}
 
@@ -155,6 +156,10 @@ class Measure:
     def block(self, seconds: float) -> Results:
         """Measures the latency of all other streams while the callback of one sleeps."""
         return {"seconds": self._paced.block(seconds), "threads": library_threads()}
+
+
+_SETTLE_SECONDS = 1.0
+_CAUGHT_UP_NS = 200_000_000
 
 
 class Paced:
@@ -191,6 +196,15 @@ class Paced:
         deadline = time.monotonic() + timeout
         while len(self.began) < self._streams and time.monotonic() < deadline:
             time.sleep(0.01)
+
+    def catch_up(self, timeout: float = 15.0) -> None:
+        """Waits until the latencies are short: those that began first lag behind by now."""
+        deadline = time.monotonic() + timeout
+        latest = [math.inf]
+        while max(latest, default=math.inf) > _CAUGHT_UP_NS and time.monotonic() < deadline:
+            begin = len(self.latencies)
+            time.sleep(_SETTLE_SECONDS)
+            latest = self.latencies[begin:]
 
     def watch(self, seconds: float) -> Results:
         wall, cpu, begin = time.monotonic(), time.process_time(), len(self.latencies)

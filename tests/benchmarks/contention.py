@@ -29,7 +29,7 @@ from parent import SOCKET, Client, Reader, Server
 from report import Bar, Rows, show, show_bars
 
 STREAMS = 300
-SECONDS = 5.0
+SECONDS = 4.0
 SUBSCRIBE = Reader("rxmistral", "subscribe, text")
 READERS = [SOCKET, SUBSCRIBE, Reader("rxmistral", "async for, text")]
 _PERIOD_SECONDS = 0.1
@@ -91,9 +91,7 @@ def measure(reader: Reader, contention: Any) -> dict[str, Any]:
 
 def open_streams(server: Server, client: Client) -> int:
     """Returns the number of the library's threads once all streams are open."""
-    opened = client.measure(
-        "open", warm=server.burst(20), url=server.paced(), streams=STREAMS, settle=2.0
-    )
+    opened = client.measure("open", warm=server.burst(20), url=server.paced(), streams=STREAMS)
     return int(opened["threads"])
 
 
