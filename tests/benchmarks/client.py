@@ -199,12 +199,11 @@ class Paced:
 
     def catch_up(self, timeout: float = 15.0) -> None:
         """Waits until the latencies are short: those that began first lag behind by now."""
-        deadline = time.monotonic() + timeout
-        latest = [math.inf]
-        while max(latest, default=math.inf) > _CAUGHT_UP_NS and time.monotonic() < deadline:
+        deadline, lag = time.monotonic() + timeout, _CAUGHT_UP_NS + 1
+        while lag > _CAUGHT_UP_NS and time.monotonic() < deadline:
             begin = len(self.latencies)
             time.sleep(_SETTLE_SECONDS)
-            latest = self.latencies[begin:]
+            lag = max(self.latencies[begin:], default=lag)
 
     def watch(self, seconds: float) -> Results:
         wall, cpu, begin = time.monotonic(), time.process_time(), len(self.latencies)
