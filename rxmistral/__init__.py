@@ -3,11 +3,11 @@
 Subscribe to it, loop over it with `for` or `async for`, or await it; it always reports how the
 answer ended:
 
-    from rxmistral import Mistral, text
+    from rxmistral import Mistral
 
     with Mistral() as client:
         answer = client.chat.stream(model="mistral-small-latest", messages=[...])
-        for token in answer.pipe(text()):
+        for token in answer.text():
             print(token, end="", flush=True)
 
 The way of the data:
@@ -22,10 +22,10 @@ The map of the package; a folder is a layer, and imports point down only:
     chat/             one call: client, settings, request, tools, attempts, event_stream, policies/
     relay/  logs/     one answer for many: browsers, and brokers for other processes
     operators         everything that can be passed to pipe(), by name
+    testing/          the test kit: scripted servers and answers, recordings, pytest
     completions/      Mistral's chunks: decoding, choices, tool calls, responses, fallback
     text/             str in, str out: sentences, words, code blocks, JSON, pacing
     wire/             HTTP and Server-Sent Events, without Mistral
-    testing/          a server that answers as scripted
     rx/               the reactive core, without HTTP: streams, sharing, backpressure
     outcome           how an answer ended
     models  errors    Mistral's data types, and what can go wrong
@@ -36,29 +36,27 @@ The map of the package; a folder is a layer, and imports point down only:
 
 # ruff: noqa: F403, F405  # `__all__` below lists every name
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from . import operators
-from .chat.client import Chat, Mistral, __version__
-from .chat.event_stream import EventStream, EventStreamAsync
-from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
-from .chat.request import ChatArguments
-from .chat.tools import ToolError, tool
-
-# Two operators have the name of a folder. Both folders are loaded by the imports above, so
-# importing a module of theirs later does not replace the operators here.
-from .completions.choice import text
-from .completions.decoding import completions
-from .errors import *
-from .models import *
-from .rx.stream import SharedStream, Stream
-from .wire import ServerSentEvent
 
 if TYPE_CHECKING:
+    from .chat.client import Chat, Mistral, __version__
+    from .chat.event_stream import EventStream, EventStreamAsync
+    from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
+    from .chat.request import ChatArguments
+    from .chat.tools import ToolError, tool
+    from .errors import *
     from .logs import LoggedStream, MemoryLog, RunLog, from_log, to_log
+    from .models import *
     from .operators import *
     from .rx.async_source import from_async_iterable
+    from .rx.stream import SharedStream, Stream
+    from .text.text_stream import TextStream
+    from .wire import ServerSentEvent
 
 # In the order of the data, not of the alphabet.
 # fmt: off
@@ -76,8 +74,8 @@ __all__ = [  # noqa: RUF022
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items
-    "Stream", "SharedStream", "EventStream", "EventStreamAsync", "from_async_iterable",
-    "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
+    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync",
+    "from_async_iterable", "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
     "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
     "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
     "ChatCompletionResponseTokenLogprobs", "ChatCompletionResponseTokenLogprobsTopK",
@@ -89,7 +87,7 @@ __all__ = [  # noqa: RUF022
     "finish_reason", "snapshots", "to_response", "on_outcome", "Outcome", "fallback", "hedge",
     "answer_each", "sentences", "SentenceSegmenter", "SpanSegmenter", "StringSegmenter", "words",
     "text_lines", "paragraphs", "code_blocks", "CodeBlock", "think_tags", "guarded", "parsed",
-    "partials", "items", "paced", "coalesced", "shared",
+    "partials", "items", "join", "paced", "coalesced", "map_async", "shared",
     # answers that outlive their process
     "to_log", "from_log", "LoggedStream", "RunLog", "MemoryLog",
     # errors
@@ -101,19 +99,50 @@ __all__ = [  # noqa: RUF022
 ]
 # fmt: on
 
-_MODULE_OF = (
-    dict.fromkeys(operators.__all__, "operators")
-    | dict.fromkeys(("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"), "logs")
-    | {"from_async_iterable": "rx.async_source"}
-)
+# Names that are not here are in `errors` if they end in "Error", and otherwise in `models`.
+_MODULES = {
+    "chat.client": ("Chat", "Mistral", "__version__"),
+    "chat.event_stream": ("EventStream", "EventStreamAsync"),
+    "chat.policies": ("BackoffStrategy", "Limit", "Resume", "Retry", "RetryConfig", "Timeouts"),
+    "chat.request": ("ChatArguments",),
+    "chat.tools": ("ToolError", "tool"),
+    "logs": ("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"),
+    "operators": tuple(operators.__all__),
+    "rx.async_source": ("from_async_iterable",),
+    "rx.stream": ("SharedStream", "Stream"),
+    "text.text_stream": ("TextStream",),
+    "wire": ("ServerSentEvent",),
+}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
+_FOLDERS_AND_FILES = {
+    "chat", "demo", "errors", "logs", "models", "outcome", "relay", "rx", "testing", "wire",
+}  # fmt: skip
 
-if not TYPE_CHECKING:  # modules that the first request does not need are loaded on first use
+
+class _Root(ModuleType):
+    """The type of this module, in which two operators keep the names that they share with folders.
+
+    The import system binds each module in the package that contains it, at a time that depends on
+    which of them is imported first: `rxmistral.text` would then be the folder.
+    """
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (name in operators.__all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Root
+
+if not TYPE_CHECKING:  # nothing is loaded before it is used
 
     def __getattr__(name: str) -> object:
-        if name not in _MODULE_OF:
+        if name in _FOLDERS_AND_FILES:
+            return import_module(f".{name}", __name__)
+        if name not in __all__:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = globals()[name] = getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+        module = _MODULE_OF.get(name, "errors" if name.endswith("Error") else "models")
+        found = globals()[name] = getattr(import_module(f".{module}", __name__), name)
         return found
 
     def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        return sorted({*globals(), *__all__, *_FOLDERS_AND_FILES})

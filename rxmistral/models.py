@@ -12,6 +12,9 @@ also contain `null`, with another meaning than a missing key, the default is `ms
 billed by. An unknown kind of content becomes an `UnknownContentChunk`, which is a dict.
 """
 
+# A field of a role overrides the read-only property of Message, which mypy accepts.
+# pyright: reportIncompatibleMethodOverride=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
@@ -200,7 +203,20 @@ def decode_hook(type: type, value: Any) -> Any:
 
 
 class Message(_Model):
-    """One message of a conversation; each role is a class of its own."""
+    """One message of a conversation; each role is a class of its own.
+
+    Attributes:
+        role: "system", "user", "assistant" or "tool".
+        content: A text, or a sequence of content chunks; not every role may lack it.
+    """
+
+    if TYPE_CHECKING:  # fields of each role, in an order of its own
+
+        @property
+        def role(self) -> str: ...
+
+        @property
+        def content(self) -> str | Sequence[ContentChunk] | UnsetType | None: ...
 
 
 class SystemMessage(Message):
@@ -490,7 +506,10 @@ class ChatCompletionChoice(_Model):
 
 
 class ChatCompletionResponse(_Model):
-    """A whole response, as the endpoint returns it without streaming."""
+    """A whole response, as the endpoint returns it without streaming.
+
+    `text`, `thinking`, `tool_calls` and `message` are those of the first of its answers.
+    """
 
     id: str | None = None
     object: str | None = None
@@ -498,3 +517,54 @@ class ChatCompletionResponse(_Model):
     usage: UsageInfo | None = None
     created: int | float | None = None
     choices: list[ChatCompletionChoice] = field(default_factory=list)
+
+    @property
+    def text(self) -> str:
+        """The text, without thinking and other content; "" if there is none."""
+        content = _content_of(self._first_message())
+        if isinstance(content, str):
+            return content
+        return "".join(part.text for part in content if isinstance(part, TextChunk))
+
+    @property
+    def thinking(self) -> str:
+        """The text of the reasoning; "" if there is none."""
+        content = _content_of(self._first_message())
+        thoughts = [part.thinking for part in content if isinstance(part, ThinkChunk)]
+        return "".join(
+            part.text for thought in thoughts for part in thought if isinstance(part, TextChunk)
+        )
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        """The tool calls that are complete."""
+        message = self._first_message()
+        calls = (message and message.tool_calls) or ()
+        return [call for call in calls if not isinstance(call, UnfinishedToolCall)]
+
+    @property
+    def message(self) -> AssistantMessage | None:
+        """The message, to be sent again as part of the conversation: without tool calls that may
+        be incomplete. None if it has neither content nor a complete tool call."""
+        message, calls = self._first_message(), self.tool_calls
+        if message is None or not (calls or any(map(_is_content, _content_of(message)))):
+            return None
+        if len(calls) == len(message.tool_calls or ()):
+            return message
+        return msgspec.structs.replace(message, tool_calls=calls or None)
+
+    def _first_message(self) -> AssistantMessage | None:
+        return next((each.message for each in self.choices if not each.index), None)
+
+
+def _content_of(message: AssistantMessage | None) -> str | Sequence[ContentChunk]:
+    return (message and message.content) or ""
+
+
+def _is_content(part: str | ContentChunk) -> bool:
+    """Returns whether a part of a content is not empty."""
+    if isinstance(part, TextChunk):
+        return part.text != ""
+    if isinstance(part, ThinkChunk):
+        return any(map(_is_content, part.thinking))
+    return not isinstance(part, ReferenceChunk) or bool(part.reference_ids)

@@ -1,6 +1,8 @@
 """All operators, by name.
 
-Each is a function whose result goes into `pipe(...)` of any Observable. Text that an operator
+Each is a function whose result goes into `pipe(...)` of any Observable. Those that accept
+completions are methods of an answer, too, and those that accept text are methods of a TextStream:
+`answer.text().sentences()` is `answer.pipe(text(), sentences())`. Text that an operator
 holds is emitted before an error. A wrong order raises an error that names the missing operator.
 
     events ──▶ completions() ──▶ completions ──▶ until_finished() ──▶ completions
@@ -11,8 +13,10 @@ holds is emitted before an error. A wrong order raises an error that names the m
     text ──▶ sentences(), words(), text_lines(), paragraphs(),
              code_blocks()                                            split
              think_tags(), guarded()                                  filtered
+             join()                                                   as a whole
              parsed(), partials(), items()                            decoded as JSON
              paced(), coalesced()                                     timed
+    anything ──▶ map_async()                                          results of async calls
     anything ──▶ shared()                                             for many subscribers
 
 The module of an operator is loaded on first use: a program that prints tokens does not load
@@ -44,10 +48,12 @@ if TYPE_CHECKING:
     from .completions.think_tags import think_tags
     from .completions.tool_calls import tool_calls
     from .outcome import Outcome
+    from .rx.map_async import map_async
     from .rx.stream import shared
     from .rx.switching import answer_each
     from .text.code_blocks import CodeBlock, code_blocks
     from .text.guard import guarded
+    from .text.joined import join
     from .text.pacing import coalesced, paced
     from .text.sentences.operator import sentences
     from .text.sentences.segmenters import SentenceSegmenter, SpanSegmenter, StringSegmenter
@@ -59,7 +65,7 @@ __all__ = [
     "AnswerEnded", "CodeBlock", "Outcome", "Part", "References", "SentenceSegmenter",
     "SpanSegmenter", "StringSegmenter", "TextDelta", "ThinkingDelta", "ToolCallDelta",
     "ToolCallReady", "ToolCallStarted", "UsageReported", "answer_each", "coalesced", "code_blocks",
-    "completions", "deltas", "fallback", "finish_reason", "guarded", "hedge", "items", "on_outcome",
+    "completions", "deltas", "fallback", "finish_reason", "guarded", "hedge", "items", "join", "map_async", "on_outcome",
     "paced", "paragraphs", "parsed", "partials", "parts", "sentences", "shared", "snapshots",
     "text", "text_lines", "think_tags", "thinking", "to_response", "tool_calls", "until_finished",
     "usage", "words",
@@ -88,10 +94,12 @@ _MODULES = {
     "outcome": ("Outcome",),
     "completions.think_tags": ("think_tags",),
     "completions.tool_calls": ("tool_calls",),
+    "rx.map_async": ("map_async",),
     "rx.stream": ("shared",),
     "rx.switching": ("answer_each",),
     "text.code_blocks": ("CodeBlock", "code_blocks"),
     "text.guard": ("guarded",),
+    "text.joined": ("join",),
     "text.pacing": ("coalesced", "paced"),
     "text.sentences.operator": ("sentences",),
     "text.sentences.segmenters": ("SentenceSegmenter", "SpanSegmenter", "StringSegmenter"),

@@ -7,7 +7,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from . import errors
-from .models import ChatCompletionResponse, UsageInfo
+from .models import AssistantMessage, ChatCompletionResponse, ToolCall, UsageInfo
 
 __all__ = ["Outcome", "Status", "status_of"]
 
@@ -29,14 +29,26 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
     Attributes:
         status: How the answer ended: "completed", "cancelled", "refused", "timed_out",
             "dropped", "truncated", "reported" or "failed". Only "completed" means whole.
+        text: The text that was received; "" if none arrived. This and the next three are those
+            of the first answer, if the request asked for several.
+        thinking: The text of the reasoning; "" if none arrived.
+        tool_calls: The tool calls that are complete.
+        message: The message, to be sent again as part of the conversation: without tool calls
+            that may be incomplete. None if nothing arrived that can be sent.
         response: Everything that was received: text, thinking, complete tool calls, and
             an `UnfinishedToolCall` for each call that may be incomplete.
         error: The error that the answer ended with; None if there is none.
         finish_reason: Why the model stopped; None if it is not known. "length" means that
             the answer was cut short.
-        usage: What the service reported as the cost, never an estimate; None if it
+        model: The model that answered, as the service named it; None if it did not.
+        request_id: The correlation id that the service sent in the headers of its latest
+            response; None if it sent none.
+        usage: What the service reported last as the cost, never an estimate; None if it
             reported none.
-        usage_is_exact: Whether `usage` is the whole cost. False if there is no usage, and if
+        usage_is_final: Whether `usage` includes the end of the answer. False if there is no
+            usage, and if the answer was cut: some services report the cost of the part so far
+            in each chunk.
+        usage_is_exact: Whether `usage` is the whole cost. False if it is not final, and if
             more than one request was answered: an answer that breaks, or loses a race, does
             not report its cost.
         requests: The number of requests that were sent.
@@ -56,7 +68,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
     response: ChatCompletionResponse
     error: BaseException | None
     finish_reason: str | None
+    request_id: str | None
     usage: UsageInfo | None
+    usage_is_final: bool
     usage_is_exact: bool
     requests: int
     resumed: int
@@ -66,6 +80,26 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, dict=False):
     seconds_to_last_token: float | None
     tokens_per_second: float | None
     longest_gap: float | None
+
+    @property
+    def text(self) -> str:
+        return self.response.text
+
+    @property
+    def thinking(self) -> str:
+        return self.response.thinking
+
+    @property
+    def tool_calls(self) -> list[ToolCall]:
+        return self.response.tool_calls
+
+    @property
+    def message(self) -> AssistantMessage | None:
+        return self.response.message
+
+    @property
+    def model(self) -> str | None:
+        return self.response.model
 
     def __repr__(self) -> str:
         """Shows the beginning of the text instead of the whole response."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import rxmistral
+import rxmistral.testing
 
 PACKAGE = Path(rxmistral.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
@@ -24,8 +25,10 @@ LAYERS = [
     {"errors", "models"},
     {"outcome"},
     {"rx"},
-    {"text", "wire", "testing"},
-    {"completions", "logs", "demo"},
+    {"text", "wire"},
+    {"completions", "logs"},
+    {"testing"},
+    {"demo"},
     {"operators", "chat", "relay"},
     {"cli"},
     {"__main__", "__init__"},
@@ -150,9 +153,11 @@ def test_import_does_not_load_lazy_modules() -> None:
         "rxmistral.completions.parts",
         "rxmistral.completions.think_tags",
         "rxmistral.rx.async_source",
+        "rxmistral.rx.map_async",
         "rxmistral.rx.switching",
         "rxmistral.text.code_blocks",
         "rxmistral.text.guard",
+        "rxmistral.text.joined",
         "rxmistral.text.pacing",
         "rxmistral.text.sentences",
         "rxmistral.text.structured.operators",
@@ -161,6 +166,45 @@ def test_import_does_not_load_lazy_modules() -> None:
     }
     assert not lazy & set(loaded)
     assert all(import_module(name) for name in lazy)
+
+
+@pytest.mark.parametrize(
+    "module", ["rxmistral", "rxmistral.testing", "rxmistral.testing.pytest_plugin"]
+)
+def test_import_loads_no_dependency(module: str) -> None:
+    dependencies = {"reactivex", "msgspec", "requests"}
+    code = f"import sys, {module}; print(*{dependencies} & set(sys.modules))"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True
+    ).stdout.split()
+    assert loaded == []
+
+
+@pytest.mark.parametrize("name", ["text", "completions"])
+@pytest.mark.parametrize(
+    "first",
+    [
+        "",
+        "import rxmistral.{name}",
+        "import rxmistral.operators, rxmistral.{name}",
+        "import rxmistral.chat.client",
+        "from rxmistral import sentences, fallback",
+        "import importlib; importlib.import_module('rxmistral.{name}')",
+        "from rxmistral import *; assert callable({name})",
+    ],
+)
+def test_operator_stays_when_its_folder_is_imported(name: str, first: str) -> None:
+    code = f"""
+import warnings
+warnings.simplefilter("error")
+{first.format(name=name)}
+import rxmistral
+from rxmistral import {name}
+assert rxmistral.{name} is {name} is rxmistral.operators.{name}, {name}
+import rxmistral.text.words_lines, rxmistral.completions.choice
+assert rxmistral.{name} is {name}
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_operators_named_like_folders_are_operators() -> None:
@@ -185,7 +229,15 @@ def test_every_operator_is_in_its_listed_module() -> None:
         assert name in dir(rxmistral)
 
 
+def test_folders_need_no_import_of_their_own() -> None:
+    code = "import rxmistral; rxmistral.models, rxmistral.errors, rxmistral.wire, rxmistral.relay"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    for name in rxmistral._FOLDERS_AND_FILES:
+        assert getattr(rxmistral, name) is import_module(f"rxmistral.{name}")
+        assert name in dir(rxmistral)
+
+
 def test_unknown_names_raise_attribute_error() -> None:
-    for module in (rxmistral, rxmistral.operators):
+    for module in (rxmistral, rxmistral.operators, rxmistral.testing):
         with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute"):
             module.sentense  # noqa: B018

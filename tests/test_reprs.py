@@ -17,6 +17,7 @@ from rxmistral import (
     Stream,
     sentences,
     shared,
+    snapshots,
     text,
 )
 from rxmistral.testing import ScriptedServer, steps
@@ -45,8 +46,11 @@ def test_client_repr_shows_the_server_and_no_key() -> None:
 def test_stream_repr_shows_the_source_without_a_request(stream: EventStream) -> None:
     shown = "<EventStream model='m', not sent>"
     assert repr(stream) == shown
-    for piped in (stream.pipe(text(), sentences()), stream.map(id), stream.pipe(ops.take(1))):
+    for piped in (stream.pipe(snapshots()), stream.map(id), stream.pipe(ops.take(1))):
         assert repr(piped) == f"<Stream of {shown}>"
+    for piped in (stream.text(), stream.pipe(text(), sentences())):
+        assert repr(piped) == f"<TextStream of {shown}>"
+    assert repr(stream.until_finished()) == f"<CompletionStream of {shown}>"
     assert repr(stream) == shown
 
 

@@ -53,6 +53,8 @@ from .settings import Call
 
 __all__ = ["Attempts"]
 
+_REQUEST_ID_HEADER = "mistral-correlation-id"
+
 
 class Attempts(abc.DisposableBase):
     """The requests of one answer; its Disposable, and the state of the answer."""
@@ -165,6 +167,7 @@ class Attempts(abc.DisposableBase):
         # The header that was sent, which may be the session's.
         header = response.request.headers.get("Authorization", "")
         self._secret = str(header).rpartition(" ")[2] or self._secret
+        self.counter.record_request_id(response.headers.get(_REQUEST_ID_HEADER))
         if response.ok:
             self.counter.count_response(monotonic())
         _warn_of_deprecation(self._call.model, response)

@@ -250,8 +250,10 @@ class Chat:
     ) -> EventStream:
         """Returns the answer to a conversation: a cold Stream of `CompletionEvent`s.
 
-        Nothing is sent before the Stream is read, and each subscription sends a request of
-        its own. A connection that was read to its end serves the next request.
+        Nothing is sent before the Stream is read. Each subscription, loop or `run()` sends a
+        request of its own: reading twice costs twice, and returns two different answers. Within
+        `with` (or `async with`), everything that reads the Stream shares one request. A
+        connection that was read to its end serves the next request.
 
         Args:
             model: The name of the model.

@@ -21,11 +21,11 @@ from typing import Any, Self
 
 from reactivex import abc
 
+from ..completions.completion_stream import CompletionStream
 from ..models import CompletionEvent
 from ..outcome import Outcome, Status
 from ..rx.iteration import Iteration, LiveSubscriptions, current_iteration
 from ..rx.request_counter import current_counter
-from ..rx.stream import Stream
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
 from ..wire.reader import Response
 from .attempts import Attempts
@@ -41,15 +41,19 @@ Observer = abc.ObserverBase[CompletionEvent]
 _unread_lock = fork_safe(RLock())
 
 
-class EventStream(Stream[CompletionEvent]):
-    """A cold Stream of the `CompletionEvent`s of one call, which each subscription sends."""
+class EventStream(CompletionStream):
+    """A cold Stream of the `CompletionEvent`s of one call.
+
+    Each subscription sends the call; within a `with` block all of them share one request, and
+    `response` and `outcome` are those of this request.
+    """
 
     def __init__(self, call: Call) -> None:
         super().__init__()
         self._call = call
         self._latest = _LatestRequest()
         self._unread: AnswerSubscription | None = None  # opened, and not yet subscribed to
-        self._live = LiveSubscriptions()
+        self._live = LiveSubscriptions()  # disposed by close() and by the end of a block
         register_for_fork(self)
 
     def forked(self) -> None:
@@ -79,10 +83,9 @@ class EventStream(Stream[CompletionEvent]):
         """
         if self._latest.response is None:
             try:
-                opened = self._latest.opened or self._open().opened
-                opened.result()
-            except BaseException:
-                self._discard_unread()
+                (self._latest.opened or self._open()).result()
+            except BaseException as error:
+                self._discard_failed(error)
                 raise
         return self._latest.get_response()
 
@@ -115,16 +118,36 @@ class EventStream(Stream[CompletionEvent]):
     def _stop(self) -> None:
         self._discard_unread()
         super()._stop()
-        self._live = LiveSubscriptions()  # of the subscriptions from now on
+        live, self._live = self._live, LiveSubscriptions()
+        live.dispose()
 
-    def _open(self) -> AnswerSubscription:
+    def __enter__(self) -> Self:
+        opened = super().__enter__()
+        if self._unread is None:  # else the block reads the request that was sent
+            self._latest = _LatestRequest()
+        return opened
+
+    def _track_loop(self, loop: abc.DisposableBase) -> None:
+        super()._track_loop(loop)
+        self._live.add(loop)
+
+    def _open(self) -> Future[None]:
+        """Sends the request, unless there is one to read, or this block has sent it; returns a
+        future that is done when the headers were received."""
         with _unread_lock:  # other threads may close or read the Stream meanwhile
             if self._unread is not None:
-                return self._unread
+                return self._unread.opened
+            if self._run is not None and self._latest.opened is not None:
+                return self._latest.opened
             self._unread = subscription = AnswerSubscription(self._latest)
-        self._track(subscription, self._live)
+        self._live.add(subscription)
         subscription.start(self._call)
-        return subscription
+        return subscription.opened
+
+    def _discard_failed(self, error: BaseException) -> None:
+        """Discards an answer whose opening failed; within a block, its readers get the error."""
+        if self._run is None or not isinstance(error, Exception):
+            self._discard_unread()
 
     def _discard_unread(self) -> None:
         with _unread_lock:
@@ -134,25 +157,25 @@ class EventStream(Stream[CompletionEvent]):
 
     # A method, not a function passed to Stream.__init__: through that the Stream would refer to
     # itself, and one that was opened and abandoned would keep its connection.
-    def _subscribe_core(
+    def _subscribe_source(
         self,
         observer: Observer,
-        scheduler: abc.SchedulerBase | None = None,  # noqa: ARG002  # a source that blocks needs none
+        scheduler: abc.SchedulerBase | None,  # noqa: ARG002  # a source that blocks needs none
     ) -> abc.DisposableBase:
         live = self._live
         with _unread_lock:  # the first subscriber reads the opened answer
-            subscription, self._unread = self._unread, None
-        is_open = subscription is not None
-        subscription = subscription or AnswerSubscription(self._latest, observer)
-        self._track(subscription, live)
+            opened, self._unread = self._unread, None
+            subscription = opened or AnswerSubscription(self._latest, observer)
+        live.add(subscription)
         add_to_scope(subscription)
-        if is_open:
+        if opened is not None:
             subscription.attach(observer)
         else:
             subscription.start(self._call)
         return subscription
 
     def __del__(self) -> None:
+        super().__del__()
         self._discard_unread()
 
 
@@ -189,11 +212,11 @@ class EventStreamAsync(EventStream):
             raise
 
     async def _opened(self) -> Self:
-        subscription = self._open()
+        opened = self._open()
         try:
-            await asyncio.wrap_future(subscription.opened)
-        except BaseException:
-            self._discard_unread()
+            await asyncio.wrap_future(opened)
+        except BaseException as error:
+            self._discard_failed(error)
             raise
         return self
 

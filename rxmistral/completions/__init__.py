@@ -4,6 +4,8 @@ block ──▶ fast_path ──────────────────
               └──▶ wire: lines, events ──▶ decoding ───────────▲
                                               └── repair
 
+completion_stream     the class of an answer, with the operators below as methods
+
 completion ──▶ choice          deltas, text, thinking; text ──▶ think_tags
            ──▶ tool_calls      whole calls from fragments
            ──▶ parts           everything of one answer, in order, and its ending

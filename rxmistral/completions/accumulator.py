@@ -62,6 +62,7 @@ class CompletionAccumulator:
         self.failed = False  # any has the finish_reason "error", which finishes nothing
         self.overflowed = False  # text was dropped
         self.usage: UsageInfo | None = None
+        self.usage_is_final = False  # it was sent with or after the last finish_reason
         self.has_chunks = False
         self._id: str | None = None
         self._model: str | None = None
@@ -71,8 +72,6 @@ class CompletionAccumulator:
 
     def feed(self, chunk: CompletionChunk) -> None:
         # Every token passes here, so rare cases are handled in other methods.
-        if chunk.usage is not None:  # if it is sent twice, the last one counts
-            self.usage = chunk.usage
         for choice in chunk.choices:
             index = choice.index or 0
             growing = self._choices.get(index)
@@ -99,6 +98,8 @@ class CompletionAccumulator:
                 growing.logprobs += choice.logprobs.content or []
             if choice.finish_reason:
                 self._finish(growing, choice.finish_reason)
+        if chunk.usage is not None:  # if it is sent twice, the last one counts
+            self.usage, self.usage_is_final = chunk.usage, self.is_complete
         if not self.has_output:
             self._update_head(chunk)
 

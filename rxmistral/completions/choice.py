@@ -8,8 +8,10 @@ from reactivex import Observable, abc
 
 from ..checks import check_integer
 from ..models import CompletionEvent, ContentChunk, DeltaMessage, TextChunk, ThinkChunk
+from ..rx.fluent import returning
 from ..rx.state_machine import InputType, item_operator
 from ..rx.stream import Stream
+from ..text.text_stream import TextStream
 
 __all__ = ["check_choice", "completions_for", "deltas", "text", "thinking"]
 
@@ -48,7 +50,7 @@ def deltas(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[De
     return item_operator(start)
 
 
-def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
+def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], TextStream]:
     """Completions into the text of one answer, as it arrives.
 
         --role--"Hel"--[thinking, "lo"]--""--stop-|->
@@ -69,7 +71,7 @@ def text(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]
     return _text_operator("text", choice, _texts)
 
 
-def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
+def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], TextStream]:
     """Completions into the reasoning of one answer, as it arrives.
 
         --[thinking "Let me"]--[thinking " see", "Four"]--"."-|->
@@ -95,7 +97,7 @@ def thinking(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[
 
 def _text_operator(
     name: str, choice: int, texts_in: Callable[[list[ContentChunk]], Iterator[str]]
-) -> Callable[[Observable[CompletionEvent]], Stream[str]]:
+) -> Callable[[Observable[CompletionEvent]], TextStream]:
     check_choice(choice)
     accepted = completions_for(name)
     accepts_strings = texts_in is _texts
@@ -118,7 +120,7 @@ def _text_operator(
 
         return on_next
 
-    return item_operator(start)
+    return returning(TextStream, item_operator(start))
 
 
 def _texts(content: list[ContentChunk]) -> Iterator[str]:

@@ -20,11 +20,13 @@ from reactivex.disposable import CompositeDisposable
 from ..errors import ChunkError, IncompleteStreamError, ReportedError, StreamError, reported_error
 from ..lenient_decoding import convert_leniently
 from ..models import CompletionChunk, CompletionEvent, UsageInfo, decode_hook
+from ..rx.fluent import returning
 from ..rx.state_machine import InputType, operate
 from ..rx.stream import Stream
 from ..wire import ServerSentEvent
 from ..wire.events import on_truncated_event
 from .accumulator import CompletionAccumulator
+from .completion_stream import CompletionStream
 from .finish import END_GRACE_SECONDS, GracePeriod, error_of_finish_reason, without_failure
 from .repair import (
     REASONING_KEYS,
@@ -218,7 +220,7 @@ def _raise_if_reported(data: str, event: str = "message") -> None:
 
 def completions(
     *, accept_clean_end: bool = False
-) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
+) -> Callable[[Observable[ServerSentEvent]], CompletionStream]:
     """Events into the completions that they contain.
 
         --{"choices": ...}--{"choices": ...}--[DONE]-|->
@@ -245,9 +247,10 @@ def completions(
     >>> Stream.of(reactivex.of(event, done)).pipe(completions()).run().data.choices[0].delta.content
     'Hi'
     """
-    return completions_into(
+    operator = completions_into(
         lambda: CompletionDecoder(CompletionAccumulator(bounded=True)), accept_clean_end
     )
+    return returning(CompletionStream, operator)
 
 
 def completions_into(
@@ -306,12 +309,12 @@ class EventObserver(GracePeriod, abc.ObserverBase[ServerSentEvent]):
         self._accept_clean_end = accept_clean_end
         self._feed, self._emit = decoder.feed, observer.on_next
 
-    def on_next(self, event: object) -> None:
-        if not isinstance(event, ServerSentEvent):
-            self._observer.on_error(self._close_with(_ACCEPTED.error_for(event)))
+    def on_next(self, value: object) -> None:
+        if not isinstance(value, ServerSentEvent):
+            self._observer.on_error(self._close_with(_ACCEPTED.error_for(value)))
             return
         try:
-            completion = self._feed(event)
+            completion = self._feed(value)
         except ReportedError as report:
             self.start(self._close_with(report))
         except StreamError as error:

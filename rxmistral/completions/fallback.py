@@ -32,9 +32,9 @@ from ..checks import check_number
 from ..errors import AllFailedError, MistralError, StreamError
 from ..models import CompletionChunk, CompletionEvent
 from ..rx.request_counter import current_counter
-from ..rx.stream import Stream
 from .accumulator import CompletionAccumulator
 from .choice import completions_for
+from .completion_stream import CompletionStream
 from .finish import without_failure
 
 __all__ = ["fallback", "hedge"]
@@ -295,7 +295,7 @@ def _race(
     streams: tuple[_Source, ...],
     delay: float | None = None,
     clock: abc.SchedulerBase | None = None,
-) -> Stream[CompletionEvent]:
+) -> CompletionStream:
     name = "fallback" if delay is None else "hedge"
     if not streams:
         raise ValueError(f"{name} needs at least one stream")
@@ -308,12 +308,10 @@ def _race(
     ) -> abc.DisposableBase:
         return kind(streams, observer, scheduler, delay, clock).start()
 
-    return Stream(subscribe)
+    return CompletionStream(subscribe)
 
 
-def fallback(
-    *streams: Observable[CompletionEvent], resume: bool = False
-) -> Stream[CompletionEvent]:
+def fallback(*streams: Observable[CompletionEvent], resume: bool = False) -> CompletionStream:
     """Streams of completions into one: the next stream if one fails before useful output.
 
         a  --role--✗
@@ -350,7 +348,7 @@ def hedge(
     *streams: Observable[CompletionEvent],
     delay: float,
     scheduler: abc.SchedulerBase | None = None,
-) -> Stream[CompletionEvent]:
+) -> CompletionStream:
     """Streams of completions into one: the first with useful output, of several at a time.
 
         a  --role----------------x   its connection is closed

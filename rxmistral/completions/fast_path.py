@@ -88,7 +88,8 @@ class _BlockObserver(abc.ObserverBase[bytes]):
         self._has_begun = False  # the first event has passed
         self._is_bypassed = False  # all blocks take the slow path
 
-    def on_next(self, block: bytes) -> None:
+    def on_next(self, value: bytes) -> None:
+        block = value
         if self._is_bypassed:
             self._slow_path.on_next(block)
             return

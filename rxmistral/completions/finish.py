@@ -15,10 +15,11 @@ from reactivex.scheduler import TimeoutScheduler
 from ..error_report import read_report
 from ..errors import ReportedError
 from ..models import CompletionChunk, CompletionEvent, CompletionResponseStreamChoice
+from ..rx.fluent import returning
 from ..rx.state_machine import timed_operator
-from ..rx.stream import Stream
 from ..rx.timer import SerializedTimer, serialized
 from .choice import check_choice, completions_for
+from .completion_stream import CompletionStream
 from .repair import dicts_in
 
 __all__ = [
@@ -125,7 +126,7 @@ def error_of_finish_reason(chunk: CompletionChunk, data: str) -> ReportedError |
 
 def until_finished(
     choice: int = 0,
-) -> Callable[[Observable[CompletionEvent]], Stream[CompletionEvent]]:
+) -> Callable[[Observable[CompletionEvent]], CompletionStream]:
     """Completions up to and including the one with the finish_reason.
 
         --a--b--c(stop)--usage-|->
@@ -146,7 +147,7 @@ def until_finished(
     'stop'
     """
     check_choice(choice)
-    return timed_operator(partial(_UntilFinished, choice), None)
+    return returning(CompletionStream, timed_operator(partial(_UntilFinished, choice), None))
 
 
 _ACCEPTED = completions_for("until_finished")

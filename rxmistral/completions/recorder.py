@@ -14,11 +14,13 @@ from ..checks import check_callback
 from ..models import CompletionEvent, UsageInfo
 from ..outcome import Outcome, Status, status_of
 from ..rx.clock import monotonic
+from ..rx.fluent import returning
 from ..rx.request_counter import RequestCounter, current_counter
 from ..rx.state_machine import operate
 from ..rx.stream import Stream
 from .accumulator import CompletionAccumulator
 from .choice import completions_for
+from .completion_stream import CompletionStream
 
 __all__ = ["OutcomeBuilder", "OutputTimes", "on_outcome"]
 
@@ -50,16 +52,17 @@ class OutcomeBuilder:
 
     def outcome(self, error: BaseException | None, status: Status | None = None) -> Outcome:
         received, times, counter = self._received, self._times, self.counter
-        usage = received.usage
-        is_exact = usage is not None and counter.answers <= 1
+        usage, is_complete = received.usage, error is None and status is None
+        is_final = usage is not None and (is_complete or received.usage_is_final)
+        is_exact = is_final and counter.answers <= 1
         return Outcome(
             status=status or status_of(error),
-            response=received.response(
-                complete=error is None and status is None, with_unfinished=True
-            ),
+            response=received.response(complete=is_complete, with_unfinished=True),
             error=error,
             finish_reason=received.finish_reason(),
+            request_id=counter.request_id,
             usage=usage,
+            usage_is_final=is_final,
             usage_is_exact=is_exact,
             requests=counter.requests,
             resumed=counter.resumed,
@@ -88,7 +91,7 @@ def _tokens_per_second(usage: UsageInfo | None, times: OutputTimes) -> float | N
 
 def on_outcome(
     callback: Callable[[Outcome], object],
-) -> Callable[[Observable[CompletionEvent]], Stream[CompletionEvent]]:
+) -> Callable[[Observable[CompletionEvent]], CompletionStream]:
     """Completions into the same completions; a callback receives their outcome, once.
 
         --a--b--c-|->
@@ -126,7 +129,7 @@ def on_outcome(
             subscription, Disposable(lambda: context.run(recorder.end, None, "cancelled"))
         )
 
-    return operate(subscribe_to)
+    return returning(CompletionStream, operate(subscribe_to))
 
 
 _ACCEPTED = completions_for("on_outcome")

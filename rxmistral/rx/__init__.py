@@ -1,12 +1,15 @@
 """The reactive core: Streams, their subscriptions and their sharing. Knows no HTTP, no Mistral.
 
 stream            Stream, SharedStream, `shared`
+pipe, reactivex_methods   what Stream inherits: its pipes, and the methods of reactivex
+fluent            operators as methods of the Streams whose items they accept
 iteration         `for` and `async for`: a bounded queue between two threads
 sharing, history  one run for many viewers: its items, and policies for viewers that lag
 delivery          delivers the items to those viewers
 worker            threads that run many tasks in steps, and their watchdog
 switching         `answer_each`: a stream of prompts into the items of their answers
-async_source      `from_async_iterable`
+async_source      `from_async_iterable`, and the event loop of a subscription
+map_async         `map_async`: an async call for each item
 state_machine     operators made of state machines; the items that they accept
 timer             a timer that is serialized with the source, for operators with time
 subscriber        the observer of each stage of a pipe: exactly one terminal

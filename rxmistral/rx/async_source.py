@@ -16,22 +16,25 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
-from threading import Lock, Thread
+from threading import Lock, RLock, Thread, current_thread
 from typing import Generic, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from reactivex import abc
+from reactivex.internal import noop
 
 from ..errors import RequestError, StoppedError
 from .backpressure import emitting, running_loop
-from .iteration import HandOffQueue, current_iteration
+from .iteration import current_iteration
 from .stream import Stream
 from .subscriber import reporting_unhandled
 from .threads import add_to_scope, start_thread
 
-__all__ = ["from_async_iterable"]
+__all__ = ["SubscriptionLoop", "from_async_iterable", "program_loop"]
 
 T = TypeVar("T")
+
+_NAME = "rxmistral-async"  # of threads and tasks
 
 
 def from_async_iterable(
@@ -75,7 +78,7 @@ def from_async_iterable(
         kind = type(iterable).__name__
         raise TypeError(f"expected an async iterable, or a function that returns one, got {kind}")
     create_iterator = _iterator_factory(iterable)
-    default_loop = loop or _program_loop()
+    default_loop = loop or program_loop()
     if loop is not None and not isinstance(loop, asyncio.AbstractEventLoop):
         raise TypeError(f"loop must be an asyncio event loop, got {type(loop).__name__}")
 
@@ -85,25 +88,21 @@ def from_async_iterable(
         # The scheduler is for operators that measure time.
         running = default_loop
         if running is None or not running.is_running():
-            running = _program_loop()
+            running = program_loop()
         if loop is not None and running is not loop:
             raise RuntimeError("the loop passed to from_async_iterable is not running")
         if running is not None:
             _check_not_blocked(running)
-        subscription = _PullSubscription(create_iterator, observer, running or _new_event_loop())
-        add_to_scope(subscription)
-        if running is not None:
-            subscription.start()
-        else:
-            subscription.start_on_own_thread()
+        tasks = SubscriptionLoop(running)
+        subscription = tasks.pull(create_iterator, observer)
+        tasks.close()
         return subscription
 
     return Stream(subscribe)
 
 
 def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:
-    reader = current_iteration.get()
-    if isinstance(reader, HandOffQueue) and reader.waiting_loop is loop:
+    if getattr(current_iteration.get(), "waiting_loop", None) is loop:
         raise RuntimeError(
             "this for loop or run() would block the event loop that has to pull its items,"
             " and wait forever: use async for, or await"
@@ -114,7 +113,7 @@ _own_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 """Event loops of one subscription, which other subscriptions must not use."""
 
 
-def _program_loop() -> asyncio.AbstractEventLoop | None:
+def program_loop() -> asyncio.AbstractEventLoop | None:
     """Returns the program's event loop that is running on this thread."""
     loop = running_loop()
     return None if loop in _own_loops else loop
@@ -146,6 +145,128 @@ def _iterator_factory(
     return create
 
 
+class SubscriptionLoop:
+    """The event loop on which the async functions of one subscription run.
+
+    It is the program's, or else one of our own. The own loop exists from the first task to
+    `close()`, so that clients which belong to an event loop can be used by one task after the
+    other. Its thread exists only while a task runs, since the interpreter waits for it.
+
+    Args:
+        loop: The program's event loop; None: one of our own.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        self.context = _task_context()
+        self._loop = loop
+        self._runner: asyncio.Runner | None = None  # of our own loop
+        self._is_own = loop is None
+        # The interpreter does not wait for a loop, see `current_iteration`.
+        self._daemon = current_iteration.get() is not None or current_thread().daemon
+        self._lock = RLock()  # reentrant, since garbage collection may dispose at any moment
+        self._task_count = 0  # on our own loop
+        self._has_thread = False
+        self._is_closed = False  # no other task will start
+        self._is_ending = False  # its thread ends the tasks, and closes the loop
+
+    def pull(
+        self,
+        create_iterator: Callable[[], AsyncIterator[T]],
+        observer: abc.ObserverBase[T],
+        discard: Callable[[], object] = noop,
+    ) -> _PullSubscription[T]:
+        """Starts a task that pulls the items of an iterator and emits them.
+
+        Args:
+            create_iterator: Called by the task.
+            observer: Called by the task, with the items and the end.
+            discard: Called instead of `create_iterator` if the task is disposed before it starts.
+        """
+        subscription = _PullSubscription(create_iterator, observer, self, discard)
+        add_to_scope(subscription)
+        # Not at once, even if tasks are eager: the subscriber must have its Disposable first.
+        try:
+            if self._is_own:
+                self._start_on_own_loop(subscription.create_task)
+            elif not self.call_soon(subscription.create_task):
+                raise StoppedError
+        except BaseException:
+            discard()
+            raise
+        return subscription
+
+    def call_soon(self, work: Callable[[], object]) -> bool:
+        """Calls a function on the loop; returns False if the loop is closed, with its tasks."""
+        if self._loop is None:
+            return False
+        try:
+            self._loop.call_soon_threadsafe(work, context=self.context)
+        except RuntimeError:
+            return False
+        return True
+
+    def _start_on_own_loop(self, work: Callable[[], object]) -> None:
+        with self._lock:
+            if self._is_closed:
+                raise StoppedError
+            if self._runner is None:
+                self._loop = loop = _new_event_loop()
+                self._runner = asyncio.Runner(loop_factory=lambda: loop)
+                _own_loops.add(loop)
+                finalize(self, _close_idle, loop)  # of an abandoned subscription
+            runner = self._runner
+            self._task_count += 1
+            starts, self._has_thread = not self._has_thread, True
+            self.call_soon(work)
+        if not starts:
+            return
+        run = reporting_unhandled(self._run)
+        thread = Thread(target=run, args=(runner,), name=_NAME, daemon=self._daemon)
+        try:
+            Context().run(start_thread, thread)
+        except BaseException:
+            with self._lock:
+                self._loop, self._runner, self._has_thread = None, None, False
+                self._task_count = 0
+            _close_idle(runner.get_loop())
+            raise
+
+    def _run(self, runner: asyncio.Runner) -> None:
+        ends = True  # also after an exception, with all tasks
+        try:
+            while True:
+                runner.get_loop().run_forever()
+                with self._lock:
+                    if not self._task_count:
+                        self._has_thread = ends = self._is_closed
+                        return
+        finally:
+            if ends:
+                self._is_closed = self._is_ending = True
+                runner.close()
+
+    def task_ended(self) -> None:
+        """Ends the thread of our own loop after its last task; called on the loop."""
+        if not self._is_own:
+            return
+        with self._lock:
+            self._task_count -= 1
+            if self._task_count == 0 and self._loop is not None and not self._is_ending:
+                self._loop.stop()
+
+    def close(self) -> None:
+        """Closes our own loop after the tasks that run; from any thread, without blocking."""
+        with self._lock:
+            self._is_closed = True
+            if self._is_own and self._loop is not None and not self._has_thread:
+                _close_idle(self._loop)
+
+
+def _close_idle(loop: asyncio.AbstractEventLoop) -> None:
+    with suppress(RuntimeError):  # it runs, on a daemon thread at the end of the program
+        loop.close()
+
+
 class _PullSubscription(abc.DisposableBase, Generic[T]):
     """One subscription: the task that pulls; its Disposable; and a source that can be paused."""
 
@@ -153,39 +274,25 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
         self,
         create_iterator: Callable[[], AsyncIterator[T]],
         observer: abc.ObserverBase[T],
-        loop: asyncio.AbstractEventLoop,
+        loop: SubscriptionLoop,
+        discard: Callable[[], object],
     ) -> None:
         self._is_paused = False
         self._resumed = asyncio.Event()
         self._create_iterator = create_iterator
         self._observer = observer
         self._loop = loop
+        self._discard = discard
         self._task: asyncio.Task[None] | None = None
         self._is_disposed = False
         self._is_closing = False
 
     # --- any thread ---
 
-    def start(self) -> None:
-        # Not at once, even if tasks are eager: the subscriber must have its Disposable first.
-        self._loop.call_soon_threadsafe(self._create_task, context=_task_context())
-
-    def start_on_own_thread(self) -> None:
-        """Runs the event loop on a new thread; a daemon for a loop, see `current_iteration`."""
-        _own_loops.add(self._loop)
-        daemon = True if current_iteration.get() is not None else None
-        run = reporting_unhandled(self._run)
-        thread = Thread(target=run, args=(_task_context(),), name="rxmistral-async", daemon=daemon)
-        try:
-            start_thread(thread)
-        except BaseException:
-            self._loop.close()
-            raise
-
     def dispose(self) -> None:
         if not self._is_disposed:
             self._is_disposed = True
-            self._call_on_loop(self._cancel_task)
+            self._loop.call_soon(self._cancel_task)
 
     def pause(self) -> None:
         self._is_paused = True
@@ -193,23 +300,12 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
     def resume(self) -> None:
         if self._is_paused:
             self._is_paused = False
-            self._call_on_loop(self._resumed.set)
-
-    def _call_on_loop(self, work: Callable[[], object]) -> None:
-        with suppress(RuntimeError):  # the loop is closed, and its tasks have ended
-            self._loop.call_soon_threadsafe(work)
+            self._loop.call_soon(self._resumed.set)
 
     # --- the loop's thread ---
 
-    def _run(self, context: Context) -> None:
-        with (
-            suppress(asyncio.CancelledError),
-            asyncio.Runner(loop_factory=lambda: self._loop) as runner,
-        ):
-            runner.run(self._pull(), context=context)
-
-    def _create_task(self) -> None:
-        self._loop.create_task(self._pull(), name="rxmistral-async")
+    def create_task(self) -> None:
+        asyncio.get_running_loop().create_task(self._pull(), name=_NAME)
 
     def _cancel_task(self) -> None:
         if self._task is not None and not self._is_closing:
@@ -217,7 +313,14 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
 
     async def _pull(self) -> None:
         """Emits all items, closes the iterator, and then emits at most one terminal."""
+        try:
+            await self._emit_with_terminal()
+        finally:
+            self._loop.task_ended()
+
+    async def _emit_with_terminal(self) -> None:
         if self._is_disposed:
+            self._discard()
             return
         self._task = asyncio.current_task()
         try:

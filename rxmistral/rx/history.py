@@ -59,8 +59,12 @@ class History(Generic[T]):
         self._items.append(item)
         self.last_id += 1
         if self._max_items is not None and len(self._items) > self._max_items:
-            del self._items[0]
-            self.evicted_id += 1
+            self.evict(1)
+
+    def evict(self, count: int) -> None:
+        """Drops the oldest items."""
+        del self._items[:count]
+        self.evicted_id += count
 
     def end(self, error: Exception | None) -> None:
         self.ended, self.error = True, error

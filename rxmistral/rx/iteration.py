@@ -25,7 +25,7 @@ from functools import partial
 from queue import Empty, SimpleQueue
 from threading import RLock, current_thread, get_ident, local, main_thread
 from typing import Any, Generic, TypeVar
-from weakref import WeakSet
+from weakref import WeakSet, ref
 
 from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
@@ -65,19 +65,19 @@ daemon, so that a script that ends in one prints the whole answer."""
 
 
 class _Leaving(local):
-    _is_within = False
+    _depth = 0  # a block that ends leaves its loops
 
     def __enter__(self) -> None:
-        self._is_within = True
+        self._depth += 1
 
     def __exit__(self, *_: object) -> None:
-        self._is_within = False
+        self._depth -= 1
 
     @property
     def by_itself(self) -> bool:
         """Whether a disposal by this thread is due to the end of a loop, a block or an operator
         such as `take`, which may dispose while the trampoline of `subscribe` is running."""
-        return self._is_within or not CurrentThreadScheduler.singleton().schedule_required()
+        return self._depth > 0 or not CurrentThreadScheduler.singleton().schedule_required()
 
 
 leaving = _Leaving()
@@ -116,6 +116,8 @@ _MAX_ITEMS = 512  # lets the two threads run in turns, and needs little memory
 # Number of items at which a thread that must not wait waits after all. One block contains fewer
 # items, so the source was not paused: a callback has subscribed to another one.
 _MAX_ITEMS_WHILE_PAUSED = 16 * _MAX_ITEMS
+
+_MAX_STARTS = 16  # of iterations in one pass of an event loop
 
 # Seconds after which the main thread interrupts its wait. On Windows, Ctrl-C does not interrupt
 # a thread that waits for a lock; on all systems, not one that is about to wait.
@@ -276,14 +278,23 @@ def iterate(
     queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
     items = queue.items
-    subscribe = partial(copy_context().run, queue.subscribe_to, source, scheduler)
+    context = copy_context()
     track(queue)
     try:
-        run_on_thread(subscribe, name="rxmistral-subscribe", daemon=True)
+        run_on_thread(
+            lambda: context.run(queue.subscribe_to, source, scheduler),
+            queue.on_error,
+            name="rxmistral-subscribe",
+            daemon=True,
+        )
         while True:
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:
-                yield items.popleft()
+                try:
+                    item = items.popleft()
+                except IndexError:  # they were dropped at this moment
+                    break
+                yield item
                 if queue.producer_waits:
                     queue.make_room()
             if ended:
@@ -296,6 +307,30 @@ def iterate(
             raise queue.error
     finally:
         queue.leave()
+
+
+class _Starts(local):
+    """Counts the iterations that begin in one pass of an event loop: many would hold it up."""
+
+    _count = 0
+    _loop: Callable[[], object] = staticmethod(lambda: None)  # a weak reference to the loop
+
+    async def wait(self) -> None:
+        """Returns at once, or in a later pass if this one has begun enough."""
+        loop = asyncio.get_running_loop()
+        if self._loop() is not loop:
+            self._loop, self._count = ref(loop), 0
+        while self._count >= _MAX_STARTS:  # noqa: ASYNC110  # for the next pass of the loop
+            await asyncio.sleep(0)
+        if not self._count:
+            loop.call_soon(self._reset)
+        self._count += 1
+
+    def _reset(self) -> None:
+        self._count = 0
+
+
+_starts = _Starts()
 
 
 class AsyncIteration(AsyncIterator[T]):
@@ -314,6 +349,8 @@ class AsyncIteration(AsyncIterator[T]):
         self._is_cancelled = False
 
     async def __anext__(self) -> T:
+        if self._queue is None:
+            await _starts.wait()
         queue = self._queue or self._start()
         if asyncio.get_running_loop() is not self._wakeup.loop:
             raise RuntimeError(
@@ -324,14 +361,18 @@ class AsyncIteration(AsyncIterator[T]):
         if self._read_count >= _MAX_ITEMS:  # a source as fast as its reader occupies the loop
             self._read_count = 0
             await self._or_dispose(asyncio.sleep(0))
-        while not items:
+        while True:
+            try:
+                item = items.popleft()
+                break
+            except IndexError:  # there is none, or it was dropped at this moment
+                pass
             if self._read_count > 1:  # in a burst: let it grow, to save wake-ups
                 await self._or_dispose(asyncio.sleep(0))
             else:
                 await self._wait(queue)
             self._read_count = 0
         self._read_count += 1
-        item = items.popleft()
         if queue.producer_waits:
             queue.make_room()
         return item

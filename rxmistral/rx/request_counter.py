@@ -21,15 +21,25 @@ class RequestCounter:
         self.answers = 0  # responses that were not refusals
         self.resumed = 0  # answers that were continued after a break
         self.headers_at: float | None = None  # of the first answer, in seconds of monotonic()
+        self.request_id: str | None = None  # that the latest response has, if it has one
         # Weak, since a shared run outlives its readers.
         self._parents: WeakSet[RequestCounter] = WeakSet()
 
     def report_to(self, parent: RequestCounter | None) -> None:
-        """Adds the counts so far, and all later ones, to another counter, but only once."""
+        """Adds the counts so far, and all later ones, to another counter, but only once.
+
+        Has no effect if the other one reports to this: a callback of a run may read the run.
+        """
         with self._lock:
-            if parent is not None and parent not in self._parents:
-                self._parents.add(parent)
-                parent._add(self.requests, self.answers, self.resumed, self.headers_at)
+            if parent is None or parent in self._parents or parent._reports_to(self):
+                return
+            self._parents.add(parent)
+            parent._add(self.requests, self.answers, self.resumed, self.headers_at)
+            if self.request_id is not None:
+                parent._set_request_id(self.request_id)
+
+    def _reports_to(self, other: RequestCounter) -> bool:
+        return self is other or any(parent._reports_to(other) for parent in self._parents)
 
     def count_request(self) -> None:
         with self._lock:
@@ -40,9 +50,19 @@ class RequestCounter:
         with self._lock:
             self._add(answers=1, headers_at=now)
 
+    def record_request_id(self, request_id: str | None) -> None:
+        """Records the id in the headers of a response; None: it has none."""
+        with self._lock:
+            self._set_request_id(request_id)
+
     def count_resume(self) -> None:
         with self._lock:
             self._add(resumed=1)
+
+    def _set_request_id(self, request_id: str | None) -> None:
+        self.request_id = request_id
+        for parent in self._parents:
+            parent._set_request_id(request_id)
 
     def _add(
         self,

@@ -6,44 +6,44 @@ The way of reading decides which thread receives the items:
     for, run()          the thread of the loop, through a queue (see `iteration`)
     async for, await    the event loop, through a queue
 
-This file is long because Stream and SharedStream refer to each other, and because the type
-checkers need an overload of `pipe` for each number of operators.
+`pipe` and the methods of reactivex are in the base classes. This file is long because Stream and
+SharedStream refer to each other.
 """
 
 from __future__ import annotations
 
-import inspect
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, overload
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterator
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
 from reactivex.internal import SequenceContainsNoElementsError
 from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from ..checks import check_integer, check_synchronous
+from ..checks import check_integer
+from .fluent import missing_attribute
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
 from .iteration import AsyncIteration, LiveSubscriptions, current_reader, iterate, leaving
+from .opened_loops import OpenedLoops
+from .opened_run import OpenedRun
+from .pipe import Pipe
 from .sharing import SharedRun, check_shared
 from .subscriber import Subscriber
-from .threads import SubscriptionScope, subscription_scope
 
 if TYPE_CHECKING:
     from ..outcome import Outcome
 
-__all__ = ["ConnectableStream", "SharedStream", "Stream", "shared"]
+__all__ = ["AsyncResult", "ConnectableStream", "SharedStream", "Stream", "shared"]
 
 T = TypeVar("T")
 A = TypeVar("A")
-B = TypeVar("B")
-C = TypeVar("C")
-D = TypeVar("D")
-E = TypeVar("E")
-F = TypeVar("F")
-G = TypeVar("G")
 T_out = TypeVar("T_out", covariant=True)
+
+AsyncResult: TypeAlias = Observable[A] | AsyncIterable[A] | Awaitable[A]
+"""What a function passed to `map_async` returns."""
 
 
 class AnswerHandle(Protocol):
@@ -55,7 +55,7 @@ class AnswerHandle(Protocol):
     def close(self) -> object: ...
 
 
-class Stream(Observable[T_out]):
+class Stream(Pipe[T_out]):
     """An Observable that can also be iterated and awaited.
 
     ```python
@@ -67,18 +67,21 @@ class Stream(Observable[T_out]):
     with stream as opened: ...                    # one run, stopped at the end of the block
     ```
 
-    A Stream is cold: each subscription, loop or `await` starts a new run of its source. Within a
-    `with` block, all loops over the Stream continue the same run. A loop receives all items that precede an error, and then raises the
-    error. Leaving a loop early disposes its subscription. The result of any pipe is a Stream
-    again; all methods that are not documented here are operators of reactivex, and return
-    Streams, too.
+    A Stream is cold: each subscription, loop or `await` starts a new run of its source; each run
+    of an answer is a request, and is paid for. Within a `with` block, everything that reads the
+    Stream shares one run (see `__enter__`).
+
+    A loop receives all items that precede an error, and then raises the error. Leaving a loop
+    early disposes its subscription. `async for` and `await` read the socket on their own event
+    loop, where operators and their callbacks run, too. The result of any pipe is a Stream again,
+    or the subclass that the last operator returns; all methods that are not documented here are
+    operators of reactivex, and return Streams, too.
     """
 
-    _live: LiveSubscriptions | None = None  # disposed by close() and by the end of a block
-    _entered = False
-    _iterator: Iterator[Any] | None = None  # of the run that a `with` block has started
-    _async_iterator: AsyncIterator[Any] | None = None
+    _run: OpenedRun[Any] | None = None  # of the `with` block
+    _loops: OpenedLoops[Any] | None = None  # of the block
     _answer: AnswerHandle | None = None  # the answer that this was piped from
+    _remedy = "pass the operator of this name to pipe()"  # for a method of another class
 
     @staticmethod
     def of(observable: Observable[A]) -> Stream[A]:
@@ -99,121 +102,45 @@ class Stream(Observable[T_out]):
         # Calling the observable's subscribe() would add a second observer to each subscription.
         return Stream(observable._subscribe_core)
 
+    if not TYPE_CHECKING:  # a type checker would accept any name
+
+        def __getattr__(self, name: str) -> object:
+            raise missing_attribute(self, name, self._remedy)
+
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"<{name}>" if self._answer is None else f"<{name} of {self._answer!r}>"
 
-    # --- composition ---
-
-    @overload  # type: ignore[override]  # see the implementation
-    def pipe(self, op1: Callable[[Observable[T_out]], Observable[A]], /) -> Stream[A]: ...
-    @overload
-    def pipe(
-        self, op1: Callable[[Observable[T_out]], A], op2: Callable[[A], Observable[B]], /
-    ) -> Stream[B]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], Observable[C]],
-        /,
-    ) -> Stream[C]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], C],
-        op4: Callable[[C], Observable[D]],
-        /,
-    ) -> Stream[D]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], C],
-        op4: Callable[[C], D],
-        op5: Callable[[D], Observable[E]],
-        /,
-    ) -> Stream[E]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], C],
-        op4: Callable[[C], D],
-        op5: Callable[[D], E],
-        op6: Callable[[E], Observable[F]],
-        /,
-    ) -> Stream[F]: ...
-    @overload
-    def pipe(
-        self,
-        op1: Callable[[Observable[T_out]], A],
-        op2: Callable[[A], B],
-        op3: Callable[[B], C],
-        op4: Callable[[C], D],
-        op5: Callable[[D], E],
-        op6: Callable[[E], F],
-        op7: Callable[[F], Observable[G]],
-        /,
-    ) -> Stream[G]: ...
-    @overload
-    def pipe(self, op1: Callable[[Observable[T_out]], A], /) -> A: ...
-    @overload
-    def pipe(self, op1: Callable[[Observable[T_out]], A], op2: Callable[[A], B], /) -> B: ...
-    @overload
-    def pipe(self, /) -> Self: ...
-
-    # With several operators the last one is expected to return an Observable; reactivex has
-    # overloads for other results, too.
-    def pipe(self, *operators: Callable[[Any], Any]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Composes operators from left to right.
-
-        Returns:
-            A Stream if the last operator returns an Observable; a tuple or list of Streams
-            if it returns several (`partition`); otherwise its result, unchanged.
-
-        Raises:
-            TypeError: An operator of rxmistral was passed without calling it, or a coroutine
-                function as a callback of `do_action` or `finally_action`.
-        """
-        result: Any = self
-        for operator in operators:
-            _check_operator(operator)
-            result = _as_stream(operator(result), self)
+    def _as_stream(self, result: Any) -> Any:
+        if isinstance(result, Observable):
+            return _piped_from(self, Stream.of(result))
+        if isinstance(result, (list, tuple)) and any(isinstance(x, Observable) for x in result):
+            return type(result)(self._as_stream(each) for each in result)
         return result
 
-    if TYPE_CHECKING:
-        # The methods whose results are likely to be iterated. All others return Streams as well,
-        # but have the types of reactivex.
-        def map(self, mapper: Callable[[T_out], A]) -> Stream[A]: ...
-        def filter(self, predicate: Callable[[T_out], bool]) -> Stream[T_out]: ...
-        def take(self, count: int) -> Stream[T_out]: ...
-        def take_last(self, count: int) -> Stream[T_out]: ...
-        def take_while(
-            self, predicate: Callable[[T_out], bool], inclusive: bool = False
-        ) -> Stream[T_out]: ...
-        def skip(self, count: int) -> Stream[T_out]: ...
-        def skip_while(self, predicate: Callable[[T_out], bool]) -> Stream[T_out]: ...
-        def do_action(
-            self,
-            on_next: Callable[[T_out], None] | None = None,
-            on_error: Callable[[Exception], None] | None = None,
-            on_completed: Callable[[], None] | None = None,
-        ) -> Stream[T_out]: ...
-        def buffer_with_count(self, count: int, skip: int | None = None) -> Stream[list[T_out]]: ...
+    def map_async(
+        self,
+        function: Callable[[T_out], AsyncResult[A]],
+        concurrency: int = 1,
+        ordered: bool = True,
+    ) -> Stream[A]:
+        """Calls an async function for each item (see `operators.map_async`).
 
-    def __add__(self, other: Observable[T_out]) -> Stream[T_out]:
-        return _piped_from(self, Stream.of(super().__add__(other)))
+        Args:
+            function: A coroutine function, or a function that returns an awaitable, an
+                Observable or an async iterable, all items of which are emitted.
+            concurrency: The largest number of calls that run at a time; default 1.
+            ordered: Whether the results are emitted in the order of the items; default True.
 
-    __iadd__ = __add__
-
-    def __getitem__(self, key: slice | int) -> Stream[T_out]:
-        return _piped_from(self, Stream.of(super().__getitem__(key)))
+        >>> import reactivex
+        >>> async def double(number):
+        ...     return 2 * number
+        >>> list(Stream.of(reactivex.of(1, 2)).map_async(double))
+        [2, 4]
+        """
+        operator = import_module(".map_async", __package__).map_async
+        result: Stream[A] = self.pipe(operator(function, concurrency, ordered))
+        return result
 
     # --- reading ---
 
@@ -276,19 +203,17 @@ class Stream(Observable[T_out]):
         return _piped_from(self, SharedStream(self, linger, max_items))
 
     def __iter__(self) -> Iterator[T_out]:
-        if not self._is_open_here():
-            return self._iterate()
-        self._iterator = self._iterator or self._iterate()
-        return self._iterator
+        loops = self._loops_here()
+        return self._iterate() if loops is None else loops.sync(self._iterate)
 
     def _iterate(self, scheduler: abc.SchedulerBase | None = None) -> Iterator[T_out]:
         return iterate(self, self._track_loop, scheduler)
 
     def __aiter__(self) -> AsyncIterator[T_out]:
-        if not self._is_open_here():
+        loops = self._loops_here()
+        if loops is None:
             return AsyncIteration(self, self._track_loop)
-        self._async_iterator = self._async_iterator or AsyncIteration(self, self._track_loop)
-        return self._async_iterator
+        return loops.asynchronous(self, self._track_loop)
 
     def run(self, scheduler: abc.SchedulerBase | None = None) -> T_out:
         """Waits for the end and returns the last item.
@@ -306,7 +231,7 @@ class Stream(Observable[T_out]):
 
     async def _last(self) -> T_out:
         last: deque[T_out] = deque(maxlen=1)
-        async for item in self:
+        async for item in AsyncIteration(self, self._track_loop):
             last.append(item)
         return _only(last)
 
@@ -321,36 +246,44 @@ class Stream(Observable[T_out]):
     def close(self) -> None:
         """Stops all subscriptions to the answer that this was piped from, and ends its loops.
 
-        May be called from any thread, and never blocks.
+        May be called from any thread, and never blocks. Within a `with` block it ends the run
+        of the block: its loops end, and a later reader receives the items so far, and then
+        `StoppedError`.
         """
         if self._answer is not None:
             self._answer.close()
         self._stop()
-        if self._entered:
-            self._live = LiveSubscriptions()
 
     def __enter__(self) -> Self:
-        """Opens one run of the Stream: every loop within the block continues the same run.
+        """Opens one run of the Stream, which everything that reads it within the block shares.
 
-        The end of the block stops the run and all subscriptions made in the block.
+            with answer:
+                for token in answer.pipe(text()): ...      # sends the request
+                answer.pipe(to_response()).run()           # all of the same answer, at once
+
+        The first loop, pipe or subscription starts the run, from any thread or task. A later
+        one first receives all items emitted so far, and then live items. A loop over the Stream
+        itself that was left with `break` goes on where it was, if the same thread or task loops
+        again. Leaving a loop or a subscription does not end the run. The end of the block ends
+        it, and with it all subscriptions and loops of the block.
+
+        The fastest reader sets the pace: a single slow reader slows the source, and without a
+        reader the source waits after 512 items. The items are kept for later readers until the
+        end of the block. Of more than 262,144 items, which no answer has, the oldest are
+        dropped; a reader that lacks one ends with `LaggedError`.
 
         Raises:
             RuntimeError: The Stream is already open in a `with` block.
         """
-        if self._entered:
-            raise RuntimeError(
-                "this Stream is already open in a with block: leave that block first, "
-                "or open the result of a pipe"
-            )
-        self._entered = True
-        self._live = self._live or LiveSubscriptions()
+        self._check_not_open()
+        self._run, self._loops = OpenedRun(), OpenedLoops()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._entered = False
-        self._iterator = self._async_iterator = None
+        self._loops = None
         with leaving:
             self._stop()
+        self._run = None
 
     async def __aenter__(self) -> Self:
         return self.__enter__()
@@ -358,40 +291,45 @@ class Stream(Observable[T_out]):
     async def __aexit__(self, *_: object) -> None:
         self.__exit__()
 
+    def __del__(self) -> None:
+        if self._run is not None:  # an abandoned block
+            self.__exit__()
+
+    def _check_not_open(self) -> None:
+        if self._loops is not None:
+            raise RuntimeError(
+                "this Stream is already open in a with block: leave that block first, "
+                "or open the result of a pipe"
+            )
+
     def _stop(self) -> None:
-        live, self._live = self._live, None
-        if live is not None:
-            live.dispose()
+        if self._run is not None:
+            self._run.dispose()
 
     def _answer_of_pipe(self) -> AnswerHandle | None:
         return self._answer
 
-    def _is_open_here(self) -> bool:
-        """Returns whether the current thread or task reads within the `with` block."""
-        return self._entered
-
-    def _live_here(self) -> LiveSubscriptions | None:
-        """Returns the group of a subscription by the current thread or task."""
-        return self._live
+    def _loops_here(self) -> OpenedLoops[Any] | None:
+        """Returns the loops of the `with` block; None: this thread or task reads outside one."""
+        return self._loops
 
     def _track_loop(self, loop: abc.DisposableBase) -> None:
-        self._track(loop, self._live_here())
-
-    def _track(self, subscription: abc.DisposableBase, live: LiveSubscriptions | None) -> None:
-        if live is not None:
-            live.add(subscription)
+        if self._run is not None:
+            self._run.track(loop)
 
     def _subscribe_core(
         self, observer: abc.ObserverBase[T_out], scheduler: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        live = self._live_here()
-        if live is None:
-            return super()._subscribe_core(observer, scheduler)
-        scope = SubscriptionScope()
-        live.add(scope)  # first: Ctrl-C may interrupt the rest
-        with subscription_scope(scope):
-            scope.add(super()._subscribe_core(observer, scheduler))
-        return scope
+        run = self._run
+        if run is None:
+            return self._subscribe_source(observer, scheduler)
+        return run.join(observer, partial(self._subscribe_source, scheduler=scheduler))
+
+    def _subscribe_source(
+        self, observer: abc.ObserverBase[T_out], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        """Starts a run of the source."""
+        return super()._subscribe_core(observer, scheduler)
 
 
 class ConnectableStream(Stream[T], ConnectableObservable[T]):  # pyright: ignore[reportIncompatibleMethodOverride]  # pipe, as in Stream
@@ -418,6 +356,7 @@ class SharedStream(Stream[T]):
     """
 
     _opener: object = None  # the task or thread that has opened a `with` block
+    _live: LiveSubscriptions | None = None  # the viewers that it has started in the block
 
     def __init__(
         self, source: Observable[T], linger: float | None = None, max_items: int | None = None
@@ -427,22 +366,57 @@ class SharedStream(Stream[T]):
         super().__init__(lambda observer, _: run.join(observer, all_items))
 
     def __enter__(self) -> Self:
-        opened = super().__enter__()
+        self._check_not_open()
+        self._live, self._loops = LiveSubscriptions(), OpenedLoops()
         self._opener = current_reader()
-        return opened
+        return self
 
     def __exit__(self, *_: object) -> None:
         self._opener = None
         super().__exit__()
 
-    def _is_open_here(self) -> bool:
-        return self._entered and self._opener == current_reader()
+    def _stop(self) -> None:
+        live, self._live = self._live, None
+        if live is not None:
+            live.dispose()
+
+    def _loops_here(self) -> OpenedLoops[Any] | None:
+        return self._loops if self._opener == current_reader() else None
 
     def _live_here(self) -> LiveSubscriptions | None:
         return self._live if self._opener == current_reader() else None
 
+    def _track_loop(self, loop: abc.DisposableBase) -> None:
+        live = self._live_here()
+        if live is not None:
+            live.add(loop)
+
+    def _subscribe_source(
+        self, observer: abc.ObserverBase[T], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        live = self._live_here()
+        viewer = super()._subscribe_source(observer, scheduler)
+        if live is not None:
+            live.add(viewer)
+        return viewer
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._shared_run}>"
+
+    def start(self) -> Self:
+        """Starts the run before its first viewer, for example when a prompt was accepted.
+
+        Returns at once, with this stream; has no effect on a run that was started or stopped.
+        With `linger`, a run that is not viewed within that time is stopped. The interpreter does
+        not wait for a run without viewers.
+
+        >>> import reactivex
+        >>> words = Stream.of(reactivex.of("All ", "at ", "once.")).shared().start()
+        >>> words
+        <SharedStream 3 items, 0 viewers, ended>
+        """
+        self._shared_run.start()
+        return self
 
     def stop(self) -> None:
         """Cancels the run for all viewers, from any thread, without blocking.
@@ -508,7 +482,8 @@ class SharedStream(Stream[T]):
         ) -> abc.DisposableBase:
             live = self._live_here()
             viewer = self._shared_run.join(observer, catch_up, after, max_lag)
-            self._track(viewer, live)
+            if live is not None:
+                live.add(viewer)
             return viewer
 
         return _piped_from(self, Stream(subscribe))
@@ -552,55 +527,10 @@ def shared(
 S = TypeVar("S", bound=Stream[Any])
 
 
-def _check_operator(operator: Any) -> None:
-    module = str(getattr(operator, "__module__", ""))
-    if module.startswith("rxmistral.") and operator.__qualname__ == operator.__name__:
-        # An operator is a nested function; this one is a module's own, which returns operators.
-        name = operator.__name__
-        raise TypeError(f"{name} makes an operator and has to be called: pipe({name}(...))")
-    if module.startswith("reactivex.") and inspect.isfunction(operator):
-        # reactivex's do_action() keeps its callbacks in a closure (tested with 5.0 to 6.1);
-        # with other names in it, this check finds nothing.
-        closure = inspect.getclosurevars(operator).nonlocals
-        if getattr(closure.get("fun"), "__name__", "").startswith("do_action"):
-            for callback in (*closure["args"], *closure["kwargs"].values()):
-                check_synchronous("the callback of do_action()", callback)
-        if operator.__name__ == "finally_action":
-            check_synchronous("the action of finally_action()", closure.get("action"))
-
-
 def _piped_from(source: Stream[Any], result: S) -> S:
     if result._answer is None and result is not source:
         result._answer = source._answer_of_pipe()
     return result
-
-
-def _as_stream(result: Any, source: Stream[Any]) -> Any:
-    if isinstance(result, Observable):
-        return _piped_from(source, Stream.of(result))
-    if isinstance(result, (list, tuple)) and any(isinstance(each, Observable) for each in result):
-        return type(result)(_as_stream(each, source) for each in result)
-    return result
-
-
-def _returning_streams(method: Callable[..., Any]) -> Callable[..., Any]:
-    @wraps(method)
-    def fluent(self: Stream[Any], *args: Any, **kwargs: Any) -> Any:
-        return _as_stream(method(self, *args, **kwargs), self)
-
-    return fluent
-
-
-def _inherit_fluent_methods() -> None:
-    # Most fluent methods of reactivex call `pipe`, but not all of them.
-    for base in Observable.__mro__[1:]:
-        for name, method in vars(base).items():
-            is_public = inspect.isfunction(method) and not name.startswith("_")
-            if is_public and name not in vars(Stream):
-                setattr(Stream, name, _returning_streams(method))
-
-
-_inherit_fluent_methods()
 
 
 def _only(items: deque[T]) -> T:

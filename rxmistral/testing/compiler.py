@@ -22,6 +22,7 @@ from .steps import (
     StatusStep,
     Step,
     TextStep,
+    UntilStep,
     WaitStep,
     encode,
 )
@@ -31,7 +32,7 @@ Framing: TypeAlias = Literal["chunked", "close", "gzip", "length"]
 
 _CREATED = 1_700_000_000  # seconds since 1970: constant, so that recordings are equal
 
-Operation: TypeAlias = bytes | WaitStep | ActionStep
+Operation: TypeAlias = bytes | WaitStep | UntilStep | ActionStep
 
 
 class CompiledScript(msgspec.Struct, frozen=True):
@@ -42,6 +43,8 @@ class CompiledScript(msgspec.Struct, frozen=True):
     """
 
     operations: tuple[Operation, ...]
+    status: int
+    headers: Message
     head: bytes  # the status line and the headers
     tail: bytes  # the bytes that end the body
     closes: bool  # whether the connection cannot be used for another request
@@ -130,7 +133,7 @@ class _Compiler:
         if self._phase == "over":
             raise ValueError("this step can never run: nothing can follow the step before it")
         match step:
-            case WaitStep():
+            case WaitStep() | UntilStep():
                 self._operations.append(step)
             case ActionStep():
                 self._add_action(step)
@@ -212,6 +215,8 @@ class _Compiler:
         lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         return CompiledScript(
             tuple(self._operations),
+            code,
+            headers,
             head=f"HTTP/1.1 {code} {reason}\r\n{lines}\r\n".encode("latin-1"),
             tail=self._body.end(),
             closes=headers.get("Connection", "").lower() == "close",

@@ -5,13 +5,14 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from traceback import format_exception_only
 from typing import Literal, Self, TypeAlias
 
 from ..rx.clock import monotonic
 from .compiler import CompiledScript, Framing, compile_script
 from .connection import Connection, ServerClosedError, ShutdownSignal
 from .received import ReceivedRequest, read_request
-from .steps import Script, WaitStep, status
+from .steps import Script, UntilStep, WaitStep, status
 
 ScriptFunction: TypeAlias = Callable[[ReceivedRequest], Script]
 """Returns the script for a request. Called on the thread of the connection, so calls may overlap."""
@@ -32,7 +33,8 @@ class ScriptedServer:
     Each script answers one request, in the order of arrival. In place of a script, a function of
     the `ReceivedRequest` may return one; a single function answers every request. A request
     without a script is answered with status 500, and leaving the `with` block then raises
-    AssertionError. It also raises what a function raised.
+    AssertionError. It also raises what a function raised; the request is then answered with
+    status 400 after an AssertionError, and otherwise with 500.
 
     If the server ends a connection in an orderly way (framing `close`, `drop`, or a
     `Connection: close` of either side), it closes its own side and then waits for the peer to
@@ -65,10 +67,8 @@ class ScriptedServer:
         if tls is not None and not isinstance(tls, ssl.SSLContext):
             raise TypeError(f"tls must be an ssl.SSLContext, got {type(tls).__name__}")
         self._tls = tls
-        self._scripts = [
-            script if callable(script) else self._compile(script, number)
-            for number, script in enumerate(scripts)
-        ]
+        self._scripts: list[CompiledScript | ScriptFunction] = []
+        self.script(*scripts)
         self._changed = threading.Condition()
         self._requests: list[ReceivedRequest] = []
         self._connections = 0
@@ -79,6 +79,18 @@ class ScriptedServer:
         self._port: int | None = None
         self._acceptor: threading.Thread | None = None
         self._threads: list[threading.Thread] = []
+
+    def script(self, *scripts: Script | ScriptFunction) -> None:
+        """Adds scripts, as if they had been passed after those that the server was created with.
+
+        Raises:
+            TypeError, ValueError: A script cannot be played; none is added.
+        """
+        first = len(self._scripts)
+        self._scripts += [
+            script if callable(script) else self._compile(script, number)
+            for number, script in enumerate(scripts, first)
+        ]
 
     def _compile(self, script: Script, number: int) -> CompiledScript:
         return compile_script(script, self._framing, self._model, f"scripted-{number}")
@@ -122,7 +134,7 @@ class ScriptedServer:
         """
         failures, self._failures = self._failures, []
         for other in failures[1:]:
-            failures[0].add_note(f"Also: {other!r}")
+            failures[0].add_note(f"Also: {_in_words(other)}")
         if failures:
             raise failures[0]
 
@@ -135,7 +147,7 @@ class ScriptedServer:
             self.check()
             return
         for failure in self._failures:
-            raised.add_note(f"ScriptedServer: {failure!r}")
+            raised.add_note(f"ScriptedServer: {_in_words(failure)}")
 
     # --- state, for tests ---
 
@@ -307,13 +319,18 @@ class ScriptedServer:
             return self._compile(script(request), request.number)
         except BaseException as error:
             self._failures.append(error)
-            return self._error_response(
-                f"the script function for {request!r} raised {error!r}", "script_function_error"
-            )
+            if isinstance(error, AssertionError):  # a fault of the request: not to be repeated
+                return self._error_response(str(error), "unexpected_request", 400)
+            message = f"the script function for {request!r} raised {error!r}"
+            return self._error_response(message, "script_function_error")
 
-    def _error_response(self, message: str, kind: str) -> CompiledScript:
+    def _error_response(self, message: str, kind: str, code: int = 500) -> CompiledScript:
         body = {"object": "error", "message": message, "type": kind, "param": None, "code": None}
-        return compile_script([status(500, body=body)], self._framing, self._model, "")
+        return compile_script([status(code, body=body)], self._framing, self._model, "")
+
+
+def _in_words(failure: BaseException) -> str:
+    return "".join(format_exception_only(failure)).rstrip()
 
 
 def _play(script: CompiledScript, connection: Connection, request: ReceivedRequest) -> _Ending:
@@ -326,6 +343,8 @@ def _play(script: CompiledScript, connection: Connection, request: ReceivedReque
             request.frames += 1
         elif isinstance(operation, WaitStep):
             connection.wait(operation.seconds)
+        elif isinstance(operation, UntilStep):
+            connection.wait(request.received + operation.seconds - monotonic())
         elif operation.name == "headers":
             connection.send(head)
             head = b""

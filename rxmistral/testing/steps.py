@@ -6,7 +6,7 @@ A script is a sequence of steps; a plain string in it is a step of text:
 
     chunks of this answer    role text thinking tool_call empty finish usage delta
     other parts of the body  chunk error done comment raw
-    time                     headers wait hang
+    time                     headers wait until hang
     beginning                status header
     ending                   end drop abort, or the end of the list, which is a clean end
 
@@ -46,6 +46,12 @@ class RawStep(Step, frozen=True):
 
 class WaitStep(Step, frozen=True):
     """Silence for this many seconds."""
+
+    seconds: float
+
+
+class UntilStep(Step, frozen=True):
+    """Silence until this many seconds after the request."""
 
     seconds: float
 
@@ -259,6 +265,17 @@ def wait(seconds: float) -> Step:
     if not seconds >= 0:
         raise ValueError(f"wait() needs seconds, zero or more, got {seconds!r}")
     return WaitStep(seconds)
+
+
+def until(seconds: float) -> Step:
+    """Sends nothing until this many seconds after the request was received.
+
+    Unlike a sum of `wait`s, a sequence of these does not drift. A moment that is over already is
+    no wait.
+    """
+    if not seconds >= 0:
+        raise ValueError(f"until() needs seconds, zero or more, got {seconds!r}")
+    return UntilStep(seconds)
 
 
 def hang() -> Step:

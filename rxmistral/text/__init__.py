@@ -4,8 +4,10 @@
            ├──▶ sentences/    sentences
            ├──▶ code_blocks   fenced code blocks
            ├──▶ structured/   values of JSON
+           ├──▶ joined        the whole text
            ├──▶ pacing        an even flow, or fewer and longer pieces
            └──▶ guard         text without the matches of a pattern (partial_match)
 
+`text_stream` has the class that most of them return, with all of them as methods.
 Each operator runs a `rx.state_machine`, and accepts `str` only (inputs).
 """

@@ -10,10 +10,11 @@ from reactivex import Observable
 
 from ..checks import check_integer
 from ..errors import GuardError
+from ..rx.fluent import returning
 from ..rx.state_machine import StateMachine, machine_operator
-from ..rx.stream import Stream
 from .inputs import text_for
 from .partial_match import partial_pattern
+from .text_stream import TextStream
 
 __all__ = ["Guard", "guarded"]
 
@@ -99,7 +100,7 @@ def guarded(
     max_length: int,
     on_match: Literal["redact", "stop"] = "redact",
     replacement: str = "...",
-) -> Callable[[Observable[str]], Stream[str]]:
+) -> Callable[[Observable[str]], TextStream]:
     r"""Text into text in which a pattern has no match.
 
         --"call "--"555"--"-1234"--" now"-|->
@@ -129,7 +130,7 @@ def guarded(
 
     >>> import reactivex
     >>> pieces = reactivex.of("Call 5", "55-12", "34 or 9", "11.")
-    >>> for text in Stream.of(pieces).pipe(guarded(r"\d{3}-\d{4}", max_length=8)):
+    >>> for text in TextStream.of(pieces).pipe(guarded(r"\d{3}-\d{4}", max_length=8)):
     ...     print(repr(text))
     'Call '
     '... or '
@@ -143,7 +144,10 @@ def guarded(
     if not isinstance(replacement, str):
         raise TypeError(f"replacement must be a str, got {type(replacement).__name__}")
     emitted = replacement if on_match == "redact" else None
-    return machine_operator(lambda: Guard(compiled, max_length, emitted), text_for("guarded"))
+    return returning(
+        TextStream,
+        machine_operator(lambda: Guard(compiled, max_length, emitted), text_for("guarded")),
+    )
 
 
 def _compile(pattern: object) -> re.Pattern[str]:

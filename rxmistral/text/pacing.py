@@ -20,10 +20,12 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from ..checks import check_seconds
+from ..rx.fluent import returning
 from ..rx.state_machine import timed_operator
 from ..rx.stream import Stream
 from ..rx.timer import SerializedTimer, serialized
 from .inputs import text_for
+from .text_stream import TextStream
 
 __all__ = ["Coalescer", "IntervalEmitter", "Pacer", "coalesced", "paced"]
 
@@ -170,7 +172,7 @@ def paced(
     max_lag: float | None = None,
     *,
     scheduler: abc.SchedulerBase | None = None,
-) -> Callable[[Observable[str]], Stream[str]]:
+) -> Callable[[Observable[str]], TextStream]:
     """Text that arrives in bursts into text in an even flow, for human readers.
 
         --abcdef----------g--------|->
@@ -194,7 +196,7 @@ def paced(
 
     >>> import reactivex
     >>> burst = reactivex.of("All ", "at ", "once.")
-    >>> list(Stream.of(burst).pipe(paced(10, max_lag=60)))
+    >>> list(TextStream.of(burst).pipe(paced(10, max_lag=60)))
     ['All ', 'at once.']
     """
     check_seconds("interval", interval)
@@ -202,15 +204,12 @@ def paced(
     check_seconds("max_lag", lag)
     if lag < interval:
         raise ValueError(f"max_lag must not be less than the interval, got {lag:g} < {interval:g}")
-    return timed_operator(
-        lambda observer, clock: IntervalEmitter(observer, Pacer(interval, lag), interval, clock),
-        scheduler,
-    )
+    return _emitting(lambda: Pacer(interval, lag), interval, scheduler)
 
 
 def coalesced(
     interval: float, *, scheduler: abc.SchedulerBase | None = None
-) -> Callable[[Observable[str]], Stream[str]]:
+) -> Callable[[Observable[str]], TextStream]:
     """Text into less frequent, longer text, for user interfaces and sockets.
 
         --a-bc--d-------e----f-|->
@@ -231,10 +230,17 @@ def coalesced(
 
     >>> import reactivex
     >>> burst = reactivex.of("All ", "at ", "once.")
-    >>> list(Stream.of(burst).pipe(coalesced(10)))
+    >>> list(TextStream.of(burst).pipe(coalesced(10)))
     ['All ', 'at once.']
     """
     check_seconds("interval", interval)
-    return timed_operator(
-        lambda observer, clock: IntervalEmitter(observer, Coalescer(), interval, clock), scheduler
+    return _emitting(Coalescer, interval, scheduler)
+
+
+def _emitting(
+    make: Callable[[], Coalescer], interval: float, scheduler: abc.SchedulerBase | None
+) -> Callable[[Observable[str]], TextStream]:
+    operator: Callable[[Observable[str]], Stream[str]] = timed_operator(
+        lambda observer, clock: IntervalEmitter(observer, make(), interval, clock), scheduler
     )
+    return returning(TextStream, operator)

@@ -12,9 +12,10 @@ from collections.abc import Callable
 
 from reactivex import Observable
 
+from ..rx.fluent import returning
 from ..rx.state_machine import StateMachine, machine_operator
-from ..rx.stream import Stream
 from .inputs import text_for
+from .text_stream import TextStream
 
 __all__ = ["LineEndSplitter", "paragraphs", "text_lines", "words"]
 
@@ -110,7 +111,7 @@ class LineCutter(StateMachine[str, str]):
         return lines
 
 
-def words() -> Callable[[Observable[str]], Stream[str]]:
+def words() -> Callable[[Observable[str]], TextStream]:
     """Text into words, each with the white space after it.
 
         --"Hel"--"lo w"----"orld"-|-------->
@@ -125,13 +126,13 @@ def words() -> Callable[[Observable[str]], Stream[str]]:
     Errors: after the held text.
 
     >>> import reactivex
-    >>> list(Stream.of(reactivex.of("Hel", "lo  wor", "ld!")).pipe(words()))
+    >>> list(TextStream.of(reactivex.of("Hel", "lo  wor", "ld!")).pipe(words()))
     ['Hello  ', 'world!']
     """
-    return machine_operator(lambda: WhiteSpaceCutter(len), text_for("words"))
+    return returning(TextStream, machine_operator(lambda: WhiteSpaceCutter(len), text_for("words")))
 
 
-def text_lines() -> Callable[[Observable[str]], Stream[str]]:
+def text_lines() -> Callable[[Observable[str]], TextStream]:
     r"""Text into lines, each with its line end.
 
         --"a"--"b\nc"----"d"-|------>
@@ -147,13 +148,13 @@ def text_lines() -> Callable[[Observable[str]], Stream[str]]:
         line.
 
     >>> import reactivex
-    >>> list(Stream.of(reactivex.of("a\r", "\nb", "c\n", "d")).pipe(text_lines()))
+    >>> list(TextStream.of(reactivex.of("a\r", "\nb", "c\n", "d")).pipe(text_lines()))
     ['a\r\n', 'bc\n', 'd']
     """
-    return machine_operator(LineCutter, text_for("text_lines"))
+    return returning(TextStream, machine_operator(LineCutter, text_for("text_lines")))
 
 
-def paragraphs() -> Callable[[Observable[str]], Stream[str]]:
+def paragraphs() -> Callable[[Observable[str]], TextStream]:
     r"""Text into paragraphs, each with the blank lines after it.
 
         --"a\n"--"\n"--"b"-----|----->
@@ -167,7 +168,10 @@ def paragraphs() -> Callable[[Observable[str]], Stream[str]]:
     Errors: after the held text.
 
     >>> import reactivex
-    >>> list(Stream.of(reactivex.of("One\ntwo.\n", "\nThree.")).pipe(paragraphs()))
+    >>> list(TextStream.of(reactivex.of("One\ntwo.\n", "\nThree.")).pipe(paragraphs()))
     ['One\ntwo.\n\n', 'Three.']
     """
-    return machine_operator(lambda: WhiteSpaceCutter(_after_blank_lines), text_for("paragraphs"))
+    return returning(
+        TextStream,
+        machine_operator(lambda: WhiteSpaceCutter(_after_blank_lines), text_for("paragraphs")),
+    )

@@ -26,7 +26,7 @@ from requests import PreparedRequest, Request, Response, Session
 from urllib3.util import wait_for_read
 
 from ..errors import DroppedStreamError, RequestError, StreamTimeoutError, redacted
-from ..rx.backpressure import emitting
+from ..rx.backpressure import emitting, running_loop
 from ..rx.cancellation import Cancelled
 from ..rx.iteration import Iteration, current_iteration, leaving
 from ..rx.reused_threads import run_on_thread
@@ -104,7 +104,9 @@ def blocks(
     ) -> abc.DisposableBase:
         # The scheduler that run() and await pass is not for a source that blocks: it may be
         # that of an event loop.
-        iteration = current_iteration.get()
+        iteration, loop = current_iteration.get(), running_loop()
+        if iteration is not None and loop is not None:
+            asyncio_loop_of(loop, _iteration_loop)
         event_loop = _iteration_loop if iteration is not None else _subscription_loop
         response_reader = _ResponseReader(
             observer,
@@ -119,12 +121,11 @@ def blocks(
         add_to_scope(response_reader)
         try:
             run_on_thread(
-                response_reader.run, name="rxmistral-reader", daemon=iteration is not None
+                response_reader.run,
+                response_reader.refuse,
+                name="rxmistral-reader",
+                daemon=iteration is not None,
             )
-        except RequestError as error:
-            if on_release is not None:
-                on_release(error)
-            observer.on_error(error)
         except BaseException:  # Ctrl-C, while the thread is starting
             response_reader.dispose()
             raise
@@ -174,6 +175,11 @@ class _ResponseReader(abc.DisposableBase):
                 self._continue()
         except BaseException as error:  # of a callback that receives the terminal
             report_unhandled(error)
+
+    def refuse(self, error: RequestError) -> None:
+        """Ends with an error, because no thread can be started."""
+        self._raised = error  # as if by the program: another attempt would not get any further
+        self._context.run(self._end, error)
 
     def _begin(self) -> bool:
         """Sends the request, and reads as much as this thread has to; returns whether there is

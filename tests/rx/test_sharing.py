@@ -275,6 +275,58 @@ def test_cancelling_a_task_removes_the_viewer() -> None:
     run(main())
 
 
+def test_start_begins_the_run_once_without_a_viewer() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    assert source.subscriptions == 0
+    assert numbers.start() is numbers
+    source.emit(1, 2)
+    numbers.start()
+    viewer = Recorder(numbers)
+    source.subject.on_completed()
+    assert viewer.all() == [1, 2]
+    numbers.start()
+    assert source.subscriptions == 1
+
+
+def test_start_sends_the_request() -> None:
+    with ScriptedServer(ANSWER) as server:
+        answer = ask(server).pipe(text()).shared().start()
+        assert server.wait_for_requests(1)[0].wait_answered()
+        assert "".join(answer) == "One, two, three."
+        assert len(server.requests) == 1
+
+
+def test_start_has_no_effect_after_stop() -> None:
+    source = Source()
+    numbers = source.stream.shared()
+    numbers.stop()
+    numbers.start()
+    assert source.subscriptions == 0
+
+
+def test_started_run_stops_after_linger_without_a_viewer() -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=0.01).start()
+    assert source.disposed.wait(BOUND)
+    assert Recorder(numbers).all() == [StoppedError]
+
+
+def test_started_run_with_linger_keeps_its_viewer() -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=60).start()
+    viewer = Recorder(numbers)
+    source.emit(1)
+    assert viewer.has(1)
+    assert not source.disposed.is_set()
+    numbers.stop()
+
+
+def test_start_keeps_an_error_of_the_source_for_viewers() -> None:
+    failed = Stream.of(reactivex.throw(KeyError("broke"))).shared().start()
+    assert isinstance(by_for(failed)[0], KeyError)
+
+
 def test_with_block_removes_its_viewers_and_views() -> None:
     source = Source()
     with source.stream.shared(linger=0) as numbers:

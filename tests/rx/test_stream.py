@@ -722,7 +722,7 @@ def test_with_block_continues_the_same_run_in_every_loop() -> None:
             first.append(item)
             break
         assert [*first, *opened] == [0, 1, 2, 3, 4]
-        assert list(opened) == []
+        assert list(opened) == [0, 1, 2, 3, 4]  # a loop that has ended is not continued
     assert source.subscriptions == 1
 
 

@@ -524,6 +524,8 @@ def test_unplayable_script_is_refused_at_construction(
 def test_negative_wait_and_unknown_framing_are_refused() -> None:
     with pytest.raises(ValueError, match="zero or more"):
         steps.wait(-1)
+    with pytest.raises(ValueError, match="zero or more"):
+        steps.until(-1)
     with pytest.raises(ValueError, match="chunked, close, gzip, length"):
         ScriptedServer([], framing="brotli")  # type: ignore[arg-type]
 
@@ -700,6 +702,18 @@ def test_wait_delays_what_follows(transport: Transport) -> None:
         connection.close()
 
 
+def test_until_counts_from_the_request(transport: Transport) -> None:
+    script: Script = ["a", *[steps.until(0.1)] * 1000, *ENDING]  # the first one waits
+    with transport.serve(script) as server:
+        connection = transport.http(server)
+        post(connection).read()
+        request = server.requests[0]
+        assert request.wait_answered(TIMEOUT_SECONDS)
+        assert request.answered is not None
+        assert request.answered - request.received >= 0.099
+        connection.close()
+
+
 # --- disconnects ---
 
 LONG = steps.wait(60)
@@ -872,6 +886,18 @@ def test_one_function_answers_every_request() -> None:
 
 def test_several_functions_answer_one_request_each() -> None:
     with ScriptedServer(lambda _: ["a"], ["b"], lambda _: ["c"]) as server:
+        bodies = [fetch(server)[1] for _ in range(3)]
+    chunks = [frames_of(body)[0] for body in bodies]
+    assert [chunk["id"] for chunk in chunks] == ["scripted-0", "scripted-1", "scripted-2"]
+    assert [chunk["choices"][0]["delta"]["content"] for chunk in chunks] == ["a", "b", "c"]
+
+
+def test_scripts_are_added_to_a_running_server() -> None:
+    with ScriptedServer() as server:
+        server.script(["a"], lambda _: ["b"])
+        server.script(["c"])
+        with pytest.raises(ValueError, match="can never run"):
+            server.script(["d"], [steps.drop(), "e"])
         bodies = [fetch(server)[1] for _ in range(3)]
     chunks = [frames_of(body)[0] for body in bodies]
     assert [chunk["id"] for chunk in chunks] == ["scripted-0", "scripted-1", "scripted-2"]

@@ -7,10 +7,12 @@ from collections.abc import Callable
 from reactivex import Observable, abc
 
 from ...checks import check_integer, check_seconds
+from ...rx.fluent import returning
 from ...rx.state_machine import MachineObserver, machine_operator, timed_operator
 from ...rx.stream import Stream
 from ...rx.timer import SerializedTimer, serialized
 from ..inputs import text_for
+from ..text_stream import TextStream
 from .cutter import SentenceCutter
 from .segmenters import SentenceSegmenter, default_segmenter
 
@@ -26,7 +28,7 @@ def sentences(
     max_chars: int | None = None,
     *,
     scheduler: abc.SchedulerBase | None = None,
-) -> Callable[[Observable[str]], Stream[str]]:
+) -> Callable[[Observable[str]], TextStream]:
     """Text, in pieces of any size, into its sentences, each as soon as it has ended.
 
         --"Hel"--"lo. I"--" am"--" here."-|->
@@ -62,19 +64,22 @@ def sentences(
 
     >>> import reactivex
     >>> deltas = reactivex.of("Mr. Fox", " is here. He", " has a box", ".\\n\\nA blue one!")
-    >>> list(Stream.of(deltas).pipe(sentences()))
+    >>> list(TextStream.of(deltas).pipe(sentences()))
     ['Mr. Fox is here. ', 'He has a box.\\n\\n', 'A blue one!']
     """
     _check_arguments(language, max_wait, segmenter, max_chars)
     engine = default_segmenter(language) if segmenter is None else segmenter
     if max_wait is None:
-        return machine_operator(lambda: SentenceCutter(engine, max_chars), _ACCEPTS)
-    return timed_operator(
+        return returning(
+            TextStream, machine_operator(lambda: SentenceCutter(engine, max_chars), _ACCEPTS)
+        )
+    operator: Callable[[Observable[str]], Stream[str]] = timed_operator(
         lambda observer, clock: _FlushTimer(
             SentenceCutter(engine, max_chars), observer, max_wait, clock
         ),
         scheduler,
     )
+    return returning(TextStream, operator)
 
 
 def _check_arguments(

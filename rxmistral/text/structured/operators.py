@@ -6,8 +6,7 @@ import builtins
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from types import UnionType
-from typing import Any, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args
 
 import msgspec
 from reactivex import Observable
@@ -21,18 +20,15 @@ from .incremental_parser import IncrementalParser
 from .locator import FirstCharacters, JsonLocator, decode_first, first_characters_of
 from .schema import ArraySchema, ContainerSchema, Schema, atomic_schema, schema_of
 
+if TYPE_CHECKING:
+    from typing_extensions import TypeForm  # PEP 747: the type of unions, too
+
 __all__ = ["items", "parsed", "partials"]
 
 T = TypeVar("T")
 
 
-@overload
-def parsed(type: type[T]) -> Callable[[Observable[str]], Stream[T]]: ...
-@overload
-def parsed(type: UnionType) -> Callable[[Observable[str]], Stream[Any]]: ...
-
-
-def parsed(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
+def parsed(type: TypeForm[T]) -> Callable[[Observable[str]], Stream[T]]:
     """JSON text into its one value.
 
         --'{"na'--'me": "Crê'--'pes"}'-|->
@@ -106,17 +102,9 @@ def _invalid_answer(type: str, reason: str, text: str, cause: Exception) -> Inva
     return error
 
 
-@overload
 def partials(
-    type: type[T], *, growing_items: bool = False
-) -> Callable[[Observable[str]], Stream[T]]: ...
-@overload
-def partials(
-    type: UnionType, *, growing_items: bool = False
-) -> Callable[[Observable[str]], Stream[Any]]: ...
-
-
-def partials(type: Any, *, growing_items: bool = False) -> Callable[[Observable[str]], Stream[Any]]:
+    type: TypeForm[T], *, growing_items: bool = False
+) -> Callable[[Observable[str]], Stream[T]]:
     """JSON text into its value, as it grows.
 
         --'{"na'----'me": "Crê'-----'pes", "minutes": 2'--'0}'--------------|->
@@ -207,13 +195,7 @@ class _PartialValues(_WholeValue):
         return [value] if changed else []
 
 
-@overload
-def items(type: type[T]) -> Callable[[Observable[str]], Stream[T]]: ...
-@overload
-def items(type: UnionType) -> Callable[[Observable[str]], Stream[Any]]: ...
-
-
-def items(type: Any) -> Callable[[Observable[str]], Stream[Any]]:
+def items(type: TypeForm[T]) -> Callable[[Observable[str]], Stream[T]]:
     """Text of a JSON array into its items, each when it is whole.
 
         --'[{"name": "fl'--'our"}, {"na'----'me": "milk"}]'-------|->

@@ -1,0 +1,169 @@
+"""A compiled script as a Stream of blocks: without a socket, on any scheduler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import copy_context
+from copy import copy
+from functools import partial
+from threading import Event, Thread
+from typing import NoReturn, cast
+
+from reactivex import abc
+from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
+from reactivex.scheduler import TimeoutScheduler
+
+from ..errors import DroppedStreamError, RequestError, refusal
+from ..rx.iteration import current_iteration
+from ..rx.stream import Stream
+from ..rx.subscriber import reporting_unhandled
+from .compiler import CompiledScript
+from .steps import ActionStep, UntilStep, WaitStep
+
+__all__ = ["scripted_blocks"]
+
+
+def scripted_blocks(
+    script: CompiledScript,
+    scheduler: abc.SchedulerBase | None = None,
+    hang_error: Exception | None = None,
+) -> Stream[bytes]:
+    """Returns what `rxmistral.wire.blocks` emits if a server answers with this script.
+
+    Cold: each subscription plays the script from its beginning. The framing of the script must be
+    `close`, which leaves the blocks as they are.
+
+    Args:
+        script: The script.
+        scheduler: Waits for the steps of time. None: the scheduler of the subscription, and if it
+            has none, real time.
+        hang_error: The error that `hang()` stands for. None: silence, until the disposal.
+
+    Emits: each frame of a script whose status is 2xx.
+    Completes: at the end of the body.
+    Errors: `StatusError` for another status; `RequestError` if the connection ends before the
+        headers; `DroppedStreamError` if it ends within the body.
+    """
+
+    def subscribe(
+        observer: abc.ObserverBase[bytes], subscribed: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        timers = scheduler or subscribed
+        player = _Player(script, observer, timers or TimeoutScheduler.singleton(), hang_error)
+        if timers is None and current_iteration.get() is None:
+            player.delay_exit()
+        player.start()
+        return player
+
+    return Stream(subscribe)
+
+
+class _Player(abc.DisposableBase):
+    """One subscription, which runs the operations up to the next wait at once."""
+
+    def __init__(
+        self,
+        script: CompiledScript,
+        observer: abc.ObserverBase[bytes],
+        scheduler: abc.SchedulerBase,
+        hang_error: Exception | None,
+    ) -> None:
+        self._hang_error = hang_error
+        self._script = script
+        self._observer = observer
+        self._scheduler = scheduler
+        self._operations = iter(script.operations)
+        self._is_success = 200 <= script.status < 300
+        self._has_head = False  # the headers have arrived
+        self._refusal = bytearray()  # the body of a refusal
+        self._elapsed = 0.0  # seconds since the subscription
+        self._timer = SerialDisposable()
+        self._ended = Event()
+        self._context = copy_context()  # of the subscriber, for its callbacks
+
+    def start(self, seconds: float = 0.0) -> None:
+        """Plays the next operations after these seconds."""
+        timer = SingleAssignmentDisposable()
+        self._timer.disposable = timer  # first: another thread may start the next timer meanwhile
+        timer.disposable = self._scheduler.schedule_relative(seconds, self._wake)
+
+    def delay_exit(self) -> None:
+        """Lets the interpreter exit after the end only: the threads of the timers are daemons."""
+        with suppress(RuntimeError):  # no thread can be started
+            Thread(target=self._ended.wait, name="rxmistral-script").start()
+
+    def dispose(self) -> None:
+        self._timer.dispose()
+        self._ended.set()
+
+    def _wake(self, *_: object) -> None:
+        # Nothing catches an exception on a timer's thread.
+        is_threaded = isinstance(self._scheduler, TimeoutScheduler)
+        run = reporting_unhandled(self._run) if is_threaded else self._run
+        self._context.copy().run(run)
+
+    def _run(self) -> None:
+        try:
+            self._play()
+        except Exception as error:  # of the script, or of a callback
+            self._end_with(partial(self._observer.on_error, error))
+
+    def _play(self) -> None:
+        while not self._timer.is_disposed:
+            operation = next(self._operations)  # the last one returns
+            if isinstance(operation, bytes):
+                self._receive(operation)
+            elif isinstance(operation, WaitStep | UntilStep):
+                if self._wait(operation):
+                    return
+            elif operation.name == "headers":
+                self._has_head = True
+            elif operation.name == "end":
+                self._complete()
+                return
+            elif operation.name == "hang":
+                if self._hang_error is not None:
+                    raise copy(self._hang_error)
+                return
+            else:
+                self._break(operation)
+
+    def _wait(self, step: WaitStep | UntilStep) -> bool:
+        """Returns whether the step is a wait that has begun."""
+        seconds = step.seconds - (self._elapsed if isinstance(step, UntilStep) else 0.0)
+        if seconds <= 0:
+            return False
+        self._elapsed += seconds
+        self.start(seconds)
+        return True
+
+    def _receive(self, block: bytes) -> None:
+        self._has_head = True
+        if self._is_success:
+            self._observer.on_next(block)
+        else:
+            self._refusal += block
+
+    def _complete(self) -> None:
+        if self._is_success:
+            self._end_with(self._observer.on_completed)
+            return
+        headers = cast(Mapping[str, str], self._script.headers)  # finds its keys in any case, too
+        body = self._refusal.decode("utf-8", "replace")
+        raise refusal(self._script.status, headers, body, None)
+
+    def _break(self, ending: ActionStep) -> NoReturn:
+        is_reset = ending.name == "abort"
+        if not self._has_head:
+            raise RequestError("connection reset" if is_reset else "closed before the headers")
+        raise DroppedStreamError(
+            "connection reset" if is_reset else "closed before the end of the body"
+        )
+
+    def _end_with(self, emit_terminal: Callable[[], object]) -> None:
+        self._timer.dispose()
+        try:
+            emit_terminal()
+        finally:
+            self._ended.set()
