@@ -57,7 +57,7 @@ class Size(NamedTuple):
 
     chunks: int
     rounds: int
-    seconds: float  # of observation of the paced streams
+    windows: int  # of a second, in which the paced streams are observed
     megabytes: int  # for a slow consumer
     tokens: int
 

@@ -38,8 +38,8 @@ import starts
 from parent import OtherLoad, Server, Size
 from report import Bar, Rows, machine, show, show_bars
 
-FULL = Size(chunks=20_000, rounds=7, seconds=5.0, megabytes=100, tokens=180_000)
-QUICK = Size(chunks=5_000, rounds=3, seconds=2.0, megabytes=20, tokens=20_000)
+FULL = Size(chunks=20_000, rounds=7, windows=6, megabytes=100, tokens=180_000)
+QUICK = Size(chunks=5_000, rounds=3, windows=3, megabytes=20, tokens=20_000)
 
 
 class Part(NamedTuple):
