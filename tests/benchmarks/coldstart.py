@@ -128,7 +128,7 @@ def note(frame, event, argument):
         name = argument.__module__ or type(owner).__module__
         ran.add(owner.__name__ if type(owner) is type(sys) else name)
     else:
-        ran.add(frame.f_globals.get("__name__"))
+        ran.add(frame.f_globals.get("__name__", ""))  # code of a template has none
 import threading
 threading.setprofile(note)
 sys.setprofile(note)

@@ -133,7 +133,9 @@ def _limit_bars(face: Face, rows: Rows) -> list[Bar]:
             )
         # Those of the largest number of streams.
         bars += [
-            Bar(f"{name}: p99 ms", _carried(row, "p99 ms"), max(25.0, 3 * limit["p99 ms"])),
+            Bar(
+                f"{name}: p99 ms", _carried(row, "p99 ms"), max(25.0, 3 * limit.get("p99 ms", 0.0))
+            ),
             Bar(f"{name}: kB/stream", row["kB/stream"], 50),
             Bar(f"{name}: threads", row["threads"], face.threads),
         ]
