@@ -152,6 +152,7 @@ class _ResponseReader(abc.DisposableBase):
     _response: Response | None = None
     _raised: BaseException | None = None  # by a callback that received an item
     _thread_id: int | None = None  # of the thread that works on it
+    _is_cancelled: bool = False  # as the lease is, which is not on the path of every block
     _has_ended: bool = False
     _context: Context = field(default_factory=copy_context)  # the subscriber's, for all callbacks
     _session: Session | None = None
@@ -163,6 +164,7 @@ class _ResponseReader(abc.DisposableBase):
         register_for_fork(self)
 
     def forked(self) -> None:
+        self._is_cancelled = True
         self._lease.forked()
         self.on_release = None
 
@@ -288,6 +290,7 @@ class _ResponseReader(abc.DisposableBase):
             is_own_thread or leaving.by_itself
         )
         if not is_left_in_grace_period:  # else it reads on, for a disposed observer
+            self._is_cancelled = True
             self._lease.cancel() if is_own_thread else self._lease.cancel_and_wake()
         self.resume()
         if isinstance(self.event_loop, AsyncioLoop) and not self._has_ended:
@@ -297,13 +300,13 @@ class _ResponseReader(abc.DisposableBase):
 
     def _emit(self, block: bytes) -> None:
         """Emits a block, and ends the work if the subscription was or is disposed."""
-        if block and not self._lease.cancelled:
+        if block and not self._is_cancelled:
             try:
                 self.observer.on_next(block)
             except BaseException as error:
                 self._raised = error  # not by reading
                 raise
-        if self._lease.cancelled:
+        if self._is_cancelled:
             raise Cancelled
 
     def _end(self, error: BaseException | None) -> None:
