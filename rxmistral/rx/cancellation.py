@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from threading import TIMEOUT_MAX
 
 from .clock import monotonic
 
@@ -46,9 +47,9 @@ class Cancellation:
             Cancelled: `cancel()` was called.
             TimeoutError: The deadline has passed.
         """
-        longest = min(seconds, self.deadline - monotonic())
+        longest = min(seconds, self.deadline - monotonic(), TIMEOUT_MAX)  # 292 years
         with suppress(Empty):
-            self._wakeups.get(timeout=None if longest == math.inf else max(longest, 0.0))
+            self._wakeups.get(timeout=max(longest, 0.0))
             while True:  # several are one
                 self._wakeups.get_nowait()
         self.check()

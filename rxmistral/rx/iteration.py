@@ -278,10 +278,17 @@ def iterate(
     queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
     items = queue.items
-    subscribe = partial(copy_context().run, queue.subscribe_to, source, scheduler)
+
+    def subscribe() -> None:
+        try:
+            queue.subscribe_to(source, scheduler)
+        except BaseException as error:  # sys.exit() in a callback; the loop must not wait for more
+            queue.on_error(RuntimeError(f"a callback ended the subscription: {error!r}"))
+
     track(queue)
     try:
-        run_on_thread(subscribe, queue.on_error, name="rxmistral-subscribe", daemon=True)
+        work = partial(copy_context().run, subscribe)
+        run_on_thread(work, queue.on_error, name="rxmistral-subscribe", daemon=True)
         while True:
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:

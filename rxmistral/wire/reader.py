@@ -163,6 +163,7 @@ class _ResponseReader(abc.DisposableBase):
     def forked(self) -> None:
         self._lease.forked()
         self.on_release = None
+        self._has_ended = True
 
     # --- the reader thread ---
 
@@ -288,8 +289,8 @@ class _ResponseReader(abc.DisposableBase):
         if not is_left_in_grace_period:  # else it reads on, for a disposed observer
             self._lease.cancel() if is_own_thread else self._lease.cancel_and_wake()
         self.resume()
-        if isinstance(self.event_loop, AsyncioLoop) and not self._has_ended:
-            self.event_loop.note_disposal(self)
+        if isinstance(self.event_loop, AsyncioLoop) and not (is_own_thread or self._has_ended):
+            self.event_loop.schedule(self)  # now, since the loop may be about to end
 
     # --- the items, and the end ---
 
