@@ -13,11 +13,11 @@ does so only if no thread is left.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from queue import Empty, SimpleQueue
-from threading import RLock, Thread, current_thread, main_thread
+from threading import Lock, RLock, Thread, current_thread, main_thread
 from typing import NamedTuple
 
 from ..errors import RequestError
@@ -64,14 +64,21 @@ class _ReusedThreads:
         register_for_fork(self)
 
     def forked(self) -> None:
-        self._queue: SimpleQueue[_Work] = SimpleQueue()
+        self._queue: deque[_Work] = deque()
+        # Not a SimpleQueue: in CPython 3.11, its get(timeout=...) may wait forever (see
+        # `cancellation`).
+        self._wakeup = Lock()
+        self._wakeup.acquire()
         self._free: set[Thread] = set()  # those that are idle, or starting
 
     def run(self, work: _Work) -> None:
-        self._queue.put(work)
-        self._start_thread_if_none_is_free()
+        self._queue.append(work)
+        self._have_it_served()
 
-    def _start_thread_if_none_is_free(self) -> None:
+    def _have_it_served(self) -> None:
+        """Wakes a thread that is idle, or starts one if there is none."""
+        with suppress(RuntimeError):  # one is about to wake
+            self._wakeup.release()
         thread = None
         try:
             with self._lock:
@@ -89,9 +96,9 @@ class _ReusedThreads:
             raise
 
     def _refuse_queued(self, error: RequestError) -> None:
-        with suppress(Empty):
+        with suppress(IndexError):  # it is empty
             while True:
-                work = self._queue.get_nowait()
+                work = self._queue.popleft()
                 try:
                     work.refuse(error)
                 except Exception as raised:  # by a callback; the others are refused, too
@@ -109,8 +116,8 @@ class _ReusedThreads:
         self._free.discard(thread)
         try:
             # More has arrived, or some did in the moment in which the wait ended.
-            if not self._queue.empty():
-                self._start_thread_if_none_is_free()
+            if self._queue:
+                self._have_it_served()
         finally:
             if work is not None:
                 thread.name = work.name
@@ -120,9 +127,10 @@ class _ReusedThreads:
 
     def _wait_for_work(self) -> _Work | None:
         for _ in range(_IDLE_CHECKS):
-            with suppress(Empty):
-                return self._queue.get(timeout=_CHECK_SECONDS)
-            if not main_thread().is_alive():
+            with suppress(IndexError):
+                return self._queue.popleft()
+            is_awake = self._wakeup.acquire(timeout=_CHECK_SECONDS)
+            if not (is_awake or main_thread().is_alive()):
                 break
         return None
 

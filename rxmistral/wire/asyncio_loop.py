@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from inspect import isbuiltin
 from threading import RLock
 from weakref import WeakKeyDictionary, ref
 
@@ -137,7 +139,8 @@ class AsyncioLoop:
     def _watch(self, task: LoopTask) -> None:
         loop = asyncio.get_running_loop()
         try:
-            if self._has_ended:
+            # A frozen clock (freezegun) is a function of Python; no timeout of the loop expires.
+            if self._has_ended or not isbuiltin(time.monotonic):
                 raise NotImplementedError
             if self._end_of_loop is None:
                 self._end_of_loop = self._hand_over_at_the_end()
@@ -165,12 +168,12 @@ class AsyncioLoop:
         if self._timer is None or self._check_timeouts_at > soon:
             self._check_at(soon)
 
-    def _check_at(self, time: float) -> None:
+    def _check_at(self, check_at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._check_timeouts_at = time
+        self._check_timeouts_at = check_at
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(time - monotonic(), self._check_timeouts)
+        self._timer = loop.call_later(check_at - monotonic(), self._check_timeouts)
 
     def _check_timeouts(self) -> None:
         self._timer = None

@@ -151,6 +151,7 @@ class _ResponseReader(abc.DisposableBase):
     _raised: BaseException | None = None  # by a callback that received an item
     _thread_id: int | None = None  # of the thread that works on it
     _has_ended: bool = False
+    _is_refused: bool = False  # by the system, which starts no thread
     _context: Context = field(default_factory=copy_context)  # the subscriber's, for all callbacks
     _session: Session | None = None
     _sender: RequestSender | None = None
@@ -178,6 +179,7 @@ class _ResponseReader(abc.DisposableBase):
     def refuse(self, error: RequestError) -> None:
         """Ends with an error, because no thread can be started."""
         self._raised = error  # as if by the program: another attempt would not get any further
+        self._is_refused = True
         self._context.run(self._end, error)
 
     def _begin(self) -> bool:
@@ -308,7 +310,8 @@ class _ResponseReader(abc.DisposableBase):
     def _end(self, error: BaseException | None) -> None:
         """Releases the connection, and then emits the terminal, unless it was cancelled."""
         self._has_ended = True
-        raised, self._raised = self._raised, None
+        raised = unhandled = self._raised
+        self._raised = None
         try:
             is_drop = error is None or isinstance(error, DroppedStreamError)
             if raised is None and is_drop and was_closed_early(self._raw()):
@@ -320,11 +323,12 @@ class _ResponseReader(abc.DisposableBase):
             if self.on_release is not None:
                 self.on_release(raised if isinstance(raised, Exception) else None)
         except BaseException as death:
-            error = raised = death
+            error = unhandled = death
         emitting.source = None  # there is nothing left to pause
         if self._lease.cancelled or isinstance(error, Cancelled):
-            if raised is not None:  # no on_error after dispose: the thread's excepthook
-                raise raised from None
+            if unhandled is not None and not self._is_refused:
+                # No on_error after dispose: the thread's excepthook.
+                raise unhandled from None
         elif error is None:
             self.observer.on_completed()
         elif isinstance(error, Exception):
