@@ -322,7 +322,7 @@ class _Starts(local):
         loop = asyncio.get_running_loop()
         if self._loop() is not loop:
             self._loop, self._count = ref(loop), 0
-        while self._count >= _MAX_STARTS:
+        while self._count >= _MAX_STARTS:  # noqa: ASYNC110  # until the next pass of the loop
             await asyncio.sleep(0)
         if not self._count:
             loop.call_soon(self._reset)

@@ -112,6 +112,13 @@ class AsyncioLoop:
 
     # --- the thread of the loop ---
 
+    def begin(self) -> None:
+        """Has the end of the loop noticed; early, as it warns of generators that begin later."""
+        if self._end_of_loop is None and not self._has_ended:
+            self._end_of_loop = self._hand_over_at_the_end()
+            with suppress(StopIteration):
+                self._end_of_loop.asend(None).send(None)  # up to its yield
+
     def _step(self, task: LoopTask) -> None:
         if task.event_loop is not self:  # it was handed over meanwhile
             self.unwatch(task)
@@ -142,10 +149,7 @@ class AsyncioLoop:
             # A frozen clock (freezegun) is a function of Python; no timeout of the loop expires.
             if self._has_ended or not isbuiltin(time.monotonic):
                 raise NotImplementedError
-            if self._end_of_loop is None:
-                self._end_of_loop = self._hand_over_at_the_end()
-                with suppress(StopIteration):
-                    self._end_of_loop.asend(None).send(None)  # up to its yield
+            self.begin()
             descriptor = task.fileno()
             loop.add_reader(descriptor, self._step, task)
         except NotImplementedError:

@@ -26,7 +26,7 @@ from requests import PreparedRequest, Request, Response, Session
 from urllib3.util import wait_for_read
 
 from ..errors import DroppedStreamError, RequestError, StreamTimeoutError, redacted
-from ..rx.backpressure import emitting
+from ..rx.backpressure import emitting, running_loop
 from ..rx.cancellation import Cancelled
 from ..rx.iteration import Iteration, current_iteration, leaving
 from ..rx.reused_threads import run_on_thread
@@ -116,6 +116,9 @@ def blocks(
             event_loop if (reader or DEFAULT_READER) == "shared" else None,
             iteration,
         )
+        loop = None if iteration is None else iteration.event_loop
+        if loop is not None and loop is running_loop() and response_reader.event_loop is not None:
+            asyncio_loop_of(loop, _iteration_loop).begin()
         add_to_scope(response_reader)
         try:
             run_on_thread(

@@ -1,5 +1,7 @@
 """Answers that the event loop of the program reads itself, and what happens at its end."""
 
+# ruff: noqa: SIM117  # in one line, many of these would be too long
+
 from __future__ import annotations
 
 import asyncio
@@ -7,9 +9,9 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 from weakref import ref
 
 import pytest
@@ -39,6 +41,9 @@ IN_PIECES: Script = [
 BODY = b"data: 1\n\ndata: 2\n\ndata: 3\n\n"
 SILENT: Script = [steps.raw(b"data: 1\n\n"), steps.hang()]
 ANSWER: Script = [steps.role(), "Hel", steps.wait(0.01), "lo", steps.finish(), steps.wait(0.01)]
+
+
+T = TypeVar("T")
 
 
 class LoopWithoutReaders(asyncio.SelectorEventLoop):
@@ -71,6 +76,11 @@ def ask(server: ScriptedServer, **options: Any) -> Stream[bytes]:
 
 def chat(client: Mistral) -> EventStream:
     return client.chat.stream(model="m", messages=[UserMessage(content="Hi")])
+
+
+def run(make_loop: MakeLoop, main: Coroutine[Any, Any, T]) -> T:
+    with asyncio.Runner(loop_factory=make_loop) as runner:
+        return runner.run(main)
 
 
 async def read(stream: Stream[Any]) -> list[Any]:
@@ -261,7 +271,7 @@ def test_answer_is_handed_over_at_the_end_of_its_loop(make_loop: MakeLoop) -> No
 
 @pytest.mark.parametrize("shuts_down", [True, False])
 def test_ended_loop_is_not_kept_alive(shuts_down: bool, make_loop: MakeLoop) -> None:
-    def run() -> ref[asyncio.AbstractEventLoop]:
+    def run_once() -> ref[asyncio.AbstractEventLoop]:
         loop = make_loop()
         assert b"".join(loop.run_until_complete(read(ask(server)))) == BODY
         if shuts_down:
@@ -270,9 +280,9 @@ def test_ended_loop_is_not_kept_alive(shuts_down: bool, make_loop: MakeLoop) -> 
         return ref(loop)
 
     with ScriptedServer(lambda _: IN_PIECES) as server:
-        ended = run()
+        ended = run_once()
         if not shuts_down:
-            run()  # the next loop drops those that are closed
+            run_once()  # the next loop drops those that are closed
         gc.collect()
         assert eventually(lambda: ended() is None)
 
@@ -306,7 +316,7 @@ def test_forked_child_takes_nothing_from_the_loop(make_loop: MakeLoop) -> None:
                 del stream
                 gc.collect()
                 os._exit(0)
-            assert os.waitpid(child, 0)[1] == 0
+            assert os.waitpid(child, 0)[1] == 0  # noqa: ASYNC222  # it exits at once
         return received
 
     with ScriptedServer(IN_PIECES) as server, asyncio.Runner(loop_factory=make_loop) as runner:
