@@ -210,10 +210,10 @@ class OpenedRun(Run[T]):
         with lock:
             self._has_begun = True
             live, self._live = self._live, LiveSubscriptions()
+        self._subscription.dispose()  # first, so that a loop that ends finds the outcome
         live.dispose()
         with lock:
             if not self.history.ended:
                 self.history.end(StoppedError())
         self.viewers.wake()
         self.resume_source()
-        self._subscription.dispose()

@@ -153,6 +153,9 @@ class SharedRun(Run[T]):
             self._wait_for_room()
 
     def stop(self) -> None:
+        with lock:
+            self._source = None
+        self._subscription.dispose()  # first, so that a viewer that ends finds the outcome
         self.end(StoppedError())
 
     dispose = stop
