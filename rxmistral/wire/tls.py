@@ -54,7 +54,7 @@ def _context_for(connection: Any) -> SSLContext | None:
     if connection.proxy is not None and connection.proxy.scheme == "https":
         return None  # it needs the authorities twice
     values = {name: getattr(connection, name, None) for name in _OF_PROTOCOL + _OF_AUTHORITIES}
-    files = [values[name] for name in ("ca_certs", "ca_cert_dir") if values[name] is not None]
+    files: list[Any] = [values[name] for name in ("ca_certs", "ca_cert_dir") if values[name]]
     try:
         modified = tuple(os.stat(file).st_mtime_ns for file in files)
         return _shared_context(modified, *values.values())
