@@ -19,7 +19,8 @@ The way of the data:
 The map of the package; a folder is a layer, and imports point down only:
 
     cli demo          the command, and an embedded server without a model
-    chat/             one call: client, settings, request, tools, attempts, event_stream, policies/
+    chat/             a call: client, settings, request, attempts, event_stream, policies/;
+                      a run of calls and tools: tools, tool_rounds, tool_runner, run
     relay/  logs/     one answer for many: browsers, and brokers for other processes
     operators         everything that can be passed to pipe(), by name
     testing/          the test kit: scripted servers and answers, recordings, pytest
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from .chat.event_stream import EventStream, EventStreamAsync
     from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
     from .chat.request import ChatArguments
+    from .chat.run import RunStream
     from .chat.tools import ToolError, tool
     from .errors import *
     from .logs import LoggedStream, MemoryLog, RunLog, from_log, to_log
@@ -74,14 +76,15 @@ __all__ = [  # noqa: RUF022
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items
-    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync",
+    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync", "RunStream",
     "from_async_iterable", "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
     "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
     "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
     "ChatCompletionResponseTokenLogprobs", "ChatCompletionResponseTokenLogprobsTopK",
     # parts of an answer
     "Part", "TextDelta", "ThinkingDelta", "ToolCallStarted", "ToolCallDelta", "ToolCallReady",
-    "References", "UsageReported", "AnswerEnded", "parts",
+    "References", "UsageReported", "AnswerEnded", "AnswerPart", "ToolReturned", "ToolFailed",
+    "ToolProgress", "RoundEnded", "parts",
     # operators
     "completions", "until_finished", "deltas", "text", "thinking", "tool_calls", "usage",
     "finish_reason", "snapshots", "to_response", "on_outcome", "Outcome", "fallback", "hedge",
@@ -94,7 +97,7 @@ __all__ = [  # noqa: RUF022
     "MistralError", "RequestError", "RequestTimeoutError", "StatusError", "AllFailedError",
     "AuthenticationError", "InvalidAnswerError", "GuardError", "LogError", "LogUnavailableError",
     "UnknownRunError", "FencedError", "StreamError", "ProtocolError", "RateLimitError",
-    "ChunkError", "ReportedError", "StreamTimeoutError", "DroppedStreamError",
+    "RoundLimitError", "ChunkError", "ReportedError", "StreamTimeoutError", "DroppedStreamError",
     "IncompleteStreamError", "StoppedError", "LaggedError", "LostProducerError", "__version__",
 ]
 # fmt: on
@@ -105,6 +108,7 @@ _MODULES = {
     "chat.event_stream": ("EventStream", "EventStreamAsync"),
     "chat.policies": ("BackoffStrategy", "Limit", "Resume", "Retry", "RetryConfig", "Timeouts"),
     "chat.request": ("ChatArguments",),
+    "chat.run": ("RunStream",),
     "chat.tools": ("ToolError", "tool"),
     "logs": ("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"),
     "operators": tuple(operators.__all__),
