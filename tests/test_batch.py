@@ -54,7 +54,7 @@ def test_batch_writes_answers_in_order_of_prompts(run: Run) -> None:
     assert lines == [{"prompt": each, "answer": f"re: {each}"} for each in "abü"]
 
 
-def test_batch_has_no_more_requests_at_a_time(run: Run) -> None:
+def test_batch_asks_as_many_prompts_at_a_time(run: Run) -> None:
     lock, running, most = Lock(), 0, 0
 
     def answer(request: ReceivedRequest) -> Script:
@@ -62,7 +62,7 @@ def test_batch_has_no_more_requests_at_a_time(run: Run) -> None:
         with lock:
             running += 1
             most = max(most, running)
-        eventually(lambda: running == 2, 0.2)
+        eventually(lambda: running > 2, 0.1)  # a third request would arrive meanwhile
         with lock:
             running -= 1
         return echo(request)
