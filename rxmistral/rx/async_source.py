@@ -159,6 +159,7 @@ class SubscriptionLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self.context = _task_context()
         self._loop = loop
+        self._finalizer: finalize[..., SubscriptionLoop] | None = None
         self._runner: asyncio.Runner | None = None  # of our own loop
         self.is_own = loop is None
         # The interpreter does not wait for a loop, see `current_iteration`.
@@ -213,7 +214,8 @@ class SubscriptionLoop:
                 self._loop = loop = _new_event_loop()
                 self._runner = asyncio.Runner(loop_factory=lambda: loop)
                 _own_loops.add(loop)
-                finalize(self, _close_idle, loop)  # of an abandoned subscription
+                # Of an abandoned subscription, or at the exit of the interpreter.
+                self._finalizer = finalize(self, _close_idle, loop)
             runner = self._runner
             self._task_count += 1
             starts, self._has_thread = not self._has_thread, True
@@ -243,7 +245,9 @@ class SubscriptionLoop:
         finally:
             if ends:
                 self._is_closed = self._is_ending = True
-                runner.close()
+                # At the exit, the finalizer may close the loop at this moment: one of both does.
+                if self._finalizer is not None and self._finalizer.detach():
+                    runner.close()
 
     def task_ended(self) -> None:
         """Ends the thread of our own loop after its last task; called on the loop."""
