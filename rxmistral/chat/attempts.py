@@ -110,6 +110,7 @@ class Attempts(abc.DisposableBase):
             on_response=self._on_response,
             on_release=self._on_release,
             reader=call.reader,
+            tap=call.tap,
         ).pipe(
             completions_of_blocks(
                 lambda: CompletionDecoder(received, hides_failure=self._may_hide_failure),

@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from os import PathLike
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, get_type_hints
 from urllib.parse import urlsplit
@@ -18,6 +19,7 @@ from ..wire import MAX_EVENT_BYTES, check_max_bytes
 from ..wire.reader import READERS, Reader, Session
 from ..wire.sender import is_loopback
 from ..wire.session import open_session
+from ..wire.taps import Tap
 from .event_stream import EventStream, EventStreamAsync
 from .hints import (
     CHAT_ATTRIBUTES,
@@ -106,6 +108,8 @@ class Mistral:
             the others by about 0.15 s; they then continue on another thread.
             "thread": each answer has its own thread, at twice the CPU and memory.
             None: "shared", but "thread" on Windows.
+        record: A file to append each exchange to, for `rxmistral.testing.replay`. An exchange in
+            which the key occurs is skipped, with a warning. None: nothing is recorded.
 
     Attributes:
         chat: The chat completions: `client.chat.stream(...)` sends a call.
@@ -133,6 +137,7 @@ class Mistral:
         accept_clean_end: bool = False,
         max_event_bytes: int = MAX_EVENT_BYTES,
         reader: Reader | None = None,
+        record: str | PathLike[str] | None = None,
     ) -> None:
         if callable(api_key):
             check_callback("api_key", api_key)
@@ -158,6 +163,10 @@ class Mistral:
         self._accept_clean_end = accept_clean_end
         self._max_event_bytes = max_event_bytes
         self._reader: Reader | None = reader
+        self._tap: Tap | None = None
+        if record is not None:  # by name: other programs do not load the module
+            recorder = import_module("..testing.recorder", __package__)
+            self._tap = recorder.ClientRecorder(record)
         self.chat = Chat(self)
 
     @classmethod
@@ -318,6 +327,7 @@ class Chat:
             max_event_bytes=client._max_event_bytes,
             reader=client._reader,
             policies=policies,
+            tap=client._tap,
             embedded=client._embedded,
         )
 

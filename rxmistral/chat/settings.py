@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import NoReturn, TypedDict, TypeVar, cast
 from urllib.parse import urlsplit
 
@@ -20,6 +21,7 @@ from msgspec import UNSET, UnsetType
 from ..checks import check_seconds
 from ..error_report import without_secrets
 from ..wire.reader import Reader, Session
+from ..wire.taps import Tap
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
 from .policies.retry import as_retry
 from .request import ChatArguments
@@ -67,6 +69,7 @@ class ClientOptions(TypedDict, total=False):
     accept_clean_end: bool
     max_event_bytes: int
     reader: Reader | None
+    record: str | PathLike[str] | None
 
 
 class CallOptions(TypedDict, total=False):
@@ -112,6 +115,7 @@ class Call:
     max_event_bytes: int
     reader: Reader | None
     policies: Policies
+    tap: Tap | None = None
     embedded: object = None  # the demo server, which must outlive every request of this call
 
 

@@ -16,7 +16,7 @@
                                                     message_body: chunks, lengths
 
 `idle_timeout` limits every wait for the network. `request_errors` translates the exceptions
-of requests and urllib3.
+of requests and urllib3. `taps` lets a recorder observe each exchange.
 """
 
 from .events import EventDecoder, ServerSentEvent, decode_events, events
