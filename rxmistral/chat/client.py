@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, get_type_hints
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
+from reactivex import abc
 
 from ..checks import check_callback
+from ..rx.stream import Stream
 from ..wire import MAX_EVENT_BYTES, check_max_bytes
-from ..wire.reader import READERS, Reader, Session
+from ..wire.reader import READERS, Reader, Session, blocks
 from ..wire.sender import is_loopback
 from ..wire.session import open_session
 from ..wire.taps import Tap
@@ -108,6 +110,9 @@ class Mistral:
             the others by about 0.15 s; they then continue on another thread.
             "thread": each answer has its own thread, at twice the CPU and memory.
             None: "shared", but "thread" on Windows.
+        scheduler: The scheduler whose timers are the timeouts and the waits of the policies, such
+            as a `TestScheduler`: a test of a long wait then takes no time. With a server, only
+            those follow a virtual scheduler. None: real time.
         record: A file to append each exchange to, for `rxmistral.testing.replay`. An exchange in
             which the key occurs is skipped, with a warning. None: nothing is recorded.
 
@@ -119,6 +124,7 @@ class Mistral:
     """
 
     _embedded: EmbeddedServer | None = None
+    _open_blocks: Callable[..., Stream[bytes]] = staticmethod(blocks)
 
     @hinted("Mistral", CLIENT_ARGUMENTS)
     def __init__(
@@ -138,6 +144,7 @@ class Mistral:
         max_event_bytes: int = MAX_EVENT_BYTES,
         reader: Reader | None = None,
         record: str | PathLike[str] | None = None,
+        scheduler: abc.SchedulerBase | None = None,
     ) -> None:
         if callable(api_key):
             check_callback("api_key", api_key)
@@ -163,6 +170,11 @@ class Mistral:
         self._accept_clean_end = accept_clean_end
         self._max_event_bytes = max_event_bytes
         self._reader: Reader | None = reader
+        if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
+            raise TypeError(
+                f"scheduler must be a reactivex scheduler, got {type(scheduler).__name__}"
+            )
+        self._scheduler = scheduler
         self._tap: Tap | None = None
         if record is not None:  # by name: other programs do not load the module
             recorder = import_module("..testing.recorder", __package__)
@@ -328,6 +340,8 @@ class Chat:
             reader=client._reader,
             policies=policies,
             tap=client._tap,
+            scheduler=client._scheduler,
+            open_blocks=client._open_blocks,
             embedded=client._embedded,
         )
 

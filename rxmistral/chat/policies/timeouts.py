@@ -100,10 +100,10 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         # These two methods run for every block, so they avoid every call that they can.
         if self._received.new_output:
             self.apply_news()
-        self._began = self._now()
+        self._began = self.now()
 
     def end_wait(self) -> None:
-        self._received_at = self._now()
+        self._received_at = self.now()
         self._waited += self._received_at - self._began
 
     def add_wait(self, seconds: float) -> None:
