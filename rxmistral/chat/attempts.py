@@ -25,7 +25,7 @@ from contextvars import Context, copy_context
 from msgspec import structs
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
-from reactivex.scheduler import VirtualTimeScheduler
+from reactivex.scheduler import TimeoutScheduler, VirtualTimeScheduler
 
 from ..completions.accumulator import CompletionAccumulator
 from ..completions.decoding import CompletionDecoder
@@ -103,14 +103,12 @@ class Attempts(abc.DisposableBase):
         self._earlier_usage: UsageInfo | None = None
 
     def _scheduled_timeouts(self) -> ScheduledTimeouts | None:
-        call = self._call
-        # A reader of sockets measures real time by itself.
-        is_timed = call.open_blocks is not blocks or isinstance(
-            call.scheduler, VirtualTimeScheduler
-        )
-        if call.scheduler is None or not is_timed:
-            return None
-        return ScheduledTimeouts(call.policies.timeouts, self._received, call.scheduler)
+        call, scheduler = self._call, self._call.scheduler
+        if call.open_blocks is not blocks:
+            scheduler = scheduler or TimeoutScheduler.singleton()
+        elif not isinstance(scheduler, VirtualTimeScheduler):
+            return None  # a reader of sockets measures real time by itself
+        return ScheduledTimeouts(call.policies.timeouts, self._received, scheduler)
 
     def start(self) -> None:
         self._error = None
@@ -257,10 +255,10 @@ class Attempts(abc.DisposableBase):
         self._callback_error = callback_error or self._callback_error
         if self._is_over:
             self._release_slot()
-        elif self._scheduled is not None and self._scheduled.emit_expiry():
-            return  # the error has been handled
         elif self._error is not None:
             self._handle_failure(self._error)
+        elif self._scheduled is not None:
+            self._scheduled.emit_expiry()
 
     def _handle_failure(self, error: Exception) -> None:
         """Starts another attempt, or ends; called when the connection is released."""
@@ -368,6 +366,8 @@ class Attempts(abc.DisposableBase):
         # Breaks the reference cycles through this object, which is kept for its outcome. The text
         # of each answer would stay in memory until a garbage collection.
         self._attempt.dispose()
+        if self._scheduled is not None:
+            self._scheduled.stop()
         self._notify_response = self._emit = self._fail = self._complete = _ignore
         self._context = Context()
         self._error = None

@@ -8,7 +8,7 @@ it is resumed earlier after a `wake()`, so it checks its condition again.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import closing, suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol, TypeAlias
@@ -24,8 +24,7 @@ Waits: TypeAlias = Generator[float, None, None]
 class Waiter(Protocol):
     """What resumes a generator of `Waits`."""
 
-    @property
-    def now(self) -> Callable[[], float]:
+    def now(self) -> float:
         """Returns the time of its clock, in seconds."""
 
     def wake(self) -> None:

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Unpack
 
-from reactivex import abc
-from reactivex.scheduler import TimeoutScheduler
-
 from ..chat.client import Mistral
 from ..chat.settings import ClientOptions
 from .received import ReceivedRequest
@@ -63,9 +60,7 @@ def scripted_client(
     >>> [request.received for request in client.requests]
     [0.0, 90.0]
     """
-    scheduler: abc.SchedulerBase | None = options.get("scheduler")
-    source = ScriptedSource(scripts, scheduler)
-    options["scheduler"] = scheduler or TimeoutScheduler.singleton()
+    source = ScriptedSource(scripts, options.get("scheduler"))
     options.setdefault("api_key", "scripted")  # not the key in the environment
     client = ScriptedClient(server_url="http://localhost", **options)
     client._source = source

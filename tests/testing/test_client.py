@@ -305,7 +305,7 @@ def test_timeout_expires_in_real_time() -> None:
 
 
 def test_request_without_a_script_fails() -> None:
-    client = scripted_client(HELLO, retry=Retry())
+    client = scripted_client(["Hello", finish()], retry=Retry())
     ask(client).run()
     with pytest.raises(AssertionError, match="no script for <request 1"):
         ask(client).run()
@@ -333,7 +333,7 @@ def test_broken_script_ends_as_a_server_does(ending: Any, kind: type[Exception])
 def test_scripted_exchange_is_recorded(tmp_path: Any) -> None:
     path = tmp_path / "recording.jsonl"
     with record(path):
-        ask(scripted_client(HELLO, api_key="sk-private")).run()
+        ask(scripted_client(["Hello", finish()], api_key="sk-private")).run()
     assert "sk-private" not in path.read_text()
     assert '"end":"eof"' in path.read_text().replace(" ", "")
 

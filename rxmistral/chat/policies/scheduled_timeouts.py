@@ -56,15 +56,18 @@ class ScheduledTimeouts(ResponseTimeouts):
 
         return Stream(subscribe)
 
-    def emit_expiry(self) -> bool:
-        """Emits the error of the timeout that has ended the source; returns whether one has."""
+    def stop(self) -> None:
+        """Lets no timeout expire until the next request."""
         self._timer.disposable = None
-        fail, self._fail = self._fail, None
-        if fail is None or self._expiry is None:
-            return False
-        self._source.dispose()
-        fail(self._expiry)
-        return True
+        self._fail = None
+
+    def emit_expiry(self) -> None:
+        """Emits the error of the timeout that has ended the source, if one has."""
+        fail = self._fail
+        self.stop()
+        if fail is not None and self._expiry is not None:
+            self._source.dispose()
+            fail(self._expiry)
 
     def start_wait(self) -> None:
         super().start_wait()
