@@ -87,6 +87,7 @@ class _Player(abc.DisposableBase):
         self._elapsed = 0.0  # seconds since the subscription
         self._timer = SerialDisposable()
         self._ended = Event()
+        self._is_running = False
         self._context = copy_context()  # of the subscriber, for its callbacks
 
     def start(self, seconds: float = 0.0) -> None:
@@ -98,11 +99,12 @@ class _Player(abc.DisposableBase):
     def delay_exit(self) -> None:
         """Lets the interpreter exit after the end only: the threads of the timers are daemons."""
         with suppress(RuntimeError):  # no thread can be started
-            Thread(target=self._ended.wait, name="rxmistral-script").start()
+            Thread(target=self._ended.wait, name="rxmistral-script", daemon=False).start()
 
     def dispose(self) -> None:
         self._timer.dispose()
-        self._ended.set()
+        if not self._is_running:  # else a callback that ends it may begin another one
+            self._ended.set()
 
     def _wake(self, *_: object) -> None:
         # Nothing catches an exception on a timer's thread.
@@ -111,12 +113,17 @@ class _Player(abc.DisposableBase):
         self._context.copy().run(run)
 
     def _run(self) -> None:
+        self._is_running = True
         try:
             self._play(self._begin())
         except Cancelled:
             self.dispose()
         except Exception as error:  # of the script, or of a callback
             self._end_with(partial(self._observer.on_error, error))
+        finally:
+            self._is_running = False
+            if self._timer.is_disposed:
+                self._ended.set()
 
     def _begin(self) -> CompiledScript:
         if self._script is None:
@@ -188,7 +195,4 @@ class _Player(abc.DisposableBase):
 
     def _end_with(self, emit_terminal: Callable[[], object]) -> None:
         self._timer.dispose()
-        try:
-            emit_terminal()
-        finally:
-            self._ended.set()
+        emit_terminal()

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
-from faces import Face, eventually
+from faces import BOUND, Face, eventually
 from reactivex import Subject, abc
 from reactivex.scheduler import HistoricalScheduler, VirtualTimeScheduler
 from reactivex.testing import TestScheduler
@@ -386,3 +388,22 @@ def test_silence_of_a_server_is_virtual(
     kind = StreamTimeoutError if len(script) > 1 else RequestTimeoutError
     assert isinstance(seen.error, kind)
     assert len(seen.ended) == 1
+
+
+# --- programs ---
+
+
+def test_program_ends_after_a_repeated_request() -> None:
+    program = """if True:
+        from rxmistral import Retry, UserMessage
+        from rxmistral.testing import drop, finish, scripted_client, wait
+
+        client = scripted_client(
+            [drop()], ["Hel", wait(0.02), "lo", finish()], retry=Retry(initial=0.05)
+        )
+        client.chat.stream(model="m", messages=[UserMessage(content="Hi")]).text().subscribe(print)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=BOUND, check=True
+    )
+    assert done.stdout.split() == ["Hel", "lo"]
