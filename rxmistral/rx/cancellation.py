@@ -26,6 +26,7 @@ class Waiter(Protocol):
 
     def now(self) -> float:
         """Returns the time of its clock, in seconds."""
+        ...
 
     def wake(self) -> None:
         """Resumes the generator before its time; never blocks."""
