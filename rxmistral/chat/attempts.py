@@ -8,7 +8,8 @@
        └────────────────────────────────────────────┘──▶ end
 
 Strategy: each attempt runs on a reader thread of its own, which first waits if it has to: for
-the pause before a repeated request, and for a slot of a `Limit`. The next attempt begins when
+the pause before a repeated request, and for a slot of a `Limit`. If the client has a scheduler,
+its timers wait for these, and then the reader thread starts. The next attempt begins when
 the previous one has released its connection, so an answer uses one connection at a time. All
 decisions are made on the thread of the attempt that ended, so they need no lock.
 """
@@ -24,6 +25,7 @@ from contextvars import Context, copy_context
 from msgspec import structs
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
+from reactivex.scheduler import TimeoutScheduler, VirtualTimeScheduler
 
 from ..completions.accumulator import CompletionAccumulator
 from ..completions.decoding import CompletionDecoder
@@ -32,9 +34,9 @@ from ..completions.recorder import OutcomeBuilder
 from ..errors import MistralError, RequestTimeoutError, StreamError, StreamTimeoutError, redacted
 from ..models import CompletionEvent, UsageInfo
 from ..outcome import Outcome, Status
-from ..rx.cancellation import Cancellation, Cancelled
-from ..rx.clock import monotonic
+from ..rx.cancellation import Cancellation, Cancelled, Waiter, Waits, pause
 from ..rx.request_counter import current_counter
+from ..rx.scheduled_waits import ScheduledWaits
 from ..rx.threads import SubscriptionScope, subscription_scope
 from ..wire import blocks
 from ..wire.reader import Request, Response
@@ -48,6 +50,7 @@ from .policies.resume import (
     requested_answers,
 )
 from .policies.retry import Retry, may_be_repeated, retry_after
+from .policies.scheduled_timeouts import ScheduledTimeouts
 from .policies.timeouts import ResponseTimeouts
 from .settings import Call
 
@@ -74,8 +77,9 @@ class Attempts(abc.DisposableBase):
         self._complete = on_completed
         self._context = copy_context()  # of the subscriber, for the further attempts
         self._received = CompletionAccumulator(bounded=True, answers=requested_answers(call.body))
-        self._timeouts = ResponseTimeouts(call.policies.timeouts, self._received)
-        self._outcome_builder = OutcomeBuilder(self._received, self._timeouts)
+        self._scheduled = self._scheduled_timeouts()
+        self._timeouts = self._scheduled or ResponseTimeouts(call.policies.timeouts, self._received)
+        self._outcome_builder = OutcomeBuilder(self._received, self._timeouts, self._timeouts.now)
         self.counter = self._outcome_builder.counter
         self.counter.report_to(current_counter.get())
 
@@ -98,19 +102,47 @@ class Attempts(abc.DisposableBase):
         self._broken: StreamError | None = None  # the break after which it is continued
         self._earlier_usage: UsageInfo | None = None
 
+    def _scheduled_timeouts(self) -> ScheduledTimeouts | None:
+        call, scheduler = self._call, self._call.scheduler
+        if call.open_blocks is not blocks:
+            scheduler = scheduler or TimeoutScheduler.singleton()
+        elif not isinstance(scheduler, VirtualTimeScheduler):
+            return None  # a reader of sockets measures real time by itself
+        return ScheduledTimeouts(call.policies.timeouts, self._received, scheduler)
+
     def start(self) -> None:
-        self._is_released, self._error = False, None
+        self._error = None
+        scheduler = self._call.scheduler
+        if scheduler is None:
+            self._send()
+            return
+        waits = ScheduledWaits(scheduler, self._timeouts.total_remaining())
+        self._attempt.disposable = waits
+        waits.start(self._waits(waits), self._on_waited)
+
+    def _on_waited(self, error: TimeoutError | None) -> None:
+        if error is not None:
+            self._handle_failure(self._total_timeout())
+        elif not self._is_over:
+            self._send()
+
+    def _send(self) -> None:
+        self._is_released = False
         self._echo = EchoFilter(self._prefix) if self._prefix else None
         call = self._call
         received = self._received if self._echo is None else CompletionAccumulator(bounded=True)
-        attempt = blocks(
+        source = call.open_blocks(
             self._make_request,
             session=call.session,
             idle_timeout=self._timeouts,
             on_response=self._on_response,
             on_release=self._on_release,
             reader=call.reader,
-        ).pipe(
+            tap=call.tap,
+        )
+        if self._scheduled is not None:
+            source = self._scheduled.interruptible(source)
+        attempt = source.pipe(
             completions_of_blocks(
                 lambda: CompletionDecoder(received, hides_failure=self._may_hide_failure),
                 max_bytes=call.max_event_bytes,
@@ -139,7 +171,8 @@ class Attempts(abc.DisposableBase):
     # --- on the reader's thread: before the request ---
 
     def _make_request(self) -> Request:
-        self._wait_to_send()
+        if self._call.scheduler is None:
+            self._wait_to_send()
         if self._is_over:  # disposed between two attempts
             raise Cancelled
         authorization = self._call.authorize()
@@ -148,20 +181,30 @@ class Attempts(abc.DisposableBase):
         return post(self._call.url, self._call.headers, self._body, authorization)
 
     def _wait_to_send(self) -> None:
-        cancellation, began = self._cancellation, monotonic()
-        cancellation.deadline = began + self._timeouts.total_remaining()
-        limit = self._call.policies.limit
+        cancellation = self._cancellation
+        cancellation.deadline = cancellation.now() + self._timeouts.total_remaining()
         try:
-            cancellation.sleep(self._pause_seconds)
+            cancellation.run(self._waits(cancellation))
+        except TimeoutError:
+            raise self._total_timeout() from None
+
+    def _waits(self, waiter: Waiter) -> Waits:
+        """The waits before a request: for the pause, and for a slot and the rate of a `Limit`."""
+        limit, began = self._call.policies.limit, waiter.now()
+        try:
+            yield from pause(waiter, self._pause_seconds)
             if limit is not None:
                 if not self._acquired:
-                    limit.acquire(cancellation)
+                    yield from limit.acquire(waiter)
                     self._acquired.append(limit)
-                limit.wait_to_send(cancellation)
-        except TimeoutError:
-            raise RequestTimeoutError("total", self._call.policies.timeouts.total or 0.0) from None
+                    if self._is_over:  # since a moment, so that nothing else releases it
+                        self._release_slot()
+                yield from limit.wait_to_send(waiter)
         finally:
-            self._timeouts.add_wait(monotonic() - began)
+            self._timeouts.add_wait(waiter.now() - began)
+
+    def _total_timeout(self) -> RequestTimeoutError:
+        return RequestTimeoutError("total", self._call.policies.timeouts.total or 0.0)
 
     def _on_response(self, response: Response) -> None:
         # The header that was sent, which may be the session's.
@@ -169,7 +212,9 @@ class Attempts(abc.DisposableBase):
         self._secret = str(header).rpartition(" ")[2] or self._secret
         self.counter.record_request_id(response.headers.get(_REQUEST_ID_HEADER))
         if response.ok:
-            self.counter.count_response(monotonic())
+            self.counter.count_response(self._timeouts.now())
+            if self._scheduled is not None:
+                self._scheduled.has_response = True
         _warn_of_deprecation(self._call.model, response)
         self._notify_response(response)
 
@@ -212,6 +257,8 @@ class Attempts(abc.DisposableBase):
             self._release_slot()
         elif self._error is not None:
             self._handle_failure(self._error)
+        elif self._scheduled is not None:
+            self._scheduled.emit_expiry()
 
     def _handle_failure(self, error: Exception) -> None:
         """Starts another attempt, or ends; called when the connection is released."""
@@ -240,13 +287,14 @@ class Attempts(abc.DisposableBase):
     def _pause_limit(self, error: MistralError) -> None:
         limit, seconds = self._call.policies.limit, retry_after(error)
         if limit is not None and seconds is not None:
-            limit.pause_for(min(seconds, (self._call.policies.retry or Retry()).maximum))
+            longest = (self._call.policies.retry or Retry()).maximum
+            limit.pause_for(min(seconds, longest), self._timeouts.now)
 
     def _prepare_retry(self, error: MistralError) -> bool:
         retry = self._call.policies.retry
         if retry is None:
             return False
-        elapsed = monotonic() - self._outcome_builder.began_at
+        elapsed = self._timeouts.now() - self._outcome_builder.began_at
         wait = retry.wait_after(error, self._useless_requests, elapsed)
         if wait is None or wait > self._timeouts.total_remaining():
             return False
@@ -318,6 +366,8 @@ class Attempts(abc.DisposableBase):
         # Breaks the reference cycles through this object, which is kept for its outcome. The text
         # of each answer would stay in memory until a garbage collection.
         self._attempt.dispose()
+        if self._scheduled is not None:
+            self._scheduled.stop()
         self._notify_response = self._emit = self._fail = self._complete = _ignore
         self._context = Context()
         self._error = None

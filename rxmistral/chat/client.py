@@ -7,17 +7,21 @@ import os
 import sys
 from collections.abc import Callable, Iterable
 from importlib import import_module
+from os import PathLike
 from textwrap import indent
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack, get_type_hints
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
+from reactivex import abc
 
 from ..checks import check_callback
+from ..rx.stream import Stream
 from ..wire import MAX_EVENT_BYTES, check_max_bytes
-from ..wire.reader import READERS, Reader, Session
+from ..wire.reader import READERS, Reader, Session, blocks
 from ..wire.sender import is_loopback
 from ..wire.session import open_session
+from ..wire.taps import Tap
 from .event_stream import EventStream, EventStreamAsync
 from .hints import (
     CHAT_ATTRIBUTES,
@@ -108,6 +112,11 @@ class Mistral:
             the others by about 0.15 s; they then continue on another thread.
             "thread": each answer has its own thread, at twice the CPU and memory.
             None: "shared", but "thread" on Windows.
+        scheduler: The scheduler whose timers are the timeouts and the waits of the policies, such
+            as a `TestScheduler`: a test of a long wait then takes no time. With a server, only
+            those follow a virtual scheduler. None: real time.
+        record: A file to append each exchange to, for `rxmistral.testing.replay`. An exchange in
+            which the key occurs is skipped, with a warning. None: nothing is recorded.
 
     Attributes:
         chat: The chat completions: `client.chat.stream(...)` sends a call.
@@ -117,6 +126,7 @@ class Mistral:
     """
 
     _embedded: EmbeddedServer | None = None
+    _open_blocks: Callable[..., Stream[bytes]] = staticmethod(blocks)
 
     @hinted("Mistral", CLIENT_ARGUMENTS)
     def __init__(
@@ -135,6 +145,8 @@ class Mistral:
         accept_clean_end: bool = False,
         max_event_bytes: int = MAX_EVENT_BYTES,
         reader: Reader | None = None,
+        record: str | PathLike[str] | None = None,
+        scheduler: abc.SchedulerBase | None = None,
     ) -> None:
         if callable(api_key):
             check_callback("api_key", api_key)
@@ -160,6 +172,15 @@ class Mistral:
         self._accept_clean_end = accept_clean_end
         self._max_event_bytes = max_event_bytes
         self._reader: Reader | None = reader
+        if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
+            raise TypeError(
+                f"scheduler must be a reactivex scheduler, got {type(scheduler).__name__}"
+            )
+        self._scheduler = scheduler
+        self._tap: Tap | None = None
+        if record is not None:  # by name: other programs do not load the module
+            recorder = import_module("..testing.recorder", __package__)
+            self._tap = recorder.ClientRecorder(record)
         self.chat = Chat(self)
 
     @classmethod
@@ -361,6 +382,9 @@ class Chat:
             max_event_bytes=client._max_event_bytes,
             reader=client._reader,
             policies=policies,
+            tap=client._tap,
+            scheduler=client._scheduler,
+            open_blocks=client._open_blocks,
             embedded=client._embedded,
         )
 

@@ -12,14 +12,18 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from os import PathLike
 from typing import NoReturn, TypedDict, TypeVar, cast
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
+from reactivex import abc
 
 from ..checks import check_seconds
 from ..error_report import without_secrets
-from ..wire.reader import Reader, Session
+from ..rx.stream import Stream
+from ..wire.reader import Reader, Session, blocks
+from ..wire.taps import Tap
 from .policies import Limit, Resume, Retry, RetryConfig, Timeouts
 from .policies.retry import as_retry
 from .request import ChatArguments
@@ -67,6 +71,8 @@ class ClientOptions(TypedDict, total=False):
     accept_clean_end: bool
     max_event_bytes: int
     reader: Reader | None
+    record: str | PathLike[str] | None
+    scheduler: abc.SchedulerBase | None
 
 
 class CallOptions(TypedDict, total=False):
@@ -112,6 +118,9 @@ class Call:
     max_event_bytes: int
     reader: Reader | None
     policies: Policies
+    tap: Tap | None = None
+    scheduler: abc.SchedulerBase | None = None  # of the waits and timeouts; None: real time
+    open_blocks: Callable[..., Stream[bytes]] = blocks  # or a source without sockets
     embedded: object = None  # the demo server, which must outlive every request of this call
 
 

@@ -26,7 +26,7 @@ __all__ = ["OutcomeBuilder", "OutputTimes", "on_outcome"]
 
 
 class OutputTimes:
-    """The times at which output was received, in seconds of `monotonic()`; None: not yet."""
+    """The times at which output was received, in seconds of a clock; None: not yet."""
 
     first_at: float | None = None
     last_at: float | None = None
@@ -43,9 +43,14 @@ class OutputTimes:
 class OutcomeBuilder:
     """A builder of the outcome of an answer that begins now."""
 
-    def __init__(self, received: CompletionAccumulator, times: OutputTimes) -> None:
+    def __init__(
+        self,
+        received: CompletionAccumulator,
+        times: OutputTimes,
+        now: Callable[[], float] = monotonic,
+    ) -> None:
         self.counter = RequestCounter()
-        self.began_at = monotonic()
+        self.began_at = now()
         self._started = time.time()
         self._received = received
         self._times = times

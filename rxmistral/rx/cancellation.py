@@ -1,14 +1,35 @@
-"""Cancellation: one thread asks another to stop working or waiting."""
+"""Cancellation: one thread asks another to stop working or waiting.
+
+What to wait for is a generator of `Waits`, so that a thread can wait (`Cancellation.run`), or the
+timers of a scheduler can (`ScheduledWaits`). It yields the seconds until it wants to be resumed;
+it is resumed earlier after a `wake()`, so it checks its condition again.
+"""
 
 from __future__ import annotations
 
 import math
-from contextlib import suppress
+from collections.abc import Generator
+from contextlib import closing, suppress
 from threading import TIMEOUT_MAX, Lock
+from typing import Protocol, TypeAlias
 
 from .clock import monotonic
 
-__all__ = ["Cancellation", "Cancelled"]
+__all__ = ["Cancellation", "Cancelled", "Waiter", "Waits", "pause"]
+
+Waits: TypeAlias = Generator[float, None, None]
+"""Each item is the longest time until the generator is resumed, in seconds."""
+
+
+class Waiter(Protocol):
+    """What resumes a generator of `Waits`."""
+
+    def now(self) -> float:
+        """Returns the time of its clock, in seconds."""
+        ...
+
+    def wake(self) -> None:
+        """Resumes the generator before its time; never blocks."""
 
 
 class Cancelled(BaseException):  # it is not an error
@@ -24,6 +45,7 @@ class Cancellation:
     def __init__(self) -> None:
         self.cancelled = False
         self.deadline = math.inf  # time of monotonic(), in seconds, at which every wait ends
+        self.now = monotonic
         # Released by a wake-up. Not a SimpleQueue: in CPython 3.11.7, its get() waits forever if
         # a short timeout ends at the wrong moment.
         self._wakeup = Lock()
@@ -56,8 +78,15 @@ class Cancellation:
         if monotonic() >= self.deadline:
             raise TimeoutError
 
-    def sleep(self, seconds: float) -> None:
-        """Waits for the whole time; raises as `wait` does, and ignores `wake()`."""
-        end = monotonic() + seconds
-        while (remaining := end - monotonic()) > 0:
-            self.wait(remaining)
+    def run(self, waits: Waits) -> None:
+        """Waits on this thread until the generator ends; raises as `wait` does."""
+        with closing(waits):
+            for seconds in waits:
+                self.wait(seconds)
+
+
+def pause(waiter: Waiter, seconds: float) -> Waits:
+    """Waits for the whole time."""
+    end = waiter.now() + seconds
+    while (remaining := end - waiter.now()) > 0:
+        yield remaining

@@ -47,7 +47,7 @@ from .backpressure import running_loop
 from .clock import monotonic
 from .subscriber import reporting_unhandled
 
-__all__ = ["SerializedTimer", "serialized"]
+__all__ = ["SerializedTimer", "clock_of", "serialized"]
 
 
 class SerializedTimer(abc.DisposableBase):
@@ -68,7 +68,7 @@ class SerializedTimer(abc.DisposableBase):
     @cached_property
     def now(self) -> Callable[[], float]:
         """Returns the time of the scheduler, in seconds."""
-        return _clock(self._scheduler)
+        return clock_of(self._scheduler)
 
     def arm(self, seconds: float) -> None:
         """Sets the timer. Call this from serialized methods only."""
@@ -189,7 +189,7 @@ def serialized(method: Callable[[A, *Args], None]) -> Callable[[A, *Args], None]
     return emit
 
 
-def _clock(scheduler: abc.SchedulerBase) -> Callable[[], float]:
+def clock_of(scheduler: abc.SchedulerBase) -> Callable[[], float]:
     """Returns the clock of a scheduler, in seconds; not the wall clock, which may be set."""
     if isinstance(scheduler, Scheduler) and type(scheduler).now is Scheduler.now:
         return monotonic

@@ -3,6 +3,7 @@
     ScriptedServer    a server on the loopback interface that answers as scripted, and misbehaves
     steps             what a script consists of; those of time and ending are also here
     answer            a script as a Stream of completions, in virtual time and without a socket
+    scripted_client   a client without sockets: its policies, too, are in virtual time
     completion        one item of such a Stream
     record, replay    exchanges with a real server, as a file with the time of each block
 
@@ -34,6 +35,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from . import steps
     from .answers import answer, completion
+    from .client import ScriptedClient, scripted_client
     from .received import ReceivedRequest
     from .recorder import record
     from .replaying import replay
@@ -42,8 +44,8 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "ReceivedRequest", "Script", "ScriptedServer", "Step", "abort", "answer", "completion", "done",
-    "drop", "error", "finish", "hang", "record", "replay", "steps", "wait",
+    "ReceivedRequest", "Script", "ScriptedClient", "ScriptedServer", "Step", "abort", "answer", "completion", "done",
+    "drop", "error", "finish", "hang", "record", "replay", "scripted_client", "steps", "wait",
 ]
 # fmt: on
 
@@ -52,6 +54,7 @@ _MODULES = {
     "received": ("ReceivedRequest",),
     "recorder": ("record",),
     "replaying": ("replay",),
+    "client": ("ScriptedClient", "scripted_client"),
     "server": ("ScriptedServer",),
     "steps": ("Script", "Step", "abort", "done", "drop", "error", "finish", "hang", "wait"),
 }

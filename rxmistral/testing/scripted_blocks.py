@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from copy import copy
@@ -15,19 +15,21 @@ from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import TimeoutScheduler
 
 from ..errors import DroppedStreamError, RequestError, refusal
+from ..rx.cancellation import Cancelled
 from ..rx.iteration import current_iteration
 from ..rx.stream import Stream
 from ..rx.subscriber import reporting_unhandled
-from .compiler import CompiledScript
+from .compiler import CompiledScript, Operation
 from .steps import ActionStep, UntilStep, WaitStep
 
 __all__ = ["scripted_blocks"]
 
 
 def scripted_blocks(
-    script: CompiledScript,
+    script: CompiledScript | Callable[[], CompiledScript],
     scheduler: abc.SchedulerBase | None = None,
     hang_error: Exception | None = None,
+    on_head: Callable[[CompiledScript], None] | None = None,
 ) -> Stream[bytes]:
     """Returns what `rxmistral.wire.blocks` emits if a server answers with this script.
 
@@ -35,10 +37,11 @@ def scripted_blocks(
     `close`, which leaves the blocks as they are.
 
     Args:
-        script: The script.
+        script: The script, or a function that makes it when the answer begins.
         scheduler: Waits for the steps of time. None: the scheduler of the subscription, and if it
             has none, real time.
         hang_error: The error that `hang()` stands for. None: silence, until the disposal.
+        on_head: Called with the script when the headers arrive. None: nothing is called.
 
     Emits: each frame of a script whose status is 2xx.
     Completes: at the end of the body.
@@ -50,7 +53,8 @@ def scripted_blocks(
         observer: abc.ObserverBase[bytes], subscribed: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
         timers = scheduler or subscribed
-        player = _Player(script, observer, timers or TimeoutScheduler.singleton(), hang_error)
+        clock = timers or TimeoutScheduler.singleton()
+        player = _Player(script, observer, clock, hang_error, on_head)
         if timers is None and current_iteration.get() is None:
             player.delay_exit()
         player.start()
@@ -64,22 +68,26 @@ class _Player(abc.DisposableBase):
 
     def __init__(
         self,
-        script: CompiledScript,
+        script: CompiledScript | Callable[[], CompiledScript],
         observer: abc.ObserverBase[bytes],
         scheduler: abc.SchedulerBase,
         hang_error: Exception | None,
+        on_head: Callable[[CompiledScript], None] | None,
     ) -> None:
         self._hang_error = hang_error
-        self._script = script
+        self._on_head = on_head
+        self._make_script = script
+        self._script: CompiledScript | None = None  # until it begins
         self._observer = observer
         self._scheduler = scheduler
-        self._operations = iter(script.operations)
-        self._is_success = 200 <= script.status < 300
+        self._operations: Iterator[Operation] = iter(())
+        self._is_success = True  # the status is 2xx
         self._has_head = False  # the headers have arrived
         self._refusal = bytearray()  # the body of a refusal
         self._elapsed = 0.0  # seconds since the subscription
         self._timer = SerialDisposable()
         self._ended = Event()
+        self._is_running = False
         self._context = copy_context()  # of the subscriber, for its callbacks
 
     def start(self, seconds: float = 0.0) -> None:
@@ -91,11 +99,12 @@ class _Player(abc.DisposableBase):
     def delay_exit(self) -> None:
         """Lets the interpreter exit after the end only: the threads of the timers are daemons."""
         with suppress(RuntimeError):  # no thread can be started
-            Thread(target=self._ended.wait, name="rxmistral-script").start()
+            Thread(target=self._ended.wait, name="rxmistral-script", daemon=False).start()
 
     def dispose(self) -> None:
         self._timer.dispose()
-        self._ended.set()
+        if not self._is_running:  # else a callback that ends it may begin another one
+            self._ended.set()
 
     def _wake(self, *_: object) -> None:
         # Nothing catches an exception on a timer's thread.
@@ -104,23 +113,40 @@ class _Player(abc.DisposableBase):
         self._context.copy().run(run)
 
     def _run(self) -> None:
+        self._is_running = True
         try:
-            self._play()
+            self._play(self._begin())
+        except Cancelled:
+            self.dispose()
         except Exception as error:  # of the script, or of a callback
             self._end_with(partial(self._observer.on_error, error))
+        finally:
+            self._is_running = False
+            if self._timer.is_disposed:
+                self._ended.set()
 
-    def _play(self) -> None:
+    def _begin(self) -> CompiledScript:
+        if self._script is None:
+            given = self._make_script
+            self._script = given if isinstance(given, CompiledScript) else given()
+            self._operations = iter(self._script.operations)
+            self._is_success = 200 <= self._script.status < 300
+        return self._script
+
+    def _play(self, script: CompiledScript) -> None:
         while not self._timer.is_disposed:
             operation = next(self._operations)  # the last one returns
             if isinstance(operation, bytes):
+                self._receive_head(script)
                 self._receive(operation)
             elif isinstance(operation, WaitStep | UntilStep):
                 if self._wait(operation):
                     return
             elif operation.name == "headers":
-                self._has_head = True
+                self._receive_head(script)
             elif operation.name == "end":
-                self._complete()
+                self._receive_head(script)
+                self._complete(script)
                 return
             elif operation.name == "hang":
                 if self._hang_error is not None:
@@ -138,20 +164,26 @@ class _Player(abc.DisposableBase):
         self.start(seconds)
         return True
 
-    def _receive(self, block: bytes) -> None:
+    def _receive_head(self, script: CompiledScript) -> None:
+        if self._has_head:
+            return
         self._has_head = True
+        if self._on_head is not None:
+            self._on_head(script)
+
+    def _receive(self, block: bytes) -> None:
         if self._is_success:
             self._observer.on_next(block)
         else:
             self._refusal += block
 
-    def _complete(self) -> None:
+    def _complete(self, script: CompiledScript) -> None:
         if self._is_success:
             self._end_with(self._observer.on_completed)
             return
-        headers = cast(Mapping[str, str], self._script.headers)  # finds its keys in any case, too
+        headers = cast(Mapping[str, str], script.headers)  # finds its keys in any case, too
         body = self._refusal.decode("utf-8", "replace")
-        raise refusal(self._script.status, headers, body, None)
+        raise refusal(script.status, headers, body, None)
 
     def _break(self, ending: ActionStep) -> NoReturn:
         is_reset = ending.name == "abort"
@@ -163,7 +195,4 @@ class _Player(abc.DisposableBase):
 
     def _end_with(self, emit_terminal: Callable[[], object]) -> None:
         self._timer.dispose()
-        try:
-            emit_terminal()
-        finally:
-            self._ended.set()
+        emit_terminal()

@@ -24,6 +24,7 @@ class IdleTimeout:
 
     Attributes:
         in_grace_period: Whether `start_grace_period()` was called.
+        now: Returns the current time, in seconds.
         on_grace_period: Called when the grace period starts; None: nothing is called.
     """
 
@@ -34,7 +35,7 @@ class IdleTimeout:
         self.in_grace_period = False
         self.on_grace_period: Callable[[], object] | None = None
         self._read_timeout = read_timeout
-        self._now = now
+        self.now = now
         self._began = 0.0
 
     def start_grace_period(self) -> None:
@@ -49,18 +50,18 @@ class IdleTimeout:
                 self.on_grace_period()
 
     def start_wait(self) -> None:
-        self._began = self._now()
+        self._began = self.now()
 
     def restart_wait(self) -> None:
         """Begins the current wait anew: until now, it was paused."""
-        self._began = self._now()
+        self._began = self.now()
 
     def end_wait(self) -> None:
         """Notes that the wait is over, successful or not."""
 
     def elapsed(self) -> float:
         """Returns the seconds since the wait began."""
-        return self._now() - self._began
+        return self.now() - self._began
 
     def remaining(self) -> float:
         """Returns the seconds that this wait may still last; 0 or less: it has timed out."""

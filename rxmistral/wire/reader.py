@@ -41,6 +41,7 @@ from .request_errors import reason_of
 from .response import NonBlockingBody, ResponseBody, nonblocking_body_of, read_head
 from .sender import RequestSender
 from .session import open_session, pending_returns
+from .taps import Tap, ending_of
 
 __all__ = ["READERS", "Reader", "Request", "Response", "Session", "blocks"]
 
@@ -65,6 +66,7 @@ def blocks(
     on_response: Callable[[Response], None] | None = None,
     on_release: Callable[[Exception | None], None] | None = None,
     reader: Reader | None = None,
+    tap: Tap | None = None,
 ) -> Stream[bytes]:
     """A request into the blocks of bytes that the body of its response arrives in.
 
@@ -91,6 +93,7 @@ def blocks(
         reader: "thread": the thread that sent the request reads the body. "shared": one
             thread reads the bodies of all responses, except those that are compressed or
             from a custom adapter. None: "shared", but "thread" on Windows.
+        tap: Observes each exchange, as the taps of the process do (see `taps`). None: only they.
 
     Emits: blocks as the socket received them, decompressed; never an empty one.
     Errors: `RequestError` and `RequestTimeoutError` before the headers, or if no thread can be
@@ -117,6 +120,7 @@ def blocks(
             on_release,
             event_loop if (reader or DEFAULT_READER) == "shared" else None,
             iteration,
+            tap,
         )
         loop = None if iteration is None else iteration.event_loop
         if loop is not None and loop is running_loop() and response_reader.event_loop is not None:
@@ -149,6 +153,7 @@ class _ResponseReader(abc.DisposableBase):
     on_release: Callable[[Exception | None], None] | None
     event_loop: EventLoops | AsyncioLoop | None
     iteration: Iteration | None
+    tap: Tap | None
     worker: Any = None  # the worker of the event loop that steps it
     paused: bool = False  # by a slow subscriber
     _body: NonBlockingBody | None = None  # if the event loop reads it
@@ -194,17 +199,20 @@ class _ResponseReader(abc.DisposableBase):
         more for the event loop."""
         self._session = session = self.session or open_session()
         self.idle_timeout.on_grace_period = partial(pending_returns.expect, session)
-        self._sender = sender = RequestSender(session, self._lease)
+        self._sender = sender = RequestSender(session, self._lease, self.tap)
         request = self.request() if callable(self.request) else self.request
         self._response = response = sender.send(request)
         self._lease.is_reading = True
+        exchange = sender.exchange
+        if exchange is not None:
+            exchange.on_response(response.status_code, response.headers)
         if self.on_response is not None:
             self.on_response(response)
             self._lease.check()  # disposed by it, on this thread
-        body = ResponseBody(response, self.idle_timeout)
+        body = ResponseBody(response, self.idle_timeout, exchange)
         self._emit(read_head(response, body))
         if self.event_loop is not None:
-            self._body = nonblocking_body_of(response)
+            self._body = nonblocking_body_of(response, exchange)
         if self._body is not None:
             self.idle_timeout.start_wait()
             return not self._body.ended
@@ -327,6 +335,7 @@ class _ResponseReader(abc.DisposableBase):
                 error = raised = DroppedStreamError("the program closed the response")
             elif raised is None and isinstance(error, Exception) and self._sender is not None:
                 error = redacted(error, self._sender.secret)
+            self._end_exchange(error, is_left=self._lease.cancelled or raised is not None)
             self._release()
             if self.on_release is not None:
                 self.on_release(raised if isinstance(raised, Exception) else None)
@@ -345,6 +354,10 @@ class _ResponseReader(abc.DisposableBase):
             self.observer.on_error(RuntimeError(f"a callback ended the reader: {error!r}"))
             if not isinstance(error, GeneratorExit):  # which does not ask the thread to end
                 raise error
+
+    def _end_exchange(self, error: BaseException | None, is_left: bool) -> None:
+        if self._sender is not None and self._sender.exchange is not None:
+            self._sender.exchange.on_end("left" if is_left else ending_of(error))
 
     def _raw(self) -> Any:
         return getattr(self._response, "raw", None)

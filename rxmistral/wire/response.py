@@ -33,6 +33,7 @@ from ..errors import (
 from .connection import LeasedResponse
 from .idle_timeout import IdleTimeout
 from .request_errors import reason_of
+from .taps import Exchange
 
 __all__ = ["NonBlockingBody", "ResponseBody", "nonblocking_body_of", "read_head"]
 
@@ -49,7 +50,9 @@ _MAX_SHOWN_BYTES = 1024 * 1024  # of a body that is shown in an error
 class ResponseBody:
     """The decompressed body of a response, whose reads raise our errors."""
 
-    def __init__(self, response: Response, idle_timeout: IdleTimeout) -> None:
+    def __init__(
+        self, response: Response, idle_timeout: IdleTimeout, exchange: Exchange | None = None
+    ) -> None:
         # The `raw` of an adapter that is not urllib3's may be any file, or None; and a hook of
         # the session may have read the body already, which only a private name tells.
         is_read = isinstance(response._content, bytes)
@@ -59,12 +62,16 @@ class ResponseBody:
             # Others, such as vcrpy's, lack this argument, and have decompressed the body.
             self._read = partial(raw.read1, decode_content=True)
         self._idle_timeout = idle_timeout
+        self._exchange = exchange
 
     def read(self) -> bytes:
         """Returns the next bytes as soon as there are any; b"" at the end of the body."""
         self._idle_timeout.start_wait()
         try:
-            return self._read(_BLOCK_BYTES)
+            block = self._read(_BLOCK_BYTES)
+            if self._exchange is not None and block:
+                self._exchange.on_block(block)
+            return block
         except ReadTimeoutError as error:
             raise StreamTimeoutError(*self._idle_timeout.expired()) from error
         except DecodeError as error:
@@ -132,7 +139,25 @@ class NonBlockingBody:
             raw.release_conn()
 
 
-def nonblocking_body_of(response: Response) -> NonBlockingBody | None:
+class ObservedBody(NonBlockingBody):
+    """The unread part of a body whose blocks an exchange observes."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, response: LeasedResponse, exchange: Exchange) -> None:
+        super().__init__(response)
+        self._exchange = exchange
+
+    def read(self) -> bytes | None:
+        block = super().read()
+        if block:
+            self._exchange.on_block(block)
+        return block
+
+
+def nonblocking_body_of(
+    response: Response, exchange: Exchange | None = None
+) -> NonBlockingBody | None:
     """Returns the unread part of a body; None if it has ended, is compressed, or its socket is
     out of reach: that of a custom adapter, or TLS within TLS."""
     if type(response.raw) is not HTTPResponse:
@@ -145,7 +170,7 @@ def nonblocking_body_of(response: Response) -> NonBlockingBody | None:
         return None
     if type(leased.socket) not in (socket, SSLSocket) or leased.body_decoder().ended:
         return None
-    return NonBlockingBody(leased)
+    return NonBlockingBody(leased) if exchange is None else ObservedBody(leased, exchange)
 
 
 # --- the verdict -----------------------------------------------------------------

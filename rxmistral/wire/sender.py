@@ -16,6 +16,7 @@ from urllib3.exceptions import HTTPError
 from .connection import ConnectionLease
 from .request_errors import request_error
 from .session import drop_idle_connections_on_fork, pending_returns, view_of
+from .taps import Exchange, Tap, observe
 
 __all__ = ["RequestSender", "is_loopback", "post"]
 
@@ -46,8 +47,10 @@ def _unauthorized(prepared: PreparedRequest) -> PreparedRequest:
 class RequestSender:
     """Sends one request over leased connections, and follows its redirects."""
 
-    def __init__(self, session: Session, lease: ConnectionLease) -> None:
+    def __init__(self, session: Session, lease: ConnectionLease, tap: Tap | None = None) -> None:
         self.secret = ""  # the credentials in the Authorization header of the request
+        self.exchange: Exchange | None = None  # if anything observes the request
+        self._tap = tap
         self._session = session
         self._lease = lease
         self._idle_timeout = lease.idle_timeout
@@ -59,6 +62,7 @@ class RequestSender:
         try:
             prepared = self._prepare(request)
             self.secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
+            self.exchange = observe(prepared, self._tap)
             self._idle_timeout.start_wait()
             return self._follow_redirects(prepared)
         except (RequestException, HTTPError, OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from recording_builders import exchange, write
 
-from rxmistral.testing import pytest_plugin
+from rxmistral.testing import ScriptedServer, pytest_plugin, steps
 
 pytest_plugins = "pytester"
 
@@ -138,3 +138,23 @@ def test_plugin_registers_its_marker_and_option(run: Run) -> None:
     marker = "@pytest.mark.rxmistral_recording(name, speed=None, *"
     run("", "--markers").stdout.fnmatch_lines([marker])
     run("", "--help").stdout.fnmatch_lines(["*--rxmistral-record={none,once,all}*"])
+
+
+def test_recording_is_made_once_and_replayed(
+    run, pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tests = """
+@pytest.mark.rxmistral_recording("new")
+def test_new(mistral_client):
+    assert ask(mistral_client) == "Hello"
+"""
+    hello = ["Hel", "lo", steps.finish(), steps.done()]
+    path = pytester.path / "recordings" / "new.jsonl"
+    with ScriptedServer(hello, hello) as server:
+        monkeypatch.setenv("MISTRAL_SERVER_URL", server.url)
+        monkeypatch.setenv("MISTRAL_API_KEY", "sk-private")
+        for mode, requests in (("once", 1), ("once", 1), ("all", 2), ("none", 2)):
+            run(tests, f"--rxmistral-record={mode}").assert_outcomes(passed=1)
+            assert len(server.requests) == requests
+        assert server.requests[0].headers["Authorization"] == "Bearer sk-private"
+    assert "sk-private" not in path.read_text()

@@ -3,7 +3,7 @@
     answer ──▶ acquire a slot, once per answer ──▶ wait to send, once per request
                  FIFO                                 FIFO
 
-Strategy: an answer waits on the thread of its own reader. `release` hands the slot directly to
+Strategy: an answer waits on the thread of its own reader, or on its scheduler. `release` hands the slot directly to
 the answer that has waited longest, so no other one can overtake it. Of the answers that wait to
 send, only the first in the queue waits with a timeout; it wakes the next one.
 """
@@ -16,7 +16,7 @@ from collections.abc import Callable
 from threading import Lock
 
 from ...checks import check_integer
-from ...rx.cancellation import Cancellation
+from ...rx.cancellation import Waiter, Waits
 from ...rx.clock import monotonic
 from ...rx.threads import fork_safe, register_for_fork
 
@@ -38,7 +38,8 @@ class Limit:
         concurrent: The number of streams at once. None: no limit.
         per_minute: The number of requests within any 60 seconds, repeated requests included.
             None: no limit.
-        now: Returns the time in seconds; by default that of `time.monotonic()`.
+        now: Returns the time in seconds. None: the time of each client's scheduler, or of
+            `time.monotonic()`.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Limit:
         concurrent: int | None = None,
         per_minute: int | None = None,
         *,
-        now: Callable[[], float] = monotonic,
+        now: Callable[[], float] | None = None,
     ) -> None:
         for name, value in (("concurrent", concurrent), ("per_minute", per_minute)):
             if value is not None:
@@ -57,8 +58,8 @@ class Limit:
         self._per_minute = per_minute
         self._now = now
         self._lock = fork_safe(Lock())
-        self._waiting: deque[Cancellation] = deque()  # for a slot
-        self._queue: deque[Cancellation] = deque()  # to send
+        self._waiting: deque[Waiter] = deque()  # for a slot
+        self._queue: deque[Waiter] = deque()  # to send
         self._sent: deque[float] = deque(maxlen=per_minute)
         self._paused_until = 0.0
         register_for_fork(self)
@@ -80,27 +81,27 @@ class Limit:
             limits.append(f"per_minute={self._per_minute} ({len(self._queue)} waiting)")
         return f"<Limit {', '.join(limits)}>"
 
-    def acquire(self, cancellation: Cancellation) -> None:
-        """Waits for a slot; takes none if `Cancellation.wait` raises."""
+    def acquire(self, waiter: Waiter) -> Waits:
+        """Waits for a slot; takes none if the generator is closed before."""
         if self._free is None:
             return
         with self._lock:
             if self._free > 0:
                 self._free -= 1
                 return
-            self._waiting.append(cancellation)
+            self._waiting.append(waiter)
         try:
-            while cancellation in self._waiting:
-                cancellation.wait()
+            while waiter in self._waiting:
+                yield math.inf
         except BaseException:
-            self._stop_waiting(cancellation)
+            self._stop_waiting(waiter)
             raise
 
-    def _stop_waiting(self, cancellation: Cancellation) -> None:
+    def _stop_waiting(self, waiter: Waiter) -> None:
         with self._lock:
-            is_waiting = cancellation in self._waiting
+            is_waiting = waiter in self._waiting
             if is_waiting:
-                self._waiting.remove(cancellation)
+                self._waiting.remove(waiter)
         if not is_waiting:  # it was handed the slot at the same moment
             self.release()
 
@@ -114,25 +115,25 @@ class Limit:
             else:
                 self._free += 1
 
-    def wait_to_send(self, cancellation: Cancellation) -> None:
+    def wait_to_send(self, waiter: Waiter) -> Waits:
         """Waits until one request may be sent."""
         with self._lock:
-            self._queue.append(cancellation)
+            self._queue.append(waiter)
         try:
-            while (seconds := self._seconds_to_wait(cancellation)) > 0:
-                cancellation.wait(seconds)
+            while (seconds := self._seconds_to_wait(waiter)) > 0:
+                yield seconds
         finally:
             with self._lock:
-                self._queue.remove(cancellation)
+                self._queue.remove(waiter)
                 if self._queue:
                     self._queue[0].wake()
 
-    def _seconds_to_wait(self, cancellation: Cancellation) -> float:
+    def _seconds_to_wait(self, waiter: Waiter) -> float:
         """Returns the seconds until it may send; 0 or less counts as a request that is sent."""
         with self._lock:
-            if self._queue[0] is not cancellation:
+            if self._queue[0] is not waiter:
                 return math.inf
-            now = self._now()
+            now = (self._now or waiter.now)()
             opens_at = self._paused_until
             if self._per_minute is not None and len(self._sent) == self._per_minute:
                 opens_at = max(opens_at, self._sent[0] + _MINUTE)
@@ -140,7 +141,13 @@ class Limit:
                 self._sent.append(now)
             return opens_at - now
 
-    def pause_for(self, seconds: float) -> None:
-        """Lets no stream send before this time is over, as the service requested."""
+    def pause_for(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
+        """Lets no stream send before this time is over, as the service requested.
+
+        Args:
+            seconds: The seconds to wait.
+            clock: Returns the time of the client, in seconds.
+        """
         with self._lock:
-            self._paused_until = max(self._paused_until, self._now() + seconds)
+            now = (self._now or clock)()
+            self._paused_until = max(self._paused_until, now + seconds)

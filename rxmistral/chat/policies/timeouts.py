@@ -102,10 +102,10 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         # These two methods run for every block, so they avoid every call that they can.
         if self._received.new_output:
             self.apply_news()
-        self._began = self._now()
+        self._began = self.now()
 
     def end_wait(self) -> None:
-        self._received_at = now = self._now()
+        self._received_at = now = self.now()
         self._waited += now - self._began
 
     def add_wait(self, seconds: float) -> None:

@@ -21,7 +21,8 @@ from rxmistral import (
     Timeouts,
     text,
 )
-from rxmistral.rx.cancellation import Cancellation, Cancelled
+from rxmistral.rx.cancellation import Cancellation, Cancelled, Waits, pause
+from rxmistral.rx.clock import monotonic
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
 MESSAGES = [{"role": "user", "content": "?"}]
@@ -30,7 +31,7 @@ MESSAGES = [{"role": "user", "content": "?"}]
 class Waiting:
     """A thread that waits with a `Cancellation`."""
 
-    def __init__(self, work: Callable[[Cancellation], None]) -> None:
+    def __init__(self, work: Callable[[Cancellation], Waits]) -> None:
         self.waiter = Cancellation()
         self.ended = threading.Event()
         self.cancelled = False
@@ -40,7 +41,7 @@ class Waiting:
 
     def _run(self) -> None:
         try:
-            self._work(self.waiter)
+            self.waiter.run(self._work(self.waiter))
         except Cancelled:
             self.cancelled = True
         self.ended.set()
@@ -52,13 +53,13 @@ class Waiting:
 
 def test_slot_goes_to_the_longest_waiting() -> None:
     limit = Limit(concurrent=1)
-    limit.acquire(Cancellation())
+    assert list(limit.acquire(Cancellation())) == []
     order: list[int] = []
     runs: list[Waiting] = []
     for number in range(5):
 
-        def work(waiter: Cancellation, number: int = number) -> None:
-            limit.acquire(waiter)
+        def work(waiter: Cancellation, number: int = number) -> Waits:
+            yield from limit.acquire(waiter)
             order.append(number)
             limit.release()
 
@@ -72,7 +73,7 @@ def test_slot_goes_to_the_longest_waiting() -> None:
 
 def test_cancelled_wait_takes_no_slot() -> None:
     limit = Limit(concurrent=1)
-    limit.acquire(Cancellation())
+    assert list(limit.acquire(Cancellation())) == []
     first, second = Waiting(limit.acquire), Waiting(limit.acquire)
     assert eventually(lambda: len(limit._waiting) == 2)
     first.waiter.cancel()
@@ -91,7 +92,7 @@ def test_slot_handed_to_a_cancelled_wait_goes_to_the_next() -> None:
     """Both happen at the same moment, in either order."""
     for _ in range(200):
         limit = Limit(concurrent=1)
-        limit.acquire(Cancellation())
+        assert list(limit.acquire(Cancellation())) == []
         first = Waiting(limit.acquire)
         assert eventually(lambda limit=limit: len(limit._waiting) == 1)
         both = [threading.Thread(target=act) for act in (limit.release, first.waiter.cancel)]
@@ -148,7 +149,7 @@ def test_only_the_first_in_the_queue_waits_with_a_timeout() -> None:
 
 
 def test_wake_does_not_end_a_sleep() -> None:
-    run = Waiting(lambda waiter: waiter.sleep(60))
+    run = Waiting(lambda waiter: pause(waiter, 60))
     run.waiter.wake()
     assert not run.ended.wait(0.05)  # otherwise it would have ended at once
     run.waiter.cancel()
@@ -277,7 +278,7 @@ def test_retry_after_pauses_all_calls_of_a_client() -> None:
 
 def test_total_timeout_includes_the_wait_for_a_slot(read: Face) -> None:
     limit = Limit(concurrent=1)
-    limit.acquire(Cancellation())
+    assert list(limit.acquire(Cancellation())) == []
     with ScriptedServer() as server, Mistral(server_url=server.url, limit=limit) as client:
         stream = client.chat.stream(model="m", messages=MESSAGES, timeouts=Timeouts(total=0.1))
         (error,) = read(stream)
@@ -293,9 +294,9 @@ class RecordingLimit(Limit):
         super().__init__(concurrent=5)
         self.pauses: list[float] = []
 
-    def pause_for(self, seconds: float) -> None:
+    def pause_for(self, seconds: float, clock: Callable[[], float] = monotonic) -> None:
         self.pauses.append(seconds)
-        super().pause_for(seconds)
+        super().pause_for(seconds, clock)
 
 
 def test_pause_is_bounded_by_maximum() -> None:
