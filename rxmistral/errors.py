@@ -462,6 +462,7 @@ class StoppedError(StreamError):
     """
 
     _text = "the answer was stopped, for all its readers"
+    drops_held_items = False  # whether operators drop what they hold, instead of emitting it first
 
 
 @_fields
