@@ -22,6 +22,8 @@ from typing import Any, TypeAlias, cast
 import msgspec
 from msgspec import structs
 
+from ..completions.parts import TextDelta, ToolCallReady
+from ..completions.tool_parts import RoundEnded, ToolFailed, ToolReturned
 from ..models import (
     AssistantMessage,
     ContentChunk,
@@ -42,7 +44,9 @@ __all__ = [
     "cut",
     "fitted",
     "position_of",
+    "received",
     "text_of",
+    "trimmed",
     "turns_within",
 ]
 
@@ -123,20 +127,66 @@ def _is_empty(message: AssistantMessage) -> bool:
 # --- a turn, as far as it was delivered ------------------------------------------
 
 
-def cut(messages: Iterable[Message], characters: int) -> list[Message]:
+def received(parts: Iterable[object], *, has_ended: bool) -> list[Message]:
+    """Returns the messages that the parts of a run stand for, without thinking.
+
+    Args:
+        parts: Those that were received so far.
+        has_ended: Whether no more will follow: a call without a result is then "cancelled".
+    """
+    messages: list[Message] = []
+    texts: list[str] = []
+    calls: list[ToolCall] = []
+    results: dict[str | None, str] = {}
+
+    def end_round() -> None:
+        messages.append(AssistantMessage(content="".join(texts), tool_calls=calls or msgspec.UNSET))
+        for call in calls:
+            content = results.get(call.id, _CANCELLED if has_ended else None)
+            if content is not None:
+                name = call.function.name or msgspec.UNSET
+                messages.append(ToolMessage(content=content, tool_call_id=call.id, name=name))
+
+    for part in parts:
+        match part:
+            case TextDelta(text):
+                texts.append(text)
+            case ToolCallReady(call):
+                calls.append(call)
+            case ToolReturned(call, result) | ToolFailed(call, result):
+                results[call.id] = result
+            case RoundEnded():
+                end_round()
+                texts, calls, results = [], [], {}
+            case _:
+                pass
+    end_round()
+    return messages
+
+
+_CANCELLED = "cancelled"
+
+
+def cut(messages: Iterable[Message], characters: int, *, is_whole: bool) -> list[Message]:
     """Returns the messages of an answer as far as this position in its whole text.
 
     Tool calls and their results stay, wherever the position is: the tools have run. A message
     that is cut loses its thinking, which Mistral accepts only with the text that it led to.
 
-    >>> cut([AssistantMessage(content="Hello")], 4)
-    [AssistantMessage(content='Hell', tool_calls=UNSET, prefix=UNSET, role='assistant')]
+    Args:
+        messages: The messages of the model and of the tools.
+        characters: The number of characters to keep.
+        is_whole: Whether the last message is whole.
+
+    >>> cut([AssistantMessage(content="Hello")], 4, is_whole=True)[0].content
+    'Hell'
     """
     kept: list[Message] = []
     for message in messages:
         if isinstance(message, AssistantMessage):
             text = text_of(message)
-            if len(text) > characters:
+            is_cut = len(text) > characters or not (is_whole or message.tool_calls)
+            if is_cut:
                 message = structs.replace(message, content=text[:characters])  # noqa: PLW2901
             characters = max(0, characters - len(text))
         kept.append(message)
@@ -237,17 +287,44 @@ def turns_within(max_messages: int) -> Trim:
 
     def trim(messages: list[Message]) -> list[Message]:
         head = _head_length(messages)
-        begins = [
+        borders = [
             index
             for index in range(head, len(messages))
             if index == head or isinstance(messages[index], UserMessage)
         ]
-        for begin in begins:
-            if len(messages) - begin <= max_messages:
-                return messages[:head] + messages[begin:]
-        return messages[:head] + messages[begins[-1] :] if begins else messages
+        begin = next((each for each in borders if len(messages) - each <= max_messages), None)
+        if begin is None:
+            begin = borders[-1] if borders else head
+        return messages[:head] + messages[begin:]
 
     return trim
+
+
+def trimmed(messages: list[Message], trim: Trim | None, interrupted: str) -> list[Message]:
+    """Returns what `trim` keeps of messages that are fit to be sent; the result is fit, too.
+
+    What is left of a turn whose user message was dropped is dropped as well.
+
+    Raises:
+        TypeError, ValueError: The result of `trim` lacks the last user message, or is not an
+            iterable of messages.
+    """
+    if trim is None:
+        return messages
+    kept = [as_message(each, "a message that trim returns") for each in trim(list(messages))]
+    head = _head_length(kept)
+    if kept[head:] and kept[head] is not messages[_head_length(messages)]:
+        rest = kept[head:]
+        while rest and not isinstance(rest[0], UserMessage) and _is_in(rest[0], messages):
+            del rest[0]
+        kept = kept[:head] + rest
+    if messages and isinstance(messages[-1], UserMessage) and messages[-1:] != kept[-1:]:
+        raise ValueError("trim must keep the last user message, which the model is to answer")
+    return fitted(kept, interrupted)
+
+
+def _is_in(message: Message, messages: Iterable[Message]) -> bool:
+    return any(message is each for each in messages)
 
 
 def _head_length(messages: Sequence[Message]) -> int:
@@ -263,8 +340,7 @@ class History:
     Args:
         messages: What came before.
         interrupted: The text of the assistant message between a tool's answer and a user turn.
-        interrupted_note: What is added to the user turn after a turn that was cut; None: nothing.
-        trim: Shortens the history; None: it grows. Its result is fitted.
+        note: What is added to the user turn after a turn that was cut; None: nothing.
         is_cut: Whether the last turn in `messages` was cut.
     """
 
@@ -272,48 +348,29 @@ class History:
         self,
         messages: Iterable[Message],
         interrupted: str,
-        interrupted_note: str | None = None,
-        trim: Trim | None = None,
+        note: str | None = None,
         is_cut: bool = False,
     ) -> None:
-        self._interrupted = interrupted
-        self._note = interrupted_note
-        self._trim = trim
-        self._turns = self._fitted(messages)  # with the latest user turn
+        self.interrupted = interrupted
+        self._note = note
+        self._turns = fitted(messages, interrupted)  # with the latest user turn
         self._answer: list[Message] = []
-        self._is_cut = is_cut
-
-    @property
-    def is_cut(self) -> bool:
-        """Whether something of the latest answer is in the history, and not all of it."""
-        return self._is_cut
+        self.is_cut = is_cut  # something of the latest answer is here, and not all of it
 
     def messages(self) -> list[Message]:
-        return self._fitted([*self._turns, *self._answer])
+        return fitted([*self._turns, *self._answer], self.interrupted)
 
-    def begun(self, prompt: UserMessage) -> list[Message]:
-        """Returns the history with a new user turn, and changes nothing."""
-        if self._is_cut and self._note:
+    def with_turn(self, prompt: UserMessage) -> list[Message]:
+        """Returns the messages to send in a new turn, which does not begin yet."""
+        if self.is_cut and self._note:
             prompt = _merged(UserMessage(content=self._note), prompt)
-        return self._fitted([*self._turns, *self._answer, prompt])
+        return fitted([*self._turns, *self._answer, prompt], self.interrupted)
 
-    def begin(self, prompt: UserMessage) -> list[Message]:
-        """Begins a turn; returns the messages to send."""
-        self._turns = self.begun(prompt)
-        self._answer, self._is_cut = [], False
-        return list(self._turns)
+    def begin(self, messages: list[Message]) -> None:
+        """Begins a turn, with the messages that are sent."""
+        self._turns, self._answer, self.is_cut = messages, [], False
 
-    def answer(self, messages: Iterable[Message], is_whole: bool) -> None:
+    def answer(self, messages: Iterable[Message], *, is_whole: bool) -> None:
         """Replaces the answer of the latest turn."""
         self._answer = list(messages)
-        enters = bool(fitted(self._answer, self._interrupted))
-        self._is_cut = enters and not is_whole
-
-    def _fitted(self, messages: Iterable[Message]) -> list[Message]:
-        fit = fitted(messages, self._interrupted)
-        if self._trim is None:
-            return fit
-        kept = [as_message(each, "a message that trim returns") for each in self._trim(list(fit))]
-        return fitted(kept, self._interrupted)
-
-
+        self.is_cut = not is_whole and bool(fitted(self._answer, self.interrupted))

@@ -25,7 +25,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from ..errors import StoppedError
 from .delivery import lock
-from .iteration import HandOffQueue, current_iteration
+from .iteration import HandOffQueue, Iteration, current_iteration
 from .opened_run import OpenedRun, Subscribe
 from .run import RunSubscription
 
@@ -248,6 +248,16 @@ class StoppableRun(OpenedRun[T]):
             is_read = self.is_open or any(each.is_live for each in self._readers)
         if not is_read and not self.history.ended:
             self.dispose()
+        self._on_idle()
+
+    def _iteration(self) -> Iteration | None:
+        # A plain subscription has to keep the interpreter running until the end.
+        return None if current_iteration.get() is None else self
+
+    def close(self) -> None:
+        """Ends the run, and its readers and loops without a terminal."""
+        self.is_open = False
+        self.dispose()
         self._on_idle()
 
     def halt(self) -> None:
