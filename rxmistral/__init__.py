@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from .chat.event_stream import EventStream, EventStreamAsync
     from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
     from .chat.request import ChatArguments
+    from .chat.run import RunStream
     from .chat.tools import ToolError, tool
     from .errors import *
     from .logs import LoggedStream, MemoryLog, RunLog, from_log, to_log
@@ -74,14 +75,15 @@ __all__ = [  # noqa: RUF022
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items
-    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync",
+    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync", "RunStream",
     "from_async_iterable", "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
     "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
     "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
     "ChatCompletionResponseTokenLogprobs", "ChatCompletionResponseTokenLogprobsTopK",
     # parts of an answer
     "Part", "TextDelta", "ThinkingDelta", "ToolCallStarted", "ToolCallDelta", "ToolCallReady",
-    "References", "UsageReported", "AnswerEnded", "parts",
+    "References", "UsageReported", "AnswerEnded", "AnswerPart", "ToolReturned", "ToolFailed",
+    "ToolProgress", "RoundEnded", "parts",
     # operators
     "completions", "until_finished", "deltas", "text", "thinking", "tool_calls", "usage",
     "finish_reason", "snapshots", "to_response", "on_outcome", "Outcome", "fallback", "hedge",
@@ -94,7 +96,7 @@ __all__ = [  # noqa: RUF022
     "MistralError", "RequestError", "RequestTimeoutError", "StatusError", "AllFailedError",
     "AuthenticationError", "InvalidAnswerError", "GuardError", "LogError", "LogUnavailableError",
     "UnknownRunError", "FencedError", "StreamError", "ProtocolError", "RateLimitError",
-    "ChunkError", "ReportedError", "StreamTimeoutError", "DroppedStreamError",
+    "RoundLimitError", "ChunkError", "ReportedError", "StreamTimeoutError", "DroppedStreamError",
     "IncompleteStreamError", "StoppedError", "LaggedError", "LostProducerError", "__version__",
 ]
 # fmt: on
@@ -105,6 +107,7 @@ _MODULES = {
     "chat.event_stream": ("EventStream", "EventStreamAsync"),
     "chat.policies": ("BackoffStrategy", "Limit", "Resume", "Retry", "RetryConfig", "Timeouts"),
     "chat.request": ("ChatArguments",),
+    "chat.run": ("RunStream",),
     "chat.tools": ("ToolError", "tool"),
     "logs": ("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"),
     "operators": tuple(operators.__all__),

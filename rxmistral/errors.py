@@ -9,6 +9,7 @@
     ├── BusyError                 the conversation is still answering another prompt
     ├── AllFailedError            none of several streams returned an answer: .errors
     ├── InvalidAnswerError        the answer is whole, but not of the requested type: .type .reason .text
+    ├── RoundLimitError           the model still calls tools in the last round: .messages .max_rounds
     ├── GuardError                the text matched a forbidden pattern: .position
     ├── LogError                  a log could not store or read a run: .reason
     │   ├── LogUnavailableError     its broker was unreachable for too long: .seconds
@@ -50,15 +51,15 @@ from .error_report import (
     without_secrets,
 )
 
-if TYPE_CHECKING:  # only the type of `StreamError.partial`
-    from .models import ChatCompletionResponse
+if TYPE_CHECKING:  # only the types of attributes
+    from .models import ChatCompletionResponse, Message
 
 __all__ = [
     "AllFailedError", "AuthenticationError", "BusyError", "ChunkError", "DroppedStreamError", "FencedError",
     "GuardError", "IncompleteStreamError", "InvalidAnswerError", "LaggedError", "LogError",
     "LogUnavailableError", "LostProducerError", "MistralError", "ProtocolError", "RateLimitError",
-    "ReportedError", "RequestError", "RequestTimeoutError", "StatusError", "StoppedError",
-    "StreamError", "StreamTimeoutError", "UnknownRunError",
+    "ReportedError", "RequestError", "RequestTimeoutError", "RoundLimitError", "StatusError",
+    "StoppedError", "StreamError", "StreamTimeoutError", "UnknownRunError",
 ]  # fmt: skip
 
 E = TypeVar("E", bound=BaseException)
@@ -273,6 +274,26 @@ class InvalidAnswerError(MistralError):
     def __str__(self) -> str:
         text = excerpt(self.text) or "(no text)"
         return f"the answer is not JSON of the type {self.type} ({self.reason}): {text}"
+
+
+@_fields
+class RoundLimitError(MistralError):
+    """The model still called tools in the last round that `max_rounds` allows.
+
+    These calls did not run, and are answered so: the messages can be sent again as they are.
+
+    Attributes:
+        messages: The whole history, with the round that was the last one.
+        max_rounds: The number of requests that were allowed.
+    """
+
+    _text = (
+        "the model still called tools in round {0.max_rounds}, the last one allowed; "
+        "increase max_rounds, or send the messages of this error again"
+    )
+
+    messages: list[Message | Mapping[str, Any]] = field(repr=False)
+    max_rounds: int
 
 
 @_fields

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from .completions.finish import until_finished
     from .completions.parts import (
         AnswerEnded,
+        AnswerPart,
         Part,
         References,
         TextDelta,
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
     from .completions.response import finish_reason, snapshots, to_response, usage
     from .completions.think_tags import think_tags
     from .completions.tool_calls import tool_calls
+    from .completions.tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolReturned
     from .outcome import Outcome
     from .rx.map_async import map_async
     from .rx.stream import shared
@@ -62,9 +64,9 @@ if TYPE_CHECKING:
 
 # fmt: off
 __all__ = [
-    "AnswerEnded", "CodeBlock", "Outcome", "Part", "References", "SentenceSegmenter",
+    "AnswerEnded", "AnswerPart", "CodeBlock", "Outcome", "Part", "References", "RoundEnded", "SentenceSegmenter",
     "SpanSegmenter", "StringSegmenter", "TextDelta", "ThinkingDelta", "ToolCallDelta",
-    "ToolCallReady", "ToolCallStarted", "UsageReported", "answer_each", "coalesced", "code_blocks",
+    "ToolCallReady", "ToolCallStarted", "ToolFailed", "ToolProgress", "ToolReturned", "UsageReported", "answer_each", "coalesced", "code_blocks",
     "completions", "deltas", "fallback", "finish_reason", "guarded", "hedge", "items", "join", "map_async", "on_outcome",
     "paced", "paragraphs", "parsed", "partials", "parts", "sentences", "shared", "snapshots",
     "text", "text_lines", "think_tags", "thinking", "to_response", "tool_calls", "until_finished",
@@ -79,6 +81,7 @@ _MODULES = {
     "completions.finish": ("until_finished",),
     "completions.parts": (
         "AnswerEnded",
+        "AnswerPart",
         "Part",
         "References",
         "TextDelta",
@@ -94,6 +97,7 @@ _MODULES = {
     "outcome": ("Outcome",),
     "completions.think_tags": ("think_tags",),
     "completions.tool_calls": ("tool_calls",),
+    "completions.tool_parts": ("RoundEnded", "ToolFailed", "ToolProgress", "ToolReturned"),
     "rx.map_async": ("map_async",),
     "rx.stream": ("shared",),
     "rx.switching": ("answer_each",),

@@ -146,8 +146,39 @@ def shown(part: Part) -> str:
             return str(usage.total_tokens)
         case AnswerEnded(status=status, error=error):
             return status if error is None else error
+        case ToolReturned(content=result) | ToolFailed(message=result):
+            return result
+        case ToolProgress(call=call):
+            return call.id or ""
+        case RoundEnded(number=number):
+            return str(number + 1)
         case _:
             assert_never(part)
+
+
+def shown_of_answer(part: AnswerPart) -> str:
+    match part:
+        case TextDelta() | ThinkingDelta() | ToolCallStarted() | ToolCallDelta() | ToolCallReady():
+            return "output"
+        case References() | UsageReported() | AnswerEnded():
+            return "other"
+        case _:
+            assert_never(part)
+
+
+async def approved(call: ToolCall) -> bool | str:
+    return call.function.name != "delete" or "not allowed"
+
+
+run = Mistral("key").chat.run(
+    model="m", messages=history, tools=[double], max_rounds=3, approve=approved
+)
+run_parts: Stream[str] = run.map(shown)
+run_sentences: Stream[str] = run.text().sentences()
+after_run = Mistral("key").chat.stream(model="m", messages=run.messages)
+Mistral("key").chat.run(model="m", messages=history, approve=3)  # type: ignore[arg-type]
+for answer_part in stream.parts():
+    shown_of_answer(answer_part)
 
 
 pieces: Stream[Part] = stream.pipe(rxmistral.parts())

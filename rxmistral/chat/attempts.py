@@ -51,7 +51,7 @@ from .policies.retry import Retry, may_be_repeated, retry_after
 from .policies.timeouts import ResponseTimeouts
 from .settings import Call
 
-__all__ = ["Attempts"]
+__all__ = ["Attempts", "add_usage"]
 
 _REQUEST_ID_HEADER = "mistral-correlation-id"
 
@@ -183,7 +183,7 @@ class Attempts(abc.DisposableBase):
     def _emit_continued(self, event: CompletionEvent) -> None:
         usage = event.data.usage
         if usage is not None and self._earlier_usage is not None:
-            data = structs.replace(event.data, usage=_add_usage(self._earlier_usage, usage))
+            data = structs.replace(event.data, usage=add_usage(self._earlier_usage, usage))
             event = structs.replace(event, data=data)
         self._received.feed(event.data)
         self._emit(event)
@@ -327,7 +327,8 @@ def _ignore(*_: object) -> None:
     pass
 
 
-def _add_usage(earlier: UsageInfo, later: UsageInfo) -> UsageInfo:
+def add_usage(earlier: UsageInfo, later: UsageInfo) -> UsageInfo:
+    """Returns the later usage, with the tokens of both."""
     sums = {
         name: one + other
         for name in ("prompt_tokens", "completion_tokens", "total_tokens")

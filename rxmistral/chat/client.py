@@ -47,6 +47,8 @@ from .settings import (
 
 if TYPE_CHECKING:
     from ..demo import EmbeddedServer
+    from .run import RunStream
+    from .tool_runner import Approve
 
 __version__ = "0.2.0"
 __all__ = ["Chat", "Mistral"]
@@ -289,6 +291,47 @@ class Chat:
         return the Stream; `async for` reads it. The arguments are those of `stream`.
         """
         return EventStreamAsync(self._call(model, messages, options))
+
+    def run(
+        self,
+        *,
+        model: str,
+        messages: Iterable[AnyMessage],
+        max_rounds: int = 10,
+        max_concurrency: int = 8,
+        approve: Approve | None = None,
+        **options: Unpack[StreamOptions],
+    ) -> RunStream:
+        """Returns a run of answers and tool calls, until an answer has no calls: a cold Stream.
+
+        Each round sends a request, emits the parts of its answer, and calls the tools that
+        the model asks for, in parallel. Plain functions run on threads; coroutine functions
+        run on the event loop of the subscriber, or without one on one of the run. The last
+        item of an Observable or an async generator is the result, the others are
+        `ToolProgress`. A `ToolError`, an unknown tool and wrong arguments are reported to the
+        model; any other exception ends the run.
+
+        Args:
+            model: The name of the model.
+            messages: The conversation, as in `stream`.
+            max_rounds: The largest number of requests; default 10. If the last answer still
+                has calls, they do not run, and the run ends with a `RoundLimitError`.
+            max_concurrency: The largest number of calls that run at a time; default 8.
+            approve: Called with each `ToolCall` before it runs: a plain function, on a
+                thread, or a coroutine function. It returns True, or else False or a reason,
+                which is reported to the model. None: all calls run.
+            **options: The options of `stream`, which apply to each round. Of the `tools`,
+                those without a function end the run: the program answers their calls, which
+                are in `.outcome.tool_calls`, and open at the end of `.messages`.
+
+        Raises:
+            TypeError, ValueError: An argument cannot be used, or two tools have the same name.
+        """
+        # By name: a program without tools does not load the module.
+        new_run = import_module(".run", __package__).new_run
+        limits = (max_rounds, max_concurrency)
+        run: RunStream = new_run(self._call, model, messages, options, *limits, approve)
+        return run
 
     def _call(self, model: str, messages: Iterable[AnyMessage], options: StreamOptions) -> Call:
         client = self._client

@@ -35,7 +35,7 @@ from .hints import STREAM_ARGUMENTS, unexpected
 from .tools import tool
 from .type_schema import closed_schema, object_schema
 
-__all__ = ["ChatArguments", "encode_body"]
+__all__ = ["AnyMessage", "ChatArguments", "encode_body", "with_messages"]
 
 AnyMessage: TypeAlias = Message | Mapping[str, Any]
 AnyTool: TypeAlias = (
@@ -246,6 +246,15 @@ def encode_body(
             continue
         body[name] = None if value is None else _field(name, value)
     return _encode(_with_extra(body, extra_body))
+
+
+def with_messages(body: bytes, messages: Iterable[AnyMessage]) -> bytes:
+    """Returns the body of a request with another conversation in it."""
+    fields, new = map(_decode_fields, (body, _encode({"messages": _messages(messages)})))
+    return msgspec.json.encode(fields | new)
+
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def _field(name: str, value: Any) -> Any:

@@ -5,8 +5,8 @@
     AnswerEnded                                              always the last one
 
 A part is encoded as a JSON object whose `type` is the name of its class in snake_case, so that
-a page or a log can carry it; `msgspec.json.decode(data, type=Part)` decodes it. The module of
-another stage can add its own Structs to the union: `LoopPart: TypeAlias = Part | ToolReturned`.
+a page or a log can carry it; `msgspec.json.decode(data, type=Part)` decodes it. `Part` includes
+the parts that only a run of tools emits.
 """
 
 from __future__ import annotations
@@ -34,9 +34,11 @@ from ..rx.state_machine import operate
 from ..rx.stream import Stream
 from .choice import check_choice, completions_for
 from .tool_calls import PartialToolCall, ToolCallAccumulator
+from .tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolReturned
 
 __all__ = [
     "AnswerEnded",
+    "AnswerPart",
     "Part",
     "PartSplitter",
     "References",
@@ -123,7 +125,7 @@ class AnswerEnded(msgspec.Struct, frozen=True, tag="answer_ended"):
     error: str | None = None
 
 
-Part: TypeAlias = (
+AnswerPart: TypeAlias = (
     TextDelta
     | ThinkingDelta
     | ToolCallStarted
@@ -133,22 +135,34 @@ Part: TypeAlias = (
     | UsageReported
     | AnswerEnded
 )
+"""A part of one answer."""
+
+Part: TypeAlias = AnswerPart | ToolReturned | ToolFailed | ToolProgress | RoundEnded
+"""A part of an answer, or of a run of several answers and tool calls."""
 
 
 # --- the state machines ----------------------------------------------------------
 
 
 class PartSplitter:
-    """Splits the completions of one answer into parts."""
+    """Splits the completions of one answer into parts.
 
-    def __init__(self, choice: int = 0) -> None:
+    Args:
+        choice: Index of the answer among the `n` answers.
+        choose_id: Returns the id of a tool call, called with the id that has arrived when the
+            call starts. None: the calls keep their ids.
+    """
+
+    def __init__(
+        self, choice: int = 0, choose_id: Callable[[str | None], str] | None = None
+    ) -> None:
         self._choice = choice
-        self._calls = _CallSplitter()
+        self._calls = _CallSplitter(choose_id)
         self._finish_reason: str | None = None
         self._usage: UsageInfo | None = None
 
-    def feed(self, event: CompletionEvent) -> list[Part]:
-        parts: list[Part] = []
+    def feed(self, event: CompletionEvent) -> list[AnswerPart]:
+        parts: list[AnswerPart] = []
         for choice in event.data.choices:
             if (choice.index or 0) != self._choice:
                 continue
@@ -169,7 +183,7 @@ class PartSplitter:
             parts.append(UsageReported(self._usage))
         return parts
 
-    def close(self) -> list[Part]:
+    def close(self) -> list[AnswerPart]:
         """Returns the remaining parts of an answer that ended normally, before its ending."""
         return self._calls.close(self._finish_reason)
 
@@ -178,7 +192,7 @@ class PartSplitter:
         return AnswerEnded(status_of(error), self._finish_reason, self._usage, description)
 
 
-def parts_of_content(content: Iterable[ContentChunk]) -> Iterator[Part]:
+def parts_of_content(content: Iterable[ContentChunk]) -> Iterator[AnswerPart]:
     for chunk in content:
         if isinstance(chunk, TextChunk):
             if chunk.text:
@@ -200,14 +214,15 @@ class _CallSplitter:
     without a name holds back those after it.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, choose_id: Callable[[str | None], str] | None) -> None:
+        self._choose_id = choose_id
         self._accumulator = ToolCallAccumulator()
         self._known: set[PartialToolCall] = set()
         self._open: deque[_OpenCall] = deque()  # in the order in which they began
         self._started_count = 0
 
-    def feed(self, fragments: Iterable[ToolCall]) -> list[Part]:
-        parts: list[Part] = []
+    def feed(self, fragments: Iterable[ToolCall]) -> list[AnswerPart]:
+        parts: list[AnswerPart] = []
         for fragment in fragments:
             accumulated = self._accumulator.add(fragment)
             if accumulated not in self._known:
@@ -219,23 +234,29 @@ class _CallSplitter:
                 parts += self._new_parts(call)
         return parts + self._close_calls(self._accumulator.pop_complete())
 
-    def close(self, finish_reason: str | None) -> list[Part]:
+    def close(self, finish_reason: str | None) -> list[AnswerPart]:
         return self._close_calls(self._accumulator.close(finish_reason))
 
-    def _close_calls(self, closed: list[ToolCall]) -> list[Part]:
-        parts: list[Part] = []
+    def _close_calls(self, closed: list[ToolCall]) -> list[AnswerPart]:
+        parts: list[AnswerPart] = []
         for each in closed:
             call = self._open.popleft()
             if not isinstance(each, UnfinishedToolCall):
-                parts += [*self._new_parts(call), ToolCallReady(each)]
+                parts += self._new_parts(call)
+                if self._choose_id is not None:
+                    each = msgspec.structs.replace(each, id=call.id)
+                parts.append(ToolCallReady(each))
         return parts
 
-    def _new_parts(self, call: _OpenCall) -> Iterator[Part]:
+    def _new_parts(self, call: _OpenCall) -> Iterator[AnswerPart]:
         accumulated = call.accumulated
         if call.index is None:
             call.index = self._started_count
             self._started_count += 1
-            yield ToolCallStarted(accumulated.id, accumulated.name or "", call.index)
+            call.id = accumulated.id
+            if self._choose_id is not None:
+                call.id = self._choose_id(call.id)
+            yield ToolCallStarted(call.id, accumulated.name or "", call.index)
         if accumulated.object is None:
             pieces = accumulated.pieces[call.emitted_count :]
         else:
@@ -254,13 +275,14 @@ class _OpenCall:
     def __init__(self, accumulated: PartialToolCall) -> None:
         self.accumulated = accumulated
         self.index: int | None = None  # of a call that has started
+        self.id: str | None = None  # with which it has started
         self.emitted_count = 0  # pieces of its arguments
 
 
 # --- the operator ----------------------------------------------------------------
 
 
-def parts(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[Part]]:
+def parts(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[AnswerPart]]:
     """Completions into the typed parts of one answer, of which the last is its ending.
 
         --[thinking "Hm", "Hel"]--------"lo"--stop----|->
@@ -296,7 +318,7 @@ def parts(choice: int = 0) -> Callable[[Observable[CompletionEvent]], Stream[Par
 
     def subscribe_to(
         stream: Stream[CompletionEvent],
-        observer: abc.ObserverBase[Part],
+        observer: abc.ObserverBase[AnswerPart],
         scheduler: abc.SchedulerBase | None,
     ) -> abc.DisposableBase:
         splitter, emit = PartSplitter(choice), observer.on_next

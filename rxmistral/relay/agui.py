@@ -35,6 +35,7 @@ from ..completions.parts import (
     ToolCallStarted,
     UsageReported,
 )
+from ..completions.tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolReturned
 from ..models import UsageInfo
 from ..outcome import Status
 from ..rx.stream import Stream
@@ -84,7 +85,14 @@ class AGUIEncoder(PartEncoder):
                     self.add_message("TOOL_CALL_ARGS", toolCallId=call.id, delta=part.arguments)
             case ToolCallReady():
                 self._end_call(part)
-            case References() | UsageReported() | AnswerEnded():
+            case ToolReturned(call, text) | ToolFailed(call, text):
+                self._add_result(call.id or "", text)
+            case RoundEnded():
+                self._close_messages()
+                self._answer_id = ""
+                self._cut_calls += self.open_calls
+                self.open_calls = []
+            case References() | UsageReported() | ToolProgress() | AnswerEnded():
                 pass  # the protocol has no event for it, or it is a part of the ending
 
     def add_ending(self, ended: AnswerEnded, status: Status, description: str) -> None:
@@ -163,6 +171,12 @@ class AGUIEncoder(PartEncoder):
         if call is not None:
             self._pending_call_ids.append(call.id)
             self.add_message("TOOL_CALL_END", toolCallId=call.id)
+
+    def _add_result(self, call_id: str, content: str) -> None:
+        if call_id in self._pending_call_ids:
+            self._pending_call_ids.remove(call_id)
+        fields = {"messageId": self._new_id(), "toolCallId": call_id, "role": "tool"}
+        self.add_message("TOOL_CALL_RESULT", **fields, content=content)
 
 
 def _token_counts(usage: UsageInfo) -> dict[str, int]:

@@ -33,6 +33,7 @@ from ..completions.parts import (
     ToolCallStarted,
     UsageReported,
 )
+from ..completions.tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolReturned
 from ..errors import InvalidAnswerError
 from ..models import CompletionChunk, CompletionEvent
 from ..outcome import Status
@@ -71,6 +72,7 @@ class UIMessageEncoder(PartEncoder):
         self._chunk = CompletionChunk()  # the latest one
         self._open_block = ""  # "text", "reasoning", or none
         self._blocks = 0
+        self._has_step_ended = False  # and the next part begins another
 
     def begin(self) -> bytes:
         self.add_message("start", **({"messageId": self._message_id} if self._message_id else {}))
@@ -89,6 +91,10 @@ class UIMessageEncoder(PartEncoder):
         return super().end(error) + _DONE
 
     def add_part(self, part: Part) -> None:
+        if self._has_step_ended:
+            self._has_step_ended = False
+            self.add_message("finish-step")
+            self.add_message("start-step")
         match part:
             case TextDelta(text):
                 self._add_text("text", text)
@@ -101,7 +107,16 @@ class UIMessageEncoder(PartEncoder):
                 self._add_arguments(part)
             case ToolCallReady():
                 self._add_input(part)
-            case References() | UsageReported() | AnswerEnded():
+            case ToolReturned(call, content):
+                self.add_message("tool-output-available", toolCallId=call.id, output=content)
+            case ToolFailed(call, message):
+                self.add_message("tool-output-error", toolCallId=call.id, errorText=message)
+            case RoundEnded():
+                self._close_block()
+                self._add_cut_calls(self.open_calls)
+                self.open_calls = []
+                self._has_step_ended = True
+            case References() | UsageReported() | ToolProgress() | AnswerEnded():
                 pass  # the protocol has no part for it, or it is a part of the ending
 
     def add_ending(self, ended: AnswerEnded, status: Status, description: str) -> None:
@@ -146,8 +161,7 @@ class UIMessageEncoder(PartEncoder):
 
     def _add_input(self, ready: ToolCallReady) -> None:
         cut, call = self.close_call(ready)
-        for each in cut:
-            self._add_input_error(each, self.describe(self.cut_error(each)))
+        self._add_cut_calls(cut)
         if call is None:
             return
         try:
@@ -156,6 +170,10 @@ class UIMessageEncoder(PartEncoder):
             self._add_input_error(call, self.describe(error))
         else:
             self.add_message("tool-input-available", **_identity(call), input=arguments)
+
+    def _add_cut_calls(self, calls: list[RelayedCall]) -> None:
+        for call in calls:
+            self._add_input_error(call, self.describe(self.cut_error(call)))
 
     def _add_input_error(self, call: RelayedCall, description: str) -> None:
         fields = {"input": call.arguments(), "errorText": description}

@@ -65,19 +65,19 @@ daemon, so that a script that ends in one prints the whole answer."""
 
 
 class _Leaving(local):
-    _is_within = False
+    _depth = 0  # a block that ends leaves its loops
 
     def __enter__(self) -> None:
-        self._is_within = True
+        self._depth += 1
 
     def __exit__(self, *_: object) -> None:
-        self._is_within = False
+        self._depth -= 1
 
     @property
     def by_itself(self) -> bool:
         """Whether a disposal by this thread is due to the end of a loop, a block or an operator
         such as `take`, which may dispose while the trampoline of `subscribe` is running."""
-        return self._is_within or not CurrentThreadScheduler.singleton().schedule_required()
+        return self._depth > 0 or not CurrentThreadScheduler.singleton().schedule_required()
 
 
 leaving = _Leaving()

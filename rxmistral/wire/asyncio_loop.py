@@ -9,7 +9,7 @@ Strategy: the loop may end before an answer does, for example in the moment in w
 a body lets the connection return to its pool. So at the end of the loop its tasks are handed over
 to a background loop. The end is noticed by an asynchronous generator: `asyncio.run` closes all of
 those that have begun on its loop. A loop that cannot wait for sockets (ProactorEventLoop of
-Windows) hands each task over at once.
+Windows) or for real seconds hands each task over at once.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ import sys
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator
 from contextlib import suppress
-from threading import Lock
+from threading import RLock
 from weakref import WeakKeyDictionary, ref
 
 from ..errors import RequestError
-from ..rx.backpressure import emitting
+from ..rx.backpressure import emitting, running_loop
 from ..rx.clock import monotonic
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import fork_safe, register_for_fork
@@ -32,16 +32,26 @@ from .event_loop import LONGEST_WAIT_SECONDS, TIMEOUT_TICK_SECONDS, EventLoops, 
 
 __all__ = ["AsyncioLoop", "asyncio_loop_of"]
 
+# A loop whose clock is another one, as in a test with frozen time, cannot keep the timeouts.
+_CLOCK_TOLERANCE_SECONDS = 1.0
+
 _loops: WeakKeyDictionary[AbstractEventLoop, AsyncioLoop] = WeakKeyDictionary()
-_lock = fork_safe(Lock())
+_lock = fork_safe(RLock())  # reentrant, since garbage collection may dispose a task at any moment
 
 
 def asyncio_loop_of(loop: AbstractEventLoop, successor: EventLoops) -> AsyncioLoop:
-    """Returns the reader of an event loop, which hands tasks over to a background loop."""
+    """Returns the reader of an event loop, which hands tasks over to a background loop.
+
+    Call this on the loop's thread before anything is read: it begins to watch for the end of the
+    loop, and after that end this would be too late.
+    """
     with _lock:
         if loop not in _loops:
             _loops[loop] = AsyncioLoop(loop, successor)
-        return _loops[loop]
+        found = _loops[loop]
+    if running_loop() is loop:
+        found.watch_for_its_end()
+    return found
 
 
 class AsyncioLoop:
@@ -50,6 +60,7 @@ class AsyncioLoop:
     def __init__(self, loop: AbstractEventLoop, successor: EventLoops) -> None:
         self._loop = ref(loop)  # which is a key in `_loops`, and so keeps this alive
         self._successor = successor
+        self._tasks: set[LoopTask] = set()
         self._watched: dict[LoopTask, int] = {}  # and the descriptors of their sockets
         self._timer: asyncio.TimerHandle | None = None
         self._check_timeouts_at = 0.0  # if there is a timer
@@ -59,18 +70,20 @@ class AsyncioLoop:
 
     def forked(self) -> None:
         """Forgets the tasks, in the child: they are the parent's."""
-        self._watched = {}
+        self._tasks, self._watched = set(), {}
 
     # --- any thread ---
 
     def schedule(self, task: LoopTask) -> None:
         """Has a task stepped soon."""
         loop = self._loop()
+        with _lock:
+            self._tasks.add(task)
         try:
-            if loop is None:
+            if loop is None or self._has_ended:
                 raise RuntimeError("the event loop is gone")
             loop.call_soon_threadsafe(self._step, task)
-        except RuntimeError:  # closed
+        except RuntimeError:  # or closed
             self._hand_over(task)
 
     def note_disposal(self, task: LoopTask) -> None:
@@ -92,6 +105,7 @@ class AsyncioLoop:
             if task.event_loop is not self or sys.is_finalizing():
                 return
             task.event_loop = self._successor
+            self._tasks.discard(task)
         self.unwatch(task)
         try:
             self._successor.schedule(task)
@@ -111,20 +125,21 @@ class AsyncioLoop:
             report_unhandled(error)
         finally:
             emitting.source = outer
-        if not has_more or task.paused:
-            self.unwatch(task)
-        elif task not in self._watched:
-            self._watch(task)
-        self._set_timer()
+        if has_more and not task.paused:
+            if task not in self._watched:
+                self._watch(task)
+            self._set_timer()
+            return
+        self.unwatch(task)
+        if not has_more:
+            with _lock:
+                self._tasks.discard(task)
 
     def _watch(self, task: LoopTask) -> None:
         loop = asyncio.get_running_loop()
         try:
-            if self._end_of_loop is None:
-                self._end_of_loop = self._hand_over_at_the_end()
-                with suppress(StopIteration):
-                    self._end_of_loop.asend(None).send(None)  # up to its yield
-            if self._has_ended:
+            self.watch_for_its_end()
+            if self._has_ended or abs(loop.time() - monotonic()) > _CLOCK_TOLERANCE_SECONDS:
                 raise NotImplementedError
             descriptor = task.fileno()
             loop.add_reader(descriptor, self._step, task)
@@ -135,12 +150,20 @@ class AsyncioLoop:
         else:
             self._watched[task] = descriptor
 
+    def watch_for_its_end(self) -> None:
+        if self._end_of_loop is None:
+            self._end_of_loop = self._hand_over_at_the_end()
+            with suppress(StopIteration):
+                self._end_of_loop.asend(None).send(None)  # up to its yield
+
     async def _hand_over_at_the_end(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            self._has_ended = True
-            for task in [*self._watched]:
+            with _lock:
+                self._has_ended = True
+                tasks = [*self._tasks]
+            for task in tasks:
                 self._hand_over(task)
 
     def _set_timer(self) -> None:

@@ -26,7 +26,7 @@ from requests import PreparedRequest, Request, Response, Session
 from urllib3.util import wait_for_read
 
 from ..errors import DroppedStreamError, RequestError, StreamTimeoutError, redacted
-from ..rx.backpressure import emitting
+from ..rx.backpressure import emitting, running_loop
 from ..rx.cancellation import Cancelled
 from ..rx.iteration import Iteration, current_iteration, leaving
 from ..rx.reused_threads import run_on_thread
@@ -104,7 +104,9 @@ def blocks(
     ) -> abc.DisposableBase:
         # The scheduler that run() and await pass is not for a source that blocks: it may be
         # that of an event loop.
-        iteration = current_iteration.get()
+        iteration, loop = current_iteration.get(), running_loop()
+        if iteration is not None and loop is not None:
+            asyncio_loop_of(loop, _iteration_loop)
         event_loop = _iteration_loop if iteration is not None else _subscription_loop
         response_reader = _ResponseReader(
             observer,

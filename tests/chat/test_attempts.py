@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 import weakref
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -320,12 +321,12 @@ def test_attempts_may_end_before_subscribe_returns(
 ) -> None:
     """All attempts end before `subscribe` has the Disposable of the first."""
 
-    class Overtaking(threading.Thread):
-        def start(self) -> None:
-            super().start()
-            self.join(BOUND)
+    def overtake(do: Callable[[], object], *_: object, **__: object) -> None:
+        thread = threading.Thread(target=do)
+        thread.start()
+        thread.join(BOUND)
 
-    monkeypatch.setattr(sys.modules["rxmistral.wire.reader"], "Thread", Overtaking)
+    monkeypatch.setattr(sys.modules["rxmistral.wire.reader"], "run_on_thread", overtake)
     busy: Script = [steps.status(503, body={})]
     retry = Retry(initial=0.001)
     with (
