@@ -44,7 +44,9 @@ from typing import TYPE_CHECKING
 from . import operators
 
 if TYPE_CHECKING:
+    from .chat.answer import Answer
     from .chat.client import Chat, Mistral, __version__
+    from .chat.conversation import Conversation, Speculation
     from .chat.event_stream import EventStream, EventStreamAsync
     from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
     from .chat.request import ChatArguments
@@ -62,7 +64,7 @@ if TYPE_CHECKING:
 # In the order of the data, not of the alphabet.
 # fmt: off
 __all__ = [  # noqa: RUF022
-    "Mistral", "Chat", "ChatArguments",
+    "Mistral", "Chat", "ChatArguments", "Conversation", "Speculation",
     # messages and their content
     "Message", "SystemMessage", "UserMessage", "AssistantMessage", "ToolMessage", "ContentChunk",
     "TextChunk", "ImageURL", "ImageURLChunk", "DocumentURLChunk", "ReferenceChunk", "FileChunk",
@@ -75,7 +77,7 @@ __all__ = [  # noqa: RUF022
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items
-    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync", "RunStream",
+    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync", "RunStream", "Answer",
     "from_async_iterable", "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
     "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
     "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
@@ -96,14 +98,16 @@ __all__ = [  # noqa: RUF022
     "MistralError", "RequestError", "RequestTimeoutError", "StatusError", "AllFailedError",
     "AuthenticationError", "InvalidAnswerError", "GuardError", "LogError", "LogUnavailableError",
     "UnknownRunError", "FencedError", "StreamError", "ProtocolError", "RateLimitError",
-    "RoundLimitError", "ChunkError", "ReportedError", "StreamTimeoutError", "DroppedStreamError",
+    "RoundLimitError", "BusyError", "ChunkError", "ReportedError", "StreamTimeoutError", "DroppedStreamError",
     "IncompleteStreamError", "StoppedError", "LaggedError", "LostProducerError", "__version__",
 ]
 # fmt: on
 
 # Names that are not here are in `errors` if they end in "Error", and otherwise in `models`.
 _MODULES = {
+    "chat.answer": ("Answer",),
     "chat.client": ("Chat", "Mistral", "__version__"),
+    "chat.conversation": ("Conversation", "Speculation"),
     "chat.event_stream": ("EventStream", "EventStreamAsync"),
     "chat.policies": ("BackoffStrategy", "Limit", "Resume", "Retry", "RetryConfig", "Timeouts"),
     "chat.request": ("ChatArguments",),

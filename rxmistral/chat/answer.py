@@ -8,20 +8,20 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import Any, Self, TypeVar
 from weakref import WeakKeyDictionary
 
-from reactivex import Observable, abc
+from reactivex import abc
 
 from ..checks import check_integer
 from ..completions.parts import Part, TextDelta, ThinkingDelta
 from ..outcome import Outcome
 from ..rx.iteration import AsyncIteration, iterate, leaving
 from ..rx.opened_loops import OpenedLoops
-from ..rx.state_machine import item_operator
 from ..rx.stoppable_run import CountedLoop, Taken, counted
 from ..rx.stream import Stream
 from ..text.text_stream import TextStream
+from .run import texts_of
 from .turn import Turn
 
 __all__ = ["Answer"]
@@ -110,7 +110,7 @@ class Answer(_CountingStream[Part]):
 
     def thinking(self) -> TextStream:
         """Returns the reasoning of the answer."""
-        return TextStream(_texts_of(ThinkingDelta)(self)._subscribe_core)
+        return self.pipe(texts_of(ThinkingDelta))
 
     def read(
         self,
@@ -165,7 +165,7 @@ class _AnswerText(TextStream, _CountingStream[str]):
     """The text of an answer."""
 
     def __init__(self, answer: Answer) -> None:
-        super().__init__(_texts_of(TextDelta)(answer)._subscribe_core)
+        super().__init__(texts_of(TextDelta)(answer)._subscribe_core)
         self._parts = answer
         self._answer = answer
 
@@ -173,17 +173,4 @@ class _AnswerText(TextStream, _CountingStream[str]):
         return Taken(self._parts._turn.run, lambda part: isinstance(part, TextDelta))
 
     def _counted_by(self, taken: Taken) -> Stream[str]:
-        return _texts_of(TextDelta)(self._parts._counted_by(taken))
-
-
-def _texts_of(
-    kind: type[TextDelta] | type[ThinkingDelta],
-) -> Callable[[Observable[Part]], Stream[str]]:
-    def start(observer: abc.ObserverBase[str]) -> Callable[[Part], None]:
-        def on_next(part: Part) -> None:
-            if isinstance(part, kind):
-                observer.on_next(part.text)
-
-        return on_next
-
-    return item_operator(start)
+        return texts_of(TextDelta)(self._parts._counted_by(taken))

@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from inspect import isawaitable
@@ -26,13 +26,14 @@ from ..completions.parts import Part
 from ..errors import BusyError
 from ..models import ContentChunk, Message, SystemMessage, ToolCall, UserMessage
 from ..rx.delivery import lock
+from ..rx.map_async import is_async_function
 from ..rx.stream import Stream
 from .answer import Answer
 from .client import Mistral
 from .history import History, Trim, as_message, trimmed, turns_within
 from .request import AnyMessage, AnyTool
 from .run import RunStream
-from .tool_runner import Approve
+from .tool_runner import Approval, Approve
 from .turn import Turn
 
 M = TypeVar("M")
@@ -145,7 +146,9 @@ class Conversation:
         id: str | None = None,
         **defaults: Any,
     ) -> None:
-        self._rules = rules = _Rules(when_busy, max_rounds, max_messages, interrupted, interrupted_note)
+        self._rules = rules = _Rules(
+            when_busy, max_rounds, max_messages, interrupted, interrupted_note
+        )
         rules.check()
         if trim is not None and not callable(trim):
             raise TypeError(f"trim must be a function, got {type(trim).__name__}")
@@ -212,7 +215,9 @@ class Conversation:
         try:
             saved = msgspec.json.decode(data, type=_Saved[dict[str, Any]])
         except msgspec.MsgspecError as error:
-            raise ValueError(f"data is not a conversation that to_json has saved: {error}") from None
+            raise ValueError(
+                f"data is not a conversation that to_json has saved: {error}"
+            ) from None
         messages: list[Any] = saved.messages
         if defaults.get("system") is not None:
             messages = [each for each in messages if each.get("role") != "system"]
@@ -368,6 +373,8 @@ class Speculation:
     """
 
     def __init__(self, chat: Conversation, prompt: Prompt) -> None:
+        self._is_taken = True  # by an answer that is read, or retracted
+        self._is_over = False
         self._chat = chat
         self._prompt: Prompt = prompt
         self._messages = chat.messages_with(_user_message(prompt))
@@ -375,8 +382,7 @@ class Speculation:
         approve = chat._defaults.get("approve")
         self._stream = chat.run(self._messages, _when(self._may_call, approve))
         self._shared = self._stream.shared(linger=0).start()
-        self._is_taken = False  # by an answer that is read, or retracted
-        self._is_over = False
+        self._is_taken = False
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._prompt!r:.100}>"
@@ -403,33 +409,46 @@ class Speculation:
     def retract(self) -> None:
         """Cancels the request, which leaves no trace; without effect on a committed answer."""
         if not self._is_over:
-            self._is_over = self._is_taken = True
-            self._shared.stop()
+            self._is_over = True
+            self._cancel()
 
     def _take(self, messages: list[Message]) -> tuple[RunStream, Stream[Part]]:
-        self._is_taken = True
         if messages != self._messages:
-            self._shared.stop()
+            self._cancel()
             return self._chat._open_run(messages)
+        self._is_taken = True
         self._may_call.set_result(None)
         return self._stream, self._shared.view("wait")
 
+    def _cancel(self) -> None:
+        self._is_taken = True
+        self._shared.stop()
+        self._may_call.cancel()
+
     def __del__(self) -> None:
-        if not getattr(self, "_is_taken", True):
-            self._shared.stop()
+        if not self._is_taken:
+            self._cancel()
 
 
 def _when(may_call: Future[None], approve: Approve | None) -> Approve:
     """Returns an `approve` that first waits until calls may run."""
+    if approve is not None and not is_async_function(approve):
+        ask = approve
 
-    async def approved(call: ToolCall) -> bool | str:
+        def approved(call: ToolCall) -> Approval | Awaitable[Approval]:  # runs on a thread
+            may_call.result()
+            return ask(call)
+
+        return approved
+
+    async def approved_later(call: ToolCall) -> Approval:
         await asyncio.shield(asyncio.wrap_future(may_call))
         if approve is None:
             return True
-        verdict = await asyncio.to_thread(approve, call)
-        return await verdict if isawaitable(verdict) else verdict
+        answer = approve(call)
+        return await answer if isawaitable(answer) else answer
 
-    return approved
+    return approved_later
 
 
 def _user_message(prompt: object) -> UserMessage:

@@ -1,6 +1,6 @@
 """Turn: one prompt of a conversation, and the run that answers it.
 
-    new ──▶ (waiting) ──▶ running ──▶ over          a reader begins it
+new ──▶ (waiting) ──▶ running ──▶ over          a reader begins it
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
-from typing import Protocol
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
@@ -20,13 +19,7 @@ from ..rx.stream import Stream
 from .history import History, cut, position_of, received, text_of
 from .run import RunStream
 
-__all__ = ["Opened", "Turn"]
-
-
-class Opened(Protocol):
-    """Returns the run that answers the messages of a turn, which have been trimmed."""
-
-    def __call__(self, turn: Turn, /) -> tuple[RunStream, Stream[Part]]: ...
+__all__ = ["Turn"]
 
 
 class Turn:
@@ -40,7 +33,10 @@ class Turn:
     """
 
     def __init__(
-        self, prompt: UserMessage, open_run: Opened, on_idle: Callable[[], object]
+        self,
+        prompt: UserMessage,
+        open_run: Callable[[Turn], tuple[RunStream, Stream[Part]]],
+        on_idle: Callable[[], object],
     ) -> None:
         self.prompt = prompt
         self.run: StoppableRun[Part] = StoppableRun(on_idle)
