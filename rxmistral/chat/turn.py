@@ -13,10 +13,10 @@ from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
 from ..completions.parts import AnswerEnded, Part, TextDelta
-from ..models import Message, UserMessage
+from ..models import AssistantMessage, Message, UserMessage
 from ..rx.stoppable_run import StoppableRun
 from ..rx.stream import Stream
-from .history import History, cut, position_of, received, text_of
+from .history import History, as_message, cut, position_of, received, text_of
 from .run import RunStream
 
 __all__ = ["Turn"]
@@ -108,11 +108,15 @@ class Turn:
         is_whole = self._is_complete(parts) and delivered >= text_length
         messages = received(parts, has_ended=has_ended)
         if has_ended and self.stream is not None:
-            own = self.stream.messages[len(self.sent) :]
-            if sum(len(text_of(each)) for each in own if each.role == "assistant") == text_length:
+            own = [as_message(each, "a message") for each in self.stream.messages[len(self.sent) :]]
+            if sum(map(_answer_length, own)) == text_length:
                 messages = own  # with thinking, and as the service sent it
         history.answer(cut(messages, delivered, is_whole=is_whole), is_whole=is_whole)
 
 
 def _text_length(parts: Sequence[Part]) -> int:
     return sum(len(part.text) for part in parts if isinstance(part, TextDelta))
+
+
+def _answer_length(message: Message) -> int:
+    return len(text_of(message)) if isinstance(message, AssistantMessage) else 0
