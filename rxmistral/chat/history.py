@@ -51,6 +51,7 @@ __all__ = [
 ]
 
 Trim: TypeAlias = Callable[[list[Message]], Iterable[Message]]
+Content: TypeAlias = str | Sequence[ContentChunk]
 
 _ROLES: dict[str, type[Message]] = {
     "system": SystemMessage,
@@ -201,7 +202,7 @@ def fitted(messages: Iterable[Message], interrupted: str) -> list[Message]:
     one is a user or tool message.
 
     Calls without an answer, answers without a call and empty assistant messages are left out.
-    User messages that follow each other become one. Between a tool message and a user message
+    Messages of one role that follow each other become one. Between a tool message and a user message
     an assistant message says `interrupted`.
     """
     fit: list[Message] = []
@@ -213,6 +214,11 @@ def fitted(messages: Iterable[Message], interrupted: str) -> list[Message]:
                 continue
             if isinstance(previous, ToolMessage):
                 fit.append(AssistantMessage(content=interrupted))
+        elif isinstance(message, AssistantMessage) and isinstance(previous, AssistantMessage):
+            # The calls between them were left out.
+            content = _joined(previous.content or "", message.content or "")
+            fit[-1] = structs.replace(message, content=content)
+            continue
         fit.append(message)
     return fit
 
@@ -264,13 +270,16 @@ def _closed(message: AssistantMessage) -> AssistantMessage:
 
 
 def _merged(first: UserMessage, second: UserMessage) -> UserMessage:
-    ours, theirs = first.content or "", second.content or ""
-    if isinstance(ours, str) and isinstance(theirs, str):
-        return UserMessage(content="\n\n".join(filter(None, (ours, theirs))))
-    return UserMessage(content=[*_chunks(ours), *_chunks(theirs)])
+    return UserMessage(content=_joined(first.content or "", second.content or ""))
 
 
-def _chunks(content: str | Sequence[ContentChunk]) -> Sequence[ContentChunk]:
+def _joined(first: Content, second: Content) -> Content:
+    if isinstance(first, str) and isinstance(second, str):
+        return "\n\n".join(filter(None, (first, second)))
+    return [*_chunks(first), *_chunks(second)]
+
+
+def _chunks(content: Content) -> Sequence[ContentChunk]:
     if isinstance(content, str):
         return [TextChunk(text=content)] if content else []
     return content
