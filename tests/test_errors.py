@@ -37,6 +37,7 @@ from rxmistral import (
     ReportedError,
     RequestError,
     RequestTimeoutError,
+    RoundLimitError,
     StatusError,
     StoppedError,
     Stream,
@@ -124,6 +125,11 @@ EACH: list[tuple[MistralError, str]] = [
     (
         InvalidAnswerError("Recipe", "Object missing required field `name`", "{}"),
         "the answer is not JSON of the type Recipe (Object missing required field `name`): {}",
+    ),
+    (
+        RoundLimitError([UserMessage(content="hi")], 3),
+        "the model still called tools in round 3, the last one allowed; increase max_rounds, "
+        "or send the messages of this error again",
     ),
     (GuardError(4), "the text was stopped before a match at character 4"),
     (ReportedError(""), "the service reported an error: (without a message)"),

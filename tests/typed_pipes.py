@@ -20,6 +20,7 @@ from reactivex.scheduler import CurrentThreadScheduler, VirtualTimeScheduler
 import rxmistral
 from rxmistral import (
     AnswerEnded,
+    AnswerPart,
     ChatCompletionResponse,
     CodeBlock,
     CompletionEvent,
@@ -29,6 +30,7 @@ from rxmistral import (
     Outcome,
     Part,
     References,
+    RoundEnded,
     SharedStream,
     Stream,
     SystemMessage,
@@ -41,6 +43,9 @@ from rxmistral import (
     ToolCallDelta,
     ToolCallReady,
     ToolCallStarted,
+    ToolFailed,
+    ToolProgress,
+    ToolReturned,
     UsageInfo,
     UsageReported,
     UserMessage,

@@ -7,7 +7,8 @@
 Strategy: an answer and the tools of its round never emit at the same time: the calls start when
 the answer has completed, and the next answer starts when the last call has a result. `map_async`
 has one subscription for the whole run, made by the subscriber: so it finds the subscriber's event
-loop, and a loop of its own lives from round to round. Which call waits for what, and what the
+loop, and a loop of its own lives from round to round. Every ending passes through it, too, since it
+knows when the last task has ended. Which call waits for what, and what the
 history is, is decided by `ToolRounds`.
 """
 
@@ -184,7 +185,7 @@ class _Run(abc.DisposableBase):
             map_async(run_call, plan.max_concurrency, ordered=False)
         )
         self._tools_subscription.disposable = results.subscribe(
-            self._on_tool_part, self._end, scheduler=self._scheduler
+            self._on_tool_part, self._end, self._end, scheduler=self._scheduler
         )
         self._begin_round()
 
@@ -210,13 +211,17 @@ class _Run(abc.DisposableBase):
             except Exception as error:
                 if self._is_over:  # of a callback that received the end
                     raise
-                self._end(error)
+                self._calls.on_error(error)
 
         # Assigned before it begins: the next round may begin before subscribe() returns here.
         subscription = SingleAssignmentDisposable()
         self._answer_subscription.disposable = subscription
         subscription.disposable = self._context.copy().run(
-            self._answer.subscribe, on_next, self._end, on_completed, scheduler=self._scheduler
+            self._answer.subscribe,
+            on_next,
+            self._calls.on_error,
+            on_completed,
+            scheduler=self._scheduler,
         )
 
     def _emit_parts(self, parts: Iterable[Part]) -> None:
@@ -253,14 +258,15 @@ class _Run(abc.DisposableBase):
         if follows:
             self._begin_round()
         elif self.rounds.has_reached_limit:
-            self._end(RoundLimitError(self.rounds.messages, self._plan.max_rounds))
+            error = RoundLimitError(self.rounds.messages, self._plan.max_rounds)
+            self._calls.on_error(error)
         else:
-            self._end(None)
+            self._calls.on_completed()
 
     # --- the end ---
 
-    def _end(self, error: Exception | None) -> None:
-        """Ends the run, and emits its end."""
+    def _end(self, error: Exception | None = None) -> None:
+        """Ends the run, and emits its end; called when the last task of its tools has ended."""
         emit, fail, complete = self._emit, self._fail, self._complete
         if not self._stop(error, status_of(error)):
             return
@@ -288,6 +294,8 @@ class _Run(abc.DisposableBase):
         self._answer_subscription.dispose()
         self._tools_subscription.dispose()
         cut = self._note_outcome()
+        if status == "completed":
+            self.rounds.complete()
         self.rounds.end(None if cut is None else cut.message, self._answer_calls)
         if self._outcomes:
             self.outcome = total_outcome(self._outcomes, error, status, self.rounds.open_calls)

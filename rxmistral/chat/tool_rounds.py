@@ -1,6 +1,6 @@
 """The history of a run: rounds of an answer, its tool calls, and their results.
 
-    begin() ──▶ end_answer() ──▶ record() ... ──▶ end_round() ──▶ begin() ...
+    begin() ──▶ end_answer() ──▶ record() ... ──▶ end_round() ──▶ begin() ... or complete()
     end(), at any moment
 
 Mistral refuses a history in which a tool call has no result, two results, or an id that another
@@ -124,11 +124,15 @@ class ToolRounds:
                 return False
             follows = bool(self._calls) and not self.has_reached_limit
             if len(self._results) < len(self._calls):  # the program answers the others
-                self.is_over = True
                 return False
             self._settle()
             self.is_over = not follows
             return follows
+
+    def complete(self) -> None:
+        """Ends the run after its last round; the calls that the program answers stay open."""
+        with self._lock:
+            self.is_over = True
 
     def end(self, message: AssistantMessage | None = None, calls: Iterable[ToolCall] = ()) -> None:
         """Ends the run now; has no effect on a run that has ended.
