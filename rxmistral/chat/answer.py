@@ -153,8 +153,11 @@ class Answer(_CountingStream[Part]):
 
     def __exit__(self, *_: object) -> None:
         self._loops = None
-        with leaving:
-            self._stop()
+        run = self._turn.run
+        run.is_open = False
+        if self._turn.has_entered:  # else it may be read later
+            with leaving:
+                run.close()
 
     def __del__(self) -> None:
         if self._loops is not None:  # an abandoned block

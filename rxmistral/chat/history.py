@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
-from typing import Any, TypeAlias, cast
+from typing import TypeAlias, cast
 
 import msgspec
 from msgspec import structs
@@ -188,7 +188,7 @@ def cut(messages: Iterable[Message], characters: int, *, is_whole: bool) -> list
             text = text_of(message)
             is_cut = len(text) > characters or not (is_whole or message.tool_calls)
             if is_cut:
-                message = structs.replace(message, content=text[:characters])  # noqa: PLW2901
+                message = structs.replace(message, content=text[:characters])
             characters = max(0, characters - len(text))
         kept.append(message)
     return kept
@@ -234,7 +234,7 @@ def _paired(messages: Sequence[Message]) -> Iterable[Message]:
         answers = list(takewhile(lambda each: isinstance(each, ToolMessage), messages[index + 1 :]))
         calls, results = _answered(message.tool_calls or (), cast("list[ToolMessage]", answers))
         if message.tool_calls and len(calls) < len(message.tool_calls):
-            message = structs.replace(message, tool_calls=calls or msgspec.UNSET)  # noqa: PLW2901
+            message = structs.replace(message, tool_calls=calls or msgspec.UNSET)
         if not _is_empty(message):
             yield _closed(message)
             yield from results

@@ -25,7 +25,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from ..errors import StoppedError
 from .delivery import lock
-from .iteration import HandOffQueue, Iteration, current_iteration
+from .iteration import HandOffQueue, Iteration, current_iteration, leaving
 from .opened_run import OpenedRun, Subscribe
 from .run import RunSubscription
 
@@ -119,6 +119,7 @@ class Reader(abc.ObserverBase[T], Generic[T]):
         self._loop = ref(loop) if isinstance(loop, HandOffQueue) else None
         self._emitting_thread = 0
         self._is_stopped = False
+        self._has_completed = False
         self._ending = Lock()  # acquired once, by the side that emits the terminal
 
     @property
@@ -149,6 +150,7 @@ class Reader(abc.ObserverBase[T], Generic[T]):
 
     def on_completed(self) -> None:
         if self._ending.acquire(blocking=False):
+            self._has_completed = True
             self._observer.on_completed()
 
     def leave(self) -> None:
@@ -176,8 +178,10 @@ class Reader(abc.ObserverBase[T], Generic[T]):
         loop = None if self._loop is None else self._loop()
         if loop is None or not loop.items:
             return
-        if loop.ended:  # after all items: this loop reads nothing but this run
-            loop.error = StoppedError()
+        if loop.ended:
+            loop.error = StoppedError()  # after the items of this run, as the loop has no other
+        elif self._has_completed:  # it goes on with other items: it reads several runs
+            return
         loop.items.clear()
         if loop.producer_waits:
             loop.make_room()
@@ -243,11 +247,15 @@ class StoppableRun(OpenedRun[T]):
         self.reader_left()
 
     def reader_left(self) -> None:
-        """Ends the run if nothing reads it, and reports it."""
+        """Closes the source if nothing reads it, and reports it."""
         with lock:
             is_read = self.is_open or any(each.is_live for each in self._readers)
-        if not is_read and not self.history.ended:
-            self.dispose()
+            is_abandoned = self._has_begun and not is_read and not self.history.ended
+            if is_abandoned:
+                self.history.end(StoppedError())
+        if is_abandoned:  # its loops may still read what an operator such as `take` emitted
+            with leaving:
+                self._subscription.dispose()
         self._on_idle()
 
     def _iteration(self) -> Iteration | None:

@@ -17,11 +17,9 @@ from pairing import problems
 
 from rxmistral import (
     Answer,
-    AssistantMessage,
     Conversation,
     Mistral,
     MistralError,
-    StoppedError,
     TextDelta,
     ToolError,
     UserMessage,
