@@ -19,7 +19,8 @@ The way of the data:
 The map of the package; a folder is a layer, and imports point down only:
 
     cli demo          the command, and an embedded server without a model
-    chat/             one call: client, settings, request, tools, attempts, event_stream, policies/
+    chat/             a call: client, settings, request, attempts, event_stream, policies/;
+                      a run of calls and tools: tools, tool_rounds, tool_runner, run
     relay/  logs/     one answer for many: browsers, and brokers for other processes
     operators         everything that can be passed to pipe(), by name
     testing/          the test kit: scripted servers and answers, recordings, pytest

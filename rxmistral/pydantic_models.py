@@ -60,6 +60,8 @@ def decode_model(type: Any, value: Any) -> Any:
         ValueError: The value is not valid for the model. The text is that of pydantic's first
             error, with its path in msgspec's notation.
     """
+    if type is object:  # which msgspec does not know
+        return value
     if not is_model(type):
         raise NotImplementedError(f"cannot decode {type!r}")
     return _validated(type.model_validate_json, value)

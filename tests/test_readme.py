@@ -46,6 +46,22 @@ CALL: Script = [
     steps.tool_call(name="", arguments='is"}', index=0, finish="tool_calls"),
     steps.done(),
 ]
+BOOKING: Script = [
+    steps.role(),
+    "I look. ",
+    *(
+        steps.tool_call(id=f"call0000{index}", name=name, arguments=arguments, index=index)
+        for index, (name, arguments) in enumerate(
+            {
+                "weather": '{"city": "Paris"}',
+                "trains": '{"start": "Lyon", "to": "Paris"}',
+                "book": '{"train": "8:15"}',
+            }.items()
+        )
+    ),
+    steps.finish("tool_calls"),
+    steps.done(),
+]
 RECIPE: Script = [
     steps.role(),
     '{"title": "Crê',
@@ -63,6 +79,10 @@ def answer(request: ReceivedRequest) -> Script:
             return [steps.role(), "one, ", "two, ", "three, ", steps.hang()]
         case "What is the weather in Paris?":
             return CALL
+        case "Book a train to Paris, if it is sunny there.":
+            return BOOKING
+        case "no 1 seats are free in the train 8:15":
+            return ["The train at 8:15 is full.", steps.finish(), steps.done()]
         case '{"city": "Paris", "celsius": 21}':
             return ["It is 21 degrees", " in Paris.", steps.finish(), steps.done()]
         case "Give me a recipe for crêpes.":
@@ -181,6 +201,7 @@ EXPECTED = {
     "deployment": 'data: "Hel"\n\nid: 2\ndata: "lo"\n\nevent: end\n',
     "messages": "One, two, three, four, five.\n",
     "read_on_trio": "one, two, three, enough\n",
+    "agent": "The train at 8:15 is full.\ncompleted after 6 messages\n",
     "call_a_tool": "weather: {'city': 'Paris', 'celsius': 21}\nIt is 21 degrees in Paris.\n",
     "fallback": (
         "The second one says this.\n"
@@ -278,6 +299,20 @@ def test_tool_example_returns_the_result_under_the_call_id(
             "tool_call_id": "call9",
             "name": "weather",
         },
+    ]
+
+
+def test_agent_example_shows_what_its_tools_do(
+    service: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runpy.run_path(str(ROOT / "examples" / "agent.py"), run_name="__main__")
+    lines = capsys.readouterr().out.splitlines()
+    assert '  weather returned {"city":"Paris","celsius":21}' in lines
+    assert "  book failed: no 1 seats are free in the train 8:15" in lines
+    assert [line for line in lines if "trains" in line] == [
+        "  trains: asked SNCF",
+        "  trains: asked DB",
+        "  trains returned Lyon 8:15 - Paris 11:42",
     ]
 
 

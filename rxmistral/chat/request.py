@@ -65,8 +65,8 @@ class ChatArguments(TypedDict, total=False):
         stop: A string, or several, at which the model stops writing.
         random_seed: An integer from 0; calls with the same seed are repeatable.
         metadata: A mapping that Mistral stores with the request.
-        response_format: "text", "json_object" or "json_schema" as a `ResponseFormat`; or a
-            type: a msgspec Struct, a dataclass, a TypedDict, a pydantic model, a union of
+        response_format: "text", "json_object" or "json_schema" as a `ResponseFormat`; or
+            a type, such as a msgspec Struct, a dataclass, a TypedDict, a pydantic model, a union of
             Structs, or a list or `Literal`. The answer is then JSON for `parsed(type)` and
             `partials(type)`, or `items(T)` for a `list[T]`.
         tools: The tools that the model may call: functions (see `tool`), `Tool`s, built-in

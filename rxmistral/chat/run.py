@@ -84,6 +84,14 @@ class RunStream(Stream[Part]):
         self._latest: _Run | None = None
         self._live = LiveSubscriptions()  # disposed by close() and by the end of a block
 
+    def __repr__(self) -> str:
+        if self._latest is None:
+            state = "not started"
+        else:
+            outcome = self._latest.outcome
+            state = "running" if outcome is None else outcome.status
+        return f"<{type(self).__name__} model={self._plan.call.model!r:.100}, {state}>"
+
     @property
     def messages(self) -> list[AnyMessage]:
         """The whole history of the latest run: the messages of the call, and those of the rounds.

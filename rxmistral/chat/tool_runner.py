@@ -54,7 +54,7 @@ class ToolRunner:
         try:
             refusal = await self._refusal(call)
             if refusal is not None:
-                yield ToolFailed(call, refusal)
+                yield ToolFailed(call, _sendable(refusal))
                 return
             latest: list[Any] = []  # at most one item: it is the result if no other one follows
             async for item in self._results(call):
@@ -63,9 +63,9 @@ class ToolRunner:
                 latest.append(item)
             content = result_text(latest.pop() if latest else None)
         except ToolError as error:
-            yield ToolFailed(call, str(error) or "the tool failed")
+            yield ToolFailed(call, _sendable(str(error)) or "the tool failed")
         else:
-            yield ToolReturned(call, content)
+            yield ToolReturned(call, _sendable(content))
 
     async def _refusal(self, call: ToolCall) -> str | None:
         """Returns the reason for which a call does not run, or None."""
@@ -102,6 +102,12 @@ class ToolRunner:
                 yield item
         finally:
             await results.aclose()
+
+
+def _sendable(text: str) -> str:
+    """Returns a text as UTF-8 can express it: a file name may contain half of a surrogate pair,
+    and a history with such a text could not be sent."""
+    return text.encode("utf-8", "replace").decode()
 
 
 async def _on_thread(work: Callable[[], object]) -> object:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ..models import ToolCall
+
+if TYPE_CHECKING:
+    Anything = object  # no `Any` reaches the program
+else:
+    Anything = Any  # msgspec passes an `object` to the decoding hook of a program
 
 __all__ = ["RoundEnded", "ToolFailed", "ToolProgress", "ToolReturned"]
 
@@ -29,7 +34,7 @@ class ToolProgress(msgspec.Struct, frozen=True, tag="tool_progress"):
     """An item that a tool emitted before its result, which the model does not read."""
 
     call: ToolCall
-    item: Any
+    item: Anything
 
 
 class RoundEnded(msgspec.Struct, frozen=True, gc=False, tag="round_ended"):

@@ -18,7 +18,6 @@ on the heartbeat's; serialized with the items (see `rx.timer`).
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -34,7 +33,7 @@ from reactivex.scheduler import CurrentThreadScheduler, TimeoutScheduler
 
 from ..checks import check_integer
 from ..errors import FencedError, LogError, LogUnavailableError, RequestError, StoppedError
-from ..rx.backpressure import Pausable, emitting
+from ..rx.backpressure import Backpressure, emitting
 from ..rx.cancellation import Cancelled
 from ..rx.state_machine import operate
 from ..rx.stream import Stream
@@ -54,24 +53,17 @@ _HEARTBEATS_PER_LEASE = 3
 
 
 class _WriteQueue:
-    """A bounded queue of encoded items; if it is full, the emitting thread waits, or pauses the
-    source if it must not wait."""
+    """The encoded items that wait for the writer."""
 
     def __init__(self) -> None:
-        self._items: deque[bytes] = deque()
-        self._max_items: float = _MAX_QUEUED
+        self.items: deque[bytes] = deque()
         self._writer_waits = False
         self._wake_ups: SimpleQueue[None] = SimpleQueue()
-        self._has_room = Event()
-        self._paused_sources: set[Pausable] = set()
-
-    def __bool__(self) -> bool:
-        return bool(self._items)
 
     # the emitting side
 
     def put(self, item: bytes) -> None:
-        self._items.append(item)
+        self.items.append(item)
         if self._writer_waits:
             self.wake_writer()
 
@@ -79,45 +71,22 @@ class _WriteQueue:
         self._writer_waits = False
         self._wake_ups.put(None)
 
-    def wait_for_room(self) -> None:
-        while len(self._items) >= self._max_items:
-            if emitting.source is not None:
-                emitting.source.pause()
-                self._paused_sources.add(emitting.source)
-                self._signal_room()
-                return
-            self._has_room.clear()
-            if len(self._items) >= self._max_items:
-                self._has_room.wait()
-
     # the writing side
 
     def next_batch(self) -> list[bytes]:
         batch: list[bytes] = []
         size = 0
-        while self._items and len(batch) < _MAX_BATCH:
-            size += len(self._items[0])
+        while self.items and len(batch) < _MAX_BATCH:
+            size += len(self.items[0])
             if batch and size > _MAX_BATCH_BYTES:
                 break
-            batch.append(self._items.popleft())
-        self._signal_room()
+            batch.append(self.items.popleft())
         return batch
 
     def wait_unless(self, has_ended: Callable[[], bool]) -> None:
         self._writer_waits = True
-        if not self._items and not has_ended():
+        if not self.items and not has_ended():
             self._wake_ups.get()
-
-    def _signal_room(self) -> None:
-        if len(self._items) <= self._max_items / 2:
-            self._has_room.set()
-            with suppress(KeyError):  # empty: two threads may do this at the same time
-                while True:
-                    self._paused_sources.pop().resume()
-
-    def remove_bound(self) -> None:
-        self._max_items = math.inf
-        self._signal_room()
 
 
 class _ProducedRun:
@@ -154,6 +123,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
         self._subscribe_to_source = subscribe
         self._run = run
         self._write_queue = _WriteQueue()
+        self._backpressure = Backpressure()
         self._subscription = SingleAssignmentDisposable()
         self._is_unsubscribed = False
         self._ending_lock = Lock()
@@ -176,7 +146,12 @@ class _LogWriter(SerializedTimer, Generic[T]):
         except Exception as raised:  # by the subscriber, which receives nothing more
             self.dispose()
             self._observer.on_error(raised)
-        self._write_queue.wait_for_room()
+        self._backpressure.apply(emitting.source, self._is_full)
+
+    def _is_full(self) -> bool:
+        if len(self._write_queue.items) < _MAX_QUEUED:
+            return False
+        return self._log_error is None and not self._ended.is_set()
 
     def fail(self, error: Exception) -> None:
         self.dispose()
@@ -197,7 +172,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
     def _dispose_source(self) -> None:
         self._end(StoppedError())
         self._subscription.dispose()
-        self._write_queue.remove_bound()
+        self._backpressure.release()
 
     # the writer's thread
 
@@ -226,7 +201,7 @@ class _LogWriter(SerializedTimer, Generic[T]):
             return
         except Exception as error:  # a RunLog of the program may raise anything
             self._log_error = error
-            self._write_queue.remove_bound()
+            self._backpressure.release()
             if type(error) is LogError:  # the broker refused an item; it may accept the ending
                 with suppress(LogError, StoppedError, Cancelled):
                     self._run.append([], encode_ending(error))
@@ -255,7 +230,9 @@ class _LogWriter(SerializedTimer, Generic[T]):
         """Appends a batch, with the ending if it is the last one; returns whether it is."""
         ended = self._ended.is_set() or self._log_error is not None  # read before the queue is
         items = self._write_queue.next_batch()
-        is_last = ended and not self._write_queue
+        if len(self._write_queue.items) <= _MAX_QUEUED // 2:
+            self._backpressure.release()
+        is_last = ended and not self._write_queue.items
         if items or is_last:
             ending = encode_ending(self._log_error or self._error) if is_last else None
             self._run.append(items, ending)

@@ -27,7 +27,7 @@ from ..errors import RequestError, StoppedError
 from .backpressure import emitting, running_loop
 from .iteration import current_iteration
 from .stream import Stream
-from .subscriber import reporting_unhandled
+from .subscriber import report_unhandled, reporting_unhandled
 from .threads import add_to_scope, start_thread
 
 __all__ = ["SubscriptionLoop", "from_async_iterable", "program_loop"]
@@ -160,7 +160,7 @@ class SubscriptionLoop:
         self.context = _task_context()
         self._loop = loop
         self._runner: asyncio.Runner | None = None  # of our own loop
-        self._is_own = loop is None
+        self.is_own = loop is None
         # The interpreter does not wait for a loop, see `current_iteration`.
         self._daemon = current_iteration.get() is not None or current_thread().daemon
         self._lock = RLock()  # reentrant, since garbage collection may dispose at any moment
@@ -186,7 +186,7 @@ class SubscriptionLoop:
         add_to_scope(subscription)
         # Not at once, even if tasks are eager: the subscriber must have its Disposable first.
         try:
-            if self._is_own:
+            if self.is_own:
                 self._start_on_own_loop(subscription.create_task)
             elif not self.call_soon(subscription.create_task):
                 raise StoppedError
@@ -247,7 +247,7 @@ class SubscriptionLoop:
 
     def task_ended(self) -> None:
         """Ends the thread of our own loop after its last task; called on the loop."""
-        if not self._is_own:
+        if not self.is_own:
             return
         with self._lock:
             self._task_count -= 1
@@ -258,7 +258,7 @@ class SubscriptionLoop:
         """Closes our own loop after the tasks that run; from any thread, without blocking."""
         with self._lock:
             self._is_closed = True
-            if self._is_own and self._loop is not None and not self._has_thread:
+            if self.is_own and self._loop is not None and not self._has_thread:
                 _close_idle(self._loop)
 
 
@@ -315,6 +315,10 @@ class _PullSubscription(abc.DisposableBase, Generic[T]):
         """Emits all items, closes the iterator, and then emits at most one terminal."""
         try:
             await self._emit_with_terminal()
+        except Exception as error:  # of a callback that receives the terminal
+            if not self._loop.is_own:  # which the program's loop logs
+                raise
+            report_unhandled(error)
         finally:
             self._loop.task_ended()
 

@@ -2,16 +2,14 @@
 
     emitting thread            HandOffQueue                      reading thread or event loop
       on_next ──▶ append ──▶ [ items, at most _MAX_ITEMS ] ──▶ popleft ──▶ body of the loop
-      waits in _wait_for_room()  ◀── make_room() when half empty
+      waits, or its source is paused  ◀── make_room() when half empty
                              wake() if `reader_waits`      ──▶ waits for the wake-up
 
 Strategy: an item costs an append, a popleft and two checks of a flag; only a side that has to
-wait acquires a lock. Each side sets its flag (`reader_waits`, `producer_waits`) and then checks
-the queue again before it sleeps; the other side changes the queue first and then checks the
-flag. So at least one of them sees the other. An extra wake-up is harmless.
-
-A full queue makes the emitting thread wait, or pauses the source if that thread must not wait
-(see `backpressure`): a network source then stops reading, and TCP slows the server.
+wait acquires a lock. The reading side sets its flag `reader_waits` and then checks the queue
+again before it sleeps; the emitting side changes the queue first and then checks the flag. So at
+least one of them sees the other. An extra wake-up is harmless. The other direction, from a full
+queue to its source, is `Backpressure`.
 """
 
 from __future__ import annotations
@@ -31,7 +29,7 @@ from reactivex import Observable, abc
 from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
-from .backpressure import Pausable, emitting, running_loop
+from .backpressure import Backpressure, emitting, running_loop
 from .reused_threads import run_on_thread
 from .threads import fork_safe, forked_stream_error, register_for_fork
 
@@ -132,13 +130,12 @@ class HandOffQueue(Iteration, Generic[T]):
         self.error: Exception | None = None  # follows the items
         self.ended = False
         self.reader_waits = False  # and needs a wake-up
-        self.producer_waits = False  # a thread or a paused source needs make_room()
         self.waiting_thread: int | None = None  # id of the thread that only waits for items
         self.waiting_loop: asyncio.AbstractEventLoop | None = None  # blocked by that thread
         self._is_disposed = False
         self._wake = wake  # wakes the reader, from any thread
-        self._room: SimpleQueue[None] = SimpleQueue()
-        self._paused_sources: set[Pausable] = set()
+        self._backpressure = Backpressure()
+        self.waiting_producers = self._backpressure.waiting  # if any, make_room() is needed
         self._reading_thread = get_ident()
         self._subscription = SingleAssignmentDisposable()
         register_for_fork(self)
@@ -191,38 +188,21 @@ class HandOffQueue(Iteration, Generic[T]):
         except RuntimeError:  # the event loop is closed: nothing will read any further item
             self.dispose()
 
+    def _is_full(self) -> bool:
+        return len(self.items) >= _MAX_ITEMS
+
     def _wait_for_room(self) -> None:
-        if emitting.source is not None and len(self.items) < _MAX_ITEMS_WHILE_PAUSED:
-            self._pause_source(emitting.source)
-            return
-        if get_ident() == self._reading_thread:
-            return  # the source emits on the thread that reads: it would wait for itself
-        while len(self.items) >= _MAX_ITEMS and not self._is_disposed:
-            self.producer_waits = True
-            if len(self.items) >= _MAX_ITEMS and not self._is_disposed:
-                self._room.get()
-        self._room.put(None)  # for the next thread: several may emit, and wait
-
-    def _pause_source(self, source: Pausable) -> None:
-        source.pause()
-        self._paused_sources.add(source)
-        self.producer_waits = True
-        if len(self.items) < _MAX_ITEMS or self._is_disposed:
-            self._resume_sources()
-
-    def _resume_sources(self) -> None:
-        with suppress(KeyError):  # empty; two threads may do this at once
-            while True:
-                self._paused_sources.pop().resume()
+        source = emitting.source if len(self.items) < _MAX_ITEMS_WHILE_PAUSED else None
+        # A source that emits on the thread that reads would wait for itself.
+        if source is not None or get_ident() != self._reading_thread:
+            self._backpressure.apply(source, self._is_full)
 
     # --- reading side ---
 
     def make_room(self) -> None:
         """Lets the emitting side continue, if the queue is half empty."""
         if len(self.items) <= _MAX_ITEMS // 2:
-            self.producer_waits = False
-            self._room.put(None)
-            self._resume_sources()
+            self._backpressure.release()
 
     def final_exception(self) -> Exception:
         """Leaves the queue and returns the exception to raise, which the queue does not keep,
@@ -240,8 +220,7 @@ class HandOffQueue(Iteration, Generic[T]):
             self.error = None
             self.ended = True
             self._subscription.dispose()
-            self._room.put(None)
-            self._resume_sources()
+            self._backpressure.release()
             self._wake_reader()
 
     def leave(self) -> None:
@@ -277,7 +256,7 @@ def iterate(
     queue.waiting_thread = get_ident()
     queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
-    items = queue.items
+    items, waiting_producers = queue.items, queue.waiting_producers
     context = copy_context()
     track(queue)
     try:
@@ -295,7 +274,7 @@ def iterate(
                 except IndexError:  # they were dropped at this moment
                     break
                 yield item
-                if queue.producer_waits:
+                if waiting_producers:
                     queue.make_room()
             if ended:
                 break
@@ -373,7 +352,7 @@ class AsyncIteration(AsyncIterator[T]):
                 await self._wait(queue)
             self._read_count = 0
         self._read_count += 1
-        if queue.producer_waits:
+        if queue.waiting_producers:
             queue.make_room()
         return item
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable
-from contextlib import suppress
 from functools import partial
 from inspect import (
     isasyncgenfunction,
@@ -38,7 +37,7 @@ from reactivex.disposable import (
 from ..checks import check_callable, check_integer
 from ..errors import StoppedError
 from .async_source import SubscriptionLoop, program_loop
-from .backpressure import Pausable, emitting
+from .backpressure import Backpressure, emitting
 from .state_machine import operate
 from .stream import AsyncResult, Stream
 
@@ -87,7 +86,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
         self._error: Exception | None = None
         self._is_disposed = False
         self._emitting_task = SerialDisposable()
-        self._paused_sources: set[Pausable] = set()
+        self._backpressure = Backpressure()
         # the event loop
         self._was_last = False  # the task that is ending
         self._changed = asyncio.Event()
@@ -111,8 +110,8 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
                 self.end(error)
         else:
             self._wake()
-        if emitting.source is not None and not self._has_free_slot():
-            self._pause(emitting.source)
+        if emitting.source is not None:
+            self._backpressure.apply(emitting.source, self._is_full)
 
     def on_error(self, error: Exception) -> None:
         self._source_ended(error)
@@ -133,19 +132,9 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
         if not self._loop.call_soon(self._changed.set):
             self.end(StoppedError())
 
-    def _has_free_slot(self) -> bool:
-        return len(self._inbox) + len(self._running) < self._concurrency
-
-    def _pause(self, source: Pausable) -> None:
-        source.pause()
-        self._paused_sources.add(source)
-        if self._has_free_slot() or self._is_disposed:  # since it was paused
-            self._resume_sources()
-
-    def _resume_sources(self) -> None:
-        with suppress(KeyError):  # empty; two threads may do this at once
-            while True:
-                self._paused_sources.pop().resume()
+    def _is_full(self) -> bool:
+        is_busy = len(self._inbox) + len(self._running) >= self._concurrency
+        return is_busy and not self._is_disposed
 
     # --- the end, on any thread ---
 
@@ -168,7 +157,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
             self._inbox.clear()
         self._emitting_task.dispose()
         self._loop.close()
-        self._resume_sources()
+        self._backpressure.release()
 
     # --- the event loop ---
 
@@ -255,8 +244,8 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
             self._error = self._error or error
             self.source.dispose()
         self._changed.set()
-        if self._has_free_slot():
-            self._resume_sources()
+        if not self._is_full():
+            self._backpressure.release()
 
     def _cancel_calls(self) -> None:
         for task in self._running:

@@ -195,13 +195,14 @@ class OpenedRun(Run[T]):
             first.finish(error)
 
     def _is_full(self) -> bool:
-        if self.history.ended:
-            return False
-        if self._first is not None:
-            return self._first.is_paused and not self._others
-        for reader in self._others:
-            self._furthest_id = max(self._furthest_id, reader.position)
-        return self.history.last_id - self._furthest_id >= _MAX_AHEAD_ITEMS
+        with lock:
+            if self.history.ended:
+                return False
+            if self._first is not None:
+                return self._first.is_paused and not self._others
+            for reader in self._others:
+                self._furthest_id = max(self._furthest_id, reader.position)
+            return self.history.last_id - self._furthest_id >= _MAX_AHEAD_ITEMS
 
     # --- the end of the block ---
 

@@ -11,8 +11,8 @@ first before the first item; a worker thread emits what it lacks in batches, whi
 policy selects. There are two kinds of runs: `sharing` has those of `Stream.shared()`, `opened_run`
 those of a `with` block. They differ in when the source has to wait, and when the run ends.
 
-The lock of the delivery guards the end, the readers and the paused sources of all runs. It is one
-lock for all, since garbage collection may dispose a reader while any lock is held.
+The lock of the delivery guards the end and the readers of all runs. It is one lock for all, since
+garbage collection may dispose a reader while any lock is held.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from contextvars import copy_context
-from threading import Condition, get_ident
+from threading import get_ident
 from typing import Any, Generic, TypeVar
 
 from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
 
 from . import delivery
-from .backpressure import Pausable, emitting, running_loop
+from .backpressure import Backpressure, emitting, running_loop
 from .delivery import RunViewers, lock
 from .history import CatchUp, History
 from .iteration import Iteration, current_iteration
@@ -51,15 +51,14 @@ class Run(Iteration, Generic[T]):
         self.viewers = RunViewers()
         self._subscription = SingleAssignmentDisposable()
         self._counter = RequestCounter()
-        self._room = Condition(lock)
-        self._paused_sources: set[Pausable] = set()
+        self._backpressure = Backpressure()
         register_for_fork(self)
 
     def forked(self) -> None:
         """Forgets the source and the readers, in the child of a fork: they are the parent's."""
         self.viewers = RunViewers()
         self._subscription = SingleAssignmentDisposable()
-        self._paused_sources = set()
+        self._backpressure = Backpressure()
 
     @abstractmethod
     def leave(self, reader: RunSubscription) -> None:
@@ -94,30 +93,21 @@ class Run(Iteration, Generic[T]):
 
     @abstractmethod
     def _is_full(self) -> bool:
-        """Returns whether the source has to wait; requires the lock."""
+        """Returns whether the source has to wait."""
 
     def _wait_for_room(self) -> None:
         """Pauses the source while this is full; or waits, if its thread may wait."""
         source = emitting.source
         if isinstance(source, RunSubscription) and source.run is self:
             return  # a reader's callback emits into the run: it would wait for itself
-        with self._room:
-            if source is not None:
-                if self._is_full():
-                    source.pause()
-                    self._paused_sources.add(source)
-            elif running_loop() is None and get_ident() != self._reading_thread:
-                self._room.wait_for(lambda: not self._is_full())
+        may_wait = running_loop() is None and get_ident() != self._reading_thread
+        if source is not None or may_wait:
+            self._backpressure.apply(source, self._is_full)
 
     def resume_source(self) -> None:
         """Resumes the source if no reader requires it to wait."""
-        with self._room:
-            if self._is_full():
-                return
-            sources, self._paused_sources = self._paused_sources, set()
-            self._room.notify_all()
-        for source in sources:
-            source.resume()
+        if self._backpressure.waiting and not self._is_full():
+            self._backpressure.release()
 
 
 class RunSubscription(delivery.Viewer, abc.DisposableBase):

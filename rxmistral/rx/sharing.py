@@ -163,7 +163,8 @@ class SharedRun(Run[T]):
         self._subscription.dispose()
 
     def _is_full(self) -> bool:
-        return not self.history.ended and any(viewer.is_full() for viewer in self._blocking)
+        with lock:
+            return not self.history.ended and any(viewer.is_full() for viewer in self._blocking)
 
 
 def check_shared(linger: float | None, max_items: int | None) -> None:

@@ -272,7 +272,7 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         loop = self._reading_loop
         if isinstance(loop, HandOffQueue):
             loop.items.clear()
-            if loop.producer_waits:
+            if loop.waiting_producers:
                 loop.make_room()
 
     def fail(self, error: Exception, inner: InnerObserver[P, T] | None = None) -> None:

@@ -66,6 +66,20 @@ def subscribe_many(pipe: str, client: Mistral, count: int, consume: Consume) -> 
             raise error
 
 
+async def subscribe_on_loop(pipe: str, client: Mistral, consume: Consume) -> None:
+    """Subscribes in a task of an event loop, which waits for the end."""
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[Exception | None] = loop.create_future()
+
+    def end(error: Exception | None = None) -> None:
+        loop.call_soon_threadsafe(ended.set_result, error)
+
+    ask(pipe, client).subscribe(consume, end, end)
+    error = await ended
+    if error is not None:
+        raise error
+
+
 def loop(pipe: str, client: Mistral, consume: Consume) -> None:
     for item in ask(pipe, client):
         consume(item)
@@ -86,6 +100,7 @@ def ways(pipe: str, open_client: Callable[[str], Mistral]) -> dict[str, Way]:
     many = partial(subscribe_many, pipe)
     return {
         f"subscribe, {pipe}": Way(open_client, partial(subscribe, pipe), many),
+        f"subscribe on a loop, {pipe}": Way(open_client, partial(subscribe_on_loop, pipe)),
         f"for, {pipe}": Way(open_client, partial(loop, pipe)),
         f"async for, {pipe}": Way(open_client, partial(async_loop, pipe)),
     }

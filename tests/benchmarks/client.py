@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
@@ -88,6 +89,21 @@ class Measure:
         self._read(url, consume)
         return first - start
 
+    def starts(self, url: str, count: int, times: int) -> Results:
+        """Measures for how many seconds an event loop is held if many answers start at once.
+
+        The first time, one connection is idle and each other answer opens one.
+        """
+        self._read(url, drop)
+        return {"seconds": [self._runner.run(self._starts(url, count)) for _ in range(times)]}
+
+    async def _starts(self, url: str, count: int) -> float:
+        client = self._client(url)
+        answers = asyncio.gather(*[self._way.read(client, drop) for _ in range(count)])
+        seconds = await longest_gap(answers)
+        await answers
+        return seconds
+
     def tokens(self, url: str, count: int) -> Results:
         """Measures the resident bytes at each tenth of an answer, and at its end."""
         self._read(url, drop)
@@ -117,25 +133,32 @@ class Measure:
         seconds = time.perf_counter() - start
         return {"growth": max(highest, resident()) - before, "seconds": seconds}
 
-    def paced(self, warm: str, url: str, streams: int, settle: float, seconds: float) -> Results:
-        """Measures CPU, latency and memory of many concurrent streams.
+    def open(self, warm: str, url: str, streams: int) -> Results:
+        """Opens many paced streams, and measures the memory of each.
 
-        It must be the last measurement: the streams end only with the process.
+        The streams end only with the process: only `watch` and `block` may follow.
         """
         self._read(warm, drop)
-        paced = Paced(streams)
+        self._paced = paced = Paced(streams)
         before = anonymous()
         client = self._way.open(url)
         Thread(target=read_many, args=(self._way, client, streams, paced.consume)).start()
         paced.wait_for_all()
-        time.sleep(settle)
+        paced.catch_up()
         memory = anonymous() - before - paced.latencies.itemsize * len(paced.latencies)
-        return {
-            **paced.watch(seconds),
-            "memory": memory / streams,
-            "threads": int(status("Threads")),
-            "open": len(paced.began),
-        }
+        return {"memory": memory / streams, "threads": library_threads()}
+
+    def watch(self, seconds: float) -> Results:
+        """Measures CPU and latency of the streams that are open."""
+        return {**self._paced.watch(seconds), "threads": library_threads()}
+
+    def block(self, seconds: float) -> Results:
+        """Measures the latency of all other streams while the callback of one sleeps."""
+        return {"seconds": self._paced.block(seconds), "threads": library_threads()}
+
+
+_SETTLE_SECONDS = 1.0
+_CAUGHT_UP_NS = 200_000_000
 
 
 class Paced:
@@ -145,6 +168,8 @@ class Paced:
         self.latencies = array("q")  # nanoseconds
         self.began: list[int] = []
         self._streams = streams
+        self._block_seconds = 0.0  # for which the next callback sleeps
+        self._blocked: SimpleQueue[float] = SimpleQueue()
 
     def consume(self, stamp: str) -> None:
         sent = int(stamp[-STAMP_DIGITS:])
@@ -152,11 +177,32 @@ class Paced:
             self.latencies.append(time.monotonic_ns() - sent)
         else:
             self.began.append(sent)
+        if self._block_seconds:
+            self._sleep()
+
+    def _sleep(self) -> None:
+        seconds, self._block_seconds = self._block_seconds, 0.0
+        begin = len(self.latencies)
+        time.sleep(seconds)
+        self._blocked.put(max(self.latencies[begin:], default=seconds * 1e9) / 1e9)
+
+    def block(self, seconds: float) -> float:
+        """Returns the longest latency meanwhile; if there is none, nothing was read meanwhile."""
+        self._block_seconds = seconds
+        return self._blocked.get()
 
     def wait_for_all(self, timeout: float = 30.0) -> None:
         deadline = time.monotonic() + timeout
         while len(self.began) < self._streams and time.monotonic() < deadline:
             time.sleep(0.01)
+
+    def catch_up(self, timeout: float = 15.0) -> None:
+        """Waits until the latencies are short: those that began first lag behind by now."""
+        deadline, lag = time.monotonic() + timeout, _CAUGHT_UP_NS + 1
+        while lag > _CAUGHT_UP_NS and time.monotonic() < deadline:
+            begin = len(self.latencies)
+            time.sleep(_SETTLE_SECONDS)
+            lag = max(self.latencies[begin:], default=lag)
 
     def watch(self, seconds: float) -> Results:
         wall, cpu, begin = time.monotonic(), time.process_time(), len(self.latencies)
@@ -179,6 +225,19 @@ def percentiles(latencies: list[int]) -> dict[str, float]:
     return {f"p{each:g}": latencies[int(last * each / 100)] / 1e6 for each in (50, 95, 99, 99.9)}
 
 
+_TICK_SECONDS = 0.001
+
+
+async def longest_gap(work: asyncio.Future[Any]) -> float:
+    """Returns the longest seconds between two wake-ups of a task that ticks until work is done."""
+    longest, woken = 0.0, time.perf_counter()
+    while not work.done():
+        await asyncio.sleep(_TICK_SECONDS)
+        now = time.perf_counter()
+        longest, woken = max(longest, now - woken), now
+    return longest
+
+
 # --- the process, as Linux reports it --------------------------------------------
 
 
@@ -193,9 +252,9 @@ def anonymous() -> int:
     return int(re.findall(r"\nAnonymous: *(\d+) kB", rollup)[0]) * 1024
 
 
-def status(name: str) -> str:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(line.split()[1] for line in lines if line.startswith(name + ":"))
+def library_threads() -> int:
+    """Returns the threads without two: the main thread, and the one of the program that reads."""
+    return len(os.listdir("/proc/self/task")) - 2
 
 
 def requested_work() -> Iterator[tuple[Callable[..., Results], dict[str, Any]]]:

@@ -12,7 +12,8 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-from parent import ENVIRONMENT, Reader
+from parent import ENVIRONMENT, Reader, Server, Size
+from report import Bar, Rows
 
 # Everything is compiled once, in the first run, as an installer does it: wherever the modules are,
 # and even if this environment does not let Python write compiled files.
@@ -127,7 +128,7 @@ def note(frame, event, argument):
         name = argument.__module__ or type(owner).__module__
         ran.add(owner.__name__ if type(owner) is type(sys) else name)
     else:
-        ran.add(frame.f_globals.get("__name__"))
+        ran.add(frame.f_globals.get("__name__", ""))  # code of a template has none
 import threading
 threading.setprofile(note)
 sys.setprofile(note)
@@ -186,3 +187,30 @@ def _import_times(runs: int = 3) -> dict[str, float]:
             spent = int(own) / 1e3 if own.strip().isdigit() else 0.0
             least[name.strip()] = min(spent, least.get(name.strip(), spent))
     return least
+
+
+# --- the part of `streams.py` ------------------------------------------------------
+
+
+def cold(server: Server, size: Size) -> Rows:
+    url = server.burst(20)
+    return to_first_token(url, size.rounds) | imports(size.rounds) | _unused(url)
+
+
+def _unused(url: str) -> Rows:
+    return {
+        f"unused, {title}": {
+            "best ms": sum(names.values()),
+            "modules": len(names),
+            "names": [f"{name} {spent:.1f}" for name, spent in names.items()],
+        }
+        for title, names in unused(url).items()
+    }
+
+
+def cold_bars(rows: Rows) -> list[Bar]:
+    theirs = rows.get("mistralai: for")
+    if theirs is None:
+        return []
+    ours = rows["rxmistral: for"]
+    return [Bar("cold start: of mistralai's", ours["best ms"] / theirs["best ms"], 0.5)]

@@ -11,10 +11,19 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, Self
+
+import certifi
+import trustme
 
 HERE = Path(__file__).parent
 ENVIRONMENT = os.environ | {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1"}
+
+_FILES = TemporaryDirectory(prefix="rxmistral-benchmark-")
+_CERTIFICATE = Path(_FILES.name, "server.pem")
+_AUTHORITIES = Path(_FILES.name, "authorities.pem")
+_TRUST = dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"), str(_AUTHORITIES))
 
 
 class Reader(NamedTuple):
@@ -31,16 +40,38 @@ class Reader(NamedTuple):
         return self.library == "hand" or find_spec(self.library) is not None
 
 
+FACES = ("subscribe", "for", "async for")
+HAND = Reader("hand", "loop")
+SOCKET = Reader("hand", "socket")
+LOOP = Reader("hand", "asyncio")
+PEERS = [Reader(name, way) for name in ("mistralai", "openai") for way in ("for", "async for")]
+MEGABYTE = 10**6
+
+
+def ours(*pipes: str) -> list[Reader]:
+    return [Reader("rxmistral", f"{face}, {pipe}") for pipe in pipes for face in FACES]
+
+
+class Size(NamedTuple):
+    """How much to measure."""
+
+    chunks: int
+    rounds: int
+    windows: int  # of a second, in which the paced streams are observed
+    megabytes: int  # for a slow consumer
+    tokens: int
+
+
 class Child:
     """A Python process that ends when its stdin is closed."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, env: dict[str, str] | None = None) -> None:
         self._process = subprocess.Popen(
             [sys.executable, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=ENVIRONMENT,
+            env=env or ENVIRONMENT,
         )
 
     @property
@@ -99,10 +130,13 @@ def busy() -> float:
 
 
 class Client(Child):
-    """A process that reads in one way, and measures itself; see `client.py`."""
+    """A process that reads in one way, and measures itself; see `client.py`.
+
+    It trusts the server's authority by the environment variables of OpenSSL and requests.
+    """
 
     def __init__(self, reader: Reader) -> None:
-        super().__init__(str(HERE / "client.py"), *reader)
+        super().__init__(str(HERE / "client.py"), *reader, env=ENVIRONMENT | _TRUST)
 
     def measure(self, name: str, **arguments: Any) -> dict[str, Any]:
         self.write(json.dumps([name, arguments]))
@@ -114,12 +148,26 @@ class Server(Child):
     """The process that answers; see `server.py`."""
 
     def __init__(self) -> None:
-        super().__init__(str(HERE / "server.py"))
-        self._url = f"http://127.0.0.1:{int(self.line())}"
-        self.paced = f"{self._url}/paced"
+        issue_certificate()
+        super().__init__(str(HERE / "server.py"), str(_CERTIFICATE))
+        port, tls_port = self.line().split()
+        self._urls = (f"http://127.0.0.1:{port}", f"https://127.0.0.1:{tls_port}")
 
-    def burst(self, count: int, size: int = 0) -> str:
-        return f"{self._url}/burst/{count}/{size}"
+    def paced(self, *, tls: bool = False) -> str:
+        return f"{self._urls[tls]}/paced"
+
+    def burst(self, count: int, size: int = 0, *, tls: bool = False) -> str:
+        return f"{self._urls[tls]}/burst/{count}/{size}"
+
+
+def issue_certificate() -> None:
+    """Issues the server's certificate. Clients trust its authority besides the usual ones: their
+    number is part of the cost of a connection."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(str(_CERTIFICATE))
+    _AUTHORITIES.write_text(certifi.contents())
+    authority.cert_pem.write_to_path(str(_AUTHORITIES), append=True)
 
 
 @contextmanager

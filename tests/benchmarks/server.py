@@ -1,6 +1,9 @@
 """The server that the benchmarks of streams read from.
 
-    python tests/benchmarks/server.py    prints its port, and serves until its stdin ends
+    python tests/benchmarks/server.py CERTIFICATE
+
+It prints two ports, of plain connections and of TLS, and serves until its stdin ends. The file
+contains the certificate of TLS, and its key.
 
 The server must not be the bottleneck: it is one process and one thread, and all answers are made
 in advance. The path before `/v1/chat/completions` selects the answer:
@@ -11,7 +14,7 @@ in advance. The path before `/v1/chat/completions` selects the answer:
                          time.monotonic_ns() at which it was sent, a clock that all processes of
                          a Linux share; the content of the first is 0
 
-Each event is one HTTP chunk. The paced streams do not send all at once, but one after the other,
+Each event is one HTTP chunk, and over TLS each paced chunk is one record. The paced streams do not send all at once, but one after the other,
 spread over the fiftieth of a second.
 """
 
@@ -21,9 +24,10 @@ import json
 import re
 import resource
 import socket
+import ssl
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
 from itertools import cycle, islice, repeat
@@ -131,6 +135,8 @@ class Connection:
             if events & EVENT_READ:
                 self._read()
             self._write()
+        except (ssl.SSLWantReadError, BlockingIOError):
+            pass  # part of a handshake or of a record
         except OSError:
             self.close()
 
@@ -161,7 +167,7 @@ class Connection:
             while self._unsent or self._next_block():
                 self._unsent = self._unsent[self.socket.send(self._unsent) :]
             self._server.selector.modify(self.socket, EVENT_READ, self.ready)
-        except BlockingIOError:
+        except (BlockingIOError, ssl.SSLWantWriteError):
             self._server.selector.modify(self.socket, EVENT_READ | EVENT_WRITE, self.ready)
 
     def _next_block(self) -> bool:
@@ -185,10 +191,11 @@ class Connection:
 
 
 class Server:
-    def __init__(self) -> None:
+    def __init__(self, certificate: str) -> None:
         self.selector = DefaultSelector()
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.port: int = self._listener.getsockname()[1]
+        self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._tls.load_cert_chain(certificate)
+        self.ports = [self._listen(self._accept), self._listen(self._accept_tls)]
         self._slots: list[list[Connection]] = [[] for _ in range(SLOTS)]
         self._ticking = 0  # paced streams so far
         self._next = 0  # the number of the next slot, since the epoch of the clock
@@ -201,7 +208,6 @@ class Server:
         return slot
 
     def serve(self) -> None:
-        self.selector.register(self._listener, EVENT_READ, self._accept)
         self.selector.register(sys.stdin, EVENT_READ, lambda _: sys.exit())
         while True:
             # A selector counts in milliseconds, which is too coarse to wait for a slot.
@@ -221,8 +227,18 @@ class Server:
             self._next += 1
         time.sleep(max(0, self._next * SLOT_NS - time.monotonic_ns()) / 1e9)
 
-    def _accept(self, _: int) -> None:
-        connected, _address = self._listener.accept()
+    def _listen(self, accept: Callable[[socket.socket], None]) -> int:
+        listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
+        self.selector.register(listener, EVENT_READ, lambda _: accept(listener.accept()[0]))
+        return int(listener.getsockname()[1])
+
+    def _accept_tls(self, connected: socket.socket) -> None:
+        connected.setblocking(False)  # the handshake is done by the first reads
+        self._accept(
+            self._tls.wrap_socket(connected, server_side=True, do_handshake_on_connect=False)
+        )
+
+    def _accept(self, connected: socket.socket) -> None:
         connected.setblocking(False)
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(self, connected)
@@ -237,7 +253,7 @@ def allow_many_files() -> None:
 
 if __name__ == "__main__":
     allow_many_files()
-    server = Server()
-    print(server.port, flush=True)
+    server = Server(sys.argv[1])
+    print(*server.ports, flush=True)
     with suppress(KeyboardInterrupt):
         server.serve()

@@ -268,6 +268,51 @@ def test_result_that_is_not_json_ends_the_run(service: Service) -> None:
     assert contents(stream) == ["cancelled"]
 
 
+def test_half_of_a_surrogate_pair_is_replaced_in_a_result(service: Service) -> None:
+    stream = service.run([("name", "{}")], tools=[tool(lambda: "a\udcff", name="name")])
+    stream.run()
+    assert contents(stream) == ["a?"]
+
+
+def test_system_exit_in_a_tool_ends_the_run(service: Service) -> None:
+    def leave() -> None:
+        raise SystemExit(3)
+
+    with pytest.raises(RuntimeError, match="raised SystemExit"):
+        service.run([("leave", "{}")], tools=[leave]).run()
+
+
+def test_run_can_be_read_where_a_loop_is_running(service: Service) -> None:
+    stream = service.run([("double", '{"a": 1}')], tools=[double])
+
+    async def main() -> list[Part]:
+        return list(stream)
+
+    assert isinstance(run(main())[-1], AnswerEnded)
+
+
+def test_tool_may_return_an_answer(service: Service) -> None:
+    def ask() -> Any:
+        return service.client.chat.stream(model="m", messages=ASKED * 3).text()
+
+    def script(request: ReceivedRequest) -> Script:
+        if len(request.json["messages"]) == 3 and request.json["messages"][1]["role"] == "user":
+            return ["one", "two", steps.finish(), steps.done()]
+        return answering([("ask", "{}")])(request)
+
+    stream = service.run(tools=[ask])
+    service.script = script
+    progress = [part.item for part in stream if isinstance(part, ToolProgress)]
+    assert (progress, contents(stream)) == (["one"], ["two"])
+
+
+def test_run_shows_its_model_and_state(service: Service) -> None:
+    stream = service.run()
+    assert repr(stream) == "<RunStream model='m', not started>"
+    stream.run()
+    assert repr(stream.text()) == "<TextStream of <RunStream model='m', completed>>"
+
+
 def test_tools_run_in_the_context_of_the_subscriber(service: Service) -> None:
     async def on_loop() -> str:
         return variable.get()

@@ -28,6 +28,7 @@ from rxmistral import (
     MistralError,
     Part,
     References,
+    RoundEnded,
     StoppedError,
     Stream,
     TextDelta,
@@ -37,6 +38,9 @@ from rxmistral import (
     ToolCallDelta,
     ToolCallReady,
     ToolCallStarted,
+    ToolFailed,
+    ToolProgress,
+    ToolReturned,
     UsageInfo,
     UsageReported,
     completions,
@@ -447,6 +451,10 @@ EACH: dict[str, Part] = {
     "references": References([1, "a"]),
     "usage_reported": UsageReported(UsageInfo(1, additional_properties={"new": {"b": 2}})),
     "answer_ended": AnswerEnded("completed", "stop", UsageInfo(1), None),
+    "tool_returned": ToolReturned(ToolCall(id="c1"), "21"),
+    "tool_failed": ToolFailed(ToolCall(id="c1"), "closed"),
+    "tool_progress": ToolProgress(ToolCall(id="c1"), {"done": 0.5}),
+    "round_ended": RoundEnded(1),
 }
 
 

@@ -17,17 +17,24 @@ from pydantic import TypeAdapter
 from reactivex import Observable, Subject, operators
 
 from rxmistral import (
+    AnswerEnded,
     CompletionEvent,
     DroppedStreamError,
     Mistral,
     ReferenceChunk,
     ReportedError,
+    RoundEnded,
     StoppedError,
     Stream,
     TextChunk,
+    TextDelta,
     ThinkChunk,
     Timeouts,
+    ToolCallReady,
     ToolCallStarted,
+    ToolFailed,
+    ToolProgress,
+    ToolReturned,
     UsageInfo,
     UserMessage,
     think_tags,
@@ -70,7 +77,9 @@ def check_order(events: list[dict[str, Any]]) -> None:
     for event in others:
         kind, _, action = event["type"].rpartition("_")
         item = kind, event.get("toolCallId") or event["messageId"]
-        if action == "START":
+        if action == "RESULT":
+            assert item not in still_open
+        elif action == "START":
             assert item not in still_open
             still_open.add(item)
         else:
@@ -236,6 +245,30 @@ def test_cut_call_is_not_closed_and_the_run_fails(arguments: str | None) -> None
     assert shown[-1]["code"] == "length"
     assert "the answer was cut" in shown[-1]["message"]
     assert "the arguments of g" in shown[-1]["message"]
+
+
+def test_results_of_a_run_are_messages_between_its_answers() -> None:
+    ready, failing = call("{}", id="call00001"), call("{}", id="call00002")
+    received = events(
+        ToolCallStarted("call00001", "f", 0),
+        ToolCallReady(ready),
+        ToolCallStarted("call00002", "g", 1),
+        ToolCallReady(failing),
+        ToolProgress(ready, 1),
+        ToolReturned(ready, "2"),
+        ToolFailed(failing, "no"),
+        RoundEnded(1),
+        TextDelta("Two"),
+        RoundEnded(2),
+        AnswerEnded("completed"),
+    )
+    results = [event for event in received if event["type"] == "TOOL_CALL_RESULT"]
+    assert [(each["toolCallId"], each["content"]) for each in results] == [
+        ("call00001", "2"),
+        ("call00002", "no"),
+    ]
+    assert received[-4:] == [*text("r1-4", "Two"), FINISHED]
+    assert received[1]["parentMessageId"] == "r1-1"
 
 
 def test_call_whose_start_was_left_out_is_left_out() -> None:

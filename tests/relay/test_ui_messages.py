@@ -14,18 +14,26 @@ from msgspec import structs
 from reactivex import Observable, Subject, operators
 
 from rxmistral import (
+    AnswerEnded,
     CompletionEvent,
     DroppedStreamError,
     Mistral,
     ReferenceChunk,
     ReportedError,
+    RoundEnded,
     StoppedError,
     Stream,
     StreamTimeoutError,
     TextChunk,
+    TextDelta,
     ThinkChunk,
     Timeouts,
     ToolCallDelta,
+    ToolCallReady,
+    ToolCallStarted,
+    ToolFailed,
+    ToolProgress,
+    ToolReturned,
     UsageInfo,
     UserMessage,
     think_tags,
@@ -175,6 +183,36 @@ def test_error_that_the_program_caught_after_the_ending_is_sent() -> None:
     )
     error = {"type": "error", "errorText": str(DroppedStreamError("reset"))}
     assert parts_of(list(ui_message_stream(pieces)))[-1] == error
+
+
+def test_rounds_of_a_run_are_steps_with_results() -> None:
+    ready = call("{}", name="f", id="call00001")
+    parts_of_run = [
+        TextDelta("Hm"),
+        ToolCallStarted("call00001", "f", 0),
+        ToolCallDelta(0, "{}"),
+        ToolCallReady(ready),
+        ToolProgress(ready, 1),
+        ToolReturned(ready, "2"),
+        ToolFailed(ready, "no"),
+        RoundEnded(1),
+        TextDelta("Two"),
+        RoundEnded(2),
+        AnswerEnded("completed"),
+    ]
+    *_, result, failure, finish_step, start_step = parts(*parts_of_run)[:-5]
+    assert result == {
+        "type": "tool-output-available",
+        "toolCallId": "call00001",
+        "output": "2",
+    }
+    assert failure == {
+        "type": "tool-output-error",
+        "toolCallId": "call00001",
+        "errorText": "no",
+    }
+    assert [finish_step, start_step] == [END[0], BEGIN[1]]
+    assert parts(*parts_of_run)[-5:] == [*text(2, "Two"), *END]
 
 
 def test_message_has_the_given_id() -> None:

@@ -15,7 +15,7 @@ import reactivex
 from faces import BOUND
 from reactivex import operators as ops
 
-from rxmistral import Mistral, Retry, Stream, answer_each, from_async_iterable, on_outcome
+from rxmistral import Mistral, Retry, Stream, from_async_iterable, on_outcome
 
 
 async def coroutine(*_: object) -> None:
@@ -59,7 +59,6 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "do_action in a pipe": lambda f: stream().pipe(ops.do_action(on_completed=f)),
     "finally_action": lambda f: stream().pipe(ops.finally_action(f)),
     "on_outcome": on_outcome,
-    "answer_each": answer_each,
     "on_retry": lambda f: Retry(on_retry=f),
     "api_key": lambda f: Mistral(f),
 }
