@@ -183,7 +183,7 @@ class Reader(abc.ObserverBase[T], Generic[T]):
         elif self._has_completed:  # it goes on with other items: it reads several runs
             return
         loop.items.clear()
-        if loop.producer_waits:
+        if loop.waiting_producers:
             loop.make_room()
 
 
