@@ -8,7 +8,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 from weakref import WeakKeyDictionary
 
 from reactivex import abc
@@ -29,10 +29,13 @@ __all__ = ["Answer"]
 T = TypeVar("T")
 
 
-class _CountingStream(Stream[T]):
-    """A Stream whose loops count what they take."""
+class _CountedLoops(Generic[T]):
+    """The loops over a Stream, which count what they take; a base class of the Stream."""
 
-    _turn: Turn
+    if TYPE_CHECKING:  # of Stream
+
+        def _track_loop(self, loop: abc.DisposableBase) -> None: ...
+        def _loops_here(self) -> OpenedLoops[Any] | None: ...
 
     @abstractmethod
     def _counted_by(self, taken: Taken) -> Stream[T]:
@@ -58,7 +61,7 @@ class _CountingStream(Stream[T]):
 _taken_by: WeakKeyDictionary[Any, Taken] = WeakKeyDictionary()
 
 
-class Answer(_CountingStream[Part]):
+class Answer(_CountedLoops[Part], Stream[Part]):
     """The answer to one prompt: a cold Stream of its parts, and one turn of the conversation.
 
     The first subscription, loop or `run()` begins the turn; a later one shares its run, and
@@ -164,7 +167,7 @@ class Answer(_CountingStream[Part]):
             self.__exit__()
 
 
-class _AnswerText(TextStream, _CountingStream[str]):
+class _AnswerText(_CountedLoops[str], TextStream):
     """The text of an answer."""
 
     def __init__(self, answer: Answer) -> None:

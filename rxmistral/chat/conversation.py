@@ -337,7 +337,8 @@ class Conversation:
         # Requires the lock.
         previous, self._current = self._current, turn
         if previous is not None:
-            previous.run.halt()
+            if self._rules.when_busy == "switch":  # a loop may have unread items of it
+                previous.run.halt()
             previous.settle(self._history)
             previous.is_closed = True
         turn.sent = self._history.with_turn(turn.prompt)

@@ -85,7 +85,7 @@ class CountedLoop(AsyncIterator[T]):
     """An async loop that counts the items that it has taken."""
 
     def __init__(self, loop: Any, taken: Taken) -> None:
-        self._loop = loop
+        self._loop: Any = loop
         self._taken = taken
 
     async def __anext__(self) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -406,6 +407,19 @@ def test_queue_waits_for_the_loop_not_only_the_server(asked: Asked) -> None:
     assert "".join(loop).endswith("w29 ")
     assert eventually(lambda: second == ["Hel", "lo"])
     assert contents(chat)[1] == "".join(f"w{n} " for n in range(30))
+
+
+def test_queued_tasks_receive_whole_answers(asked: Asked) -> None:
+    chat = asked.chat(when_busy="queue")
+
+    async def ask(prompt: str) -> str:
+        return await chat.ask(prompt).text().join()
+
+    async def main() -> list[str]:
+        return await asyncio.gather(*map(ask, "abcd"))
+
+    assert run(main()) == ["Hello"] * 4
+    assert contents(chat) == ["a", "Hello", "b", "Hello", "c", "Hello", "d", "Hello"]
 
 
 def test_prompts_pipe_into_answers(asked: Asked) -> None:
