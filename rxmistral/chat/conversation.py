@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from inspect import isawaitable
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 
 import msgspec
 from msgspec import Struct, structs
@@ -31,8 +31,9 @@ from ..rx.stream import Stream
 from .answer import Answer
 from .client import Mistral
 from .history import History, Trim, as_message, trimmed, turns_within
-from .request import AnyMessage, AnyTool
+from .request import AnyMessage
 from .run import RunStream
+from .settings import StreamOptions
 from .tool_runner import Approval, Approve
 from .turn import Turn
 
@@ -46,6 +47,26 @@ Prompt: TypeAlias = str | Sequence[ContentChunk] | UserMessage
 
 OpenRun: TypeAlias = Callable[[list[Message]], tuple[RunStream, Stream[Part]]]
 """Returns the run that answers these messages, and the Stream of its parts."""
+
+
+class RunDefaults(StreamOptions, total=False):
+    """The arguments of `chat.run` for each answer of a conversation."""
+
+    max_concurrency: int
+    approve: Approve | None
+
+
+class ConversationOptions(RunDefaults, total=False):
+    """The arguments of `Conversation` that `from_json` may replace."""
+
+    system: str | None
+    when_busy: WhenBusy
+    max_rounds: int
+    max_messages: int | None
+    trim: Trim | None
+    interrupted: str
+    interrupted_note: str | None
+    id: str | None
 
 
 class _Rules(Struct, frozen=True):
@@ -97,7 +118,6 @@ class Conversation:
         model: The name of the model.
         system: The text of the system message; None: there is none.
         messages: The conversation so far.
-        tools: Functions and other tools that the model may call (see `chat.run`).
         when_busy: What a prompt does during an answer. "switch": it cancels the answer, whose
             readers get `StoppedError`. "queue": it waits. "refuse": its reader gets `BusyError`.
         max_rounds: The largest number of requests of one answer.
@@ -110,7 +130,7 @@ class Conversation:
         interrupted_note: A text that is added to the user turn after an answer that was cut.
             None: nothing is added.
         id: The id of the conversation; None: a new one.
-        **defaults: Any other argument of `chat.run`, for each answer. The `prompt_cache_key` is
+        **defaults: Any other argument of `chat.run`, such as `tools`, for each answer. The `prompt_cache_key` is
             that of the conversation if it is not given.
 
     Attributes:
@@ -136,7 +156,6 @@ class Conversation:
         model: str,
         system: str | None = None,
         messages: Iterable[AnyMessage] = (),
-        tools: Iterable[AnyTool] = (),
         when_busy: WhenBusy = "switch",
         max_rounds: int = 10,
         max_messages: int | None = None,
@@ -144,7 +163,7 @@ class Conversation:
         interrupted: str = "[interrupted]",
         interrupted_note: str | None = None,
         id: str | None = None,
-        **defaults: Any,
+        **defaults: Unpack[RunDefaults],
     ) -> None:
         self._rules = rules = _Rules(
             when_busy, max_rounds, max_messages, interrupted, interrupted_note
@@ -162,8 +181,10 @@ class Conversation:
         self._client = client
         self._trim = trim if max_messages is None else turns_within(max_messages)
         self._history = History(given, interrupted, interrupted_note)
-        self._tools = [*tools]
-        self._defaults = {"prompt_cache_key": self.id, **defaults}
+        self._defaults: RunDefaults = {"prompt_cache_key": self.id, **defaults}
+        tools = self._defaults.pop("tools", None)
+        if tools:  # as a list, since it is read for each answer
+            self._defaults["tools"] = [*tools]
         self._current: Turn | None = None
         self._waiting: deque[Turn] = deque()
         self.run([UserMessage(content="")])  # checks the arguments, and sends nothing
@@ -195,8 +216,7 @@ class Conversation:
         client: Mistral,
         *,
         model: str,
-        tools: Iterable[AnyTool] = (),
-        **defaults: Any,
+        **defaults: Unpack[ConversationOptions],
     ) -> Self:
         """Returns the conversation that `to_json` has saved.
 
@@ -204,8 +224,7 @@ class Conversation:
             data: The JSON.
             client: Sends the requests.
             model: The name of the model.
-            tools: Functions and other tools that the model may call.
-            **defaults: Any other argument of `Conversation`; those that are not given are as
+            **defaults: Any other argument of `Conversation`, such as `tools`; those that are not given are as
                 they were saved. A `system` replaces the saved one. A `trim` and the arguments
                 of the requests are not saved.
 
@@ -221,24 +240,23 @@ class Conversation:
         messages: list[Any] = saved.messages
         if defaults.get("system") is not None:
             messages = [each for each in messages if each.get("role") != "system"]
-        settings = {"id": saved.id, **structs.asdict(saved.rules), **defaults}
+        settings: dict[str, Any] = {"id": saved.id, **structs.asdict(saved.rules), **defaults}
         if defaults.get("trim") is not None:
             settings["max_messages"] = defaults.get("max_messages")
-        chat = cls(client, model=model, tools=tools, messages=messages, **settings)
+        chat = cls(client, model=model, messages=messages, **settings)
         chat._history.is_cut = saved.is_cut
         return chat
 
     def fork(self) -> Self:
         """Returns a copy, which goes its own way from here: with the history as it is now, all
         settings and the `prompt_cache_key`, and with an id of its own."""
-        settings = structs.asdict(self._rules)
+        settings: dict[str, Any] = structs.asdict(self._rules)
         if self._trim is not None and self._rules.max_messages is None:
             settings["trim"] = self._trim
         fork = type(self)(
             self._client,
             model=self.model,
             messages=self.messages,
-            tools=self._tools,
             **settings,
             **self._defaults,
         )
@@ -282,9 +300,7 @@ class Conversation:
 
     def run(self, messages: list[Message], approve: Approve | None = None) -> RunStream:
         """Returns a run that answers these messages, apart from the history."""
-        options = dict(self._defaults)
-        if self._tools:
-            options["tools"] = self._tools
+        options = self._defaults.copy()
         if approve is not None:
             options["approve"] = approve
         return self._client.chat.run(
@@ -331,7 +347,7 @@ class Conversation:
                 return
             self._begin(turn)
         if current is not None and is_busy:
-            current.run.stop()
+            current.run.stop()  # emits errors to its readers: without the lock
 
     def _begin(self, turn: Turn) -> None:
         # Requires the lock.

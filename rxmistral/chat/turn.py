@@ -14,6 +14,7 @@ from reactivex.disposable import SerialDisposable
 
 from ..completions.parts import AnswerEnded, Part, TextDelta
 from ..models import AssistantMessage, Message, UserMessage
+from ..rx.delivery import lock
 from ..rx.stoppable_run import StoppableRun
 from ..rx.stream import Stream
 from .history import History, as_message, cut, position_of, received, text_of
@@ -64,7 +65,8 @@ class Turn:
 
     def start(self) -> None:
         """Subscribes to the run, once the turn has begun and has a reader; sends the request."""
-        start, self._start = self._start, None
+        with lock:  # the reader and the end of the former turn may arrive at once
+            start, self._start = self._start, None
         if start is not None:
             start()
 
@@ -74,6 +76,8 @@ class Turn:
         scheduler: abc.SchedulerBase | None,
         subscription: SerialDisposable,
     ) -> None:
+        if subscription.is_disposed:  # the reader has left meanwhile
+            return
         try:
             self.stream, parts = self._open_run(self)
             subscription.disposable = parts.subscribe(observer, scheduler=scheduler)
