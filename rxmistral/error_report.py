@@ -16,6 +16,7 @@ service behind it, fill the gaps.
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 import re
@@ -226,6 +227,10 @@ def excerpt(text: str) -> str:
     if len(line) <= _EXCERPT_LENGTH and len(beginning) == len(text):
         return line
     return line[:_EXCERPT_LENGTH] + "..."
+
+
+# A codec is loaded when it is used first, which fails if no descriptor is left by then.
+codecs.lookup("utf-16-le")
 
 
 def join_surrogates(text: str) -> str:

@@ -200,13 +200,14 @@ class _Run(abc.DisposableBase):
     # --- a round ---
 
     def _begin_round(self) -> None:
-        messages = self.rounds.begin()
-        if messages is None:
-            return
-        call = self._plan.call
-        if self.rounds.number > 1:
-            call = replace(call, body=with_messages(call.body, messages))
-        self._answer, self._answer_calls = EventStream(call), []
+        with self._lock:
+            messages = self.rounds.begin()
+            if messages is None:
+                return
+            call = self._plan.call
+            if self.rounds.number > 1:
+                call = replace(call, body=with_messages(call.body, messages))
+            self._answer = answer = EventStream(call)
         splitter = PartSplitter(choose_id=self.rounds.choose_id)
 
         def on_next(event: CompletionEvent) -> None:
@@ -225,7 +226,7 @@ class _Run(abc.DisposableBase):
         subscription = SingleAssignmentDisposable()
         self._answer_subscription.disposable = subscription
         subscription.disposable = self._context.copy().run(
-            self._answer.subscribe,
+            answer.subscribe,
             on_next,
             self._calls.on_error,
             on_completed,
@@ -239,15 +240,15 @@ class _Run(abc.DisposableBase):
             self._emit(part)
 
     def _end_answer(self) -> None:
-        outcome = self._note_outcome()
-        message = None if outcome is None else outcome.message
-        calls = self.rounds.end_answer(message, self._answer_calls)
+        with self._lock:
+            outcome, calls = self._take_answer()
+            to_run = self.rounds.end_answer(None if outcome is None else outcome.message, calls)
         if self.rounds.has_reached_limit:
-            for call in self._answer_calls:
+            for call in calls:
                 self._emit(ToolFailed(call, NOT_RUN))
-        for call in calls or ():
+        for call in to_run or ():
             self._calls.on_next(call)
-        if calls == []:
+        if to_run == []:
             self._end_round()
 
     def _on_tool_part(self, part: ToolPart) -> None:
@@ -301,24 +302,25 @@ class _Run(abc.DisposableBase):
             self._is_over = True
         self._answer_subscription.dispose()
         self._tools_subscription.dispose()
-        cut = self._note_outcome()
-        if status == "completed":
-            self.rounds.complete()
-        self.rounds.end(None if cut is None else cut.message, self._answer_calls)
+        with self._lock:
+            cut, calls = self._take_answer()
+            if status == "completed":
+                self.rounds.complete()
+            self.rounds.end(None if cut is None else cut.message, calls)
         if self._outcomes:
             self.outcome = total_outcome(self._outcomes, error, status, self.rounds.open_calls)
         # Breaks the reference cycles through this object, which is kept for its history.
         self._emit = self._fail = self._complete = noop
         return True
 
-    def _note_outcome(self) -> Outcome | None:
-        """Keeps the outcome of an answer that has ended, once."""
-        with self._lock:
-            answer, self._answer = self._answer, None
-            outcome = None if answer is None else answer.outcome
-            if outcome is not None:
-                self._outcomes.append(outcome)
-            return outcome
+    def _take_answer(self) -> tuple[Outcome | None, list[ToolCall]]:
+        """Returns the outcome of the answer that has ended, and its complete calls; once."""
+        answer, self._answer = self._answer, None
+        calls, self._answer_calls = self._answer_calls, []
+        outcome = None if answer is None else answer.outcome
+        if outcome is not None:
+            self._outcomes.append(outcome)
+        return outcome, calls
 
 
 # --- the arguments ---

@@ -112,7 +112,7 @@ class ToolRounds:
     def record(self, call: ToolCall, result: str) -> bool:
         """Adds the result of a call; returns False if it is too late, or has one already."""
         with self._lock:
-            if self.is_over or call not in self._calls or self._has_result(call):
+            if call not in self._calls or self._has_result(call):
                 return False
             self._results[str(call.id)] = result
             return True

@@ -35,8 +35,8 @@ class OutputTimes:
     def record_output(self, now: float, silent_seconds: float) -> None:
         if self.first_at is None:
             self.first_at = now
-        else:
-            self.longest_gap = max(self.longest_gap or 0.0, silent_seconds)
+        elif self.longest_gap is None or silent_seconds > self.longest_gap:
+            self.longest_gap = silent_seconds
         self.last_at = now
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from contextlib import suppress
-from queue import Empty, SimpleQueue
+from threading import TIMEOUT_MAX, Lock
 
 from .clock import monotonic
 
@@ -24,15 +24,19 @@ class Cancellation:
     def __init__(self) -> None:
         self.cancelled = False
         self.deadline = math.inf  # time of monotonic(), in seconds, at which every wait ends
-        self._wakeups: SimpleQueue[None] = SimpleQueue()
+        # Released by a wake-up. Not a SimpleQueue: in CPython 3.11.7, its get() waits forever if
+        # a short timeout ends at the wrong moment.
+        self._wakeup = Lock()
+        self._wakeup.acquire()
 
     def cancel(self) -> None:
         self.cancelled = True
-        self._wakeups.put(None)
+        self.wake()
 
     def wake(self) -> None:
         """Ends the current wait of the thread, or the next one."""
-        self._wakeups.put(None)
+        with suppress(RuntimeError):  # it is awake already
+            self._wakeup.release()
 
     def check(self) -> None:
         """Raises `Cancelled` if `cancel()` was called."""
@@ -46,11 +50,8 @@ class Cancellation:
             Cancelled: `cancel()` was called.
             TimeoutError: The deadline has passed.
         """
-        longest = min(seconds, self.deadline - monotonic())
-        with suppress(Empty):
-            self._wakeups.get(timeout=None if longest == math.inf else max(longest, 0.0))
-            while True:  # several are one
-                self._wakeups.get_nowait()
+        longest = min(seconds, self.deadline - monotonic(), TIMEOUT_MAX)  # 292 years
+        self._wakeup.acquire(timeout=max(longest, 0.0))
         self.check()
         if monotonic() >= self.deadline:
             raise TimeoutError

@@ -110,8 +110,10 @@ class _DeliveryWorker(Worker[Viewer]):
     def wake_for(self, task: Viewer) -> None:
         self.calls.put(partial(self.step_each, (task,)))
 
-    def run_once(self) -> None:
-        self.calls.get()()
+    def run_once(self, seconds: float | None) -> None:
+        # Not get(timeout=...): in CPython 3.11, a SimpleQueue may then wait forever.
+        if seconds is None or not self.calls.empty():
+            self.calls.get()()
 
     def close(self) -> None:
         super().close()

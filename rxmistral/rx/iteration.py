@@ -258,14 +258,16 @@ def iterate(
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
     items, waiting_producers = queue.items, queue.waiting_producers
     context = copy_context()
+
+    def subscribe() -> None:
+        try:
+            context.run(queue.subscribe_to, source, scheduler)
+        except BaseException as error:  # sys.exit() in a callback; the loop must not wait for more
+            queue.on_error(RuntimeError(f"a callback ended the subscription: {error!r}"))
+
     track(queue)
     try:
-        run_on_thread(
-            lambda: context.run(queue.subscribe_to, source, scheduler),
-            queue.on_error,
-            name="rxmistral-subscribe",
-            daemon=True,
-        )
+        run_on_thread(subscribe, queue.on_error, name="rxmistral-subscribe", daemon=True)
         while True:
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:
@@ -299,7 +301,7 @@ class _Starts(local):
         loop = asyncio.get_running_loop()
         if self._loop() is not loop:
             self._loop, self._count = ref(loop), 0
-        while self._count >= _MAX_STARTS:  # noqa: ASYNC110  # for the next pass of the loop
+        while self._count >= _MAX_STARTS:  # noqa: ASYNC110  # until the next pass of the loop
             await asyncio.sleep(0)
         if not self._count:
             loop.call_soon(self._reset)

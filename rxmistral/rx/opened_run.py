@@ -80,15 +80,12 @@ class OpenedRun(Run[T]):
 
         Raises:
             RuntimeError: A callback of the first reader would wait for the source, which waits
-                for this callback.
+                for this callback; or the reader would block the event loop of the source.
         """
         loop = current_iteration.get()
-        waiting_loop = getattr(loop, "waiting_loop", None)
-        if waiting_loop is not None and waiting_loop is self.event_loop and not self.history.ended:
-            raise RuntimeError(
-                "this for loop or run() would block the event loop that reads the answer, and "
-                "wait forever: use async for, or await"
-            )
+        self.check_reader(loop)
+        if isinstance(loop, Run):
+            loop.reading_loop = self.reading_loop
         first = self._first
         thread = getattr(loop, "waiting_thread", None)
         if first is not None and thread is not None and thread == first.emitting_thread:
@@ -123,7 +120,7 @@ class OpenedRun(Run[T]):
     def _subscribe(self, subscribe: Subscribe) -> None:
         loop = current_iteration.get()
         self.waiting_loop = getattr(loop, "waiting_loop", None)
-        self.event_loop = None if loop is None else loop.event_loop
+        self.event_loop = self.reading_loop = None if loop is None else loop.event_loop
         # Of an item that is emitted within subscribe(), if a loop does not subscribe elsewhere.
         self._reading_thread = getattr(loop, "waiting_thread", None) or get_ident()
         source: Subscriber[T] = Subscriber(self.append, self.end, self.end)
@@ -214,10 +211,10 @@ class OpenedRun(Run[T]):
         with lock:
             self._has_begun = True
             live, self._live = self._live, LiveSubscriptions()
+        self._subscription.dispose()  # first, so that a loop that ends finds the outcome
         live.dispose()
         with lock:
             if not self.history.ended:
                 self.history.end(StoppedError())
         self.viewers.wake()
         self.resume_source()
-        self._subscription.dispose()

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 from abc import abstractmethod
+from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from contextvars import copy_context
 from threading import get_ident
@@ -44,6 +45,7 @@ T = TypeVar("T")
 class Run(Iteration, Generic[T]):
     """One subscription to a source, its items, and the sources that wait for its readers."""
 
+    reading_loop: AbstractEventLoop | None = None  # the event loop that emits the items
     _reading_thread: int | None = None  # it must not wait for room: only it can make some
 
     def __init__(self, max_items: int | None = None) -> None:
@@ -59,6 +61,17 @@ class Run(Iteration, Generic[T]):
         self.viewers = RunViewers()
         self._subscription = SingleAssignmentDisposable()
         self._backpressure = Backpressure()
+
+    def check_reader(self, loop: Iteration | None) -> None:
+        """Raises RuntimeError if a reader would block the event loop that emits the items."""
+        waiting_loop = getattr(loop, "waiting_loop", None)
+        if waiting_loop is None or self.history.ended:
+            return
+        if waiting_loop is self.reading_loop:
+            raise RuntimeError(
+                "this for loop or run() would block the event loop that reads the answer, and "
+                "wait forever: use async for, or await"
+            )
 
     @abstractmethod
     def leave(self, reader: RunSubscription) -> None:

@@ -62,7 +62,11 @@ class SharedRun(Run[T]):
         after: int = 0,
         max_lag: int | None = None,
     ) -> RunSubscription:
-        """Adds a viewer of the items after an id; the first viewer subscribes to the source."""
+        """Adds a viewer of the items after an id; the first viewer subscribes to the source.
+
+        Raises:
+            RuntimeError: The viewer would block the event loop that reads the source.
+        """
         with lock:
             viewer = RunSubscription(self, observer, catch_up, after, max_lag)
             if max_lag is not None:
@@ -79,6 +83,11 @@ class SharedRun(Run[T]):
             viewer.dispose()
             raise
         self._begin_once()
+        try:
+            self.check_reader(current_iteration.get())
+        except RuntimeError:
+            viewer.dispose()
+            raise
         return viewer
 
     def leave(self, reader: RunSubscription) -> None:
@@ -144,6 +153,9 @@ class SharedRun(Run[T]):
             self._wait_for_room()
 
     def stop(self) -> None:
+        with lock:
+            self._source = None
+        self._subscription.dispose()  # first, so that a viewer that ends finds the outcome
         self.end(StoppedError())
 
     dispose = stop

@@ -47,6 +47,7 @@ _REFUND_SECONDS = 0.001  # for each step in time
 _TICK_SECONDS = 0.02  # between two checks of a watchdog
 _SHORTEST_TICK_SECONDS = 0.005
 _STUCK_TICKS = 6  # on time, within one step
+_IDLE_SECONDS = 0.1  # for which a thread without tasks waits: starting one costs much
 _CALM_TICKS = 50  # after which a watchdog that ticks faster slows down
 
 
@@ -196,7 +197,7 @@ class WorkerPool(ABC, Generic[T]):
 
 
 class Worker(ABC, Generic[T]):
-    """A thread that steps tasks of a pool, until it has none."""
+    """A thread that steps tasks of a pool, until it has had none for a moment."""
 
     name: str  # of its thread
     max_step_seconds: float  # a step that lasts longer is charged to its task
@@ -267,8 +268,10 @@ class Worker(ABC, Generic[T]):
 
     def _run(self) -> None:
         try:
-            while not self._pool.retire(self):
-                self.run_once()
+            is_idle = False
+            while not (is_idle and self._pool.retire(self)):
+                is_idle = not self.tasks
+                self.run_once(_IDLE_SECONDS if is_idle else None)
         except BaseException as error:
             self._pool.replace(self, error)
             raise
@@ -276,8 +279,12 @@ class Worker(ABC, Generic[T]):
         record_thread_exit()
 
     @abstractmethod
-    def run_once(self) -> None:
-        """Waits for tasks that can go on, calls `begin_steps`, and steps each of them."""
+    def run_once(self, seconds: float | None) -> None:
+        """Waits for tasks that can go on, calls `begin_steps`, and steps each of them.
+
+        Args:
+            seconds: How long to wait at most; None: no limit.
+        """
 
     def close(self) -> None:
         """Called once, when it has no task and gets no more."""

@@ -8,22 +8,25 @@ Neither a thread nor a wake-up across threads lies between the socket and `async
 Strategy: the loop may end before an answer does, for example in the moment in which the rest of
 a body lets the connection return to its pool. So at the end of the loop its tasks are handed over
 to a background loop. The end is noticed by an asynchronous generator: `asyncio.run` closes all of
-those that have begun on its loop. A loop that cannot wait for sockets (ProactorEventLoop of
-Windows) or for real seconds hands each task over at once.
+those that have begun on its loop. A loop that does not run when a task is scheduled, for example
+to release a connection, hands that task over; and a loop that cannot wait for sockets
+(ProactorEventLoop of Windows) hands over each task.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator
 from contextlib import suppress
+from inspect import isbuiltin
 from threading import RLock
 from weakref import WeakKeyDictionary, ref
 
 from ..errors import RequestError
-from ..rx.backpressure import emitting, running_loop
+from ..rx.backpressure import emitting
 from ..rx.clock import monotonic
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import fork_safe, register_for_fork
@@ -32,26 +35,22 @@ from .event_loop import LONGEST_WAIT_SECONDS, TIMEOUT_TICK_SECONDS, EventLoops, 
 
 __all__ = ["AsyncioLoop", "asyncio_loop_of"]
 
-# A loop whose clock is another one, as in a test with frozen time, cannot keep the timeouts.
-_CLOCK_TOLERANCE_SECONDS = 1.0
-
 _loops: WeakKeyDictionary[AbstractEventLoop, AsyncioLoop] = WeakKeyDictionary()
-_lock = fork_safe(RLock())  # reentrant, since garbage collection may dispose a task at any moment
+# Reentrant, since garbage collection may dispose an abandoned task at any moment.
+_lock = fork_safe(RLock())
 
 
 def asyncio_loop_of(loop: AbstractEventLoop, successor: EventLoops) -> AsyncioLoop:
-    """Returns the reader of an event loop, which hands tasks over to a background loop.
-
-    Call this on the loop's thread before anything is read: it begins to watch for the end of the
-    loop, and after that end this would be too late.
-    """
+    """Returns the reader of an event loop, which hands tasks over to a background loop."""
     with _lock:
-        if loop not in _loops:
-            _loops[loop] = AsyncioLoop(loop, successor)
-        found = _loops[loop]
-    if running_loop() is loop:
-        found.watch_for_its_end()
-    return found
+        found = _loops.get(loop)
+        if found is not None:
+            return found
+        closed = [_loops.pop(each) for each in [*_loops] if each.is_closed()]
+        _loops[loop] = created = AsyncioLoop(loop, successor)
+    for each in closed:
+        each.end()
+    return created
 
 
 class AsyncioLoop:
@@ -60,53 +59,52 @@ class AsyncioLoop:
     def __init__(self, loop: AbstractEventLoop, successor: EventLoops) -> None:
         self._loop = ref(loop)  # which is a key in `_loops`, and so keeps this alive
         self._successor = successor
-        self._tasks: set[LoopTask] = set()
-        self._watched: dict[LoopTask, int] = {}  # and the descriptors of their sockets
+        # All that were scheduled, and the descriptors of the sockets that are watched.
+        self._tasks: dict[LoopTask, int | None] = {}
+        # These two refer to the loop, so they are dropped at its end.
         self._timer: asyncio.TimerHandle | None = None
-        self._check_timeouts_at = 0.0  # if there is a timer
         self._end_of_loop: AsyncGenerator[None, None] | None = None
+        self._check_timeouts_at = 0.0  # if there is a timer
         self._has_ended = False
         register_for_fork(self)
 
     def forked(self) -> None:
         """Forgets the tasks, in the child: they are the parent's."""
-        self._tasks, self._watched = set(), {}
+        self._tasks = {}
 
     # --- any thread ---
 
     def schedule(self, task: LoopTask) -> None:
-        """Has a task stepped soon."""
+        """Has a task stepped soon, by a background loop if this one may never do it."""
+        self._tasks.setdefault(task)
         loop = self._loop()
-        with _lock:
-            self._tasks.add(task)
-        try:
-            if loop is None or self._has_ended:
-                raise RuntimeError("the event loop is gone")
-            loop.call_soon_threadsafe(self._step, task)
-        except RuntimeError:  # or closed
-            self._hand_over(task)
-
-    def note_disposal(self, task: LoopTask) -> None:
-        """Hands a disposed task over if its loop may never step it again."""
-        loop = self._loop()
-        if loop is None or not loop.is_running():
-            self._hand_over(task)
+        with suppress(RuntimeError):  # closed at this moment
+            if loop is not None and loop.is_running() and not self._has_ended:
+                loop.call_soon_threadsafe(self._step, task)
+                return
+        self._hand_over(task)
 
     def unwatch(self, task: LoopTask) -> None:
-        """Forgets the socket of a task, which is to be closed or to serve another."""
-        descriptor, loop = self._watched.pop(task, None), self._loop()
+        """Forgets a task, whose socket is to be closed or to serve another."""
+        descriptor, loop = self._tasks.pop(task, None), self._loop()
         if descriptor is not None and loop is not None:
             with suppress(OSError, ValueError, RuntimeError):  # the loop is closed
                 loop.remove_reader(descriptor)
 
+    def end(self) -> None:
+        """Hands all tasks over."""
+        self._has_ended = True
+        self._timer = self._end_of_loop = None
+        for task in [*self._tasks]:
+            self._hand_over(task)
+
     def _hand_over(self, task: LoopTask) -> None:
+        self.unwatch(task)
         with _lock:
             # No thread can be started at the exit of the interpreter, and nothing is left to do.
             if task.event_loop is not self or sys.is_finalizing():
                 return
             task.event_loop = self._successor
-            self._tasks.discard(task)
-        self.unwatch(task)
         try:
             self._successor.schedule(task)
         except (RequestError, OSError) as error:  # no thread, or no descriptor is left
@@ -114,57 +112,59 @@ class AsyncioLoop:
 
     # --- the thread of the loop ---
 
+    def begin(self) -> None:
+        """Has the end of the loop noticed; early, as it warns of generators that begin later."""
+        if self._end_of_loop is None and not self._has_ended:
+            self._end_of_loop = self._hand_over_at_the_end()
+            with suppress(StopIteration):
+                self._end_of_loop.asend(None).send(None)  # up to its yield
+
     def _step(self, task: LoopTask) -> None:
         if task.event_loop is not self:  # it was handed over meanwhile
+            self.unwatch(task)
             return
         outer, emitting.source = emitting.source, task
         has_more = False
         try:
             has_more = task.step()
-        except Exception as error:  # of a callback that receives the terminal
+        except (SystemExit, KeyboardInterrupt):  # end the loop
+            raise
+        except BaseException as error:  # of a callback, for example of one that gets the terminal
             report_unhandled(error)
         finally:
             emitting.source = outer
-        if has_more and not task.paused:
-            if task not in self._watched:
-                self._watch(task)
+            if not has_more:
+                self.unwatch(task)
+        if has_more and task.paused:
+            self.unwatch(task)
+            self._tasks[task] = None
+        elif has_more and self._tasks.get(task) is None:
+            self._watch(task)
+        if self._tasks:
             self._set_timer()
-            return
-        self.unwatch(task)
-        if not has_more:
-            with _lock:
-                self._tasks.discard(task)
 
     def _watch(self, task: LoopTask) -> None:
         loop = asyncio.get_running_loop()
         try:
-            self.watch_for_its_end()
-            if self._has_ended or abs(loop.time() - monotonic()) > _CLOCK_TOLERANCE_SECONDS:
+            # A frozen clock (freezegun) is a function of Python; no timeout of the loop expires.
+            if self._has_ended or not isbuiltin(time.monotonic):
                 raise NotImplementedError
+            self.begin()
             descriptor = task.fileno()
             loop.add_reader(descriptor, self._step, task)
         except NotImplementedError:
             self._hand_over(task)
         except (OSError, ValueError, RuntimeError) as error:
+            self.unwatch(task)
             end_with_error(task, error)
         else:
-            self._watched[task] = descriptor
-
-    def watch_for_its_end(self) -> None:
-        if self._end_of_loop is None:
-            self._end_of_loop = self._hand_over_at_the_end()
-            with suppress(StopIteration):
-                self._end_of_loop.asend(None).send(None)  # up to its yield
+            self._tasks[task] = descriptor
 
     async def _hand_over_at_the_end(self) -> AsyncGenerator[None, None]:
         try:
             yield
         finally:
-            with _lock:
-                self._has_ended = True
-                tasks = [*self._tasks]
-            for task in tasks:
-                self._hand_over(task)
+            self.end()
 
     def _set_timer(self) -> None:
         """Has the timeouts checked soon, since the latest step may have begun to wait."""
@@ -172,21 +172,20 @@ class AsyncioLoop:
         if self._timer is None or self._check_timeouts_at > soon:
             self._check_at(soon)
 
-    def _check_at(self, time: float) -> None:
+    def _check_at(self, check_at: float) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._check_timeouts_at = time
+        self._check_timeouts_at = check_at
         loop = asyncio.get_running_loop()
-        self._timer = loop.call_later(time - monotonic(), self._check_timeouts)
+        self._timer = loop.call_later(check_at - monotonic(), self._check_timeouts)
 
     def _check_timeouts(self) -> None:
         self._timer = None
-        now, soonest = monotonic(), LONGEST_WAIT_SECONDS
-        for task in [*self._watched]:
-            remaining = task.remaining()
-            if remaining <= 0:
+        watched = [task for task, descriptor in [*self._tasks.items()] if descriptor is not None]
+        remaining = {task: task.remaining() for task in watched}
+        if watched:
+            soonest = min(LONGEST_WAIT_SECONDS, *remaining.values())
+            self._check_at(monotonic() + max(TIMEOUT_TICK_SECONDS, soonest))
+        for task in watched:
+            if remaining[task] <= 0:
                 self._step(task)
-            else:
-                soonest = min(soonest, remaining)
-        if self._watched:
-            self._check_at(now + max(TIMEOUT_TICK_SECONDS, soonest))

@@ -37,6 +37,7 @@ from ..rx.cancellation import Cancellation
 from ..rx.threads import fork_safe
 from .idle_timeout import IdleTimeout
 from .message_body import BodyDecoder, ChunkedDecoder, LengthDecoder, UntilCloseDecoder
+from .tls import sharing_context
 
 __all__ = [
     "ConnectionLease",
@@ -304,7 +305,8 @@ class ConnectionView:
         lease.check()  # an adapter may try again whatever happened
         lease.is_connecting = True
         try:
-            super().connect()  # type: ignore[misc]
+            with sharing_context(self):
+                super().connect()  # type: ignore[misc]
         finally:
             lease.end_handshake()
         lease.is_connecting = False

@@ -102,9 +102,10 @@ class _SelectorWorker(Worker[LoopTask]):
 
     # --- its thread ---
 
-    def run_once(self) -> None:
-        # `_step_began` is when the last step ended, so about now.
-        ready = self._selector.select(max(0.0, self._check_timeouts_at - self._step_began))
+    def run_once(self, seconds: float | None) -> None:
+        if seconds is None:  # `_step_began` is when the last step ended, so about now
+            seconds = max(0.0, self._check_timeouts_at - self._step_began)
+        ready = self._selector.select(seconds)
         self.begin_steps()
         for key, _ in ready:
             if key.data is not None:

@@ -118,6 +118,9 @@ def blocks(
             event_loop if (reader or DEFAULT_READER) == "shared" else None,
             iteration,
         )
+        loop = None if iteration is None else iteration.event_loop
+        if loop is not None and loop is running_loop() and response_reader.event_loop is not None:
+            asyncio_loop_of(loop, _iteration_loop).begin()
         add_to_scope(response_reader)
         try:
             run_on_thread(
@@ -152,7 +155,9 @@ class _ResponseReader(abc.DisposableBase):
     _response: Response | None = None
     _raised: BaseException | None = None  # by a callback that received an item
     _thread_id: int | None = None  # of the thread that works on it
+    _is_cancelled: bool = False  # as the lease is, which is not on the path of every block
     _has_ended: bool = False
+    _is_refused: bool = False  # by the system, which starts no thread
     _context: Context = field(default_factory=copy_context)  # the subscriber's, for all callbacks
     _session: Session | None = None
     _sender: RequestSender | None = None
@@ -163,8 +168,10 @@ class _ResponseReader(abc.DisposableBase):
         register_for_fork(self)
 
     def forked(self) -> None:
+        self._is_cancelled = True
         self._lease.forked()
         self.on_release = None
+        self._has_ended = True
 
     # --- the reader thread ---
 
@@ -179,6 +186,7 @@ class _ResponseReader(abc.DisposableBase):
     def refuse(self, error: RequestError) -> None:
         """Ends with an error, because no thread can be started."""
         self._raised = error  # as if by the program: another attempt would not get any further
+        self._is_refused = True
         self._context.run(self._end, error)
 
     def _begin(self) -> bool:
@@ -288,28 +296,30 @@ class _ResponseReader(abc.DisposableBase):
             is_own_thread or leaving.by_itself
         )
         if not is_left_in_grace_period:  # else it reads on, for a disposed observer
+            self._is_cancelled = True
             self._lease.cancel() if is_own_thread else self._lease.cancel_and_wake()
         self.resume()
-        if isinstance(self.event_loop, AsyncioLoop) and not self._has_ended:
-            self.event_loop.note_disposal(self)
+        if isinstance(self.event_loop, AsyncioLoop) and not (is_own_thread or self._has_ended):
+            self.event_loop.schedule(self)  # now, since the loop may be about to end
 
     # --- the items, and the end ---
 
     def _emit(self, block: bytes) -> None:
         """Emits a block, and ends the work if the subscription was or is disposed."""
-        if block and not self._lease.cancelled:
+        if block and not self._is_cancelled:
             try:
                 self.observer.on_next(block)
             except BaseException as error:
                 self._raised = error  # not by reading
                 raise
-        if self._lease.cancelled:
+        if self._is_cancelled:
             raise Cancelled
 
     def _end(self, error: BaseException | None) -> None:
         """Releases the connection, and then emits the terminal, unless it was cancelled."""
         self._has_ended = True
-        raised, self._raised = self._raised, None
+        raised = unhandled = self._raised
+        self._raised = None
         try:
             is_drop = error is None or isinstance(error, DroppedStreamError)
             if raised is None and is_drop and was_closed_early(self._raw()):
@@ -321,11 +331,12 @@ class _ResponseReader(abc.DisposableBase):
             if self.on_release is not None:
                 self.on_release(raised if isinstance(raised, Exception) else None)
         except BaseException as death:
-            error = raised = death
+            error = unhandled = death
         emitting.source = None  # there is nothing left to pause
         if self._lease.cancelled or isinstance(error, Cancelled):
-            if raised is not None:  # no on_error after dispose: the thread's excepthook
-                raise raised from None
+            if unhandled is not None and not self._is_refused:
+                # No on_error after dispose: the thread's excepthook.
+                raise unhandled from None
         elif error is None:
             self.observer.on_completed()
         elif isinstance(error, Exception):

@@ -369,6 +369,21 @@ def test_close_of_the_answer_ends_a_block_on_its_pipe() -> None:
             assert all(each.wait(BOUND) for each in ended)
 
 
+def test_shared_run_of_a_block_never_blocks_its_event_loop() -> None:
+    async def read(stream: EventStream) -> None:
+        async with stream:
+            async for _ in stream.pipe(text()):
+                break
+            for shared in stream.pipe(text()).shared(), stream.pipe(text()).shared().start():
+                with pytest.raises(RuntimeError, match="use async for"):
+                    shared.run()
+                assert await shared.pipe(ops.first()) == "Hel"
+
+    with serving([steps.role(), "Hel", steps.hang()]) as asked:
+        run(read(asked.stream()))
+        assert asked.requests == 1
+
+
 def test_connection_is_used_again_after_a_block(asked: Asked) -> None:
     for _ in range(3):
         with asked.stream() as stream:

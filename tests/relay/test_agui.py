@@ -281,7 +281,7 @@ def test_call_whose_start_was_left_out_is_left_out() -> None:
 
 FRAGMENTS = st.builds(
     call,
-    st.sampled_from([None, "", "{", "}", "{}", {"a": 1}]),
+    st.sampled_from([None, "", "{", "}", "{}"]),
     st.sampled_from([None, "", "f", "g"]),
     st.sampled_from([None, "null", "c1", "c2"]),
     st.sampled_from([None, 0, 1, 2]),

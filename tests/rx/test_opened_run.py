@@ -464,3 +464,13 @@ def test_enter_of_a_shared_stream_does_not_share_again() -> None:
         assert list(opened) == [0, 1, 2]
         assert list(opened.pipe(ops.map(str))) == ["0", "1", "2"]
     assert source.subscriptions == 1
+
+
+def test_end_of_the_block_ends_the_source_before_the_loops() -> None:
+    ended: list[str] = []
+    block: opened_run.OpenedRun[int] = opened_run.OpenedRun()
+    loop = Disposable(lambda: ended.append("loop"))
+    block.track(loop)
+    block.join(Subject[int](), lambda _: Disposable(lambda: ended.append("source")))
+    block.dispose()
+    assert ended == ["source", "loop"]

@@ -1217,3 +1217,11 @@ def test_random_histories_keep_the_promise_of_each_view(
         check_promise(name, seen, sent, ending)
     assert before == [[*seen.items] for seen in left if seen.ended.is_set()]
     assert source.subscriptions <= 1
+
+
+def test_stop_ends_the_source_before_the_viewers() -> None:
+    states: list[str] = []
+    source: Stream[int] = Stream(lambda *_: Disposable(lambda: states.append(repr(viewed))))
+    viewed = source.shared().start()
+    viewed.stop()
+    assert states == ["<SharedStream 0 items, 0 viewers, running>"]

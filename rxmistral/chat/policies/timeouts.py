@@ -79,6 +79,7 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         self._idle_since = 0.0  # what `_waited` was at the latest news or request
         self._gap_since = 0.0  # what it was at the latest news
         self._clock, self._limit_seconds = "first", timeouts.first
+        self._limiting_news = ""  # the kind of the latest news, which set these two
 
     @property
     def has_news(self) -> bool:
@@ -89,6 +90,7 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         self.apply_news()
         self._idle_since = self._waited
         self._clock, self._limit_seconds = "first", self._timeouts.first
+        self._limiting_news = ""
         self.in_grace_period = False
 
     def start_grace_period(self) -> None:
@@ -103,8 +105,8 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         self._began = self._now()
 
     def end_wait(self) -> None:
-        self._received_at = self._now()
-        self._waited += self._received_at - self._began
+        self._received_at = now = self._now()
+        self._waited += now - self._began
 
     def add_wait(self, seconds: float) -> None:
         """Counts a wait between two requests: for a pause or for a `Limit`."""
@@ -113,21 +115,24 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
 
     def apply_news(self) -> None:
         """Restarts the idle timeout if the latest block was useful."""
-        news = self._received.new_output
+        received = self._received
+        news = received.new_output
         if not news:
             return
-        self._received.new_output = ""
+        received.new_output = ""
         if news != "finish":
             self.record_output(self._received_at, self._waited - self._gap_since)
         self._gap_since = self._waited
         if self.in_grace_period:  # nothing may extend the last timeout
             return
         self._idle_since = self._waited
-        timeouts = self._timeouts
-        if news == "thinking" and timeouts.thinking_gap is not None:
-            self._clock, self._limit_seconds = "thinking_gap", timeouts.thinking_gap
-        else:
-            self._clock, self._limit_seconds = "gap", timeouts.gap
+        if news != self._limiting_news:
+            self._limiting_news = news
+            timeouts = self._timeouts
+            if news == "thinking" and timeouts.thinking_gap is not None:
+                self._clock, self._limit_seconds = "thinking_gap", timeouts.thinking_gap
+            else:
+                self._clock, self._limit_seconds = "gap", timeouts.gap
 
     def remaining(self) -> float:
         return min(self._idle_remaining(), self.total_remaining()) - self.elapsed()
