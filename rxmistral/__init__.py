@@ -47,11 +47,12 @@ from . import operators
 if TYPE_CHECKING:
     from .chat.answer import Answer
     from .chat.client import Chat, Mistral, __version__
-    from .chat.conversation import Conversation, Speculation
+    from .chat.conversation import Conversation
     from .chat.event_stream import EventStream, EventStreamAsync
     from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
     from .chat.request import ChatArguments
     from .chat.run import RunStream
+    from .chat.speculation import Speculation
     from .chat.tools import ToolError, tool
     from .errors import *
     from .logs import LoggedStream, MemoryLog, RunLog, from_log, to_log
@@ -108,11 +109,12 @@ __all__ = [  # noqa: RUF022
 _MODULES = {
     "chat.answer": ("Answer",),
     "chat.client": ("Chat", "Mistral", "__version__"),
-    "chat.conversation": ("Conversation", "Speculation"),
+    "chat.conversation": ("Conversation",),
     "chat.event_stream": ("EventStream", "EventStreamAsync"),
     "chat.policies": ("BackoffStrategy", "Limit", "Resume", "Retry", "RetryConfig", "Timeouts"),
     "chat.request": ("ChatArguments",),
     "chat.run": ("RunStream",),
+    "chat.speculation": ("Speculation",),
     "chat.tools": ("ToolError", "tool"),
     "logs": ("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"),
     "operators": tuple(operators.__all__),

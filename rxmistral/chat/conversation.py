@@ -9,13 +9,10 @@ reader, and with it a turn, while any lock is held. No callback of the program r
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
-from concurrent.futures import Future
+from collections.abc import Iterable
 from functools import partial
-from inspect import isawaitable
 from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
 
 import msgspec
@@ -24,9 +21,8 @@ from msgspec import Struct, structs
 from ..checks import check_integer
 from ..completions.parts import Part
 from ..errors import BusyError
-from ..models import ContentChunk, Message, SystemMessage, ToolCall, UserMessage
+from ..models import Message, SystemMessage, UserMessage
 from ..rx.delivery import lock
-from ..rx.map_async import is_async_function
 from ..rx.stream import Stream
 from .answer import Answer
 from .client import Mistral
@@ -34,19 +30,15 @@ from .history import History, Trim, as_message, trimmed, turns_within
 from .request import AnyMessage
 from .run import RunStream
 from .settings import StreamOptions
-from .tool_runner import Approval, Approve
-from .turn import Turn
+from .speculation import Speculation
+from .tool_runner import Approve
+from .turn import OpenRun, Prompt, Turn, user_message
 
 M = TypeVar("M")
 
-__all__ = ["Conversation", "Speculation"]
+__all__ = ["Conversation"]
 
 WhenBusy: TypeAlias = Literal["switch", "queue", "refuse"]
-Prompt: TypeAlias = str | Sequence[ContentChunk] | UserMessage
-
-
-OpenRun: TypeAlias = Callable[[list[Message]], tuple[RunStream, Stream[Part]]]
-"""Returns the run that answers these messages, and the Stream of its parts."""
 
 
 class RunDefaults(StreamOptions, total=False):
@@ -130,8 +122,8 @@ class Conversation:
         interrupted_note: A text that is added to the user turn after an answer that was cut.
             None: nothing is added.
         id: The id of the conversation; None: a new one.
-        **defaults: Any other argument of `chat.run`, such as `tools`, for each answer. The `prompt_cache_key` is
-            that of the conversation if it is not given.
+        **defaults: Any other argument of `chat.run`, such as `tools`, for each answer. If no
+            `prompt_cache_key` is given, it is the id of the conversation.
 
     Attributes:
         id: The id of the conversation.
@@ -187,7 +179,7 @@ class Conversation:
             self._defaults["tools"] = [*tools]
         self._current: Turn | None = None
         self._waiting: deque[Turn] = deque()
-        self.run([UserMessage(content="")])  # checks the arguments, and sends nothing
+        self._run([UserMessage(content="")])  # checks the arguments, and sends nothing
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r}: {len(self.messages)} messages>"
@@ -292,13 +284,15 @@ class Conversation:
         Raises:
             TypeError: The prompt is none of these.
         """
-        return Speculation(self, prompt)
+        messages = self._messages_with(user_message(prompt))
+        approve = self._defaults.get("approve")
+        return Speculation(prompt, messages, approve, self._run, self._answer)
 
     def _answer(self, prompt: Prompt, open_run: OpenRun) -> Answer:
-        turn = Turn(_user_message(prompt), partial(self._open, open_run), self._start_next)
+        turn = Turn(user_message(prompt), partial(self._open, open_run), self._start_next)
         return Answer(turn, self._enter)
 
-    def run(self, messages: list[Message], approve: Approve | None = None) -> RunStream:
+    def _run(self, messages: list[Message], approve: Approve | None = None) -> RunStream:
         """Returns a run that answers these messages, apart from the history."""
         options = self._defaults.copy()
         if approve is not None:
@@ -308,7 +302,7 @@ class Conversation:
         )
 
     def _open_run(self, messages: list[Message]) -> tuple[RunStream, Stream[Part]]:
-        stream = self.run(messages)
+        stream = self._run(messages)
         return stream, stream
 
     def _open(self, open_run: OpenRun, turn: Turn) -> tuple[RunStream, Stream[Part]]:
@@ -320,7 +314,7 @@ class Conversation:
                 self._history.begin(messages)
         return open_run(messages)
 
-    def messages_with(self, prompt: UserMessage) -> list[Message]:
+    def _messages_with(self, prompt: UserMessage) -> list[Message]:
         """Returns the messages to send if a turn with this prompt began now."""
         with lock:
             if self._current is not None:
@@ -376,105 +370,3 @@ class Conversation:
                 return
             self._begin(turn)
         turn.start()
-
-
-class Speculation:
-    """A prompt that was sent before it was final, and its answer, which is held back.
-
-    ```python
-    speculation = chat.speculate("What is the weather in Par")
-    answer = speculation.commit("What is the weather in Paris?")    # sends another request
-    ```
-
-    Without a reference to it, or to the committed answer, the request is cancelled.
-    """
-
-    def __init__(self, chat: Conversation, prompt: Prompt) -> None:
-        self._is_taken = True  # by an answer that is read, or retracted
-        self._is_over = False
-        self._chat = chat
-        self._prompt: Prompt = prompt
-        self._messages = chat.messages_with(_user_message(prompt))
-        self._may_call: Future[None] = Future()  # done when the answer is read
-        approve = chat._defaults.get("approve")
-        self._stream = chat.run(self._messages, _when(self._may_call, approve))
-        self._shared = self._stream.shared(linger=0).start()
-        self._is_taken = False
-
-    def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self._prompt!r:.100}>"
-
-    def commit(self, final_prompt: Prompt | None = None) -> Answer:
-        """Returns the answer, as `ask` would return it: it begins when it is read.
-
-        The reader first receives what has arrived. If the prompt or the history has changed,
-        the request is cancelled, and another one is sent.
-
-        Args:
-            final_prompt: The final prompt; None: it has not changed.
-
-        Raises:
-            RuntimeError: The speculation was retracted or committed before.
-        """
-        prompt = self._prompt if final_prompt is None else final_prompt
-        answer = self._chat._answer(prompt, self._take)
-        if self._is_over:
-            raise RuntimeError("a speculation can be committed or retracted once: speculate anew")
-        self._is_over = True
-        return answer
-
-    def retract(self) -> None:
-        """Cancels the request, which leaves no trace; without effect on a committed answer."""
-        if not self._is_over:
-            self._is_over = True
-            self._cancel()
-
-    def _take(self, messages: list[Message]) -> tuple[RunStream, Stream[Part]]:
-        if messages != self._messages:
-            self._cancel()
-            return self._chat._open_run(messages)
-        self._is_taken = True
-        self._may_call.set_result(None)
-        return self._stream, self._shared.view("wait")
-
-    def _cancel(self) -> None:
-        self._is_taken = True
-        self._shared.stop()
-        self._may_call.cancel()
-
-    def __del__(self) -> None:
-        if not self._is_taken:
-            self._cancel()
-
-
-def _when(may_call: Future[None], approve: Approve | None) -> Approve:
-    """Returns an `approve` that first waits until calls may run."""
-    if approve is not None and not is_async_function(approve):
-        ask = approve
-
-        def approved(call: ToolCall) -> Approval | Awaitable[Approval]:  # runs on a thread
-            may_call.result()
-            return ask(call)
-
-        return approved
-
-    async def approved_later(call: ToolCall) -> Approval:
-        await asyncio.shield(asyncio.wrap_future(may_call))
-        if approve is None:
-            return True
-        answer = approve(call)
-        return await answer if isawaitable(answer) else answer
-
-    return approved_later
-
-
-def _user_message(prompt: object) -> UserMessage:
-    if isinstance(prompt, UserMessage):
-        return prompt
-    if isinstance(prompt, str):
-        return UserMessage(content=prompt)
-    if isinstance(prompt, Sequence) and all(isinstance(each, ContentChunk) for each in prompt):
-        return UserMessage(content=list(prompt))
-    raise TypeError(
-        f"prompt must be a str, a sequence of content chunks or a UserMessage, got {prompt!r:.100}"
-    )

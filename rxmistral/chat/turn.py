@@ -8,19 +8,42 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
+from typing import TypeAlias
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
 from ..completions.parts import AnswerEnded, Part, TextDelta
-from ..models import AssistantMessage, Message, UserMessage
+from ..models import AssistantMessage, ContentChunk, Message, UserMessage
 from ..rx.delivery import lock
 from ..rx.stoppable_run import StoppableRun
 from ..rx.stream import Stream
 from .history import History, as_message, cut, position_of, received, text_of
 from .run import RunStream
 
-__all__ = ["Turn"]
+__all__ = ["OpenRun", "Prompt", "Turn", "user_message"]
+
+Prompt: TypeAlias = str | Sequence[ContentChunk] | UserMessage
+
+OpenRun: TypeAlias = Callable[[list[Message]], tuple[RunStream, Stream[Part]]]
+"""Returns the run that answers these messages, and the Stream of its parts."""
+
+
+def user_message(prompt: object) -> UserMessage:
+    """Returns a prompt as a message.
+
+    Raises:
+        TypeError: It is not a prompt.
+    """
+    if isinstance(prompt, UserMessage):
+        return prompt
+    if isinstance(prompt, str):
+        return UserMessage(content=prompt)
+    if isinstance(prompt, Sequence) and all(isinstance(each, ContentChunk) for each in prompt):
+        return UserMessage(content=list(prompt))
+    raise TypeError(
+        f"prompt must be a str, a sequence of content chunks or a UserMessage, got {prompt!r:.100}"
+    )
 
 
 class Turn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -251,12 +250,12 @@ def test_whole_thinking_is_kept_closed(asked: Asked) -> None:
 
 def test_unanswered_prompt_is_merged(asked: Asked) -> None:
     chat = asked.chat()
-    for _ in chat.ask("a"):
-        break
-    answer = chat.ask("b")
-    answer.delivered(0)
+    answer = chat.ask("a")
     list(answer)
-    assert contents(chat) == ["a\n\nb"] or contents(chat)[1] == "Hel"
+    answer.delivered(0)
+    assert contents(chat) == ["a"]
+    list(chat.ask("b"))
+    assert contents(chat) == ["a\n\nb", "Hello"]
 
 
 def test_broken_answer_enters_as_far_as_received(asked: Asked) -> None:
@@ -294,14 +293,12 @@ def test_interrupted_tools_are_followed_by_a_marker(asked: Asked) -> None:
 # --- during an answer ------------------------------------------------------------
 
 
-def test_next_prompt_stops_the_answer_within_100_ms(asked: Asked) -> None:
+def test_next_prompt_stops_the_running_answer(asked: Asked) -> None:
     chat = asked.chat()
     former, received = chat.ask("endless"), list[object]()
     begun(former, received)
-    began = time.monotonic()
     assert list(chat.ask("b").text()) == ["Hel", "lo"]
     assert asked.server.requests[0].wait_closed(BOUND)
-    assert time.monotonic() - began < 10  # against a hang; the time is measured elsewhere
     assert isinstance(received[-1], StoppedError)
     assert received[:-1] == ["One. ", "Two. ", "Thr"]
     assert contents(chat) == ["endless", "One. Two. Thr", "b", "Hello"]
