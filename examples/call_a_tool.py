@@ -1,62 +1,33 @@
-"""Let the model call a function, and print the answer that uses its result.
+"""Let the model call a function until it can answer.
 
-The demo server calls no functions: run this with a key, or see "Agents" in the README.
+The demo server calls no functions: run this with a key, or see "Tools" in the README.
 """
 
-import json
-
-import msgspec
-
-from rxmistral import (
-    AssistantMessage,
-    Function,
-    Mistral,
-    Tool,
-    ToolMessage,
-    UserMessage,
-    text,
-    tool_calls,
-)
+from rxmistral import Message, Mistral, ToolMessage, UserMessage, tool
 
 
-class City(msgspec.Struct):
-    city: str
+@tool
+def weather(city: str) -> str:
+    """The weather in a city, now."""
+    print(f"weather({city!r})")
+    return f"21 degrees in {city}"
 
 
-def weather(city: str) -> dict[str, object]:
-    return {"city": city, "celsius": 21}
-
-
-tool = Tool(
-    function=Function(
-        name="weather",
-        description="The weather in a city, now.",
-        parameters={
-            "type": "object",
-            "properties": {"city": {"type": "string"}},
-            "required": ["city"],
-        },
-    )
-)
-conversation: list[UserMessage | AssistantMessage | ToolMessage] = [
-    UserMessage(content="What is the weather in Paris?")
-]
+messages: list[Message] = [UserMessage(content="What is the weather in Paris?")]
 
 with Mistral() as client:
-    asked = client.chat.stream(
-        model="mistral-small-latest", messages=conversation, tools=[tool], tool_choice="any"
-    )
-    calls = list(asked.pipe(tool_calls()))
-    conversation.append(AssistantMessage(tool_calls=calls))
-
-    for call in calls:
-        found = weather(call.function.arguments_as(City).city)
-        print(f"{call.function.name}: {found}")
-        conversation.append(
-            ToolMessage(content=json.dumps(found), tool_call_id=call.id, name=call.function.name)
+    while messages[-1].role != "assistant":
+        answer = client.chat.stream(
+            model="mistral-small-latest", messages=messages, tools=[weather]
         )
+        for token in answer.text():
+            print(token, end="", flush=True)
 
-    answer = client.chat.stream(model="mistral-small-latest", messages=conversation, tools=[tool])
-    for token in answer.pipe(text()):
-        print(token, end="", flush=True)
+        outcome = answer.outcome
+        assert outcome is not None
+        assert outcome.message is not None  # the calls, or the answer
+        messages.append(outcome.message)
+        for call in outcome.tool_calls:
+            result = weather.call_with(call.function.arguments)
+            messages.append(ToolMessage(content=result, tool_call_id=call.id, name="weather"))
 print()

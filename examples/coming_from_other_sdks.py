@@ -6,11 +6,10 @@ From mistralai
     Change the import lines. `chat.stream(...)` and `chat.stream_async(...)`, the models and
     `RetryConfig` are spelled as in the official SDK.
 
-    chat.complete(...)                  chat.stream(...).pipe(to_response()).run()
-    await chat.complete_async(...)      await chat.stream(...).pipe(to_response())
-    chat.parse(..., response_format=T)  chat.stream(..., response_format=T), then
-                                        .pipe(text(), parsed(T)).run()
-    chat.parse_stream(...)              the same, then .pipe(text(), partials(T))
+    chat.complete(...)                  chat.stream(...).to_response().run()
+    await chat.complete_async(...)      await chat.stream(...).to_response()
+    chat.parse(..., response_format=T)  chat.stream(..., response_format=T).text().parsed(T).run()
+    chat.parse_stream(...)              chat.stream(..., response_format=T).text().partials(T)
     async_client, client                session=requests.Session()
 
 From openai
@@ -18,7 +17,7 @@ From openai
     chunk.choices[0].delta.content                     event.data.choices[0].delta.content
     base_url, default_headers, max_retries             server_url, http_headers, retry=Retry(...)
     timeout                                            timeouts=Timeouts(first=..., gap=...)
-    stream_options={"include_usage": True}             pipe(usage()); it is always sent
+    stream_options={"include_usage": True}             .outcome.usage; it is always sent
     seed, max_completion_tokens                        random_seed, max_tokens
 
     An unknown argument raises a TypeError that names the word of rxmistral for it.
@@ -32,19 +31,16 @@ From RxPY
     answer_each(ask, "ignore")  as map(ask), exclusive()
     shared()                    as replay() and ref_count(), but a slow viewer delays nobody, and
                                 leaving does not stop the run
+    map_async(f, concurrency=n) as map(f) and merge(max_concurrent=n), but the results stay in order
 
     `switch_map` passes the new answer to a slow subscriber on another thread, while it still
     handles the old one; `answer_each` lets the new answer wait, and `on_next` never waits for a
-    subscriber. An answer that fails ends the stream of all answers: to prevent this, catch the
-    error in `ask`, as below. A `for` loop may have up to 512 items of the old answer buffered
-    when a new prompt arrives; `subscribe` buffers none.
+    subscriber. `answer_each(ask, on_error=...)` goes on after an answer that fails.
 """
 
 import reactivex
-from reactivex import Observable
-from reactivex import operators as ops
 
-from rxmistral import Mistral, Stream, answer_each, text, to_response
+from rxmistral import Mistral, Stream, answer_each
 from rxmistral.models import UserMessage  # instead of mistralai.models
 
 client = Mistral.demo()
@@ -60,7 +56,7 @@ print()
 
 # mistralai: chat.complete
 answer = client.chat.stream(model="mistral-large-latest", messages=counting)
-response = answer.pipe(to_response()).run()
+response = answer.to_response().run()
 print(response.usage)
 
 # openai: words that have another name here
@@ -71,10 +67,10 @@ except TypeError as error:
 
 
 # RxPY: operators of both libraries, and an error that does not end the conversation
-def ask(prompt: str) -> Observable[str]:
+def ask(prompt: str) -> Stream[str]:
     messages = [UserMessage(content=prompt)]
-    tokens = client.chat.stream(model="mistral-small-latest", messages=messages).pipe(text())
-    return tokens.pipe(ops.catch(reactivex.of("... sorry.")), ops.reduce(lambda a, b: a + b))
+    tokens = client.chat.stream(model="mistral-small-latest", messages=messages).text()
+    return tokens.catch(reactivex.of("... sorry.")).reduce(lambda whole, token: whole + token)
 
 
 prompts = Stream.of(reactivex.of("Fail.", "Say hello."))

@@ -31,7 +31,9 @@ Threads
     `subscribe`. A callback that blocks delays the others by about 0.15 seconds; they then
     continue on another thread. A callback that is slow again and again moves to a thread of its
     own. With `Mistral(reader="thread")`, the default on Windows, each answer has its own thread.
-    A `for` loop runs on its own thread, and `async for` on the event loop, as everywhere.
+    `async for` and `await` read on the program's event loop: there the operators run on it, too,
+    so a slow one delays the loop. The first reader within `with answer:` is served as without it;
+    further ones are served by one more thread.
 
 Context variables
     Callbacks, operators, hooks and key functions run in a copy of the subscriber's context. A
@@ -50,8 +52,8 @@ Other servers (vLLM, llama.cpp, Ollama, gateways)
     A server that sends neither a finish_reason nor `[DONE]` needs `accept_clean_end=True`.
 
 Tests
-    `rxmistral.testing` scripts a server. freezegun does not stop a timeout: it counts real
-    seconds.
+    `rxmistral.testing` scripts servers and answers, records and replays, and has fixtures for
+    pytest. freezegun does not stop a timeout: it counts real seconds.
 """
 
 from collections.abc import Callable, Iterable
@@ -60,7 +62,7 @@ from typing import Any
 
 import requests
 
-from rxmistral import Mistral, UserMessage, text
+from rxmistral import Mistral, UserMessage
 from rxmistral.relay import SSE_HEADERS, server_sent_events
 
 session = requests.Session()
@@ -89,7 +91,7 @@ def application(
     start_response("200 OK", list(SSE_HEADERS.items()))
     # A WSGI server detects that a client is gone when it sends something: at the second
     # heartbeat at the latest.
-    return server_sent_events(answer.pipe(text()), heartbeat=15)
+    return server_sent_events(answer.text(), heartbeat=15)
 
 
 if __name__ == "__main__":

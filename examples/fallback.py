@@ -1,6 +1,6 @@
 """Ask a second service if the first one fails before it emits anything useful."""
 
-from rxmistral import Mistral, UserMessage, fallback, text
+from rxmistral import Mistral, UserMessage, fallback
 from rxmistral.testing import Script, ScriptedServer, steps
 
 # One service reports an error after its first event, which is only a role; the other works.
@@ -20,7 +20,7 @@ with (
 
     # No request is sent to the second service as long as the first one may answer. With
     # `resume=True` it also continues an answer that breaks after text.
-    for token in fallback(preferred, otherwise).pipe(text()):
+    for token in fallback(preferred, otherwise).text():
         print(token, end="", flush=True)
     print()
 

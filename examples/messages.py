@@ -5,7 +5,7 @@ Messages are structs of `rxmistral.models`, spelled as in the official SDK, or d
 this version does not know is passed in `extra_body`.
 """
 
-from rxmistral import ImageURLChunk, Mistral, SystemMessage, TextChunk, UserMessage, text
+from rxmistral import ImageURLChunk, Mistral, SystemMessage, TextChunk, UserMessage
 
 with Mistral(timeout_ms=20_000) as client:
     answer = client.chat.stream(
@@ -24,6 +24,6 @@ with Mistral(timeout_ms=20_000) as client:
         max_tokens=100,
         extra_body={"brand_new_field": True},
     )
-    for token in answer.pipe(text()):
+    for token in answer.text():
         print(token, end="", flush=True)
 print()

@@ -2,14 +2,14 @@
 
 import asyncio
 
-from rxmistral import Mistral, UserMessage, text
+from rxmistral import Mistral, UserMessage
 
 
 async def print_answer(client: Mistral, prompt: str) -> None:
     answer = client.chat.stream(
         model="mistral-small-latest", messages=[UserMessage(content=prompt)]
     )
-    async for token in answer.pipe(text()):
+    async for token in answer.text():
         print(f"{prompt} {token!r}")
 
 

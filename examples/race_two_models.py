@@ -1,6 +1,6 @@
 """Ask a second model if the first one is slow; show the one that emits something useful first."""
 
-from rxmistral import Mistral, UserMessage, hedge, text
+from rxmistral import Mistral, UserMessage, hedge
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
 
@@ -17,7 +17,7 @@ with ScriptedServer(service) as server, Mistral(server_url=server.url) as client
         for model in ("mistral-large-latest", "mistral-small-latest")
     )
     # The large model has 0.2 seconds. Neither a role nor an error wins the race.
-    for token in hedge(large, small, delay=0.2).pipe(text()):
+    for token in hedge(large, small, delay=0.2).text():
         print(token, end="", flush=True)
     print()
 

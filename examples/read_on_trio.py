@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import trio
 
-from rxmistral import Mistral, Stream, UserMessage, text
+from rxmistral import Mistral, Stream, UserMessage
 
 T = TypeVar("T")
 END: Any = object()
@@ -35,7 +35,7 @@ async def main() -> None:
         model="mistral-small-latest", messages=[UserMessage(content="Count forever.")]
     )
     with trio.move_on_after(2):  # seconds
-        async with aclosing(items(answer.pipe(text()))) as tokens:
+        async with aclosing(items(answer.text())) as tokens:
             async for token in tokens:
                 print(token, end="", flush=True)
     print("enough")

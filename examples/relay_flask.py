@@ -10,7 +10,7 @@ import os
 
 from flask import Flask, Response, request
 
-from rxmistral import Mistral, UserMessage, text
+from rxmistral import Mistral, UserMessage
 from rxmistral.demo import demo_server
 from rxmistral.relay import SSE_HEADERS, server_sent_events
 
@@ -22,7 +22,7 @@ with demo_server() as service, Mistral(server_url=service.url) as client:  # in 
     def answer() -> Response:
         tokens = client.chat.stream(
             model="mistral-small-latest", messages=[UserMessage(content=request.args["prompt"])]
-        ).pipe(text())
+        ).text()
         # Flask detects that a client is gone when it sends something, such as a heartbeat.
         return Response(server_sent_events(tokens, heartbeat=5), headers=SSE_HEADERS)
 

@@ -1,17 +1,22 @@
-"""Replay a recorded answer from a file, without a network."""
+"""Replay a recorded answer at twice its speed, without a network.
+
+The file was written by `with rxmistral.testing.record("recording.jsonl"): ...`: the request, and
+each block of the answer with its time. It is answered to that request only.
+"""
 
 from pathlib import Path
 
-import reactivex
+from rxmistral import Mistral, UserMessage
+from rxmistral.testing import replay
 
-from rxmistral import Stream, completions, text
-from rxmistral.wire import events, lines
+recording = Path(__file__).with_name("recording.jsonl")
 
-recording = Path(__file__).with_name("recording.sse").read_bytes()
-
-answer = Stream.of(reactivex.of(recording)).pipe(lines(), events(), completions())
-
-for token in answer.pipe(text()):
-    print(token, end="")
+with replay(recording, speed=2) as server, Mistral(server_url=server.url) as client:
+    answer = client.chat.stream(
+        model="mistral-small-latest", messages=[UserMessage(content="Salue le monde.")]
+    )
+    for token in answer.text():
+        print(token, end="", flush=True)
 print()
-print(answer.last().run().data.usage)
+if answer.outcome is not None:
+    print(answer.outcome.usage)

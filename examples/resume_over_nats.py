@@ -6,7 +6,7 @@ Needs a key in MISTRAL_API_KEY, and `nats-server --jetstream` on this machine, o
 import os
 from threading import Event
 
-from rxmistral import Mistral, StoppedError, UserMessage, from_log, text, to_log
+from rxmistral import Mistral, StoppedError, UserMessage, from_log, to_log
 from rxmistral.logs.jetstream import NatsLog
 
 url = os.environ.get("NATS_URL", "nats://localhost:4222")
@@ -16,7 +16,7 @@ ended = Event()
 with Mistral() as client, NatsLog(url) as log, NatsLog(url) as other_log:
     message = UserMessage(content="Count forever.")
     answer = client.chat.stream(model="mistral-small-latest", messages=[message])
-    answer.pipe(text(), to_log(log, run_id)).subscribe(
+    answer.text().pipe(to_log(log, run_id)).subscribe(
         on_error=lambda _: ended.set(), on_completed=ended.set
     )
 

@@ -2,28 +2,13 @@
 
 import sys
 
-from rxmistral import (
-    Mistral,
-    MistralError,
-    Resume,
-    Retry,
-    StreamError,
-    UserMessage,
-    text,
-)
+from rxmistral import Mistral, MistralError, Resume, Retry, StreamError, UserMessage
 from rxmistral.testing import Script, ScriptedServer, steps
 
 # A service that is busy at first, then cuts an answer off, and then works.
 BUSY: Script = [steps.status(503, body={"message": "busy"})]
 CUT_OFF: Script = [steps.role(), "One, ", "two, ", steps.drop()]
-WORKING: Script = [
-    steps.role(),
-    "One, two, ",
-    "three, ",
-    "four, five.",
-    steps.finish(),
-    steps.done(),
-]
+WORKING: Script = ["One, two, ", "three, ", "four, five.", steps.finish()]
 
 
 def on_retry(error: MistralError, attempt: int, wait: float) -> None:
@@ -45,7 +30,7 @@ with (
     answer = client.chat.stream(
         model="mistral-small-latest", messages=[UserMessage(content="Count to five.")]
     )
-    for token in answer.pipe(text()):
+    for token in answer.text():
         print(token, end="", flush=True)
     print()
 

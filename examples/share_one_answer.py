@@ -2,14 +2,14 @@
 
 import asyncio
 
-from rxmistral import Mistral, UserMessage, text
+from rxmistral import Mistral, UserMessage
 
 client = Mistral()
 answer = client.chat.stream(
     model="mistral-small-latest",
     messages=[UserMessage(content="Why is the sky blue?")],
 )
-tokens = answer.pipe(text()).shared(linger=30)
+tokens = answer.text().shared(linger=30)
 
 
 async def watch(name: str) -> None:

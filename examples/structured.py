@@ -2,7 +2,7 @@
 
 from msgspec import Struct
 
-from rxmistral import Mistral, UserMessage, partials, text
+from rxmistral import Mistral, UserMessage
 
 
 class Ingredient(Struct):
@@ -22,8 +22,7 @@ with Mistral() as client:
         messages=[UserMessage(content="Give me a recipe for crêpes.")],
         response_format=Recipe,
     )
-    for recipe in answer.pipe(text(), partials(Recipe)):
-        names = [
-            each.name for each in recipe.ingredients or []
-        ]  # a field that has not arrived is falsy
+    for recipe in answer.text().partials(Recipe):
+        # A field that has not arrived is falsy.
+        names = [each.name for each in recipe.ingredients or []]
         print(recipe.title or "...", names)

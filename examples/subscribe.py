@@ -1,21 +1,14 @@
 """Subscribe to an answer: nothing blocks, and the script ends when the answer does."""
 
-from reactivex import operators as ops
-
-from rxmistral import Mistral, UserMessage, text
+from rxmistral import Mistral, UserMessage
 
 client = Mistral()
 tokens = client.chat.stream(
     model="mistral-small-latest",
     messages=[UserMessage(content="Write a short poem about coding.")],
-).pipe(text())
+).text()
 
-
-def longer(length: int, token: str) -> int:
-    return length + len(token)
-
-
-lengths = tokens.pipe(ops.scan(longer, 0))
+lengths = tokens.scan(lambda length, token: length + len(token), 0)
 
 lengths.subscribe(
     on_next=lambda length: print(f"{length} characters"),

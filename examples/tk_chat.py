@@ -14,7 +14,7 @@ from contextlib import ExitStack
 from queue import SimpleQueue
 from tkinter import ttk
 
-from rxmistral import Message, Mistral, Outcome, UserMessage, on_outcome, text
+from rxmistral import Message, Mistral, Outcome, UserMessage
 from rxmistral.demo import demo_server
 
 POLL_INTERVAL_MS = 33
@@ -78,7 +78,7 @@ class Chat:
         answer = self.client.chat.stream(model="mistral-small-latest", messages=self.messages)
         self.arrived = SimpleQueue()  # a stopped answer may still put items into the old queue
         put = self.arrived.put
-        self.subscription = answer.pipe(on_outcome(put), text()).subscribe(put, lambda _: None)
+        self.subscription = answer.on_outcome(put).text().subscribe(put, lambda _: None)
         self.answering = True
         self.button.configure(text="Stop", command=self.stop)
         self.status.configure(text="Answering. Escape stops it.")
@@ -100,8 +100,8 @@ class Chat:
         self.root.after(POLL_INTERVAL_MS, self.poll)
 
     def end(self, outcome: Outcome) -> None:
-        messages = (choice.message for choice in outcome.response.choices)
-        self.messages += [message for message in messages if message and message.content]
+        if outcome.message is not None:
+            self.messages.append(outcome.message)
         self.show_idle(f"{outcome.status}: {outcome.error}" if outcome.error else outcome.status)
 
     def stop(self) -> None:

@@ -9,12 +9,18 @@ answer ended:
         answer = client.chat.stream(model="mistral-small-latest", messages=[...])
         for token in answer.text():
             print(token, end="", flush=True)
+        print(answer.outcome.usage)
+
+Nothing is sent until it is read. Each reader sends a request; within `with answer:`, all readers
+share one. Each operator is a function for `pipe()`, and a method of the Streams whose items it
+accepts: `answer.text().sentences()` is `answer.pipe(text(), sentences())`.
 
 The way of the data:
 
     request ──▶ block ──▶ line ──▶ event ──▶ completion ──▶ delta ──▶ text ──▶ sentence
               requests   bytes    Server-   Completion-    Delta-    str      str
               reader              SentEvent Event.data     Message
+                                                  └──▶ part: text, thinking, tool call, ending
 
 The map of the package; a folder is a layer, and imports point down only:
 
@@ -22,13 +28,13 @@ The map of the package; a folder is a layer, and imports point down only:
     chat/             a call: client, settings, request, attempts, event_stream, policies/;
                       a run of calls and tools: tools, tool_rounds, tool_runner, run
     relay/  logs/     one answer for many: browsers, and brokers for other processes
-    operators         everything that can be passed to pipe(), by name
+    operators         everything that can be passed to pipe(), by name; most are methods, too
     testing/          the test kit: scripted servers and answers, recordings, pytest
-    completions/      Mistral's chunks: decoding, choices, tool calls, responses, fallback
+    completions/      Mistral's chunks: decoding, choices, parts, tool calls, responses, fallback
     text/             str in, str out: sentences, words, code blocks, JSON, pacing
     wire/             HTTP and Server-Sent Events, without Mistral
-    rx/               the reactive core, without HTTP: streams, sharing, backpressure
-    outcome           how an answer ended
+    rx/               the reactive core, without HTTP: streams, runs, async calls, backpressure
+    outcome           how an answer ended, and what arrived of it
     models  errors    Mistral's data types, and what can go wrong
 
 `help(rxmistral.Mistral)` and `help(rxmistral.Chat.stream)` describe a call,

@@ -2,12 +2,15 @@
 
 Each is a function whose result goes into `pipe(...)` of any Observable. Those that accept
 completions are methods of an answer, too, and those that accept text are methods of a TextStream:
-`answer.text().sentences()` is `answer.pipe(text(), sentences())`. Text that an operator
-holds is emitted before an error. A wrong order raises an error that names the missing operator.
+`answer.text().sentences()` is `answer.pipe(text(), sentences())`. `map_async()` and `shared()` are
+methods of every Stream. Text that an operator holds is emitted before an error. A wrong order
+raises an error that names the missing operator.
 
     events ──▶ completions() ──▶ completions ──▶ until_finished() ──▶ completions
     completions ──▶ deltas(), text(), thinking(), tool_calls(), usage(), finish_reason(),
-                    parts(), snapshots(), to_response(), on_outcome()
+                    snapshots(), to_response()
+    completions ──▶ parts()                                           all kinds of output, in order
+    completions ──▶ on_outcome()                                      unchanged, and a callback
     several streams of completions ──▶ fallback(), hedge()            one of them
     prompts ──▶ answer_each()                                         their answers
     text ──▶ sentences(), words(), text_lines(), paragraphs(),

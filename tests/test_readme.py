@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,15 @@ from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Tested in files of their own: they need more than a server that answers.
-ELSEWHERE = {"relay_flask": "test_serving_examples.py", "tk_chat": "test_tk_chat.py"}
+ELSEWHERE = {
+    "batch": "test_batch.py",
+    "relay_flask": "test_serving_examples.py",
+    "tk_chat": "test_tk_chat.py",
+}
 EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.stem not in ELSEWHERE)
 
-BLOCK = re.compile(
-    r"^```python\n(?P<code>.*?)^```\n(?:\n```text\n(?P<output>.*?)^```\n)?", re.M | re.S
-)
-BLOCKS = list(BLOCK.finditer(README))
+BLOCKS = list(re.finditer(r"^```python\n(?P<code>.*?)^```\n", README, re.M | re.S))
+OUTPUT = re.compile(r"^# > (.*\n)", re.M)  # at the end of a block, what it prints
 LINK = re.compile(r"\]\((?!https?:)(?P<path>[^)#]+)\)")
 
 FIVE: Script = [
@@ -83,7 +86,7 @@ def answer(request: ReceivedRequest) -> Script:
             return BOOKING
         case "no 1 seats are free in the train 8:15":
             return ["The train at 8:15 is full.", steps.finish(), steps.done()]
-        case '{"city": "Paris", "celsius": 21}':
+        case "21 degrees in Paris":
             return ["It is 21 degrees", " in Paris.", steps.finish(), steps.done()]
         case "Give me a recipe for crêpes.":
             return RECIPE
@@ -134,17 +137,18 @@ def wait_for_readers() -> None:
 )
 def test_readme_block_runs_as_it_stands(block: re.Match[str], tmp_path: Path) -> None:
     output = run_block(block, tmp_path)
-    if block["output"] is not None:
-        assert output.strip() == block["output"].strip()
+    if expected := OUTPUT.findall(block["code"]):
+        assert output.strip() == "".join(expected).strip()
 
 
 def run_block(block: re.Match[str], directory: Path) -> str:
-    """Returns what the block prints as a program of its own, without a key."""
+    """Returns what the block prints as a program of its own, or as a test, without a key."""
     file = directory / "block.py"
+    runner = run_tests() if "\ndef test_" in block["code"] else []
     file.write_text(block["code"], encoding="utf-8")
     environment = {k: v for k, v in os.environ.items() if not k.startswith("MISTRAL_")}
     done = subprocess.run(
-        [sys.executable, "-W", "error", str(file)],
+        [sys.executable, "-W", "error", *runner, str(file)],
         capture_output=True,
         cwd=directory,
         env=environment | {"PYTHONIOENCODING": "utf-8"},
@@ -155,9 +159,15 @@ def run_block(block: re.Match[str], directory: Path) -> str:
     return done.stdout
 
 
+def run_tests() -> list[str]:
+    plugin = "rxmistral.testing.pytest_plugin"
+    is_installed = any(each.value == plugin for each in entry_points(group="pytest11"))
+    return ["-m", "pytest", "-q", *(() if is_installed else ("-p", plugin))]
+
+
 def test_readme_blocks_are_all_found() -> None:
-    assert len(BLOCKS) == README.count("```python") >= 8
-    assert sum(block["output"] is not None for block in BLOCKS) == README.count("```text") >= 7
+    assert len(BLOCKS) == README.count("```python") >= 10
+    assert sum("# > " in block["code"] for block in BLOCKS) >= 7
 
 
 def test_readme_links_lead_to_files() -> None:
@@ -167,7 +177,7 @@ def test_readme_links_lead_to_files() -> None:
 
 
 def test_readme_links_to_each_example() -> None:
-    shown = {*EXAMPLES, ROOT / "examples" / "web_chat" / "app.py"}
+    shown = {*(ROOT / "examples").glob("*.py"), ROOT / "examples" / "web_chat" / "app.py"}
     assert [path.name for path in shown if str(path.relative_to(ROOT)) not in README] == []
 
 
@@ -186,8 +196,8 @@ def test_readme_commands_are_single_lines() -> None:
 def test_readme_faces_print_the_same_tokens(tmp_path: Path) -> None:
     (block,) = (block for block in BLOCKS if "tokens.subscribe(print)" in block["code"])
     output = run_block(block, tmp_path)
-    assert output.count(" three,") == 3  # two threads print concurrently, and may share a line
-    assert "last:  five." in output
+    assert output.count(" three,") == 4  # two threads print concurrently, and may share a line
+    assert "whole: One, two, three, four, five." in output
 
 
 EXPECTED = {
@@ -202,7 +212,7 @@ EXPECTED = {
     "messages": "One, two, three, four, five.\n",
     "read_on_trio": "one, two, three, enough\n",
     "agent": "The train at 8:15 is full.\ncompleted after 6 messages\n",
-    "call_a_tool": "weather: {'city': 'Paris', 'celsius': 21}\nIt is 21 degrees in Paris.\n",
+    "call_a_tool": "weather('Paris')\nIt is 21 degrees in Paris.\n",
     "fallback": (
         "The second one says this.\n"
         "because of the first: the service reported an error: overloaded (server_error)\n"
@@ -285,6 +295,7 @@ def test_tool_example_returns_the_result_under_the_call_id(
     assert service.requests[1].json["messages"][1:] == [
         {
             "role": "assistant",
+            "content": "",
             "tool_calls": [
                 {
                     "function": {"name": "weather", "arguments": '{"city": "Paris"}'},
@@ -295,7 +306,7 @@ def test_tool_example_returns_the_result_under_the_call_id(
         },
         {
             "role": "tool",
-            "content": '{"city": "Paris", "celsius": 21}',
+            "content": "21 degrees in Paris",
             "tool_call_id": "call9",
             "name": "weather",
         },

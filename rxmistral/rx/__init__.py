@@ -1,12 +1,21 @@
 """The reactive core: Streams, their subscriptions and their sharing. Knows no HTTP, no Mistral.
 
+    source ──▶ operators ──▶ subscriber ──▶ callbacks                 one subscription
+                                  └──▶ iteration ──▶ `for`, `async for`, `await`
+    source ──▶ run ──▶ history ──▶ delivery ──▶ many subscribers      shared, or within `with`
+
 stream            Stream, SharedStream, `shared`
 pipe, reactivex_methods   what Stream inherits: its pipes, and the methods of reactivex
 fluent            operators as methods of the Streams whose items they accept
-iteration         `for` and `async for`: a bounded queue between two threads
-sharing, history  one run for many viewers: its items, and policies for viewers that lag
-delivery          delivers the items to those viewers
+iteration         `for` and `async for`: a bounded queue between the source and the loop
+run               one subscription to a source, and its items, for several readers
+sharing           the runs of `shared()`: viewers come and go, and `stop()` ends it for all
+opened_run        the run of a `with` block: its first reader costs what one alone costs
+opened_loops      the loops over the Stream of such a block, which go on where they were left
+history           the items of a run, and policies for viewers that lag
+delivery          delivers the items of runs to their readers
 worker            threads that run many tasks in steps, and their watchdog
+reused_threads    threads that serve one subscription after another
 switching         `answer_each`: a stream of prompts into the items of their answers
 async_source      `from_async_iterable`, and the event loop of a subscription
 map_async         `map_async`: an async call for each item

@@ -16,7 +16,7 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
-from threading import Lock, RLock, Thread, current_thread
+from threading import Event, Lock, RLock, Thread, current_thread
 from typing import Generic, TypeVar
 from weakref import WeakSet, finalize
 
@@ -109,6 +109,8 @@ def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:
         )
 
 
+_EXIT_SECONDS = 0.1  # for which the exit of the program waits for the end of a loop
+
 _own_loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 """Event loops of one subscription, which other subscriptions must not use."""
 
@@ -159,6 +161,7 @@ class SubscriptionLoop:
     def __init__(self, loop: asyncio.AbstractEventLoop | None) -> None:
         self.context = _task_context()
         self._loop = loop
+        self._finalizer: finalize[..., SubscriptionLoop] | None = None
         self._runner: asyncio.Runner | None = None  # of our own loop
         self.is_own = loop is None
         # The interpreter does not wait for a loop, see `current_iteration`.
@@ -168,6 +171,7 @@ class SubscriptionLoop:
         self._has_thread = False
         self._is_closed = False  # no other task will start
         self._is_ending = False  # its thread ends the tasks, and closes the loop
+        self._has_ended = Event()
 
     def pull(
         self,
@@ -213,7 +217,8 @@ class SubscriptionLoop:
                 self._loop = loop = _new_event_loop()
                 self._runner = asyncio.Runner(loop_factory=lambda: loop)
                 _own_loops.add(loop)
-                finalize(self, _close_idle, loop)  # of an abandoned subscription
+                # Of an abandoned subscription, or at the exit of the interpreter.
+                self._finalizer = finalize(self, _close_idle, loop, self._has_ended)
             runner = self._runner
             self._task_count += 1
             starts, self._has_thread = not self._has_thread, True
@@ -228,7 +233,7 @@ class SubscriptionLoop:
             with self._lock:
                 self._loop, self._runner, self._has_thread = None, None, False
                 self._task_count = 0
-            _close_idle(runner.get_loop())
+            _close_idle(runner.get_loop(), self._has_ended)
             raise
 
     def _run(self, runner: asyncio.Runner) -> None:
@@ -243,7 +248,10 @@ class SubscriptionLoop:
         finally:
             if ends:
                 self._is_closed = self._is_ending = True
-                runner.close()
+                # At the exit, the finalizer may close the loop at this moment: one of both does.
+                if self._finalizer is not None and self._finalizer.detach():
+                    runner.close()
+                self._has_ended.set()
 
     def task_ended(self) -> None:
         """Ends the thread of our own loop after its last task; called on the loop."""
@@ -259,12 +267,16 @@ class SubscriptionLoop:
         with self._lock:
             self._is_closed = True
             if self.is_own and self._loop is not None and not self._has_thread:
-                _close_idle(self._loop)
+                _close_idle(self._loop, self._has_ended)
 
 
-def _close_idle(loop: asyncio.AbstractEventLoop) -> None:
-    with suppress(RuntimeError):  # it runs, on a daemon thread at the end of the program
+def _close_idle(loop: asyncio.AbstractEventLoop, has_ended: Event) -> None:
+    try:
         loop.close()
+    except RuntimeError:  # it runs, on a daemon thread at the exit of the program: mostly its end
+        has_ended.wait(_EXIT_SECONDS)
+        with suppress(RuntimeError):
+            loop.close()
 
 
 class _PullSubscription(abc.DisposableBase, Generic[T]):

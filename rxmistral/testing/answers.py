@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ..completions.accumulator import CompletionAccumulator
+from ..completions.completion_stream import CompletionStream
 from ..completions.decoding import CompletionDecoder, completions
 from ..models import CompletionEvent
-from ..rx.stream import Stream
 from ..wire import decode_events, events, lines
 from .compiler import compile_script
 from .scripted_blocks import scripted_blocks
@@ -16,7 +16,7 @@ __all__ = ["answer", "completion"]
 _MODEL = "scripted"
 
 
-def answer(*steps: Step | str) -> Stream[CompletionEvent]:
+def answer(*steps: Step | str) -> CompletionStream:
     """Steps into the Stream of completions that `client.chat.stream` returns for them.
 
         answer("Hel", wait(2), "lo", finish())

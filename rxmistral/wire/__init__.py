@@ -10,13 +10,15 @@
        │                                       │
     session      its views and pools           ├─ compressed, or a custom adapter's:
        │                                       │    read on the reader thread
-    connection   urllib3's, while leased:      └─ any other: read without waiting, in
-                 any thread can cancel them         event_loop for all streams at once
+    connection   urllib3's, while leased:      └─ any other: read without waiting, in steps of
+                 any thread can cancel them         ├─ asyncio_loop: `async for` and `await`, on
+                                                    │    the loop of the program
+                                                    └─ event_loop: all others, on one thread
                                                          │
                                                     message_body: chunks, lengths
 
 `idle_timeout` limits every wait for the network. `request_errors` translates the exceptions
-of requests and urllib3.
+of requests and urllib3. `taps` lets a recorder observe each exchange.
 """
 
 from .events import EventDecoder, ServerSentEvent, decode_events, events

@@ -55,11 +55,12 @@ from rxmistral import (
 )
 from rxmistral.models import CompletionChunk, decode_hook
 from rxmistral.testing import Script, ScriptedServer, steps
+from rxmistral.testing.recordings import read_recording
 from rxmistral.wire import events, lines
 from rxmistral.wire.reader import READERS
 
 decode = msgspec.json.Decoder(CompletionChunk, dec_hook=decode_hook).decode
-RECORDING = Path(__file__).parents[2] / "examples" / "recording.sse"
+RECORDING = Path(__file__).parents[2] / "examples" / "recording.jsonl"
 
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
 
@@ -283,7 +284,9 @@ def check_agreement(source: Observable[CompletionEvent], choice: int = 0) -> Non
 
 
 def test_parts_of_a_recording_agree_with_the_other_operators() -> None:
-    source = reactivex.of(RECORDING.read_bytes()).pipe(lines(), events(), completions())
+    (exchange,) = read_recording(RECORDING)
+    blocks = reactivex.of(*(block.data for block in exchange.blocks))
+    source = blocks.pipe(lines(), events(), completions())
     check_agreement(source)
     assert emitted(source, text())
 

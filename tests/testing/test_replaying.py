@@ -33,7 +33,7 @@ from rxmistral.rx.stream import Stream
 from rxmistral.testing import ScriptedServer, replay
 from rxmistral.wire import events, lines
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "recording.sse"
+EVENTS = chunk("Bonjour") + chunk(", monde", "stop") + "data: [DONE]\n\n"
 
 
 def ask(client: Mistral, prompt: str = "Hi", **options: Any) -> EventStream:
@@ -241,8 +241,10 @@ def test_blocks_of_faults_are_counted_through_the_file(path: Path) -> None:
             ask(client).run()
 
 
-def test_sse_file_answers_any_request_again_and_again() -> None:
-    with replay(EXAMPLE) as server, client_of(server) as client:
+def test_sse_file_answers_any_request_again_and_again(tmp_path: Path) -> None:
+    file = tmp_path / "bonjour.sse"
+    file.write_text(EVENTS, encoding="utf-8")
+    with replay(file) as server, client_of(server) as client:
         for prompt in "AB":
             assert list(ask(client, prompt).pipe(text())) == ["Bonjour", ", monde"]
 
