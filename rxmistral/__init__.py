@@ -51,11 +51,14 @@ from typing import TYPE_CHECKING
 from . import operators
 
 if TYPE_CHECKING:
+    from .chat.answer import Answer
     from .chat.client import Chat, Mistral, __version__
+    from .chat.conversation import Conversation
     from .chat.event_stream import EventStream, EventStreamAsync
     from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
     from .chat.request import ChatArguments
     from .chat.run import RunStream
+    from .chat.speculation import Speculation
     from .chat.tools import ToolError, tool
     from .errors import *
     from .logs import LoggedStream, MemoryLog, RunLog, from_log, to_log
@@ -69,7 +72,7 @@ if TYPE_CHECKING:
 # In the order of the data, not of the alphabet.
 # fmt: off
 __all__ = [  # noqa: RUF022
-    "Mistral", "Chat", "ChatArguments",
+    "Mistral", "Chat", "ChatArguments", "Conversation", "Speculation",
     # messages and their content
     "Message", "SystemMessage", "UserMessage", "AssistantMessage", "ToolMessage", "ContentChunk",
     "TextChunk", "ImageURL", "ImageURLChunk", "DocumentURLChunk", "ReferenceChunk", "FileChunk",
@@ -82,7 +85,7 @@ __all__ = [  # noqa: RUF022
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items
-    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync", "RunStream",
+    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync", "RunStream", "Answer",
     "from_async_iterable", "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
     "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
     "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
@@ -103,18 +106,21 @@ __all__ = [  # noqa: RUF022
     "MistralError", "RequestError", "RequestTimeoutError", "StatusError", "AllFailedError",
     "AuthenticationError", "InvalidAnswerError", "GuardError", "LogError", "LogUnavailableError",
     "UnknownRunError", "FencedError", "StreamError", "ProtocolError", "RateLimitError",
-    "RoundLimitError", "ChunkError", "ReportedError", "StreamTimeoutError", "DroppedStreamError",
+    "RoundLimitError", "BusyError", "ChunkError", "ReportedError", "StreamTimeoutError", "DroppedStreamError",
     "IncompleteStreamError", "StoppedError", "LaggedError", "LostProducerError", "__version__",
 ]
 # fmt: on
 
 # Names that are not here are in `errors` if they end in "Error", and otherwise in `models`.
 _MODULES = {
+    "chat.answer": ("Answer",),
     "chat.client": ("Chat", "Mistral", "__version__"),
+    "chat.conversation": ("Conversation",),
     "chat.event_stream": ("EventStream", "EventStreamAsync"),
     "chat.policies": ("BackoffStrategy", "Limit", "Resume", "Retry", "RetryConfig", "Timeouts"),
     "chat.request": ("ChatArguments",),
     "chat.run": ("RunStream",),
+    "chat.speculation": ("Speculation",),
     "chat.tools": ("ToolError", "tool"),
     "logs": ("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"),
     "operators": tuple(operators.__all__),

@@ -6,6 +6,7 @@
     ├── StatusError               the service refused: .status .headers .body .message .type .code .url
     │   ├── AuthenticationError     401, 403: the key was not accepted
     │   └── RateLimitError          429: .retry_after
+    ├── BusyError                 the conversation is still answering another prompt
     ├── AllFailedError            none of several streams returned an answer: .errors
     ├── InvalidAnswerError        the answer is whole, but not of the requested type: .type .reason .text
     ├── RoundLimitError           the model still calls tools in the last round: .messages .max_rounds
@@ -54,7 +55,7 @@ if TYPE_CHECKING:  # only the types of attributes
     from .models import ChatCompletionResponse, Message
 
 __all__ = [
-    "AllFailedError", "AuthenticationError", "ChunkError", "DroppedStreamError", "FencedError",
+    "AllFailedError", "AuthenticationError", "BusyError", "ChunkError", "DroppedStreamError", "FencedError",
     "GuardError", "IncompleteStreamError", "InvalidAnswerError", "LaggedError", "LogError",
     "LogUnavailableError", "LostProducerError", "MistralError", "ProtocolError", "RateLimitError",
     "ReportedError", "RequestError", "RequestTimeoutError", "RoundLimitError", "StatusError",
@@ -240,6 +241,15 @@ class AllFailedError(MistralError):
         which = f"none of {count} streams" if count > 1 else "the only stream"
         verb = "returned an" if count > 1 else "returned no"
         return f"{which} {verb} answer: {listed}"
+
+
+class BusyError(MistralError):
+    """The conversation is still answering another prompt, and `when_busy` is "refuse".
+
+    Nothing was sent, and the history did not change. The prompt can be asked again.
+    """
+
+    _text = 'the conversation is still answering another prompt; when_busy="queue" waits for it'
 
 
 @_fields
@@ -483,6 +493,7 @@ class StoppedError(StreamError):
     """
 
     _text = "the answer was stopped, for all its readers"
+    drops_held_items = False  # whether operators drop what they hold, instead of emitting it first
 
 
 @_fields

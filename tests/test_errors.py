@@ -19,6 +19,7 @@ import rxmistral
 from rxmistral import (
     AllFailedError,
     AuthenticationError,
+    BusyError,
     ChunkError,
     DroppedStreamError,
     FencedError,
@@ -158,6 +159,10 @@ EACH: list[tuple[MistralError, str]] = [
         FencedError("r1"),
         "another producer writes the run 'r1': the items of this producer are no longer kept",
     ),
+    (
+        BusyError(),
+        'the conversation is still answering another prompt; when_busy="queue" waits for it',
+    ),
     (StoppedError(), "the answer was stopped, for all its readers"),
     (
         LaggedError(3),
@@ -196,6 +201,7 @@ each_error = pytest.mark.parametrize(
         (LogUnavailableError, [LogError]),
         (UnknownRunError, [LogError]),
         (FencedError, [LogError]),
+        (BusyError, [MistralError]),
         (StoppedError, [StreamError]),
         (LaggedError, [StreamError]),
         (LostProducerError, [StreamError]),

@@ -230,6 +230,10 @@ EXPECTED = {
         "Cleo read One, two, three, four, five.\nDan continues with  three,  four,  five.\n"
     ),
     "speak": "One, two, three, four, five. \n",
+    "voice": (
+        "Rome was not built ... enough!\nParis is well worth a mass. \n"
+        "user: 'Tell me about Rome.'\nassistant: 'Rome was not built'\n"
+    ),
     "structured": "Crê []\nCrêpes ['flour']\nCrêpes ['flour', 'milk']\n",
     "print_tokens": "One, two, three, four, five.\n",
     "print_tokens_async": "Write a haiku about threads. ' five.'\n",

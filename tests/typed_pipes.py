@@ -19,13 +19,16 @@ from reactivex.scheduler import CurrentThreadScheduler, VirtualTimeScheduler
 
 import rxmistral
 from rxmistral import (
+    Answer,
     AnswerEnded,
     AnswerPart,
     ChatCompletionResponse,
     CodeBlock,
     CompletionEvent,
+    Conversation,
     DeltaMessage,
     EventStream,
+    Message,
     Mistral,
     Outcome,
     Part,
@@ -182,6 +185,22 @@ run_parts: Stream[str] = run.map(shown)
 run_sentences: Stream[str] = run.text().sentences()
 after_run = Mistral("key").chat.stream(model="m", messages=run.messages)
 Mistral("key").chat.run(model="m", messages=history, approve=3)  # type: ignore[arg-type]
+
+conversation = Conversation(Mistral("key"), model="m", when_busy="queue", temperature=0.5)
+spoken = conversation.ask("Hi")
+assert_type(spoken, Answer)
+assert_type(spoken.text().sentences(), TextStream)
+assert_type(spoken.thinking(), TextStream)
+assert_type(list(spoken), list[Part])
+assert_type(conversation.messages, list[Message])
+assert_type(conversation.fork(), Conversation)
+assert_type(conversation.from_json(conversation.to_json(), Mistral("key"), model="m"), Conversation)
+assert_type(conversation.speculate("Hi").commit("Hi!"), Answer)
+assert_type(Stream.of(reactivex.of("Hi")).pipe(answer_each(conversation.ask)), Stream[Part])
+spoken.delivered(3)
+spoken.delivered(text="Hel")
+conversation.ask(3)  # type: ignore[arg-type]
+Conversation(Mistral("key"), model="m", when_busy="ignore")  # type: ignore[arg-type]
 for answer_part in stream.parts():
     shown_of_answer(answer_part)
 

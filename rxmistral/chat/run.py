@@ -53,7 +53,7 @@ from .tool_rounds import NOT_RUN, ToolRounds
 from .tool_runner import Approve, ToolPart, ToolRunner
 from .tools import FunctionTool, tool
 
-__all__ = ["RunPlan", "RunStream", "new_run"]
+__all__ = ["RunPlan", "RunStream", "new_run", "texts_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +109,11 @@ class RunStream(Stream[Part]):
 
     def text(self) -> TextStream:
         """Returns the text of all answers, as it arrives."""
-        return self.pipe(_texts_of(TextDelta))
+        return self.pipe(texts_of(TextDelta))
 
     def thinking(self) -> TextStream:
         """Returns the reasoning of all answers, as it arrives."""
-        return self.pipe(_texts_of(ThinkingDelta))
+        return self.pipe(texts_of(ThinkingDelta))
 
     def close(self) -> None:
         """Stops all runs of this Stream, from any thread, without blocking."""
@@ -146,9 +146,11 @@ class RunStream(Stream[Part]):
         return run
 
 
-def _texts_of(
+def texts_of(
     kind: type[TextDelta] | type[ThinkingDelta],
 ) -> Callable[[Observable[Part]], TextStream]:
+    """Returns an operator: parts into the texts of one kind of them."""
+
     def start(observer: abc.ObserverBase[str]) -> Callable[[Part], None]:
         def on_next(part: Part) -> None:
             if isinstance(part, kind):

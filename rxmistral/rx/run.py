@@ -84,7 +84,7 @@ class Run(Iteration, Generic[T]):
         forever, and the source's thread is a daemon. The thread of the delivery is not, if the
         interpreter has to wait for a reader.
         """
-        iteration_token = current_iteration.set(self)
+        iteration_token = current_iteration.set(self._iteration())
         counter_token = current_counter.set(self._counter)
         scope = SubscriptionScope()  # detached: the run outlives its first reader
         self._subscription.disposable = scope
@@ -97,6 +97,10 @@ class Run(Iteration, Generic[T]):
         finally:
             current_counter.reset(counter_token)
             current_iteration.reset(iteration_token)
+
+    def _iteration(self) -> Iteration | None:
+        """Returns what is the loop for the source."""
+        return self
 
     # --- backpressure ---
 

@@ -110,8 +110,9 @@ class MachineObserver(Generic[A, B]):
             self._observer.on_error(machine.error)
 
     def on_error(self, error: Exception) -> None:
-        for each in self._machine.close_after_error():
-            self._emit(each)
+        if not getattr(error, "drops_held_items", False):
+            for each in self._machine.close_after_error():
+                self._emit(each)
         self._observer.on_error(error)
 
     def on_completed(self) -> None:

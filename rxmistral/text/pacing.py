@@ -132,7 +132,8 @@ class IntervalEmitter(SerializedTimer):
 
     @serialized
     def on_error(self, error: Exception) -> None:
-        self._emit(self._coalescer.close())
+        if not getattr(error, "drops_held_items", False):
+            self._emit(self._coalescer.close())
         self._observer.on_error(error)
 
     @serialized

@@ -1,0 +1,149 @@
+"""Turn: one prompt of a conversation, and the run that answers it.
+
+new ──▶ (waiting) ──▶ running ──▶ over          a reader begins it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from functools import partial
+from typing import TypeAlias
+
+from reactivex import abc
+from reactivex.disposable import SerialDisposable
+
+from ..completions.parts import AnswerEnded, Part, TextDelta
+from ..models import AssistantMessage, ContentChunk, Message, UserMessage
+from ..rx.delivery import lock
+from ..rx.stoppable_run import StoppableRun
+from ..rx.stream import Stream
+from .history import History, as_message, cut, position_of, received, text_of
+from .run import RunStream
+
+__all__ = ["OpenRun", "Prompt", "Turn", "user_message"]
+
+Prompt: TypeAlias = str | Sequence[ContentChunk] | UserMessage
+
+OpenRun: TypeAlias = Callable[[list[Message]], tuple[RunStream, Stream[Part]]]
+"""Returns the run that answers these messages, and the Stream of its parts."""
+
+
+def user_message(prompt: object) -> UserMessage:
+    """Returns a prompt as a message.
+
+    Raises:
+        TypeError: It is not a prompt.
+    """
+    if isinstance(prompt, UserMessage):
+        return prompt
+    if isinstance(prompt, str):
+        return UserMessage(content=prompt)
+    if isinstance(prompt, Sequence) and all(isinstance(each, ContentChunk) for each in prompt):
+        return UserMessage(content=list(prompt))
+    raise TypeError(
+        f"prompt must be a str, a sequence of content chunks or a UserMessage, got {prompt!r:.100}"
+    )
+
+
+class Turn:
+    """One prompt and its answer.
+
+    Args:
+        prompt: The user message.
+        open_run: Called when the turn has begun; returns the run that answers it, and the
+            Stream of its parts.
+        on_idle: Called from any thread when a reader of the answer has left.
+    """
+
+    def __init__(
+        self,
+        prompt: UserMessage,
+        open_run: Callable[[Turn], tuple[RunStream, Stream[Part]]],
+        on_idle: Callable[[], object],
+    ) -> None:
+        self.prompt = prompt
+        self.run: StoppableRun[Part] = StoppableRun(on_idle)
+        self.has_entered = False  # it is running, waiting, or over
+        self.has_begun = False
+        self.is_closed = False  # the next turn has begun: marks have no effect
+        self.sent: list[Message] = []
+        self.stream: RunStream | None = None  # whose parts the readers receive
+        self._open_run = open_run
+        self._mark: int | None = None  # characters that were delivered
+        self._start: Callable[[], None] | None = None  # once a reader waits
+
+    # --- the run ---
+
+    def subscribe(
+        self, observer: abc.ObserverBase[Part], scheduler: abc.SchedulerBase | None = None
+    ) -> abc.DisposableBase:
+        """Subscribes to the run of the turn; if it waits for another turn, when it begins."""
+        subscription = SerialDisposable()
+        start = partial(self._subscribe, observer, scheduler, subscription)
+        self._start = partial(copy_context().run, start)
+        if self.has_begun:
+            self.start()
+        return subscription
+
+    def start(self) -> None:
+        """Subscribes to the run, once the turn has begun and has a reader; sends the request."""
+        with lock:  # the reader and the end of the former turn may arrive at once
+            start, self._start = self._start, None
+        if start is not None:
+            start()
+
+    def _subscribe(
+        self,
+        observer: abc.ObserverBase[Part],
+        scheduler: abc.SchedulerBase | None,
+        subscription: SerialDisposable,
+    ) -> None:
+        if subscription.is_disposed:  # the reader has left meanwhile
+            return
+        try:
+            self.stream, parts = self._open_run(self)
+            subscription.disposable = parts.subscribe(observer, scheduler=scheduler)
+        except Exception as error:  # by `trim`, or the arguments cannot be sent
+            observer.on_error(error)
+
+    # --- what was delivered ---
+
+    def mark(self, characters: int | None, text: str | None) -> None:
+        if self.is_closed:
+            return
+        whole = self._whole_text()
+        if text is not None:
+            characters = position_of(text, whole)
+        self._mark = characters
+
+    def _whole_text(self) -> str:
+        return "".join(part.text for part in self.run.items() if isinstance(part, TextDelta))
+
+    def _is_complete(self, parts: Sequence[Part]) -> bool:
+        if parts and isinstance(parts[-1], AnswerEnded):  # a loop may leave before the completion
+            return parts[-1].status == "completed"
+        return self.run.history.ended and self.run.history.error is None
+
+    def settle(self, history: History) -> None:
+        """Enters the answer, as far as it was delivered, in a history."""
+        run = self.run
+        has_ended = run.history.ended
+        parts = run.items()
+        text_length = _text_length(parts)
+        delivered = _text_length(parts[: run.position()]) if self._mark is None else self._mark
+        is_whole = self._is_complete(parts) and delivered >= text_length
+        messages = received(parts, has_ended=has_ended)
+        if has_ended and self.stream is not None:
+            own = [as_message(each, "a message") for each in self.stream.messages[len(self.sent) :]]
+            if sum(map(_answer_length, own)) == text_length:
+                messages = own  # with thinking, and as the service sent it
+        history.answer(cut(messages, delivered, is_whole=is_whole), is_whole=is_whole)
+
+
+def _text_length(parts: Sequence[Part]) -> int:
+    return sum(len(part.text) for part in parts if isinstance(part, TextDelta))
+
+
+def _answer_length(message: Message) -> int:
+    return len(text_of(message)) if isinstance(message, AssistantMessage) else 0
