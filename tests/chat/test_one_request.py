@@ -353,18 +353,19 @@ def test_close_in_a_block_ends_its_readers() -> None:
 def test_close_of_the_answer_ends_a_block_on_its_pipe() -> None:
     with serving([steps.role(), "Hel", steps.hang()]) as asked:
         answer = asked.stream()
+        begun = [threading.Event(), threading.Event()]
         ended = [threading.Event(), threading.Event()]
 
-        def loop(tokens: Stream[str], ended: threading.Event) -> None:
+        def loop(tokens: Stream[str], begun: threading.Event, ended: threading.Event) -> None:
             for _ in tokens.pipe(ops.map(str)):
-                pass
+                begun.set()
             ended.set()
 
         with answer.pipe(text()) as tokens:
             assert next(iter(tokens)) == "Hel"
-            for each in ended:
-                threading.Thread(target=loop, args=(tokens, each), daemon=True).start()
-            assert eventually(lambda: tokens.pipe(ops.take(1)).run() == "Hel")
+            for events in zip(begun, ended, strict=True):
+                threading.Thread(target=loop, args=(tokens, *events), daemon=True).start()
+            assert all(each.wait(BOUND) for each in begun)
             answer.close()
             assert all(each.wait(BOUND) for each in ended)
 
