@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 import pytest
-from faces import BOUND, eventually, run
+from faces import BOUND, run
 from reactivex import operators as ops
 
 from rxmistral import (
