@@ -21,6 +21,7 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context, copy_context
+from logging import getLogger
 
 from msgspec import structs
 from reactivex import abc
@@ -55,6 +56,8 @@ from .policies.timeouts import ResponseTimeouts
 from .settings import Call
 
 __all__ = ["Attempts", "add_usage"]
+
+_log = getLogger("rxmistral")
 
 _REQUEST_ID_HEADER = "mistral-correlation-id"
 
@@ -178,6 +181,7 @@ class Attempts(abc.DisposableBase):
         authorization = self._call.authorize()
         self._timeouts.restart()
         self.counter.count_request()
+        _log.debug("request %d is sent to %s", self.counter.requests, self._call.url)
         return post(self._call.url, self._call.headers, self._body, authorization)
 
     def _wait_to_send(self) -> None:
@@ -211,6 +215,7 @@ class Attempts(abc.DisposableBase):
         header = response.request.headers.get("Authorization", "")
         self._secret = str(header).rpartition(" ")[2] or self._secret
         self.counter.record_request_id(response.headers.get(_REQUEST_ID_HEADER))
+        _log.debug("headers received: status %d", response.status_code)
         if response.ok:
             self.counter.count_response(self._timeouts.now())
             if self._scheduled is not None:
@@ -300,6 +305,7 @@ class Attempts(abc.DisposableBase):
             return False
         if retry.on_retry is not None:
             retry.on_retry(error, self._useless_requests, wait)
+        _log.debug("retry in %.3f s after a %s", wait, type(error).__name__)
         self._pause_seconds = wait
         self._received.begin_again()
         return True
@@ -317,6 +323,7 @@ class Attempts(abc.DisposableBase):
         if resume.on_resume is not None:
             resume.on_resume(broken, self.counter.resumed + 1)
         self.counter.count_resume()
+        _log.debug("resume %d after a %s", self.counter.resumed, type(broken).__name__)
         received = self._received
         received.begin_again()
         self._earlier_usage = received.usage

@@ -16,6 +16,7 @@ from msgspec import UNSET, UnsetType
 from reactivex import abc
 
 from ..checks import check_callback
+from ..outcome import Outcome
 from ..rx.stream import Stream
 from ..wire import MAX_EVENT_BYTES, check_max_bytes
 from ..wire.reader import READERS, Reader, Session, blocks
@@ -109,12 +110,16 @@ class Mistral:
         max_event_bytes: The largest event accepted, in bytes; by default 16 MiB.
         reader: The thread that reads an answer and runs the operators and callbacks of its
             pipe. "shared": one thread reads all answers; a callback that blocks it delays
-            the others by about 0.15 s; they then continue on another thread.
+            the others by about 0.15 s; they then continue on another thread. `async for` and
+            `await` read on their own event loop, which a callback that blocks would block.
             "thread": each answer has its own thread, at twice the CPU and memory.
             None: "shared", but "thread" on Windows.
         scheduler: The scheduler whose timers are the timeouts and the waits of the policies, such
             as a `TestScheduler`: a test of a long wait then takes no time. With a server, only
             those follow a virtual scheduler. None: real time.
+        on_outcome: Called once with the `Outcome` of each answer, whatever its ending and however
+            it was read, on the thread that ends it. What it raises is logged. None: nothing is
+            called. The logger "rxmistral" shows each step of an answer at level DEBUG.
         record: A file to append each exchange to, for `rxmistral.testing.replay`. An exchange in
             which the key occurs is skipped, with a warning. None: nothing is recorded.
 
@@ -147,6 +152,7 @@ class Mistral:
         reader: Reader | None = None,
         record: str | PathLike[str] | None = None,
         scheduler: abc.SchedulerBase | None = None,
+        on_outcome: Callable[[Outcome], object] | None = None,
     ) -> None:
         if callable(api_key):
             check_callback("api_key", api_key)
@@ -177,6 +183,9 @@ class Mistral:
                 f"scheduler must be a reactivex scheduler, got {type(scheduler).__name__}"
             )
         self._scheduler = scheduler
+        if on_outcome is not None:
+            check_callback("on_outcome", on_outcome)
+        self._on_outcome = on_outcome
         self._tap: Tap | None = None
         if record is not None:  # by name: other programs do not load the module
             recorder = import_module("..testing.recorder", __package__)
@@ -384,6 +393,7 @@ class Chat:
             policies=policies,
             tap=client._tap,
             scheduler=client._scheduler,
+            on_outcome=client._on_outcome,
             open_blocks=client._open_blocks,
             embedded=client._embedded,
         )

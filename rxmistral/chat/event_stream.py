@@ -15,6 +15,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
+from logging import getLogger
 from queue import SimpleQueue
 from threading import Lock, RLock, Thread
 from typing import Any, Self
@@ -23,7 +24,7 @@ from reactivex import abc
 
 from ..completions.completion_stream import CompletionStream
 from ..models import CompletionEvent
-from ..outcome import Outcome, Status
+from ..outcome import Outcome, Status, status_of
 from ..rx.iteration import Iteration, LiveSubscriptions, current_iteration
 from ..rx.request_counter import current_counter
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
@@ -33,6 +34,8 @@ from .policies.resume import can_be_continued, continuation_of
 from .settings import Call
 
 __all__ = ["EventStream", "EventStreamAsync"]
+
+_log = getLogger("rxmistral")
 
 Observer = abc.ObserverBase[CompletionEvent]
 
@@ -261,8 +264,11 @@ class AnswerSubscription(Observer, Iteration):
         self._terminal: Callable[[Observer], None] | None = None
         self._lock = Lock()
         self._attempts: Attempts | None = None
+        self._has_outcome = False
+        self._on_outcome: Callable[[Outcome], object] | None = None  # of the client
 
     def start(self, call: Call) -> None:
+        self._on_outcome = call.on_outcome
         if self._observer is not None:  # the items bypass this object
             self._start(call, self._observer.on_next)
             return
@@ -334,12 +340,18 @@ class AnswerSubscription(Observer, Iteration):
             self._ended.put(None)
 
     def _record_outcome(self, error: BaseException | None, status: Status | None = None) -> None:
-        """Records the first ending, unless another request is the latest by then."""
+        """Records and reports the first ending; `outcome` keeps that of the latest request."""
         attempts, latest = self._attempts, self._latest
         with self._lock:
-            is_latest = latest.opened is self.opened
-            if attempts is not None and is_latest and latest.make_outcome is None:
-                latest.make_outcome = partial(attempts.outcome, error, status)
+            if attempts is None or self._has_outcome:
+                return
+            self._has_outcome = True
+            make_outcome = partial(attempts.outcome, error, status)
+            if latest.opened is self.opened:
+                latest.make_outcome = make_outcome
+        _log.debug("answer ended: %s", status or status_of(error))
+        if self._on_outcome is not None:
+            self._context.copy().run(_report, self._on_outcome, make_outcome)
 
     def dispose(self) -> None:
         if self._attempts is not None:
@@ -348,6 +360,13 @@ class AnswerSubscription(Observer, Iteration):
         self._attached.put(None)
         self._ended.put(None)
         self._set_opened(RuntimeError("the stream was closed before the headers were received"))
+
+
+def _report(on_outcome: Callable[[Outcome], object], make_outcome: Callable[[], Outcome]) -> None:
+    try:
+        on_outcome(make_outcome())
+    except Exception:
+        _log.exception("on_outcome raised an exception, which the answer ignores")
 
 
 class _DoneAwaitable:

@@ -21,6 +21,7 @@ from reactivex import abc
 
 from ..checks import check_seconds
 from ..error_report import without_secrets
+from ..outcome import Outcome
 from ..rx.stream import Stream
 from ..wire.reader import Reader, Session, blocks
 from ..wire.taps import Tap
@@ -73,6 +74,7 @@ class ClientOptions(TypedDict, total=False):
     reader: Reader | None
     record: str | PathLike[str] | None
     scheduler: abc.SchedulerBase | None
+    on_outcome: Callable[[Outcome], object] | None
 
 
 class CallOptions(TypedDict, total=False):
@@ -120,6 +122,7 @@ class Call:
     policies: Policies
     tap: Tap | None = None
     scheduler: abc.SchedulerBase | None = None  # of the waits and timeouts; None: real time
+    on_outcome: Callable[[Outcome], object] | None = None
     open_blocks: Callable[..., Stream[bytes]] = blocks  # or a source without sockets
     embedded: object = None  # the demo server, which must outlive every request of this call
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from logging import getLogger
 from threading import Lock
 
 from reactivex import Observable, abc
@@ -24,6 +25,8 @@ from .completion_stream import CompletionStream
 
 __all__ = ["OutcomeBuilder", "OutputTimes", "on_outcome"]
 
+_log = getLogger("rxmistral")
+
 
 class OutputTimes:
     """The times at which output was received, in seconds of a clock; None: not yet."""
@@ -35,6 +38,7 @@ class OutputTimes:
     def record_output(self, now: float, silent_seconds: float) -> None:
         if self.first_at is None:
             self.first_at = now
+            _log.debug("first output received")
         elif self.longest_gap is None or silent_seconds > self.longest_gap:
             self.longest_gap = silent_seconds
         self.last_at = now
