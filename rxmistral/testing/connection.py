@@ -48,7 +48,8 @@ class ShutdownSignal:
     def set(self) -> None:
         if not self.is_set:
             self.is_set = True
-            self._sender.send(b"!")  # never read, so that the receiver stays readable for all
+            with suppress(OSError):  # the last thread to wake was awake, and has closed this
+                self._sender.send(b"!")  # never read, so that the receiver stays readable for all
 
     def close(self) -> None:
         self._receiver.close()
