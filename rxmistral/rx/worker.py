@@ -107,7 +107,8 @@ class WorkerPool(ABC, Generic[T]):
             worker.start()
         except RequestError as error:
             self.forget(task)
-            self.replace(worker, error)  # other tasks may have arrived in the meantime
+            if worker.give_up():
+                self.replace(worker, error)  # other tasks may have arrived in the meantime
             raise
         except BaseException:  # Ctrl-C: whether it has a thread is not known
             self._unset_lead(worker)
@@ -248,6 +249,8 @@ class Worker(ABC, Generic[T]):
         """
         with self._lock:
             thread = watchdog = None
+            if self._retired.is_set():  # its tasks are about to move
+                return
             if self._thread is None:
                 daemon = self._pool.daemon
                 self._thread = thread = Thread(target=self._run, name=self.name, daemon=daemon)
@@ -265,6 +268,14 @@ class Worker(ABC, Generic[T]):
         if watchdog is not None:
             with suppress(RequestError):  # no thread can be started: there is no watchdog
                 Context().run(start_thread, watchdog)
+
+    def give_up(self) -> bool:
+        """Prevents it from getting a thread; returns False if another call has started one."""
+        with self._lock:
+            if self._thread is not None:
+                return False
+            self._retired.set()
+            return True
 
     def _run(self) -> None:
         try:
