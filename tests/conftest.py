@@ -18,6 +18,7 @@ from faces import BOUND, FACES, Face, eventually
 from hypothesis import settings
 from leftovers import our_threads, sockets
 
+from rxmistral.rx import reused_threads, worker
 from rxmistral.testing import ReceivedRequest, ScriptedServer
 from rxmistral.wire.reader import DEFAULT_READER, READERS
 
@@ -39,6 +40,9 @@ for wait in (
 ):
     wait.__defaults__ = (BOUND,)
 
+
+# A thread of ours waits 0.1 s for more work before it exits, and each test waits for that exit.
+reused_threads._IDLE_CHECKS, worker._IDLE_SECONDS = 1, 0.01
 
 if sys.version_info < (3, 11, 8):
     # The parser of Python fails if two threads use it at once, with "AST constructor recursion

@@ -181,7 +181,7 @@ class Attempts(abc.DisposableBase):
         authorization = self._call.authorize()
         self._timeouts.restart()
         self.counter.count_request()
-        _log.debug("request %d is sent to %s", self.counter.requests, self._call.url)
+        _log.debug("sending request %d to %s", self.counter.requests, self._call.url)
         return post(self._call.url, self._call.headers, self._body, authorization)
 
     def _wait_to_send(self) -> None:

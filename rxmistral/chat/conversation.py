@@ -216,9 +216,9 @@ class Conversation:
             data: The JSON.
             client: Sends the requests.
             model: The name of the model.
-            **defaults: Any other argument of `Conversation`, such as `tools`; those that are not given are as
-                they were saved. A `system` replaces the saved one. A `trim` and the arguments
-                of the requests are not saved.
+            **defaults: Any other argument of `Conversation`, such as `tools`; those that are not
+                given are as they were saved. A `system` replaces the saved one. A `trim` and the
+                arguments of the requests are not saved.
 
         Raises:
             ValueError: The data was not made by `to_json`.
@@ -269,7 +269,7 @@ class Conversation:
             prompt: A text, content chunks, or a `UserMessage`.
 
         Raises:
-            TypeError: The prompt is none of these.
+            TypeError: The prompt has another type.
         """
         return self._answer(prompt, self._open_run)
 
@@ -282,7 +282,7 @@ class Conversation:
             prompt: A text, content chunks, or a `UserMessage`.
 
         Raises:
-            TypeError: The prompt is none of these.
+            TypeError: The prompt has another type.
         """
         messages = self._messages_with(user_message(prompt))
         approve = self._defaults.get("approve")

@@ -15,7 +15,7 @@ from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
-from logging import getLogger
+from logging import DEBUG, getLogger
 from queue import SimpleQueue
 from threading import Lock, RLock, Thread
 from typing import Any, Self
@@ -24,7 +24,7 @@ from reactivex import abc
 
 from ..completions.completion_stream import CompletionStream
 from ..models import CompletionEvent
-from ..outcome import Outcome, Status, status_of
+from ..outcome import Outcome, Status
 from ..rx.iteration import Iteration, LiveSubscriptions, current_iteration
 from ..rx.request_counter import current_counter
 from ..rx.threads import add_to_scope, fork_safe, register_for_fork
@@ -349,9 +349,10 @@ class AnswerSubscription(Observer, Iteration):
             make_outcome = partial(attempts.outcome, error, status)
             if latest.opened is self.opened:
                 latest.make_outcome = make_outcome
-        _log.debug("answer ended: %s", status or status_of(error))
         if self._on_outcome is not None:
             self._context.copy().run(_report, self._on_outcome, make_outcome)
+        if _log.isEnabledFor(DEBUG):
+            _log.debug("answer ended: %s", make_outcome().status)
 
     def dispose(self) -> None:
         if self._attempts is not None:

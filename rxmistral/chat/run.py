@@ -8,8 +8,7 @@ Strategy: an answer and the tools of its round never emit at the same time: the 
 the answer has completed, and the next answer starts when the last call has a result. `map_async`
 has one subscription for the whole run, made by the subscriber: so it finds the subscriber's event
 loop, and a loop of its own lives from round to round. Every ending passes through it, too, since it
-knows when the last task has ended. Which call waits for what, and what the
-history is, is decided by `ToolRounds`.
+knows when the last task has ended. `ToolRounds` decides which calls run, and what the history is.
 """
 
 from __future__ import annotations

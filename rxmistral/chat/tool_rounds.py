@@ -118,7 +118,7 @@ class ToolRounds:
             return True
 
     def end_round(self) -> bool:
-        """Ends a round in which nothing runs any more; returns whether another round follows."""
+        """Ends a round in which all calls have ended; returns whether another round follows."""
         with self._lock:
             if self.is_over:
                 return False

@@ -17,8 +17,9 @@
                                                          │
                                                     message_body: chunks, lengths
 
-`idle_timeout` limits every wait for the network. `request_errors` translates the exceptions
-of requests and urllib3. `taps` lets a recorder observe each exchange.
+`idle_timeout` limits every wait for the network. `tls` has the contexts that connections share.
+`request_errors` translates the exceptions of requests and urllib3. `taps` lets a recorder observe
+each exchange.
 """
 
 from .events import EventDecoder, ServerSentEvent, decode_events, events

@@ -89,7 +89,7 @@ def blocks(
             whatever the end was, and before that end is emitted. It receives the exception of
             a subscriber's callback, or None. If the program closed the response, the error
             about that counts as such an exception. If no thread can be started, it is called
-            on the subscriber's thread with that error.
+            with that error, on any thread.
         reader: "thread": the thread that sent the request reads the body. "shared": one
             thread reads the bodies of all responses, except those that are compressed or
             from a custom adapter. None: "shared", but "thread" on Windows.

@@ -13,6 +13,7 @@ from requests.exceptions import RequestException, TooManyRedirects
 from requests.utils import rewind_body, select_proxy
 from urllib3.exceptions import HTTPError
 
+from ..errors import RequestError
 from .connection import ConnectionLease
 from .request_errors import request_error
 from .session import drop_idle_connections_on_fork, pending_returns, view_of
@@ -69,6 +70,13 @@ class RequestSender:
             self._lease.check()
             failed = request_error(error, self._host, self._proxy, self._lease)
             raise failed from failed.__cause__
+        except AttributeError as error:
+            # http.client, if the program closes the connection at this moment: it has no socket.
+            connection = self._lease.connection
+            if connection is None or connection.sock is not None:
+                raise
+            self._lease.check()
+            raise RequestError("the connection was closed", self._host, self._proxy) from error
         finally:
             self._idle_timeout.end_wait()
 

@@ -1,8 +1,8 @@
 """TLS contexts that many connections share.
 
-urllib3 makes a context for each connection, and loads all certificates of its authorities into it:
-that takes 15 ms, during which no other Python code runs, and 700 kB of memory. So connections with
-the same settings use one context, unless the program has given its own to the adapter.
+urllib3 makes a context for each connection, and loads all certificates of its authorities into it,
+which takes more time and memory than all else of an answer. So connections with the same settings
+use one context, unless the program has given its own to the adapter, or a client certificate.
 
 Tested with urllib3 2.2 and 2.8; a setting that is not known here is left to urllib3.
 """
@@ -14,10 +14,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from ssl import SSLContext
+from threading import Lock
 from typing import Any
 
 from urllib3.connection import HTTPSConnection
 from urllib3.util.ssl_ import create_urllib3_context, resolve_cert_reqs, resolve_ssl_version
+
+from ..rx.threads import fork_safe
 
 __all__ = ["sharing_context"]
 
@@ -56,15 +59,25 @@ def _context_for(connection: Any) -> SSLContext | None:
     values = {name: getattr(connection, name, None) for name in _OF_PROTOCOL + _OF_AUTHORITIES}
     files: list[Any] = [values[name] for name in ("ca_certs", "ca_cert_dir") if values[name]]
     try:
-        modified = tuple(os.stat(file).st_mtime_ns for file in files)
-        return _shared_context(modified, *values.values())
+        states = tuple(_state(file) for file in files)
+        with _lock:  # many connections may be the first
+            return _shared_context(states, *values.values())
     except (OSError, ValueError, TypeError):  # urllib3 raises it as an error of the connection
         return None
 
 
+def _state(file: Any) -> tuple[int, ...]:
+    """Returns what differs if a file was replaced."""
+    found = os.stat(file)
+    return found.st_mtime_ns, found.st_ino, found.st_size
+
+
+_lock = fork_safe(Lock())
+
+
 @lru_cache(16)
 def _shared_context(
-    _modified: tuple[int, ...],  # a certificate may be replaced
+    _states: tuple[tuple[int, ...], ...],
     version: Any,
     minimum: Any,
     maximum: Any,

@@ -109,7 +109,7 @@ def test_log_shows_each_step_but_no_content(caplog: pytest.LogCaptureFixture) ->
         record.getMessage() for record in caplog.records if record.name == "rxmistral"
     )
     for step in (
-        "request 3 is sent",
+        "sending request 3",
         "status 503",
         "first output",
         "retry in",

@@ -18,8 +18,14 @@ from faces import BOUND, eventually
 from leftovers import our_threads
 
 from rxmistral import RequestError
+from rxmistral.rx import reused_threads
 from rxmistral.rx.reused_threads import run_on_thread
 from rxmistral.rx.stream import Stream
+
+
+@pytest.fixture(autouse=True)
+def idle_for_as_long_as_in_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reused_threads, "_IDLE_CHECKS", 10)
 
 
 def ignore(_: RequestError) -> None: ...

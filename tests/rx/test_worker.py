@@ -7,6 +7,7 @@ import threading
 import time
 import weakref
 
+import pytest
 from faces import BOUND, eventually
 
 from rxmistral.rx.delivery import Delivery, RunViewers, Viewer, lock, remove
@@ -51,6 +52,20 @@ class Fast(Viewer):
 def schedule(delivery: Delivery, viewer: Viewer, viewers: RunViewers) -> None:
     viewer.run_viewers = viewers
     delivery.schedule(viewer)
+
+
+def test_worker_that_is_given_up_gets_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another call may be about to start its thread, while its tasks move to another worker."""
+    started: list[threading.Thread] = []
+    monkeypatch.setattr("rxmistral.rx.worker.start_thread", started.append)
+    delivery = Delivery(lock, daemon=True)
+    given_up, other = delivery.new_worker(), delivery.new_worker()
+    assert given_up.give_up()
+    given_up.start()
+    assert not started
+    other.start()
+    assert len(started) == 1
+    assert not other.give_up()
 
 
 def test_ended_task_is_not_moved_when_its_last_step_is_slow() -> None:

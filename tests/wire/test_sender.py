@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import io
 import ssl
 from typing import Any
@@ -46,6 +47,23 @@ def test_exception_of_the_request_function_is_the_error(read: Face) -> None:
         raise LookupError("no key today")
 
     assert isinstance(read(blocks(refuse))[-1], LookupError)
+
+
+def test_connection_that_is_closed_while_it_sends_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, read: Face
+) -> None:
+    """As a program may do through a response that it has kept."""
+
+    def send(connection: http.client.HTTPConnection, _: object) -> None:
+        connection.sock.close()
+        connection.sock = None  # type: ignore[assignment]
+        raise AttributeError("'NoneType' object has no attribute 'sendall'")
+
+    with ScriptedServer(ANSWER) as server:
+        monkeypatch.setattr(http.client.HTTPConnection, "send", send)
+        error = read(ask(server))[-1]
+    assert isinstance(error, RequestError)
+    assert "the connection was closed" in str(error)
 
 
 def test_netrc_is_ignored_without_authorization(
