@@ -358,8 +358,7 @@ def test_callback_may_ask_the_next_prompt(asked: Asked) -> None:
             chat.ask("b").text().subscribe(received.append)
 
     chat.ask("fast").text().subscribe(on_next, received.append)
-    assert eventually(lambda: received[-1:] == ["lo"])
-    assert eventually(lambda: len(received) == 5)
+    assert eventually(lambda: len(received) == 5)  # the StoppedError may arrive last
     assert [each for each in received if isinstance(each, str)] == ["w0 ", "w1 ", "Hel", "lo"]
     assert contents(chat) == ["fast", "w0 w1 ", "b", "Hello"]
 
