@@ -23,6 +23,7 @@ from ..models import (
     ChatCompletionResponseChoiceLogprobs,
     ChatCompletionResponseTokenLogprobsTopK,
     CompletionChunk,
+    CompletionResponseStreamChoice,
     ContentChunk,
     ReferenceChunk,
     TextChunk,
@@ -37,7 +38,9 @@ __all__ = ["CompletionAccumulator", "texts_in"]
 _Content: TypeAlias = str | list[ContentChunk]
 
 _PIECE_OVERHEAD_BYTES = 64  # of a str object, in addition to its characters
-_JOIN_THRESHOLD_BYTES = 256 * 1024  # pieces of text are joined beyond this size
+_JOIN_THRESHOLD_BYTES = 256 * 1024  # pieces of text are joined beyond this size,
+_JOIN_THRESHOLD_PIECES = 1024  # or this number of short ones
+_MAX_SHORT_CHARACTERS = 1024
 _MAX_CHARACTERS = 16 * 1024 * 1024  # kept by a bounded accumulator
 
 
@@ -68,10 +71,31 @@ class CompletionAccumulator:
         self._model: str | None = None
         self._created: int | float | None = None
         self._choices: dict[int, _GrowingChoice] = {}
-        self._join_threshold = _JOIN_THRESHOLD_BYTES if bounded else math.inf
+        self._contents: list[_Content] | None = None  # of the first answer, after some output
+        self._max_unjoined_bytes = _JOIN_THRESHOLD_BYTES if bounded else math.inf
+        self._max_unjoined_pieces = _JOIN_THRESHOLD_PIECES if bounded else math.inf
+        self._max_contents = self._max_unjoined_pieces
+
+    def feed_text(self, choice: CompletionResponseStreamChoice) -> bool:
+        """Adds a choice without a finish_reason, if it is just a short text of the first answer,
+        as nearly all are; returns whether it was."""
+        delta, contents = choice.delta, self._contents
+        text = delta.content
+        if (
+            text.__class__ is not str
+            or contents is None
+            or not 0 < len(text) < _MAX_SHORT_CHARACTERS
+            or choice.index
+            or delta.tool_calls
+            or choice.logprobs is not None
+            or len(contents) >= self._max_contents
+        ):
+            return False
+        contents.append(text)
+        self.new_output = "text"
+        return True
 
     def feed(self, chunk: CompletionChunk) -> None:
-        # Every token passes here, so rare cases are handled in other methods.
         for choice in chunk.choices:
             index = choice.index or 0
             growing = self._choices.get(index)
@@ -84,8 +108,11 @@ class CompletionAccumulator:
                 if content.__class__ is str:
                     self.new_output = "text"
                     growing.unjoined_bytes += len(content) + _PIECE_OVERHEAD_BYTES
-                    if growing.unjoined_bytes > self._join_threshold:
-                        self.overflowed |= growing.join()
+                    if (
+                        growing.unjoined_bytes > self._max_unjoined_bytes
+                        or len(growing.contents) > self._max_contents
+                    ):
+                        self._join(growing)
                 else:
                     kind = _output_kind(cast("list[ContentChunk]", content))
                     self.new_output = kind or self.new_output
@@ -102,6 +129,12 @@ class CompletionAccumulator:
             self.usage, self.usage_is_final = chunk.usage, self.is_complete
         if not self.has_output:
             self._update_head(chunk)
+        elif self._contents is None and 0 in self._choices:
+            self._contents = self._choices[0].contents
+
+    def _join(self, growing: _GrowingChoice) -> None:
+        self.overflowed |= growing.join()
+        self._max_contents = len(growing.contents) + self._max_unjoined_pieces
 
     def begin_again(self) -> None:
         """Prepares for another attempt; the usage of one without output does not count."""

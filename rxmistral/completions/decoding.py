@@ -86,9 +86,10 @@ class CompletionDecoder:
             return None
         if choice.finish_reason or chunk.usage is not None:
             return None
-        if not choice.delta.content and b'"message"' in data:
-            return None
-        self.received.feed(chunk)
+        if not self.received.feed_text(choice):
+            if not choice.delta.content and b'"message"' in data:
+                return None
+            self.received.feed(chunk)
         return CompletionEvent(data=chunk)
 
     def feed(self, event: ServerSentEvent) -> CompletionEvent | None:

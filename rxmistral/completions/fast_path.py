@@ -23,6 +23,7 @@ from reactivex.disposable import CompositeDisposable
 from ..models import CompletionEvent
 from ..rx.state_machine import MachineObserver, operate
 from ..rx.stream import Stream
+from ..rx.subscriber import Subscriber
 from ..wire.events import LineObserver
 from ..wire.lines import BLOCKS, LineDecoder
 from .decoding import CompletionDecoder, EventObserver
@@ -63,7 +64,9 @@ class _BlockObserver(abc.ObserverBase[bytes]):
     __slots__ = (
         "_decode_simple",
         "_emit",
+        "_emit_alone",
         "_has_begun",
+        "_is_between_events",
         "_is_bypassed",
         "_max_bytes",
         "_observer",
@@ -83,33 +86,58 @@ class _BlockObserver(abc.ObserverBase[bytes]):
         self._observer = observer
         self._decode_simple = decoder.decode_simple
         self._emit = observer.on_next
+        # The source emits no block after `dispose()`.
+        self._emit_alone: Callable[[CompletionEvent], object] = (
+            observer.callback if isinstance(observer, Subscriber) else observer.on_next
+        )
         self._max_bytes = max_bytes
         self._partial_event = b""
+        self._is_between_events = False  # and the next one may be simple
         self._has_begun = False  # the first event has passed
         self._is_bypassed = False  # all blocks take the slow path
 
     def on_next(self, value: bytes) -> None:
-        block = value
-        if self._is_bypassed:
-            self._slow_path.on_next(block)
+        end = len(value) - 2
+        if (
+            self._is_between_events
+            and value.find(b"\n") == end  # one event, as for most tokens
+            and value[:6] == b"data: "
+            and value[-1] == _LF
+            and value.find(b'"error"') < 0  # faster than `in`
+            and value.find(b"\r") < 0
+            and end < self._max_bytes
+        ):
+            completion = self._decode_simple(value[6:end])
+            if completion is not None:
+                self._emit_alone(completion)
+            else:
+                self._slow_path.on_next(value)
             return
-        if self._partial_event:
-            block = self._partial_event + block
-        if block.find(b"\r") >= 0 or len(block) > self._max_bytes:  # faster than `in`
-            self._bypass(block)
-            return
-        if not self._has_begun:
-            block = self._begin(block)
-        simple = self._split_simple(block)
-        if simple is None:
-            self._split(block)
-            return
-        for data in simple:
+        for data in self._split_block(value):
             completion = self._decode_simple(data)
             if completion is not None:
                 self._emit(completion)
             else:
                 self._slow_path.on_next(b"data: " + data + b"\n\n")
+
+    def _split_block(self, value: bytes) -> list[bytes]:
+        """Returns the data of the events in a block, if all are simple; sends any others down the
+        slow path."""
+        if self._is_bypassed:
+            self._slow_path.on_next(value)
+            return []
+        self._is_between_events = False
+        block = self._partial_event + value
+        if block.find(b"\r") >= 0 or len(block) > self._max_bytes:
+            self._bypass(block)
+            return []
+        if not self._has_begun:
+            block = self._begin(block)
+        simple = self._split_simple(block)
+        if simple is None:
+            self._split(block)
+        self._is_between_events = self._has_begun and not (self._partial_event or self._is_bypassed)
+        return simple or []
 
     def on_error(self, error: Exception) -> None:
         self._end(lambda: self._slow_path.on_error(error))
@@ -131,10 +159,6 @@ class _BlockObserver(abc.ObserverBase[bytes]):
         nothing, if not all of them are simple."""
         if block[:6] != b"data: " or block.find(b'"error"') >= 0:
             return None
-        end = len(block) - 2
-        if block.find(b"\n") == end and block[-1] == _LF:  # one event, as for most tokens
-            self._partial_event = b""
-            return [block[6:end]]
         end = block.rfind(b"\n\n")
         partial = block[end + 2 :]
         if end < 6 or (partial and not _may_be_simple(partial)):

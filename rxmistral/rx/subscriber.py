@@ -56,16 +56,22 @@ _subscribing = _Subscribing()
 
 
 class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
-    """The observer of one subscription, and its Disposable; see `Stream.subscribe`."""
+    """The observer of one subscription, and its Disposable; see `Stream.subscribe`.
+
+    Attributes:
+        callback: The `on_next` of the subscriber. A source may call it in place of the own
+            `on_next` while it knows that the subscription is not disposed.
+        is_stopped: Whether the subscription has ended or is disposed.
+    """
 
     __slots__ = (
         "__weakref__",
         "_downstream",
         "_on_completed",
         "_on_error",
-        "_on_next",
         "_raised",
         "_subscription",
+        "callback",
         "is_stopped",
     )
 
@@ -84,7 +90,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
             check_synchronous("on_next", on_next)
             check_synchronous("on_error", on_error)
             check_synchronous("on_completed", on_completed)
-        self._on_next: Any = on_next or noop
+        self.callback: Any = on_next or noop
         self._on_error: abc.OnError = on_error or partial(_raise, _subscribing_line())
         self._on_completed: abc.OnCompleted = on_completed or noop
         self._subscription = SingleAssignmentDisposable()
@@ -111,7 +117,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
     def on_next(self, value: T) -> None:
         if not self.is_stopped:
             try:
-                self._on_next(value)
+                self.callback(value)
             except Exception as error:
                 self._raised = id(error)
                 if not _called_by_a_scheduler():

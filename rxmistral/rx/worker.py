@@ -158,6 +158,8 @@ class WorkerPool(ABC, Generic[T]):
         """Moves all tasks to a new lead, except the one in which this step is stuck."""
 
         def others() -> list[T] | None:
+            # Without a lock in each step: one of the two threads sees what the other has set.
+            worker._is_displaced = True
             stuck = worker.current
             has_ended = stuck is None or worker.steps != step
             return None if has_ended else [each for each in worker.tasks if each is not stuck]
@@ -207,6 +209,7 @@ class Worker(ABC, Generic[T]):
         self.tasks: set[T] = set()  # changed under the lock of the pool
         self.current: T | None = None  # the task that is being stepped
         self.steps = 0  # that have begun
+        self._is_displaced = False  # set before `current` is read, and read after that is set
         self.tick_seconds = tick_seconds or _TICK_SECONDS
         self._pool = pool
         self._lock = pool.lock
@@ -316,9 +319,12 @@ class Worker(ABC, Generic[T]):
             more = task.step()
         except BaseException as error:  # of a callback: it ends its own stream, no other
             report_unhandled(error)
-        emitting.source = None
-        with self._lock:  # not while another worker takes over all but the current task
-            self.current = None
+        if not more:  # else the next step sets it
+            emitting.source = None
+        self.current = None
+        if self._is_displaced:
+            with self._lock:  # which is held while the other tasks move
+                self._is_displaced = False
         now = monotonic()
         overrun = now - self._step_began - self.max_step_seconds
         self._step_began = now

@@ -108,28 +108,30 @@ class _SelectorWorker(Worker[LoopTask]):
         ready = self._selector.select(seconds)
         self.begin_steps()
         for key, _ in ready:
-            if key.data is not None:
-                self._step(key.data)
-            else:
+            task = key.data
+            if task is None:
                 with self._pool.lock:
                     self._wake_receiver.recv(1)
                     self._is_woken = False
+                continue
+            has_more = self.step(task)
+            if not has_more or task.paused or task.worker is not self:
+                self._after_step(task, has_more)
         while self._scheduled:
-            self._step(self._scheduled.popleft())
+            task = self._scheduled.popleft()
+            self._after_step(task, self.step(task))
         self._check_timeouts(self._step_began)
         if self._has_lost:
             self._unwatch_lost()
 
-    def _step(self, task: LoopTask) -> None:
-        has_more = self.step(task)
-        if has_more and task in self._watched and not task.paused and task.worker is self:
-            return  # as after nearly every block
+    def _after_step(self, task: LoopTask, has_more: bool) -> None:
+        """Watches the socket of a task if it waits for that, and only then."""
         if task.worker is not self or (has_more and task.paused):
             self.unwatch(task)
-        elif has_more:
-            self._watch(task)
-        else:
+        elif not has_more:
             self._pool.forget(task)
+        elif task not in self._watched:
+            self._watch(task)
 
     def _watch(self, task: LoopTask) -> None:
         try:
@@ -172,7 +174,7 @@ class _SelectorWorker(Worker[LoopTask]):
                 continue
             remaining = task.remaining()
             if remaining <= 0:
-                self._step(task)
+                self._after_step(task, self.step(task))
             else:
                 soonest = min(soonest, remaining)
         self._check_timeouts_at = max(latest_check_at, now + soonest)

@@ -270,7 +270,14 @@ class _ResponseReader(abc.DisposableBase):
                 raise StreamTimeoutError(*idle_timeout.expired())
             return True
         idle_timeout.end_wait()
-        self._emit(block)
+        if block and not self._is_cancelled:
+            try:
+                self.observer.on_next(block)
+            except BaseException as error:
+                self._raised = error  # not by reading
+                raise
+        if self._is_cancelled:
+            raise Cancelled
         idle_timeout.start_wait()
         return not body.ended
 

@@ -97,21 +97,18 @@ class ResponseBody:
 class NonBlockingBody:
     """The unread part of a body, read from its socket without waiting."""
 
-    __slots__ = ("_decoder", "_pending", "_response", "_timeout", "socket")
+    __slots__ = ("_decoder", "_pending", "_response", "_timeout", "ended", "socket")
 
     def __init__(self, response: LeasedResponse) -> None:
         # Its buffer is smaller than a read of the body, so it is empty and can go.
         response.fp = response.fp.detach()  # type: ignore[assignment]  # only to be closed
         self._response = response
         self._decoder = response.body_decoder()
+        self.ended = self._decoder.ended
         self.socket: Any = response.socket
         self._pending: Callable[[], int] | None = getattr(self.socket, "pending", None)
         self._timeout = self.socket.gettimeout()
         self.socket.setblocking(False)
-
-    @property
-    def ended(self) -> bool:
-        return self._decoder.ended
 
     def read(self) -> bytes | None:
         """Returns the content that has arrived, maybe b""; None if nothing has."""
@@ -121,10 +118,13 @@ class NonBlockingBody:
                 # The descriptor is not readable because of what TLS has decrypted already.
                 while pending := self._pending():
                     received += self.socket.recv(pending)
+            decoder, block = self._decoder, b""
             if received:
-                return self._decoder.feed(received)
-            self._decoder.close()
-            return b""
+                block = decoder.feed(received)
+            else:
+                decoder.close()
+            self.ended = decoder.ended
+            return block
         except (BlockingIOError, SSLWantReadError, SSLWantWriteError):
             return None
         except (HTTPException, OSError, ValueError) as error:
