@@ -123,7 +123,7 @@ class AsyncioLoop:
         if task.event_loop is not self:  # it was handed over meanwhile
             self.unwatch(task)
             return
-        outer, emitting.source = emitting.source, task
+        emitting.source = task
         has_more = False
         try:
             has_more = task.step()
@@ -132,7 +132,7 @@ class AsyncioLoop:
         except BaseException as error:  # of a callback, for example of one that gets the terminal
             report_unhandled(error)
         finally:
-            emitting.source = outer
+            emitting.source = None
             if not has_more:
                 self.unwatch(task)
         if has_more and task.paused:
@@ -140,8 +140,6 @@ class AsyncioLoop:
             self._tasks[task] = None
         elif has_more and self._tasks.get(task) is None:
             self._watch(task)
-        if self._tasks:
-            self._set_timer()
 
     def _watch(self, task: LoopTask) -> None:
         loop = asyncio.get_running_loop()
@@ -159,6 +157,7 @@ class AsyncioLoop:
             end_with_error(task, error)
         else:
             self._tasks[task] = descriptor
+            self.check_timeouts_soon(task)
 
     async def _hand_over_at_the_end(self) -> AsyncGenerator[None, None]:
         try:
@@ -166,8 +165,8 @@ class AsyncioLoop:
         finally:
             self.end()
 
-    def _set_timer(self) -> None:
-        """Has the timeouts checked soon, since the latest step may have begun to wait."""
+    def check_timeouts_soon(self, _: LoopTask) -> None:
+        """Called in the step of a task that begins to wait, or may wait for less time."""
         soon = monotonic() + TIMEOUT_TICK_SECONDS
         if self._timer is None or self._check_timeouts_at > soon:
             self._check_at(soon)

@@ -54,6 +54,11 @@ class EventLoops(WorkerPool[LoopTask]):
     def new_worker(self, tick_seconds: float | None = None) -> _SelectorWorker:
         return _SelectorWorker(self, tick_seconds)
 
+    def check_timeouts_soon(self, task: LoopTask) -> None:
+        """Called in the step of a task that may wait for less time than before."""
+        if isinstance(task.worker, _SelectorWorker):
+            task.worker.check_timeouts_soon()
+
     def unwatch(self, task: LoopTask) -> None:
         """Forgets the socket of a task; called in its step."""
         if isinstance(task.worker, _SelectorWorker):
@@ -120,7 +125,9 @@ class _SelectorWorker(Worker[LoopTask]):
         while self._scheduled:
             task = self._scheduled.popleft()
             self._after_step(task, self.step(task))
-        self._check_timeouts(self._step_began)
+            self.check_timeouts_soon()
+        if self._step_began >= self._check_timeouts_at:
+            self._check_timeouts(self._step_began)
         if self._has_lost:
             self._unwatch_lost()
 
@@ -160,12 +167,12 @@ class _SelectorWorker(Worker[LoopTask]):
         for task in self._watched.keys() - self.tasks:
             self.unwatch(task)
 
+    def check_timeouts_soon(self) -> None:
+        """Called when a task begins to wait, or may wait for less time than before."""
+        soon = self._step_began + TIMEOUT_TICK_SECONDS
+        self._check_timeouts_at = min(self._check_timeouts_at, soon)
+
     def _check_timeouts(self, now: float) -> None:
-        latest_check_at = now + TIMEOUT_TICK_SECONDS
-        if now < self._check_timeouts_at:
-            if self._check_timeouts_at > latest_check_at:  # a step may have begun to wait
-                self._check_timeouts_at = latest_check_at
-            return
         with self._pool.lock:
             tasks = [*self.tasks]
         soonest = LONGEST_WAIT_SECONDS
@@ -177,4 +184,4 @@ class _SelectorWorker(Worker[LoopTask]):
                 self._after_step(task, self.step(task))
             else:
                 soonest = min(soonest, remaining)
-        self._check_timeouts_at = max(latest_check_at, now + soonest)
+        self._check_timeouts_at = now + max(TIMEOUT_TICK_SECONDS, soonest)

@@ -49,8 +49,10 @@ class IdleTimeout:
             if self.on_grace_period is not None:
                 self.on_grace_period()
 
-    def start_wait(self) -> None:
+    def start_wait(self) -> bool:
+        """Begins a wait; returns whether it may end earlier than the previous one would have."""
         self._began = self.now()
+        return False
 
     def restart_wait(self) -> None:
         """Begins the current wait anew: until now, it was paused."""

@@ -278,7 +278,8 @@ class _ResponseReader(abc.DisposableBase):
                 raise
         if self._is_cancelled:
             raise Cancelled
-        idle_timeout.start_wait()
+        if idle_timeout.start_wait() and self.event_loop is not None:
+            self.event_loop.check_timeouts_soon(self)
         return not body.ended
 
     def fail(self, error: BaseException) -> None:

@@ -121,6 +121,16 @@ def test_response_joins_tool_call_fragments() -> None:
     assert (call.function.name, call.function.arguments) == ("f", '{"a":1}')
 
 
+def test_bounded_accumulator_joins_short_texts() -> None:
+    received = CompletionAccumulator(bounded=True)
+    for number in range(5000):
+        chunk = event(f"{number} ").data
+        if not received.feed_text(chunk.choices[0]):
+            received.feed(chunk)
+    assert received.text() == "".join(f"{number} " for number in range(5000))
+    assert len(received._choices[0].contents) < 1100
+
+
 def test_response_has_all_n_answers_by_index() -> None:
     whole = response(event("b", index=1), event("a"), event("B", "stop", 1), event("A", "length"))
     assert [

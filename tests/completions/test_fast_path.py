@@ -22,14 +22,24 @@ from rxmistral.wire import events, lines
 MAX = 3000
 
 
-def chunk(content: Any, **more: Any) -> str:
-    choice = {"index": 0, "delta": {"content": content}, "finish_reason": None}
+def chunk(content: Any, choice: Any = None, delta: Any = None, **more: Any) -> str:
+    delta = {"content": content, **(delta or {})}
+    choice = {"index": 0, "delta": delta, "finish_reason": None, **(choice or {})}
     return json.dumps({"id": "a1", "choices": [choice], **more})
+
+
+CALL = {"id": "c1", "index": 0, "function": {"name": "f", "arguments": "{}"}}
+LOGPROBS = {"content": [{"token": "Hi", "logprob": -0.1, "bytes": [], "top_logprobs": []}]}
 
 
 PIECES: list[bytes] = [
     *[b"data: " + chunk(word).encode() + b"\n\n" for word in ("Hi", "", "é\u2028", '"error"')],
     b"data: " + chunk("x", usage={"total_tokens": 3, "new": 1}).encode() + b"\n\n",
+    b"data: " + chunk("second", {"index": 1}).encode() + b"\n\n",
+    b"data: " + chunk("call", delta={"tool_calls": [CALL]}).encode() + b"\n\n",
+    b"data: " + chunk("logprobs", {"logprobs": LOGPROBS}).encode() + b"\n\n",
+    b"data: " + chunk([{"type": "text", "text": "part"}]).encode() + b"\n\n",
+    b"data: " + chunk("long" * 300).encode() + b"\n\n",
     b"data:" + chunk("no space").encode() + b"\n\n",
     b"data: " + chunk("crlf").encode() + b"\r\n\r\n",
     b"data: " + chunk("cr").encode() + b"\r\r",
@@ -100,7 +110,8 @@ def cut(body: bytes, places: set[int]) -> list[bytes]:
     return [body[a:b] for a, b in pairwise([0, *inner, len(body)])]
 
 
-bodies = st.lists(st.sampled_from(PIECES) | st.just(PIECES[0]), max_size=12).map(b"".join)
+piece_lists = st.lists(st.sampled_from(PIECES) | st.just(PIECES[0]), max_size=12)
+bodies = piece_lists.map(b"".join)
 endings = st.sampled_from([None, ConnectionError("reset")])
 
 
@@ -110,6 +121,11 @@ def test_fast_path_equals_slow_path(body: bytes, places: set[int], ending: Any) 
     assert without_block_marks(read_by_path(True, blocks, ending)) == without_block_marks(
         read_by_path(False, blocks, ending)
     )
+
+
+@given(piece_lists, endings)
+def test_fast_path_equals_slow_path_piece_by_piece(blocks: list[bytes], ending: Any) -> None:
+    assert read_by_path(True, blocks, ending) == read_by_path(False, blocks, ending)
 
 
 @given(bodies)

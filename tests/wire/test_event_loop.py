@@ -337,14 +337,14 @@ def test_descriptor_of_a_closed_socket_serves_the_next_task() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_tasks_move_to_another_thread_when_theirs_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    check_timeouts, deaths = _SelectorWorker._check_timeouts, iter(range(3))
+    run_once, deaths = _SelectorWorker.run_once, iter(range(3))
 
-    def die(self: _SelectorWorker, now: float) -> None:
+    def die(self: _SelectorWorker, seconds: float | None) -> None:
+        run_once(self, seconds)
         if len(self.tasks) == 2 and self.steps and next(deaths, None) is not None:
             raise MemoryError
-        check_timeouts(self, now)
 
-    monkeypatch.setattr(_SelectorWorker, "_check_timeouts", die)
+    monkeypatch.setattr(_SelectorWorker, "run_once", die)
     with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
         ended = [threading.Event() for _ in range(2)]
         for each in ended:

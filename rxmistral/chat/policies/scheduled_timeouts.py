@@ -69,9 +69,10 @@ class ScheduledTimeouts(ResponseTimeouts):
             self._source.dispose()
             fail(self._expiry)
 
-    def start_wait(self) -> None:
-        super().start_wait()
+    def start_wait(self) -> bool:
+        is_shorter = super().start_wait()
         self._arm()
+        return is_shorter
 
     def restart_wait(self) -> None:
         super().restart_wait()

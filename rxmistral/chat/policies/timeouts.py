@@ -80,6 +80,7 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         self._gap_since = 0.0  # what it was at the latest news
         self._clock, self._limit_seconds = "first", timeouts.first
         self._limiting_news = ""  # the kind of the latest news, which set these two
+        self._is_shorter = False  # than at the latest `start_wait`
 
     @property
     def has_news(self) -> bool:
@@ -96,13 +97,16 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
     def start_grace_period(self) -> None:
         self.apply_news()
         self._idle_since, self._limit_seconds = self._waited, END_GRACE_SECONDS
+        self._is_shorter = True
         super().start_grace_period()
 
-    def start_wait(self) -> None:
+    def start_wait(self) -> bool:
         # These two methods run for every block, so they avoid every call that they can.
         if self._received.new_output:
             self.apply_news()
         self._began = self.now()
+        is_shorter, self._is_shorter = self._is_shorter, False
+        return is_shorter
 
     def end_wait(self) -> None:
         self._received_at = now = self.now()
@@ -127,7 +131,7 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
             return
         self._idle_since = self._waited
         if news != self._limiting_news:
-            self._limiting_news = news
+            self._limiting_news, self._is_shorter = news, True
             timeouts = self._timeouts
             if news == "thinking" and timeouts.thinking_gap is not None:
                 self._clock, self._limit_seconds = "thinking_gap", timeouts.thinking_gap
