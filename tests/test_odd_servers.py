@@ -307,15 +307,21 @@ def test_clean_end_after_useful_content_is_accepted(useful: Step, read: Face) ->
 
 
 @pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
-def test_reasoning_counts_as_thinking_and_resets_timeouts(key: str, read: Face) -> None:
-    thoughts = [each for _ in range(8) for each in (delta(**{key: "thought "}), steps.wait(0.1))]
-    script = [*thoughts, steps.text("42"), STOP, steps.done()]
+def test_reasoning_counts_as_thinking(key: str, read: Face) -> None:
+    script = [*[delta(**{key: "thought "})] * 8, steps.text("42"), STOP, steps.done()]
     with ScriptedServer(lambda _: script) as server, Mistral(server_url=server.url) as client:
-        limits = Timeouts(first=0.6, gap=0.6)
-        assert read(ask(client, timeouts=limits).pipe(thinking())) == ["thought "] * 8
-    with ScriptedServer(lambda _: script) as server, Mistral(server_url=server.url) as client:
+        assert read(ask(client).pipe(thinking())) == ["thought "] * 8
         body = b"".join(ui_message_stream(ask(client), heartbeat=None))
         assert body.count(b'"type":"reasoning-delta"') == 8
+
+
+@pytest.mark.parametrize("key", ["reasoning", "reasoning_content"])
+def test_reasoning_restarts_the_timeouts(key: str) -> None:
+    thoughts = [each for _ in range(8) for each in (delta(**{key: "thought "}), steps.wait(0.1))]
+    script = [*thoughts, steps.text("42"), STOP, steps.done()]
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        answer = ask(client, timeouts=Timeouts(first=0.6, gap=0.6))
+        assert list(answer.pipe(thinking())) == ["thought "] * 8
 
 
 KEEP_ALIVES = [

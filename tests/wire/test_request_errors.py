@@ -104,7 +104,7 @@ def test_server_without_tls_is_named() -> None:
     with ScriptedServer(lambda _: ANSWER) as server:
         url = server.url.replace("http://", "https://")
         with pytest.raises(RequestError) as raised:
-            list(blocks(Request("POST", url)))
+            list(blocks(Request("POST", url), connect_timeout=0.5))
         server.requests.clear()
     assert raised.value.host in str(raised.value)
 
