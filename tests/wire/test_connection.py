@@ -115,6 +115,29 @@ def test_many_chunks_are_read_as_one_block() -> None:
     assert len(sizes) < 100
 
 
+def test_short_answer_is_read_by_one_thread() -> None:
+    """Its second packet has arrived while the first one was emitted."""
+    emitted, sent, ended = threading.Event(), threading.Event(), threading.Event()
+    threads: list[str] = []
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(CHUNKED + HELLO)
+        emitted.wait(60)
+        connection.sendall(HELLO + END)
+        sent.set()
+
+    def on_next(_: bytes) -> None:
+        threads.append(threading.current_thread().name)
+        emitted.set()
+        sent.wait(60)
+
+    with serving(answer) as (url, _), requests.Session() as session:
+        source = blocks(requests.Request("POST", url, data=b"{}"), session=session)
+        source.subscribe(on_next, on_completed=ended.set)
+        assert ended.wait(60)
+    assert threads == ["rxmistral-reader"] * 2
+
+
 @pytest.mark.parametrize("cut", range(len(HELLO + END)))
 def test_truncated_chunked_body_is_an_error_at_any_byte(cut: int) -> None:
     body = (HELLO + END)[:cut]
