@@ -51,6 +51,7 @@ __all__ = [
 # For the headers. Smaller than any read of the body, which therefore leaves nothing in the
 # buffer. The default is larger from Python 3.14 on.
 _BUFFER_BYTES = 8 * 1024
+_SMALL_BODY_BYTES = 16 * 1024  # at most one TLS record, with its head
 _TIMEOUT_STEP_SECONDS = 0.01  # setting the timeout of a socket is a system call
 
 # Held for a few assignments and a shutdown(), which do not block. Reentrant, since
@@ -295,6 +296,7 @@ class ConnectionView:
     response_class = LeasedResponse
     lease: ConnectionLease | None = None
     is_shut_down = False  # so that it must not be used again
+    _head: bytes | None = None  # of a request with a small body; b"": it is sent next
 
     def connect(self) -> None:
         self.is_shut_down = False
@@ -324,11 +326,21 @@ class ConnectionView:
                 raise
         return sock
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         lease = sending.lease
         if lease is not None:  # a connection from the pool is connected already
             lease.acquire(self)
-        super().request(*args, **kwargs)  # type: ignore[misc]
+        if isinstance(body, bytes) and 0 < len(body) <= _SMALL_BODY_BYTES:
+            self._head = b""
+        super().request(method, url, body, *args, **kwargs)  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:
+        """Sends the head of a request together with a small body, as one packet."""
+        head, self._head = self._head, None
+        if head == b"":
+            self._head = data
+        else:
+            super().send(head + data if head else data)  # type: ignore[misc]
 
     def end_lease(self) -> Any:
         """Returns the connection, for its pool; None the second time.
@@ -344,6 +356,6 @@ class ConnectionView:
                 self.lease.release()
             if self.is_shut_down:  # its reader was cancelled at this moment
                 connection.close()
-            for name in ("lease", "is_shut_down"):
+            for name in ("lease", "is_shut_down", "_head"):
                 vars(connection).pop(name, None)
             return connection

@@ -6,11 +6,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 
 import pytest
 import requests
 
 from rxmistral import DroppedStreamError, RequestError
+from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import blocks
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -104,6 +106,28 @@ def test_close_within_the_headers_is_a_request_error(head: bytes) -> None:
         pytest.raises(RequestError),
     ):
         read(url, session)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "count"), [([b"{}"], 1), ([b"-" * 100_000], 2), ([], 1), ([b"-", b"{}"], 4)]
+)
+def test_request_with_a_small_body_is_one_packet(
+    pieces: list[bytes], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+    send = HTTPConnection.send
+
+    def record(connection: HTTPConnection, data: bytes) -> None:
+        sent.append(data)
+        send(connection, data)
+
+    monkeypatch.setattr(HTTPConnection, "send", record)
+    body = pieces[0] if len(pieces) == 1 else iter(pieces)
+    with ScriptedServer([steps.raw(b":hi\n\n")]) as server:
+        list(blocks(requests.Request("POST", server.url, data=body if pieces else None)))
+        (request,) = server.requests
+    assert len(sent) == count
+    assert request.body == b"".join(pieces)
 
 
 def test_many_chunks_are_read_as_one_block() -> None:
