@@ -25,8 +25,7 @@ the parent's connection, so the child closes its descriptors and does nothing el
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http.client import HTTPResponse, RemoteDisconnected
 from io import BufferedReader, RawIOBase
 from socket import SHUT_RDWR, SocketIO, socket
@@ -81,15 +80,6 @@ class ConnectionLease(Cancellation):
         self.connection: Any = None
         self._socket: Any = None
         self._handshake_socket: socket | None = None
-
-    @contextmanager
-    def on_this_thread(self) -> Iterator[None]:
-        """Makes this the lease of the requests that this thread sends within the block."""
-        sending.lease = self
-        try:
-            yield
-        finally:
-            sending.lease = None
 
     def cancel_and_wake(self) -> None:
         """Cancels, and shuts the socket down, on which the reader may be blocked."""

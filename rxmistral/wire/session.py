@@ -57,6 +57,12 @@ def open_session() -> Session:
 class _Session(Session):
     """A session with headers and cookies, and without any other settings."""
 
+    proxies: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proxies = None  # so that requests merges nothing
+
     def prepare_request(self, request: Request) -> PreparedRequest:
         headers = {**self.headers, **request.headers}
         if not request.auth or request.cookies or None in headers.values():
