@@ -174,7 +174,8 @@ class Attempts(abc.DisposableBase):
     # --- on the reader's thread: before the request ---
 
     def _make_request(self) -> Request:
-        if self._call.scheduler is None:
+        has_to_wait = self._pause_seconds > 0 or self._call.policies.limit is not None
+        if has_to_wait and self._call.scheduler is None:
             self._wait_to_send()
         if self._is_over:  # disposed between two attempts
             raise Cancelled

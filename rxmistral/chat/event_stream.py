@@ -291,7 +291,9 @@ class AnswerSubscription(Observer, Iteration):
                 self._attached.get()
 
     def _set_opened(self, error: Exception | None = None) -> None:
-        with suppress(InvalidStateError):
+        if self.opened.done():
+            return
+        with suppress(InvalidStateError):  # done by another thread at this moment
             if error is None:
                 self.opened.set_result(None)
             else:

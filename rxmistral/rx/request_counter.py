@@ -22,8 +22,8 @@ class RequestCounter:
         self.resumed = 0  # answers that were continued after a break
         self.headers_at: float | None = None  # of the first answer, in seconds of monotonic()
         self.request_id: str | None = None  # that the latest response has, if it has one
-        # Weak, since a shared run outlives its readers.
-        self._parents: WeakSet[RequestCounter] = WeakSet()
+        # Weak, since a shared run outlives its readers. None: no counter, as for most runs.
+        self._parents: WeakSet[RequestCounter] | None = None
 
     def report_to(self, parent: RequestCounter | None) -> None:
         """Adds the counts so far, and all later ones, to another counter, but only once.
@@ -31,15 +31,16 @@ class RequestCounter:
         Has no effect if the other one reports to this: a callback of a run may read the run.
         """
         with self._lock:
-            if parent is None or parent in self._parents or parent._reports_to(self):
+            if parent is None or parent in (self._parents or ()) or parent._reports_to(self):
                 return
+            self._parents = self._parents or WeakSet()
             self._parents.add(parent)
             parent._add(self.requests, self.answers, self.resumed, self.headers_at)
             if self.request_id is not None:
                 parent._set_request_id(self.request_id)
 
     def _reports_to(self, other: RequestCounter) -> bool:
-        return self is other or any(parent._reports_to(other) for parent in self._parents)
+        return self is other or any(parent._reports_to(other) for parent in self._parents or ())
 
     def count_request(self) -> None:
         with self._lock:
@@ -61,7 +62,7 @@ class RequestCounter:
 
     def _set_request_id(self, request_id: str | None) -> None:
         self.request_id = request_id
-        for parent in self._parents:
+        for parent in self._parents or ():
             parent._set_request_id(request_id)
 
     def _add(
@@ -76,7 +77,7 @@ class RequestCounter:
         self.resumed += resumed
         if self.headers_at is None:
             self.headers_at = headers_at
-        for parent in self._parents:
+        for parent in self._parents or ():
             parent._add(requests, answers, resumed, headers_at)
 
 

@@ -284,8 +284,9 @@ class Worker(ABC, Generic[T]):
         try:
             is_idle = False
             while not (is_idle and self._pool.retire(self)):
-                is_idle = not self.tasks
-                self.run_once(_IDLE_SECONDS if is_idle else None)
+                had_tasks, steps = bool(self.tasks), self.steps
+                self.run_once(None if had_tasks else _IDLE_SECONDS)
+                is_idle = not had_tasks and self.steps == steps
         except BaseException as error:
             self._pool.replace(self, error)
             raise

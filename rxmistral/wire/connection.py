@@ -25,8 +25,7 @@ the parent's connection, so the child closes its descriptors and does nothing el
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from http.client import HTTPResponse, RemoteDisconnected
 from io import BufferedReader, RawIOBase
 from socket import SHUT_RDWR, SocketIO, socket
@@ -51,6 +50,7 @@ __all__ = [
 # For the headers. Smaller than any read of the body, which therefore leaves nothing in the
 # buffer. The default is larger from Python 3.14 on.
 _BUFFER_BYTES = 8 * 1024
+_SMALL_BODY_BYTES = 16 * 1024  # at most one TLS record, with its head
 _TIMEOUT_STEP_SECONDS = 0.01  # setting the timeout of a socket is a system call
 
 # Held for a few assignments and a shutdown(), which do not block. Reentrant, since
@@ -80,15 +80,6 @@ class ConnectionLease(Cancellation):
         self.connection: Any = None
         self._socket: Any = None
         self._handshake_socket: socket | None = None
-
-    @contextmanager
-    def on_this_thread(self) -> Iterator[None]:
-        """Makes this the lease of the requests that this thread sends within the block."""
-        sending.lease = self
-        try:
-            yield
-        finally:
-            sending.lease = None
 
     def cancel_and_wake(self) -> None:
         """Cancels, and shuts the socket down, on which the reader may be blocked."""
@@ -295,6 +286,7 @@ class ConnectionView:
     response_class = LeasedResponse
     lease: ConnectionLease | None = None
     is_shut_down = False  # so that it must not be used again
+    _head: bytes | None = None  # of a request with a small body; b"": it is sent next
 
     def connect(self) -> None:
         self.is_shut_down = False
@@ -324,11 +316,21 @@ class ConnectionView:
                 raise
         return sock
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
+    def request(self, method: str, url: str, body: Any = None, *args: Any, **kwargs: Any) -> None:
         lease = sending.lease
         if lease is not None:  # a connection from the pool is connected already
             lease.acquire(self)
-        super().request(*args, **kwargs)  # type: ignore[misc]
+        if isinstance(body, bytes) and 0 < len(body) <= _SMALL_BODY_BYTES:
+            self._head = b""
+        super().request(method, url, body, *args, **kwargs)  # type: ignore[misc]
+
+    def send(self, data: Any) -> None:
+        """Sends the head of a request together with a small body, as one packet."""
+        head, self._head = self._head, None
+        if head == b"":
+            self._head = data
+        else:
+            super().send(head + data if head else data)  # type: ignore[misc]
 
     def end_lease(self) -> Any:
         """Returns the connection, for its pool; None the second time.
@@ -344,6 +346,6 @@ class ConnectionView:
                 self.lease.release()
             if self.is_shut_down:  # its reader was cancelled at this moment
                 connection.close()
-            for name in ("lease", "is_shut_down"):
+            for name in ("lease", "is_shut_down", "_head"):
                 vars(connection).pop(name, None)
             return connection

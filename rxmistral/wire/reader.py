@@ -183,7 +183,8 @@ class _ResponseReader(abc.DisposableBase):
     def run(self) -> None:
         """Runs on the reader thread, to the end or until the event loop can continue."""
         try:
-            if self.step():
+            # The second step reads the rest of a short answer, if that has arrived already.
+            if self.step() and self.step():
                 self._continue()
         except BaseException as error:  # of a callback that receives the terminal
             report_unhandled(error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,7 +14,7 @@ from requests.utils import rewind_body, select_proxy
 from urllib3.exceptions import HTTPError
 
 from ..errors import RequestError
-from .connection import ConnectionLease
+from .connection import ConnectionLease, sending
 from .request_errors import request_error
 from .session import drop_idle_connections_on_fork, pending_returns, view_of
 from .taps import Exchange, Tap, observe
@@ -55,8 +55,8 @@ class RequestSender:
         self._session = session
         self._lease = lease
         self._idle_timeout = lease.idle_timeout
-        self._host: str | None = None  # of the latest request
-        self._proxy: str | None = None
+        self._url = ""  # of the latest request
+        self._proxies: dict[str, str] = {}
 
     def send(self, request: Request | PreparedRequest) -> Response:
         """Returns the response when its headers have arrived; raises `RequestError` if none do."""
@@ -68,7 +68,7 @@ class RequestSender:
             return self._follow_redirects(prepared)
         except (RequestException, HTTPError, OSError, ValueError) as error:
             self._lease.check()
-            failed = request_error(error, self._host, self._proxy, self._lease)
+            failed = request_error(error, *self._host_and_proxy(), self._lease)
             raise failed from failed.__cause__
         except AttributeError as error:
             # http.client, if the program closes the connection at this moment: it has no socket.
@@ -76,7 +76,7 @@ class RequestSender:
             if connection is None or connection.sock is not None:
                 raise
             self._lease.check()
-            raise RequestError("the connection was closed", self._host, self._proxy) from error
+            raise RequestError("the connection was closed", *self._host_and_proxy()) from error
         finally:
             self._idle_timeout.end_wait()
 
@@ -87,29 +87,38 @@ class RequestSender:
             request.auth = None  # has requests use the session's
         return self._session.prepare_request(request)
 
+    def _host_and_proxy(self) -> tuple[str | None, str | None]:
+        """Returns the latest of each, without credentials; None: there is none."""
+        proxy = select_proxy(self._url, self._proxies)
+        return (
+            urlsplit(self._url).netloc.rpartition("@")[2] or None,
+            proxy and proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/"),
+        )
+
     def _follow_redirects(self, prepared: PreparedRequest) -> Response:
         session, idle_timeout = self._session, self._idle_timeout
         view = view_of(session)
         drop_idle_connections_on_fork(session)
         for _ in range(session.max_redirects + 1):
-            url = prepared.url or ""
-            self._host = urlsplit(url).netloc.rpartition("@")[2] or None
-            settings = _settings_for(session, url)
-            proxy = select_proxy(url, settings["proxies"])
-            self._proxy = proxy and proxy.rpartition("//")[2].rpartition("@")[2].rstrip("/")
+            self._url = prepared.url or ""
+            settings = _settings_for(session, self._url)
+            self._proxies = settings["proxies"]
             if pending_returns.is_expected(session) and not _has_idle_connection(
                 session, prepared, settings
             ):
                 pending_returns.wait(session, _RETURN_SECONDS)
             self._lease.check()
-            with self._lease.on_this_thread():
-                remaining = max(idle_timeout.remaining(), _MIN_TIMEOUT_SECONDS)
+            remaining = max(idle_timeout.remaining(), _MIN_TIMEOUT_SECONDS)
+            sending.lease = self._lease
+            try:
                 response = view.send(
                     prepared,
                     timeout=(min(idle_timeout.connect_timeout, remaining), remaining),
                     allow_redirects=False,
                     **settings,
                 )
+            finally:
+                sending.lease = None
             following = _redirected(session, prepared, response)
             if following is None:
                 return response
@@ -125,7 +134,7 @@ def _settings_for(session: Session, url: str) -> dict[str, Any]:
     way round. A request to this machine ignores the proxies of the environment: such a proxy
     would have to run on this machine too, and the request is for the developer's own server.
     """
-    proxies = dict(session.proxies)
+    proxies = dict(session.proxies or ())
     host = urlsplit(url).hostname or ""
     if is_loopback(host):
         proxies["no_proxy"] = host
@@ -147,6 +156,7 @@ def _has_idle_connection(
     return idle is None or any(idle)
 
 
+@lru_cache(64)
 def is_loopback(host: str) -> bool:
     """Returns whether a host name or address is this machine's own."""
     try:

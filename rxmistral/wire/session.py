@@ -25,7 +25,7 @@ from threading import Condition, RLock
 from typing import Any, TypeVar, cast
 from weakref import WeakKeyDictionary, WeakSet
 
-from requests import Session
+from requests import PreparedRequest, Request, Session
 from requests.adapters import HTTPAdapter
 from urllib3 import HTTPConnectionPool, Retry, Timeout
 from urllib3.exceptions import EmptyPoolError, ReadTimeoutError
@@ -47,11 +47,42 @@ _POLL_SECONDS = 0.05  # between two checks in a wait that nothing can interrupt
 
 def open_session() -> Session:
     """Returns a session whose pools keep the connections of many streams at once."""
-    session = Session()
+    session = _Session()
     adapter = _Adapter(pool_maxsize=_POOL_SIZE)
     session.mount("https://", adapter)
     session.mount("http://", adapter)
     return session
+
+
+class _Session(Session):
+    """A session with headers and cookies, and without any other settings."""
+
+    proxies: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.proxies = None  # so that requests merges nothing
+
+    def prepare_request(self, request: Request) -> PreparedRequest:
+        headers = {**self.headers, **request.headers}
+        if not request.auth or request.cookies or None in headers.values():
+            return super().prepare_request(request)
+        # As requests does, but nothing is merged: merging settings that do not exist takes as long
+        # as all the rest (tested with requests 2.34).
+        prepared = PreparedRequest()
+        prepared.prepare(
+            method=request.method,
+            url=request.url,
+            headers=headers,
+            files=request.files,
+            data=request.data,
+            params=request.params or None,
+            auth=request.auth,
+            cookies=self.cookies.copy(),
+            hooks=request.hooks,
+            json=request.json,
+        )
+        return prepared
 
 
 class _Adapter(HTTPAdapter):

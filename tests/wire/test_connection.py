@@ -6,11 +6,13 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 
 import pytest
 import requests
 
 from rxmistral import DroppedStreamError, RequestError
+from rxmistral.testing import ScriptedServer, steps
 from rxmistral.wire import blocks
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
@@ -106,6 +108,28 @@ def test_close_within_the_headers_is_a_request_error(head: bytes) -> None:
         read(url, session)
 
 
+@pytest.mark.parametrize(
+    ("pieces", "count"), [([b"{}"], 1), ([b"-" * 100_000], 2), ([], 1), ([b"-", b"{}"], 4)]
+)
+def test_request_with_a_small_body_is_one_packet(
+    pieces: list[bytes], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[bytes] = []
+    send = HTTPConnection.send
+
+    def record(connection: HTTPConnection, data: bytes) -> None:
+        sent.append(data)
+        send(connection, data)
+
+    monkeypatch.setattr(HTTPConnection, "send", record)
+    body = pieces[0] if len(pieces) == 1 else iter(pieces)
+    with ScriptedServer([steps.raw(b":hi\n\n")]) as server:
+        list(blocks(requests.Request("POST", server.url, data=body if pieces else None)))
+        (request,) = server.requests
+    assert len(sent) == count
+    assert request.body == b"".join(pieces)
+
+
 def test_many_chunks_are_read_as_one_block() -> None:
     """One read of the socket for many chunks is what makes reading fast."""
     with serving(sending(CHUNKED + HELLO * 1000 + END)) as (url, _), requests.Session() as session:
@@ -113,6 +137,29 @@ def test_many_chunks_are_read_as_one_block() -> None:
         sizes = [len(block) for block in blocks(request, session=session)]
     assert sum(sizes) == 5000
     assert len(sizes) < 100
+
+
+def test_short_answer_is_read_by_one_thread() -> None:
+    """Its second packet has arrived while the first one was emitted."""
+    emitted, sent, ended = threading.Event(), threading.Event(), threading.Event()
+    threads: list[str] = []
+
+    def answer(connection: socket.socket) -> None:
+        connection.sendall(CHUNKED + HELLO)
+        emitted.wait(60)
+        connection.sendall(HELLO + END)
+        sent.set()
+
+    def on_next(_: bytes) -> None:
+        threads.append(threading.current_thread().name)
+        emitted.set()
+        sent.wait(60)
+
+    with serving(answer) as (url, _), requests.Session() as session:
+        source = blocks(requests.Request("POST", url, data=b"{}"), session=session)
+        source.subscribe(on_next, on_completed=ended.set)
+        assert ended.wait(60)
+    assert threads == ["rxmistral-reader"] * 2
 
 
 @pytest.mark.parametrize("cut", range(len(HELLO + END)))

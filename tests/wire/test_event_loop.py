@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from queue import SimpleQueue
 from selectors import DefaultSelector
 from typing import Any
 
@@ -100,6 +101,30 @@ def test_event_loop_returns_connections_to_the_pool(framing: Any, session: Any, 
         for _ in range(3):
             read(ask(server, session=session))
         assert server.connections == 1
+
+
+def test_event_loop_keeps_its_thread_between_short_tasks() -> None:
+    class Short:
+        """A task that ends in its first step."""
+
+        worker = None
+        paused = False
+
+        def __init__(self) -> None:
+            self.stepped_by: SimpleQueue[threading.Thread] = SimpleQueue()
+
+        def step(self) -> bool:
+            self.stepped_by.put(threading.current_thread())
+            return False
+
+    pool: Any = EventLoops(daemon=True)
+    threads = set()
+    for _ in range(5):
+        task = Short()
+        pool.schedule(task)
+        threads.add(task.stepped_by.get(timeout=BOUND))
+        assert eventually(lambda task=task: task.worker is None)
+    assert len(threads) == 1
 
 
 def test_compressed_body_stays_on_the_reader_thread() -> None:

@@ -45,6 +45,32 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
+def without_auth(prepared: requests.PreparedRequest) -> requests.PreparedRequest:
+    return prepared
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"data": b"{}", "headers": {"user-agent": "mine"}, "auth": without_auth},
+        {"json": {"a": 1}, "params": {"b": "c d"}, "auth": ("name", "word")},
+        {"headers": {"accept": None}, "auth": without_auth},
+        {"cookies": {"mine": "2"}, "hooks": {"response": print}},
+    ],
+)
+def test_own_session_prepares_requests_as_requests_does(options: dict[str, Any]) -> None:
+    request = Request("post", "http://127.0.0.1/path?a=b", **options)
+    prepared = []
+    for session in (open_session(), requests.Session()):
+        session.cookies.set("session", "1")
+        each = session.prepare_request(request)
+        cookies = each._cookies  # type: ignore[attr-defined]
+        assert cookies is not session.cookies
+        headers = list(each.headers.items())
+        prepared.append((each.method, each.url, headers, each.body, each.hooks, dict(cookies)))
+    assert prepared[0] == prepared[1]
+
+
 @contextmanager
 def refusing_port() -> Iterator[str]:
     """Yields a host and port that refuses connections."""
