@@ -82,7 +82,7 @@ class EventStream(CompletionStream):
         Waits for the headers; opens the Stream first if no request was sent.
 
         Raises:
-            RequestError, StatusError: The request failed.
+            RequestError, StatusError: The request failed, also if a reader has received this.
         """
         if self._latest.response is None:
             try:
@@ -197,6 +197,7 @@ class EventStreamAsync(EventStream):
         """The HTTP response of the latest request: `.status_code`, `.headers`.
 
         Raises:
+            RequestError, StatusError: The request failed, also if a reader has received this.
             RuntimeError: No headers were received yet; `await` the Stream first.
         """
         return self._latest.get_response()
@@ -243,6 +244,8 @@ class _LatestRequest:
 
     def get_response(self) -> Response:
         if self.response is None:
+            if self.opened is not None and self.opened.done() and not self.opened.cancelled():
+                self.opened.result()  # raises the error of the request
             raise RuntimeError("there is no response yet: the stream was not opened; await it")
         return self.response
 
@@ -284,8 +287,8 @@ class AnswerSubscription(Observer, Iteration):
 
     def on_response(self, response: Response) -> None:
         """Called when the headers were received; returns when there is an observer."""
-        self._latest.response = response
         if 200 <= response.status_code < 300:  # otherwise an error follows, which says more
+            self._latest.response = response
             self._set_opened()
             if self._observer is None:
                 self._attached.get()
