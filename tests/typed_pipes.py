@@ -309,6 +309,7 @@ assert_type(stream.to_response().run(), ChatCompletionResponse)
 assert_type(stream.until_finished(), CompletionStream)
 assert_type(stream.on_outcome(note).until_finished(0).text(), TextStream)
 assert_type(fallback(stream, stream).text(), TextStream)
+assert_type(fallback(stream, stream).text().outcome, Outcome | None)
 opened_later = Mistral("key").chat.stream_async(model="m", messages=history)
 assert_type(opened_later.text().words(), TextStream)
 
