@@ -146,6 +146,10 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
             self.source.dispose()
             self.observer.on_error(error)
 
+    def task_failed(self, error: Exception) -> None:
+        """Sends the error of a callback, or of a task that was cancelled: that of the cause."""
+        self.end(self._error or error)
+
     def end_of_task(self) -> None:
         """Sends the terminal if this was the last task."""
         if self._was_last:
@@ -228,6 +232,9 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
                 while len(call.results) >= _MAX_RESULTS:
                     self._room.clear()
                     await self._room.wait()
+        except (SystemExit, KeyboardInterrupt) as error:  # ends the event loop, with all tasks
+            self._error = self._error or _failure(error)
+            raise
         finally:
             await results.aclose()
 
@@ -247,7 +254,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
         if task.cancelled():
             error = StoppedError()
         elif error is not None and not isinstance(error, Exception):
-            error = RuntimeError(f"the function of map_async raised {error!r}")
+            error = _failure(error)
         if error is None:
             call.has_completed = True
         else:
@@ -263,6 +270,12 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
                 task.cancel()
 
 
+def _failure(error: BaseException) -> RuntimeError:
+    failure = RuntimeError(f"the function of map_async raised {error!r}")
+    failure.__cause__ = error
+    return failure
+
+
 class _TaskObserver(abc.ObserverBase[B]):
     """The observer of the task that emits."""
 
@@ -273,7 +286,7 @@ class _TaskObserver(abc.ObserverBase[B]):
         self._calls.observer.on_next(value)
 
     def on_error(self, error: Exception) -> None:
-        self._calls.end(error)
+        self._calls.task_failed(error)
 
     def on_completed(self) -> None:
         self._calls.end_of_task()

@@ -21,6 +21,8 @@ from reactivex import Observable
 from .reactivex_methods import ReactivexMethods
 from .stream import AsyncItems, AsyncResult, Stream
 
+__all__ = ["Pipe"]
+
 T = TypeVar("T", covariant=True)
 A = TypeVar("A")
 B = TypeVar("B")

@@ -475,12 +475,14 @@ def test_call_that_cancels_itself_is_an_error(read: Face) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_call_that_exits_does_not_block_its_reader() -> None:
+@pytest.mark.parametrize("exit_", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_error_of_a_call_that_exits_names_the_exception(exit_: BaseException) -> None:
     async def leave(_: int) -> None:
-        raise SystemExit
+        raise exit_
 
     (error,) = by_for(numbers(3).map_async(leave))
-    assert isinstance(error, (RuntimeError, StoppedError))
+    assert str(error) == f"the function of map_async raised {exit_!r}"
+    assert error.__cause__ is exit_
 
 
 def test_end_of_the_program_s_loop_ends_the_stream() -> None:
