@@ -22,7 +22,7 @@ from .chat.event_stream import EventStream
 from .chat.settings import KEY_VARIABLE, SERVER_URL_VARIABLE
 from .demo import demo_server
 from .errors import MistralError
-from .models import CompletionEvent
+from .models import CompletionEvent, as_sent
 from .operators import text
 from .outcome import Outcome
 
@@ -216,7 +216,7 @@ def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
     counted = answer.do_action(count)
     if options.json:
         for event in counted:
-            screen.write(msgspec.json.encode(event.data).decode() + "\n")
+            screen.write(msgspec.json.encode(as_sent(event)).decode() + "\n")
     else:
         for token in counted.pipe(text()):
             screen.write(token)

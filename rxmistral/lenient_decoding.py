@@ -12,6 +12,7 @@ the rest of a chunk, so every part that can be converted is kept.
 
 from __future__ import annotations
 
+import builtins
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -31,7 +32,7 @@ from .pydantic_models import (
 
 __all__ = [
     "check_decodable", "convert_leniently", "custom_types", "decoder", "keep_convertible_fields",
-    "scalar_to_text",
+    "scalar_to_text", "type_name",
 ]  # fmt: skip
 
 DecodeHook = Callable[[type, Any], Any]
@@ -93,6 +94,13 @@ def check_decodable(type: Any) -> None:
         if not is_model(custom):
             raise TypeError(f"msgspec cannot decode {custom!r} from JSON without a dec_hook")
         check_model(custom)
+
+
+def type_name(type: Any) -> str:
+    """Returns a type as it is written in a program, without the modules."""
+    if isinstance(type, builtins.type) and not get_args(type):
+        return type.__name__
+    return re.sub(r"(?:[\w<>]+\.)+", "", str(type))
 
 
 def custom_types(type: Any) -> Iterator[Any]:

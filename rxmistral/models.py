@@ -9,7 +9,8 @@ also contain `null`, with another meaning than a missing key, the default is `ms
 (which is falsy), and None is written as `null`.
 
 **The unknown survives.** Unknown keys are skipped, but kept in `UsageInfo`, which people are
-billed by. An unknown kind of content becomes an `UnknownContentChunk`, which is a dict.
+billed by; `as_sent` puts them back in their place. An unknown kind of content becomes an
+`UnknownContentChunk`, which is a dict.
 """
 
 # A field of a role overrides the read-only property of Message, which mypy accepts.
@@ -568,3 +569,23 @@ def _is_content(part: str | ContentChunk) -> bool:
     if isinstance(part, ThinkChunk):
         return any(map(_is_content, part.thinking))
     return not isinstance(part, ReferenceChunk) or bool(part.reference_ids)
+
+
+# --- for JSON ----------------------------------------------------------------------
+
+
+def as_sent(item: object) -> object:
+    """Returns an item in the form in which the service sent it, to be encoded.
+
+    A completion is its chunk. The keys of a usage that this version does not know are next to the
+    others; msgspec would encode the field that contains them.
+    """
+    if isinstance(item, CompletionEvent):
+        item = item.data
+    if isinstance(item, UsageInfo):
+        known = msgspec.to_builtins(item)
+        return known.pop("additional_properties", {}) | known
+    usage = getattr(item, "usage", None)
+    if isinstance(usage, UsageInfo) and usage.additional_properties:
+        return msgspec.to_builtins(item) | {"usage": as_sent(usage)}
+    return item

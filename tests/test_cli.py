@@ -77,6 +77,15 @@ def test_json_prints_one_chunk_per_line() -> None:
     assert chunks[-1]["usage"]["completion_tokens"] == 2
 
 
+def test_json_has_the_usage_as_it_was_sent() -> None:
+    with ScriptedServer(["Hi", steps.usage(1, 2, new={"a": 1}), steps.finish()]) as server:
+        done = run("Hi", "--server-url", server.url, "--json")
+    (usage,) = (
+        chunk["usage"] for chunk in map(json.loads, done.stdout.splitlines()) if "usage" in chunk
+    )
+    assert usage["new"] == {"a": 1}
+
+
 def test_stats_go_to_stderr_when_requested() -> None:
     with ScriptedServer(HELLO, ["no usage", steps.done()], [steps.role(), steps.done()]) as server:
         exact = run("Hi", "--server-url", server.url, "--stats")

@@ -219,14 +219,40 @@ async def letters_of(token: str) -> AsyncIterator[str]:
         yield letter
 
 
+def report(prompt: str, error: Exception) -> None:
+    print(prompt, error)
+
+
 awaited: Stream[int] = tokens.map_async(length_of, concurrency=3, ordered=False)
 piped_calls: Stream[int] = stream.pipe(text(), map_async(length_of))
 letters: Stream[str] = tokens.map_async(letters_of)
-observed: Stream[str] = tokens.map_async(lambda _: tokens)
-by_lambda: Stream[int] = tokens.map_async(lambda token: length_of(token.upper()))
 answered: Stream[int] = tokens.pipe(answer_each(length_of, "queue"))
-streamed: Stream[str] = tokens.pipe(answer_each(letters_of, on_error=lambda prompt, error: None))
-mapped: Stream[str] = tokens.pipe(answer_each(lambda _: tokens))
+streamed: Stream[str] = tokens.pipe(answer_each(letters_of, on_error=report))
+
+
+async def text_later(_: str) -> TextStream:
+    return stream.text()
+
+
+async def letters_later(token: str) -> AsyncIterator[str]:
+    return letters_of(token)
+
+
+def text_or_words(token: str) -> TextStream | str:
+    return stream.text() if token else "Say something."
+
+
+assert_type(tokens.map_async(text_later), Stream[str])
+assert_type(tokens.map_async(letters_later), Stream[str])
+assert_type(tokens.pipe(map_async(text_later)), Stream[str])
+assert_type(tokens.pipe(map_async(letters_later)), Stream[str])
+assert_type(tokens.pipe(answer_each(text_later)), Stream[str])
+assert_type(tokens.pipe(answer_each(letters_later)), Stream[str])
+assert_type(tokens.pipe(answer_each(len)), Stream[int])
+assert_type(tokens.pipe(answer_each(text_or_words)), Stream[str])
+tokens.map_async(len)  # type: ignore[arg-type]
+tokens.map_async(text_or_words)  # type: ignore[arg-type]
+tokens.pipe(map_async(len))  # type: ignore[arg-type]
 
 
 async def pull() -> str:
@@ -283,6 +309,7 @@ assert_type(stream.to_response().run(), ChatCompletionResponse)
 assert_type(stream.until_finished(), CompletionStream)
 assert_type(stream.on_outcome(note).until_finished(0).text(), TextStream)
 assert_type(fallback(stream, stream).text(), TextStream)
+assert_type(fallback(stream, stream).text().outcome, Outcome | None)
 opened_later = Mistral("key").chat.stream_async(model="m", messages=history)
 assert_type(opened_later.text().words(), TextStream)
 

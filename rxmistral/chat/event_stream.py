@@ -25,9 +25,10 @@ from reactivex import abc
 from ..completions.completion_stream import CompletionStream
 from ..models import CompletionEvent
 from ..outcome import Outcome, Status
-from ..rx.iteration import Iteration, LiveSubscriptions, current_iteration
+from ..rx.answer_stream import AnswerStream
+from ..rx.iteration import Iteration, current_iteration
 from ..rx.request_counter import current_counter
-from ..rx.threads import add_to_scope, fork_safe, register_for_fork
+from ..rx.threads import add_to_scope, fork_safe
 from ..wire.reader import Response
 from .attempts import Attempts
 from .policies.resume import can_be_continued, continuation_of
@@ -44,7 +45,7 @@ Observer = abc.ObserverBase[CompletionEvent]
 _unread_lock = fork_safe(RLock())
 
 
-class EventStream(CompletionStream):
+class EventStream(AnswerStream[CompletionEvent], CompletionStream):
     """A cold Stream of the `CompletionEvent`s of one call.
 
     Each subscription sends the call; within a `with` block all of them share one request, and
@@ -56,13 +57,11 @@ class EventStream(CompletionStream):
         self._call = call
         self._latest = _LatestRequest()
         self._unread: AnswerSubscription | None = None  # opened, and not yet subscribed to
-        self._live = LiveSubscriptions()  # disposed by close() and by the end of a block
-        register_for_fork(self)
 
     def forked(self) -> None:
         """Forgets a request that is under way: its answer belongs to the parent."""
+        super().forked()
         self._unread = None
-        self._live = LiveSubscriptions()
         if self._latest.make_outcome is None:
             self._latest = _LatestRequest()
 
@@ -82,7 +81,7 @@ class EventStream(CompletionStream):
         Waits for the headers; opens the Stream first if no request was sent.
 
         Raises:
-            RequestError, StatusError: The request failed.
+            RequestError, StatusError: The request failed, also if a reader has received this.
         """
         if self._latest.response is None:
             try:
@@ -97,9 +96,6 @@ class EventStream(CompletionStream):
         """The outcome of the latest request; None while it is under way, or before it."""
         return self._latest.outcome()
 
-    def _answer_of_pipe(self) -> EventStream:
-        return self
-
     def continued(self, text: str) -> EventStream | None:
         """Returns a Stream of the rest of an answer that began with this text.
 
@@ -111,28 +107,15 @@ class EventStream(CompletionStream):
         body, echo = continuation_of(call.body, text)
         return EventStream(replace(call, body=body, echo=echo))
 
-    def close(self) -> None:
-        """Stops every subscription to this Stream, from any thread, without blocking.
-
-        A loop that reads the Stream ends.
-        """
-        self._stop()
-
     def _stop(self) -> None:
         self._discard_unread()
         super()._stop()
-        live, self._live = self._live, LiveSubscriptions()
-        live.dispose()
 
     def __enter__(self) -> Self:
         opened = super().__enter__()
         if self._unread is None:  # else the block reads the request that was sent
             self._latest = _LatestRequest()
         return opened
-
-    def _track_loop(self, loop: abc.DisposableBase) -> None:
-        super()._track_loop(loop)
-        self._live.add(loop)
 
     def _open(self) -> Future[None]:
         """Sends the request, unless there is one to read, or this block has sent it; returns a
@@ -197,6 +180,7 @@ class EventStreamAsync(EventStream):
         """The HTTP response of the latest request: `.status_code`, `.headers`.
 
         Raises:
+            RequestError, StatusError: The request failed, also if a reader has received this.
             RuntimeError: No headers were received yet; `await` the Stream first.
         """
         return self._latest.get_response()
@@ -243,6 +227,8 @@ class _LatestRequest:
 
     def get_response(self) -> Response:
         if self.response is None:
+            if self.opened is not None and self.opened.done() and not self.opened.cancelled():
+                self.opened.result()  # raises the error of the request
             raise RuntimeError("there is no response yet: the stream was not opened; await it")
         return self.response
 
@@ -284,8 +270,8 @@ class AnswerSubscription(Observer, Iteration):
 
     def on_response(self, response: Response) -> None:
         """Called when the headers were received; returns when there is an observer."""
-        self._latest.response = response
         if 200 <= response.status_code < 300:  # otherwise an error follows, which says more
+            self._latest.response = response
             self._set_opened()
             if self._observer is None:
                 self._attached.get()

@@ -37,8 +37,8 @@ from ..completions.tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolR
 from ..errors import RoundLimitError, described
 from ..models import CompletionEvent, Tool, ToolCall
 from ..outcome import Outcome, Status, status_of
+from ..rx.answer_stream import AnswerStream
 from ..rx.fluent import returning
-from ..rx.iteration import LiveSubscriptions
 from ..rx.map_async import map_async
 from ..rx.state_machine import item_operator
 from ..rx.stream import Stream
@@ -68,7 +68,7 @@ class RunPlan:
     approve: Approve | None
 
 
-class RunStream(Stream[Part]):
+class RunStream(AnswerStream[Part]):
     """A cold Stream of the parts of a run, which each subscription starts.
 
     ```python
@@ -81,7 +81,6 @@ class RunStream(Stream[Part]):
         super().__init__()
         self._plan = plan
         self._latest: _Run | None = None
-        self._live = LiveSubscriptions()  # disposed by close() and by the end of a block
 
     def __repr__(self) -> str:
         if self._latest is None:
@@ -114,26 +113,10 @@ class RunStream(Stream[Part]):
         """Returns the reasoning of all answers, as it arrives."""
         return self.pipe(texts_of(ThinkingDelta))
 
-    def close(self) -> None:
-        """Stops all runs of this Stream, from any thread, without blocking."""
-        self._stop()
-
     def __enter__(self) -> Self:
         opened = super().__enter__()
         self._latest = None
         return opened
-
-    def _answer_of_pipe(self) -> RunStream:
-        return self
-
-    def _stop(self) -> None:
-        super()._stop()
-        live, self._live = self._live, LiveSubscriptions()
-        live.dispose()
-
-    def _track_loop(self, loop: abc.DisposableBase) -> None:
-        super()._track_loop(loop)
-        self._live.add(loop)
 
     def _subscribe_source(
         self, observer: abc.ObserverBase[Part], scheduler: abc.SchedulerBase | None

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ..lenient_decoding import check_decodable, custom_types
+from ..lenient_decoding import check_decodable, custom_types, type_name
 from ..pydantic_models import is_root_model, model_schemas
 
 __all__ = ["closed_schema", "object_schema"]
@@ -37,7 +37,11 @@ def object_schema(type: Any) -> dict[str, Any]:
     if kinds == {"object"}:
         schema, definitions = _resolved(schema, definitions)
     elif kinds & {"object", "any"} or any(map(is_root_model, models)):
-        raise TypeError("its values are objects and others; make it a field of a Struct")
+        raise TypeError(
+            "its values are objects and others; make it a field of a Struct: write "
+            f"`class Answer(msgspec.Struct): value: {type_name(type)}`, and pass Answer here and "
+            "to parsed()"
+        )
     else:
         schema = {"properties": {"value": schema}, "required": ["value"]}
     return {**schema, "type": "object", **({"$defs": definitions} if definitions else {})}

@@ -31,11 +31,12 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_number
 from ..errors import AllFailedError, MistralError, StreamError
 from ..models import CompletionChunk, CompletionEvent
-from ..rx.request_counter import current_counter
+from ..rx.request_counter import RequestCounter, current_counter
 from .accumulator import CompletionAccumulator
 from .choice import completions_for
 from .completion_stream import CompletionStream
 from .finish import without_failure
+from .recorder import RecordedStream
 
 __all__ = ["fallback", "hedge"]
 
@@ -49,6 +50,7 @@ class _Candidate(_EventObserver):
     def __init__(self, race: _Race, number: int, *, has_won: bool = False) -> None:
         self.number = number
         self.subscription = SingleAssignmentDisposable()
+        self.counter = RequestCounter()
         self.error: Exception | None = None
         self._race = race
         self._emit = race.observer.on_next
@@ -115,6 +117,7 @@ class _Race(abc.DisposableBase):
         self._delay = delay
         self._clock = clock or scheduler or TimeoutScheduler.singleton()
         self._context = copy_context()  # of the subscriber, for streams that start later
+        self._counter = current_counter.get()
         self._subscriber_is_daemon = current_thread().daemon
         self._timer = SerialDisposable()
         # Reentrant, since the garbage collection may dispose it at any moment.
@@ -158,7 +161,10 @@ class _Race(abc.DisposableBase):
         self._start_next_or_end()
 
     def _subscribe(self, candidate: _Candidate, stream: _Source) -> None:
-        candidate.subscription.disposable = self._context.copy().run(
+        candidate.counter.report_to(self._counter)
+        context = self._context.copy()
+        context.run(current_counter.set, candidate.counter)
+        candidate.subscription.disposable = context.run(
             stream.subscribe, candidate, scheduler=self._scheduler
         )
 
@@ -225,6 +231,8 @@ class _Race(abc.DisposableBase):
             self._is_decided = True
             losers = [each for each in self._candidates if each is not candidate]
         self._stop(losers)
+        if self._counter is not None:  # which has the id of the latest response
+            self._counter.record_request_id(candidate.counter.request_id)
         return True
 
     def dispose(self) -> None:
@@ -284,9 +292,8 @@ class _MidStreamFallback(_Race):
             if self._is_disposed:
                 return
             self._candidates.append(candidate)
-        counter = self._context.get(current_counter)
-        if counter is not None:
-            counter.count_resume()
+        if self._counter is not None:
+            self._counter.count_resume()
         self._subscribe(candidate, continuation)
 
 
@@ -308,7 +315,7 @@ def _race(
     ) -> abc.DisposableBase:
         return kind(streams, observer, scheduler, delay, clock).start()
 
-    return CompletionStream(subscribe)
+    return RecordedStream(subscribe)
 
 
 def fallback(*streams: Observable[CompletionEvent], resume: bool = False) -> CompletionStream:
@@ -321,6 +328,7 @@ def fallback(*streams: Observable[CompletionEvent], resume: bool = False) -> Com
     Useful output is text, thinking, a tool call or a finish_reason: an empty answer that ends
     normally is an answer, and another model would give a different one. There is one connection
     at a time: the next stream is subscribed to when the one before has released its connection.
+    The `outcome` is that of the emitted answer, with the requests of all streams.
 
     Args:
         streams: Observables of completions, in the order in which to try them.

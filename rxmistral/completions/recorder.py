@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextvars import copy_context
+from functools import partial
 from logging import getLogger
 from threading import Lock
+from typing import Self
 
 from reactivex import Observable, abc
 from reactivex.disposable import CompositeDisposable, Disposable
@@ -14,6 +16,7 @@ from reactivex.disposable import CompositeDisposable, Disposable
 from ..checks import check_callback
 from ..models import CompletionEvent, UsageInfo
 from ..outcome import Outcome, Status, status_of
+from ..rx.answer_stream import AnswerStream
 from ..rx.clock import monotonic
 from ..rx.fluent import returning
 from ..rx.request_counter import RequestCounter, current_counter
@@ -23,7 +26,7 @@ from .accumulator import CompletionAccumulator
 from .choice import completions_for
 from .completion_stream import CompletionStream
 
-__all__ = ["OutcomeBuilder", "OutputTimes", "on_outcome"]
+__all__ = ["OutcomeBuilder", "OutputTimes", "RecordedStream", "on_outcome"]
 
 _log = getLogger("rxmistral")
 
@@ -126,19 +129,63 @@ def on_outcome(
         observer: abc.ObserverBase[CompletionEvent],
         scheduler: abc.SchedulerBase | None,
     ) -> abc.DisposableBase:
-        recorder = _Recorder(observer, callback)
-        context = copy_context()  # dispose() may be called on any thread
-        recorder.counter.report_to(current_counter.get())
-        token = current_counter.set(recorder.counter)
-        try:
-            subscription = stream.subscribe(recorder, scheduler=scheduler)
-        finally:
-            current_counter.reset(token)
-        return CompositeDisposable(
-            subscription, Disposable(lambda: context.run(recorder.end, None, "cancelled"))
-        )
+        return _recorded(partial(stream.subscribe, scheduler=scheduler), observer, callback)
 
     return returning(CompletionStream, operate(subscribe_to))
+
+
+class RecordedStream(AnswerStream[CompletionEvent], CompletionStream):
+    """A Stream of completions that records the outcome of each subscription."""
+
+    _latest: _Latest | None = None
+
+    @property
+    def outcome(self) -> Outcome | None:
+        """The outcome of the latest subscription; None while it is running, or before it."""
+        return None if self._latest is None else self._latest.outcome
+
+    def __enter__(self) -> Self:
+        opened = super().__enter__()
+        self._latest = None
+        return opened
+
+    # A method, not a function passed to Stream.__init__, which would make a reference cycle.
+    def _subscribe_source(
+        self, observer: abc.ObserverBase[CompletionEvent], scheduler: abc.SchedulerBase | None
+    ) -> abc.DisposableBase:
+        live, self._latest = self._live, (latest := _Latest())
+        subscribe = partial(super()._subscribe_source, scheduler=scheduler)
+        subscription = _recorded(subscribe, observer, latest.set)
+        live.add(subscription)
+        return subscription
+
+
+class _Latest:
+    """The outcome of the latest subscription, without a reference to the Stream."""
+
+    outcome: Outcome | None = None
+
+    def set(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+
+
+def _recorded(
+    subscribe: Callable[[abc.ObserverBase[CompletionEvent]], abc.DisposableBase],
+    observer: abc.ObserverBase[CompletionEvent],
+    callback: Callable[[Outcome], object],
+) -> abc.DisposableBase:
+    """Subscribes to completions by a function; `callback` receives their outcome."""
+    recorder = _Recorder(observer, callback)
+    context = copy_context()  # dispose() may be called on any thread
+    recorder.counter.report_to(current_counter.get())
+    token = current_counter.set(recorder.counter)
+    try:
+        subscription = subscribe(recorder)
+    finally:
+        current_counter.reset(token)
+    return CompositeDisposable(
+        subscription, Disposable(lambda: context.run(recorder.end, None, "cancelled"))
+    )
 
 
 _ACCEPTED = completions_for("on_outcome")

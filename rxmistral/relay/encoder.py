@@ -12,12 +12,11 @@ from typing import Generic, TypeAlias, TypeVar
 from reactivex import Observable, abc
 
 from ..errors import MistralError, described
-from ..models import CompletionEvent
 from ..outcome import status_of
 from ..rx.state_machine import operate
 from ..rx.stream import Stream
 
-__all__ = ["Describe", "Encoder", "described", "encoder_operator", "ending_fields", "payload"]
+__all__ = ["Describe", "Encoder", "described", "encoder_operator", "ending_fields"]
 
 A = TypeVar("A")
 B = TypeVar("B", bytes, str)
@@ -77,11 +76,6 @@ def encoder_operator(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[
         return stream.subscribe(on_next, end, end, scheduler=scheduler)
 
     return operate(subscribe_to)
-
-
-def payload(item: object) -> object:
-    """Returns what is sent of an item: of a completion its chunk, as the service sent it."""
-    return item.data if isinstance(item, CompletionEvent) else item
 
 
 # --- endings ---

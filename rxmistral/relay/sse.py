@@ -29,9 +29,10 @@ import msgspec
 from reactivex import Observable, abc
 
 from ..checks import check_callback
+from ..models import as_sent
 from ..rx.history import Entry
 from ..rx.stream import Stream
-from .encoder import Describe, Encoder, described, encoder_operator, ending_fields, payload
+from .encoder import Describe, Encoder, described, encoder_operator, ending_fields
 from .heartbeats import HEARTBEAT, with_heartbeats
 from .resumption import Resumable, entries_after, resume_position
 
@@ -58,7 +59,7 @@ class EventEncoder(Encoder[Entry[Any], bytes]):
         return HEARTBEAT  # many servers send the headers together with the first byte
 
     def encode(self, entry: Entry[Any]) -> bytes:
-        data = _json(payload(entry.item))
+        data = _json(as_sent(entry.item))
         self._last_id = entry.id
         return b"id: %d\ndata: %b\n\n" % (entry.id, data)
 

@@ -35,7 +35,7 @@ from ..completions.parts import (
 )
 from ..completions.tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolReturned
 from ..errors import InvalidAnswerError
-from ..models import CompletionChunk, CompletionEvent
+from ..models import CompletionChunk, CompletionEvent, as_sent
 from ..outcome import Status
 from ..rx.stream import Stream
 from .encoder import Describe, described, encoder_operator
@@ -136,7 +136,7 @@ class UIMessageEncoder(PartEncoder):
         if ended.finish_reason:
             fields["finishReason"] = _FINISH_REASONS.get(ended.finish_reason, "other")
         if ended.usage is not None:
-            fields["messageMetadata"] = {"usage": ended.usage}
+            fields["messageMetadata"] = {"usage": as_sent(ended.usage)}
         self.add_message("finish", **fields)
 
     def _add_text(self, block: str, text: str) -> None:

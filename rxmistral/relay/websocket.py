@@ -18,9 +18,10 @@ import msgspec
 from reactivex import Observable
 
 from ..checks import check_callable, check_callback
+from ..models import as_sent
 from ..rx.history import Entry
 from ..rx.iteration import AsyncIteration
-from .encoder import Describe, Encoder, described, encoder_operator, ending_fields, payload
+from .encoder import Describe, Encoder, described, encoder_operator, ending_fields
 from .resumption import Resumable, entries_after, resume_position
 
 __all__ = ["MessageEncoder", "relay_websocket"]
@@ -46,7 +47,7 @@ class MessageEncoder(Encoder[Entry[Any], str]):
         self._describe = describe
 
     def encode(self, entry: Entry[Any]) -> str:
-        message = _json(_Item(entry.id, payload(entry.item))).decode()
+        message = _json(_Item(entry.id, as_sent(entry.item))).decode()
         self._last_id = entry.id
         return message
 

@@ -25,7 +25,7 @@ from inspect import (
     isgeneratorfunction,
 )
 from threading import RLock
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 from reactivex import Observable, abc
 from reactivex.disposable import (
@@ -39,7 +39,7 @@ from ..errors import StoppedError
 from .async_source import SubscriptionLoop, program_loop
 from .backpressure import Backpressure, emitting
 from .state_machine import operate
-from .stream import AsyncResult, Stream
+from .stream import AsyncItems, AsyncResult, Stream
 
 __all__ = ["check_async_function", "is_async_function", "map_async", "results_of"]
 
@@ -146,6 +146,10 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
             self.source.dispose()
             self.observer.on_error(error)
 
+    def task_failed(self, error: Exception) -> None:
+        """Sends the error of a callback, or of a task that was cancelled: that of the cause."""
+        self.end(self._error or error)
+
     def end_of_task(self) -> None:
         """Sends the terminal if this was the last task."""
         if self._was_last:
@@ -220,7 +224,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
             task.add_done_callback(partial(self._call_ended, call))
 
     async def _run(self, call: Call[B], item: A) -> None:
-        results = results_of(partial(self._function, item))
+        results = results_of(partial(self._result, item))
         try:
             async for result in results:
                 call.results.append(result)
@@ -228,8 +232,21 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
                 while len(call.results) >= _MAX_RESULTS:
                     self._room.clear()
                     await self._room.wait()
+        except (SystemExit, KeyboardInterrupt) as error:  # ends the event loop, with all tasks
+            self._error = self._error or _failure(error)
+            raise
         finally:
             await results.aclose()
+
+    def _result(self, item: A) -> object:
+        """Calls the function, which must be async: one that blocks would block the loop."""
+        result = self._function(item)
+        if isawaitable(result) or isinstance(result, (Observable, AsyncIterable)):
+            return result
+        raise TypeError(
+            "the function of map_async must return an awaitable, an Observable or an async "
+            f"iterable, got {type(result).__name__}; call a function that is not async with map"
+        )
 
     def _call_ended(self, call: Call[B], task: asyncio.Task[None]) -> None:
         self._running.discard(task)
@@ -237,7 +254,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
         if task.cancelled():
             error = StoppedError()
         elif error is not None and not isinstance(error, Exception):
-            error = RuntimeError(f"the function of map_async raised {error!r}")
+            error = _failure(error)
         if error is None:
             call.has_completed = True
         else:
@@ -253,6 +270,12 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
                 task.cancel()
 
 
+def _failure(error: BaseException) -> RuntimeError:
+    failure = RuntimeError(f"the function of map_async raised {error!r}")
+    failure.__cause__ = error
+    return failure
+
+
 class _TaskObserver(abc.ObserverBase[B]):
     """The observer of the task that emits."""
 
@@ -263,12 +286,20 @@ class _TaskObserver(abc.ObserverBase[B]):
         self._calls.observer.on_next(value)
 
     def on_error(self, error: Exception) -> None:
-        self._calls.end(error)
+        self._calls.task_failed(error)
 
     def on_completed(self) -> None:
         self._calls.end_of_task()
 
 
+@overload
+def map_async(
+    function: Callable[[A], AsyncItems[B]], concurrency: int = 1, ordered: bool = True
+) -> Callable[[Observable[A]], Stream[B]]: ...
+@overload
+def map_async(
+    function: Callable[[A], AsyncResult[B]], concurrency: int = 1, ordered: bool = True
+) -> Callable[[Observable[A]], Stream[B]]: ...
 def map_async(
     function: Callable[[A], AsyncResult[B]], concurrency: int = 1, ordered: bool = True
 ) -> Callable[[Observable[A]], Stream[B]]:
@@ -282,8 +313,9 @@ def map_async(
     subscriber's callbacks run there, too.
 
     Args:
-        function: Called with each item, on the event loop. A coroutine function, or a function
-            that returns an awaitable, a Stream, any other Observable or an async iterable.
+        function: Called with each item, on the event loop. Returns a Stream, any other
+            Observable or an async iterable; an awaitable of one of these, all items of which
+            are emitted, too; or an awaitable of anything else, which is one item.
         concurrency: The largest number of calls that run at a time; default 1.
         ordered: Whether the results are emitted in the order of the items. If False, they are
             emitted in the order in which they arrive. Default: True.
@@ -292,7 +324,8 @@ def map_async(
     Holds: results whose turn has not come. A call that has 512 of them waits. Items that
         arrive while all calls are running; a source that can be paused is paused instead.
     Completes: when the source and all calls have.
-    Errors: as the source and the calls do. The results that are next in order are emitted
+    Errors: as the source and the calls do; `TypeError` if the function returns anything else,
+        as it then is not async: use `map`. The results that are next in order are emitted
         first, and calls that are running are cancelled. `StoppedError` if a call is cancelled
         other than by `dispose()`, for example at the end of `asyncio.run`.
 

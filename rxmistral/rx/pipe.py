@@ -1,6 +1,6 @@
-"""`pipe` of Streams.
+"""`pipe` of Streams, and the operators that are methods of all Streams.
 
-Its types are in the stub beside this module.
+Their types are in the stub beside this module.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from ..checks import check_synchronous
+from .fluent import OperatorMethod
 from .reactivex_methods import ReactivexMethods
 
 __all__ = ["Pipe"]
@@ -19,6 +20,8 @@ T_out = TypeVar("T_out", covariant=True)
 
 class Pipe(ReactivexMethods[T_out]):
     """An Observable whose pipes are Streams."""
+
+    map_async = OperatorMethod("rxmistral.rx.map_async")
 
     def pipe(self, *operators: Callable[[Any], Any]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # the stub has the overloads
         """Composes operators from left to right.

@@ -19,7 +19,9 @@ from typing import Any, Self, TypeAlias, TypeVar, overload
 from reactivex import Observable
 
 from .reactivex_methods import ReactivexMethods
-from .stream import Stream
+from .stream import AsyncItems, AsyncResult, Stream
+
+__all__ = ["Pipe"]
 
 T = TypeVar("T", covariant=True)
 A = TypeVar("A")
@@ -35,6 +37,14 @@ Source: TypeAlias = Observable[A]
 Op: TypeAlias = Callable[[A], B]
 
 class Pipe(ReactivexMethods[T]):
+    @overload
+    def map_async(
+        self, function: Callable[[T], AsyncItems[A]], concurrency: int = 1, ordered: bool = True
+    ) -> Stream[A]: ...
+    @overload
+    def map_async(
+        self, function: Callable[[T], AsyncResult[A]], concurrency: int = 1, ordered: bool = True
+    ) -> Stream[A]: ...
     @overload
     def pipe(self, /) -> Self: ...
     @overload

@@ -15,6 +15,8 @@ from reactivex.typing import AbsoluteOrRelativeTime, RelativeTime
 
 from .stream import ConnectableStream, Stream
 
+__all__ = ["ReactivexMethods"]
+
 T = TypeVar("T", covariant=True)
 A = TypeVar("A")
 B = TypeVar("B")

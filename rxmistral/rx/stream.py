@@ -15,7 +15,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Generator, Iterator
 from functools import partial
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, Protocol, Self, TypeAlias, TypeVar
 
 from reactivex import Observable, abc
@@ -36,13 +35,18 @@ from .subscriber import Subscriber
 if TYPE_CHECKING:
     from ..outcome import Outcome
 
-__all__ = ["AsyncResult", "ConnectableStream", "SharedStream", "Stream", "shared"]
+__all__ = ["AsyncItems", "AsyncResult", "ConnectableStream", "SharedStream", "Stream", "shared"]
 
 T = TypeVar("T")
 A = TypeVar("A")
 T_out = TypeVar("T_out", covariant=True)
 
-AsyncResult: TypeAlias = Observable[A] | AsyncIterable[A] | Awaitable[A]
+Items: TypeAlias = Observable[A] | AsyncIterable[A]
+AsyncItems: TypeAlias = Items[A] | Awaitable[Items[A]]
+"""What an async function returns that has several results. A type checker must try it before
+`AsyncResult`, or it would take a Stream that is awaited for the one result."""
+
+AsyncResult: TypeAlias = AsyncItems[A] | Awaitable[A]
 """What a function passed to `map_async` returns."""
 
 
@@ -116,30 +120,6 @@ class Stream(Pipe[T_out]):
             return _piped_from(self, Stream.of(result))
         if isinstance(result, (list, tuple)) and any(isinstance(x, Observable) for x in result):
             return type(result)(self._as_stream(each) for each in result)
-        return result
-
-    def map_async(
-        self,
-        function: Callable[[T_out], AsyncResult[A]],
-        concurrency: int = 1,
-        ordered: bool = True,
-    ) -> Stream[A]:
-        """Calls an async function for each item (see `operators.map_async`).
-
-        Args:
-            function: A coroutine function, or a function that returns an awaitable, an
-                Observable or an async iterable, all items of which are emitted.
-            concurrency: The largest number of calls that run at a time; default 1.
-            ordered: Whether the results are emitted in the order of the items; default True.
-
-        >>> import reactivex
-        >>> async def double(number):
-        ...     return 2 * number
-        >>> list(Stream.of(reactivex.of(1, 2)).map_async(double))
-        [2, 4]
-        """
-        operator = import_module(".map_async", __package__).map_async
-        result: Stream[A] = self.pipe(operator(function, concurrency, ordered))
         return result
 
     # --- reading ---

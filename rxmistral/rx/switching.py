@@ -28,12 +28,12 @@ arrives, and once more if its last item was being emitted at that moment, before
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Coroutine
+from collections.abc import AsyncIterable, Awaitable, Callable, Coroutine
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
 from threading import Condition, get_ident
-from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args
+from typing import Any, Generic, Literal, TypeAlias, TypeVar, get_args, overload
 
 import reactivex
 from reactivex import Observable, abc
@@ -45,7 +45,7 @@ from .async_source import SubscriptionLoop, program_loop
 from .iteration import HandOffQueue, current_iteration
 from .map_async import check_async_function, is_async_function, results_of
 from .state_machine import operate
-from .stream import AsyncResult, Stream
+from .stream import AsyncItems, AsyncResult, Stream
 
 __all__ = ["answer_each"]
 
@@ -299,8 +299,26 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         self.stop(noop)
 
 
+@overload
 def answer_each(
-    ask: Callable[[P], AsyncResult[T]],
+    ask: Callable[[P], AsyncItems[T]],
+    when_busy: WhenBusy = "switch",
+    on_error: Callable[[P, Exception], object] | None = None,
+) -> Callable[[Observable[P]], Stream[T]]: ...
+@overload
+def answer_each(
+    ask: Callable[[P], Awaitable[T]],
+    when_busy: WhenBusy = "switch",
+    on_error: Callable[[P, Exception], object] | None = None,
+) -> Callable[[Observable[P]], Stream[T]]: ...
+@overload
+def answer_each(
+    ask: Callable[[P], AsyncResult[T] | T],
+    when_busy: WhenBusy = "switch",
+    on_error: Callable[[P, Exception], object] | None = None,
+) -> Callable[[Observable[P]], Stream[T]]: ...
+def answer_each(
+    ask: Callable[[P], AsyncResult[T] | T],
     when_busy: WhenBusy = "switch",
     on_error: Callable[[P, Exception], object] | None = None,
 ) -> Callable[[Observable[P]], Stream[T]]:
@@ -315,11 +333,12 @@ def answer_each(
 
     Args:
         ask: Returns the answer to a prompt: a Stream or any other Observable, an async
-            iterable, or an awaitable of one of these; any other result is the only item of
-            the answer. Called on the thread that emits the prompt; for a queued prompt, on the
-            thread that completed the previous answer. A coroutine function or an async
-            generator function runs on the event loop of the thread that subscribes; without
-            one, on an event loop of this subscription on a thread of its own.
+            iterable, or an awaitable of one of these; any other result, or an awaitable of it,
+            is the only item of the answer. Called on the thread that emits the prompt; for a
+            queued prompt, on the thread that completed the previous answer. A coroutine
+            function or an async generator function runs on the event loop of the thread that
+            subscribes; without one, on an event loop of this subscription on a thread of its
+            own.
         when_busy: What to do with a prompt that arrives during an answer. Default: "switch".
         on_error: Called with the prompt and the error of an answer that fails, before the next
             answer starts; the conversation goes on. None: the error ends it. Default: None.

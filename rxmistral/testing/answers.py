@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..completions.accumulator import CompletionAccumulator
 from ..completions.completion_stream import CompletionStream
 from ..completions.decoding import CompletionDecoder, completions
+from ..completions.recorder import RecordedStream
 from ..models import CompletionEvent
 from ..wire import decode_events, events, lines
 from .compiler import compile_script
@@ -49,7 +50,8 @@ def answer(*steps: Step | str) -> CompletionStream:
     lo
     """
     script = compile_script(steps, "close", _MODEL, "scripted-0")
-    return scripted_blocks(script).pipe(lines(), events(), completions())
+    stream = scripted_blocks(script).pipe(lines(), events(), completions())
+    return RecordedStream(stream._subscribe_core)
 
 
 def completion(step: Step | str) -> CompletionEvent:

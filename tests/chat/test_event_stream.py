@@ -225,12 +225,19 @@ def test_opening_raises_the_refusal(client: Client) -> None:
         assert len(server.requests) == 3
 
 
-def test_response_of_a_refusal_is_known_afterwards(client: Client) -> None:
+@pytest.mark.parametrize("ask_of", [ask, ask_async])
+def test_response_raises_after_a_reader_received_the_refusal(
+    client: Client, ask_of: Callable[[Mistral], EventStream]
+) -> None:
     with ScriptedServer([steps.status(429, body={"message": "slow down"})]) as server:
-        stream = ask(client(server))
-        with pytest.raises(StatusError):
-            list(stream)
-        assert stream.response.status_code == 429
+        stream = ask_of(client(server))
+        with stream:
+            with pytest.raises(StatusError, match="slow down"):
+                list(stream)
+            with pytest.raises(StatusError, match="slow down"):
+                stream.response  # noqa: B018  # it raises
+        with pytest.raises(StatusError, match="slow down"):
+            stream.response  # noqa: B018  # it raises
         assert len(server.requests) == 1
 
 

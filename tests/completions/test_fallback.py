@@ -36,6 +36,7 @@ from rxmistral import (
     fallback,
     hedge,
 )
+from rxmistral.rx.request_counter import RequestCounter, current_counter
 
 on_next, on_completed, on_error = (
     ReactiveTest.on_next,
@@ -77,6 +78,27 @@ useful = pytest.mark.parametrize("useful", USEFUL_EVENTS.values(), ids=USEFUL_EV
 useless = pytest.mark.parametrize("useless", USELESS_EVENTS.values(), ids=USELESS_EVENTS.keys())
 
 ERROR, OTHER = RuntimeError("first"), ValueError("second")
+
+
+def test_request_id_is_that_of_the_winner() -> None:
+    counters: list[RequestCounter] = []
+    subjects = [Subject[CompletionEvent](), Subject[CompletionEvent]()]
+
+    def counting(subject: Subject[CompletionEvent]) -> Observable[CompletionEvent]:
+        def subscribe(_: object) -> Observable[CompletionEvent]:
+            counters.append(current_counter.get() or RequestCounter())
+            return subject
+
+        return reactivex.defer(subscribe)
+
+    answer = hedge(*map(counting, subjects), delay=0)
+    answer.subscribe()
+    for counter, request_id in zip(reversed(counters), ["winner", "loser"], strict=True):
+        counter.record_request_id(request_id)
+    subjects[1].on_next(A)
+    subjects[1].on_completed()
+    assert answer.outcome is not None
+    assert answer.outcome.request_id == "winner"
 
 
 @pytest.fixture

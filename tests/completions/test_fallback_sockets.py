@@ -66,6 +66,61 @@ def test_every_failure_starts_the_next_stream(combine: Any, failure: Script, rea
         assert len(server.requests) == 2
 
 
+# --- its outcome, and its end ---
+
+
+@both
+def test_outcome_is_that_of_the_winner(combine: Any, read: Face) -> None:
+    busy = [steps.header("mistral-correlation-id", "refused"), *BUSY]
+    whole = [steps.header("mistral-correlation-id", "whole"), *WHOLE]
+    with ScriptedServer(busy, whole) as server, Mistral(server_url=server.url) as client:
+        answer = combine(stream_from(client), stream_from(client))
+        words = answer.text().words()
+        assert words.outcome is None
+        read(words)
+        outcome = words.outcome
+        assert (outcome.status, outcome.text, outcome.finish_reason) == (
+            "completed",
+            "Hello",
+            "stop",
+        )
+        assert (outcome.request_id, outcome.requests) == ("whole", 2)
+        assert answer.outcome is outcome
+
+
+@both
+def test_outcome_has_the_error_when_all_streams_fail(combine: Any, read: Face) -> None:
+    with ScriptedServer(BUSY, BUSY) as server, Mistral(server_url=server.url) as client:
+        tokens = combine(stream_from(client), stream_from(client)).text()
+        (error,) = read(tokens)
+        assert isinstance(error, AllFailedError)
+        assert type(tokens.outcome.error) is AllFailedError
+        assert (tokens.outcome.text, tokens.outcome.requests) == ("", 2)
+
+
+@both
+def test_readers_within_a_block_share_one_run(combine: Any) -> None:
+    with ScriptedServer(BUSY, WHOLE) as server, Mistral(server_url=server.url) as client:
+        with combine(stream_from(client), stream_from(client)) as answer:
+            assert list(answer.text()) == ["Hel", "lo"]
+            assert answer.outcome.text == answer.text().join().run() == "Hello"
+        assert len(server.requests) == 2
+        with answer:
+            assert answer.outcome is None
+
+
+@both
+def test_close_of_a_pipe_ends_its_streams(combine: Any) -> None:
+    begun = [*WHOLE[:2], steps.hang()]
+    with ScriptedServer(begun) as server, Mistral(server_url=server.url) as client:
+        tokens = combine(stream_from(client), stream_from(client)).text()
+        for token in tokens:
+            assert (token, tokens.outcome) == ("Hel", None)
+            tokens.close()
+        assert server.requests[0].wait_closed()
+        assert (tokens.outcome.status, tokens.outcome.text) == ("cancelled", "Hel")
+
+
 def test_fallback_uses_one_connection_at_a_time() -> None:
     """The next request is sent after the previous one ended, on the same connection."""
     with (

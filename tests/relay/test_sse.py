@@ -23,6 +23,7 @@ from reactivex.scheduler import NewThreadScheduler, TimeoutScheduler
 from reactivex.testing import ReactiveTest, TestScheduler
 
 from rxmistral import (
+    CompletionEvent,
     DroppedStreamError,
     IncompleteStreamError,
     MistralError,
@@ -34,6 +35,8 @@ from rxmistral import (
     StoppedError,
     Stream,
     StreamTimeoutError,
+    UsageInfo,
+    UsageReported,
 )
 from rxmistral.relay import SSE_HEADERS, server_sent_events
 from rxmistral.relay.heartbeats import HEARTBEAT
@@ -94,6 +97,17 @@ def test_struct_is_an_object_and_completion_its_chunk() -> None:
     assert one["data"] == "x"
     assert other == msgspec.to_builtins(event.data)
     assert other["choices"][0]["delta"] == {"content": "Hi"}
+
+
+def test_usage_has_its_unknown_keys_as_the_service_sent_them() -> None:
+    sent = {"cached_tokens": 2, "total_tokens": 3}
+    usage = UsageInfo(total_tokens=3, additional_properties={"cached_tokens": 2})
+    event = CompletionEvent(data=msgspec.structs.replace(completion("Hi").data, usage=usage))
+    source = reactivex.of(event, UsageReported(usage), usage)
+    (_, chunk), (_, part), (_, alone) = items(relayed(source))
+    assert chunk == msgspec.to_builtins(completion("Hi").data) | {"usage": sent}
+    assert part == {"type": "usage_reported", "usage": sent}
+    assert alone == sent
 
 
 def test_heartbeat_is_sent_before_the_first_item() -> None:

@@ -148,11 +148,13 @@ def test_finish_reason_is_translated_to_the_protocol(reason: str, word: str) -> 
 
 def test_finish_has_the_usage_as_metadata() -> None:
     done = completion("x", finish="stop")
-    chunk = structs.replace(done.data, usage=UsageInfo(total_tokens=3))
+    chunk = structs.replace(
+        done.data, usage=UsageInfo(total_tokens=3, additional_properties={"new": {}})
+    )
     assert finish(CompletionEvent(data=chunk)) == {
         "type": "finish",
         "finishReason": "stop",
-        "messageMetadata": {"usage": {"total_tokens": 3}},
+        "messageMetadata": {"usage": {"new": {}, "total_tokens": 3}},
     }
 
 

@@ -130,10 +130,6 @@ async def async_generator(number: int) -> AsyncIterator[int]:
     yield 2 * number + 1
 
 
-def plain(number: int) -> Any:
-    return 2 * number
-
-
 @pytest.mark.parametrize(
     ("function", "expected"),
     [
@@ -142,7 +138,6 @@ def plain(number: int) -> Any:
         (returning_observable, [*range(6)]),
         (awaiting_observable, [*range(6)]),
         (async_generator, [*range(6)]),
-        (plain, [0, 2, 4]),
     ],
 )
 @pytest.mark.parametrize("concurrency", [1, 2])
@@ -150,6 +145,13 @@ def test_all_items_of_each_result_are_emitted_in_order(
     function: Any, expected: list[int], concurrency: int
 ) -> None:
     assert by_subscribing(numbers(3).map_async(function, concurrency)) == expected
+
+
+def test_function_that_is_not_async_is_an_error(read: Face) -> None:
+    function: Any = str
+    error = read(numbers(3).map_async(function))[-1]
+    assert isinstance(error, TypeError)
+    assert "got str; call a function that is not async with map" in str(error)
 
 
 def test_results_of_earlier_items_are_emitted_first() -> None:
@@ -473,12 +475,14 @@ def test_call_that_cancels_itself_is_an_error(read: Face) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_call_that_exits_does_not_block_its_reader() -> None:
+@pytest.mark.parametrize("exit_", [SystemExit(3), KeyboardInterrupt()], ids=repr)
+def test_error_of_a_call_that_exits_names_the_exception(exit_: BaseException) -> None:
     async def leave(_: int) -> None:
-        raise SystemExit
+        raise exit_
 
     (error,) = by_for(numbers(3).map_async(leave))
-    assert isinstance(error, (RuntimeError, StoppedError))
+    assert str(error) == f"the function of map_async raised {exit_!r}"
+    assert error.__cause__ is exit_
 
 
 def test_end_of_the_program_s_loop_ends_the_stream() -> None:

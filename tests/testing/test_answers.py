@@ -260,3 +260,10 @@ def test_completion_accepts_a_step() -> None:
 def test_completion_needs_one_chunk(make: Callable[[], Step]) -> None:
     with pytest.raises(ValueError, match="a step that sends one chunk"):
         completion(make())
+
+
+def test_answer_has_an_outcome() -> None:
+    stream = answer("Hel", "lo", finish())
+    assert stream.text().join().run() == "Hello"
+    assert stream.outcome is not None
+    assert (stream.outcome.status, stream.outcome.text) == ("completed", "Hello")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import builtins
 import re
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from reactivex import Observable
 
 from ...errors import InvalidAnswerError
-from ...lenient_decoding import decoder
+from ...lenient_decoding import decoder, type_name
 from ...rx.state_machine import StateMachine, machine_operator
 from ...rx.stream import Stream
 from ..inputs import text_for
@@ -79,17 +78,11 @@ class _WholeValue(StateMachine[str, Any]):
         try:
             return [decode_first(text, self._first, self._decode)]
         except Exception as error:  # of msgspec, or of a __post_init__
-            self.error = _invalid_answer(_type_name(self._type), _reason(error), text, error)
+            self.error = _invalid_answer(type_name(self._type), _reason(error), text, error)
             return []
 
     def close_after_error(self) -> list[Any]:
         return []  # "1" may be the beginning of "12"
-
-
-def _type_name(type: Any) -> str:
-    if isinstance(type, builtins.type) and not get_args(type):
-        return type.__name__
-    return re.sub(r"(?:[\w<>]+\.)+", "", str(type))  # without the modules
 
 
 def _reason(error: Exception) -> str:
@@ -255,7 +248,7 @@ class _ObjectAroundArray(ContainerSchema):
 
 class _ArrayItems(StateMachine[str, Any]):
     def __init__(self, type: Any, first: FirstCharacters) -> None:
-        self._type_name = f"list[{_type_name(type)}]"
+        self._type_name = f"list[{type_name(type)}]"
         self._array = _FirstArray(type)
         self._parser = IncrementalParser(self._array.schema)
         self._locator = JsonLocator(first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -1318,8 +1319,25 @@ def test_items_of_a_wrapped_list_are_emitted() -> None:
 
 @pytest.mark.parametrize("type", [Ingredient | None, dict[str, int] | int, list[int] | Song])
 def test_type_of_objects_and_others_has_no_response_format(type: Any) -> None:
-    with pytest.raises(TypeError, match=r"objects and others; make it a field of a Struct\), got"):
+    with pytest.raises(
+        TypeError, match=r"objects and others; make it a field of a Struct: .*\), got"
+    ):
         sent_schema(type)
+
+
+def test_error_of_an_optional_type_names_a_struct_that_works() -> None:
+    with pytest.raises(TypeError) as raised:
+        sent_schema(Ingredient | None)
+    code = re.search("`(.*)`", str(raised.value))
+    assert code is not None
+    names: dict[str, Any] = {"msgspec": msgspec, "Ingredient": Ingredient}
+    exec(compile(code[1], "", "exec", dont_inherit=True), names)  # the remedy of the message
+    assert sent_schema(names["Answer"])["schema"]["required"] == ["value"]
+    for text, value in [
+        ('{"value": null}', None),
+        ('{"value": {"name": "a", "amount": 1}}', Ingredient("a", 1)),
+    ]:
+        assert through(parsed(names["Answer"]), [text]) == [names["Answer"](value)]
 
 
 @pytest.mark.parametrize("type", [Opaque, list[Opaque], msgspec.defstruct("S", [("a", complex)])])
