@@ -61,7 +61,7 @@ def scripted_client(
     [0.0, 90.0]
     """
     source = ScriptedSource(scripts, options.get("scheduler"))
-    options.setdefault("api_key", "scripted")  # not the key in the environment
+    options.setdefault("api_key", "scripted-key")  # not the key in the environment
     client = ScriptedClient(server_url="http://localhost", **options)
     client._source = source
     client._open_blocks = source.open_blocks

@@ -105,7 +105,8 @@ def replay(
             "replay it without a scheduler, as a server"
         )
     script = compile_script(scripts[0], "close", "", "")
-    return scripted_blocks(script, scheduler, _silence_of(exchanges[0], faults))
+    silence = _silence_of(exchanges[0], faults)
+    return scripted_blocks(script, scheduler, silence, any_body=True)
 
 
 def _checked_faults(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from rxmistral import (
     IncompleteStreamError,
     Limit,
     Mistral,
+    MistralError,
     RateLimitError,
     RequestTimeoutError,
     Resume,
@@ -28,6 +30,7 @@ from rxmistral import (
     answer_each,
 )
 from rxmistral.testing import (
+    Script,
     ScriptedServer,
     abort,
     drop,
@@ -319,7 +322,7 @@ def test_function_answers_every_request() -> None:
     assert texts == ["one", "two"]
     request = client.requests[0]
     assert (request.method, request.path) == ("POST", "/v1/chat/completions")
-    assert request.headers["authorization"] == "Bearer scripted"
+    assert request.headers["authorization"] == "Bearer scripted-key"
     assert request.wait_answered()
 
 
@@ -332,12 +335,46 @@ def test_broken_script_ends_as_a_server_does(ending: Any, kind: type[Exception])
         ask(scripted_client(["Hel", ending])).run()
 
 
-def test_scripted_exchange_is_recorded(tmp_path: Any) -> None:
+JUDGED: dict[str, Script] = {
+    "refusal": [steps.status(429, body={"message": "slow"}, headers={"Retry-After": "7"})],
+    "refusal in frames": [steps.status(503), steps.raw(b"try ", b"again")],
+    "page": [steps.status(200, body="<html>down for maintenance</html>")],
+    "page with the label of a stream": [steps.raw(b"<html>", b"</html>")],
+    "unknown compression": [steps.header("Content-Encoding", "compress"), "Hello", finish()],
+    "unlabelled stream": [steps.header("Content-Type", None), "Hello", finish()],
+    "bare error": [steps.raw(b'{"object":"error","message":"busy"}\n')],
+    "no content": [steps.status(204)],
+}
+
+
+@pytest.mark.parametrize("script", JUDGED.values(), ids=JUDGED.keys())
+def test_response_is_judged_as_that_of_a_server(script: Script) -> None:
+    with (
+        ScriptedServer(script, framing="close") as server,
+        Mistral(server_url=server.url) as client,
+    ):
+        expected = ending_of(ask(client))
+        host = server.url.removeprefix("http://")
+    assert ending_of(ask(scripted_client(script))) == expected.replace(host, "localhost")
+
+
+def ending_of(answer: EventStream) -> str:
+    try:
+        return answer.text().join().run()
+    except MistralError as error:
+        return repr(error)
+
+
+def test_scripted_exchanges_are_recorded(tmp_path: Any) -> None:
     path = tmp_path / "recording.jsonl"
     with record(path):
-        ask(scripted_client(["Hello", finish()], api_key="sk-private")).run()
-    assert "sk-private" not in path.read_text()
-    assert '"end":"eof"' in path.read_text().replace(" ", "")
+        client = scripted_client(["Hello", finish()], [steps.status(429, body="slow")])
+        ask(client).run()
+        with pytest.raises(RateLimitError):
+            ask(client).run()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["end"] for line in lines if "end" in line] == ["eof", "eof"]
+    assert lines[-2]["text"] == "slow"
 
 
 def test_wrong_script_is_refused() -> None:
