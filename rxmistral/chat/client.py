@@ -43,6 +43,7 @@ from .settings import (
     StreamOptions,
     authorization,
     base_url,
+    check_scheduler,
     choose_server,
     either,
     merge_headers,
@@ -178,11 +179,7 @@ class Mistral:
         self._accept_clean_end = accept_clean_end
         self._max_event_bytes = max_event_bytes
         self._reader: Reader | None = reader
-        if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
-            raise TypeError(
-                f"scheduler must be a reactivex scheduler, got {type(scheduler).__name__}"
-            )
-        self._scheduler = scheduler
+        self._scheduler = check_scheduler(scheduler)
         if on_outcome is not None:
             check_callback("on_outcome", on_outcome)
         self._on_outcome = on_outcome

@@ -1,19 +1,29 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 from faces import BOUND, Face, eventually
-from reactivex import Subject, abc
-from reactivex.scheduler import HistoricalScheduler, VirtualTimeScheduler
+from reactivex import Observable, Subject, abc, timer
+from reactivex.scheduler import (
+    CurrentThreadScheduler,
+    HistoricalScheduler,
+    ImmediateScheduler,
+    TrampolineScheduler,
+    VirtualTimeScheduler,
+)
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.testing import TestScheduler
 
 from rxmistral import (
+    Conversation,
     DroppedStreamError,
     EventStream,
     IncompleteStreamError,
@@ -43,6 +53,8 @@ from rxmistral.testing import (
 )
 
 HOUR = 3600.0
+MESSAGES = [{"role": "user", "content": "Hi"}]
+SLOW_RETRY = Retry(initial=30, maximum=30, jitter=0)
 HELLO = ["Hel", wait(2), "lo", finish()]
 
 
@@ -255,13 +267,107 @@ def test_answer_each_switches_in_virtual_time() -> None:
     assert client.requests[0].cut
 
 
+def test_tool_loop_runs_in_virtual_time(scheduler: VirtualTimeScheduler) -> None:
+    call = steps.tool_call(id="call00001", name="weather", arguments={}, finish="tool_calls")
+    scripts: list[Script] = [[wait(5), call], [hang()], [wait(7), "Sunny", finish()]]
+    client = scripted_client(*scripts, scheduler=scheduler, retry=SLOW_RETRY)
+    conversation = Conversation(client, model="m", tools=[weather])
+    seen = Seen(conversation.ask("Hi"), scheduler)
+    scheduler.start()
+    assert seen.items == [(102, "Sunny")]
+    assert seen.ended == [102]
+    assert [request.received for request in client.requests] == [0, 5, 95]
+
+
+@pytest.mark.parametrize("ending", [steps.status(400), "Sunny"])
+def test_error_after_tools_arrives_before_time_ends(ending: Any) -> None:
+    scheduler, errors = VirtualTimeScheduler(), list[Exception]()
+    call = steps.tool_call(id="call00001", name="weather", arguments={}, finish="tool_calls")
+    client = scripted_client([call], [wait(9), ending], scheduler=scheduler)
+    run = client.chat.run(model="m", messages=MESSAGES, tools=[weather])
+    run.text().subscribe(on_error=errors.append)
+    scheduler.start()
+    assert len(errors) == 1
+
+
+def weather() -> str:
+    """Returns the weather."""
+    return "sunny"
+
+
+def test_tool_may_wait_for_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rxmistral.chat.run._MAX_HOLD_SECONDS", 0.01)
+    scheduler, texts = VirtualTimeScheduler(), list[str]()
+
+    def forecast() -> Observable[int]:
+        """Returns the weather of tomorrow."""
+        return timer(HOUR, scheduler=scheduler)
+
+    call = steps.tool_call(id="call00001", name="forecast", arguments={}, finish="tool_calls")
+    client = scripted_client([call], ["Rain", finish()], scheduler=scheduler)
+    run = client.chat.run(model="m", messages=MESSAGES, tools=[forecast])
+    run.text().subscribe(texts.append)
+
+    def has_text() -> bool:
+        scheduler.start()
+        return bool(texts)
+
+    assert eventually(has_text)
+
+
+def test_answer_is_opened_on_the_loop_of_its_scheduler() -> None:
+    async def main() -> tuple[list[str], str]:
+        client = scripted_client(
+            ["Hel", wait(0.01), "lo", finish()],
+            scheduler=AsyncIOScheduler(asyncio.get_running_loop()),
+        )
+        async with client.chat.stream_async(model="m", messages=MESSAGES) as answer:
+            await asyncio.sleep(0)  # items that arrive before there is a reader
+            return [token async for token in answer.text()], await answer.text().join()
+
+    assert asyncio.run(main()) == (["Hel", "lo"], "Hello")
+
+
+def opened_answer(scheduler: VirtualTimeScheduler) -> EventStream:
+    """Returns an answer whose first item has arrived, without a reader."""
+    client = scripted_client(["Hel", wait(HOUR), "lo", finish()], scheduler=scheduler)
+    answer = ask(client, timeouts=Timeouts(gap=2 * HOUR))
+    opener = threading.Thread(target=lambda: answer.response)
+    opener.start()
+
+    def is_open() -> bool:
+        scheduler.advance_by(0.001)
+        return not opener.is_alive()
+
+    assert eventually(is_open)
+    return answer
+
+
+def test_unread_answer_keeps_its_items_in_virtual_time() -> None:
+    scheduler, received = VirtualTimeScheduler(), list[object]()
+    answer = opened_answer(scheduler)
+    answer.text().subscribe(received.append, on_completed=lambda: received.append("end"))
+    assert received == ["Hel"]
+    scheduler.start()
+    assert received == ["Hel", "lo", "end"]
+
+
+def test_error_of_a_callback_ends_an_unread_answer() -> None:
+    scheduler, errors = VirtualTimeScheduler(), list[Exception]()
+    answer = opened_answer(scheduler)
+    answer.text().subscribe(fail, errors.append)
+    assert [type(error) for error in errors] == [KeyError]
+    assert answer.outcome is not None
+    assert answer.outcome.status == "failed"
+
+
+def fail(_: object) -> None:
+    raise KeyError("callback")
+
+
 def test_error_of_a_callback_ends_the_answer() -> None:
     scheduler = VirtualTimeScheduler()
     client = scripted_client(HELLO, scheduler=scheduler, retry=Retry(), limit=Limit(concurrent=1))
-
-    def fail(_: str) -> None:
-        raise KeyError("callback")
-
     errors: list[Exception] = []
     ask(client).text().map(fail).subscribe(on_error=errors.append)
     advance(scheduler)
@@ -380,6 +486,12 @@ def test_scripted_exchanges_are_recorded(tmp_path: Any) -> None:
 def test_wrong_script_is_refused() -> None:
     with pytest.raises(TypeError, match="a script is"):
         scripted_client("Hello")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("kind", [CurrentThreadScheduler, TrampolineScheduler, ImmediateScheduler])
+def test_scheduler_that_blocks_is_refused(kind: type[abc.SchedulerBase]) -> None:
+    with pytest.raises(ValueError, match="blocks the thread"):
+        scripted_client(scheduler=kind())
 
 
 def test_wrong_scheduler_is_refused() -> None:
