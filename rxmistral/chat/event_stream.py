@@ -395,7 +395,7 @@ class AnswerSubscription(Observer, Iteration):
 def _report(on_outcome: Callable[[Outcome], object], make_outcome: Callable[[], Outcome]) -> None:
     try:
         on_outcome(make_outcome())
-    except Exception:
+    except BaseException:  # sys.exit(), too: its readers wait for the end of the answer
         _log.exception("on_outcome raised an exception, which the answer ignores")
 
 
