@@ -74,7 +74,10 @@ def play(
     player = _Player(begin, body, scheduler or TimeoutScheduler.singleton(), hang_error)
     if scheduler is None and current_iteration.get() is None:
         player.delay_exit()
-    player.start()
+    try:
+        player.start()
+    except Exception as error:  # of the scheduler, such as one that can start no thread
+        body.on_error(error)
     return player
 
 

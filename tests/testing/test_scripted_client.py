@@ -488,6 +488,16 @@ def test_wrong_script_is_refused() -> None:
         scripted_client("Hello")  # type: ignore[arg-type]
 
 
+def test_scheduler_without_a_thread_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    scheduler, errors = VirtualTimeScheduler(), list[Exception]()
+    monkeypatch.setattr(scheduler, "schedule_relative", refuse)
+    ask(scripted_client(HELLO, scheduler=scheduler)).subscribe(on_error=errors.append)
+    assert [str(error) for error in errors] == ["can't start new thread"]
+
+
 @pytest.mark.parametrize("kind", [CurrentThreadScheduler, TrampolineScheduler, ImmediateScheduler])
 def test_scheduler_that_blocks_is_refused(kind: type[abc.SchedulerBase]) -> None:
     with pytest.raises(ValueError, match="blocks the thread"):
