@@ -43,6 +43,7 @@ from .settings import (
     StreamOptions,
     authorization,
     base_url,
+    check_scheduler,
     choose_server,
     either,
     merge_headers,
@@ -115,8 +116,9 @@ class Mistral:
             "thread": each answer has its own thread, at twice the CPU and memory.
             None: "shared", but "thread" on Windows.
         scheduler: The scheduler whose timers are the timeouts and the waits of the policies, such
-            as a `TestScheduler`: a test of a long wait then takes no time. With a server, only
-            those follow a virtual scheduler. None: real time.
+            as a `TestScheduler`: a test of a long wait then takes no time (see
+            `rxmistral.testing.scripted_client`). With a server, only those follow a virtual
+            scheduler, and any thread may set its timers. None: real time.
         on_outcome: Called once with the `Outcome` of each answer, whatever its ending and however
             it was read, on the thread that ends it. What it raises is logged. None: nothing is
             called. The logger "rxmistral" shows each step of an answer at level DEBUG.
@@ -178,11 +180,7 @@ class Mistral:
         self._accept_clean_end = accept_clean_end
         self._max_event_bytes = max_event_bytes
         self._reader: Reader | None = reader
-        if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
-            raise TypeError(
-                f"scheduler must be a reactivex scheduler, got {type(scheduler).__name__}"
-            )
-        self._scheduler = scheduler
+        self._scheduler = check_scheduler(scheduler)
         if on_outcome is not None:
             check_callback("on_outcome", on_outcome)
         self._on_outcome = on_outcome

@@ -21,6 +21,7 @@ from threading import Lock, RLock, Thread
 from typing import Any, Self
 
 from reactivex import abc
+from reactivex.scheduler import CurrentThreadScheduler
 
 from ..completions.completion_stream import CompletionStream
 from ..models import CompletionEvent
@@ -29,7 +30,7 @@ from ..rx.answer_stream import AnswerStream
 from ..rx.iteration import Iteration, current_iteration
 from ..rx.request_counter import current_counter
 from ..rx.threads import add_to_scope, fork_safe
-from ..wire.reader import Response
+from ..wire.reader import Response, blocks
 from .attempts import Attempts
 from .policies.resume import can_be_continued, continuation_of
 from .settings import Call
@@ -236,7 +237,8 @@ class _LatestRequest:
 class AnswerSubscription(Observer, Iteration):
     """One subscription to a call, which may begin before it has an observer.
 
-    Until an observer is attached, the thread of the reader waits here with the headers.
+    Until an observer is attached, the thread of the reader waits here with the headers. A source
+    without a reader emits on a scheduler, which nothing may block, so its items are held here.
     """
 
     def __init__(self, latest: _LatestRequest, observer: Observer | None = None) -> None:
@@ -246,6 +248,7 @@ class AnswerSubscription(Observer, Iteration):
         self._observer = observer
         self._context = copy_context()  # of the subscriber, which may not be the opener
         self._attached: SimpleQueue[None] = SimpleQueue()  # wakes the reader
+        self._held: list[CompletionEvent] | None = None  # None: the reader waits
         self._ended: SimpleQueue[None] = SimpleQueue()
         self._terminal: Callable[[Observer], None] | None = None
         self._lock = Lock()
@@ -258,6 +261,7 @@ class AnswerSubscription(Observer, Iteration):
         if self._observer is not None:  # the items bypass this object
             self._start(call, self._observer.on_next)
             return
+        self._held = None if call.open_blocks is blocks else []
         token = current_iteration.set(self)
         try:
             self._start(call, self.on_next)
@@ -273,7 +277,7 @@ class AnswerSubscription(Observer, Iteration):
         if 200 <= response.status_code < 300:  # otherwise an error follows, which says more
             self._latest.response = response
             self._set_opened()
-            if self._observer is None:
+            if self._observer is None and self._held is None:
                 self._attached.get()
 
     def _set_opened(self, error: Exception | None = None) -> None:
@@ -288,22 +292,47 @@ class AnswerSubscription(Observer, Iteration):
     def attach(self, observer: Observer) -> None:
         if self._attempts is not None:
             self._attempts.counter.report_to(current_counter.get())
-        with self._lock:
-            self._context = copy_context()
-            self._observer, terminal = observer, self._terminal
+        self._context = copy_context()
         iteration = current_iteration.get()
         self.event_loop = None if iteration is None else iteration.event_loop
-        self._attached.put(None)
-        if terminal is not None:
-            terminal(observer)
-        elif current_iteration.get() is None:
+        if self._terminal is None and iteration is None:
             # The reader is a daemon thread, as there might never have been an observer. Now
             # the interpreter must not exit before the end, so a thread that is not a daemon
             # waits for it; if none can be started, nothing waits.
             with suppress(RuntimeError):
                 Thread(target=self._ended.get, name="rxmistral-attached").start()
+        if self._held is None:
+            self._emit_held(observer)
+            self._attached.put(None)
+        else:  # when the subscriber has its Disposable
+            CurrentThreadScheduler.singleton().schedule(lambda *_: self._emit_held(observer))
+
+    def _emit_held(self, observer: Observer) -> None:
+        """Emits what has arrived before; from then on the observer is the source's."""
+        while True:
+            with self._lock:
+                held, self._held = self._held, []
+                if not held:
+                    self._held = None
+                    self._observer, terminal = observer, self._terminal
+                    break
+            try:
+                for event in held:
+                    observer.on_next(event)
+            except Exception as error:
+                self._record_outcome(error)
+                self.dispose()
+                observer.on_error(error)
+                return
+        if terminal is not None:
+            terminal(observer)
 
     def on_next(self, value: CompletionEvent) -> None:
+        if self._held is not None:
+            with self._lock:
+                if self._held is not None:
+                    self._held.append(value)
+                    return
         if self._observer is not None:  # it is None if this was disposed before
             self._context.run(self._observer.on_next, value)
 
@@ -354,7 +383,7 @@ class AnswerSubscription(Observer, Iteration):
 def _report(on_outcome: Callable[[Outcome], object], make_outcome: Callable[[], Outcome]) -> None:
     try:
         on_outcome(make_outcome())
-    except Exception:
+    except BaseException:  # sys.exit(), too: its readers wait for the end of the answer
         _log.exception("on_outcome raised an exception, which the answer ignores")
 
 

@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from threading import RLock
+from threading import Event, RLock
 from typing import Any, Self
 
 from msgspec import Struct
 from reactivex import Observable, Subject, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from reactivex.internal import noop
+from reactivex.scheduler import VirtualTimeScheduler
 
 from ..checks import check_callable, check_integer
 from ..completions.parts import (
@@ -38,6 +39,7 @@ from ..errors import RoundLimitError, described
 from ..models import CompletionEvent, Tool, ToolCall
 from ..outcome import Outcome, Status, status_of
 from ..rx.answer_stream import AnswerStream
+from ..rx.backpressure import running_loop
 from ..rx.fluent import returning
 from ..rx.map_async import map_async
 from ..rx.state_machine import item_operator
@@ -53,6 +55,8 @@ from .tool_runner import Approve, ToolPart, ToolRunner
 from .tools import FunctionTool, tool
 
 __all__ = ["RunPlan", "RunStream", "new_run", "texts_of"]
+
+_MAX_HOLD_SECONDS = 1.0  # for a tool that waits for virtual time itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +170,7 @@ class _Run(abc.DisposableBase):
         self._calls: Subject[ToolCall] = Subject()
         self._tools_subscription = SingleAssignmentDisposable()
         self._is_over = False
+        self._settled = Event()  # since the latest answer: the next one has begun, or the run ended
         self._lock = RLock()  # reentrant, since garbage collection may dispose
 
     def start(self) -> None:
@@ -195,7 +200,13 @@ class _Run(abc.DisposableBase):
         def on_next(event: CompletionEvent) -> None:
             self._emit_parts(splitter.feed(event))
 
+        def on_error(error: Exception) -> None:
+            self._settled.clear()
+            self._calls.on_error(error)
+            self._hold_virtual_time()
+
         def on_completed() -> None:
+            self._settled.clear()
             try:
                 self._emit_parts(splitter.close())
                 self._end_answer()
@@ -203,6 +214,7 @@ class _Run(abc.DisposableBase):
                 if self._is_over:  # of a callback that received the end
                     raise
                 self._calls.on_error(error)
+            self._hold_virtual_time()
 
         # Assigned before it begins: the next round may begin before subscribe() returns here.
         subscription = SingleAssignmentDisposable()
@@ -210,10 +222,11 @@ class _Run(abc.DisposableBase):
         subscription.disposable = self._context.copy().run(
             answer.subscribe,
             on_next,
-            self._calls.on_error,
+            on_error,
             on_completed,
             scheduler=self._scheduler,
         )
+        self._settled.set()
 
     def _emit_parts(self, parts: Iterable[Part]) -> None:
         for part in parts:
@@ -254,6 +267,12 @@ class _Run(abc.DisposableBase):
         else:
             self._calls.on_completed()
 
+    def _hold_virtual_time(self) -> None:
+        """Waits for the tools, as virtual time must not pass while they take real time."""
+        is_virtual = isinstance(self._plan.call.scheduler, VirtualTimeScheduler)
+        if is_virtual and running_loop() is None:  # else they need this thread
+            self._settled.wait(_MAX_HOLD_SECONDS)
+
     # --- the end ---
 
     def _end(self, error: Exception | None = None) -> None:
@@ -268,13 +287,17 @@ class _Run(abc.DisposableBase):
             emit(AnswerEnded(status_of(error), reason, usage, description))
         except Exception as raised:
             error = error or raised
-        if error is None:
-            complete()
-        else:
-            fail(error)
+        try:
+            if error is None:
+                complete()
+            else:
+                fail(error)
+        finally:
+            self._settled.set()
 
     def dispose(self) -> None:
         self._stop(None, "cancelled")
+        self._settled.set()
 
     def _stop(self, error: Exception | None, status: Status) -> bool:
         """Stops everything, and settles the history; returns whether the run had not ended."""

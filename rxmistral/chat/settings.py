@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
 from reactivex import abc
+from reactivex.scheduler import ImmediateScheduler, TrampolineScheduler
 
 from ..checks import check_seconds
 from ..error_report import without_secrets
@@ -40,6 +41,7 @@ __all__ = [
     "StreamOptions",
     "authorization",
     "base_url",
+    "check_scheduler",
     "choose_server",
     "either",
     "merge_headers",
@@ -216,6 +218,18 @@ def _check_type(name: str, value: object, expected: type[T]) -> T | None:
     if value is not None and not isinstance(value, expected):
         raise TypeError(f"{name} must be a {expected.__name__}, got {type(value).__name__}")
     return value
+
+
+def check_scheduler(scheduler: object) -> abc.SchedulerBase | None:
+    """Returns the scheduler of a client, which must have timers that block no thread."""
+    if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
+        raise TypeError(f"scheduler must be a reactivex scheduler, got {type(scheduler).__name__}")
+    if isinstance(scheduler, TrampolineScheduler | ImmediateScheduler):
+        raise ValueError(
+            f"a {type(scheduler).__name__} blocks the thread that waits; "
+            "expected a TimeoutScheduler, or a VirtualTimeScheduler in a test"
+        )
+    return scheduler
 
 
 def either(name: str, value: T, alias: str, alias_value: T, absent: object) -> T:

@@ -32,7 +32,12 @@ def scripted_client(
 
     Timeouts, retries, limits and the waits of the scripts are timers on its scheduler. With virtual
     time, subscribe to an answer, and then start the scheduler; a loop or `run()` would wait for
-    a scheduler that nothing advances.
+    a scheduler that nothing advances. Virtual time does not pass while the tools of a run work.
+
+    Some things remain real. An operator that measures time, such as `sentences(max_wait=1)`, needs
+    the scheduler as an argument of `subscribe`. The second reader of a `with` block, and viewers of
+    `shared()`, receive on another thread. There is no connection, so `Timeouts(connect=...)` never
+    expires, and a redirect is a refusal.
 
     Args:
         scripts: The scripts (see `rxmistral.testing.steps`), or functions that receive the
@@ -61,7 +66,7 @@ def scripted_client(
     [0.0, 90.0]
     """
     source = ScriptedSource(scripts, options.get("scheduler"))
-    options.setdefault("api_key", "scripted")  # not the key in the environment
+    options.setdefault("api_key", "scripted-key")  # not the key in the environment
     client = ScriptedClient(server_url="http://localhost", **options)
     client._source = source
     client._open_blocks = source.open_blocks

@@ -9,7 +9,8 @@
         assert "Paris" in capital_of(mistral_client, "France")
 
 `pytest --rxmistral-record=once` records the second test from MISTRAL_SERVER_URL with
-MISTRAL_API_KEY if there is no recording, `=all` also if there is one.
+MISTRAL_API_KEY if there is no recording, `=all` also if there is one. A recording contains the
+requests of one test, so two tests need two names.
 
 Every run of pytest imports this module, so it loads nothing that a fixture has not asked for.
 """
@@ -57,15 +58,16 @@ def mistral_server(request: pytest.FixtureRequest) -> Iterator[ScriptedServer]:
 
     With the marker `rxmistral_recording`, it replays the recording.
     """
-    path = _recording_of(request)
-    if path is None:
+    recording = _recording_of(request)
+    if recording is None:
         server = rxmistral.testing.ScriptedServer()
-    elif _is_to_be_recorded(request, path):
-        pytest.fail(f"there is no mistral_server while {_OPTION} records {path}")
-    elif path.exists():
-        server = rxmistral.testing.replay(path, **_options_of(request))
     else:
-        pytest.fail(f"there is no recording {path}; record it with {_OPTION}=once")
+        path, options = recording
+        if _is_to_be_recorded(request, path):
+            pytest.fail(f"there is no mistral_server while {_OPTION} records {path}")
+        if not path.exists():
+            pytest.fail(f"there is no recording {path}; record it with {_OPTION}=once")
+        server = rxmistral.testing.replay(path, **options)
     with server:
         yield server
 
@@ -73,9 +75,9 @@ def mistral_server(request: pytest.FixtureRequest) -> Iterator[ScriptedServer]:
 @pytest.fixture
 def mistral_client(request: pytest.FixtureRequest) -> Iterator[Mistral]:
     """A client of `mistral_server`; of the real server, while a recording is made."""
-    path = _recording_of(request)
-    if path is not None and _is_to_be_recorded(request, path):
-        with rxmistral.testing.record(path), rxmistral.Mistral() as client:
+    recording = _recording_of(request)
+    if recording is not None and _is_to_be_recorded(request, recording[0]):
+        with rxmistral.testing.record(recording[0]), rxmistral.Mistral() as client:
             yield client
         return
     server: ScriptedServer = request.getfixturevalue("mistral_server")
@@ -83,20 +85,17 @@ def mistral_client(request: pytest.FixtureRequest) -> Iterator[Mistral]:
         yield client
 
 
-def _recording_of(request: pytest.FixtureRequest) -> Path | None:
+def _recording_of(request: pytest.FixtureRequest) -> tuple[Path, dict[str, Any]] | None:
+    """Returns the path of the test's recording, and the options of `replay`; None: no marker."""
     marker = request.node.get_closest_marker(_MARKER)
     if marker is None:
         return None
-    match marker.args:
-        case [str(name)]:
-            return request.path.parent / "recordings" / f"{name}.jsonl"
+    match marker.args, marker.kwargs:
+        case ((str(name),), options) | ((), {"name": str(name), **options}):
+            path = request.path.parent / "recordings" / f"{name}.jsonl"
+            return path, {"speed": None, **options}
         case _:
             raise pytest.UsageError(f"{_MARKER} needs the name of a recording, got {marker.args}")
-
-
-def _options_of(request: pytest.FixtureRequest) -> dict[str, Any]:
-    marker = request.node.get_closest_marker(_MARKER)
-    return {"speed": None, **marker.kwargs}
 
 
 def _is_to_be_recorded(request: pytest.FixtureRequest, path: Path) -> bool:

@@ -18,6 +18,7 @@ from ..error_report import without_secrets
 from ..rx.clock import monotonic
 from ..rx.threads import fork_safe
 from ..wire.taps import End, install_tap, remove_tap
+from .key_search import contains_key, keys_of
 from .recordings import Block, Exchange, RecordedRequest, RecordedResponse, encode_exchange
 
 __all__ = ["ClientRecorder", "record"]
@@ -29,12 +30,11 @@ _HEADERS = {
     "deprecation",
     "mistral-correlation-id",
     "retry-after",
+    "retry-after-ms",
     "sunset",
     "x-model-deprecation-timestamp",
 }
 _HEADER_PREFIXES = ("ratelimit", "x-ratelimit")
-_KEY_HEADERS = ("authorization", "api-key", "x-api-key")
-_MIN_KEY_LENGTH = 6  # a shorter one, such as that of the demo server, may be any word
 
 
 def record(path: str | PathLike[str], redact: Redact | None = None) -> AbstractContextManager[None]:
@@ -106,13 +106,14 @@ class _BlockRecorder:
 class ClientRecorder:
     """The tap of one client, which appends each exchange to a file when it has ended.
 
-    An exchange that contains the key of its request is not written; a UserWarning says so.
+    An exchange that contains a key that the client has used is not written; a UserWarning says so.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
         self._path = Path(path).absolute()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = fork_safe(Lock())
+        self._keys: frozenset[str] = frozenset()
 
     def __call__(
         self, method: str, url: str, headers: Mapping[str, str], body: bytes
@@ -121,9 +122,11 @@ class ClientRecorder:
 
     def _append(self, recording: _Recording) -> None:
         try:
-            lines = _written(recording, recording.keys, None)
-            with self._lock, self._path.open("ab", buffering=0) as file:
-                file.write(lines)
+            with self._lock:
+                self._keys |= recording.keys
+                lines = _written(recording, self._keys, None)
+                with self._path.open("ab", buffering=0) as file:
+                    file.write(lines)
         except (ValueError, OSError) as error:
             # A filter may raise the warning, which must not end the answer.
             with suppress(UserWarning):
@@ -145,7 +148,7 @@ class _Recording:
         self._on_ended = on_ended
         self._lock = Lock()
         self.body = body
-        self.keys = frozenset(_keys_of(headers))
+        self.keys = frozenset(keys_of(headers))
         url = without_secrets(url)
         self.exchange = Exchange(RecordedRequest(method, url, _allowed(headers), ""))
 
@@ -183,13 +186,6 @@ def _allowed(headers: Mapping[str, str]) -> dict[str, str]:
     }
 
 
-def _keys_of(headers: Mapping[str, str]) -> Iterator[str]:
-    for name, value in headers.items():
-        key = value.rpartition(" ")[2]
-        if name.lower() in _KEY_HEADERS and len(key) >= _MIN_KEY_LENGTH:
-            yield key
-
-
 def _written(recording: _Recording, keys: Iterable[str], redact: Redact | None) -> bytes:
     """Returns the lines of an exchange; raises ValueError if they contain a key."""
     exchange, body = recording.exchange, recording.body
@@ -199,9 +195,7 @@ def _written(recording: _Recording, keys: Iterable[str], redact: Redact | None) 
     assert exchange.request is not None
     request = exchange.request._replace(body=body.decode("utf-8", "surrogateescape"))
     lines = encode_exchange(replace(exchange, request=request))
-    # Also in the bytes themselves: a block may end within the key, or be written in Base64.
-    searched = (lines, body, b"".join(block.data for block in exchange.blocks))
-    if any(key.encode("utf-8") in each for key in keys for each in searched):
+    if contains_key(keys, (lines, body), b"".join(block.data for block in exchange.blocks)):
         raise ValueError(  # without the URL, which may contain it
             f"the key occurs in an exchange with {urlsplit(request.url).hostname}: a file with the "
             "key is not written; replace the key with redact, or do not send it in a message"

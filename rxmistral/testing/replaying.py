@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from reactivex import abc
 
-from ..checks import check_integer, check_seconds
+from ..checks import check_callback, check_integer, check_seconds
 from ..errors import DroppedStreamError, RequestTimeoutError, StreamTimeoutError
 from ..rx.stream import Stream
 from . import steps
@@ -89,11 +89,15 @@ def replay(
 
     Raises:
         OSError: The file cannot be read.
-        ValueError: The file is not a recording, an argument is out of range, or a Stream is to
+        TypeError, ValueError: The file is not a recording, an argument is out of range, or a Stream is to
             play several exchanges.
     """
     if speed is not None:
         check_seconds("speed", speed, "times")
+    if redact is not None:
+        check_callback("redact", redact)
+    if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
+        raise TypeError(f"scheduler must be a reactivex scheduler, got {type(scheduler).__name__}")
     exchanges = read_recording(path)
     scripts = list(_scripts_of(exchanges, speed, _checked_faults(faults, exchanges)))
     if scheduler is None:
@@ -105,7 +109,8 @@ def replay(
             "replay it without a scheduler, as a server"
         )
     script = compile_script(scripts[0], "close", "", "")
-    return scripted_blocks(script, scheduler, _silence_of(exchanges[0], faults))
+    silence = _silence_of(exchanges[0], faults)
+    return scripted_blocks(script, scheduler, silence, any_body=True)
 
 
 def _checked_faults(

@@ -2,34 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from copy import copy
-from functools import partial
 from threading import Event, Thread
-from typing import NoReturn, cast
+from typing import NoReturn
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from reactivex.scheduler import TimeoutScheduler
 
-from ..errors import DroppedStreamError, RequestError, refusal
+from ..errors import DroppedStreamError, RequestError
 from ..rx.cancellation import Cancelled
 from ..rx.iteration import current_iteration
 from ..rx.stream import Stream
 from ..rx.subscriber import reporting_unhandled
 from .compiler import CompiledScript, Operation
+from .scripted_body import ScriptedBody, response_of
 from .steps import ActionStep, UntilStep, WaitStep
 
-__all__ = ["scripted_blocks"]
+__all__ = ["play", "scripted_blocks"]
 
 
 def scripted_blocks(
-    script: CompiledScript | Callable[[], CompiledScript],
+    script: CompiledScript,
     scheduler: abc.SchedulerBase | None = None,
     hang_error: Exception | None = None,
-    on_head: Callable[[CompiledScript], None] | None = None,
+    any_body: bool = False,
 ) -> Stream[bytes]:
     """Returns what `rxmistral.wire.blocks` emits if a server answers with this script.
 
@@ -37,30 +37,48 @@ def scripted_blocks(
     `close`, which leaves the blocks as they are.
 
     Args:
-        script: The script, or a function that makes it when the answer begins.
+        script: The script.
         scheduler: Waits for the steps of time. None: the scheduler of the subscription, and if it
             has none, real time.
         hang_error: The error that `hang()` stands for. None: silence, until the disposal.
-        on_head: Called with the script when the headers arrive. None: nothing is called.
+        any_body: Whether to emit the blocks of a body that is not an event stream, too, and each
+            by itself; False: the first of them are held back until that is known.
 
     Emits: each frame of a script whose status is 2xx.
     Completes: at the end of the body.
-    Errors: `StatusError` for another status; `RequestError` if the connection ends before the
-        headers; `DroppedStreamError` if it ends within the body.
+    Errors: `StatusError` for another status; `ProtocolError` if the body is not an event stream;
+        `RequestError` if the connection ends before the headers; `DroppedStreamError` if it ends
+        within the body.
     """
 
     def subscribe(
         observer: abc.ObserverBase[bytes], subscribed: abc.SchedulerBase | None = None
     ) -> abc.DisposableBase:
-        timers = scheduler or subscribed
-        clock = timers or TimeoutScheduler.singleton()
-        player = _Player(script, observer, clock, hang_error, on_head)
-        if timers is None and current_iteration.get() is None:
-            player.delay_exit()
-        player.start()
-        return player
+        body = ScriptedBody(observer, any_body)
+
+        def begin() -> CompiledScript:
+            return script
+
+        return play(begin, body, scheduler or subscribed, hang_error)
 
     return Stream(subscribe)
+
+
+def play(
+    begin: Callable[[], CompiledScript],
+    body: ScriptedBody,
+    scheduler: abc.SchedulerBase | None,
+    hang_error: Exception | None = None,
+) -> abc.DisposableBase:
+    """Plays the script that a function returns when the answer begins; returns its Disposable."""
+    player = _Player(begin, body, scheduler or TimeoutScheduler.singleton(), hang_error)
+    if scheduler is None and current_iteration.get() is None:
+        player.delay_exit()
+    try:
+        player.start()
+    except Exception as error:  # of the scheduler, such as one that can start no thread
+        body.on_error(error)
+    return player
 
 
 class _Player(abc.DisposableBase):
@@ -68,22 +86,18 @@ class _Player(abc.DisposableBase):
 
     def __init__(
         self,
-        script: CompiledScript | Callable[[], CompiledScript],
-        observer: abc.ObserverBase[bytes],
+        begin: Callable[[], CompiledScript],
+        body: ScriptedBody,
         scheduler: abc.SchedulerBase,
         hang_error: Exception | None,
-        on_head: Callable[[CompiledScript], None] | None,
     ) -> None:
-        self._hang_error = hang_error
-        self._on_head = on_head
-        self._make_script = script
-        self._script: CompiledScript | None = None  # until it begins
-        self._observer = observer
+        self._begin = begin
+        self._body = body
         self._scheduler = scheduler
+        self._hang_error = hang_error
+        self._script: CompiledScript | None = None  # until it begins
         self._operations: Iterator[Operation] = iter(())
-        self._is_success = True  # the status is 2xx
         self._has_head = False  # the headers have arrived
-        self._refusal = bytearray()  # the body of a refusal
         self._elapsed = 0.0  # seconds since the subscription
         self._timer = SerialDisposable()
         self._ended = Event()
@@ -115,30 +129,26 @@ class _Player(abc.DisposableBase):
     def _run(self) -> None:
         self._is_running = True
         try:
-            self._play(self._begin())
+            if self._script is None:
+                self._script = self._begin()
+                self._operations = iter(self._script.operations)
+            self._play(self._script)
         except Cancelled:
             self.dispose()
         except Exception as error:  # of the script, or of a callback
-            self._end_with(partial(self._observer.on_error, error))
+            self._timer.dispose()
+            self._body.on_error(error)
         finally:
             self._is_running = False
             if self._timer.is_disposed:
                 self._ended.set()
-
-    def _begin(self) -> CompiledScript:
-        if self._script is None:
-            given = self._make_script
-            self._script = given if isinstance(given, CompiledScript) else given()
-            self._operations = iter(self._script.operations)
-            self._is_success = 200 <= self._script.status < 300
-        return self._script
 
     def _play(self, script: CompiledScript) -> None:
         while not self._timer.is_disposed:
             operation = next(self._operations)  # the last one returns
             if isinstance(operation, bytes):
                 self._receive_head(script)
-                self._receive(operation)
+                self._body.on_next(operation)
             elif isinstance(operation, WaitStep | UntilStep):
                 if self._wait(operation):
                     return
@@ -146,8 +156,8 @@ class _Player(abc.DisposableBase):
                 self._receive_head(script)
             elif operation.name == "end":
                 self._receive_head(script)
-                self._complete(script)
-                return
+                self._timer.dispose()
+                self._body.on_completed()
             elif operation.name == "hang":
                 if self._hang_error is not None:
                     raise copy(self._hang_error)
@@ -165,25 +175,9 @@ class _Player(abc.DisposableBase):
         return True
 
     def _receive_head(self, script: CompiledScript) -> None:
-        if self._has_head:
-            return
-        self._has_head = True
-        if self._on_head is not None:
-            self._on_head(script)
-
-    def _receive(self, block: bytes) -> None:
-        if self._is_success:
-            self._observer.on_next(block)
-        else:
-            self._refusal += block
-
-    def _complete(self, script: CompiledScript) -> None:
-        if self._is_success:
-            self._end_with(self._observer.on_completed)
-            return
-        headers = cast(Mapping[str, str], script.headers)  # finds its keys in any case, too
-        body = self._refusal.decode("utf-8", "replace")
-        raise refusal(script.status, headers, body, None)
+        if not self._has_head:
+            self._has_head = True
+            self._body.on_response(response_of(script))
 
     def _break(self, ending: ActionStep) -> NoReturn:
         is_reset = ending.name == "abort"
@@ -192,7 +186,3 @@ class _Player(abc.DisposableBase):
         raise DroppedStreamError(
             "connection reset" if is_reset else "closed before the end of the body"
         )
-
-    def _end_with(self, emit_terminal: Callable[[], object]) -> None:
-        self._timer.dispose()
-        emit_terminal()

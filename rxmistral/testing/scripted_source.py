@@ -22,7 +22,8 @@ from ..wire.reader import Request, Response, Session
 from ..wire.taps import Exchange, Tap, ending_of, observe
 from .compiler import CompiledScript, compile_script
 from .received import ReceivedRequest
-from .scripted_blocks import scripted_blocks
+from .scripted_blocks import play
+from .scripted_body import ScriptedBody
 from .steps import Script
 
 __all__ = ["ScriptFunction", "ScriptedSource"]
@@ -63,16 +64,12 @@ class ScriptedSource:
         def subscribe(
             observer: abc.ObserverBase[bytes], _: abc.SchedulerBase | None = None
         ) -> abc.DisposableBase:
-            exchange = _Exchange(self, observer, idle_timeout, on_release)
+            exchange = _Exchange(self, observer, idle_timeout, on_response, on_release)
 
             def begin() -> CompiledScript:
                 return exchange.begin(request(), session, tap)
 
-            def on_head(script: CompiledScript) -> None:
-                exchange.on_head(script, on_response)
-
-            blocks = scripted_blocks(begin, self._scheduler, on_head=on_head)
-            exchange.player = blocks._subscribe_core(exchange)
+            exchange.player = play(begin, exchange, self._scheduler)
             return exchange
 
         return Stream(subscribe)
@@ -105,7 +102,7 @@ def _compile(script: Script, number: int) -> CompiledScript:
     return compile_script(script, "close", _MODEL, f"scripted-{number}")
 
 
-class _Exchange(abc.ObserverBase[bytes], abc.DisposableBase):
+class _Exchange(ScriptedBody, abc.DisposableBase):
     """One request and its answer; measures the waits as the reader of a socket does."""
 
     player: abc.DisposableBase
@@ -115,11 +112,13 @@ class _Exchange(abc.ObserverBase[bytes], abc.DisposableBase):
         source: ScriptedSource,
         observer: abc.ObserverBase[bytes],
         idle_timeout: IdleTimeout,
+        on_response: Callable[[Response], None],
         on_release: Callable[[Exception | None], None],
     ) -> None:
+        super().__init__(observer)
         self._source = source
-        self._observer = observer
         self._idle_timeout = idle_timeout
+        self._notify_response = on_response
         self._on_release = on_release
         self._request: ReceivedRequest | None = None
         self._observed: Exchange | None = None  # if a recorder observes it
@@ -142,15 +141,13 @@ class _Exchange(abc.ObserverBase[bytes], abc.DisposableBase):
         self._idle_timeout.start_wait()
         return self._source.script_for(self._request)
 
-    def on_head(self, script: CompiledScript, on_response: Callable[[Response], None]) -> None:
+    def on_response(self, response: Response) -> None:
         self._idle_timeout.end_wait()
-        response = Response()
-        response.status_code, response.request = script.status, self._prepared
-        response.url = self._prepared.url or ""
-        response.headers.update(script.headers.items())
+        super().on_response(response)
+        response.request, response.url = self._prepared, self._prepared.url or ""
         if self._observed is not None:
-            self._observed.on_response(script.status, response.headers)
-        on_response(response)
+            self._observed.on_response(response.status_code, response.headers)
+        self._notify_response(response)
         self._idle_timeout.start_wait()
 
     def on_next(self, value: bytes) -> None:
@@ -159,20 +156,19 @@ class _Exchange(abc.ObserverBase[bytes], abc.DisposableBase):
             self._request.frames += 1
         if self._observed is not None:
             self._observed.on_block(value)
+        super().on_next(value)
+        self._idle_timeout.start_wait()
+
+    def _emit(self, block: bytes) -> None:
         try:
-            self._observer.on_next(value)
+            super()._emit(block)
         except Exception as error:
             self._raised = error
             raise
-        self._idle_timeout.start_wait()
 
-    def on_error(self, error: Exception) -> None:
+    def _end(self, error: Exception | None) -> None:
         if self._release(error):
-            self._observer.on_error(error)
-
-    def on_completed(self) -> None:
-        if self._release(None):
-            self._observer.on_completed()
+            super()._end(error)
 
     def dispose(self) -> None:
         self.player.dispose()

@@ -80,16 +80,19 @@ def test_attempts_of_one_answer_are_one_outcome(outcomes: list[Outcome]) -> None
     assert (outcome.requests, outcome.resumed, outcome.text) == (3, 1, "Hello")
 
 
-def test_exception_of_the_hook_is_logged(caplog: pytest.LogCaptureFixture, read: Face) -> None:
+@pytest.mark.parametrize("kind", [ZeroDivisionError, SystemExit])
+def test_exception_of_the_hook_is_logged(
+    caplog: pytest.LogCaptureFixture, read: Face, kind: type[BaseException]
+) -> None:
     def fail(_: Outcome) -> None:
-        raise ZeroDivisionError
+        raise kind
 
     with (
         ScriptedServer(ENDINGS["completed"]) as server,
         Mistral(server_url=server.url, on_outcome=fail) as client,
     ):
         assert read(client.chat.stream(model="m", messages=MESSAGES).text())[0] == "Hello"
-    assert "ZeroDivisionError" in caplog.text
+    assert kind.__name__ in caplog.text
 
 
 def test_hook_must_be_callable() -> None:

@@ -19,9 +19,11 @@ from reactivex.testing import ReactiveTest, TestScheduler
 from rxmistral import (
     DroppedStreamError,
     IncompleteStreamError,
+    ProtocolError,
     RateLimitError,
     ReportedError,
     RequestError,
+    StatusError,
     Stream,
     finish_reason,
     text,
@@ -109,6 +111,10 @@ ENDINGS: dict[str, tuple[tuple[Step | str, ...], type[Exception] | None]] = {
     "drop after the headers": ((steps.headers(), drop()), DroppedStreamError),
     "error": (("a", error("overloaded")), ReportedError),
     "status": ((steps.status(429, body={"message": "slow"}),), RateLimitError),
+    "refusal that breaks": ((steps.status(500), steps.raw(b"busy"), drop()), StatusError),
+    "page": ((steps.status(200, body="<html>"),), ProtocolError),
+    "page with the label of a stream": ((steps.raw(b"<html", b">"),), ProtocolError),
+    "blank lines first": ((steps.raw(b"\r", b"\n\n"), "a", finish()), None),
     "nothing": ((), IncompleteStreamError),
     "end": (("a", finish(), steps.end(), wait(9), drop()), None),
 }

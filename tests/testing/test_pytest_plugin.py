@@ -81,7 +81,7 @@ def test_hello(mistral_client, mistral_server):
     assert ask(mistral_client) == "Hello"
     assert len(mistral_server.requests) == 1
 
-@pytest.mark.rxmistral_recording("hello", faults={1: "cut"}, speed=10)
+@pytest.mark.rxmistral_recording(name="hello", faults={1: "cut"}, speed=10)
 def test_options(mistral_client):
     with pytest.raises(Exception, match="ended"):
         ask(mistral_client)

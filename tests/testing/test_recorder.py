@@ -16,6 +16,7 @@ import pytest
 from requests import PreparedRequest, Request
 
 from rxmistral.testing import record
+from rxmistral.testing.compiler import compile_script
 from rxmistral.testing.recorder import ClientRecorder
 from rxmistral.wire.taps import End, Exchange, Tap, observe
 
@@ -97,6 +98,7 @@ def test_only_allowed_headers_are_written(path: Path) -> None:
     allowed = {
         "Content-Type": "text/event-stream",
         "Retry-After": "1",
+        "retry-after-ms": "1000",
         "x-ratelimit-remaining-tokens-minute": "2",
         "X-RateLimitBySize-Limit": "3",
         "RateLimit-Reset": "4",
@@ -194,10 +196,21 @@ def test_concurrent_exchanges_do_not_mix(path: Path) -> None:
 
 # --- the key ---
 
+
+def event(content: str) -> bytes:
+    (frame,) = compile_script([content], "close", "m", "id").operations[:1]
+    assert isinstance(frame, bytes)
+    return frame
+
+
 LEAKS: dict[str, Callable[[], object]] = {
     "in a block": lambda: answer(f"your key {KEY}".encode()),
     "in two blocks": lambda: answer(KEY[:9].encode(), KEY[9:].encode()),
     "in base64": lambda: answer(b"\xff" + KEY.encode()),
+    "in tokens": lambda: answer(b"".join(event(piece) for piece in (KEY[:3], KEY[3:9], KEY[9:]))),
+    "in escapes": lambda: answer(KEY.replace("-", "\\u002D").encode()),
+    "in escaped escapes": lambda: answer(KEY.replace("-", "\\\\u002d").encode()),
+    "with an escaped character": lambda: (answer(b"sk\\/1234"), observe(prepared(**{"api-key": "sk/1234"}))),
     "in a header": lambda: answer(**{"retry-after": KEY}),
     "in the request": lambda: observe(prepared(KEY)),
     "in the path": lambda: observe(
@@ -298,6 +311,14 @@ def test_client_recorder_skips_an_exchange_with_the_key(path: Path) -> None:
         answer(KEY.encode(), own=tap)
     answer(b"a", own=tap)
     assert blocks_of(path) == ["a"]
+
+
+def test_client_recorder_remembers_the_keys_of_the_client(path: Path) -> None:
+    tap = ClientRecorder(path)
+    answer(own=tap)
+    with pytest.warns(UserWarning, match="not recorded: the key occurs"):
+        observed(prepared(KEY, Authorization="Bearer sk-of-another"), tap).on_end("drop")
+    assert KEY not in path.read_text()
 
 
 def test_warning_that_is_an_error_does_not_reach_the_reader(path: Path) -> None:

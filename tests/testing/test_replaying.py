@@ -364,6 +364,8 @@ def test_stream_goes_into_the_usual_pipe(path: Path) -> None:
         ({"faults": {7: "cut"}}, ValueError, "no block 7 among the 6 recorded"),
         ({"faults": {1: "bang"}}, ValueError, "one of cut, drop, stall, got 'bang'"),
         ({"scheduler": TestScheduler()}, ValueError, "plays one exchange.* contains 2"),
+        ({"scheduler": "virtual"}, TypeError, "must be a reactivex scheduler, got str"),
+        ({"redact": "key"}, TypeError, "redact must be"),
     ],
 )
 def test_wrong_argument_raises_at_the_call(

@@ -1,23 +1,35 @@
 from __future__ import annotations
 
+import asyncio
+import json
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
 import pytest
 from faces import BOUND, Face, eventually
-from reactivex import Subject, abc
-from reactivex.scheduler import HistoricalScheduler, VirtualTimeScheduler
+from reactivex import Observable, Subject, abc, timer
+from reactivex.scheduler import (
+    CurrentThreadScheduler,
+    HistoricalScheduler,
+    ImmediateScheduler,
+    TrampolineScheduler,
+    VirtualTimeScheduler,
+)
+from reactivex.scheduler.eventloop import AsyncIOScheduler
 from reactivex.testing import TestScheduler
 
 from rxmistral import (
+    Conversation,
     DroppedStreamError,
     EventStream,
     IncompleteStreamError,
     Limit,
     Mistral,
+    MistralError,
     RateLimitError,
     RequestTimeoutError,
     Resume,
@@ -28,6 +40,7 @@ from rxmistral import (
     answer_each,
 )
 from rxmistral.testing import (
+    Script,
     ScriptedServer,
     abort,
     drop,
@@ -40,6 +53,8 @@ from rxmistral.testing import (
 )
 
 HOUR = 3600.0
+MESSAGES = [{"role": "user", "content": "Hi"}]
+SLOW_RETRY = Retry(initial=30, maximum=30, jitter=0)
 HELLO = ["Hel", wait(2), "lo", finish()]
 
 
@@ -252,13 +267,107 @@ def test_answer_each_switches_in_virtual_time() -> None:
     assert client.requests[0].cut
 
 
+def test_tool_loop_runs_in_virtual_time(scheduler: VirtualTimeScheduler) -> None:
+    call = steps.tool_call(id="call00001", name="weather", arguments={}, finish="tool_calls")
+    scripts: list[Script] = [[wait(5), call], [hang()], [wait(7), "Sunny", finish()]]
+    client = scripted_client(*scripts, scheduler=scheduler, retry=SLOW_RETRY)
+    conversation = Conversation(client, model="m", tools=[weather])
+    seen = Seen(conversation.ask("Hi"), scheduler)
+    scheduler.start()
+    assert seen.items == [(102, "Sunny")]
+    assert seen.ended == [102]
+    assert [request.received for request in client.requests] == [0, 5, 95]
+
+
+@pytest.mark.parametrize("ending", [steps.status(400), "Sunny"])
+def test_error_after_tools_arrives_before_time_ends(ending: Any) -> None:
+    scheduler, errors = VirtualTimeScheduler(), list[Exception]()
+    call = steps.tool_call(id="call00001", name="weather", arguments={}, finish="tool_calls")
+    client = scripted_client([call], [wait(9), ending], scheduler=scheduler)
+    run = client.chat.run(model="m", messages=MESSAGES, tools=[weather])
+    run.text().subscribe(on_error=errors.append)
+    scheduler.start()
+    assert len(errors) == 1
+
+
+def weather() -> str:
+    """Returns the weather."""
+    return "sunny"
+
+
+def test_tool_may_wait_for_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rxmistral.chat.run._MAX_HOLD_SECONDS", 0.01)
+    scheduler, texts = VirtualTimeScheduler(), list[str]()
+
+    def forecast() -> Observable[int]:
+        """Returns the weather of tomorrow."""
+        return timer(HOUR, scheduler=scheduler)
+
+    call = steps.tool_call(id="call00001", name="forecast", arguments={}, finish="tool_calls")
+    client = scripted_client([call], ["Rain", finish()], scheduler=scheduler)
+    run = client.chat.run(model="m", messages=MESSAGES, tools=[forecast])
+    run.text().subscribe(texts.append)
+
+    def has_text() -> bool:
+        scheduler.start()
+        return bool(texts)
+
+    assert eventually(has_text)
+
+
+def test_answer_is_opened_on_the_loop_of_its_scheduler() -> None:
+    async def main() -> tuple[list[str], str]:
+        client = scripted_client(
+            ["Hel", wait(0.01), "lo", finish()],
+            scheduler=AsyncIOScheduler(asyncio.get_running_loop()),
+        )
+        async with client.chat.stream_async(model="m", messages=MESSAGES) as answer:
+            await asyncio.sleep(0)  # items that arrive before there is a reader
+            return [token async for token in answer.text()], await answer.text().join()
+
+    assert asyncio.run(main()) == (["Hel", "lo"], "Hello")
+
+
+def opened_answer(scheduler: VirtualTimeScheduler) -> EventStream:
+    """Returns an answer whose first item has arrived, without a reader."""
+    client = scripted_client(["Hel", wait(HOUR), "lo", finish()], scheduler=scheduler)
+    answer = ask(client, timeouts=Timeouts(gap=2 * HOUR))
+    opener = threading.Thread(target=lambda: answer.response)
+    opener.start()
+
+    def is_open() -> bool:
+        scheduler.advance_by(0.001)
+        return not opener.is_alive()
+
+    assert eventually(is_open)
+    return answer
+
+
+def test_unread_answer_keeps_its_items_in_virtual_time() -> None:
+    scheduler, received = VirtualTimeScheduler(), list[object]()
+    answer = opened_answer(scheduler)
+    answer.text().subscribe(received.append, on_completed=lambda: received.append("end"))
+    assert received == ["Hel"]
+    scheduler.start()
+    assert received == ["Hel", "lo", "end"]
+
+
+def test_error_of_a_callback_ends_an_unread_answer() -> None:
+    scheduler, errors = VirtualTimeScheduler(), list[Exception]()
+    answer = opened_answer(scheduler)
+    answer.text().subscribe(fail, errors.append)
+    assert [type(error) for error in errors] == [KeyError]
+    assert answer.outcome is not None
+    assert answer.outcome.status == "failed"
+
+
+def fail(_: object) -> None:
+    raise KeyError("callback")
+
+
 def test_error_of_a_callback_ends_the_answer() -> None:
     scheduler = VirtualTimeScheduler()
     client = scripted_client(HELLO, scheduler=scheduler, retry=Retry(), limit=Limit(concurrent=1))
-
-    def fail(_: str) -> None:
-        raise KeyError("callback")
-
     errors: list[Exception] = []
     ask(client).text().map(fail).subscribe(on_error=errors.append)
     advance(scheduler)
@@ -319,7 +428,7 @@ def test_function_answers_every_request() -> None:
     assert texts == ["one", "two"]
     request = client.requests[0]
     assert (request.method, request.path) == ("POST", "/v1/chat/completions")
-    assert request.headers["authorization"] == "Bearer scripted"
+    assert request.headers["authorization"] == "Bearer scripted-key"
     assert request.wait_answered()
 
 
@@ -332,17 +441,67 @@ def test_broken_script_ends_as_a_server_does(ending: Any, kind: type[Exception])
         ask(scripted_client(["Hel", ending])).run()
 
 
-def test_scripted_exchange_is_recorded(tmp_path: Any) -> None:
+JUDGED: dict[str, Script] = {
+    "refusal": [steps.status(429, body={"message": "slow"}, headers={"Retry-After": "7"})],
+    "refusal in frames": [steps.status(503), steps.raw(b"try ", b"again")],
+    "page": [steps.status(200, body="<html>down for maintenance</html>")],
+    "page with the label of a stream": [steps.raw(b"<html>", b"</html>")],
+    "unknown compression": [steps.header("Content-Encoding", "compress"), "Hello", finish()],
+    "unlabelled stream": [steps.header("Content-Type", None), "Hello", finish()],
+    "bare error": [steps.raw(b'{"object":"error","message":"busy"}\n')],
+    "no content": [steps.status(204)],
+}
+
+
+@pytest.mark.parametrize("script", JUDGED.values(), ids=JUDGED.keys())
+def test_response_is_judged_as_that_of_a_server(script: Script) -> None:
+    with (
+        ScriptedServer(script, framing="close") as server,
+        Mistral(server_url=server.url) as client,
+    ):
+        expected = ending_of(ask(client))
+        host = server.url.removeprefix("http://")
+    assert ending_of(ask(scripted_client(script))) == expected.replace(host, "localhost")
+
+
+def ending_of(answer: EventStream) -> str:
+    try:
+        return answer.text().join().run()
+    except MistralError as error:
+        return repr(error)
+
+
+def test_scripted_exchanges_are_recorded(tmp_path: Any) -> None:
     path = tmp_path / "recording.jsonl"
     with record(path):
-        ask(scripted_client(["Hello", finish()], api_key="sk-private")).run()
-    assert "sk-private" not in path.read_text()
-    assert '"end":"eof"' in path.read_text().replace(" ", "")
+        client = scripted_client(["Hello", finish()], [steps.status(429, body="slow")])
+        ask(client).run()
+        with pytest.raises(RateLimitError):
+            ask(client).run()
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [line["end"] for line in lines if "end" in line] == ["eof", "eof"]
+    assert lines[-2]["text"] == "slow"
 
 
 def test_wrong_script_is_refused() -> None:
     with pytest.raises(TypeError, match="a script is"):
         scripted_client("Hello")  # type: ignore[arg-type]
+
+
+def test_scheduler_without_a_thread_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    scheduler, errors = VirtualTimeScheduler(), list[Exception]()
+    monkeypatch.setattr(scheduler, "schedule_relative", refuse)
+    ask(scripted_client(HELLO, scheduler=scheduler)).subscribe(on_error=errors.append)
+    assert [str(error) for error in errors] == ["can't start new thread"]
+
+
+@pytest.mark.parametrize("kind", [CurrentThreadScheduler, TrampolineScheduler, ImmediateScheduler])
+def test_scheduler_that_blocks_is_refused(kind: type[abc.SchedulerBase]) -> None:
+    with pytest.raises(ValueError, match="blocks the thread"):
+        scripted_client(scheduler=kind())
 
 
 def test_wrong_scheduler_is_refused() -> None:
