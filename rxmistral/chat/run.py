@@ -20,7 +20,7 @@ from threading import RLock
 from typing import Any, Self
 
 from msgspec import Struct
-from reactivex import Observable, Subject, abc
+from reactivex import Subject, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from reactivex.internal import noop
 
@@ -29,22 +29,18 @@ from ..completions.parts import (
     AnswerEnded,
     Part,
     PartSplitter,
-    TextDelta,
-    ThinkingDelta,
     ToolCallReady,
 )
 from ..completions.tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolReturned
 from ..errors import RoundLimitError, described
 from ..models import CompletionEvent, Tool, ToolCall
 from ..outcome import Outcome, Status, status_of
-from ..rx.fluent import returning
 from ..rx.iteration import LiveSubscriptions
 from ..rx.map_async import map_async
-from ..rx.state_machine import item_operator
 from ..rx.stream import Stream
 from ..rx.threads import add_to_scope
-from ..text.text_stream import TextStream
 from .event_stream import EventStream
+from .part_stream import PartStream
 from .request import AnyMessage, with_messages
 from .run_outcome import total_outcome
 from .settings import Call, StreamOptions
@@ -52,7 +48,7 @@ from .tool_rounds import NOT_RUN, ToolRounds
 from .tool_runner import Approve, ToolPart, ToolRunner
 from .tools import FunctionTool, tool
 
-__all__ = ["RunPlan", "RunStream", "new_run", "texts_of"]
+__all__ = ["RunPlan", "RunStream", "new_run"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +64,7 @@ class RunPlan:
     approve: Approve | None
 
 
-class RunStream(Stream[Part]):
+class RunStream(PartStream):
     """A cold Stream of the parts of a run, which each subscription starts.
 
     ```python
@@ -106,14 +102,6 @@ class RunStream(Stream[Part]):
         of all answers; `tool_calls` are those that the program has to answer."""
         return None if self._latest is None else self._latest.outcome
 
-    def text(self) -> TextStream:
-        """Returns the text of all answers, as it arrives."""
-        return self.pipe(texts_of(TextDelta))
-
-    def thinking(self) -> TextStream:
-        """Returns the reasoning of all answers, as it arrives."""
-        return self.pipe(texts_of(ThinkingDelta))
-
     def close(self) -> None:
         """Stops all runs of this Stream, from any thread, without blocking."""
         self._stop()
@@ -143,21 +131,6 @@ class RunStream(Stream[Part]):
         add_to_scope(run)
         run.start()
         return run
-
-
-def texts_of(
-    kind: type[TextDelta] | type[ThinkingDelta],
-) -> Callable[[Observable[Part]], TextStream]:
-    """Returns an operator: parts into the texts of one kind of them."""
-
-    def start(observer: abc.ObserverBase[str]) -> Callable[[Part], None]:
-        def on_next(part: Part) -> None:
-            if isinstance(part, kind):
-                observer.on_next(part.text)
-
-        return on_next
-
-    return returning(TextStream, item_operator(start))
 
 
 class _Run(abc.DisposableBase):

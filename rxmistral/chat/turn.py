@@ -14,23 +14,23 @@ from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
 from ..completions.parts import AnswerEnded, Part, TextDelta
-from ..models import AssistantMessage, ContentChunk, Message, UserMessage
+from ..models import AssistantMessage, ContentChunk, Message, ToolMessage, UserMessage
 from ..rx.delivery import lock
 from ..rx.stoppable_run import StoppableRun
 from ..rx.stream import Stream
-from .history import History, as_message, cut, position_of, received, text_of
+from .history import History, TurnPrompt, as_message, cut, position_of, received, text_of
 from .run import RunStream
 
-__all__ = ["OpenRun", "Prompt", "Turn", "user_message"]
+__all__ = ["OpenRun", "Prompt", "Turn", "turn_prompt"]
 
-Prompt: TypeAlias = str | Sequence[ContentChunk] | UserMessage
+Prompt: TypeAlias = str | Sequence[ContentChunk] | UserMessage | ToolMessage | Sequence[ToolMessage]
 
 OpenRun: TypeAlias = Callable[[list[Message]], tuple[RunStream, Stream[Part]]]
 """Returns the run that answers these messages, and the Stream of its parts."""
 
 
-def user_message(prompt: object) -> UserMessage:
-    """Returns a prompt as a message.
+def turn_prompt(prompt: object) -> TurnPrompt:
+    """Returns a prompt as a user message, or as the results of tools.
 
     Raises:
         TypeError: It is not a prompt.
@@ -39,10 +39,16 @@ def user_message(prompt: object) -> UserMessage:
         return prompt
     if isinstance(prompt, str):
         return UserMessage(content=prompt)
-    if isinstance(prompt, Sequence) and all(isinstance(each, ContentChunk) for each in prompt):
-        return UserMessage(content=list(prompt))
+    if isinstance(prompt, ToolMessage):
+        return [prompt]
+    if isinstance(prompt, Sequence):
+        if all(isinstance(each, ContentChunk) for each in prompt):
+            return UserMessage(content=list(prompt))
+        if all(isinstance(each, ToolMessage) for each in prompt):
+            return list(prompt)
     raise TypeError(
-        f"prompt must be a str, a sequence of content chunks or a UserMessage, got {prompt!r:.100}"
+        "prompt must be a str, a sequence of content chunks, a UserMessage, or the ToolMessages "
+        f"that answer open tool calls, got {prompt!r:.100}"
     )
 
 
@@ -50,7 +56,7 @@ class Turn:
     """One prompt and its answer.
 
     Args:
-        prompt: The user message.
+        prompt: The user message, or the results of tools.
         open_run: Called when the turn has begun; returns the run that answers it, and the
             Stream of its parts.
         on_idle: Called from any thread when a reader of the answer has left.
@@ -58,7 +64,7 @@ class Turn:
 
     def __init__(
         self,
-        prompt: UserMessage,
+        prompt: TurnPrompt,
         open_run: Callable[[Turn], tuple[RunStream, Stream[Part]]],
         on_idle: Callable[[], object],
     ) -> None:
@@ -107,6 +113,15 @@ class Turn:
         except Exception as error:  # by `trim`, or the arguments cannot be sent
             observer.on_error(error)
 
+    def fail(self, error: Exception) -> None:
+        """Has the reader of a turn that cannot begin get an error, when it starts."""
+
+        def raise_error(_: Turn) -> tuple[RunStream, Stream[Part]]:
+            raise error
+
+        self._open_run = raise_error
+        self.has_begun = True
+
     # --- what was delivered ---
 
     def mark(self, characters: int | None, text: str | None) -> None:
@@ -132,9 +147,10 @@ class Turn:
         parts = run.items()
         text_length = _text_length(parts)
         delivered = _text_length(parts[: run.position()]) if self._mark is None else self._mark
-        is_whole = self._is_complete(parts) and delivered >= text_length
+        is_complete = self._is_complete(parts)
+        is_whole = is_complete and delivered >= text_length
         messages = received(parts, has_ended=has_ended)
-        if has_ended and self.stream is not None:
+        if (has_ended or is_complete) and self.stream is not None:
             own = [as_message(each, "a message") for each in self.stream.messages[len(self.sent) :]]
             if sum(map(_answer_length, own)) == text_length:
                 messages = own  # with thinking, and as the service sent it
