@@ -25,6 +25,7 @@ from ..errors import BusyError
 from ..models import Message, SystemMessage, ToolMessage, UserMessage
 from ..rx.delivery import lock
 from ..rx.stream import Stream
+from ..rx.threads import register_for_fork
 from .answer import Answer
 from .client import Mistral
 from .history import History, TurnPrompt, as_message
@@ -181,7 +182,12 @@ class Conversation:
             self._defaults["tools"] = [*tools]
         self._current: Turn | None = None
         self._waiting: deque[Turn] = deque()
+        register_for_fork(self)
         self._run([UserMessage(content="")])  # checks the arguments, and sends nothing
+
+    def forked(self) -> None:
+        """Drops the turns that wait: their readers are in the parent process."""
+        self._waiting.clear()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r}: {len(self.messages)} messages>"

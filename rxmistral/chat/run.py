@@ -38,7 +38,7 @@ from ..outcome import Outcome, Status, status_of
 from ..rx.iteration import LiveSubscriptions
 from ..rx.map_async import map_async
 from ..rx.stream import Stream
-from ..rx.threads import add_to_scope
+from ..rx.threads import add_to_scope, fork_safe
 from .event_stream import EventStream
 from .part_stream import PartStream
 from .request import AnyMessage, with_messages
@@ -156,7 +156,7 @@ class _Run(abc.DisposableBase):
         self._calls: Subject[ToolCall] = Subject()
         self._tools_subscription = SingleAssignmentDisposable()
         self._is_over = False
-        self._lock = RLock()  # reentrant, since garbage collection may dispose
+        self._lock = fork_safe(RLock())  # reentrant, since garbage collection may dispose
 
     def start(self) -> None:
         plan = self._plan

@@ -14,6 +14,7 @@ from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
 from ..completions.parts import AnswerEnded, Part, TextDelta
+from ..errors import StoppedError
 from ..models import AssistantMessage, ContentChunk, Message, ToolMessage, UserMessage
 from ..rx.delivery import lock
 from ..rx.stoppable_run import StoppableRun
@@ -69,13 +70,14 @@ class Turn:
         on_idle: Callable[[], object],
     ) -> None:
         self.prompt = prompt
-        self.run: StoppableRun[Part] = StoppableRun(on_idle)
+        self.run: StoppableRun[Part] = StoppableRun(self._idle)
         self.has_entered = False  # it is running, waiting, or over
         self.has_begun = False
         self.is_closed = False  # the next turn has begun: marks have no effect
         self.sent: list[Message] = []
         self.stream: RunStream | None = None  # whose parts the readers receive
         self._open_run = open_run
+        self._on_idle = on_idle
         self._mark: int | None = None  # characters that were delivered
         self._start: Callable[[], None] | None = None  # once a reader waits
 
@@ -115,12 +117,14 @@ class Turn:
 
     def fail(self, error: Exception) -> None:
         """Has the reader of a turn that cannot begin get an error, when it starts."""
-
-        def raise_error(_: Turn) -> tuple[RunStream, Stream[Part]]:
-            raise error
-
-        self._open_run = raise_error
+        self._open_run = partial(_raise, error)
         self.has_begun = True
+
+    def _idle(self) -> None:
+        if self.run.history.ended:
+            # What opens the run may have sent a request already, which ends with its last reference.
+            self._open_run = partial(_raise, StoppedError())
+        self._on_idle()
 
     # --- what was delivered ---
 
@@ -155,6 +159,10 @@ class Turn:
             if sum(map(_answer_length, own)) == text_length:
                 messages = own  # with thinking, and as the service sent it
         history.answer(cut(messages, delivered, is_whole=is_whole), is_whole=is_whole)
+
+
+def _raise(error: Exception, _: Turn) -> tuple[RunStream, Stream[Part]]:
+    raise error
 
 
 def _text_length(parts: Sequence[Part]) -> int:

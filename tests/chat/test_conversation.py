@@ -530,6 +530,17 @@ def test_dropped_speculation_is_cancelled(asked: Asked) -> None:
     assert all(each.wait_closed(BOUND) for each in asked.server.requests)
 
 
+def test_waiting_speculation_is_cancelled_when_it_is_closed(asked: Asked) -> None:
+    chat, received = asked.chat(when_busy="queue"), list[object]()
+    begun(chat.ask("endless"), received)
+    answer = chat.speculate("endless").commit()
+    answer.subscribe()
+    assert eventually(lambda: len(asked.server.requests) == 2)
+    answer.close()
+    assert asked.server.requests[1].wait_closed(BOUND)
+    assert not asked.server.requests[0].closed
+
+
 @pytest.mark.parametrize("is_async", [False, True])
 def test_speculation_runs_no_tool_before_it_is_read(asked: Asked, is_async: bool) -> None:
     ran: list[str] = []
