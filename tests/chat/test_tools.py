@@ -174,6 +174,16 @@ def test_strict_schema_closes_nested_objects() -> None:
         assert definition.get("additionalProperties") == (False if strict else None)
 
 
+def test_description_of_an_optional_parameter_is_at_its_top() -> None:
+    def find(near: Annotated[str | None, Meta(description="A city.")] = None) -> None: ...
+
+    assert parameters(find)["properties"]["near"] == {
+        "description": "A city.",
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "default": None,
+    }
+
+
 def test_infinite_default_is_not_sent() -> None:
     def cheaper(limit: float = math.inf) -> float:
         return limit
