@@ -14,12 +14,12 @@ from collections import deque
 from collections.abc import Iterable
 from copy import copy
 from functools import partial
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
+from typing import Any, Self, Unpack
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
-from ..checks import check_integer
+from ..checks import check_callback
 from ..completions.parts import Part
 from ..errors import BusyError
 from ..models import Message, SystemMessage, ToolMessage, UserMessage
@@ -28,70 +28,23 @@ from ..rx.stream import Stream
 from ..rx.threads import register_for_fork
 from .answer import Answer
 from .client import Mistral
+from .conversation_settings import (
+    ConversationOptions,
+    Rules,
+    RunDefaults,
+    Saved,
+    WhenBusy,
+    check_texts,
+)
 from .history import History, TurnPrompt, as_message
 from .request import AnyMessage
 from .run import RunStream
-from .settings import StreamOptions
 from .speculation import Speculation
 from .tool_runner import Approve
 from .trimming import Trim, trimmed, turns_within
 from .turn import OpenRun, Prompt, Turn, turn_prompt
 
-M = TypeVar("M")
-
 __all__ = ["Conversation"]
-
-WhenBusy: TypeAlias = Literal["switch", "queue", "refuse"]
-
-
-class RunDefaults(StreamOptions, total=False):
-    """The arguments of `chat.run` for each answer of a conversation."""
-
-    max_concurrency: int
-    approve: Approve | None
-
-
-class ConversationOptions(RunDefaults, total=False):
-    """The arguments of `Conversation` that `from_json` may replace."""
-
-    system: str | None
-    when_busy: WhenBusy
-    max_rounds: int
-    max_messages: int | None
-    trim: Trim | None
-    interrupted: str
-    interrupted_note: str | None
-    id: str | None
-
-
-class _Rules(Struct, frozen=True):
-    """The plain settings of a conversation."""
-
-    when_busy: WhenBusy
-    max_rounds: int
-    max_messages: int | None
-    interrupted: str
-    interrupted_note: str | None
-
-    def check(self) -> None:
-        if self.when_busy not in get_args(WhenBusy):
-            raise ValueError(
-                f'when_busy must be "switch", "queue" or "refuse", got {self.when_busy!r}'
-            )
-        check_integer("max_rounds", self.max_rounds)
-        if self.max_messages is not None:
-            check_integer("max_messages", self.max_messages)
-        if not self.interrupted.strip():
-            raise ValueError("interrupted must be a text: an assistant message cannot be empty")
-
-
-class _Saved(Struct, Generic[M]):
-    """What `to_json` writes."""
-
-    id: str
-    messages: list[M]
-    is_cut: bool
-    rules: _Rules
 
 
 class Conversation:
@@ -160,12 +113,13 @@ class Conversation:
         id: str | None = None,
         **defaults: Unpack[RunDefaults],
     ) -> None:
-        self._rules = rules = _Rules(
+        self._rules = rules = Rules(
             when_busy, max_rounds, max_messages, interrupted, interrupted_note
         )
         rules.check()
-        if trim is not None and not callable(trim):
-            raise TypeError(f"trim must be a function, got {type(trim).__name__}")
+        check_texts(system=system, id=id)
+        if trim is not None:
+            check_callback("trim", trim)
         if trim is not None and max_messages is not None:
             raise ValueError("give max_messages or trim, not both")
         given = [as_message(each, f"messages[{n}]") for n, each in enumerate(messages)]
@@ -206,7 +160,7 @@ class Conversation:
     def to_json(self) -> bytes:
         """Returns the history, the id and the plain settings as JSON, for a file or a database."""
         messages, is_cut = self._saved()
-        return msgspec.json.encode(_Saved(self.id, messages, is_cut, self._rules))
+        return msgspec.json.encode(Saved(self.id, messages, is_cut, self._rules))
 
     @classmethod
     def from_json(
@@ -231,7 +185,7 @@ class Conversation:
             ValueError: The data was not made by `to_json`.
         """
         try:
-            saved = msgspec.json.decode(data, type=_Saved[dict[str, Any]])
+            saved = msgspec.json.decode(data, type=Saved[dict[str, Any]])
         except msgspec.MsgspecError as error:
             raise ValueError(
                 f"data is not a conversation that to_json has saved: {error}"

@@ -164,6 +164,11 @@ def tool(
     check_callable("function", function)
     if isinstance(function, type):
         raise TypeError(f"function must be a function or method, got the class {function!r}")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"function must not be a generator function, whose items would not be emitted, got "
+            f"{function!r}; make it an async generator function, with async def"
+        )
     named = _named(function)
     if isinstance(function, FunctionTool):
         function = function.__wrapped__

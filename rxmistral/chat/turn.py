@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TypeAlias
+from weakref import ref
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
@@ -70,14 +71,13 @@ class Turn:
         on_idle: Callable[[], object],
     ) -> None:
         self.prompt = prompt
-        self.run: StoppableRun[Part] = StoppableRun(self._idle)
+        self.run: StoppableRun[Part] = StoppableRun(partial(_idle, ref(self), on_idle))
         self.has_entered = False  # it is running, waiting, or over
         self.has_begun = False
         self.is_closed = False  # the next turn has begun: marks have no effect
         self.sent: list[Message] = []
         self.stream: RunStream | None = None  # whose parts the readers receive
         self._open_run = open_run
-        self._on_idle = on_idle
         self._mark: int | None = None  # characters that were delivered
         self._start: Callable[[], None] | None = None  # once a reader waits
 
@@ -120,11 +120,11 @@ class Turn:
         self._open_run = partial(_raise, error)
         self.has_begun = True
 
-    def _idle(self) -> None:
+    def release(self) -> None:
+        """Drops what opens the run if the run has ended: a speculation has sent a request, which
+        ends with its last reference."""
         if self.run.history.ended:
-            # What opens the run may have sent a request already, which ends with its last reference.
             self._open_run = partial(_raise, StoppedError())
-        self._on_idle()
 
     # --- what was delivered ---
 
@@ -159,6 +159,14 @@ class Turn:
             if sum(map(_answer_length, own)) == text_length:
                 messages = own  # with thinking, and as the service sent it
         history.answer(cut(messages, delivered, is_whole=is_whole), is_whole=is_whole)
+
+
+def _idle(turn: ref[Turn], on_idle: Callable[[], object]) -> None:
+    # A reference to the turn would make a cycle, and the turn would live on without a reader.
+    live = turn()
+    if live is not None:
+        live.release()
+    on_idle()
 
 
 def _raise(error: Exception, _: Turn) -> tuple[RunStream, Stream[Part]]:

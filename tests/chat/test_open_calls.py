@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from faces import FACES, Face, eventually
+from faces import BOUND, FACES, Face, eventually
 from pairing import problems
 
 from rxmistral import (
@@ -16,8 +18,8 @@ from rxmistral import (
     Mistral,
     Tool,
     ToolMessage,
-    ToolReturned,
     UserMessage,
+    tool,
 )
 from rxmistral.models import Function
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
@@ -211,11 +213,19 @@ def test_trim_must_keep_the_results_to_answer(asked: Asked) -> None:
         list(chat.ask(result()))
 
 
-def test_closed_reader_leaves_no_open_call(asked: Asked) -> None:
-    chat = asked.new_chat()
-    for part in chat.ask("again"):
-        if isinstance(part, ToolReturned):
-            break
+def test_closed_answer_leaves_no_open_call(asked: Asked) -> None:
+    async def hold(a: int) -> None:
+        started.set()
+        await asyncio.sleep(BOUND)
+
+    started = threading.Event()
+    tools = [DECLARED, tool(hold, name="add")]
+    chat = Conversation(asked.client, model="m", tools=tools)
+    answer = chat.ask("where?")
+    answer.subscribe()
+    assert started.wait(BOUND)
+    answer.close()
     with pytest.raises(ValueError, match="open calls: none"):
         list(chat.ask(result()))
+    assert results_of(chat) == ["cancelled"] * 3
     assert problems(chat.messages) == []
