@@ -47,6 +47,7 @@ from rxmistral import (
     ToolCallReady,
     ToolCallStarted,
     ToolFailed,
+    ToolMessage,
     ToolProgress,
     ToolReturned,
     UsageInfo,
@@ -191,6 +192,11 @@ spoken = conversation.ask("Hi")
 assert_type(spoken, Answer)
 assert_type(spoken.text().sentences(), TextStream)
 assert_type(spoken.thinking(), TextStream)
+assert_type(spoken.tool_calls(), Stream[ToolCall])
+assert_type(spoken.usage(), Stream[UsageInfo])
+assert_type(spoken.parts(), Answer)
+assert_type(list(spoken.on_outcome(print).text()), list[str])
+assert_type(conversation.ask([ToolMessage(content="Rome", tool_call_id="a")]), Answer)
 assert_type(list(spoken), list[Part])
 assert_type(conversation.messages, list[Message])
 assert_type(conversation.fork(), Conversation)

@@ -14,14 +14,14 @@ from weakref import WeakKeyDictionary
 from reactivex import abc
 
 from ..checks import check_integer
-from ..completions.parts import Part, TextDelta, ThinkingDelta
+from ..completions.parts import Part, TextDelta
 from ..outcome import Outcome
 from ..rx.iteration import AsyncIteration, iterate, leaving
 from ..rx.opened_loops import OpenedLoops
 from ..rx.stoppable_run import CountedLoop, Taken, counted
 from ..rx.stream import Stream
 from ..text.text_stream import TextStream
-from .run import texts_of
+from .part_stream import PartStream, texts_of
 from .turn import Turn
 
 __all__ = ["Answer"]
@@ -61,7 +61,7 @@ class _CountedLoops(Generic[T]):
 _taken_by: WeakKeyDictionary[Any, Taken] = WeakKeyDictionary()
 
 
-class Answer(_CountedLoops[Part], Stream[Part]):
+class Answer(_CountedLoops[Part], PartStream):
     """The answer to one prompt: a cold Stream of its parts, and one turn of the conversation.
 
     The first subscription, loop or `run()` begins the turn; a later one shares its run, and
@@ -110,10 +110,6 @@ class Answer(_CountedLoops[Part], Stream[Part]):
     def text(self) -> TextStream:
         """Returns the text of the answer."""
         return _AnswerText(self)
-
-    def thinking(self) -> TextStream:
-        """Returns the reasoning of the answer."""
-        return self.pipe(texts_of(ThinkingDelta))
 
     def read(
         self,

@@ -12,83 +12,39 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Iterable
+from copy import copy
 from functools import partial
-from typing import Any, Generic, Literal, Self, TypeAlias, TypeVar, Unpack, get_args
+from typing import Any, Self, Unpack
 
 import msgspec
-from msgspec import Struct, structs
+from msgspec import structs
 
-from ..checks import check_integer
+from ..checks import check_callback
 from ..completions.parts import Part
 from ..errors import BusyError
-from ..models import Message, SystemMessage, UserMessage
+from ..models import Message, SystemMessage, ToolMessage, UserMessage
 from ..rx.delivery import lock
 from ..rx.stream import Stream
+from ..rx.threads import register_for_fork
 from .answer import Answer
 from .client import Mistral
-from .history import History, Trim, as_message, trimmed, turns_within
+from .conversation_settings import (
+    ConversationOptions,
+    Rules,
+    RunDefaults,
+    Saved,
+    WhenBusy,
+    check_texts,
+)
+from .history import History, TurnPrompt, as_message
 from .request import AnyMessage
 from .run import RunStream
-from .settings import StreamOptions
 from .speculation import Speculation
 from .tool_runner import Approve
-from .turn import OpenRun, Prompt, Turn, user_message
-
-M = TypeVar("M")
+from .trimming import Trim, trimmed, turns_within
+from .turn import OpenRun, Prompt, Turn, turn_prompt
 
 __all__ = ["Conversation"]
-
-WhenBusy: TypeAlias = Literal["switch", "queue", "refuse"]
-
-
-class RunDefaults(StreamOptions, total=False):
-    """The arguments of `chat.run` for each answer of a conversation."""
-
-    max_concurrency: int
-    approve: Approve | None
-
-
-class ConversationOptions(RunDefaults, total=False):
-    """The arguments of `Conversation` that `from_json` may replace."""
-
-    system: str | None
-    when_busy: WhenBusy
-    max_rounds: int
-    max_messages: int | None
-    trim: Trim | None
-    interrupted: str
-    interrupted_note: str | None
-    id: str | None
-
-
-class _Rules(Struct, frozen=True):
-    """The plain settings of a conversation."""
-
-    when_busy: WhenBusy
-    max_rounds: int
-    max_messages: int | None
-    interrupted: str
-    interrupted_note: str | None
-
-    def check(self) -> None:
-        if self.when_busy not in get_args(WhenBusy):
-            raise ValueError(
-                f'when_busy must be "switch", "queue" or "refuse", got {self.when_busy!r}'
-            )
-        check_integer("max_rounds", self.max_rounds)
-        if self.max_messages is not None:
-            check_integer("max_messages", self.max_messages)
-        if not self.interrupted.strip():
-            raise ValueError("interrupted must be a text: an assistant message cannot be empty")
-
-
-class _Saved(Struct, Generic[M]):
-    """What `to_json` writes."""
-
-    id: str
-    messages: list[M]
-    is_cut: bool
-    rules: _Rules
 
 
 class Conversation:
@@ -157,12 +113,13 @@ class Conversation:
         id: str | None = None,
         **defaults: Unpack[RunDefaults],
     ) -> None:
-        self._rules = rules = _Rules(
+        self._rules = rules = Rules(
             when_busy, max_rounds, max_messages, interrupted, interrupted_note
         )
         rules.check()
-        if trim is not None and not callable(trim):
-            raise TypeError(f"trim must be a function, got {type(trim).__name__}")
+        check_texts(system=system, id=id)
+        if trim is not None:
+            check_callback("trim", trim)
         if trim is not None and max_messages is not None:
             raise ValueError("give max_messages or trim, not both")
         given = [as_message(each, f"messages[{n}]") for n, each in enumerate(messages)]
@@ -179,7 +136,12 @@ class Conversation:
             self._defaults["tools"] = [*tools]
         self._current: Turn | None = None
         self._waiting: deque[Turn] = deque()
+        register_for_fork(self)
         self._run([UserMessage(content="")])  # checks the arguments, and sends nothing
+
+    def forked(self) -> None:
+        """Drops the turns that wait: their readers are in the parent process."""
+        self._waiting.clear()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id!r}: {len(self.messages)} messages>"
@@ -189,17 +151,16 @@ class Conversation:
     @property
     def messages(self) -> list[Message]:
         """The history now, which can be sent: it is valid once a user message follows, or as it
-        is if it ends with a user message or the result of a tool."""
-        with lock:
-            if self._current is not None:
-                self._current.settle(self._history)
-            messages = self._history.messages()
-        return self._trimmed(messages)
+        is if it ends with a user message or the result of a tool.
+
+        Calls of tools without a function are answered "cancelled" until `ask` gets the results.
+        """
+        return self._trimmed(self._settled().messages())
 
     def to_json(self) -> bytes:
         """Returns the history, the id and the plain settings as JSON, for a file or a database."""
-        messages = self.messages
-        return msgspec.json.encode(_Saved(self.id, messages, self._history.is_cut, self._rules))
+        messages, is_cut = self._saved()
+        return msgspec.json.encode(Saved(self.id, messages, is_cut, self._rules))
 
     @classmethod
     def from_json(
@@ -224,7 +185,7 @@ class Conversation:
             ValueError: The data was not made by `to_json`.
         """
         try:
-            saved = msgspec.json.decode(data, type=_Saved[dict[str, Any]])
+            saved = msgspec.json.decode(data, type=Saved[dict[str, Any]])
         except msgspec.MsgspecError as error:
             raise ValueError(
                 f"data is not a conversation that to_json has saved: {error}"
@@ -242,18 +203,37 @@ class Conversation:
     def fork(self) -> Self:
         """Returns a copy, which goes its own way from here: with the history as it is now, all
         settings and the `prompt_cache_key`, and with an id of its own."""
+        messages, is_cut = self._saved()
         settings: dict[str, Any] = structs.asdict(self._rules)
         if self._trim is not None and self._rules.max_messages is None:
             settings["trim"] = self._trim
         fork = type(self)(
             self._client,
             model=self.model,
-            messages=self.messages,
+            messages=messages,
             **settings,
             **self._defaults,
         )
-        fork._history.is_cut = self._history.is_cut
+        fork._history.is_cut = is_cut
         return fork
+
+    def _settled(self) -> History:
+        """Returns a copy of the history, with the running answer as far as it was delivered."""
+        with lock:
+            if self._current is not None:
+                self._current.settle(self._history)
+            return copy(self._history)
+
+    def _saved(self) -> tuple[list[Message], bool]:
+        """Returns the messages without an answer to open calls, and whether the last turn was cut."""
+        history = self._settled()
+        ids = {call.id for call in history.open_calls()}
+        messages = [
+            each
+            for each in self._trimmed(history.messages())
+            if not (isinstance(each, ToolMessage) and each.tool_call_id in ids)
+        ]
+        return messages, history.is_cut
 
     def _trimmed(self, messages: list[Message]) -> list[Message]:
         return trimmed(messages, self._trim, self._history.interrupted)
@@ -263,10 +243,18 @@ class Conversation:
     def ask(self, prompt: Prompt) -> Answer:
         """Returns the answer to a prompt: a cold Stream of its parts (see `Answer`).
 
-        The turn begins when the answer is read.
+        The turn begins when the answer is read. Calls of tools without a function end it, and are
+        in `answer.outcome.tool_calls`; the next prompt may be their results:
+
+            results = [ToolMessage(content=..., tool_call_id=call.id) for call in ...]
+            chat.ask(results)
 
         Args:
-            prompt: A text, content chunks, or a `UserMessage`.
+            prompt: A text, content chunks, or a `UserMessage`; or a `ToolMessage` or several of
+                them, which answer open tool calls. Calls that the prompt does not answer are
+                answered "cancelled".
+
+        Errors: `ValueError` for a reader of the answer to a call that is not open.
 
         Raises:
             TypeError: The prompt has another type.
@@ -279,17 +267,18 @@ class Conversation:
         A running answer goes on, and tools do not run, until the committed answer is read.
 
         Args:
-            prompt: A text, content chunks, or a `UserMessage`.
+            prompt: As of `ask`.
 
         Raises:
             TypeError: The prompt has another type.
+            ValueError: It answers a tool call that is not open.
         """
-        messages = self._messages_with(user_message(prompt))
+        messages = self._messages_with(turn_prompt(prompt))
         approve = self._defaults.get("approve")
         return Speculation(prompt, messages, approve, self._run, self._answer)
 
     def _answer(self, prompt: Prompt, open_run: OpenRun) -> Answer:
-        turn = Turn(user_message(prompt), partial(self._open, open_run), self._start_next)
+        turn = Turn(turn_prompt(prompt), partial(self._open, open_run), self._start_next)
         return Answer(turn, self._enter)
 
     def _run(self, messages: list[Message], approve: Approve | None = None) -> RunStream:
@@ -307,26 +296,29 @@ class Conversation:
 
     def _open(self, open_run: OpenRun, turn: Turn) -> tuple[RunStream, Stream[Part]]:
         """Trims the messages of a turn that has begun, and opens the run that answers them."""
-        messages = self._trimmed(turn.sent)
+        messages = self._to_send(turn.sent)
         with lock:
             turn.sent = messages
             if turn is self._current:
                 self._history.begin(messages)
         return open_run(messages)
 
-    def _messages_with(self, prompt: UserMessage) -> list[Message]:
+    def _messages_with(self, prompt: TurnPrompt) -> list[Message]:
         """Returns the messages to send if a turn with this prompt began now."""
-        with lock:
-            if self._current is not None:
-                self._current.settle(self._history)
-            messages = self._history.with_turn(prompt)
-        return self._trimmed(messages)
+        return self._to_send(self._settled().with_turn(prompt))
+
+    def _to_send(self, messages: list[Message]) -> list[Message]:
+        kept = self._trimmed(messages)
+        if kept[-1:] != messages[-1:] and isinstance(messages[-1], ToolMessage):
+            raise ValueError("trim must keep the last tool messages, which the model is to answer")
+        return kept
 
     def _enter(self, turn: Turn) -> None:
         """Begins a turn that a reader is about to read, or has it wait.
 
         Raises:
             BusyError: Another turn is running.
+            ValueError: The prompt answers a tool call that is not open.
         """
         with lock:
             if turn.has_entered:
@@ -335,8 +327,8 @@ class Conversation:
             is_busy = current is not None and (not current.run.is_over or bool(self._waiting))
             if is_busy and self._rules.when_busy == "refuse":
                 raise BusyError
-            turn.has_entered = True
             if is_busy and self._rules.when_busy == "queue":
+                turn.has_entered = True
                 self._waiting.append(turn)
                 return
             self._begin(turn)
@@ -345,15 +337,18 @@ class Conversation:
 
     def _begin(self, turn: Turn) -> None:
         # Requires the lock.
-        previous, self._current = self._current, turn
+        previous = self._current
         if previous is not None:
+            previous.settle(self._history)
+            self._history.with_turn(turn.prompt)  # may raise: a late result stops no answer
             if self._rules.when_busy == "switch":  # a loop may have unread items of it
                 previous.run.halt()
-            previous.settle(self._history)
+                previous.settle(self._history)
             previous.is_closed = True
         turn.sent = self._history.with_turn(turn.prompt)
         self._history.begin(turn.sent)
-        turn.has_begun = True
+        turn.has_entered = turn.has_begun = True
+        self._current = turn
 
     def _start_next(self) -> None:
         """Begins the next turn that waits, when the current one is over."""
@@ -368,5 +363,8 @@ class Conversation:
                     break
             else:
                 return
-            self._begin(turn)
+            try:
+                self._begin(turn)
+            except ValueError as error:
+                turn.fail(error)
         turn.start()

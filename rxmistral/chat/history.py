@@ -1,7 +1,10 @@
 """The history of a conversation, which can be sent at any moment; without Rx, threads and sockets.
 
-    turn      user ──▶ (assistant with calls ──▶ tool ...) ... ──▶ assistant
+    turn      user, or tool ... ──▶ (assistant with calls ──▶ tool ...) ... ──▶ assistant
     history   [system ...]  turn  turn  turn ...
+
+The calls of tools without a function are open at the end of a turn. The next turn answers them, and
+until then the history has a substitute for each.
 
 Strategy: each function here takes messages and returns messages. `fitted` establishes the rules of
 Mistral for any list, so that nothing else has to: the other functions may cut or drop what they
@@ -15,7 +18,7 @@ directly after a tool message is refused by most models (400, code 3230).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from typing import TypeAlias, cast
 
@@ -39,18 +42,16 @@ from ..models import (
 
 __all__ = [
     "History",
-    "Trim",
+    "TurnPrompt",
     "as_message",
     "cut",
     "fitted",
     "position_of",
     "received",
     "text_of",
-    "trimmed",
-    "turns_within",
 ]
 
-Trim: TypeAlias = Callable[[list[Message]], Iterable[Message]]
+TurnPrompt: TypeAlias = UserMessage | list[ToolMessage]
 Content: TypeAlias = str | Sequence[ContentChunk]
 
 _ROLES: dict[str, type[Message]] = {
@@ -133,7 +134,8 @@ def received(parts: Iterable[object], *, has_ended: bool) -> list[Message]:
 
     Args:
         parts: Those that were received so far.
-        has_ended: Whether no more will follow: a call without a result is then "cancelled".
+        has_ended: Whether no more will follow. A call without a result is then "cancelled";
+            before, it is left out.
     """
     messages: list[Message] = []
     texts: list[str] = []
@@ -141,12 +143,9 @@ def received(parts: Iterable[object], *, has_ended: bool) -> list[Message]:
     results: dict[str | None, str] = {}
 
     def end_round() -> None:
-        messages.append(AssistantMessage(content="".join(texts), tool_calls=calls or msgspec.UNSET))
-        for call in calls:
-            content = results.get(call.id, _CANCELLED if has_ended else None)
-            if content is not None:
-                name = call.function.name or msgspec.UNSET
-                messages.append(ToolMessage(content=content, tool_call_id=call.id, name=name))
+        ended = [call for call in calls if has_ended or call.id in results]
+        messages.append(AssistantMessage(content="".join(texts), tool_calls=ended or msgspec.UNSET))
+        messages.extend(_result(call, results.get(call.id, _CANCELLED)) for call in ended)
 
     for part in parts:
         match part:
@@ -166,6 +165,11 @@ def received(parts: Iterable[object], *, has_ended: bool) -> list[Message]:
 
 
 _CANCELLED = "cancelled"
+
+
+def _result(call: ToolCall, content: str) -> ToolMessage:
+    name = call.function.name or msgspec.UNSET
+    return ToolMessage(content=content, tool_call_id=call.id, name=name)
 
 
 def cut(messages: Iterable[Message], characters: int, *, is_whole: bool) -> list[Message]:
@@ -285,59 +289,41 @@ def _chunks(content: Content) -> Sequence[ContentChunk]:
     return content
 
 
-# --- trimming --------------------------------------------------------------------
+# --- open calls ------------------------------------------------------------------
 
 
-def turns_within(max_messages: int) -> Trim:
-    """Returns a function that keeps the latest turns that have at most so many messages.
-
-    The system message does not count. The latest turn is always kept.
-    """
-
-    def trim(messages: list[Message]) -> list[Message]:
-        head = _head_length(messages)
-        borders = [
-            index
-            for index in range(head, len(messages))
-            if index == head or isinstance(messages[index], UserMessage)
-        ]
-        begin = next((each for each in borders if len(messages) - each <= max_messages), None)
-        if begin is None:
-            begin = borders[-1] if borders else head
-        return messages[:head] + messages[begin:]
-
-    return trim
+def open_calls(messages: Sequence[Message]) -> list[ToolCall]:
+    """Returns the calls at the end of messages that have no answer."""
+    answered = set()
+    for message in reversed(messages):
+        if isinstance(message, ToolMessage):
+            answered.add(message.tool_call_id)
+            continue
+        calls = (isinstance(message, AssistantMessage) and message.tool_calls) or ()
+        return [call for call in calls if call.id not in answered]
+    return []
 
 
-def trimmed(messages: list[Message], trim: Trim | None, interrupted: str) -> list[Message]:
-    """Returns what `trim` keeps of messages that are fit to be sent; the result is fit, too.
-
-    What is left of a turn whose user message was dropped is dropped as well.
+def _with_answers(messages: list[Message], answers: Iterable[ToolMessage] = ()) -> list[Message]:
+    """Returns messages in which all calls have an answer: one of these, or "cancelled".
 
     Raises:
-        TypeError, ValueError: The result of `trim` lacks the last user message, or is not an
-            iterable of messages.
+        ValueError: An answer has no open call.
     """
-    if trim is None:
-        return messages
-    kept = [as_message(each, "a message that trim returns") for each in trim(list(messages))]
-    head = _head_length(kept)
-    if kept[head:] and kept[head] is not messages[_head_length(messages)]:
-        rest = kept[head:]
-        while rest and not isinstance(rest[0], UserMessage) and _is_in(rest[0], messages):
-            del rest[0]
-        kept = kept[:head] + rest
-    if messages and isinstance(messages[-1], UserMessage) and messages[-1:] != kept[-1:]:
-        raise ValueError("trim must keep the last user message, which the model is to answer")
-    return fitted(kept, interrupted)
-
-
-def _is_in(message: Message, messages: Iterable[Message]) -> bool:
-    return any(message is each for each in messages)
-
-
-def _head_length(messages: Sequence[Message]) -> int:
-    return sum(1 for _ in takewhile(lambda each: isinstance(each, SystemMessage), messages))
+    calls = {call.id: call for call in open_calls(messages)}
+    given: dict[object, ToolMessage] = {}
+    for answer in answers:
+        call = calls.get(answer.tool_call_id or None)
+        if call is None or call.id in given:
+            names = ", ".join(str(each) for each in calls if each not in given) or "none"
+            raise ValueError(
+                f"no open tool call has the id {answer.tool_call_id!r}; open calls: {names}"
+            )
+        given[call.id] = structs.replace(answer, name=call.function.name or msgspec.UNSET)
+    return [
+        *messages,
+        *(given.get(key) or _result(call, _CANCELLED) for key, call in calls.items()),
+    ]
 
 
 # --- the history -----------------------------------------------------------------
@@ -362,18 +348,28 @@ class History:
     ) -> None:
         self.interrupted = interrupted
         self._note = note
-        self._turns = fitted(messages, interrupted)  # with the latest user turn
+        self._turns = list(messages)  # with the prompt of the latest turn
         self._answer: list[Message] = []
         self.is_cut = is_cut  # something of the latest answer is here, and not all of it
 
     def messages(self) -> list[Message]:
-        return fitted([*self._turns, *self._answer], self.interrupted)
+        return self._fitted(_with_answers(self._all()))
 
-    def with_turn(self, prompt: UserMessage) -> list[Message]:
-        """Returns the messages to send in a new turn, which does not begin yet."""
+    def open_calls(self) -> list[ToolCall]:
+        """Returns the calls that `messages` answers with "cancelled", and that may be answered."""
+        return open_calls(self._all())
+
+    def with_turn(self, prompt: TurnPrompt) -> list[Message]:
+        """Returns the messages to send in a new turn, which does not begin yet.
+
+        Raises:
+            ValueError: The prompt answers a call that is not open.
+        """
+        if isinstance(prompt, list):
+            return self._fitted(_with_answers(self._all(), prompt))
         if self.is_cut and self._note:
             prompt = _merged(UserMessage(content=self._note), prompt)
-        return fitted([*self._turns, *self._answer, prompt], self.interrupted)
+        return self._fitted([*_with_answers(self._all()), prompt])
 
     def begin(self, messages: list[Message]) -> None:
         """Begins a turn, with the messages that are sent."""
@@ -382,4 +378,10 @@ class History:
     def answer(self, messages: Iterable[Message], *, is_whole: bool) -> None:
         """Replaces the answer of the latest turn."""
         self._answer = list(messages)
-        self.is_cut = not is_whole and bool(fitted(self._answer, self.interrupted))
+        self.is_cut = not is_whole and bool(self._fitted(_with_answers(self._answer)))
+
+    def _all(self) -> list[Message]:
+        return [*self._turns, *self._answer]
+
+    def _fitted(self, messages: Iterable[Message]) -> list[Message]:
+        return fitted(messages, self.interrupted)

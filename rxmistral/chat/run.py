@@ -20,7 +20,7 @@ from threading import Event, RLock
 from typing import Any, Self
 
 from msgspec import Struct
-from reactivex import Observable, Subject, abc
+from reactivex import Subject, abc
 from reactivex.disposable import SerialDisposable, SingleAssignmentDisposable
 from reactivex.internal import noop
 from reactivex.scheduler import VirtualTimeScheduler
@@ -30,8 +30,6 @@ from ..completions.parts import (
     AnswerEnded,
     Part,
     PartSplitter,
-    TextDelta,
-    ThinkingDelta,
     ToolCallReady,
 )
 from ..completions.tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolReturned
@@ -40,13 +38,11 @@ from ..models import CompletionEvent, Tool, ToolCall
 from ..outcome import Outcome, Status, status_of
 from ..rx.answer_stream import AnswerStream
 from ..rx.backpressure import running_loop
-from ..rx.fluent import returning
 from ..rx.map_async import map_async
-from ..rx.state_machine import item_operator
 from ..rx.stream import Stream
-from ..rx.threads import add_to_scope
-from ..text.text_stream import TextStream
+from ..rx.threads import add_to_scope, fork_safe
 from .event_stream import EventStream
+from .part_stream import PartStream
 from .request import AnyMessage, with_messages
 from .run_outcome import total_outcome
 from .settings import Call, StreamOptions
@@ -54,7 +50,7 @@ from .tool_rounds import NOT_RUN, ToolRounds
 from .tool_runner import Approve, ToolPart, ToolRunner
 from .tools import FunctionTool, tool
 
-__all__ = ["RunPlan", "RunStream", "new_run", "texts_of"]
+__all__ = ["RunPlan", "RunStream", "new_run"]
 
 _MAX_HOLD_SECONDS = 1.0  # for a tool that waits for virtual time itself
 
@@ -72,7 +68,7 @@ class RunPlan:
     approve: Approve | None
 
 
-class RunStream(AnswerStream[Part]):
+class RunStream(PartStream, AnswerStream[Part]):
     """A cold Stream of the parts of a run, which each subscription starts.
 
     ```python
@@ -109,13 +105,6 @@ class RunStream(AnswerStream[Part]):
         of all answers; `tool_calls` are those that the program has to answer."""
         return None if self._latest is None else self._latest.outcome
 
-    def text(self) -> TextStream:
-        """Returns the text of all answers, as it arrives."""
-        return self.pipe(texts_of(TextDelta))
-
-    def thinking(self) -> TextStream:
-        """Returns the reasoning of all answers, as it arrives."""
-        return self.pipe(texts_of(ThinkingDelta))
 
     def __enter__(self) -> Self:
         opened = super().__enter__()
@@ -130,21 +119,6 @@ class RunStream(AnswerStream[Part]):
         add_to_scope(run)
         run.start()
         return run
-
-
-def texts_of(
-    kind: type[TextDelta] | type[ThinkingDelta],
-) -> Callable[[Observable[Part]], TextStream]:
-    """Returns an operator: parts into the texts of one kind of them."""
-
-    def start(observer: abc.ObserverBase[str]) -> Callable[[Part], None]:
-        def on_next(part: Part) -> None:
-            if isinstance(part, kind):
-                observer.on_next(part.text)
-
-        return on_next
-
-    return returning(TextStream, item_operator(start))
 
 
 class _Run(abc.DisposableBase):
@@ -171,7 +145,7 @@ class _Run(abc.DisposableBase):
         self._tools_subscription = SingleAssignmentDisposable()
         self._is_over = False
         self._settled = Event()  # since the latest answer: the next one has begun, or the run ended
-        self._lock = RLock()  # reentrant, since garbage collection may dispose
+        self._lock = fork_safe(RLock())  # reentrant, since garbage collection may dispose
 
     def start(self) -> None:
         plan = self._plan

@@ -22,6 +22,7 @@ from msgspec import UNSET
 
 from ..completions.accumulator import texts_in
 from ..models import AssistantMessage, ToolCall, ToolMessage
+from ..rx.threads import fork_safe
 from .request import AnyMessage
 
 __all__ = ["NOT_RUN", "ToolRounds"]
@@ -55,7 +56,7 @@ class ToolRounds:
         self._calls: list[ToolCall] = []  # of this round
         self._results: dict[str, str] = {}  # by the ids of the calls
         self._is_answering = False
-        self._lock = RLock()  # reentrant, since garbage collection may end a run
+        self._lock = fork_safe(RLock())  # reentrant, since garbage collection may end a run
 
     @property
     def messages(self) -> list[AnyMessage]:

@@ -13,7 +13,19 @@ import re
 from collections.abc import Callable, Mapping
 from enum import Enum
 from functools import partial
-from typing import Any, Generic, ParamSpec, TypeVar, cast, get_type_hints, overload
+from types import NoneType
+from typing import (
+    Annotated,
+    Any,
+    Generic,
+    ParamSpec,
+    TypeVar,
+    cast,
+    get_args,
+    get_origin,
+    get_type_hints,
+    overload,
+)
 
 import msgspec
 
@@ -152,6 +164,11 @@ def tool(
     check_callable("function", function)
     if isinstance(function, type):
         raise TypeError(f"function must be a function or method, got the class {function!r}")
+    if inspect.isgeneratorfunction(function):
+        raise TypeError(
+            f"function must not be a generator function, whose items would not be emitted, got "
+            f"{function!r}; make it an async generator function, with async def"
+        )
     named = _named(function)
     if isinstance(function, FunctionTool):
         function = function.__wrapped__
@@ -211,7 +228,7 @@ def _arguments_struct(function: Callable[..., Any], name: str, *, is_strict: boo
     for parameter in parameters.values():
         hint = hints.get(parameter.name, Any)
         try:
-            if parameter.default is None and hint is not Any:
+            if parameter.default is None and not _accepts_none(hint):
                 hint = hint | None  # models send null for a parameter that may be left out
             check_decodable(hint)
         except TypeError as error:
@@ -220,6 +237,12 @@ def _arguments_struct(function: Callable[..., Any], name: str, *, is_strict: boo
     return msgspec.defstruct(
         f"{name} arguments", fields, kw_only=True, forbid_unknown_fields=is_strict
     )
+
+
+def _accepts_none(hint: Any) -> bool:
+    if get_origin(hint) is Annotated:
+        hint = get_args(hint)[0]
+    return hint is Any or NoneType in get_args(hint)
 
 
 def _parameters(function: Callable[..., Any], name: str) -> dict[str, inspect.Parameter]:

@@ -9,28 +9,30 @@ from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from functools import partial
 from typing import TypeAlias
+from weakref import ref
 
 from reactivex import abc
 from reactivex.disposable import SerialDisposable
 
 from ..completions.parts import AnswerEnded, Part, TextDelta
-from ..models import AssistantMessage, ContentChunk, Message, UserMessage
+from ..errors import StoppedError
+from ..models import AssistantMessage, ContentChunk, Message, ToolMessage, UserMessage
 from ..rx.delivery import lock
 from ..rx.stoppable_run import StoppableRun
 from ..rx.stream import Stream
-from .history import History, as_message, cut, position_of, received, text_of
+from .history import History, TurnPrompt, as_message, cut, position_of, received, text_of
 from .run import RunStream
 
-__all__ = ["OpenRun", "Prompt", "Turn", "user_message"]
+__all__ = ["OpenRun", "Prompt", "Turn", "turn_prompt"]
 
-Prompt: TypeAlias = str | Sequence[ContentChunk] | UserMessage
+Prompt: TypeAlias = str | Sequence[ContentChunk] | UserMessage | ToolMessage | Sequence[ToolMessage]
 
 OpenRun: TypeAlias = Callable[[list[Message]], tuple[RunStream, Stream[Part]]]
 """Returns the run that answers these messages, and the Stream of its parts."""
 
 
-def user_message(prompt: object) -> UserMessage:
-    """Returns a prompt as a message.
+def turn_prompt(prompt: object) -> TurnPrompt:
+    """Returns a prompt as a user message, or as the results of tools.
 
     Raises:
         TypeError: It is not a prompt.
@@ -39,10 +41,16 @@ def user_message(prompt: object) -> UserMessage:
         return prompt
     if isinstance(prompt, str):
         return UserMessage(content=prompt)
-    if isinstance(prompt, Sequence) and all(isinstance(each, ContentChunk) for each in prompt):
-        return UserMessage(content=list(prompt))
+    if isinstance(prompt, ToolMessage):
+        return [prompt]
+    if isinstance(prompt, Sequence):
+        if all(isinstance(each, ContentChunk) for each in prompt):
+            return UserMessage(content=list(prompt))
+        if all(isinstance(each, ToolMessage) for each in prompt):
+            return list(prompt)
     raise TypeError(
-        f"prompt must be a str, a sequence of content chunks or a UserMessage, got {prompt!r:.100}"
+        "prompt must be a str, a sequence of content chunks, a UserMessage, or the ToolMessages "
+        f"that answer open tool calls, got {prompt!r:.100}"
     )
 
 
@@ -50,7 +58,7 @@ class Turn:
     """One prompt and its answer.
 
     Args:
-        prompt: The user message.
+        prompt: The user message, or the results of tools.
         open_run: Called when the turn has begun; returns the run that answers it, and the
             Stream of its parts.
         on_idle: Called from any thread when a reader of the answer has left.
@@ -58,12 +66,12 @@ class Turn:
 
     def __init__(
         self,
-        prompt: UserMessage,
+        prompt: TurnPrompt,
         open_run: Callable[[Turn], tuple[RunStream, Stream[Part]]],
         on_idle: Callable[[], object],
     ) -> None:
         self.prompt = prompt
-        self.run: StoppableRun[Part] = StoppableRun(on_idle)
+        self.run: StoppableRun[Part] = StoppableRun(partial(_idle, ref(self), on_idle))
         self.has_entered = False  # it is running, waiting, or over
         self.has_begun = False
         self.is_closed = False  # the next turn has begun: marks have no effect
@@ -107,6 +115,17 @@ class Turn:
         except Exception as error:  # by `trim`, or the arguments cannot be sent
             observer.on_error(error)
 
+    def fail(self, error: Exception) -> None:
+        """Has the reader of a turn that cannot begin get an error, when it starts."""
+        self._open_run = partial(_raise, error)
+        self.has_begun = True
+
+    def release(self) -> None:
+        """Drops what opens the run if the run has ended: a speculation has sent a request, which
+        ends with its last reference."""
+        if self.run.history.ended:
+            self._open_run = partial(_raise, StoppedError())
+
     # --- what was delivered ---
 
     def mark(self, characters: int | None, text: str | None) -> None:
@@ -132,13 +151,26 @@ class Turn:
         parts = run.items()
         text_length = _text_length(parts)
         delivered = _text_length(parts[: run.position()]) if self._mark is None else self._mark
-        is_whole = self._is_complete(parts) and delivered >= text_length
+        is_complete = self._is_complete(parts)
+        is_whole = is_complete and delivered >= text_length
         messages = received(parts, has_ended=has_ended)
-        if has_ended and self.stream is not None:
+        if (has_ended or is_complete) and self.stream is not None:
             own = [as_message(each, "a message") for each in self.stream.messages[len(self.sent) :]]
             if sum(map(_answer_length, own)) == text_length:
                 messages = own  # with thinking, and as the service sent it
         history.answer(cut(messages, delivered, is_whole=is_whole), is_whole=is_whole)
+
+
+def _idle(turn: ref[Turn], on_idle: Callable[[], object]) -> None:
+    # A reference to the turn would make a cycle, and the turn would live on without a reader.
+    live = turn()
+    if live is not None:
+        live.release()
+    on_idle()
+
+
+def _raise(error: Exception, _: Turn) -> tuple[RunStream, Stream[Part]]:
+    raise error
 
 
 def _text_length(parts: Sequence[Part]) -> int:

@@ -202,6 +202,14 @@ class StoppableRun(OpenedRun[T]):
         self.is_open = False  # in a `with` block, whose end ends the run
         self.is_stopped = False
 
+    def forked(self) -> None:
+        """Ends a running run in the child of a fork, which has none of its readers' threads."""
+        super().forked()
+        for reader in self._readers:
+            reader.leave()
+            if reader.taken is not None:
+                reader.taken.has_left = True
+
     @property
     def is_over(self) -> bool:
         """Whether no reader will receive or take another item."""

@@ -155,7 +155,12 @@ def test_conversation_checks_its_arguments(asked: Asked) -> None:
         {"max_messages": 0},
         {"max_messages": 1, "trim": list},
         {"trim": 1},
+        {"trim": asyncio.sleep},
         {"interrupted": " "},
+        {"interrupted": None},
+        {"interrupted_note": 1},
+        {"system": 1},
+        {"id": 1},
         {"messages": ["a"]},
         {"temperature": "hot"},
         {"unknown": 1},
@@ -527,6 +532,17 @@ def test_dropped_speculation_is_cancelled(asked: Asked) -> None:
     assert eventually(lambda: len(asked.server.requests) == 2)
     del speculation, answer
     assert all(each.wait_closed(BOUND) for each in asked.server.requests)
+
+
+def test_waiting_speculation_is_cancelled_when_it_is_closed(asked: Asked) -> None:
+    chat, received = asked.chat(when_busy="queue"), list[object]()
+    begun(chat.ask("endless"), received)
+    answer = chat.speculate("endless").commit()
+    answer.subscribe()
+    assert eventually(lambda: len(asked.server.requests) == 2)
+    answer.close()
+    assert asked.server.requests[1].wait_closed(BOUND)
+    assert not asked.server.requests[0].closed
 
 
 @pytest.mark.parametrize("is_async", [False, True])

@@ -27,9 +27,8 @@ from rxmistral.chat.history import (
     position_of,
     received,
     text_of,
-    trimmed,
-    turns_within,
 )
+from rxmistral.chat.trimming import trimmed, turns_within
 from rxmistral.completions.tool_parts import RoundEnded, ToolReturned
 
 

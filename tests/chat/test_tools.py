@@ -8,7 +8,7 @@ import functools
 import inspect
 import math
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
@@ -174,6 +174,16 @@ def test_strict_schema_closes_nested_objects() -> None:
         assert definition.get("additionalProperties") == (False if strict else None)
 
 
+def test_description_of_an_optional_parameter_is_at_its_top() -> None:
+    def find(near: Annotated[str | None, Meta(description="A city.")] = None) -> None: ...
+
+    assert parameters(find)["properties"]["near"] == {
+        "description": "A city.",
+        "anyOf": [{"type": "string"}, {"type": "null"}],
+        "default": None,
+    }
+
+
 def test_infinite_default_is_not_sent() -> None:
     def cheaper(limit: float = math.inf) -> float:
         return limit
@@ -254,6 +264,8 @@ def with_positional(thing: str, /) -> None: ...
 def with_unknown(thing: Unknown) -> None: ...  # type: ignore[name-defined]  # noqa: F821
 def with_opaque(thing: list[Shop]) -> None: ...
 def with_union(thing: Shop | int) -> None: ...
+def with_yield(thing: str) -> Iterator[str]:
+    yield thing
 
 
 REFUSED: list[tuple[Any, type[Exception], str]] = [
@@ -263,6 +275,7 @@ REFUSED: list[tuple[Any, type[Exception], str]] = [
     (with_unknown, TypeError, "annotation of with_unknown cannot be resolved: name 'Unknown'"),
     (with_opaque, TypeError, "parameter 'thing' of with_opaque: msgspec cannot decode .*Shop"),
     (with_union, TypeError, "parameter 'thing' of with_union: expected a type that msgspec"),
+    (with_yield, TypeError, "must not be a generator function.* make it an async generator"),
     (Shop.price, TypeError, "price is a method without its object"),
     (Shop, TypeError, "must be a function or method, got the class .*Shop"),
     (max, TypeError, "the parameters of max are not known"),
