@@ -114,6 +114,12 @@ class RunStream(Stream[Part]):
         """Returns the reasoning of all answers, as it arrives."""
         return self.pipe(texts_of(ThinkingDelta))
 
+    def of_conversation(self, conversation_id: str) -> Self:
+        """Returns it, after it was given the id of its conversation, for the telemetry."""
+        call = replace(self._plan.call, conversation_id=conversation_id)
+        self._plan = replace(self._plan, call=call)
+        return self
+
     def close(self) -> None:
         """Stops all runs of this Stream, from any thread, without blocking."""
         self._stop()
@@ -187,7 +193,7 @@ class _Run(abc.DisposableBase):
 
     def start(self) -> None:
         plan = self._plan
-        run_call = ToolRunner(plan.functions, plan.approve).run
+        run_call = ToolRunner(plan.functions, plan.approve, plan.call.telemetry).run
         results: Stream[ToolPart] = Stream.of(self._calls).pipe(
             map_async(run_call, plan.max_concurrency, ordered=False)
         )
