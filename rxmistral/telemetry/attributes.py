@@ -62,7 +62,6 @@ decode_request = msgspec.json.Decoder(RequestFields).decode
 
 def request_attributes(request: RequestFields) -> Attributes:
     choices = _integer(request.n)
-    stop = [request.stop] if isinstance(request.stop, str) else request.stop
     return {
         names.REQUEST_STREAM: True,
         names.REQUEST_MAX_TOKENS: _integer(request.max_tokens),
@@ -71,7 +70,7 @@ def request_attributes(request: RequestFields) -> Attributes:
         names.REQUEST_FREQUENCY_PENALTY: _number(request.frequency_penalty),
         names.REQUEST_PRESENCE_PENALTY: _number(request.presence_penalty),
         names.REQUEST_SEED: _integer(request.random_seed),
-        names.REQUEST_STOP_SEQUENCES: stop or None,
+        names.REQUEST_STOP_SEQUENCES: _strings(request.stop),
         names.REQUEST_CHOICE_COUNT: None if choices == 1 else choices,
         names.OUTPUT_TYPE: _output_type(request.response_format),
     }
@@ -152,6 +151,11 @@ def description_of(error: BaseException | None, *, with_content: bool) -> str | 
 
 
 # --- values ----------------------------------------------------------------------
+
+
+def _strings(value: object) -> list[str] | None:
+    values = value if isinstance(value, list) else [value]
+    return [each for each in values if isinstance(each, str)] or None
 
 
 def _integer(value: object) -> int | None:

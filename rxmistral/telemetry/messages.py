@@ -57,20 +57,26 @@ def _content_part(chunk: Any) -> Any:
         case {"type": "text", "text": text}:
             return {"type": "text", "content": text}
         case {"type": "thinking", "thinking": list(thoughts)}:
-            texts = (each.get("text", "") for each in thoughts)
+            texts = (str(each["text"]) for each in thoughts if "text" in each)
             return {"type": "reasoning", "content": "".join(texts)}
         case _:  # the conventions allow a part of any other type
             return chunk
 
 
-def _call_part(call: Mapping[str, Any]) -> dict[str, Any]:
-    function = call.get("function") or {}
-    arguments = function.get("arguments")
-    if isinstance(arguments, str):
-        with suppress(msgspec.DecodeError):  # incomplete, or not JSON
-            arguments = msgspec.json.decode(arguments)
-    name = function.get("name")
-    return {"type": "tool_call", "id": call.get("id"), "name": name, "arguments": arguments}
+def _call_part(call: Any) -> Any:
+    match call:
+        case {"function": {"name": name, "arguments": arguments}}:
+            if isinstance(arguments, str):
+                with suppress(msgspec.DecodeError):  # incomplete, or not JSON
+                    arguments = msgspec.json.decode(arguments)
+            return {
+                "type": "tool_call",
+                "id": call.get("id"),
+                "name": name,
+                "arguments": arguments,
+            }
+        case _:
+            return call
 
 
 def _encode(messages: list[dict[str, Any]]) -> str:

@@ -161,9 +161,9 @@ class _AnswerSpan:
         attributes = request_attributes(request)
         self._requested_choices = attributes[names.REQUEST_CHOICE_COUNT] or 1
         attributes[names.CONVERSATION_ID] = call.conversation_id
-        if self._with_content:
-            attributes[names.INPUT_MESSAGES] = input_messages(request.messages)
         self._span.set_attributes(without_none(attributes))
+        if self._with_content:
+            self._span.set_attribute(names.INPUT_MESSAGES, input_messages(request.messages))
 
     def sending(self) -> AbstractContextManager[object]:
         """Makes it the current span within a block, in which a thread sends a request."""
@@ -186,12 +186,12 @@ class _AnswerSpan:
         if not self._span.is_recording():
             return
         attributes = outcome_attributes(outcome, self._requested_choices)
-        if self._with_content:
-            attributes[names.OUTPUT_MESSAGES] = output_messages(outcome)
         self._span.set_attributes(without_none(attributes))
         if error_type_of(outcome) is not None:
             description = description_of(outcome.error, with_content=self._with_content)
             self._span.set_status(Status(StatusCode.ERROR, description))
+        if self._with_content:
+            self._span.set_attribute(names.OUTPUT_MESSAGES, output_messages(outcome))
 
 
 @contextmanager
