@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
+from socketserver import StreamRequestHandler, TCPServer
+from threading import Thread
 from typing import Any
 
 import pytest
 from faces import Face
-from traces import Traces, attributes, traces
+from traces import Traces, ask, attributes
 
 from rxmistral import AssistantMessage, Mistral, SystemMessage, ToolMessage, UserMessage
 from rxmistral.telemetry import OpenTelemetry
 from rxmistral.telemetry.messages import input_messages
 from rxmistral.testing import Script, ScriptedServer, steps
-
-__all__ = ["traces"]
 
 KEY = "a-key-of-twenty-letters"
 VARIABLE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -24,7 +24,6 @@ QUOTING: dict[str, Script] = {
     "reported": ["a private ", steps.error(f"after a private answer, {KEY}")],
     "not a chunk": ["a private ", steps.raw(b'data: {"a private answer\n\n')],
     "not an event stream": [steps.raw(b"a private answer\n")],
-    "not HTTP": [steps.raw(b"")],
 }
 
 
@@ -53,6 +52,25 @@ def test_key_is_left_out_of_captured_content(name: str, traces: Traces) -> None:
     exported = export(traces, QUOTING[name], list_or_error, capture_content=True)
     assert "private prompt" in exported
     assert KEY not in exported
+
+
+class _NotHTTP(StreamRequestHandler):
+    def handle(self) -> None:
+        self.rfile.readline()
+        self.wfile.write(b"a private answer\r\n")
+
+
+def test_response_that_is_not_http_is_not_quoted(traces: Traces) -> None:
+    with TCPServer(("127.0.0.1", 0), _NotHTTP) as server:
+        Thread(target=server.handle_request).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        with Mistral(server_url=url, telemetry=traces.telemetry()) as client:
+            (error,) = list_or_error(ask(client))
+    assert "private" in str(error)
+    (span,) = traces.spans()
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "RequestError"
+    assert "private" not in span.to_json()
 
 
 def list_or_error(stream: Any) -> list[Any]:

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 from faces import Face
-from traces import MESSAGES, Traces, traces
+from traces import MESSAGES, Traces
 
 from rxmistral.testing import Script, ScriptedServer, steps
-
-__all__ = ["traces"]
 
 DURATION = "gen_ai.client.operation.duration"
 FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk"

@@ -1,47 +1,24 @@
-"""The span of an answer: its parent, its ending, and what it shows of the request and the answer."""
+"""The span of an answer: its ending, and what it shows of the request and the answer."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import json
-import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
-from faces import BOUND, Face, by_for, run
-from opentelemetry import trace
-from opentelemetry.instrumentation.requests import RequestsInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
+from faces import BOUND, Face, run
 from opentelemetry.trace import SpanKind, StatusCode
 from reactivex.scheduler import VirtualTimeScheduler
-from traces import MESSAGES, Traces, attributes, parent_id, span_id, traces
+from traces import WHOLE, Traces, ask, attributes
 
-from rxmistral import (
-    Conversation,
-    EventStream,
-    Mistral,
-    Outcome,
-    RequestError,
-    Resume,
-    Retry,
-    Timeouts,
-    fallback,
-    hedge,
-    text,
-)
-from rxmistral.telemetry import OpenTelemetry
+from rxmistral import Conversation, EventStream, RequestError, Retry, Timeouts
 from rxmistral.testing import Script, ScriptedServer, scripted_client, steps
 
-__all__ = ["traces"]
-
-WHOLE: Script = ["Hel", "lo", steps.finish(usage=(3, 2)), steps.done()]
 ENDINGS: dict[str, tuple[Script, str | None]] = {
     "completed": (WHOLE, None),
     "refused": ([steps.status(429)], "429"),
@@ -50,10 +27,6 @@ ENDINGS: dict[str, tuple[Script, str | None]] = {
     "truncated": (["Hel"], "IncompleteStreamError"),
     "reported": (["Hel", steps.error("busy")], "ReportedError"),
 }
-
-
-def ask(client: Mistral, **options: Any) -> EventStream:
-    return client.chat.stream(model="m", messages=MESSAGES, **options)
 
 
 # --- the ending ------------------------------------------------------------------
@@ -225,152 +198,6 @@ def test_child_of_a_fork_ends_no_span_of_its_parent(traces: Traces) -> None:
         assert len(traces.wait_for_spans(1)) == 1
 
 
-# --- the parent ------------------------------------------------------------------
-
-
-def test_parent_is_the_current_span_of_the_subscriber(traces: Traces, read: Face) -> None:
-    with ScriptedServer(lambda _: WHOLE) as server, traces.client(server) as client:
-        answer = ask(client)  # created outside of the span
-        with traces.tracer.start_as_current_span("parent") as parent:
-            read(answer.text())
-        read(answer.text())
-    below, alone = traces.spans()
-    assert (parent_id(below), parent_id(alone)) == (span_id(parent), None)
-
-
-def test_parents_of_concurrent_tasks_are_their_own(traces: Traces) -> None:
-    async def read(client: Mistral, number: int) -> tuple[int, str]:
-        with traces.tracer.start_as_current_span(f"parent {number}") as parent:
-            async for _ in ask(client, metadata={"n": number}).text():
-                assert trace.get_current_span() is parent
-            return span_id(parent), f"{number}"
-
-    async def read_all(client: Mistral) -> set[int]:
-        return {parent for parent, _ in await asyncio.gather(*(read(client, n) for n in range(5)))}
-
-    with ScriptedServer(lambda _: WHOLE) as server, traces.client(server) as client:
-        parents = run(read_all(client))
-    assert {parent_id(span) for span in traces.spans()} == parents
-
-
-def test_parents_of_concurrent_threads_are_their_own(traces: Traces) -> None:
-    parents: set[int] = set()
-
-    def read() -> None:
-        with traces.tracer.start_as_current_span("parent") as parent:
-            parents.add(span_id(parent))
-            by_for(ask(client))
-
-    with ScriptedServer(lambda _: WHOLE) as server, traces.client(server) as client:
-        threads = [threading.Thread(target=read) for _ in range(5)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(BOUND)
-    assert {parent_id(span) for span in traces.spans()} == parents
-
-
-def test_callbacks_see_the_span_of_the_subscriber(traces: Traces) -> None:
-    seen: list[Any] = []
-    done = threading.Event()
-
-    def note(*_: object) -> None:
-        seen.append(trace.get_current_span())
-
-    def note_outcome(_: Outcome) -> None:
-        note()
-
-    with (
-        ScriptedServer(WHOLE) as server,
-        traces.client(server, on_outcome=note_outcome) as client,
-        traces.tracer.start_as_current_span("parent") as parent,
-    ):
-        ask(client).subscribe(note, on_completed=lambda: (note(), done.set()))
-        assert done.wait(BOUND)
-    assert len(seen) >= 4
-    assert {*seen} == {parent}
-
-
-@pytest.fixture
-def instrumented(traces: Traces) -> Iterator[None]:
-    instrumentor = RequestsInstrumentor()
-    instrumentor.instrument(tracer_provider=traces.tracer_provider)
-    yield
-    instrumentor.uninstrument()
-
-
-@pytest.mark.usefixtures("instrumented")
-def test_requests_of_an_answer_are_below_one_span(traces: Traces, read: Face) -> None:
-    scripts: list[Script] = [[steps.status(503)], ["Hel", steps.drop()], ["lo", steps.done()]]
-    with (
-        ScriptedServer(*scripts) as server,
-        traces.client(server, retry=Retry(initial=0.001), resume=Resume()) as client,
-        traces.tracer.start_as_current_span("parent") as parent,
-    ):
-        read(ask(client).text())
-        headers = [request.headers["traceparent"] for request in server.requests]
-    (span,) = traces.spans()
-    posts = traces.spans("POST")
-    assert [parent_id(post) for post in posts] == [span_id(span)] * 3
-    assert parent_id(span) == span_id(parent)
-    assert [header.split("-")[2] for header in headers] == [f"{span_id(p):016x}" for p in posts]
-    shown = attributes(span)
-    assert (shown["rxmistral.requests"], shown["rxmistral.resumed"]) == (3, 1)
-    assert shown["rxmistral.longest_gap"] > 0
-
-
-@pytest.mark.usefixtures("instrumented")
-def test_request_that_fails_is_below_the_span_and_leaves_no_context(traces: Traces) -> None:
-    seen: list[Any] = []
-    with (
-        ScriptedServer([steps.drop()]) as server,
-        traces.client(server) as client,
-        traces.tracer.start_as_current_span("parent") as parent,
-    ):
-        ended = threading.Event()
-        ask(client).subscribe(None, lambda _: (seen.append(trace.get_current_span()), ended.set()))
-        assert ended.wait(BOUND)
-    (span,) = traces.spans()
-    assert parent_id(traces.spans("POST")[0]) == span_id(span)
-    assert seen == [parent]
-
-
-def test_each_stream_of_a_hedge_has_a_span(traces: Traces) -> None:
-    with (
-        ScriptedServer(lambda r: [steps.hang()] if r.json["model"] == "slow" else WHOLE) as server,
-        traces.client(server) as client,
-        traces.tracer.start_as_current_span("parent") as parent,
-    ):
-        answers = [client.chat.stream(model=m, messages=MESSAGES) for m in ("slow", "quick")]
-        assert hedge(*answers, delay=0.01).pipe(text()).join().run() == "Hello"
-    shown = {span.name: attributes(span)["rxmistral.outcome"] for span in traces.spans()}
-    assert shown == {"chat slow": "cancelled", "chat quick": "completed"}
-    assert {parent_id(span) for span in traces.spans()} == {span_id(parent)}
-
-
-def test_each_stream_of_a_fallback_has_a_span(traces: Traces) -> None:
-    with (
-        ScriptedServer([steps.status(503)], ["Hel", steps.drop()], ["lo", steps.done()]) as server,
-        traces.client(server) as client,
-    ):
-        answers = [client.chat.stream(model=m, messages=MESSAGES) for m in "abc"]
-        assert fallback(*answers, resume=True).pipe(text()).join().run() == "Hello"
-    shown = [(span.name, attributes(span)["rxmistral.outcome"]) for span in traces.spans()]
-    assert shown == [("chat a", "refused"), ("chat b", "dropped"), ("chat c", "completed")]
-
-
-def test_readers_of_one_block_share_a_span(traces: Traces) -> None:
-    with (
-        ScriptedServer(WHOLE) as server,
-        traces.client(server) as client,
-        ask(client) as answer,
-    ):
-        assert answer.response.ok
-        assert answer.text().join().run() == "Hello"
-        assert answer.text().join().run() == "Hello"
-    assert len(traces.spans()) == 1
-
-
 # --- the attributes --------------------------------------------------------------
 
 
@@ -475,98 +302,3 @@ def test_times_are_those_of_the_scheduler(traces: Traces) -> None:
     sums = {name: points[0].sum for name, points in traces.measurements().items()}
     assert sums["gen_ai.client.operation.duration"] == 98.0
     assert sums["gen_ai.client.operation.time_per_output_chunk"] == 3.0
-
-
-# --- cost, and failures of the telemetry -----------------------------------------
-
-
-def test_chunks_cost_no_call() -> None:
-    calls = []
-    for chunks in (2, 200):
-        span, provider = Mock(spec=trace.Span), Mock(spec=trace.TracerProvider)
-        span.get_span_context.return_value = trace.INVALID_SPAN_CONTEXT
-        provider.get_tracer.return_value.start_span.return_value = span
-        client = scripted_client(
-            [*["a"] * chunks, steps.finish(), steps.done()],
-            telemetry=OpenTelemetry(tracer_provider=provider),
-        )
-        ask(client).run()
-        span.end.assert_called_once_with()
-        calls.append(len(span.method_calls))
-    assert calls[0] == calls[1]
-
-
-class BrokenExporter(SpanExporter):
-    def export(self, spans: object) -> Any:
-        raise ZeroDivisionError
-
-
-class BrokenTracer(TracerProvider):
-    def get_tracer(self, *args: Any, **options: Any) -> trace.Tracer:
-        tracer = Mock(spec=trace.Tracer)
-        tracer.start_span.side_effect = ZeroDivisionError
-        return tracer
-
-
-class BrokenSpan(TracerProvider):
-    def get_tracer(self, *args: Any, **options: Any) -> trace.Tracer:
-        span, tracer = Mock(spec=trace.Span), Mock(spec=trace.Tracer)
-        for name in ("set_attributes", "set_attribute", "set_status", "end", "is_recording"):
-            getattr(span, name).side_effect = ZeroDivisionError
-        tracer.start_span.return_value = span
-        return tracer
-
-
-@pytest.mark.parametrize("make_provider", [BrokenTracer, BrokenSpan])
-@pytest.mark.parametrize("script", [WHOLE, ENDINGS["dropped"][0]], ids=["whole", "dropped"])
-def test_exception_of_a_provider_is_logged(
-    make_provider: Callable[[], TracerProvider],
-    script: Script,
-    read: Face,
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    with ScriptedServer(lambda _: script) as server:
-        with Mistral(server_url=server.url) as plain:
-            expected = read(ask(plain).text())
-        telemetry = OpenTelemetry(make_provider())
-        with Mistral(server_url=server.url, telemetry=telemetry) as client:
-            received = read(ask(client).text())
-    assert list(map(str, received)) == list(map(str, expected))
-    assert "ZeroDivisionError" in caplog.text
-    assert {record.name for record in caplog.records} == {"rxmistral"}
-
-
-def test_exception_of_an_exporter_hurts_no_answer(traces: Traces, read: Face) -> None:
-    logging.getLogger("opentelemetry.sdk").disabled = True  # logs it itself
-    traces.tracer_provider.add_span_processor(SimpleSpanProcessor(BrokenExporter()))
-    with ScriptedServer(WHOLE) as server, traces.client(server) as client:
-        assert "".join(read(ask(client).text())).endswith("lo")
-
-
-def test_argument_of_another_type_is_refused() -> None:
-    for wrong in (OpenTelemetry, TracerProvider(), "otel", True):
-        with pytest.raises(TypeError, match=r"^telemetry must"):
-            Mistral(server_url="http://localhost", telemetry=wrong)  # type: ignore[arg-type]
-    for name in ("tracer_provider", "meter_provider", "capture_content"):
-        with pytest.raises(TypeError, match=f"^{name} must be"):
-            OpenTelemetry(**{name: "yes"})  # type: ignore[arg-type]
-
-
-def test_sampler_receives_the_first_attributes(traces: Traces) -> None:
-    sampler = Mock(wraps=traces.tracer_provider.sampler)
-    provider = TracerProvider(sampler=sampler)
-    with (
-        ScriptedServer(WHOLE) as server,
-        Mistral(server_url=server.url, telemetry=OpenTelemetry(provider)) as client,
-    ):
-        ask(client).run()
-    given = json.dumps([str(each) for each in sampler.should_sample.call_args.args])
-    options = json.dumps(sampler.should_sample.call_args.kwargs, default=str)
-    for name in (
-        "gen_ai.operation.name",
-        "gen_ai.provider.name",
-        "gen_ai.request.model",
-        "server.address",
-        "server.port",
-    ):
-        assert name in given + options

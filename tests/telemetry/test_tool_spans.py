@@ -8,15 +8,13 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from faces import BOUND, Face, run
+from faces import BOUND, Face, eventually, run
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
-from traces import MESSAGES, Traces, attributes, parent_id, span_id, traces
+from traces import MESSAGES, Traces, attributes, parent_id, span_id
 
 from rxmistral import Mistral, RunStream, ToolError
 from rxmistral.testing import Script, ScriptedServer, steps
-
-__all__ = ["traces"]
 
 DONE: Script = ["Done.", steps.finish(), steps.done()]
 
@@ -144,8 +142,6 @@ def test_span_of_a_cancelled_tool_ends_without_an_error(traces: Traces, tools: T
 
 
 def wait_for_tool(traces: Traces) -> Any:
-    from faces import eventually
-
     assert eventually(lambda: bool(traces.spans("execute_tool")))
     return traces.spans("execute_tool")
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-import pytest
 from faces import BOUND, eventually
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -13,11 +11,16 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from rxmistral import Mistral, UserMessage
+from rxmistral import EventStream, Mistral, UserMessage
 from rxmistral.telemetry import OpenTelemetry
-from rxmistral.testing import ScriptedServer
+from rxmistral.testing import Script, ScriptedServer, steps
 
 MESSAGES = [UserMessage(content="a private prompt")]
+WHOLE: Script = ["Hel", "lo", steps.finish(usage=(3, 2)), steps.done()]
+
+
+def ask(client: Mistral, **options: Any) -> EventStream:
+    return client.chat.stream(model="m", messages=MESSAGES, **options)
 
 
 class Traces:
@@ -58,6 +61,10 @@ class Traces:
             for metric in scope.metrics
         }
 
+    def shut_down(self) -> None:
+        self.tracer_provider.shutdown()
+        self.meter_provider.shutdown()
+
     def units(self) -> dict[str, str | None]:
         data = self._reader.get_metrics_data()
         assert data is not None
@@ -65,13 +72,6 @@ class Traces:
         return {
             metric.name: metric.unit for scope in resource.scope_metrics for metric in scope.metrics
         }
-
-
-@pytest.fixture
-def traces() -> Iterator[Traces]:
-    yield (traces := Traces())
-    traces.tracer_provider.shutdown()
-    traces.meter_provider.shutdown()
 
 
 def attributes(span: ReadableSpan) -> dict[str, Any]:
