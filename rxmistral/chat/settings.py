@@ -140,6 +140,7 @@ class AnswerSpan(Protocol):
 
     def sending(self) -> AbstractContextManager[object]:
         """Returns the context in which a thread sends a request of the answer."""
+        ...
 
     def end(self, outcome: Outcome, seconds: float, outputs: int) -> None:
         """Called once, when the answer ends.
@@ -157,9 +158,11 @@ class Telemetry(Protocol):
 
     def start_answer(self, call: Call) -> AnswerSpan:
         """Called when an answer begins, in the context of its subscriber."""
+        ...
 
     def execute_tool(self, call: ToolCall) -> AbstractContextManager[object]:
         """Returns the context in which a tool runs; it is entered in a task of the call alone."""
+        ...
 
 
 def check_telemetry(value: object) -> None:

@@ -186,16 +186,17 @@ def test_finish_reason_of_each_choice_is_shown(traces: Traces) -> None:
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
 def test_child_of_a_fork_ends_no_span_of_its_parent(traces: Traces) -> None:
     with ScriptedServer(["Hel", steps.hang()]) as server, traces.client(server) as client:
-        reader = iter(ask(client))
-        next(reader)
+        received = threading.Event()
+        subscription = ask(client).subscribe(lambda _: received.set())
+        assert received.wait(BOUND)
         child = os.fork()
         if child == 0:
-            reader.close()  # type: ignore[attr-defined]  # a generator or a loop
+            subscription.dispose()
             os._exit(len(traces.spans()))
         _, status = os.waitpid(child, 0)
         assert os.waitstatus_to_exitcode(status) == 0
-        del reader
-        assert len(traces.wait_for_spans(1)) == 1
+        subscription.dispose()
+    assert len(traces.spans()) == 1
 
 
 # --- the attributes --------------------------------------------------------------

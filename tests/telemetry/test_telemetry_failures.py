@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 from unittest.mock import Mock
 
 import pytest
-from faces import Face
+from faces import BOUND, Face
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter
@@ -33,6 +35,17 @@ def test_chunks_cost_no_call() -> None:
         span.end.assert_called_once_with()
         calls.append(len(span.method_calls))
     assert calls[0] == calls[1]
+
+
+def test_client_without_telemetry_does_not_import_it() -> None:
+    code = """
+import sys
+from rxmistral import Mistral, UserMessage
+with Mistral.demo() as client:
+    client.chat.run(model="m", messages=[UserMessage(content="Say hello.")]).run()
+sys.exit("opentelemetry" in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=BOUND)
 
 
 class BrokenExporter(SpanExporter):
