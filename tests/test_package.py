@@ -30,7 +30,7 @@ LAYERS = [
     {"testing"},
     {"demo"},
     {"operators", "chat", "relay"},
-    {"cli"},
+    {"cli", "telemetry"},
     {"__main__", "__init__"},
 ]
 
@@ -162,7 +162,7 @@ def test_import_does_not_load_lazy_modules() -> None:
         "rxmistral.text.sentences",
         "rxmistral.text.structured.operators",
         "rxmistral.text.words_lines",
-        *(f"rxmistral.{name}" for name in ("testing", "demo", "cli", "relay", "logs")),
+        *(f"rxmistral.{name}" for name in ("testing", "demo", "cli", "relay", "logs", "telemetry")),
     }
     assert not lazy & set(loaded)
     assert all(import_module(name) for name in lazy)
@@ -172,7 +172,7 @@ def test_import_does_not_load_lazy_modules() -> None:
     "module", ["rxmistral", "rxmistral.testing", "rxmistral.testing.pytest_plugin"]
 )
 def test_import_loads_no_dependency(module: str) -> None:
-    dependencies = {"reactivex", "msgspec", "requests"}
+    dependencies = {"reactivex", "msgspec", "requests", "opentelemetry"}
     code = f"import sys, {module}; print(*{dependencies} & set(sys.modules))"
     loaded = subprocess.run(
         [sys.executable, "-c", code], check=True, timeout=60, capture_output=True, text=True

@@ -22,6 +22,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 # Tested in files of their own: they need more than a server that answers.
 ELSEWHERE = {
     "batch": "test_batch.py",
+    "observe": "telemetry/test_observe.py",
     "relay_flask": "test_serving_examples.py",
     "tk_chat": "test_tk_chat.py",
 }

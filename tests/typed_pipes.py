@@ -77,6 +77,7 @@ from rxmistral import (
 )
 from rxmistral.completions.completion_stream import CompletionStream
 from rxmistral.rx.stream import ConnectableStream
+from rxmistral.telemetry import OpenTelemetry
 from rxmistral.testing import ScriptedServer, answer, completion, finish, record, replay, wait
 from rxmistral.wire import events, lines
 
@@ -571,8 +572,11 @@ played: ScriptedServer = replay("a.jsonl", speed=None, faults={3: "drop"})
 in_virtual_time: Stream[bytes] = replay("a.jsonl", scheduler=VirtualTimeScheduler())
 with record("a.jsonl", redact=bytes.lower):
     played.script(["Hel", finish()], lambda request: [request.path])
+traced: Mistral = Mistral("key", telemetry=OpenTelemetry(capture_content=True))
+traced_demo: Mistral = Mistral.demo(telemetry=OpenTelemetry())
 replay("a.jsonl", faults={3: "bang"})  # type: ignore[dict-item]
 answer(5)  # type: ignore[arg-type]
+Mistral("key", telemetry="otel")  # type: ignore[arg-type]
 rxmistral.nothing  # type: ignore[attr-defined]  # noqa: B018
 rxmistral.testing.nothing  # type: ignore[attr-defined]  # noqa: B018
 rxmistral.models.UserMessage(content="a name that is loaded on use")

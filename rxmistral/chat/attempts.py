@@ -19,7 +19,7 @@ from __future__ import annotations
 import warnings
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import Context, copy_context
 from logging import getLogger
 
@@ -105,6 +105,9 @@ class Attempts(abc.DisposableBase):
         self._broken: StreamError | None = None  # the break after which it is continued
         self._earlier_usage: UsageInfo | None = None
 
+        telemetry = call.telemetry  # last: what starts the span must also end it
+        self._span = None if telemetry is None else telemetry.start_answer(call)
+
     def _scheduled_timeouts(self) -> ScheduledTimeouts | None:
         call, scheduler = self._call, self._call.scheduler
         if call.open_blocks is not blocks:
@@ -171,6 +174,12 @@ class Attempts(abc.DisposableBase):
             status = "failed"
         return self._outcome_builder.outcome(error, status)
 
+    def end_span(self, make_outcome: Callable[[], Outcome]) -> None:
+        span, self._span = self._span, None
+        if span is not None:
+            seconds = self._timeouts.now() - self._outcome_builder.began_at
+            span.end(make_outcome(), seconds, self._received.count_outputs())
+
     # --- on the reader's thread: before the request ---
 
     def _make_request(self) -> Request:
@@ -183,7 +192,9 @@ class Attempts(abc.DisposableBase):
         self._timeouts.restart()
         self.counter.count_request()
         _log.debug("sending request %d to %s", self.counter.requests, self._call.url)
-        return post(self._call.url, self._call.headers, self._body, authorization)
+        span = self._span
+        sending = nullcontext if span is None else span.sending
+        return post(self._call.url, self._call.headers, self._body, authorization, sending)
 
     def _wait_to_send(self) -> None:
         cancellation = self._cancellation

@@ -41,9 +41,11 @@ from .settings import (
     ClientOptions,
     Policies,
     StreamOptions,
+    Telemetry,
     authorization,
     base_url,
     check_scheduler,
+    check_telemetry,
     choose_server,
     either,
     merge_headers,
@@ -122,6 +124,8 @@ class Mistral:
         on_outcome: Called once with the `Outcome` of each answer, whatever its ending and however
             it was read, on the thread that ends it. What it raises is logged. None: nothing is
             called. The logger "rxmistral" shows each step of an answer at level DEBUG.
+        telemetry: Traces and measures the answers and tool calls: `OpenTelemetry()` of
+            `rxmistral.telemetry`. None: nothing does.
         record: A file to append each exchange to, for `rxmistral.testing.replay`. An exchange in
             which the key occurs is skipped, with a warning. None: nothing is recorded.
 
@@ -155,6 +159,7 @@ class Mistral:
         record: str | PathLike[str] | None = None,
         scheduler: abc.SchedulerBase | None = None,
         on_outcome: Callable[[Outcome], object] | None = None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         if callable(api_key):
             check_callback("api_key", api_key)
@@ -184,6 +189,9 @@ class Mistral:
         if on_outcome is not None:
             check_callback("on_outcome", on_outcome)
         self._on_outcome = on_outcome
+        if telemetry is not None:
+            check_telemetry(telemetry)
+        self._telemetry = telemetry
         self._tap: Tap | None = None
         if record is not None:  # by name: other programs do not load the module
             recorder = import_module("..testing.recorder", __package__)
@@ -392,6 +400,7 @@ class Chat:
             tap=client._tap,
             scheduler=client._scheduler,
             on_outcome=client._on_outcome,
+            telemetry=client._telemetry,
             open_blocks=client._open_blocks,
             embedded=client._embedded,
         )

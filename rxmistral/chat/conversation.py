@@ -286,9 +286,10 @@ class Conversation:
         options = self._defaults.copy()
         if approve is not None:
             options["approve"] = approve
-        return self._client.chat.run(
+        run = self._client.chat.run(
             model=self.model, messages=messages, max_rounds=self._rules.max_rounds, **options
         )
+        return run.of_conversation(self.id)
 
     def _open_run(self, messages: list[Message]) -> tuple[RunStream, Stream[Part]]:
         stream = self._run(messages)

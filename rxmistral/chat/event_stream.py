@@ -366,6 +366,7 @@ class AnswerSubscription(Observer, Iteration):
             make_outcome = partial(attempts.outcome, error, status)
             if latest.opened is self.opened:
                 latest.make_outcome = make_outcome
+        attempts.end_span(make_outcome)
         if self._on_outcome is not None:
             self._context.copy().run(_report, self._on_outcome, make_outcome)
         if _log.isEnabledFor(DEBUG):

@@ -105,6 +105,11 @@ class RunStream(PartStream, AnswerStream[Part]):
         of all answers; `tool_calls` are those that the program has to answer."""
         return None if self._latest is None else self._latest.outcome
 
+    def of_conversation(self, conversation_id: str) -> Self:
+        """Returns it, after it was given the id of its conversation, for the telemetry."""
+        call = replace(self._plan.call, conversation_id=conversation_id)
+        self._plan = replace(self._plan, call=call)
+        return self
 
     def __enter__(self) -> Self:
         opened = super().__enter__()
@@ -149,7 +154,7 @@ class _Run(abc.DisposableBase):
 
     def start(self) -> None:
         plan = self._plan
-        run_call = ToolRunner(plan.functions, plan.approve).run
+        run_call = ToolRunner(plan.functions, plan.approve, plan.call.telemetry).run
         results: Stream[ToolPart] = Stream.of(self._calls).pipe(
             map_async(run_call, plan.max_concurrency, ordered=False)
         )

@@ -11,9 +11,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from os import PathLike
-from typing import NoReturn, TypedDict, TypeVar, cast
+from typing import NoReturn, Protocol, TypedDict, TypeVar, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 from msgspec import UNSET, UnsetType
@@ -22,6 +23,7 @@ from reactivex.scheduler import ImmediateScheduler, TrampolineScheduler
 
 from ..checks import check_seconds
 from ..error_report import without_secrets
+from ..models import ToolCall
 from ..outcome import Outcome
 from ..rx.stream import Stream
 from ..wire.reader import Reader, Session, blocks
@@ -34,14 +36,17 @@ __all__ = [
     "KEY_VARIABLE",
     "SERVERS",
     "SERVER_URL_VARIABLE",
+    "AnswerSpan",
     "Call",
     "CallOptions",
     "ClientOptions",
     "Policies",
     "StreamOptions",
+    "Telemetry",
     "authorization",
     "base_url",
     "check_scheduler",
+    "check_telemetry",
     "choose_server",
     "either",
     "merge_headers",
@@ -77,6 +82,7 @@ class ClientOptions(TypedDict, total=False):
     record: str | PathLike[str] | None
     scheduler: abc.SchedulerBase | None
     on_outcome: Callable[[Outcome], object] | None
+    telemetry: Telemetry | None
 
 
 class CallOptions(TypedDict, total=False):
@@ -125,8 +131,48 @@ class Call:
     tap: Tap | None = None
     scheduler: abc.SchedulerBase | None = None  # of the waits and timeouts; None: real time
     on_outcome: Callable[[Outcome], object] | None = None
+    telemetry: Telemetry | None = None
+    conversation_id: str | None = None
     open_blocks: Callable[..., Stream[bytes]] = blocks  # or a source without sockets
     embedded: object = None  # the demo server, which must outlive every request of this call
+
+
+class AnswerSpan(Protocol):
+    """What observes one answer; called from any thread. Nothing may raise."""
+
+    def sending(self) -> AbstractContextManager[object]:
+        """Returns the context in which a thread sends a request of the answer."""
+        ...
+
+    def end(self, outcome: Outcome, seconds: float, outputs: int) -> None:
+        """Called once, when the answer ends.
+
+        Args:
+            outcome: How it ended.
+            seconds: How long it took.
+            outputs: The number of texts, thoughts and tool calls received, each a piece of one.
+        """
+
+
+@runtime_checkable
+class Telemetry(Protocol):
+    """What observes the answers of a client. Nothing may raise."""
+
+    def start_answer(self, call: Call) -> AnswerSpan:
+        """Called when an answer begins, in the context of its subscriber."""
+        ...
+
+    def execute_tool(self, call: ToolCall) -> AbstractContextManager[object]:
+        """Returns the context in which a tool runs; it is entered in a task of the call alone."""
+        ...
+
+
+def check_telemetry(value: object) -> None:
+    """Raises TypeError unless the value is a Telemetry, and not its class."""
+    if isinstance(value, type):
+        raise TypeError(f"telemetry must not be a class: give {value.__name__}()")
+    if not isinstance(value, Telemetry):
+        raise TypeError(f"telemetry must be an OpenTelemetry, got {type(value).__name__}")
 
 
 # --- the server ------------------------------------------------------------------

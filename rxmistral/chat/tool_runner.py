@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from contextvars import copy_context
 from functools import partial
 from inspect import isawaitable
@@ -21,6 +21,7 @@ from ..completions.tool_parts import ToolFailed, ToolProgress, ToolReturned
 from ..models import ToolCall
 from ..rx.map_async import is_async_function, results_of
 from ..rx.reused_threads import run_on_thread
+from .settings import Telemetry
 from .tools import FunctionTool, ToolError, result_text
 
 __all__ = ["Approval", "Approve", "ToolPart", "ToolRunner"]
@@ -36,13 +37,18 @@ class ToolRunner:
     Args:
         functions: The tools by name.
         approve: Asked before each call; None: all calls run.
+        telemetry: Observes each call that runs; None: nothing does.
     """
 
     def __init__(
-        self, functions: Mapping[str, FunctionTool[..., Any]], approve: Approve | None
+        self,
+        functions: Mapping[str, FunctionTool[..., Any]],
+        approve: Approve | None,
+        telemetry: Telemetry | None = None,
     ) -> None:
         self._functions = functions
         self._approve = approve
+        self._observed = nullcontext if telemetry is None else telemetry.execute_tool
         # One plain function at a time asks: two questions at once on a terminal would be mixed up.
         self._asking = asyncio.Lock()
 
@@ -57,11 +63,12 @@ class ToolRunner:
                 yield ToolFailed(call, _sendable(refusal))
                 return
             latest: list[Any] = []  # at most one item: it is the result if no other one follows
-            async for item in self._results(call):
-                if latest:
-                    yield ToolProgress(call, latest.pop())
-                latest.append(item)
-            content = result_text(latest.pop() if latest else None)
+            with self._observed(call):
+                async for item in self._results(call):
+                    if latest:
+                        yield ToolProgress(call, latest.pop())
+                    latest.append(item)
+                content = result_text(latest.pop() if latest else None)
         except ToolError as error:
             yield ToolFailed(call, _sendable(str(error)) or "the tool failed")
         else:

@@ -173,6 +173,10 @@ class CompletionAccumulator:
         growing = self._choices.get(0)
         return growing.finish_reason if growing else None
 
+    def count_outputs(self) -> int:
+        """Returns the number of pieces of output, in all answers."""
+        return sum(growing.count_pieces() for growing in self._growing_choices())
+
     def text(self) -> str:
         """Returns the text of the first answer, without its thinking and other parts."""
         growing = self._choices.get(0)
@@ -243,12 +247,18 @@ class _GrowingChoice(Struct, eq=False):
     unjoined_bytes: int = 0  # approximate memory of the pieces to join
     joined_count: int = 0  # contents at the beginning that are joined already
     joined_characters: int = 0
+    joined_pieces: int = 0  # of which the joined contents consist
+
+    def count_pieces(self) -> int:
+        unjoined = len(self.contents) - self.joined_count
+        return self.joined_pieces + unjoined + len(self.fragments)
 
     def join(self) -> bool:
         """Joins new pieces of text; returns whether they were dropped, as the text is too long."""
         fresh = self.contents[self.joined_count :]
         del self.contents[self.joined_count :]
         self.unjoined_bytes = 0
+        self.joined_pieces += len(fresh)
         if self.joined_characters > _MAX_CHARACTERS:
             return True
         for kind, group in groupby(fresh, type):

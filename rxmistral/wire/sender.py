@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache, partial
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, TypeAlias
 from urllib.parse import urlsplit
 
 from requests import PreparedRequest, Request, Response, Session
@@ -25,15 +27,32 @@ _RETURN_SECONDS = 0.25  # how long a request waits for a connection that is abou
 _MIN_TIMEOUT_SECONDS = 0.001  # urllib3 refuses 0; a request without time left fails by itself
 
 
-def post(url: str, headers: dict[str, str], body: bytes, authorization: str | None) -> Request:
+Sending: TypeAlias = Callable[[], AbstractContextManager[object]]
+
+
+class _Post(Request):
+    """A request that is sent within a context, such as that of a span."""
+
+    sending: Sending = nullcontext
+
+
+def post(
+    url: str,
+    headers: dict[str, str],
+    body: bytes,
+    authorization: str | None,
+    sending: Sending = nullcontext,
+) -> Request:
     """Returns a POST request.
 
     The authorization is not passed as a header: for a request without `auth`, requests would
     look for credentials in ~/.netrc, and send them. If the authorization is None, the `auth`
-    of the session is used.
+    of the session is used. The thread that sends the request enters `sending` meanwhile.
     """
     auth = _unauthorized if authorization is None else partial(_authorized, authorization)
-    return Request("POST", url, headers=headers, data=body, auth=auth)
+    request = _Post("POST", url, headers=headers, data=body, auth=auth)
+    request.sending = sending
+    return request
 
 
 def _authorized(authorization: str, prepared: PreparedRequest) -> PreparedRequest:
@@ -57,10 +76,12 @@ class RequestSender:
         self._idle_timeout = lease.idle_timeout
         self._url = ""  # of the latest request
         self._proxies: dict[str, str] = {}
+        self._sending: Sending = nullcontext
 
     def send(self, request: Request | PreparedRequest) -> Response:
         """Returns the response when its headers have arrived; raises `RequestError` if none do."""
         try:
+            self._sending = getattr(request, "sending", nullcontext)
             prepared = self._prepare(request)
             self.secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
             self.exchange = observe(prepared, self._tap)
@@ -111,12 +132,13 @@ class RequestSender:
             remaining = max(idle_timeout.remaining(), _MIN_TIMEOUT_SECONDS)
             sending.lease = self._lease
             try:
-                response = view.send(
-                    prepared,
-                    timeout=(min(idle_timeout.connect_timeout, remaining), remaining),
-                    allow_redirects=False,
-                    **settings,
-                )
+                with self._sending():
+                    response = view.send(
+                        prepared,
+                        timeout=(min(idle_timeout.connect_timeout, remaining), remaining),
+                        allow_redirects=False,
+                        **settings,
+                    )
             finally:
                 sending.lease = None
             following = _redirected(session, prepared, response)
