@@ -30,6 +30,7 @@ LAYERS = [
     {"testing"},
     {"demo"},
     {"operators", "chat", "relay"},
+    {"terminal"},
     {"cli"},
     {"__main__", "__init__"},
 ]
@@ -162,7 +163,7 @@ def test_import_does_not_load_lazy_modules() -> None:
         "rxmistral.text.sentences",
         "rxmistral.text.structured.operators",
         "rxmistral.text.words_lines",
-        *(f"rxmistral.{name}" for name in ("testing", "demo", "cli", "relay", "logs")),
+        *(f"rxmistral.{name}" for name in ("testing", "demo", "cli", "terminal", "relay", "logs")),
     }
     assert not lazy & set(loaded)
     assert all(import_module(name) for name in lazy)
