@@ -27,8 +27,15 @@ from .errors import MistralError
 from .models import CompletionEvent
 from .operators import text
 from .terminal.answers import Printer, figures, printer_for
-from .terminal.prompts import read_stdin
-from .terminal.screen import Screen, UnwritableError, discard, is_terminal, print_to_stderr
+from .terminal.screen import (
+    Screen,
+    UnwritableError,
+    discard,
+    is_terminal,
+    print_error,
+    print_to_stderr,
+)
+from .terminal.stdin import read_stdin
 
 __all__ = ["main"]
 
@@ -162,16 +169,15 @@ def _client(options: Namespace) -> Mistral:
 
 def _chat(client: Mistral, options: Namespace, screen: Screen) -> None:
     # Imported here, since a single answer needs neither a conversation nor readline.
-    conversation = import_module(".chat.conversation", __package__)
-    terminal_chat = import_module(".terminal.chat", __package__)
-    chat = conversation.Conversation(
+    conversation = import_module(".chat.conversation", __package__).Conversation(
         client,
         model=options.model,
         system=options.system,
         temperature=options.temperature,
         max_tokens=options.max_tokens,
     )
-    terminal_chat.run_chat(chat, screen, stats=options.stats)
+    chat = import_module(".terminal.chat", __package__)
+    chat.Chat(conversation, screen, stats=options.stats).run()
 
 
 def _request_answer(client: Mistral, options: Namespace) -> EventStream:
@@ -230,5 +236,5 @@ def _show(tokens: Iterable[str], printer: Printer) -> None:
 
 def _fail(screen: Screen, error: Exception, code: int) -> int:
     screen.end_line()
-    print_to_stderr(f"rxmistral: {' '.join(str(error).split())}")
+    print_error(error)
     return code

@@ -39,14 +39,15 @@ _WRAP_OFF, _WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 class BlockSplitter:
     """Cuts Markdown, with line feeds only, into blocks that can be rendered on their own.
 
-    A block ends at blank lines, if the next line is not indented and no fence is open. So an
-    item of a list is whole, and the items of a list may be several blocks.
+    A block ends at blank lines, if the next line is not indented and no fence is open; a code
+    block that is not indented is a block. So an item of a list is whole, and the items of a list
+    may be several blocks.
     """
 
     def __init__(self) -> None:
         self._lines: list[str] = []
         self._line: list[str] = []  # the pieces of the current one
-        self._fence = ""  # the opening line of the open fence
+        self._fence: re.Match[str] | None = None  # the opening line of the open fence
         self._is_after_blank = False
 
     def feed(self, text: str) -> list[str]:
@@ -54,38 +55,49 @@ class BlockSplitter:
         blocks: list[str] = []
         for piece in _split_lines(text):
             if self._is_after_blank and not self._line and not piece[0].isspace():
-                blocks += self.close()
+                blocks += self._take()
             self._line.append(piece)
             if piece.endswith("\n"):
-                self._end_line()
+                blocks += self._end_line()
         return blocks
 
     def close(self) -> list[str]:
         """Returns the open block, if there is one."""
-        block = "".join(self._lines + self._line)
-        self._lines, self._line, self._fence, self._is_after_blank = [], [], "", False
-        return [block] if block.strip() else []
+        self._lines.append("".join(self._line))
+        self._line = []
+        return self._take()
 
     def tail(self, max_lines: int, max_characters: int) -> str:
-        """Returns the end of the open block; of a fence, with its opening line."""
+        """Returns the end of the open block; of a code block, with its opening fence."""
         tail = "".join(self._lines[-max_lines:] + self._line)
         is_cut = len(self._lines) > max_lines or len(tail) > max_characters
-        return (self._fence if is_cut else "") + tail[-max_characters:]
+        return (self._fence.string if self._fence and is_cut else "") + tail[-max_characters:]
 
-    def _end_line(self) -> None:
+    def _end_line(self) -> list[str]:
         line, self._line = "".join(self._line), []
-        self._lines.append(line)
-        self._is_after_blank = not self._fence and not line.strip()
+        self._is_after_blank = self._fence is None and not line.strip()
         found = _match_fence(line)
-        if not self._fence:
-            self._fence = line if found else ""
-        elif found and self._closes(line.strip()):
-            self._fence = ""
+        is_closing = found is not None and self._closes(found)
+        is_opening = found is not None and self._fence is None
+        blocks = self._take() if is_opening and line[0] in "`~" else []
+        self._lines.append(line)
+        if is_opening or is_closing:
+            self._fence = found if is_opening else None
+        return blocks + self._take() if is_closing and self._lines[0][0] in "`~" else blocks
 
-    def _closes(self, line: str) -> bool:
-        opening = _match_fence(self._fence)
-        assert opening is not None
-        return len(line) >= len(opening[1]) and not line.strip(opening[1][0])
+    def _closes(self, found: re.Match[str]) -> bool:
+        opening, line = self._fence, found.string.strip()
+        return (
+            opening is not None
+            and found.start(1) <= opening.start(1) + 3
+            and len(line) >= len(opening[1])
+            and not line.strip(opening[1][0])
+        )
+
+    def _take(self) -> list[str]:
+        block = "".join(self._lines)
+        self._lines, self._fence, self._is_after_blank = [], None, False
+        return [block] if block.strip() else []
 
 
 class MarkdownPrinter:

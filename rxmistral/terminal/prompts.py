@@ -1,35 +1,24 @@
-"""Prompts from stdin: the whole of it, or lines that are typed or pasted in a terminal."""
+"""Prompts that are typed or pasted in a terminal."""
 
 from __future__ import annotations
 
-import sys
+from .stdin import refuse_undecodable_bytes, undecodable
 
 try:
     import readline  # edits lines, and keeps them for the arrow keys
 except ImportError:  # on Windows, where the terminal does both
     readline = None  # type: ignore[assignment]
 
-__all__ = ["has_typed", "prepare_prompts", "read_prompt", "read_stdin"]
+__all__ = ["ClearedLine", "prepare_prompts", "read_prompt"]
 
 
-def read_stdin() -> str:
-    """Returns all of stdin.
-
-    Raises:
-        ValueError: There is no stdin, or it is not text.
-    """
-    if sys.stdin is None:  # closed by the shell, as in `<&-`
-        raise ValueError("there is no stdin to read the prompt from")
-    _refuse_undecodable_bytes()
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        raise _not_text(error) from error
+class ClearedLine(KeyboardInterrupt):
+    """Ctrl-C was pressed in a prompt that had text."""
 
 
 def prepare_prompts() -> None:
     """Prepares the terminal for `read_prompt`."""
-    _refuse_undecodable_bytes()
+    refuse_undecodable_bytes()
     if readline is not None:
         readline.set_auto_history(False)  # a prompt of several lines is one entry
         if "libedit" not in (readline.__doc__ or ""):
@@ -43,31 +32,20 @@ def read_prompt() -> str:
 
     Raises:
         EOFError: Ctrl-D was pressed.
-        KeyboardInterrupt: Ctrl-C was pressed.
+        KeyboardInterrupt: Ctrl-C was pressed; a `ClearedLine` if the prompt had text.
         ValueError: The prompt is not text.
     """
+    prompt = ""
     try:
         prompt = input("> ")
         while prompt.endswith("\\"):
             prompt = prompt[:-1] + "\n" + input("... ")
+    except KeyboardInterrupt:
+        if prompt or (readline is not None and readline.get_line_buffer()):
+            raise ClearedLine from None
+        raise
     except UnicodeDecodeError as error:
-        raise _not_text(error) from error
+        raise undecodable(error) from error
     if readline is not None and prompt.strip():
         readline.add_history(prompt)
     return prompt
-
-
-def has_typed() -> bool:
-    """Returns whether the line in which Ctrl-C was pressed had a text."""
-    return readline is not None and bool(readline.get_line_buffer())
-
-
-def _refuse_undecodable_bytes() -> None:
-    reconfigure = getattr(sys.stdin, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="strict")  # the C locale would accept any byte
-
-
-def _not_text(error: UnicodeDecodeError) -> ValueError:
-    byte = error.object[error.start]
-    return ValueError(f"stdin is not {error.encoding.upper()} text: it has the byte 0x{byte:02x}")

@@ -6,7 +6,15 @@ import os
 import sys
 from typing import TextIO
 
-__all__ = ["Screen", "UnwritableError", "discard", "harmless", "is_terminal", "print_to_stderr"]
+__all__ = [
+    "Screen",
+    "UnwritableError",
+    "discard",
+    "harmless",
+    "is_terminal",
+    "print_error",
+    "print_to_stderr",
+]
 
 # Replaces the characters that control a terminal, such as ESC, BEL and backspace, by their
 # pictures, and removes carriage returns, which would let an answer overwrite earlier output.
@@ -60,6 +68,10 @@ class Screen:
     def end_line(self) -> None:
         if self._in_line:
             self.write("\n")
+
+
+def print_error(error: Exception) -> None:
+    print_to_stderr(f"rxmistral: {' '.join(str(error).split())}")
 
 
 def print_to_stderr(line: str) -> None:
