@@ -24,7 +24,8 @@ The way of the data:
 
 The map of the package; a folder is a layer, and imports point down only:
 
-    cli demo          the command, and an embedded server without a model
+    cli terminal/     the command: one answer, or a chat in a terminal
+    demo              an embedded server without a model
     telemetry/        OpenTelemetry: spans and metrics of answers and tools
     chat/             a call: client, settings, request, attempts, event_stream, policies/;
                       a run of calls and tools: tools, tool_rounds, tool_runner, run

@@ -1,6 +1,7 @@
 """The command `rxmistral`, which sends a prompt and prints the answer as it arrives.
 
 Only the answer goes to stdout; everything else, such as errors and figures, goes to stderr.
+Without a prompt, it is a chat, in which stdout shows the prompts and the thinking, too.
 """
 
 from __future__ import annotations
@@ -10,9 +11,10 @@ import signal
 import sys
 import time
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Iterable
 from contextlib import redirect_stdout
+from importlib import import_module
 from io import StringIO
-from typing import TextIO
 
 import msgspec
 from msgspec import UNSET
@@ -24,57 +26,56 @@ from .demo import demo_server
 from .errors import MistralError
 from .models import CompletionEvent, as_sent
 from .operators import text
-from .outcome import Outcome
+from .terminal.answers import Printer, figures, printer_for
+from .terminal.screen import (
+    Screen,
+    UnwritableError,
+    discard,
+    is_terminal,
+    print_error,
+    print_to_stderr,
+)
+from .terminal.stdin import read_stdin
 
 __all__ = ["main"]
 
 _FAILED, _MISUSED, _INTERRUPTED = 1, 2, 130  # exit codes
 
-# Replaces the characters that control a terminal, such as ESC, BEL and backspace, by their
-# pictures, and removes carriage returns, which would let an answer overwrite earlier output.
-# Each character is replaced by itself, so a sequence may be split between two tokens.
-_CONTROL_PICTURES = {
-    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
-    ord("\r"): None,
-    0x7F: 0x2421,
-    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),  # C1
-}
-
-
-class _UnwritableError(Exception):
-    """An error of stdout, which is the cause of this one."""
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs the command and returns its exit code.
 
-    The code is 0 for success, 1 for an error, 2 for a wrong call and 130 after Ctrl-C.
+    The code is 0 for success, 1 for an error, 2 for a wrong call and 130 after Ctrl-C. A chat
+    ends with 0 after Ctrl-D, and with 130 after Ctrl-C was pressed twice.
 
     Args:
         arguments: The arguments of the command. None: those of the process.
     """
     try:
         return _main(sys.argv[1:] if arguments is None else arguments)
-    except _UnwritableError as error:
-        _discard(sys.stdout)
+    except UnwritableError as error:
+        discard(sys.stdout)
         if isinstance(error.__cause__, BrokenPipeError):  # the reader was closed, as in `| head -1`
             return 0
-        _print_to_stderr(f"rxmistral: stdout cannot be written to: {error}")
+        print_to_stderr(f"rxmistral: stdout cannot be written to: {error}")
         return _FAILED
 
 
 def _main(arguments: list[str]) -> int:
     if sys.stdout is None:  # closed by the shell, as in `>&-`
-        _print_to_stderr("rxmistral: there is no stdout to print to")
+        print_to_stderr("rxmistral: there is no stdout to print to")
         return _MISUSED
-    screen = _Screen()
+    screen = Screen()
     try:
         _check_text(arguments)
         options = _options(arguments, screen)
         if options.serve is not None:
             return _serve(options.serve, screen)
         with _client(options) as client:
-            _print_answer(client, options, screen)
+            if options.prompt is None:
+                _chat(client, options, screen)
+            else:
+                _print_answer(client, options, screen)
     except KeyboardInterrupt:
         screen.end_line()
         return _INTERRUPTED
@@ -85,7 +86,7 @@ def _main(arguments: list[str]) -> int:
     return 0
 
 
-def _options(arguments: list[str], screen: _Screen) -> Namespace:
+def _options(arguments: list[str], screen: Screen) -> Namespace:
     parser = _parser()
     printed = StringIO()  # argparse ignores errors of stdout
     try:
@@ -94,7 +95,8 @@ def _options(arguments: list[str], screen: _Screen) -> Namespace:
     except SystemExit:
         screen.write(printed.getvalue())
         raise
-    if options.serve is None and options.prompt is None:
+    can_chat = is_terminal(sys.stdin) and is_terminal(sys.stdout) and not options.json
+    if options.serve is None and options.prompt is None and not can_chat:
         parser.error("the following arguments are required: prompt (- reads it from stdin)")
     if options.serve is not None and options.prompt is not None:
         parser.error("argument --serve: not allowed with a prompt")
@@ -104,11 +106,13 @@ def _options(arguments: list[str], screen: _Screen) -> Namespace:
 def _parser() -> ArgumentParser:
     parser = ArgumentParser(
         prog="rxmistral",
-        description="Sends a prompt to a Mistral model and prints the answer as it arrives.",
+        description="Sends a prompt to a Mistral model and prints the answer as it arrives. "
+        "Without a prompt, starts a chat in the terminal.",
         epilog=f"The key is read from {KEY_VARIABLE}, the server from --server-url or "
-        f"{SERVER_URL_VARIABLE}. If none of them is set, an embedded demo server answers.",
+        f"{SERVER_URL_VARIABLE}. If none of them is set, an embedded demo server answers. "
+        "In a terminal, answers are rendered as Markdown if rxmistral[chat] is installed.",
     )
-    parser.add_argument("prompt", nargs="?", help="the prompt; - reads it from stdin")
+    parser.add_argument("prompt", nargs="?", help="the prompt; - reads it from stdin; none: a chat")
     parser.add_argument("--model", default="mistral-small-latest", help="default: %(default)s")
     parser.add_argument("--system", metavar="TEXT", help="the system message")
     parser.add_argument("--temperature", type=float, default=UNSET, metavar="T")
@@ -138,7 +142,7 @@ def _port(word: str) -> int:
     return int(word)
 
 
-def _serve(port: int, screen: _Screen) -> int:
+def _serve(port: int, screen: Screen) -> int:
     server = demo_server(port)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -159,12 +163,25 @@ def _client(options: Namespace) -> Mistral:
     variables = (KEY_VARIABLE, SERVER_URL_VARIABLE)
     if options.server_url or any(os.environ.get(name, "").strip() for name in variables):
         return Mistral(server_url=options.server_url)
-    _print_to_stderr(f"{KEY_VARIABLE} is not set: the embedded demo server answers.")
+    print_to_stderr(f"{KEY_VARIABLE} is not set: the embedded demo server answers.")
     return Mistral.demo()
 
 
+def _chat(client: Mistral, options: Namespace, screen: Screen) -> None:
+    # Imported here, since a single answer needs neither a conversation nor readline.
+    conversation = import_module(".chat.conversation", __package__).Conversation(
+        client,
+        model=options.model,
+        system=options.system,
+        temperature=options.temperature,
+        max_tokens=options.max_tokens,
+    )
+    chat = import_module(".terminal.chat", __package__)
+    chat.Chat(conversation, screen, stats=options.stats).run()
+
+
 def _request_answer(client: Mistral, options: Namespace) -> EventStream:
-    prompt = _read_stdin() if options.prompt == "-" else options.prompt
+    prompt = read_stdin() if options.prompt == "-" else options.prompt
     if not prompt.strip():
         raise ValueError("the prompt is empty")
     messages = [{"role": "user", "content": prompt}]
@@ -190,22 +207,7 @@ def _check_text(arguments: list[str]) -> None:
             ) from None
 
 
-def _read_stdin() -> str:
-    if sys.stdin is None:  # closed by the shell, as in `<&-`
-        raise ValueError("there is no stdin to read the prompt from")
-    reconfigure = getattr(sys.stdin, "reconfigure", None)
-    if reconfigure is not None:
-        reconfigure(errors="strict")  # the C locale would accept any byte
-    try:
-        return sys.stdin.read()
-    except UnicodeDecodeError as error:
-        byte = error.object[error.start]
-        raise ValueError(
-            f"stdin is not {error.encoding.upper()} text: it has the byte 0x{byte:02x}"
-        ) from error
-
-
-def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
+def _print_answer(client: Mistral, options: Namespace, screen: Screen) -> None:
     chunks = 0
 
     def count(event: CompletionEvent) -> None:
@@ -218,70 +220,21 @@ def _print_answer(client: Mistral, options: Namespace, screen: _Screen) -> None:
         for event in counted:
             screen.write(msgspec.json.encode(as_sent(event)).decode() + "\n")
     else:
-        for token in counted.pipe(text()):
-            screen.write(token)
-        screen.end_line()
+        _show(counted.pipe(text()), printer_for(screen))
     outcome = answer.outcome
-    if outcome is not None and (options.stats or _is_terminal(sys.stderr)):
-        _print_to_stderr(_figures(outcome, chunks))
+    if outcome is not None and (options.stats or is_terminal(sys.stderr)):
+        print_to_stderr(figures(outcome, chunks))
 
 
-def _fail(screen: _Screen, error: Exception, code: int) -> int:
-    screen.end_line()
-    _print_to_stderr(f"rxmistral: {' '.join(str(error).split())}")
-    return code
-
-
-def _print_to_stderr(line: str) -> None:
-    if sys.stderr is None:
-        return
+def _show(tokens: Iterable[str], printer: Printer) -> None:
     try:
-        print(_displayed(line, sys.stderr), file=sys.stderr, flush=True)
-    except OSError:
-        _discard(sys.stderr)
+        for token in tokens:
+            printer.write(token)
+    finally:
+        printer.end_line()
 
 
-def _displayed(text: str, stream: TextIO) -> str:
-    return text.translate(_CONTROL_PICTURES) if _is_terminal(stream) else text
-
-
-def _is_terminal(stream: TextIO | None) -> bool:
-    return stream is not None and stream.isatty()
-
-
-def _discard(stream: TextIO) -> None:
-    # Otherwise its buffer would fail again when the interpreter exits.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-class _Screen:
-    """stdout, and whether its last line has ended."""
-
-    def __init__(self) -> None:
-        self._in_line = False
-        reconfigure = getattr(sys.stdout, "reconfigure", None)
-        if reconfigure is not None:
-            reconfigure(errors="replace")  # such as an emoji that the terminal cannot show
-
-    def write(self, piece: str) -> None:
-        self._in_line = not piece.endswith("\n")  # first, as Ctrl-C may interrupt the write
-        try:
-            sys.stdout.write(_displayed(piece, sys.stdout))
-            sys.stdout.flush()
-        except OSError as error:
-            raise _UnwritableError(error.strerror) from error
-
-    def end_line(self) -> None:
-        if self._in_line:
-            self.write("\n")
-
-
-def _figures(outcome: Outcome, chunks: int) -> str:
-    """Returns the number of tokens or chunks received, and their rate."""
-    first, last = outcome.seconds_to_first_token, outcome.seconds_to_last_token
-    if first is None or last is None:
-        return "no tokens"
-    exact = outcome.usage.completion_tokens if outcome.usage else None
-    amount = f"{exact} tokens" if exact is not None else f"{chunks} chunks"
-    rate = (exact or chunks) / max(last, 1e-9)
-    return f"{amount}, {first:.2f} s to the first, {rate:.1f} a second"
+def _fail(screen: Screen, error: Exception, code: int) -> int:
+    screen.end_line()
+    print_error(error)
+    return code

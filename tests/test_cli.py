@@ -318,7 +318,8 @@ def on_terminal(*arguments: str) -> tuple[str, str]:
     pairs = [pty.openpty(), pty.openpty()]
     with subprocess.Popen(
         [*COMMAND, *arguments], stdin=subprocess.DEVNULL,
-        stdout=pairs[0][1], stderr=pairs[1][1], env=environment(PYTHONIOENCODING="utf-8"),
+        stdout=pairs[0][1], stderr=pairs[1][1],
+        env=environment(PYTHONIOENCODING="utf-8", TERM="dumb"),
     ) as process:  # fmt: skip
         assert process.wait(timeout=60) in (0, 1)
     for ours, its in pairs:

@@ -30,7 +30,8 @@ LAYERS = [
     {"testing"},
     {"demo"},
     {"operators", "chat", "relay"},
-    {"cli", "telemetry"},
+    {"terminal", "telemetry"},
+    {"cli"},
     {"__main__", "__init__"},
 ]
 
@@ -162,7 +163,10 @@ def test_import_does_not_load_lazy_modules() -> None:
         "rxmistral.text.sentences",
         "rxmistral.text.structured.operators",
         "rxmistral.text.words_lines",
-        *(f"rxmistral.{name}" for name in ("testing", "demo", "cli", "relay", "logs", "telemetry")),
+        *(
+            f"rxmistral.{name}"
+            for name in ("testing", "demo", "cli", "terminal", "relay", "logs", "telemetry")
+        ),
     }
     assert not lazy & set(loaded)
     assert all(import_module(name) for name in lazy)

@@ -1,0 +1,1 @@
+"""What a terminal shows and reads: the screen, Markdown, prompts, and a chat made of them."""

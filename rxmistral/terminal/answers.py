@@ -1,0 +1,44 @@
+"""How an answer is shown: as it arrives, and in a terminal with `rich` as Markdown."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Protocol
+
+from ..outcome import Outcome
+from .screen import Screen
+
+__all__ = ["Printer", "figures", "printer_for"]
+
+
+class Printer(Protocol):
+    """What shows the text of one answer."""
+
+    def write(self, piece: str, /) -> None:
+        """Shows a text that adds to the answer."""
+
+    def end_line(self) -> None:
+        """Ends the last line, if it has not ended."""
+
+
+def printer_for(screen: Screen) -> Printer:
+    """Returns a printer of Markdown if it can be rendered, and otherwise the screen itself."""
+    if screen.understands_escapes:
+        try:
+            printer: Printer = import_module(".markdown", __package__).MarkdownPrinter(screen)
+        except ImportError:  # rich is an extra
+            pass
+        else:
+            return printer
+    return screen
+
+
+def figures(outcome: Outcome, chunks: int) -> str:
+    """Returns the number of tokens or chunks received, and their rate."""
+    first, last = outcome.seconds_to_first_token, outcome.seconds_to_last_token
+    if first is None or last is None:
+        return "no tokens"
+    exact = outcome.usage.completion_tokens if outcome.usage else None
+    amount = f"{exact} tokens" if exact is not None else f"{chunks} chunks"
+    rate = (exact or chunks) / max(last, 1e-9)
+    return f"{amount}, {first:.2f} s to the first, {rate:.1f} a second"

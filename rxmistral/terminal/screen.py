@@ -1,0 +1,101 @@
+"""stdout and stderr, in which a text cannot control the terminal."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import TextIO
+
+__all__ = [
+    "Screen",
+    "UnwritableError",
+    "discard",
+    "harmless",
+    "is_terminal",
+    "print_error",
+    "print_to_stderr",
+]
+
+# Replaces the characters that control a terminal, such as ESC, BEL and backspace, by their
+# pictures, and removes carriage returns, which would let an answer overwrite earlier output.
+# Each character is replaced by itself, so a sequence may be split between two tokens.
+_CONTROL_PICTURES = {
+    **{code: 0x2400 + code for code in range(0x20) if chr(code) not in "\n\t"},
+    ord("\r"): None,
+    0x7F: 0x2421,
+    **dict.fromkeys(range(0x80, 0xA0), 0xFFFD),  # C1
+}
+
+
+class UnwritableError(Exception):
+    """An error of stdout, which is the cause of this one."""
+
+
+class Screen:
+    """stdout, and whether its last line has ended."""
+
+    def __init__(self) -> None:
+        self._in_line = False
+        reconfigure = getattr(sys.stdout, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="replace")  # such as an emoji that the terminal cannot show
+
+    @property
+    def understands_escapes(self) -> bool:
+        """Whether stdout is a terminal that styles text and moves its cursor."""
+        default = "xterm" if "WT_SESSION" in os.environ else "dumb"  # of Windows Terminal
+        is_dumb = (os.environ.get("TERM") or default).lower() in ("dumb", "unknown")
+        return is_terminal(sys.stdout) and not is_dumb
+
+    def write(self, piece: str) -> None:
+        self.write_escapes(_displayed(piece, sys.stdout))
+
+    def write_dim(self, piece: str) -> None:
+        piece = _displayed(piece, sys.stdout)
+        # Each piece ends its style, so that an interrupted answer leaves the terminal as it was.
+        self.write_escapes(f"\x1b[2m{piece}\x1b[22m" if self.understands_escapes else piece)
+        self._in_line = not piece.endswith("\n")
+
+    def write_escapes(self, piece: str) -> None:
+        """Writes a text with escape sequences, which must be harmless."""
+        self._in_line = not piece.endswith("\n")  # first, as Ctrl-C may interrupt the write
+        try:
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+        except OSError as error:
+            raise UnwritableError(error.strerror) from error
+
+    def end_line(self) -> None:
+        if self._in_line:
+            self.write("\n")
+
+
+def print_error(error: Exception) -> None:
+    print_to_stderr(f"rxmistral: {' '.join(str(error).split())}")
+
+
+def print_to_stderr(line: str) -> None:
+    if sys.stderr is None:
+        return
+    try:
+        print(_displayed(line, sys.stderr), file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def harmless(text: str) -> str:
+    """Returns a text without characters that control a terminal."""
+    return text.translate(_CONTROL_PICTURES)
+
+
+def is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
+
+
+def discard(stream: TextIO) -> None:
+    # Otherwise its buffer would fail again when the interpreter exits.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _displayed(text: str, stream: TextIO) -> str:
+    return harmless(text) if is_terminal(stream) else text
