@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
-from zoneinfo import ZoneInfo
 
 import msgspec
 import uvicorn
@@ -40,7 +39,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from rxmistral import Conversation, Mistral, Part, SharedStream, ToolError
+from rxmistral import Conversation, Mistral, Part, SharedStream
 from rxmistral.demo import demo_server
 from rxmistral.relay import SSE_HEADERS, server_sent_events
 
@@ -62,12 +61,9 @@ LINGER_SECONDS = 30
 # --- tools -----------------------------------------------------------------------
 
 
-def current_time(zone: str = "UTC") -> str:
-    """Returns the date and the time in a time zone, such as Europe/Paris."""
-    try:
-        return f"{datetime.now(ZoneInfo(zone)):%A, %d %B %Y, %H:%M %Z}"
-    except (KeyError, ValueError) as error:
-        raise ToolError(f"there is no time zone {zone!r}") from error
+def current_time() -> str:
+    """Returns the date and the time, with the time zone."""
+    return f"{datetime.now().astimezone():%A, %d %B %Y, %H:%M %Z}"
 
 
 def days_until(day: date) -> int:

@@ -122,7 +122,7 @@ class Turn {
 const show = {
   asked(turn, {prompt}) {
     turn.prompt = turn.asked.textContent = prompt;
-    if (turn.isLast) document.title = prompt;
+    showState();
   },
   thinking_delta(turn, {text}) {
     turn.sectionOf(Thinking).append(text);
@@ -218,16 +218,18 @@ class Answer {
   }
 }
 
+// A call is open, unless its result is long.
 class ToolCall {
   constructor(turn, name) {
     this.turn = turn;
     this.name = name;
     this.isOver = false;
     this.state = made("span");
-    this.arguments = Object.assign(made("pre"), {className: "text"});
+    this.arguments = made("code");
     this.details = made("details", made("summary", made("strong", name), " ", this.state));
     this.details.className = "tool";
-    this.details.append(made("p", "Arguments:"), this.arguments);
+    this.details.open = true;
+    this.details.append(made("p", "Arguments: ", this.arguments));
     turn.article.append(this.details);
     this.update("is being called…");
   }
@@ -241,8 +243,8 @@ class ToolCall {
     this.isOver = true;
     this.update(`${how}.`);
     this.details.classList.add(how);
-    const result = Object.assign(made("pre", text), {className: "text"});
-    this.details.append(made("p", how === "failed" ? "Reason:" : "Result:"), result);
+    this.details.open = text.length < 1000;
+    this.details.append(made("p", how === "failed" ? "Reason: " : "Result: ", made("code", text)));
   }
 
   abandon() {
@@ -308,6 +310,7 @@ function showState() {
   at.welcome.hidden = Boolean(last);
   at.fresh.hidden = at.link.hidden = !last;
   at.link.href = location.hash;
+  document.title = last?.prompt || "Ask a model";
 }
 
 // --- what the user does ----------------------------------------------------------
