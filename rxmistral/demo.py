@@ -30,12 +30,36 @@ _RECIPE = """\
 {"title": "Crê|pes", "ingredients": [{"name": "flour", "grams": 250}|, {"name": "milk", |\
 "grams": 500}], "vegan": false}\
 """
+_MARKDOWN = """\
+# Markdown, as it arrives
+
+A model writes *emphasis*, **more of it**, `code`, ~~mistakes~~ and \
+[links](https://docs.mistral.ai/ "Mistral"). Tags, such as <b>this one</b>, are text.
+
+1. Lists have numbers,
+2. or points:
+   - one
+   - two
+
+> Quotes are **indented**.
+
+```python
+for token in answer.text():
+    print(token, end="")
+```
+
+| item | what it is |
+| --- | :-: |
+| text | a string |
+| part | a typed piece of one answer |
+"""
 _ANSWERS: dict[str, list[steps.Step | str]] = {
     "Count to five.": [*_COUNT],
     "Count forever.": ["one, ", "two, ", "three, ", steps.hang()],
     "Say hello.": ["Hel", "lo"],
     "Fail.": ["One, two, th", steps.drop()],
     "Give me a recipe for crêpes.": [*_RECIPE.split("|")],
+    "Show me Markdown.": [*re.findall(r"\S+\s*", _MARKDOWN)],
 }
 _PATH = "/v1/chat/completions"
 
@@ -76,13 +100,20 @@ def _answer(request: ReceivedRequest) -> Script:
         return _refused(404, f"the demo server answers POST {_PATH} and nothing else")
     try:
         messages = request.json["messages"]
-    except (KeyError, ValueError):
+        tools = [each["function"]["name"] for each in request.json.get("tools") or ()]
+    except (KeyError, TypeError, ValueError):
         return _refused(422, "the body is not a JSON object with messages")
     match messages:
         case [*_, {"role": "assistant", "prefix": True, "content": "One, two, th"}]:
             tokens: list[steps.Step | str] = ["ree, four, five."]
+        case [*_, {"role": "tool", "content": str(result)}]:
+            tokens = _words(f"A tool answered: {result}")
         case [*_, {"content": str(prompt)}] if prompt in _ANSWERS:
             tokens = _ANSWERS[prompt]
+        case [*_, {"content": "What time is it?"}] if tools:
+            tokens = _calls(tools[:1])
+        case [*_, {"content": "Use your tools."}] if tools:
+            tokens = _calls(tools)
         case _:
             tokens = [*map(steps.thinking, _words(_THINKING_TEXT)), *_words(_ANSWER_TEXT)]
     return _paced(tokens, len(request.body) // 4)
@@ -96,9 +127,17 @@ def _paced(tokens: list[steps.Step | str], prompt_tokens: int) -> Script:
     script: list[steps.Step | str] = [steps.role()]
     for token in tokens:
         script += (steps.wait(_SECONDS_PER_TOKEN), token)
-    if isinstance(tokens[-1], str):  # otherwise the answer does not complete
-        script += (steps.finish(usage=(prompt_tokens, len(tokens))), steps.done())
+    if not isinstance(tokens[-1], steps.ActionStep):  # otherwise the answer does not complete
+        reason = "stop" if isinstance(tokens[-1], str) else "tool_calls"
+        script += (steps.finish(reason, usage=(prompt_tokens, len(tokens))), steps.done())
     return script
+
+
+def _calls(names: list[str]) -> list[steps.Step | str]:
+    """Returns a call of each tool, without arguments."""
+    ids = (f"demo{number:05}" for number in range(len(names)))  # 9 characters, as Mistral's
+    calls = zip(ids, names, strict=True)
+    return [steps.tool_call(id=id, name=name, arguments="{}") for id, name in calls]
 
 
 def _words(text: str) -> list[str]:

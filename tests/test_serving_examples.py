@@ -3,33 +3,24 @@
 from __future__ import annotations
 
 import os
-import runpy
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 from urllib.request import Request, urlopen
 
 import msgspec
 import pytest
 from brokers import free_port
 from faces import BOUND, eventually
-from reactivex import operators
-from reactivex.disposable import Disposable
 
-from rxmistral import (
-    CompletionChunk,
-    CompletionEvent,
-    CompletionResponseStreamChoice,
-    DeltaMessage,
-    Stream,
-)
 from rxmistral.demo import demo_server
 from rxmistral.relay import SSE_HEADERS
 from rxmistral.testing import ScriptedServer, steps
@@ -115,13 +106,11 @@ def test_chat_answers_without_a_key() -> None:
         requesting(f"{start_run(url)}/events", "GET") as response,
     ):
         *events, end = decode_events([response.read()])
-    pieces = [msgspec.json.decode(event.data) for event in events]
-    sent = {
-        kind: "".join(piece["text"] for piece in pieces if piece["kind"] == kind)
-        for kind in ("prompt", "thinking", "text", "sentence")
-    }
-    assert sent.pop("thinking").startswith("Nobody gave me a key.")
-    assert sent == {"prompt": "Hi", "text": demo_answer(), "sentence": demo_answer()}
+    asked, *parts = [msgspec.json.decode(event.data) for event in events]
+    assert asked == {"type": "asked", "prompt": "Hi"}
+    thinking = "".join(part["text"] for part in parts if part["type"] == "thinking_delta")
+    assert thinking.startswith("Nobody gave me a key.")
+    assert "".join(part["text"] for part in parts if part["type"] == "text_delta") == demo_answer()
     assert end.data == '{"status":"completed"}'
 
 
@@ -160,33 +149,34 @@ def test_chat_refuses_invalid_questions() -> None:
             assert refused_status(f"{url}/runs", "POST", body) == 400
         assert refused_status(f"{url}/runs/unknown/events", "GET") == 404
         assert refused_status(f"{url}/runs/unknown", "DELETE") == 404
+        assert refused_status(f"{url}/runs/unknown", "GET") == 404
+        assert refused_status(f"{url}/runs", "POST", b'{"prompt":"Hi","after":"unknown"}') == 404
 
 
-def test_chat_keeps_a_hundred_runs() -> None:
+def test_chat_does_not_serve_its_own_code() -> None:
     with serving("web_chat/app.py") as url:
-        first, second, *_ = [start_run(url) for _ in range(101)]
-        assert refused_status(first, "DELETE") == 404
-        with requesting(second, "DELETE") as response:
-            assert response.status == 204
+        for path in ("app.py", "../app.py", "%2e%2e/app.py", "..%2fapp.py", "runs"):
+            assert refused_status(f"{url}/{path}", "GET") == 404
+
+
+def test_chat_keeps_a_thousand_turns() -> None:
+    with serving("web_chat/app.py") as url:
+        connection = HTTPConnection(urlsplit(url).netloc, timeout=BOUND)
+        ids: list[str] = []
+        for _ in range(1001):
+            question = {"prompt": "Hi", "after": ids[-1] if ids else None}
+            body = msgspec.json.encode(question)
+            connection.request("POST", "/runs", body, {"Content-Type": "application/json"})
+            ids.append(msgspec.json.decode(connection.getresponse().read())["id"])
+        connection.close()
+        assert refused_status(f"{url}/runs/{ids[0]}", "DELETE") == 404
+        with requesting(f"{url}/runs/{ids[-1]}", "GET") as response:
+            assert msgspec.json.decode(response.read()) == {"turns": ids[1:]}
 
 
 def test_chat_exits_on_interrupt_while_a_client_reads() -> None:
     with ScriptedServer([steps.role(), "Hi", steps.hang()]) as service, ExitStack() as afterwards:
         with serving("web_chat/app.py", "--server-url", service.url) as url:
             response = afterwards.enter_context(requesting(f"{start_run(url)}/events", "GET"))
-            assert any(b'"Hi"' in line for line in response)
+            assert any(b'"text_delta"' in line for line in response)
         assert service.requests[0].wait_closed(BOUND)
-
-
-def test_chat_emits_all_of_an_answer_that_arrives_at_once() -> None:
-    pieces = runpy.run_path(str(EXAMPLES / "web_chat" / "app.py"))["pieces"]
-    choice = CompletionResponseStreamChoice(delta=DeltaMessage(content="Hi."))
-    event = CompletionEvent(data=CompletionChunk(choices=[choice]))
-
-    def subscribe(observer: Any, _: Any = None) -> Disposable:
-        observer.on_next(event)
-        observer.on_completed()
-        return Disposable()
-
-    sent = Stream(subscribe).pipe(operators.publish(pieces))
-    assert [(piece.kind, piece.text) for piece in sent] == [("text", "Hi."), ("sentence", "Hi.")]

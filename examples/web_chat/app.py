@@ -1,101 +1,129 @@
-"""A chat page whose answers are shared by all tabs, late and reloaded ones included.
+"""A page to talk with a model: its turns are shared by all tabs, late and reloaded ones included.
 
     python examples/web_chat/app.py                         the demo server answers
     MISTRAL_API_KEY=... python examples/web_chat/app.py     Mistral answers
 
-    POST /runs {"prompt": ...}  ──▶  runs[id]: prompt, thinking, text, sentences, with ids
-    DELETE /runs/id  ──▶  stop             │
-                                           ├──▶  GET /runs/id/events    a tab, from the first item on
-                                           └──▶  GET /runs/id/events    a tab, after Last-Event-ID
+    POST /runs {"prompt": ..., "after": id}  ──▶  a turn: its Conversation, and its run
+    GET /runs/id  ──▶  the ids of the turns up to this one
+    GET /runs/id/events  ──▶  the prompt and the parts of the answer; after Last-Event-ID, if sent
+    DELETE /runs/id  ──▶  stops the answer
 
-Needs starlette, uvicorn, and rxmistral[sentences].
+A turn never changes once it is over. Each follows another one and continues a copy of its
+conversation, so a prompt that is edited begins a branch: the page asks after the turn before it.
+
+Without a key, try "What time is it?", "Use your tools." and "Show me Markdown."
+
+Needs starlette and uvicorn.
 """
 
+import asyncio
 import os
 import secrets
 from argparse import ArgumentParser, Namespace
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date, datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
-import reactivex
 import uvicorn
-from reactivex import Observable
 from reactivex import operators as ops
-from reactivex.scheduler import ImmediateScheduler
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
-from starlette.routing import Route
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 
-from rxmistral import (
-    CompletionEvent,
-    Mistral,
-    SharedStream,
-    UserMessage,
-    sentences,
-    text,
-    thinking,
-)
+from rxmistral import Conversation, Mistral, Part, SharedStream
 from rxmistral.demo import demo_server
 from rxmistral.relay import SSE_HEADERS, server_sent_events
 
-PAGE = Path(__file__).with_name("index.html")
-MAX_RUNS = 100  # when there are more, the oldest is stopped and removed
+PAGE = Path(__file__).with_name("page")
+# Whatever a model writes, the page runs no other script, sends nothing to another site, and shows
+# nothing of one; and no script can turn text into markup.
+PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
+    "Referrer-Policy": "no-referrer",  # the address of the page is a secret
+}
+MAX_TURNS = 1000  # when there are more, the oldest is stopped and removed
 # A run without a viewer goes on for so long: a reload, or a tunnel, is shorter. If all tabs are
 # closed, nobody will read what you would pay for.
 LINGER_SECONDS = 30
 
 
+# --- tools -----------------------------------------------------------------------
+
+
+def current_time() -> str:
+    """Returns the date and the time, with the time zone."""
+    return f"{datetime.now().astimezone():%A, %d %B %Y, %H:%M %Z}"
+
+
+def days_until(day: date) -> int:
+    """Returns the number of days from today to another day."""
+    return (day - date.today()).days
+
+
+async def egg_timer(seconds: Annotated[int, msgspec.Meta(ge=1, le=600)] = 3) -> AsyncIterator[str]:
+    """Waits for some seconds."""
+    for left in range(seconds, 0, -1):
+        yield f"{left} s left"
+        await asyncio.sleep(1)
+    yield "The time is over."
+
+
+# --- turns -----------------------------------------------------------------------
+
+
 class Question(msgspec.Struct):
     prompt: Annotated[str, msgspec.Meta(min_length=1, max_length=20_000)]
+    after: str | None = None  # the id of the turn that it follows; None: it begins a conversation
 
 
-class Piece(msgspec.Struct):
-    """An item for the page. A sentence follows the text that it consists of."""
+class Asked(msgspec.Struct, tag="asked"):
+    """The first item of a run; those that follow are the parts of the answer."""
 
-    kind: Literal["prompt", "thinking", "text", "sentence"]
-    text: str
+    prompt: str
 
 
-def pieces(answer: Observable[CompletionEvent]) -> Observable[Piece]:
-    """Returns the thinking, the text and the sentences of one answer, merged."""
-    forms = (
-        answer.pipe(thinking()).map(lambda thought: Piece("thinking", thought)),
-        answer.pipe(text()).map(lambda token: Piece("text", token)),
-        answer.pipe(text(), sentences()).map(lambda sentence: Piece("sentence", sentence)),
-    )
-    # Subscribes to all three at once: `reactivex.merge` may do so after the answer has begun.
-    return reactivex.from_iterable(forms, ImmediateScheduler.singleton()).pipe(ops.merge_all())
+@dataclass
+class Turn:
+    after: str | None
+    chat: Conversation  # up to this turn
+    run: SharedStream[Asked | Part]  # its one request is sent when the first tab reads it
 
 
 class Chat:
-    """The runs, in memory, and the routes of the page."""
+    """The turns, in memory, and the routes of the page."""
 
     def __init__(self, client: Mistral, model: str) -> None:
         self._client = client
         self._model = model
-        self._runs: dict[str, SharedStream[Piece]] = {}
+        self._turns: dict[str, Turn] = {}
 
     def app(self) -> Starlette:
         return Starlette(
             routes=[
                 Route("/", self.page),
                 Route("/runs", self.start, methods=["POST"]),
-                Route("/runs/{id}/events", self.events),
+                Route("/runs/{id}", self.path),
                 Route("/runs/{id}", self.stop, methods=["DELETE"]),
+                Route("/runs/{id}/events", self.events),
+                Mount("/", StaticFiles(directory=PAGE)),
             ],
             # Prevents DNS rebinding: another site may let its name resolve to this machine.
             middleware=[Middleware(TrustedHostMiddleware, ["127.0.0.1", "localhost"])],
         )
 
     async def page(self, _: Request) -> Response:
-        return FileResponse(PAGE)
+        return FileResponse(PAGE / "index.html", headers=PAGE_HEADERS)
 
     async def start(self, request: Request) -> Response:
         # A page of another site can send this type only if CORS allows it, which it does not.
@@ -105,33 +133,46 @@ class Chat:
             question = msgspec.json.decode(await request.body(), type=Question)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HTTPException(400, str(error)) from error
-        run_id = secrets.token_urlsafe(12)  # a secret: with it, anyone can read and stop the answer
-        self._runs[run_id] = self._ask(question.prompt)
-        if len(self._runs) > MAX_RUNS:
-            self._runs.pop(next(iter(self._runs))).stop()
-        return JSONResponse({"id": run_id}, status_code=201)
+        chat = self._conversation(question.after)
+        answer = chat.ask(question.prompt).pipe(ops.start_with(Asked(question.prompt)))
+        turn_id = secrets.token_urlsafe(12)  # with it, anyone can read and stop the answer
+        self._turns[turn_id] = Turn(question.after, chat, answer.shared(linger=LINGER_SECONDS))
+        if len(self._turns) > MAX_TURNS:
+            self._turns.pop(next(iter(self._turns))).run.stop()
+        return JSONResponse({"id": turn_id}, status_code=201)
+
+    async def path(self, request: Request) -> Response:
+        """Returns the ids of the turns that lead to this one, the first of them at the front."""
+        ids = [request.path_params["id"]]
+        after = self._turn(ids[0]).after
+        while after in self._turns:
+            ids.append(after)
+            after = self._turns[after].after
+        return JSONResponse({"turns": ids[::-1]})
 
     async def events(self, request: Request) -> Response:
-        last_event_id = request.headers.get("Last-Event-ID")
-        body = server_sent_events(self._run(request), last_event_id=last_event_id)
+        run = self._turn(request.path_params["id"]).run
+        body = server_sent_events(run, last_event_id=request.headers.get("Last-Event-ID"))
         return StreamingResponse(body, headers=SSE_HEADERS)
 
     async def stop(self, request: Request) -> Response:
-        self._run(request).stop()
+        self._turn(request.path_params["id"]).run.stop()
         return Response(status_code=204)
 
-    def _ask(self, prompt: str) -> SharedStream[Piece]:
-        """Returns a run; its one request is sent when the first tab reads it."""
-        message = UserMessage(content=prompt)
-        answer = self._client.chat.stream(model=self._model, messages=[message])
-        items = answer.pipe(ops.publish(pieces), ops.start_with(Piece("prompt", prompt)))
-        return items.shared(linger=LINGER_SECONDS)
+    def _conversation(self, after: str | None) -> Conversation:
+        """Returns a conversation that continues that of a turn, as far as it was received."""
+        if after is not None:
+            return self._turn(after).chat.fork()
+        tools = [current_time, days_until, egg_timer]
+        return Conversation(self._client, model=self._model, tools=tools)
 
-    def _run(self, request: Request) -> SharedStream[Piece]:
-        run = self._runs.get(request.path_params["id"])
-        if run is None:
+    def _turn(self, id: str) -> Turn:
+        if id not in self._turns:
             raise HTTPException(404)
-        return run
+        return self._turns[id]
+
+
+# --- the server ------------------------------------------------------------------
 
 
 def options() -> Namespace:

@@ -204,8 +204,10 @@ class Mistral:
         """Returns a client of a demo server in this process; it needs no key and no network.
 
         The demo server streams a short text about itself, at the pace of a model. It has
-        special answers to "Count to five.", "Count forever.", "Say hello.", "Fail." and
-        "Give me a recipe for crêpes."; `python -m rxmistral --serve` runs it alone.
+        special answers to "Count to five.", "Count forever.", "Say hello.", "Fail.",
+        "Give me a recipe for crêpes." and "Show me Markdown."; if it receives tools, it calls the
+        first one at "What time is it?" and all of them at "Use your tools.", without arguments.
+        `python -m rxmistral --serve` runs it alone.
 
         Leaving the `with` block of the client closes the server and cuts the answers that it
         is still sending. Without a block, the server is closed with the last reference to
