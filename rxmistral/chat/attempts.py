@@ -105,7 +105,7 @@ class Attempts(abc.DisposableBase):
         self._broken: StreamError | None = None  # the break after which it is continued
         self._earlier_usage: UsageInfo | None = None
 
-        telemetry = call.telemetry  # last: what starts the span must also end it
+        telemetry = call.telemetry  # last, so that nothing fails between its start and its end
         self._span = None if telemetry is None else telemetry.start_answer(call)
 
     def _scheduled_timeouts(self) -> ScheduledTimeouts | None:

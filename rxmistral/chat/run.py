@@ -106,7 +106,7 @@ class RunStream(PartStream, AnswerStream[Part]):
         return None if self._latest is None else self._latest.outcome
 
     def of_conversation(self, conversation_id: str) -> Self:
-        """Returns it, after it was given the id of its conversation, for the telemetry."""
+        """Makes this a run of a conversation, whose id its spans show; returns it."""
         call = replace(self._plan.call, conversation_id=conversation_id)
         self._plan = replace(self._plan, call=call)
         return self

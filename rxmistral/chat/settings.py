@@ -132,7 +132,7 @@ class Call:
     scheduler: abc.SchedulerBase | None = None  # of the waits and timeouts; None: real time
     on_outcome: Callable[[Outcome], object] | None = None
     telemetry: Telemetry | None = None
-    conversation_id: str | None = None
+    conversation_id: str | None = None  # for the telemetry
     open_blocks: Callable[..., Stream[bytes]] = blocks  # or a source without sockets
     embedded: object = None  # the demo server, which must outlive every request of this call
 
@@ -168,9 +168,9 @@ class Telemetry(Protocol):
 
 
 def check_telemetry(value: object) -> None:
-    """Raises TypeError unless the value is a Telemetry, and not its class."""
-    if isinstance(value, type):
-        raise TypeError(f"telemetry must not be a class: give {value.__name__}()")
+    """Raises TypeError unless the value is a Telemetry."""
+    if isinstance(value, type):  # a class has the methods, too
+        raise TypeError("telemetry must be an OpenTelemetry, got a class; give OpenTelemetry()")
     if not isinstance(value, Telemetry):
         raise TypeError(f"telemetry must be an OpenTelemetry, got {type(value).__name__}")
 

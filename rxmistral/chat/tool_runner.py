@@ -44,7 +44,7 @@ class ToolRunner:
         self,
         functions: Mapping[str, FunctionTool[..., Any]],
         approve: Approve | None,
-        telemetry: Telemetry | None = None,
+        telemetry: Telemetry | None,
     ) -> None:
         self._functions = functions
         self._approve = approve

@@ -101,8 +101,8 @@ class OpenTelemetry:
 
     @contextmanager
     def execute_tool(self, call: ToolCall) -> Iterator[None]:
-        """Makes the span of a tool call, within a block. It stays the current span of the context,
-        which belongs to this call alone."""
+        """Traces a tool call, within a block; its span stays the current one of the context, which
+        belongs to this call alone."""
         name = call.function.name
         attributes: Attributes = {
             names.OPERATION_NAME: "execute_tool",
@@ -174,9 +174,10 @@ class _AnswerSpan:
         if os.getpid() != self._process_id:
             return
         with _logged():
-            self._describe_outcome(outcome)
-        with _logged():
-            self._span.end()
+            try:
+                self._describe_outcome(outcome)
+            finally:
+                self._span.end()
         with _logged():
             attributes = without_none({**self._common, names.ERROR_TYPE: error_type_of(outcome)})
             example = trace.set_span_in_context(self._span)

@@ -26,14 +26,13 @@ __all__ = ["RequestSender", "is_loopback", "post"]
 _RETURN_SECONDS = 0.25  # how long a request waits for a connection that is about to return
 _MIN_TIMEOUT_SECONDS = 0.001  # urllib3 refuses 0; a request without time left fails by itself
 
-
-Sending: TypeAlias = Callable[[], AbstractContextManager[object]]
+_Sending: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
 class _Post(Request):
     """A request that is sent within a context, such as that of a span."""
 
-    sending: Sending = nullcontext
+    sending: _Sending = nullcontext
 
 
 def post(
@@ -41,13 +40,13 @@ def post(
     headers: dict[str, str],
     body: bytes,
     authorization: str | None,
-    sending: Sending = nullcontext,
+    sending: _Sending = nullcontext,
 ) -> Request:
     """Returns a POST request.
 
     The authorization is not passed as a header: for a request without `auth`, requests would
     look for credentials in ~/.netrc, and send them. If the authorization is None, the `auth`
-    of the session is used. The thread that sends the request enters `sending` meanwhile.
+    of the session is used. The request is sent within the context that `sending` returns.
     """
     auth = _unauthorized if authorization is None else partial(_authorized, authorization)
     request = _Post("POST", url, headers=headers, data=body, auth=auth)
@@ -76,7 +75,7 @@ class RequestSender:
         self._idle_timeout = lease.idle_timeout
         self._url = ""  # of the latest request
         self._proxies: dict[str, str] = {}
-        self._sending: Sending = nullcontext
+        self._sending: _Sending = nullcontext
 
     def send(self, request: Request | PreparedRequest) -> Response:
         """Returns the response when its headers have arrived; raises `RequestError` if none do."""

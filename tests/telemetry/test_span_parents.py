@@ -109,7 +109,7 @@ def test_requests_of_an_answer_are_below_one_span(traces: Traces, read: Face) ->
 
 
 @pytest.mark.usefixtures("instrumented")
-def test_request_that_fails_is_below_the_span_and_leaves_no_context(traces: Traces) -> None:
+def test_failed_request_leaves_no_context(traces: Traces) -> None:
     seen: list[Any] = []
     with (
         ScriptedServer([steps.drop()]) as server,

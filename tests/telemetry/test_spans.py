@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 from faces import BOUND, Face, run
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON, Sampler, SamplingResult
 from opentelemetry.trace import SpanKind, StatusCode
 from reactivex.scheduler import VirtualTimeScheduler
 from traces import WHOLE, Traces, ask, attributes
 
 from rxmistral import Conversation, EventStream, RequestError, Retry, Timeouts
+from rxmistral.telemetry import OpenTelemetry
 from rxmistral.testing import Script, ScriptedServer, scripted_client, steps
 
 ENDINGS: dict[str, tuple[Script, str | None]] = {
@@ -200,6 +203,33 @@ def test_child_of_a_fork_ends_no_span_of_its_parent(traces: Traces) -> None:
 
 
 # --- the attributes --------------------------------------------------------------
+
+
+class NotingSampler(Sampler):
+    """Samples all, and notes the attributes that it receives."""
+
+    attributes: Any = None
+
+    def should_sample(self, *args: Any, **options: Any) -> SamplingResult:
+        result = ALWAYS_ON.should_sample(*args, **options)
+        self.attributes = result.attributes
+        return result
+
+    def get_description(self) -> str:
+        return "noting"
+
+
+def test_span_starts_with_the_attributes_for_sampling() -> None:
+    sampler = NotingSampler()
+    client = scripted_client(WHOLE, telemetry=OpenTelemetry(TracerProvider(sampler)))
+    ask(client).run()
+    assert dict(sampler.attributes) == {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "mistral_ai",
+        "gen_ai.request.model": "m",
+        "server.address": "localhost",
+        "server.port": 80,
+    }
 
 
 def test_span_has_the_attributes_of_its_request(traces: Traces) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -101,23 +100,3 @@ def test_argument_of_another_type_is_refused() -> None:
     for name in ("tracer_provider", "meter_provider", "capture_content"):
         with pytest.raises(TypeError, match=f"^{name} must be"):
             OpenTelemetry(**{name: "yes"})  # type: ignore[arg-type]
-
-
-def test_sampler_receives_the_first_attributes(traces: Traces) -> None:
-    sampler = Mock(wraps=traces.tracer_provider.sampler)
-    provider = TracerProvider(sampler=sampler)
-    with (
-        ScriptedServer(WHOLE) as server,
-        Mistral(server_url=server.url, telemetry=OpenTelemetry(provider)) as client,
-    ):
-        ask(client).run()
-    given = json.dumps([str(each) for each in sampler.should_sample.call_args.args])
-    options = json.dumps(sampler.should_sample.call_args.kwargs, default=str)
-    for name in (
-        "gen_ai.operation.name",
-        "gen_ai.provider.name",
-        "gen_ai.request.model",
-        "server.address",
-        "server.port",
-    ):
-        assert name in given + options
