@@ -22,7 +22,7 @@ __all__ = ["contains_key", "keys_of"]
 
 _KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 _MIN_KEY_LENGTH = 6  # a shorter one, such as that of the demo server, may be any word
-_ESCAPE = re.compile(rb"\\+u00([0-7][0-9a-f])", re.IGNORECASE)
+_ESCAPE = re.compile(rb"(?<!\\)\\+u00([0-7][0-9a-f])", re.IGNORECASE)
 
 
 def keys_of(headers: Mapping[str, str]) -> Iterator[str]:
