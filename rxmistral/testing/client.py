@@ -36,8 +36,8 @@ def scripted_client(
 
     Some things remain real. An operator that measures time, such as `sentences(max_wait=1)`, needs
     the scheduler as an argument of `subscribe`. The second reader of a `with` block, and viewers of
-    `shared()`, receive on another thread. There is no connection, so `Timeouts(connect=...)` never
-    expires, and a redirect is a refusal.
+    `shared()`, receive on another thread, and `linger` is real time. There is no connection, so
+    `Timeouts(connect=...)` never expires, and a redirect is a refusal.
 
     Args:
         scripts: The scripts (see `rxmistral.testing.steps`), or functions that receive the

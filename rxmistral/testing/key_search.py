@@ -22,11 +22,11 @@ __all__ = ["contains_key", "keys_of"]
 
 _KEY_HEADERS = ("authorization", "api-key", "x-api-key")
 _MIN_KEY_LENGTH = 6  # a shorter one, such as that of the demo server, may be any word
-_ESCAPE = re.compile(rb"\\+u00([0-7][0-9a-f])", re.IGNORECASE)
+_ESCAPE = re.compile(rb"(?<!\\)\\+u00([0-7][0-9a-f])", re.IGNORECASE)
 
 
 def keys_of(headers: Mapping[str, str]) -> Iterator[str]:
-    """Emits the keys in the headers of a request."""
+    """Yields the keys in the headers of a request."""
     for name, value in headers.items():
         key = value.rpartition(" ")[2]
         if name.lower() in _KEY_HEADERS and len(key) >= _MIN_KEY_LENGTH:
@@ -34,13 +34,14 @@ def keys_of(headers: Mapping[str, str]) -> Iterator[str]:
 
 
 def contains_key(keys: Iterable[str], texts: Iterable[bytes], body: bytes) -> bool:
-    """Returns whether a key occurs in a text, in the body of an answer, or in what it says."""
+    """Returns whether a key occurs in a text, in the body of a response, or in its answer."""
     searched = [_unescaped(text) for text in (*texts, body, _answer_in(body))]
     unescaped_keys = [_unescaped(key.encode("utf-8")) for key in keys]
     return any(key in text for key in unescaped_keys for text in searched)
 
 
 def _unescaped(text: bytes) -> bytes:
+    """Returns a text without the escapes of JSON and without backslashes."""
     return _ESCAPE.sub(lambda found: bytes.fromhex(found[1].decode()), text).replace(b"\\", b"")
 
 

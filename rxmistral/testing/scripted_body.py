@@ -35,7 +35,7 @@ class ScriptedBody(abc.ObserverBase[bytes]):
 
     def on_response(self, response: Response) -> None:
         """Called when the headers have arrived."""
-        if not (self._any_body and 200 <= response.status_code < 300):
+        if not (self._any_body and _is_success(response)):
             self._response = response
 
     def on_next(self, value: bytes) -> None:
@@ -43,13 +43,12 @@ class ScriptedBody(abc.ObserverBase[bytes]):
             self._emit(value)
             return
         self._blocks.append(value)
+        if not _is_success(self._response):
+            return  # the whole body belongs to the error
         try:
             head = read_head(self._response, _PushedBody(self._blocks, _MoreNeededError()))
         except _MoreNeededError:
             return
-        except BaseException:
-            self._response = None
-            raise
         self._response = None
         self._emit(head)
 
@@ -79,6 +78,10 @@ class ScriptedBody(abc.ObserverBase[bytes]):
             self._observer.on_completed()
         else:
             self._observer.on_error(error)
+
+
+def _is_success(response: Response) -> bool:
+    return 200 <= response.status_code < 300
 
 
 class _MoreNeededError(Exception):
