@@ -132,6 +132,7 @@ class HandOffQueue(Iteration, Generic[T]):
         self.reader_waits = False  # and needs a wake-up
         self.waiting_thread: int | None = None  # id of the thread that only waits for items
         self.waiting_loop: asyncio.AbstractEventLoop | None = None  # blocked by that thread
+        self.check_source: Callable[[], object] | None = None  # called while it waits
         self._is_disposed = False
         self._wake = wake  # wakes the reader, from any thread
         self._backpressure = Backpressure()
@@ -180,6 +181,10 @@ class HandOffQueue(Iteration, Generic[T]):
     def on_completed(self) -> None:
         self.ended = True
         self._wake_reader()
+
+    def check_while_waiting(self, check: Callable[[], object]) -> None:
+        self.check_source = check
+        self._wake_reader()  # which may wait without a limit
 
     def _wake_reader(self) -> None:
         self.reader_waits = False
@@ -282,8 +287,12 @@ def iterate(
                 break
             queue.reader_waits = True
             if not items and not queue.ended:
-                with suppress(Empty):
-                    wakeup.get(timeout=wait_seconds)
+                check = queue.check_source
+                try:
+                    wakeup.get(timeout=wait_seconds if check is None else _WAIT_SECONDS)
+                except Empty:
+                    if check is not None:
+                        check()
         if queue.error is not None:
             raise queue.error
     finally:

@@ -28,9 +28,10 @@ from reactivex import abc
 
 from ..errors import StoppedError
 from . import delivery
+from .blocked_loops import BlockedLoopCheck
 from .delivery import OF_LOOPS, lock
 from .history import all_items
-from .iteration import LiveSubscriptions, current_iteration
+from .iteration import HandOffQueue, LiveSubscriptions, current_iteration
 from .request_counter import current_counter
 from .run import Run, RunSubscription
 from .subscriber import Subscriber
@@ -88,6 +89,8 @@ class OpenedRun(Run[T]):
             loop.reading_loop = self.reading_loop
         first = self._first
         thread = getattr(loop, "waiting_thread", None)
+        if isinstance(loop, HandOffQueue) and thread is not None and self.reading_loop is not None:
+            loop.check_while_waiting(BlockedLoopCheck(self.reading_loop))
         if first is not None and thread is not None and thread == first.emitting_thread:
             raise RuntimeError(
                 "this callback would wait for the rest of the answer that it is receiving, "

@@ -10,7 +10,8 @@ a body lets the connection return to its pool. So at the end of the loop its tas
 to a background loop. The end is noticed by an asynchronous generator: `asyncio.run` closes all of
 those that have begun on its loop. A loop that does not run when a task is scheduled, for example
 to release a connection, hands that task over; and a loop that cannot wait for sockets
-(ProactorEventLoop of Windows) hands over each task.
+(ProactorEventLoop of Windows) hands over each task. A loop that the program blocks is relieved of
+its tasks by the thread that waits for one of them (see `rx.blocked_loops`).
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from weakref import WeakKeyDictionary, ref
 
 from ..errors import RequestError
 from ..rx.backpressure import emitting
+from ..rx.blocked_loops import hand_over_from
 from ..rx.clock import monotonic
 from ..rx.subscriber import report_unhandled
 from ..rx.threads import fork_safe, register_for_fork
@@ -48,6 +50,7 @@ def asyncio_loop_of(loop: AbstractEventLoop, successor: EventLoops) -> AsyncioLo
             return found
         closed = [_loops.pop(each) for each in [*_loops] if each.is_closed()]
         _loops[loop] = created = AsyncioLoop(loop, successor)
+        hand_over_from[loop] = created.leave_blocked_loop
     for each in closed:
         each.end()
     return created
@@ -59,8 +62,10 @@ class AsyncioLoop:
     def __init__(self, loop: AbstractEventLoop, successor: EventLoops) -> None:
         self._loop = ref(loop)  # which is a key in `_loops`, and so keeps this alive
         self._successor = successor
-        # All that were scheduled, and the descriptors of the sockets that are watched.
+        # All that were scheduled, and the descriptors of the sockets that are watched. A task is
+        # in it only if its `event_loop` is this; both change under the lock.
         self._tasks: dict[LoopTask, int | None] = {}
+        self._stepping: LoopTask | None = None
         # These two refer to the loop, so they are dropped at its end.
         self._timer: asyncio.TimerHandle | None = None
         self._end_of_loop: AsyncGenerator[None, None] | None = None
@@ -76,7 +81,13 @@ class AsyncioLoop:
 
     def schedule(self, task: LoopTask) -> None:
         """Has a task stepped soon, by a background loop if this one may never do it."""
-        self._tasks.setdefault(task)
+        with _lock:
+            is_here = task.event_loop is self
+            if is_here:
+                self._tasks.setdefault(task)
+        if not is_here:  # it was handed over at this moment
+            task.event_loop.schedule(task)
+            return
         loop = self._loop()
         with suppress(RuntimeError):  # closed at this moment
             if loop is not None and loop.is_running() and not self._has_ended:
@@ -86,7 +97,8 @@ class AsyncioLoop:
 
     def unwatch(self, task: LoopTask) -> None:
         """Forgets a task, whose socket is to be closed or to serve another."""
-        descriptor, loop = self._tasks.pop(task, None), self._loop()
+        with _lock:
+            descriptor, loop = self._tasks.pop(task, None), self._loop()
         if descriptor is not None and loop is not None:
             with suppress(OSError, ValueError, RuntimeError):  # the loop is closed
                 loop.remove_reader(descriptor)
@@ -98,13 +110,41 @@ class AsyncioLoop:
         for task in [*self._tasks]:
             self._hand_over(task)
 
+    def leave_blocked_loop(self) -> None:
+        """Hands over all tasks, on another thread, since a callback of the program blocks the loop.
+
+        A step sets `_stepping`, and then checks that the task is still here. This removes the
+        task, and then checks `_stepping`. So at least one side leaves the task to the other.
+        """
+        for task in [*self._tasks]:
+            with _lock:
+                if task not in self._tasks:
+                    continue
+                descriptor = self._tasks.pop(task)
+                is_stepping = self._stepping is task
+                if is_stepping:
+                    self._tasks.setdefault(task, descriptor)
+                else:
+                    task.event_loop = self._successor
+            if is_stepping:
+                self.schedule(task)  # since a step that began at this moment was left out
+                continue
+            loop = self._loop()
+            if descriptor is not None and loop is not None:
+                with suppress(RuntimeError):  # closed at this moment
+                    loop.call_soon_threadsafe(loop.remove_reader, descriptor)
+            self._schedule_on_successor(task)
+
     def _hand_over(self, task: LoopTask) -> None:
-        self.unwatch(task)
         with _lock:
+            self.unwatch(task)
             # No thread can be started at the exit of the interpreter, and nothing is left to do.
             if task.event_loop is not self or sys.is_finalizing():
                 return
             task.event_loop = self._successor
+        self._schedule_on_successor(task)
+
+    def _schedule_on_successor(self, task: LoopTask) -> None:
         try:
             self._successor.schedule(task)
         except (RequestError, OSError) as error:  # no thread, or no descriptor is left
@@ -120,13 +160,10 @@ class AsyncioLoop:
                 self._end_of_loop.asend(None).send(None)  # up to its yield
 
     def _step(self, task: LoopTask) -> None:
-        if task.event_loop is not self:  # it was handed over meanwhile
-            self.unwatch(task)
-            return
-        emitting.source = task
+        self._stepping = emitting.source = task
         has_more = False
         try:
-            has_more = task.step()
+            has_more = task in self._tasks and task.step()  # else it was handed over
         except (SystemExit, KeyboardInterrupt):  # end the loop
             raise
         except BaseException as error:  # of a callback, for example of one that gets the terminal
@@ -135,11 +172,12 @@ class AsyncioLoop:
             emitting.source = None
             if not has_more:
                 self.unwatch(task)
-        if has_more and task.paused:
-            self.unwatch(task)
-            self._tasks[task] = None
-        elif has_more and self._tasks.get(task) is None:
-            self._watch(task)
+            elif task.paused:
+                self.unwatch(task)
+                self._tasks[task] = None
+            elif self._tasks.get(task) is None:
+                self._watch(task)
+            self._stepping = None
 
     def _watch(self, task: LoopTask) -> None:
         loop = asyncio.get_running_loop()

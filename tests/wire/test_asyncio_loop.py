@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import operator
 import os
 import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
+from types import SimpleNamespace
 from typing import Any, TypeVar
 from weakref import ref
 
@@ -31,6 +34,7 @@ from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.stream import Stream
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
+from rxmistral.wire.asyncio_loop import AsyncioLoop
 from rxmistral.wire.reader import Request
 
 pytestmark = pytest.mark.parametrize("reader", ["shared"], indirect=True)
@@ -301,6 +305,77 @@ def test_answer_ends_when_it_cannot_be_handed_over(monkeypatch: pytest.MonkeyPat
             with pytest.raises(DroppedStreamError, match="thread"):
                 runner.run(read(ask(server)))
         assert server.wait_idle(BOUND)
+
+
+# --- a loop that the program blocks ---
+
+
+@pytest.mark.parametrize("last", ["lo", "!"])
+def test_thread_receives_an_answer_whose_loop_waits_for_it(
+    last: str, make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the middle of a block, and again after the loop has gone on."""
+    monkeypatch.setattr("rxmistral.rx.blocked_loops._BLOCKED_SECONDS", 0.05)
+    script = [steps.role(), "Hel", steps.wait(0.1), "lo", steps.wait(0.1), "!", steps.finish()]
+
+    async def main(client: Mistral) -> tuple[str, str]:
+        async with chat(client) as answer:
+            await leave_after_one(answer.text())
+            until_last = answer.text().take_while(lambda token: token != last, inclusive=True)
+            blocked = threads.submit(until_last.reduce(operator.add).run).result(BOUND)
+            return blocked, await answer.text().join()
+
+    threads = ThreadPoolExecutor()
+    with ScriptedServer(script) as server, Mistral(server_url=server.url) as client:
+        blocked, joined = run(make_loop, main(client))
+        assert "Hello!".startswith(blocked)
+        assert blocked.endswith(last)
+        assert joined == "Hello!"
+        assert len(server.requests) == 1
+
+
+class HeldTask:
+    """A task whose step waits until the test lets it go on."""
+
+    paused = False
+
+    def __init__(self, event_loop: Any) -> None:
+        self.event_loop = event_loop
+        self.started, self.released = threading.Event(), threading.Event()
+        self.ended = threading.Event()
+
+    def step(self) -> bool:
+        self.started.set()
+        assert self.released.wait(BOUND)
+        self.ended.set()
+        return False
+
+
+def test_step_that_is_running_is_not_handed_over() -> None:
+    scheduled: list[HeldTask] = []
+    successor: Any = SimpleNamespace(schedule=scheduled.append)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        reader = AsyncioLoop(loop, successor)
+        running, waiting = tasks = HeldTask(reader), HeldTask(reader)
+
+        def take_over() -> None:
+            assert running.started.wait(BOUND)
+            reader.leave_blocked_loop()
+            running.released.set()
+
+        thread = threading.Thread(target=take_over)
+        thread.start()
+        for task in tasks:
+            reader.schedule(task)  # type: ignore[arg-type]
+        await asyncio.to_thread(thread.join)
+        assert running.ended.is_set()
+        assert not waiting.started.is_set()
+        assert (running.event_loop, waiting.event_loop) == (reader, successor)
+        assert scheduled == [waiting]
+
+    asyncio.run(main())
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
