@@ -34,7 +34,7 @@ from ..completions.parts import (
 )
 from ..completions.tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolReturned
 from ..errors import RoundLimitError, described
-from ..models import CompletionEvent, Tool, ToolCall
+from ..models import AssistantMessage, CompletionEvent, Tool, ToolCall
 from ..outcome import Outcome, Status, status_of
 from ..rx.answer_stream import AnswerStream
 from ..rx.backpressure import running_loop
@@ -136,7 +136,6 @@ class _Run(abc.DisposableBase):
         scheduler: abc.SchedulerBase | None,
     ) -> None:
         self.rounds = ToolRounds(plan.messages, plan.declared, plan.max_rounds)
-        self.outcome: Outcome | None = None
         self._plan = plan
         self._scheduler = scheduler
         self._emit, self._fail = observer.on_next, observer.on_error
@@ -144,13 +143,26 @@ class _Run(abc.DisposableBase):
         self._context = copy_context()  # of the subscriber, for the answers of later rounds
         self._answer: EventStream | None = None  # that is running
         self._answer_calls: list[ToolCall] = []
-        self._outcomes: list[Outcome] = []  # of the answers that have ended
+        self._answers: list[EventStream] = []  # of all rounds
+        self._ending: tuple[Exception | None, Status] | None = None
+        self._outcome: Outcome | None = None  # once all answers have one
         self._answer_subscription = SerialDisposable()
         self._calls: Subject[ToolCall] = Subject()
         self._tools_subscription = SingleAssignmentDisposable()
         self._is_over = False
         self._settled = Event()  # since the latest answer: the next one has begun, or the run ended
         self._lock = fork_safe(RLock())  # reentrant, since garbage collection may dispose
+
+    @property
+    def outcome(self) -> Outcome | None:
+        if self._outcome is None and self._ending is not None:
+            known = [each.outcome for each in self._answers if each.outcome is not None]
+            outcome = total_outcome(known, *self._ending, self.rounds.open_calls) if known else None
+            # Another thread may be subscribing to the last answer, which then ends a little later.
+            if len(known) < len(self._answers):
+                return outcome
+            self._outcome = outcome
+        return self._outcome
 
     def start(self) -> None:
         plan = self._plan
@@ -174,6 +186,7 @@ class _Run(abc.DisposableBase):
             if self.rounds.number > 1:
                 call = replace(call, body=with_messages(call.body, messages))
             self._answer = answer = EventStream(call)
+            self._answers.append(answer)
         splitter = PartSplitter(choose_id=self.rounds.choose_id)
 
         def on_next(event: CompletionEvent) -> None:
@@ -215,8 +228,8 @@ class _Run(abc.DisposableBase):
 
     def _end_answer(self) -> None:
         with self._lock:
-            outcome, calls = self._take_answer()
-            to_run = self.rounds.end_answer(None if outcome is None else outcome.message, calls)
+            message, calls = self._take_answer()
+            to_run = self.rounds.end_answer(message, calls)
         if self.rounds.has_reached_limit:
             for call in calls:
                 self._emit(ToolFailed(call, NOT_RUN))
@@ -287,24 +300,21 @@ class _Run(abc.DisposableBase):
         self._answer_subscription.dispose()
         self._tools_subscription.dispose()
         with self._lock:
-            cut, calls = self._take_answer()
+            cut = self._take_answer()
             if status == "completed":
                 self.rounds.complete()
-            self.rounds.end(None if cut is None else cut.message, calls)
-        if self._outcomes:
-            self.outcome = total_outcome(self._outcomes, error, status, self.rounds.open_calls)
+            self.rounds.end(*cut)
+        self._ending = error, status
         # Breaks the reference cycles through this object, which is kept for its history.
         self._emit = self._fail = self._complete = noop
         return True
 
-    def _take_answer(self) -> tuple[Outcome | None, list[ToolCall]]:
-        """Returns the outcome of the answer that has ended, and its complete calls; once."""
+    def _take_answer(self) -> tuple[AssistantMessage | None, list[ToolCall]]:
+        """Returns the message of the answer that has ended, and its complete calls; once."""
         answer, self._answer = self._answer, None
         calls, self._answer_calls = self._answer_calls, []
         outcome = None if answer is None else answer.outcome
-        if outcome is not None:
-            self._outcomes.append(outcome)
-        return outcome, calls
+        return None if outcome is None else outcome.message, calls
 
 
 # --- the arguments ---
