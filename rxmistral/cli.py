@@ -26,7 +26,7 @@ from .demo import demo_server
 from .errors import MistralError
 from .models import CompletionEvent, as_sent
 from .operators import text
-from .terminal.answers import Printer, figures, printer_for
+from .terminal.printer import Printer, figures, printer_for
 from .terminal.screen import (
     Screen,
     UnwritableError,
@@ -122,7 +122,9 @@ def _parser() -> ArgumentParser:
         "--json", action="store_true", help="print the chunks as JSON, one per line"
     )
     parser.add_argument(
-        "--stats", action="store_true", help="print figures also if stderr is not a terminal"
+        "--stats",
+        action="store_true",
+        help="print figures also if stderr is not a terminal, and in a chat",
     )
     parser.add_argument(
         "--serve",
@@ -177,7 +179,7 @@ def _chat(client: Mistral, options: Namespace, screen: Screen) -> None:
         max_tokens=options.max_tokens,
     )
     chat = import_module(".terminal.chat", __package__)
-    chat.Chat(conversation, screen, stats=options.stats).run()
+    chat.TerminalChat(conversation, screen, stats=options.stats).run()
 
 
 def _request_answer(client: Mistral, options: Namespace) -> EventStream:

@@ -363,6 +363,13 @@ def test_control_characters_are_unchanged_in_a_pipe() -> None:
     assert "\x1b[2J\x07" in errors
 
 
+@only_posix
+def test_markdown_is_unchanged_in_a_pipe() -> None:
+    with ScriptedServer(["**bold** ", "`code`\r\n\r\n# Title", steps.done()]) as server:
+        printed = shell(f"--server-url {server.url} Hi", FORCE_COLOR="1")[1]
+    assert printed == "**bold** `code`\r\n\r\n# Title\n"
+
+
 def test_main_can_be_called(capsys: pytest.CaptureFixture[str]) -> None:
     with ScriptedServer(HELLO) as server:
         assert main(["Hi", "--server-url", server.url]) == 0

@@ -1,1 +1,1 @@
-"""What a terminal shows and reads: the screen, Markdown, prompts, and a chat made of them."""
+"""The command in a terminal: its screen, Markdown, prompts, and a chat made of them."""

@@ -14,16 +14,16 @@ from ..chat.answer import Answer
 from ..chat.conversation import Conversation
 from ..completions.parts import TextDelta, ThinkingDelta
 from ..errors import MistralError, StoppedError
-from .answers import figures, printer_for
+from .printer import figures, printer_for
 from .prompts import ClearedLine, prepare_prompts, read_prompt
 from .screen import Screen, print_error, print_to_stderr
 
-__all__ = ["Chat"]
+__all__ = ["TerminalChat"]
 
 _HELP = "Ctrl-C stops an answer, Ctrl-D leaves; a backslash at the end of a line continues it."
 
 
-class Chat:
+class TerminalChat:
     """A chat in a terminal.
 
     An error of an answer is shown in one line. Its prompt stays in the history, together with

@@ -18,7 +18,7 @@ from markdown_it import MarkdownIt
 from rich.console import Console
 from rich.markdown import Markdown
 
-from .screen import Screen, harmless
+from .screen import Screen, replace_control_characters
 
 __all__ = ["BlockSplitter", "MarkdownPrinter"]
 
@@ -75,21 +75,24 @@ class BlockSplitter:
 
     def _end_line(self) -> list[str]:
         line, self._line = "".join(self._line), []
-        self._is_after_blank = self._fence is None and not line.strip()
-        found = _match_fence(line)
-        is_closing = found is not None and self._closes(found)
-        is_opening = found is not None and self._fence is None
-        blocks = self._take() if is_opening and line[0] in "`~" else []
+        fence = _match_fence(line)
+        if self._fence is None:
+            blocks = self._take() if fence and line[0] in "`~" else []
+            self._lines.append(line)
+            self._fence = fence
+            self._is_after_blank = not line.strip()
+            return blocks
         self._lines.append(line)
-        if is_opening or is_closing:
-            self._fence = found if is_opening else None
-        return blocks + self._take() if is_closing and self._lines[0][0] in "`~" else blocks
+        if fence is None or not self._closes(self._fence, fence):
+            return []
+        self._fence = None
+        return self._take() if self._lines[0][0] in "`~" else []
 
-    def _closes(self, found: re.Match[str]) -> bool:
-        opening, line = self._fence, found.string.strip()
+    @staticmethod
+    def _closes(opening: re.Match[str], fence: re.Match[str]) -> bool:
+        line = fence.string.strip()
         return (
-            opening is not None
-            and found.start(1) <= opening.start(1) + 3
+            fence.start(1) <= opening.start(1) + 3
             and len(line) >= len(opening[1])
             and not line.strip(opening[1][0])
         )
@@ -110,12 +113,14 @@ class MarkdownPrinter:
     def __init__(self, screen: Screen) -> None:
         self._screen = screen
         self._console = Console(force_terminal=True, force_jupyter=False)
+        # Its `parsed` is not documented; tried with rich 13.6 and 15.0.
+        self._markdown = Markdown("", hyperlinks=False)  # so that URLs can be seen
         self._blocks = BlockSplitter()
         self._has_finished_block = False
         self._shown = ""  # of the open block; the cursor is at its end
 
     def write(self, piece: str) -> None:
-        for block in self._blocks.feed(harmless(piece)):
+        for block in self._blocks.feed(replace_control_characters(piece)):
             self._finish(block)
         width, height = self._console.size
         rows = self._rendered(self._blocks.tail(height, width * height))
@@ -135,10 +140,9 @@ class MarkdownPrinter:
         """Returns the rows of a block, after an empty one if another block is before it."""
         if not block.strip():
             return []
-        markdown = Markdown("", hyperlinks=False)  # so that the URLs can be seen
-        markdown.parsed = _parser.parse(block)
+        self._markdown.parsed = _parser.parse(block)
         with self._console.capture() as capture:
-            self._console.print(markdown)
+            self._console.print(self._markdown)
         rendered = capture.get()
         if not rendered.strip():  # the parser leaves out what is nested too deeply
             rendered = block

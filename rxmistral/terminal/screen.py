@@ -10,10 +10,10 @@ __all__ = [
     "Screen",
     "UnwritableError",
     "discard",
-    "harmless",
     "is_terminal",
     "print_error",
     "print_to_stderr",
+    "replace_control_characters",
 ]
 
 # Replaces the characters that control a terminal, such as ESC, BEL and backspace, by their
@@ -41,7 +41,7 @@ class Screen:
             reconfigure(errors="replace")  # such as an emoji that the terminal cannot show
 
     @property
-    def understands_escapes(self) -> bool:
+    def can_style(self) -> bool:
         """Whether stdout is a terminal that styles text and moves its cursor."""
         default = "xterm" if "WT_SESSION" in os.environ else "dumb"  # of Windows Terminal
         is_dumb = (os.environ.get("TERM") or default).lower() in ("dumb", "unknown")
@@ -53,7 +53,7 @@ class Screen:
     def write_dim(self, piece: str) -> None:
         piece = _displayed(piece, sys.stdout)
         # Each piece ends its style, so that an interrupted answer leaves the terminal as it was.
-        self.write_escapes(f"\x1b[2m{piece}\x1b[22m" if self.understands_escapes else piece)
+        self.write_escapes(f"\x1b[2m{piece}\x1b[22m" if self.can_style else piece)
         self._in_line = not piece.endswith("\n")
 
     def write_escapes(self, piece: str) -> None:
@@ -83,7 +83,7 @@ def print_to_stderr(line: str) -> None:
         discard(sys.stderr)
 
 
-def harmless(text: str) -> str:
+def replace_control_characters(text: str) -> str:
     """Returns a text without characters that control a terminal."""
     return text.translate(_CONTROL_PICTURES)
 
@@ -98,4 +98,4 @@ def discard(stream: TextIO) -> None:
 
 
 def _displayed(text: str, stream: TextIO) -> str:
-    return harmless(text) if is_terminal(stream) else text
+    return replace_control_characters(text) if is_terminal(stream) else text

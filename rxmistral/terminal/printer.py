@@ -1,4 +1,4 @@
-"""How an answer is shown: as it arrives, and in a terminal with `rich` as Markdown."""
+"""Printers of an answer as it arrives: of Markdown in a terminal, if `rich` is installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["Printer", "figures", "printer_for"]
 
 
 class Printer(Protocol):
-    """What shows the text of one answer."""
+    """Shows the text of one answer as it arrives."""
 
     def write(self, piece: str, /) -> None:
         """Shows a text that adds to the answer."""
@@ -23,7 +23,7 @@ class Printer(Protocol):
 
 def printer_for(screen: Screen) -> Printer:
     """Returns a printer of Markdown if it can be rendered, and otherwise the screen itself."""
-    if screen.understands_escapes:
+    if screen.can_style:
         try:
             printer: Printer = import_module(".markdown", __package__).MarkdownPrinter(screen)
         except ImportError:  # rich is an extra
