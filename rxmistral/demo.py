@@ -53,7 +53,7 @@ for token in answer.text():
 | text | a string |
 | part | a typed piece of one answer |
 """
-_ANSWERS: dict[str, list[steps.Step | str]] = {
+_ANSWERS: dict[str, Script] = {
     "Count to five.": [*_COUNT],
     "Count forever.": ["one, ", "two, ", "three, ", steps.hang()],
     "Say hello.": ["Hel", "lo"],
@@ -100,12 +100,13 @@ def _answer(request: ReceivedRequest) -> Script:
         return _refused(404, f"the demo server answers POST {_PATH} and nothing else")
     try:
         messages = request.json["messages"]
-        tools = [each["function"]["name"] for each in request.json.get("tools") or ()]
+        functions = [e["function"] for e in request.json.get("tools") or () if "function" in e]
+        tools = [function["name"] for function in functions]
     except (KeyError, TypeError, ValueError):
         return _refused(422, "the body is not a JSON object with messages")
     match messages:
         case [*_, {"role": "assistant", "prefix": True, "content": "One, two, th"}]:
-            tokens: list[steps.Step | str] = ["ree, four, five."]
+            tokens: Script = ["ree, four, five."]
         case [*_, {"role": "tool", "content": str(result)}]:
             tokens = _words(f"A tool answered: {result}")
         case [*_, {"content": str(prompt)}] if prompt in _ANSWERS:
@@ -123,7 +124,7 @@ def _refused(code: int, detail: str) -> Script:
     return [steps.status(code, body={"detail": detail})]
 
 
-def _paced(tokens: list[steps.Step | str], prompt_tokens: int) -> Script:
+def _paced(tokens: Script, prompt_tokens: int) -> Script:
     script: list[steps.Step | str] = [steps.role()]
     for token in tokens:
         script += (steps.wait(_SECONDS_PER_TOKEN), token)
@@ -133,11 +134,12 @@ def _paced(tokens: list[steps.Step | str], prompt_tokens: int) -> Script:
     return script
 
 
-def _calls(names: list[str]) -> list[steps.Step | str]:
+def _calls(names: list[str]) -> Script:
     """Returns a call of each tool, without arguments."""
-    ids = (f"demo{number:05}" for number in range(len(names)))  # 9 characters, as Mistral's
-    calls = zip(ids, names, strict=True)
-    return [steps.tool_call(id=id, name=name, arguments="{}") for id, name in calls]
+    return [
+        steps.tool_call(id=f"demo{number:05}", name=name, arguments="{}")  # 9 characters
+        for number, name in enumerate(names)
+    ]
 
 
 def _words(text: str) -> list[str]:

@@ -15,7 +15,16 @@ import requests
 from faces import Face, eventually
 from faces import run as run_on_a_loop
 
-from rxmistral import DroppedStreamError, EventStream, Mistral, RequestError, text
+from rxmistral import (
+    DroppedStreamError,
+    EventStream,
+    Mistral,
+    RequestError,
+    TextDelta,
+    ToolFailed,
+    ToolReturned,
+    text,
+)
 from rxmistral.demo import demo_server
 
 
@@ -187,6 +196,7 @@ def test_demo_answers_any_prompt(prompt: Any) -> None:
         ("POST", "/chat/completions", "{}", 404, "POST /v1/chat/completions"),
         ("POST", "/v1/chat/completions", "{", 422, "JSON object with messages"),
         ("POST", "/v1/chat/completions", "{}", 422, "JSON object with messages"),
+        ("POST", "/v1/chat/completions", "[]", 422, "JSON object with messages"),
     ],
 )
 def test_demo_server_refusal_names_the_reason(
@@ -196,3 +206,40 @@ def test_demo_server_refusal_names_the_reason(
         response = requests.request(method, server.url + path, data=body, timeout=10)
     assert response.status_code == status
     assert expected in response.json()["detail"]
+
+
+def test_demo_writes_markdown() -> None:
+    with Mistral.demo() as client:
+        written = "".join(ask(client, "Show me Markdown.").pipe(text()))
+    assert written.startswith("# Markdown, as it arrives\n\nA model writes *emphasis*")
+    assert written.endswith("| part | a typed piece of one answer |\n")
+
+
+def zone() -> str:
+    """Returns the time zone."""
+    return "UTC"
+
+
+def clock(hours: int) -> str:
+    """Returns a time."""
+    return f"{hours} h"
+
+
+@pytest.mark.parametrize(
+    ("prompt", "results"),
+    [("What time is it?", ["clock"]), ("Use your tools.", ["clock", "zone"])],
+)
+def test_demo_calls_tools(prompt: str, results: list[str]) -> None:
+    messages = [{"role": "user", "content": prompt}]
+    with Mistral.demo() as client:
+        parts = list(client.chat.run(model="m", messages=messages, tools=[clock, zone]))
+    (failed,) = [part for part in parts if isinstance(part, ToolFailed)]
+    returned = [part for part in parts if isinstance(part, ToolReturned)]
+    assert [part.call.function.name for part in (failed, *returned)] == results
+    answer = "".join(part.text for part in parts if isinstance(part, TextDelta))
+    assert answer.startswith("A tool answered: ")
+
+
+def test_demo_calls_no_tools_if_it_has_none() -> None:
+    with Mistral.demo() as client:
+        assert "demo server" in "".join(ask(client, "What time is it?").pipe(text()).take(8))

@@ -279,7 +279,7 @@ def test_refusal_is_shown(page: Page) -> None:
 @pytest.mark.parametrize(
     ("prompt", "ending"),
     [
-        ("Be cut", "The answer was cut: it has reached the limit of its length."),
+        ("Be cut", "The answer was cut: it reached the limit of its length."),
         ("Be empty", "The answer is empty."),
     ],
 )

@@ -4,8 +4,8 @@
     MISTRAL_API_KEY=... python examples/web_chat/app.py     Mistral answers
 
     POST /runs {"prompt": ..., "after": id}  ──▶  a turn: its Conversation, and its run
-    GET /runs/id  ──▶  the ids of the turns up to this one
-    GET /runs/id/events  ──▶  the prompt and the parts of the answer; after Last-Event-ID, if sent
+    GET /runs/id  ──▶  the ids and the prompts of the turns up to this one
+    GET /runs/id/events  ──▶  the parts of the answer; after Last-Event-ID, if it was sent
     DELETE /runs/id  ──▶  stops the answer
 
 A turn never changes once it is over. Each follows another one and continues a copy of its
@@ -29,7 +29,6 @@ from typing import Annotated
 
 import msgspec
 import uvicorn
-from reactivex import operators as ops
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
@@ -87,17 +86,11 @@ class Question(msgspec.Struct):
     after: str | None = None  # the id of the turn that it follows; None: it begins a conversation
 
 
-class Asked(msgspec.Struct, tag="asked"):
-    """The first item of a run; those that follow are the parts of the answer."""
-
-    prompt: str
-
-
 @dataclass
 class Turn:
-    after: str | None
+    question: Question
     chat: Conversation  # up to this turn
-    run: SharedStream[Asked | Part]  # its one request is sent when the first tab reads it
+    run: SharedStream[Part]  # its one request is sent when the first tab reads it
 
 
 class Chat:
@@ -134,21 +127,24 @@ class Chat:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise HTTPException(400, str(error)) from error
         chat = self._conversation(question.after)
-        answer = chat.ask(question.prompt).pipe(ops.start_with(Asked(question.prompt)))
+        run = chat.ask(question.prompt).shared(linger=LINGER_SECONDS)
         turn_id = secrets.token_urlsafe(12)  # with it, anyone can read and stop the answer
-        self._turns[turn_id] = Turn(question.after, chat, answer.shared(linger=LINGER_SECONDS))
+        self._turns[turn_id] = Turn(question, chat, run)
         if len(self._turns) > MAX_TURNS:
             self._turns.pop(next(iter(self._turns))).run.stop()
         return JSONResponse({"id": turn_id}, status_code=201)
 
     async def path(self, request: Request) -> Response:
-        """Returns the ids of the turns that lead to this one, the first of them at the front."""
-        ids = [request.path_params["id"]]
-        after = self._turn(ids[0]).after
-        while after in self._turns:
-            ids.append(after)
-            after = self._turns[after].after
-        return JSONResponse({"turns": ids[::-1]})
+        """Returns the turns that lead to this one, the first of them at the front."""
+        turns: list[dict[str, str]] = []
+        turn_id: str | None = request.path_params["id"]
+        while turn_id in self._turns:
+            question = self._turns[turn_id].question
+            turns.insert(0, {"id": turn_id, "prompt": question.prompt})
+            turn_id = question.after
+        if not turns:
+            raise HTTPException(404)
+        return JSONResponse({"turns": turns})
 
     async def events(self, request: Request) -> Response:
         run = self._turn(request.path_params["id"]).run
@@ -163,8 +159,9 @@ class Chat:
         """Returns a conversation that continues that of a turn, as far as it was received."""
         if after is not None:
             return self._turn(after).chat.fork()
-        tools = [current_time, days_until, egg_timer]
-        return Conversation(self._client, model=self._model, tools=tools)
+        return Conversation(
+            self._client, model=self._model, tools=[current_time, days_until, egg_timer]
+        )
 
     def _turn(self, id: str) -> Turn:
         if id not in self._turns:

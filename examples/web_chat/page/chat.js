@@ -19,21 +19,24 @@ let isAsking = false;
 // --- a turn ----------------------------------------------------------------------
 
 class Turn {
-  constructor(id, after) {
+  constructor({id, prompt}, after) {
     this.id = id;
+    this.prompt = prompt;
     this.after = after; // the id of the turn before it, or null
-    this.prompt = "";
     this.section = null; // that the next part may continue
     this.calls = new Map(); // tool calls by id, and by their index in the answer that arrives
     this.finishReason = null;
     this.isOver = false;
     this.ended = new Promise((resolve) => (this.end = resolve));
-    this.asked = Object.assign(made("h2"), {id: `asked-${id}`, className: "asked"});
-    this.edit = Object.assign(made("button", "Edit"), {id: `edit-${id}`, className: "edit"});
-    this.edit.setAttribute("aria-labelledby", `${this.edit.id} ${this.asked.id}`);
+
+    const asked = styled("h2", "asked", prompt);
+    asked.id = `asked-${id}`;
+    this.edit = styled("button", "edit", "Edit");
+    this.edit.id = `edit-${id}`;
+    this.edit.setAttribute("aria-labelledby", `${this.edit.id} ${asked.id}`);
     this.edit.addEventListener("click", () => beginEditing(this));
-    this.article = made("article", Object.assign(made("div", this.asked, this.edit), {className: "question"}));
-    this.article.setAttribute("aria-labelledby", this.asked.id);
+    this.article = made("article", styled("div", "question", asked, this.edit));
+    this.article.setAttribute("aria-labelledby", asked.id);
     this.article.ariaBusy = "true";
     at.turns.append(this.article);
     this.events = this.#join();
@@ -53,8 +56,8 @@ class Turn {
     };
     events.addEventListener("end", ({data}) => this.finish(JSON.parse(data)));
     events.onerror = () => {
-      if (events.readyState === EventSource.CLOSED) this.finish({status: "lost", message: "it is no longer kept"});
-      else this.say("The connection broke; trying again…");
+      if (events.readyState !== EventSource.CLOSED) this.say("The connection broke; trying again…");
+      else this.finish({status: "lost", message: "it is no longer kept"});
     };
     return events;
   }
@@ -74,10 +77,9 @@ class Turn {
   }
 
   finish({status, message}) {
-    const isWithoutText = !this.article.querySelector(".answer");
     if (this.section instanceof Answer) this.endSection(); // thoughts without an answer stay open
     for (const call of this.calls.values()) call.abandon();
-    this.#addEnding(status, message, isWithoutText);
+    this.#addEnding(status, message);
     this.isOver = true;
     this.article.ariaBusy = "false";
     this.events.close();
@@ -89,22 +91,21 @@ class Turn {
     this.end();
   }
 
-  #addEnding(status, message, isWithoutText) {
-    const ending = made("p");
-    ending.className = "ending";
+  #addEnding(status, message) {
+    const isCut = this.finishReason === "length" || this.finishReason === "model_length";
+    const hasText = Boolean(this.article.querySelector(".answer"));
     if (status === "cancelled") {
-      ending.textContent = "Stopped.";
+      this.article.append(styled("p", "ending", "Stopped."));
     } else if (status !== "completed") {
-      const what = isWithoutText ? "There is no answer" : "The answer is not complete";
-      ending.textContent = `${what}: ${message}.`;
-      ending.className = "wrong";
-      if (this.isLast) ending.role = "alert";
-    } else if (this.finishReason === "length" || this.finishReason === "model_length") {
-      ending.textContent = "The answer was cut: it has reached the limit of its length.";
-    } else if (isWithoutText) {
-      ending.textContent = "The answer is empty.";
+      const what = hasText ? "The answer is not complete" : "There is no answer";
+      const wrong = styled("p", "wrong", `${what}: ${message}.`);
+      if (this.isLast) wrong.role = "alert"; // those of former turns are not read out
+      this.article.append(wrong);
+    } else if (isCut) {
+      this.article.append(styled("p", "ending", "The answer was cut: it reached the limit of its length."));
+    } else if (!hasText) {
+      this.article.append(styled("p", "ending", "The answer is empty."));
     }
-    if (ending.textContent) this.article.append(ending);
   }
 
   say(words) {
@@ -118,12 +119,8 @@ class Turn {
   }
 }
 
-// The parts of an answer, see Asked in app.py and rxmistral.Part. All of it is text, never HTML.
+// What to do with each part of an answer, see rxmistral.Part. All of it is text, never HTML.
 const show = {
-  asked(turn, {prompt}) {
-    turn.prompt = turn.asked.textContent = prompt;
-    showState();
-  },
   thinking_delta(turn, {text}) {
     turn.sectionOf(Thinking).append(text);
     turn.say("Thinking…");
@@ -163,9 +160,7 @@ const show = {
 class Thinking {
   constructor(turn) {
     this.text = document.createTextNode("");
-    const paragraph = Object.assign(made("p", this.text), {className: "text"});
-    this.details = made("details", made("summary", "Thoughts"), paragraph);
-    this.details.className = "thinking";
+    this.details = styled("details", "thinking", made("summary", "Thoughts"), styled("p", "text", this.text));
     this.details.open = true;
     turn.article.append(this.details);
   }
@@ -185,10 +180,9 @@ class Answer {
     this.turn = turn;
     this.frame = 0;
     this.saidCount = 0; // of the sentences in the blocks that are not final
-    this.element = made("div");
-    this.element.className = "answer";
-    this.markdown = new Markdown(this.element);
-    turn.article.append(this.element);
+    const element = styled("div", "answer");
+    this.markdown = new Markdown(element);
+    turn.article.append(element);
   }
 
   append(text) {
@@ -226,10 +220,9 @@ class ToolCall {
     this.isOver = false;
     this.state = made("span");
     this.arguments = made("code");
-    this.details = made("details", made("summary", made("strong", name), " ", this.state));
-    this.details.className = "tool";
+    const summary = made("summary", made("strong", name), " ", this.state);
+    this.details = styled("details", "tool", summary, made("p", "Arguments: ", this.arguments));
     this.details.open = true;
-    this.details.append(made("p", "Arguments: ", this.arguments));
     turn.article.append(this.details);
     this.update("is being called…");
   }
@@ -293,6 +286,10 @@ function markArrivingSentence(fragment) {
 
 // --- what the user sees ----------------------------------------------------------
 
+function styled(name, className, ...children) {
+  return Object.assign(made(name, ...children), {className});
+}
+
 function say(words) { // only a change is read out
   if (at.status.textContent !== words) at.status.textContent = words;
 }
@@ -319,16 +316,16 @@ function showState() {
 async function join(isAsked = false) {
   const id = location.hash.slice(1);
   const response = id ? await call("GET", `runs/${encodeURIComponent(id)}`) : null;
-  const ids = response ? (await response.json()).turns : [];
+  const path = response ? (await response.json()).turns : [];
   if (id !== location.hash.slice(1)) return; // the address has changed meanwhile
   if (edited) at.prompt.value = endEditing();
-  const first = ids.findIndex((each, number) => turns[number]?.id !== each);
-  const kept = first < 0 ? ids.length : first;
+  const first = path.findIndex(({id}, number) => turns[number]?.id !== id);
+  const kept = first < 0 ? path.length : first;
   for (const turn of turns.splice(kept)) turn.leave();
   at.spoken.replaceChildren();
   if (response || !id) at.wrong.textContent = "";
   say("");
-  for (const each of ids.slice(kept)) turns.push(new Turn(each, turns.at(-1)?.id ?? null));
+  for (const each of path.slice(kept)) turns.push(new Turn(each, turns.at(-1)?.id ?? null));
   showState();
   following = isAsked;
   if (isAsked || !turns.length) return;

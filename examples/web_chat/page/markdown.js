@@ -147,7 +147,7 @@ function list(lines, at, depth) {
       if (kindOfItem(lines[next]) !== kind) break;
       items.push([lines[next].replace(ITEM, "")]);
     } else if (isInside(lines, next, indent, next === end)) {
-      items.at(-1).push(...lines.slice(end, next + 1).map((line) => dedented(line, width)));
+      for (const line of lines.slice(end, next + 1)) items.at(-1).push(dedented(line, width));
     } else {
       break;
     }
@@ -156,10 +156,10 @@ function list(lines, at, depth) {
   return [end, (isOpen) => {
     const number = Number.parseInt(lines[at], 10);
     const element = Number.isNaN(number) ? made("ul") : Object.assign(made("ol"), {start: number});
-    element.append(...items.map((item, position) => {
-      const blocks = parse(item, depth + 1);
-      return made("li", elementsOf(blocks, isOpen && position === items.length - 1));
-    }));
+    items.forEach((item, position) => {
+      const isLast = position === items.length - 1;
+      element.append(made("li", elementsOf(parse(item, depth + 1), isOpen && isLast)));
+    });
     return element;
   }];
 }
@@ -196,14 +196,14 @@ function table(lines, at) {
   });
   let end = at + 2;
   while (end < lines.length && lines[end].includes("|")) end++;
-  const row = (line, name) => made("tr", ...cells(line).map((cell, column) => {
+  const row = (line, name) => made("tr", fragmentOf(cells(line).map((cell, column) => {
     const element = made(name, inline(cell));
     if (sides[column]) element.className = sides[column];
     return element;
-  }));
+  })));
   return [end, () => {
-    const body = lines.slice(at + 2, end).map((line) => row(line, "td"));
-    const whole = made("table", made("thead", row(lines[at], "th")), made("tbody", ...body));
+    const body = fragmentOf(lines.slice(at + 2, end).map((line) => row(line, "td")));
+    const whole = made("table", made("thead", row(lines[at], "th")), made("tbody", body));
     const scroller = made("div", whole); // for wide tables, as for code
     Object.assign(scroller, {tabIndex: 0, role: "group", ariaLabel: "Table", className: "wide"});
     return scroller;
@@ -273,7 +273,7 @@ function inline(text, isOpen = false) {
     end = match.index + match[0].length;
     const {escaped, code, run, opening, closing, url} = match.groups;
     if (escaped) nesting.add(escaped);
-    else if (code) nesting.add(made("code", code.replace(/^ (.*\S.*) $/su, "$1")));
+    else if (code) nesting.add(made("code", withoutPadding(code)));
     else if (run) emphasize(nesting, run, text[match.index - 1], text[end]);
     else if (opening) nesting.open(opening);
     else if (closing) closeBracket(nesting, closing, match.groups.target);
@@ -369,9 +369,16 @@ function closeBracket(nesting, closing, target) {
   nesting.add(closing); // and an address that is not used is shown
 }
 
+// "`` `a` ``" is written with blanks, so that the code may begin with a backtick.
+function withoutPadding(code) {
+  return code.trim() && code.startsWith(" ") && code.endsWith(" ") ? code.slice(1, -1) : code;
+}
+
 // Removes the marks and the address that have begun to arrive at the end of a text.
 function withoutUnfinished(text) {
-  return text.replace(/!?\[([^[\]]*)\]\([^\s)]*$/, "$1").replace(/[*_~`!\\[]+$/, "");
+  return text
+    .replace(/!?\[([^[\]]*)\]\([^\s()[\]]*$/, "$1")
+    .replace(/(?<![*_~`!\\[])[*_~`!\\[]+$/, "");
 }
 
 function urlOf(address) {
