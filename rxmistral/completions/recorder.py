@@ -41,7 +41,7 @@ class OutputTimes:
     def record_output(self, now: float, silent_seconds: float) -> None:
         if self.first_at is None:
             self.first_at = now
-            _log.debug("first output received")
+            _log.debug("first token received")
         elif self.longest_gap is None or silent_seconds > self.longest_gap:
             self.longest_gap = silent_seconds
         self.last_at = now

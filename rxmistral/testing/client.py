@@ -37,7 +37,8 @@ def scripted_client(
     Some things remain real. An operator that measures time, such as `sentences(max_wait=1)`, needs
     the scheduler as an argument of `subscribe`. The second reader of a `with` block, and viewers of
     `shared()`, receive on another thread, and `linger` is real time. There is no connection, so
-    `Timeouts(connect=...)` never expires, and a redirect is a refusal.
+    `Timeouts(connect=...)` never expires, and a redirect is a refusal. If more than 100 timers expire
+    at one moment, `start()` of reactivex 6.1 moves its clock; `advance_by(seconds)` does not.
 
     Args:
         scripts: The scripts (see `rxmistral.testing.steps`), or functions that receive the

@@ -114,7 +114,7 @@ def test_log_shows_each_step_but_no_content(caplog: pytest.LogCaptureFixture) ->
     for step in (
         "sending request 3",
         "status 503",
-        "first output",
+        "first token",
         "retry in",
         "resume 1",
         "ended",
