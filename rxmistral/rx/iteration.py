@@ -179,8 +179,12 @@ class HandOffQueue(Iteration, Generic[T]):
         self.on_completed()
 
     def on_completed(self) -> None:
-        self.ended = True
-        self._wake_reader()
+        try:
+            # First, so that a loop which `take` has ended finds the outcome of its answer.
+            self._subscription.dispose()
+        finally:
+            self.ended = True
+            self._wake_reader()
 
     def check_while_waiting(self, check: Callable[[], object]) -> None:
         self.check_source = check

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import reactivex
-from faces import BOUND, Face, eventually, run
+from faces import BOUND, Face, by_async_for, eventually, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex import Observable
@@ -1049,3 +1049,17 @@ def test_reactivex_operators_that_end_early_dispose() -> None:
     stream, disposed = first_then_silent()
     assert list(stream.pipe(ops.take(1))) == ["first"]
     assert disposed.wait(BOUND)
+
+
+def test_loop_ends_after_an_operator_has_left_the_source() -> None:
+    """So it finds the outcome of an answer that `take` has left."""
+    is_over, was_over = threading.Event(), []
+
+    def subscribe(observer: Any, _: Any = None) -> Disposable:
+        thread = threading.Thread(target=observer.on_next, args=(1,))
+        asyncio.get_running_loop().call_soon(thread.start)  # after it has its Disposable
+        return Disposable(lambda: was_over.append(is_over.wait(0.1)))
+
+    assert by_async_for(Stream(subscribe).take(1)) == [1]
+    is_over.set()
+    assert eventually(lambda: was_over == [False])
