@@ -17,6 +17,7 @@ from queue import SimpleQueue
 from threading import RLock
 from typing import Any
 
+from .clock import monotonic
 from .threads import fork_safe
 from .worker import Task, Worker, WorkerPool
 
@@ -122,7 +123,7 @@ class _DeliveryWorker(Worker[Viewer]):
 
     def step_each(self, viewers: Iterable[Viewer]) -> None:
         """Steps viewers in turn; those that still lag are stepped again after other calls."""
-        self.begin_steps()
+        self.step_began = monotonic()
         lagging = [each for each in viewers if self.step(each) and each.worker is self]
         if lagging:
             self.calls.put(partial(self.step_each, lagging))

@@ -216,7 +216,7 @@ class Worker(ABC, Generic[T]):
         self._thread: Thread | None = None
         self._watchdog: Thread | None = None
         self._retired = Event()
-        self._step_began = 0.0
+        self.step_began = 0.0  # by `monotonic()`
         self._charges: dict[T, float] = {}  # seconds; changed under the lock of the pool
         register_for_fork(self)
 
@@ -295,7 +295,7 @@ class Worker(ABC, Generic[T]):
 
     @abstractmethod
     def run_once(self, seconds: float | None) -> None:
-        """Waits for tasks that can go on, calls `begin_steps`, and steps each of them.
+        """Waits for tasks that can go on, sets `step_began`, and steps each of them.
 
         Args:
             seconds: How long to wait at most; None: no limit.
@@ -304,10 +304,6 @@ class Worker(ABC, Generic[T]):
     def close(self) -> None:
         """Called once, when it has no task and gets no more."""
         self._retired.set()
-
-    def begin_steps(self) -> None:
-        """Starts the clock of the next step."""
-        self._step_began = monotonic()
 
     def step(self, task: T) -> bool:
         """Runs one step; returns whether there is more to do, perhaps for another worker."""
@@ -327,8 +323,8 @@ class Worker(ABC, Generic[T]):
             with self._lock:  # which is held while the other tasks move
                 self._is_displaced = False
         now = monotonic()
-        overrun = now - self._step_began - self.max_step_seconds
-        self._step_began = now
+        overrun = now - self.step_began - self.max_step_seconds
+        self.step_began = now
         if overrun > 0 or self._charges:
             self._charge(task, overrun)
         return more

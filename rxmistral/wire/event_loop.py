@@ -108,10 +108,10 @@ class _SelectorWorker(Worker[LoopTask]):
     # --- its thread ---
 
     def run_once(self, seconds: float | None) -> None:
-        if seconds is None:  # `_step_began` is when the last step ended, so about now
-            seconds = max(0.0, self._check_timeouts_at - self._step_began)
+        if seconds is None:  # `step_began` is when the last step ended, so about now
+            seconds = max(0.0, self._check_timeouts_at - self.step_began)
         ready = self._selector.select(seconds)
-        self.begin_steps()
+        self.step_began = monotonic()
         for key, _ in ready:
             task = key.data
             if task is None:
@@ -126,8 +126,8 @@ class _SelectorWorker(Worker[LoopTask]):
             task = self._scheduled.popleft()
             self._after_step(task, self.step(task))
             self.check_timeouts_soon()
-        if self._step_began >= self._check_timeouts_at:
-            self._check_timeouts(self._step_began)
+        if self.step_began >= self._check_timeouts_at:
+            self._check_timeouts(self.step_began)
         if self._has_lost:
             self._unwatch_lost()
 
@@ -169,7 +169,7 @@ class _SelectorWorker(Worker[LoopTask]):
 
     def check_timeouts_soon(self) -> None:
         """Called when a task begins to wait, or may wait for less time than before."""
-        soon = self._step_began + TIMEOUT_TICK_SECONDS
+        soon = self.step_began + TIMEOUT_TICK_SECONDS
         self._check_timeouts_at = min(self._check_timeouts_at, soon)
 
     def _check_timeouts(self, now: float) -> None:

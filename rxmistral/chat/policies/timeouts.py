@@ -125,7 +125,11 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
             return
         received.new_output = ""
         if news != "finish":
-            self.record_output(self._received_at, self._waited - self._gap_since)
+            silent_seconds = self._waited - self._gap_since
+            if self.longest_gap is None or silent_seconds > self.longest_gap:
+                self.record_output(self._received_at, silent_seconds)
+            else:  # as after nearly every block
+                self.last_at = self._received_at
         self._gap_since = self._waited
         if self.in_grace_period:  # nothing may extend the last timeout
             return
