@@ -77,12 +77,13 @@ def _main(arguments: list[str]) -> int:
             else:
                 _print_answer(client, options, screen)
     except KeyboardInterrupt:
-        screen.end_line()
         return _INTERRUPTED
     except MistralError as error:
-        return _fail(screen, error, _FAILED)
+        print_error(error)
+        return _FAILED
     except (TypeError, ValueError, OSError) as error:
-        return _fail(screen, error, _MISUSED)
+        print_error(error)
+        return _MISUSED
     return 0
 
 
@@ -234,9 +235,3 @@ def _show(tokens: Iterable[str], printer: Printer) -> None:
             printer.write(token)
     finally:
         printer.end_line()
-
-
-def _fail(screen: Screen, error: Exception, code: int) -> int:
-    screen.end_line()
-    print_error(error)
-    return code

@@ -15,7 +15,7 @@ from ..chat.conversation import Conversation
 from ..completions.parts import TextDelta, ThinkingDelta
 from ..errors import MistralError, StoppedError
 from .printer import figures, printer_for
-from .prompts import ClearedLine, prepare_prompts, read_prompt
+from .prompts import ClearedLine, hidden_keys, prepare_prompts, read_prompt
 from .screen import Screen, print_error, print_to_stderr
 
 __all__ = ["TerminalChat"]
@@ -72,7 +72,7 @@ class TerminalChat:
 
     def _answer(self, prompt: str) -> None:
         answer = self._conversation.ask(prompt)
-        with self._closed_by_ctrl_c(answer):
+        with self._closed_by_ctrl_c(answer), hidden_keys():
             chunks = self._show(answer)
             if self._stats and answer.outcome is not None:
                 print_to_stderr(figures(answer.outcome, chunks))

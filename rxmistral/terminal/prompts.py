@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from .stdin import refuse_undecodable_bytes, undecodable
 
 try:
     import readline  # edits lines, and keeps them for the arrow keys
 except ImportError:  # on Windows, where the terminal does both
     readline = None  # type: ignore[assignment]
+if sys.platform != "win32":
+    import termios
 
-__all__ = ["ClearedLine", "prepare_prompts", "read_prompt"]
+__all__ = ["ClearedLine", "hidden_keys", "prepare_prompts", "read_prompt"]
 
 
 class ClearedLine(KeyboardInterrupt):
@@ -49,3 +55,18 @@ def read_prompt() -> str:
     if readline is not None and prompt.strip():
         readline.add_history(prompt)
     return prompt
+
+
+@contextmanager
+def hidden_keys() -> Iterator[None]:
+    """Hides the keys that are pressed in the block; the next prompt reads them."""
+    if sys.platform == "win32":  # which shows no key before it is read
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    local_modes = before[3] & ~termios.ECHO
+    termios.tcsetattr(sys.stdin, termios.TCSADRAIN, [*before[:3], local_modes, *before[4:]])
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

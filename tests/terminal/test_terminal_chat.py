@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from threading import Event
 from typing import Any
 
 import pytest
+from faces import BOUND
 from ptys import COMMAND, Terminal
 
 from rxmistral.testing import ScriptedServer, steps
@@ -176,6 +178,23 @@ def test_arrow_key_recalls_the_previous_prompt() -> None:
         terminal.enter("\x1b[A")
         terminal.read_until("Again")
         assert sent(server, 1)[-1] == ("user", "One\ntwo")
+
+
+def test_keys_during_an_answer_are_for_the_next_prompt() -> None:
+    pressed = Event()
+
+    def answer(_: object) -> list[Any]:
+        pressed.wait(BOUND)
+        return script("Hello")
+
+    with ScriptedServer(answer, script("Bye")) as server, chat(server) as terminal:
+        terminal.enter("Hi")
+        server.wait_for_requests(1)
+        terminal.enter("Next")
+        pressed.set()
+        assert "Next" not in terminal.read_until("Hello")
+        terminal.read_until("Bye")
+        assert sent(server, 1)[-1] == ("user", "Next")
 
 
 def test_blank_prompt_is_not_sent() -> None:
