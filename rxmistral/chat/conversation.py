@@ -267,7 +267,7 @@ class Conversation:
         A running answer goes on, and tools do not run, until the committed answer is read.
 
         Args:
-            prompt: As of `ask`.
+            prompt: As in `ask`.
 
         Raises:
             TypeError: The prompt has another type.

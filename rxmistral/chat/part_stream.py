@@ -82,8 +82,9 @@ class PartStream(Stream[Part]):
             has_ended = Lock()  # acquired once
 
             def report() -> None:
-                if has_ended.acquire(blocking=False) and self.outcome is not None:
-                    callback(self.outcome)
+                outcome = self.outcome
+                if outcome is not None and has_ended.acquire(blocking=False):
+                    callback(outcome)
 
             def end(error: Exception | None = None) -> None:
                 try:

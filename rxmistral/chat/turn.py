@@ -5,8 +5,9 @@ new ──▶ (waiting) ──▶ running ──▶ over          a reader begin
 
 from __future__ import annotations
 
+from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from typing import TypeAlias
 from weakref import ref
@@ -17,7 +18,9 @@ from reactivex.disposable import SerialDisposable
 from ..completions.parts import AnswerEnded, Part, TextDelta
 from ..errors import StoppedError
 from ..models import AssistantMessage, ContentChunk, Message, ToolMessage, UserMessage
+from ..rx.backpressure import running_loop
 from ..rx.delivery import lock
+from ..rx.reused_threads import run_on_thread
 from ..rx.stoppable_run import StoppableRun
 from ..rx.stream import Stream
 from .history import History, TurnPrompt, as_message, cut, position_of, received, text_of
@@ -89,7 +92,7 @@ class Turn:
         """Subscribes to the run of the turn; if it waits for another turn, when it begins."""
         subscription = SerialDisposable()
         start = partial(self._subscribe, observer, scheduler, subscription)
-        self._start = partial(copy_context().run, start)
+        self._start = partial(_start, running_loop(), copy_context(), start, observer.on_error)
         if self.has_begun:
             self.start()
         return subscription
@@ -116,7 +119,7 @@ class Turn:
             observer.on_error(error)
 
     def fail(self, error: Exception) -> None:
-        """Has the reader of a turn that cannot begin get an error, when it starts."""
+        """Ends a turn that cannot begin: its reader gets the error when the turn starts."""
         self._open_run = partial(_raise, error)
         self.has_begun = True
 
@@ -159,6 +162,28 @@ class Turn:
             if sum(map(_answer_length, own)) == text_length:
                 messages = own  # with thinking, and as the service sent it
         history.answer(cut(messages, delivered, is_whole=is_whole), is_whole=is_whole)
+
+
+def _start(
+    loop: AbstractEventLoop | None,
+    context: Context,
+    start: Callable[[], None],
+    fail: Callable[[Exception], None],
+) -> None:
+    """Calls `start` on the event loop of the reader, or on a thread without one if it has none.
+
+    The thread that ends a turn begins the next one, whose reader may have subscribed elsewhere.
+    Its tools run on the event loop on which it subscribes.
+    """
+    if running_loop() is loop:
+        context.run(start)
+    elif loop is None:
+        run_on_thread(partial(context.run, start), fail, name="rxmistral-subscribe", daemon=False)
+    else:
+        try:
+            loop.call_soon_threadsafe(start, context=context)
+        except RuntimeError:  # it is closed
+            fail(StoppedError())
 
 
 def _idle(turn: ref[Turn], on_idle: Callable[[], object]) -> None:

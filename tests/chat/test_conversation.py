@@ -423,6 +423,50 @@ def test_queued_tasks_receive_whole_answers(asked: Asked) -> None:
     assert contents(chat) == ["a", "Hello", "b", "Hello", "c", "Hello", "d", "Hello"]
 
 
+def test_queued_turn_runs_on_the_event_loop_of_its_reader(asked: Asked) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def weather() -> str:
+        loops.append(asyncio.get_running_loop())
+        return "sunny"
+
+    async def main() -> None:
+        async def reply() -> str:
+            return await chat.ask("use weather").text().join()
+
+        task = asyncio.create_task(reply())
+        await asyncio.to_thread(eventually, lambda: bool(chat._waiting))
+        await asyncio.to_thread(former.close)
+        assert await task == "Wait. Done."
+        assert loops == [asyncio.get_running_loop()]
+
+    chat = asked.chat(when_busy="queue", tools=[weather])
+    former, received = chat.ask("endless"), list[object]()
+    begun(former, received)
+    run(main())
+
+
+def test_queued_turn_outlives_the_event_loop_before_it(asked: Asked) -> None:
+    loops: list[asyncio.AbstractEventLoop] = []
+
+    async def weather() -> str:
+        loops.append(asyncio.get_running_loop())
+        return "sunny"
+
+    async def main() -> asyncio.AbstractEventLoop:
+        async for _ in chat.ask("endless").text():
+            waiting = chat.ask("use weather").text()
+            await asyncio.to_thread(waiting.subscribe, received.append, received.append)
+            break
+        return asyncio.get_running_loop()
+
+    chat, received = asked.chat(when_busy="queue", tools=[weather]), list[object]()
+    loop = run(main())
+    assert eventually(lambda: received == ["Wait. ", "Done."])
+    assert loops
+    assert loops[0] is not loop
+
+
 def test_prompts_pipe_into_answers(asked: Asked) -> None:
     chat = asked.chat()
     prompts: Subject[str] = Subject()
