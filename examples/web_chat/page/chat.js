@@ -316,14 +316,15 @@ function showState() {
 async function join(isAsked = false) {
   const id = location.hash.slice(1);
   const response = id ? await call("GET", `runs/${encodeURIComponent(id)}`) : null;
-  const path = response ? (await response.json()).turns : [];
+  if (id && !response) return; // what is shown stays
+  const path = response?.ok ? (await response.json()).turns : [];
   if (id !== location.hash.slice(1)) return; // the address has changed meanwhile
   if (edited) at.prompt.value = endEditing();
   const first = path.findIndex(({id}, number) => turns[number]?.id !== id);
   const kept = first < 0 ? path.length : first;
   for (const turn of turns.splice(kept)) turn.leave();
   at.spoken.replaceChildren();
-  if (response || !id) at.wrong.textContent = "";
+  if (!response || response.ok) at.wrong.textContent = "";
   say("");
   for (const each of path.slice(kept)) turns.push(new Turn(each, turns.at(-1)?.id ?? null));
   showState();
@@ -333,17 +334,18 @@ async function join(isAsked = false) {
   if (!following) turns.at(-1)?.article.scrollIntoView();
 }
 
+// Returns the response, or null; shows what went wrong.
 async function call(method, path, body) {
   try {
     const headers = {"Content-Type": "application/json"};
     const response = await fetch(path, {method, headers, body: JSON.stringify(body)});
-    if (response.ok) return response;
     if (response.status === 404) fail("This conversation is no longer kept.");
-    else fail(`The server refused it: ${await response.text()}`);
+    else if (!response.ok) fail(`The server refused it: ${await response.text()}`);
+    return response;
   } catch (error) {
     fail(`The server cannot be reached: ${error.message}.`);
+    return null;
   }
-  return null;
 }
 
 async function ask() {
@@ -355,7 +357,7 @@ async function ask() {
   if (!at.stop.hidden) await stop();
   const response = await call("POST", "runs", {prompt, after});
   isAsking = false;
-  if (!response) {
+  if (!response?.ok) {
     at.prompt.value ||= prompt;
     return;
   }
@@ -376,7 +378,7 @@ function beginEditing(turn) {
   edited = turn;
   turn.article.classList.add("edited");
   at.label.textContent = "Edit your question";
-  at.hint.textContent = "Enter sends it and replaces what follows, Escape leaves it as it is.";
+  at.hint.textContent = "Enter replaces what follows, Escape cancels.";
   at.cancel.hidden = false;
   at.prompt.value = turn.prompt;
   at.prompt.focus();
