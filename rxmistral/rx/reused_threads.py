@@ -91,7 +91,10 @@ class _ReusedThreads:
 
     def run(self, work: _Work) -> None:
         self._queue.append(work)
-        self._have_it_served()
+        # Work that subscribes mostly ends soon, and its thread takes this work without a wake-up;
+        # otherwise an idle thread takes it at its next check.
+        if not (current_thread() in self._starting and self._free):
+            self._have_it_served()
 
     def _have_it_served(self) -> None:
         """Wakes a thread that is idle, or starts one if there is none."""
@@ -147,7 +150,7 @@ class _ReusedThreads:
             if work is not None:
                 thread.name = work.name
                 work.do()
-                self.note_wait()
+                self._starting.discard(thread)
                 thread.name = "rxmistral-idle"
         return work is not None
 

@@ -149,6 +149,14 @@ def test_work_may_wait_for_work_that_it_starts() -> None:
     run_one(lambda: run_one(lambda: run_one(lambda: None)))
 
 
+def test_idle_threads_do_the_work_that_a_waiting_work_starts() -> None:
+    """They are not woken for it, since its own thread mostly does it."""
+    meeting = threading.Barrier(3)
+    for _ in range(3):
+        start(partial(meeting.wait, BOUND))
+    run_one(lambda: run_one(lambda: run_one(lambda: None)))
+
+
 def test_no_work_is_lost_when_threads_are_about_to_end() -> None:
     """Work arrives at all moments around the 0.1 seconds after which an idle thread ends."""
     for step in range(10):
