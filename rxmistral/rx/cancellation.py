@@ -14,6 +14,7 @@ from threading import TIMEOUT_MAX, Lock
 from typing import Protocol, TypeAlias
 
 from .clock import monotonic
+from .reused_threads import note_wait
 
 __all__ = ["Cancellation", "Cancelled", "Waiter", "Waits", "pause"]
 
@@ -72,6 +73,7 @@ class Cancellation:
             Cancelled: `cancel()` was called.
             TimeoutError: The deadline has passed.
         """
+        note_wait()
         longest = min(seconds, self.deadline - monotonic(), TIMEOUT_MAX)  # 292 years
         self._wakeup.acquire(timeout=max(longest, 0.0))
         self.check()

@@ -30,7 +30,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from .backpressure import Backpressure, emitting, running_loop
-from .reused_threads import run_on_thread
+from .reused_threads import note_wait, run_on_thread
 from .threads import fork_safe, forked_stream_error, register_for_fork
 
 __all__ = [
@@ -277,6 +277,7 @@ def iterate(
     track(queue)
     try:
         run_on_thread(subscribe, queue.on_error, name="rxmistral-subscribe", daemon=True)
+        note_wait()
         while True:
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:

@@ -9,6 +9,11 @@ connection, so a thread whose work is done waits a moment for more. Starting one
 the interpreter, for which all others compete. If many subscribe at once, an event loop must not
 wait for each of these starts, so a thread that takes work starts the next one, and the subscriber
 does so only if no thread is left.
+
+The event loop also competes with the work itself: each thread that runs delays it a little. So
+only a few works start at a time, and the next one does when one of them waits for the network
+(`note_wait`). A work that waits without a note, for example in a callback of the program, delays
+the others by a moment only.
 """
 
 from __future__ import annotations
@@ -21,15 +26,20 @@ from threading import Lock, RLock, Thread, current_thread, main_thread
 from typing import NamedTuple
 
 from ..errors import RequestError
+from .clock import monotonic
 from .subscriber import report_unhandled
 from .threads import fork_safe, record_thread_exit, register_for_fork, start_thread
 
-__all__ = ["run_on_thread"]
+__all__ = ["note_wait", "run_on_thread"]
 
 # A thread is idle for at most 0.1 s; and the interpreter, when it exits, waits for a thread that is
 # not a daemon, so it checks meanwhile whether the program is over.
 _CHECK_SECONDS = 0.01
 _IDLE_CHECKS = 10
+_MAX_IDLE = 16  # threads; each check of each of them delays the threads that work
+
+_MAX_STARTING = 2  # works at a time, of which one uses the interpreter and one the system
+_LONGEST_START_SECONDS = 0.01  # after which these no longer count
 
 
 class _Work(NamedTuple):
@@ -56,6 +66,12 @@ def run_on_thread(
     (_daemons if daemon else _others).run(_Work(do, refuse, name))
 
 
+def note_wait() -> None:
+    """Notes that the work of the current thread is about to wait: other work may start."""
+    for each in (_daemons, _others):
+        each.note_wait()
+
+
 class _ReusedThreads:
     def __init__(self, *, daemon: bool) -> None:
         self._daemon = daemon
@@ -69,11 +85,16 @@ class _ReusedThreads:
         # `cancellation`).
         self._wakeup = Lock()
         self._wakeup.acquire()
-        self._free: set[Thread] = set()  # those that are idle, or starting
+        self._free: set[Thread] = set()  # those that are idle, or start
+        self._starting: set[Thread] = set()  # those whose work has started and not waited yet
+        self._started_at = 0.0  # the latest work, in seconds of monotonic()
 
     def run(self, work: _Work) -> None:
         self._queue.append(work)
-        self._have_it_served()
+        # Work that subscribes mostly ends soon, and its thread takes this work without a wake-up;
+        # otherwise an idle thread takes it at its next check.
+        if not (current_thread() in self._starting and self._free):
+            self._have_it_served()
 
     def _have_it_served(self) -> None:
         """Wakes a thread that is idle, or starts one if there is none."""
@@ -104,8 +125,15 @@ class _ReusedThreads:
                 except Exception as raised:  # by a callback; the others are refused, too
                     report_unhandled(raised)
 
+    def note_wait(self) -> None:
+        thread = current_thread()
+        if thread in self._starting:
+            self._starting.discard(thread)
+            if self._queue:
+                self._have_it_served()
+
     def _serve(self) -> None:
-        while self._serve_next():
+        while self._serve_next() and len(self._free) < _MAX_IDLE:
             self._free.add(current_thread())
         record_thread_exit()
 
@@ -122,16 +150,35 @@ class _ReusedThreads:
             if work is not None:
                 thread.name = work.name
                 work.do()
+                self._starting.discard(thread)
                 thread.name = "rxmistral-idle"
         return work is not None
 
     def _wait_for_work(self) -> _Work | None:
-        for _ in range(_IDLE_CHECKS):
-            with suppress(IndexError):
-                return self._queue.popleft()
+        idle_checks = 0
+        while True:
+            work = self._take_work()
+            if work is not None:
+                return work
             is_awake = self._wakeup.acquire(timeout=_CHECK_SECONDS)
-            if not (is_awake or main_thread().is_alive()):
-                break
+            if self._queue:  # its work must not start yet
+                continue
+            idle_checks += 1
+            if idle_checks >= _IDLE_CHECKS or not (is_awake or main_thread().is_alive()):
+                return None
+
+    def _take_work(self) -> _Work | None:
+        """Returns the next work; None: there is none, or it must not start yet."""
+        now = monotonic()
+        if len(self._starting) >= _MAX_STARTING:
+            if now < self._started_at + _LONGEST_START_SECONDS:
+                return None
+            self._starting.clear()
+        with suppress(IndexError):
+            work = self._queue.popleft()
+            self._starting.add(current_thread())
+            self._started_at = now
+            return work
         return None
 
 

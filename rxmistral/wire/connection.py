@@ -33,6 +33,7 @@ from threading import RLock, local
 from typing import Any
 
 from ..rx.cancellation import Cancellation
+from ..rx.reused_threads import note_wait
 from ..rx.threads import fork_safe
 from .idle_timeout import IdleTimeout
 from .message_body import BodyDecoder, ChunkedDecoder, LengthDecoder, UntilCloseDecoder
@@ -161,6 +162,7 @@ class LeasedResponse(HTTPResponse):
         # RFC 9110, 15.2: "A client MUST be able to parse one or more 1xx responses
         # received prior to a final response". http.client skips 100 only; it would return
         # a 103 as the response, and then read the final response as that of the next request.
+        note_wait()
         self._begin()
         while 100 <= self.status < 200 and self.status != 101:
             self.headers = None  # type: ignore[assignment]  # makes http.client begin again
@@ -296,6 +298,7 @@ class ConnectionView:
             return
         lease.check()  # an adapter may try again whatever happened
         lease.is_connecting = True
+        note_wait()
         try:
             with sharing_context(self):
                 super().connect()  # type: ignore[misc]

@@ -9,7 +9,10 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -19,7 +22,8 @@ from leftovers import our_threads
 
 from rxmistral import RequestError
 from rxmistral.rx import reused_threads
-from rxmistral.rx.reused_threads import run_on_thread
+from rxmistral.rx.cancellation import Cancellation, Cancelled
+from rxmistral.rx.reused_threads import note_wait, run_on_thread
 from rxmistral.rx.stream import Stream
 
 
@@ -88,7 +92,68 @@ def test_works_run_at_the_same_time() -> None:
         assert met.acquire(timeout=BOUND)
 
 
+@pytest.fixture
+def starts_may_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reused_threads, "_LONGEST_START_SECONDS", 2 * BOUND)
+
+
+@pytest.mark.usefixtures("starts_may_last")
+def test_work_starts_when_another_work_notes_its_wait() -> None:
+    started: SimpleQueue[int] = SimpleQueue()
+    note, end = threading.Semaphore(0), threading.Semaphore(0)
+
+    def work(number: int) -> None:
+        started.put(number)
+        note.acquire()
+        note_wait()
+        end.acquire()
+
+    for number in range(4):
+        start(partial(work, number))
+    assert [started.get(timeout=BOUND) for _ in range(2)] == [0, 1]
+    assert started.empty()
+    for number in (2, 3):
+        note.release()
+        assert started.get(timeout=BOUND) == number
+    for _ in range(4):
+        note.release()
+        end.release()
+
+
+@pytest.mark.usefixtures("starts_may_last")
+def test_work_starts_when_another_work_ends() -> None:
+    done = threading.Semaphore(0)
+    for _ in range(50):
+        start(done.release)
+    assert all(done.acquire(timeout=BOUND) for _ in range(50))
+
+
+@pytest.mark.usefixtures("starts_may_last")
+def test_work_starts_when_another_work_waits_for_a_cancellation() -> None:
+    cancellations = [Cancellation() for _ in range(5)]
+    waiting = threading.Semaphore(0)
+
+    def wait(cancellation: Cancellation) -> None:
+        waiting.release()
+        with suppress(Cancelled):
+            cancellation.wait()
+
+    for each in cancellations:
+        start(partial(wait, each))
+    assert all(waiting.acquire(timeout=BOUND) for _ in cancellations)
+    for each in cancellations:
+        each.cancel()
+
+
 def test_work_may_wait_for_work_that_it_starts() -> None:
+    run_one(lambda: run_one(lambda: run_one(lambda: None)))
+
+
+def test_idle_threads_do_the_work_that_a_waiting_work_starts() -> None:
+    """They are not woken for it, since its own thread mostly does it."""
+    meeting = threading.Barrier(3)
+    for _ in range(3):
+        start(partial(meeting.wait, BOUND))
     run_one(lambda: run_one(lambda: run_one(lambda: None)))
 
 

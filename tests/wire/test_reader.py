@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from urllib3 import HTTPResponse
 
 from rxmistral.errors import DroppedStreamError, StatusError
+from rxmistral.rx import reused_threads
 from rxmistral.rx.stream import Stream
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
@@ -95,6 +97,27 @@ def test_adapter_without_urllib3_connections_is_read() -> None:
     with requests.Session() as session:
         session.mount("http://", Canned())
         assert list(blocks(Request("POST", "http://canned/"), session=session)) == [BODY[0]]
+
+
+# --- many at once ---
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_silent_servers_delay_no_other_request(
+    scheme: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They send no headers, or no TLS handshake; then other requests may start."""
+    monkeypatch.setattr(reused_threads, "_LONGEST_START_SECONDS", 2 * BOUND)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(BOUND)
+        url = f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/"
+        subscriptions = [blocks(Request("POST", url)).subscribe() for _ in range(5)]
+        accepted = [listener.accept()[0] for _ in subscriptions]
+        assert all(each.recv(1) for each in accepted)
+        for subscription in subscriptions:
+            subscription.dispose()
+        for each in accepted:
+            each.close()
 
 
 # --- exactly one terminal ---
