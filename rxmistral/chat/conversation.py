@@ -322,7 +322,7 @@ class Conversation:
             ValueError: The prompt answers a tool call that is not open.
         """
         with lock:
-            if turn.has_entered:
+            if turn.has_entered or turn.run.history.ended:  # it may be closed before it began
                 return
             current = self._current
             is_busy = current is not None and (not current.run.is_over or bool(self._waiting))

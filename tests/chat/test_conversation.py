@@ -103,6 +103,18 @@ def test_answer_enters_the_history_on_each_face(asked: Asked, face: Face) -> Non
     assert [each["content"] for each in asked.sent()["messages"]] == contents(chat)[:4]
 
 
+def test_answer_that_was_closed_begins_no_turn(asked: Asked) -> None:
+    chat = asked.chat()
+    running, received = chat.ask("endless"), list[object]()
+    begun(running, received)
+    closed = chat.ask("closed")
+    closed.close()
+    assert isinstance(FACES["for"](closed)[-1], StoppedError)
+    assert len(received) == 3
+    assert contents(chat) == ["endless", "One. Two. Thr"]
+    running.close()
+
+
 def test_answer_is_cold(asked: Asked) -> None:
     chat = asked.chat()
     answer = chat.ask("a")
