@@ -3,8 +3,8 @@
 //     address #id ──▶ GET runs/id: the turns ──▶ a Turn each ──▶ its events ──▶ show[part.type]
 //     a prompt    ──▶ POST runs ──▶ address
 //
-// A turn that was shown before stays, so a reload, an edit and the browser's history are all the
-// same to it: another address.
+// Turns that lead to both the old and the new address stay as they are. So a question, an edit, a
+// reload and a step back in the browser's history are one thing: another address.
 
 import {Markdown, made} from "./markdown.js";
 

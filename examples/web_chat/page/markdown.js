@@ -8,7 +8,7 @@
 //
 // Cost: a block is final once a later block has certainly begun. Only the text of what is not
 // final is parsed again, and only the nodes that differ are changed: what the reader has selected
-// or focused stays, and nothing flickers. Each expression below is linear in the text, or nearly.
+// or focused stays, and nothing flickers. No expression below backtracks far: text may be hostile.
 //
 // It is the Markdown that models write: no HTML, no reference links, no indented code, no setext
 // headings. A line end within a paragraph stays one.
