@@ -184,6 +184,12 @@ class OpenedRun(Run[T]):
             first.fail_alone(error)
 
     def end(self, error: Exception | None = None) -> None:
+        try:
+            self._subscription.dispose()  # first, so that a reader that ends finds the outcome
+        finally:
+            self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
         with lock:
             if self.history.ended:
                 return

@@ -155,12 +155,17 @@ class SharedRun(Run[T]):
     def stop(self) -> None:
         with lock:
             self._source = None
-        self._subscription.dispose()  # first, so that a viewer that ends finds the outcome
         self.end(StoppedError())
 
     dispose = stop
 
     def end(self, error: Exception | None = None) -> None:
+        try:
+            self._subscription.dispose()  # first, so that a viewer that ends finds the outcome
+        finally:
+            self._end(error)
+
+    def _end(self, error: Exception | None) -> None:
         with lock:
             if self.history.ended:
                 return

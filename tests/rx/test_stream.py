@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 import reactivex
-from faces import BOUND, Face, by_async_for, eventually, run
+from faces import BOUND, Face, by_async_for, by_async_with, eventually, run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reactivex import Observable
@@ -1051,7 +1051,12 @@ def test_reactivex_operators_that_end_early_dispose() -> None:
     assert disposed.wait(BOUND)
 
 
-def test_loop_ends_after_an_operator_has_left_the_source() -> None:
+@pytest.mark.parametrize(
+    "read",
+    [by_async_for, by_async_with, lambda stream: by_async_for(stream.shared())],
+    ids=["loop", "block", "shared"],
+)
+def test_loop_ends_after_an_operator_has_left_the_source(read: Face) -> None:
     """So it finds the outcome of an answer that `take` has left."""
     is_over, was_over = threading.Event(), []
 
@@ -1060,6 +1065,7 @@ def test_loop_ends_after_an_operator_has_left_the_source() -> None:
         asyncio.get_running_loop().call_soon(thread.start)  # after it has its Disposable
         return Disposable(lambda: was_over.append(is_over.wait(0.1)))
 
-    assert by_async_for(Stream(subscribe).take(1)) == [1]
+    assert read(Stream(subscribe).take(1)) == [1]
     is_over.set()
-    assert eventually(lambda: was_over == [False])
+    assert eventually(lambda: len(was_over) == 1)
+    assert was_over == [False]
