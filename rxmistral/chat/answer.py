@@ -1,6 +1,6 @@
 """Answer, the Stream that `Conversation.ask` returns, and its text.
 
-Both count what a loop over them has taken; any other reader counts what it was given.
+Both count the items that a loop over them has taken, or that any other reader has received.
 """
 
 from __future__ import annotations

@@ -95,7 +95,6 @@ class Attempts(abc.DisposableBase):
         self._is_released = True
         self._is_over = False
         self._may_hide_failure = bool(call.policies.retry or call.policies.resume)
-
         self._useless_requests = 0  # in a row
         self._pause_seconds = 0.0  # before the next request
 
@@ -105,8 +104,8 @@ class Attempts(abc.DisposableBase):
         self._broken: StreamError | None = None  # the break after which it is continued
         self._earlier_usage: UsageInfo | None = None
 
-        telemetry = call.telemetry  # last, so that nothing fails between its start and its end
-        self._span = None if telemetry is None else telemetry.start_answer(call)
+        # Last, so that nothing fails between the start and the end of the span.
+        self._span = None if call.telemetry is None else call.telemetry.start_answer(call)
 
     def _scheduled_timeouts(self) -> ScheduledTimeouts | None:
         call, scheduler = self._call, self._call.scheduler

@@ -56,9 +56,9 @@ class Conversation:
         print(text, end="", flush=True)
     ```
 
-    The history contains what has reached the reader of an answer: in a loop over an answer or
-    its text, what the loop has taken; of other readers, what they were given; or as far as
-    `Answer.delivered` reports. It can be sent at any moment. A Conversation is safe from any
+    The history contains the part of an answer that has reached its reader: the items that a loop
+    over the answer or its text has taken, or that any other reader has received, or as much as
+    `Answer.delivered` reports. It can be sent at any moment. A Conversation may be used by any
     thread and event loop.
 
     Args:
@@ -113,10 +113,8 @@ class Conversation:
         id: str | None = None,
         **defaults: Unpack[RunDefaults],
     ) -> None:
-        self._rules = rules = Rules(
-            when_busy, max_rounds, max_messages, interrupted, interrupted_note
-        )
-        rules.check()
+        self._rules = Rules(when_busy, max_rounds, max_messages, interrupted, interrupted_note)
+        self._rules.check()
         check_texts(system=system, id=id)
         if trim is not None:
             check_callback("trim", trim)
@@ -153,13 +151,13 @@ class Conversation:
         """The history now, which can be sent: it is valid once a user message follows, or as it
         is if it ends with a user message or the result of a tool.
 
-        Calls of tools without a function are answered "cancelled" until `ask` gets the results.
+        Calls of tools without a function are answered "cancelled" until `ask` receives the results.
         """
-        return self._trimmed(self._settled().messages())
+        return self._trimmed(self._settled_history().messages())
 
     def to_json(self) -> bytes:
         """Returns the history, the id and the plain settings as JSON, for a file or a database."""
-        messages, is_cut = self._saved()
+        messages, is_cut = self._messages_to_copy()
         return msgspec.json.encode(Saved(self.id, messages, is_cut, self._rules))
 
     @classmethod
@@ -201,9 +199,11 @@ class Conversation:
         return chat
 
     def fork(self) -> Self:
-        """Returns a copy, which goes its own way from here: with the history as it is now, all
-        settings and the `prompt_cache_key`, and with an id of its own."""
-        messages, is_cut = self._saved()
+        """Returns a copy that is independent from now on, with an id of its own.
+
+        It has the history as it is now, all settings and the `prompt_cache_key`.
+        """
+        messages, is_cut = self._messages_to_copy()
         settings: dict[str, Any] = structs.asdict(self._rules)
         if self._trim is not None and self._rules.max_messages is None:
             settings["trim"] = self._trim
@@ -217,16 +217,16 @@ class Conversation:
         fork._history.is_cut = is_cut
         return fork
 
-    def _settled(self) -> History:
+    def _settled_history(self) -> History:
         """Returns a copy of the history, with the running answer as far as it was delivered."""
         with lock:
             if self._current is not None:
                 self._current.settle(self._history)
             return copy(self._history)
 
-    def _saved(self) -> tuple[list[Message], bool]:
+    def _messages_to_copy(self) -> tuple[list[Message], bool]:
         """Returns the messages without an answer to open calls, and whether the last turn was cut."""
-        history = self._settled()
+        history = self._settled_history()
         ids = {call.id for call in history.open_calls()}
         messages = [
             each
@@ -254,7 +254,8 @@ class Conversation:
                 them, which answer open tool calls. Calls that the prompt does not answer are
                 answered "cancelled".
 
-        Errors: `ValueError` for a reader of the answer to a call that is not open.
+        Errors: `ValueError` if the prompt answers a tool call that is not open when the turn
+            begins.
 
         Raises:
             TypeError: The prompt has another type.
@@ -267,11 +268,12 @@ class Conversation:
         A running answer goes on, and tools do not run, until the committed answer is read.
 
         Args:
-            prompt: As in `ask`.
+            prompt: A text, content chunks, or a `UserMessage`; or a `ToolMessage` or several of
+                them, which answer open tool calls.
 
         Raises:
             TypeError: The prompt has another type.
-            ValueError: It answers a tool call that is not open.
+            ValueError: The prompt answers a tool call that is not open.
         """
         messages = self._messages_with(turn_prompt(prompt))
         approve = self._defaults.get("approve")
@@ -306,7 +308,7 @@ class Conversation:
 
     def _messages_with(self, prompt: TurnPrompt) -> list[Message]:
         """Returns the messages to send if a turn with this prompt began now."""
-        return self._to_send(self._settled().with_turn(prompt))
+        return self._to_send(self._settled_history().with_turn(prompt))
 
     def _to_send(self, messages: list[Message]) -> list[Message]:
         kept = self._trimmed(messages)
@@ -341,7 +343,7 @@ class Conversation:
         previous = self._current
         if previous is not None:
             previous.settle(self._history)
-            self._history.with_turn(turn.prompt)  # may raise: a late result stops no answer
+            self._history.with_turn(turn.prompt)  # if it raises, the previous answer goes on
             if self._rules.when_busy == "switch":  # a loop may have unread items of it
                 previous.run.halt()
                 previous.settle(self._history)

@@ -1,4 +1,4 @@
-"""The arguments of a conversation, and what is saved of it."""
+"""The arguments of a conversation, and its form in a file or a database."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class ConversationOptions(RunDefaults, total=False):
 
 
 class Rules(Struct, frozen=True):
-    """The plain settings of a conversation."""
+    """The settings of a conversation that JSON can represent."""
 
     when_busy: WhenBusy
     max_rounds: int
@@ -61,13 +61,14 @@ class Rules(Struct, frozen=True):
 
 
 def check_texts(**texts: object) -> None:
+    """Raises TypeError for an argument that is neither a str nor None."""
     for name, value in texts.items():
         if not (value is None or isinstance(value, str)):
             raise TypeError(f"{name} must be a str, got {type(value).__name__}")
 
 
 class Saved(Struct, Generic[M]):
-    """What `to_json` writes."""
+    """A conversation in the form in which `to_json` writes it."""
 
     id: str
     messages: list[M]

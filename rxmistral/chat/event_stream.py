@@ -82,7 +82,7 @@ class EventStream(AnswerStream[CompletionEvent], CompletionStream):
         Waits for the headers; opens the Stream first if no request was sent.
 
         Raises:
-            RequestError, StatusError: The request failed, also if a reader has received this.
+            RequestError, StatusError: The request failed, even if a reader has received this error.
         """
         if self._latest.response is None:
             try:
@@ -181,7 +181,7 @@ class EventStreamAsync(EventStream):
         """The HTTP response of the latest request: `.status_code`, `.headers`.
 
         Raises:
-            RequestError, StatusError: The request failed, also if a reader has received this.
+            RequestError, StatusError: The request failed, even if a reader has received this error.
             RuntimeError: No headers were received yet; `await` the Stream first.
         """
         return self._latest.get_response()
@@ -237,8 +237,8 @@ class _LatestRequest:
 class AnswerSubscription(Observer, Iteration):
     """One subscription to a call, which may begin before it has an observer.
 
-    Until an observer is attached, the thread of the reader waits here with the headers. A source
-    without a reader emits on a scheduler, which nothing may block, so its items are held here.
+    Until an observer is attached, the reader thread waits here with the headers. A scripted source
+    has no such thread: it emits on a scheduler, which nothing may block, so its items are held here.
     """
 
     def __init__(self, latest: _LatestRequest, observer: Observer | None = None) -> None:
@@ -248,7 +248,7 @@ class AnswerSubscription(Observer, Iteration):
         self._observer = observer
         self._context = copy_context()  # of the subscriber, which may not be the opener
         self._attached: SimpleQueue[None] = SimpleQueue()  # wakes the reader
-        self._held: list[CompletionEvent] | None = None  # None: the reader waits
+        self._held: list[CompletionEvent] | None = None  # None: the reader waits instead
         self._ended: SimpleQueue[None] = SimpleQueue()
         self._terminal: Callable[[Observer], None] | None = None
         self._lock = Lock()
@@ -308,7 +308,7 @@ class AnswerSubscription(Observer, Iteration):
             CurrentThreadScheduler.singleton().schedule(lambda *_: self._emit_held(observer))
 
     def _emit_held(self, observer: Observer) -> None:
-        """Emits what has arrived before; from then on the observer is the source's."""
+        """Emits the items that are held; from then on, the source emits to the observer."""
         while True:
             with self._lock:
                 held, self._held = self._held, []
@@ -384,7 +384,7 @@ class AnswerSubscription(Observer, Iteration):
 def _report(on_outcome: Callable[[Outcome], object], make_outcome: Callable[[], Outcome]) -> None:
     try:
         on_outcome(make_outcome())
-    except BaseException:  # sys.exit(), too: its readers wait for the end of the answer
+    except BaseException:  # also of sys.exit(), as readers wait for the end of the answer
         _log.exception("on_outcome raised an exception, which the answer ignores")
 
 

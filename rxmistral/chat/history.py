@@ -3,8 +3,8 @@
     turn      user, or tool ... ──▶ (assistant with calls ──▶ tool ...) ... ──▶ assistant
     history   [system ...]  turn  turn  turn ...
 
-The calls of tools without a function are open at the end of a turn. The next turn answers them, and
-until then the history has a substitute for each.
+The calls of tools without a function are open at the end of a turn, and the next turn answers them.
+Until then, the history contains a substitute for each of these answers.
 
 Strategy: each function here takes messages and returns messages. `fitted` establishes the rules of
 Mistral for any list, so that nothing else has to: the other functions may cut or drop what they
@@ -133,7 +133,7 @@ def received(parts: Iterable[object], *, has_ended: bool) -> list[Message]:
     """Returns the messages that the parts of a run stand for, without thinking.
 
     Args:
-        parts: Those that were received so far.
+        parts: The parts that were received so far.
         has_ended: Whether no more will follow. A call without a result is then "cancelled";
             before, it is left out.
     """
@@ -315,9 +315,9 @@ def _with_answers(messages: list[Message], answers: Iterable[ToolMessage] = ()) 
     for answer in answers:
         call = calls.get(answer.tool_call_id or None)
         if call is None or call.id in given:
-            names = ", ".join(str(each) for each in calls if each not in given) or "none"
+            ids = ", ".join(str(each) for each in calls if each not in given) or "none"
             raise ValueError(
-                f"no open tool call has the id {answer.tool_call_id!r}; open calls: {names}"
+                f"no open tool call has the id {answer.tool_call_id!r}; open calls: {ids}"
             )
         given[call.id] = structs.replace(answer, name=call.function.name or msgspec.UNSET)
     return [
@@ -353,11 +353,11 @@ class History:
         self.is_cut = is_cut  # something of the latest answer is here, and not all of it
 
     def messages(self) -> list[Message]:
-        return self._fitted(_with_answers(self._all()))
+        return self._fitted(_with_answers(self._kept()))
 
     def open_calls(self) -> list[ToolCall]:
         """Returns the calls that `messages` answers with "cancelled", and that may be answered."""
-        return open_calls(self._all())
+        return open_calls(self._kept())
 
     def with_turn(self, prompt: TurnPrompt) -> list[Message]:
         """Returns the messages to send in a new turn, which does not begin yet.
@@ -366,10 +366,10 @@ class History:
             ValueError: The prompt answers a call that is not open.
         """
         if isinstance(prompt, list):
-            return self._fitted(_with_answers(self._all(), prompt))
+            return self._fitted(_with_answers(self._kept(), prompt))
         if self.is_cut and self._note:
             prompt = _merged(UserMessage(content=self._note), prompt)
-        return self._fitted([*_with_answers(self._all()), prompt])
+        return self._fitted([*_with_answers(self._kept()), prompt])
 
     def begin(self, messages: list[Message]) -> None:
         """Begins a turn, with the messages that are sent."""
@@ -380,7 +380,7 @@ class History:
         self._answer = list(messages)
         self.is_cut = not is_whole and bool(self._fitted(_with_answers(self._answer)))
 
-    def _all(self) -> list[Message]:
+    def _kept(self) -> list[Message]:
         return [*self._turns, *self._answer]
 
     def _fitted(self, messages: Iterable[Message]) -> list[Message]:

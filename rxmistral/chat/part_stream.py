@@ -1,4 +1,4 @@
-"""PartStream: a Stream of the parts of several answers, with what they add up to as methods."""
+"""PartStream: a Stream of the parts of several answers, with methods for their texts and totals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ B = TypeVar("B")
 class PartStream(Stream[Part]):
     """A Stream of the parts of a run: of answers, and of the tool calls between them.
 
-    Its own methods are those of one answer that also mean something for several. The others,
+    Its methods are the methods of one answer that also make sense for several answers. The others,
     such as `deltas()`, need completions, which a run does not emit.
     """
 
@@ -79,11 +79,11 @@ class PartStream(Stream[Part]):
             observer: abc.ObserverBase[Part],
             scheduler: abc.SchedulerBase | None,
         ) -> abc.DisposableBase:
-            has_ended = Lock()  # acquired once
+            first_report = Lock()  # never released, so that only one report acquires it
 
             def report() -> None:
                 outcome = self.outcome
-                if outcome is not None and has_ended.acquire(blocking=False):
+                if outcome is not None and first_report.acquire(blocking=False):
                     callback(outcome)
 
             def end(error: Exception | None = None) -> None:
@@ -113,7 +113,7 @@ def texts_of(
 
 
 def _chosen(choose: Callable[[Part], B | None]) -> Callable[[Observable[Part]], Stream[B]]:
-    """Returns an operator: parts into what a function returns for them; None is left out."""
+    """Returns an operator: parts into the results of a function; None is left out."""
 
     def start(observer: abc.ObserverBase[B]) -> Callable[[Part], None]:
         def on_next(part: Part) -> None:

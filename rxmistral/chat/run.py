@@ -52,7 +52,7 @@ from .tools import FunctionTool, tool
 
 __all__ = ["RunPlan", "RunStream", "new_run"]
 
-_MAX_HOLD_SECONDS = 1.0  # for a tool that waits for virtual time itself
+_MAX_TOOL_SECONDS = 1.0  # of real time; a limit, as a tool may itself wait for virtual time
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ class RunStream(PartStream, AnswerStream[Part]):
         return None if self._latest is None else self._latest.outcome
 
     def of_conversation(self, conversation_id: str) -> Self:
-        """Makes this a run of a conversation, whose id its spans show; returns it."""
+        """Makes this a run of the conversation with this id, for telemetry; returns the run."""
         call = replace(self._plan.call, conversation_id=conversation_id)
         self._plan = replace(self._plan, call=call)
         return self
@@ -141,7 +141,7 @@ class _Run(abc.DisposableBase):
         self._emit, self._fail = observer.on_next, observer.on_error
         self._complete = observer.on_completed
         self._context = copy_context()  # of the subscriber, for the answers of later rounds
-        self._answer: EventStream | None = None  # that is running
+        self._answer: EventStream | None = None  # the one that is running
         self._answer_calls: list[ToolCall] = []
         self._answers: list[EventStream] = []  # of all rounds
         self._ending: tuple[Exception | None, Status] | None = None
@@ -150,7 +150,7 @@ class _Run(abc.DisposableBase):
         self._calls: Subject[ToolCall] = Subject()
         self._tools_subscription = SingleAssignmentDisposable()
         self._is_over = False
-        self._settled = Event()  # since the latest answer: the next one has begun, or the run ended
+        self._goes_on = Event()  # after the latest answer: the next one has begun, or the run ended
         self._lock = fork_safe(RLock())  # reentrant, since garbage collection may dispose
 
     @property
@@ -193,12 +193,12 @@ class _Run(abc.DisposableBase):
             self._emit_parts(splitter.feed(event))
 
         def on_error(error: Exception) -> None:
-            self._settled.clear()
+            self._goes_on.clear()
             self._calls.on_error(error)
             self._hold_virtual_time()
 
         def on_completed() -> None:
-            self._settled.clear()
+            self._goes_on.clear()
             try:
                 self._emit_parts(splitter.close())
                 self._end_answer()
@@ -212,13 +212,9 @@ class _Run(abc.DisposableBase):
         subscription = SingleAssignmentDisposable()
         self._answer_subscription.disposable = subscription
         subscription.disposable = self._context.copy().run(
-            answer.subscribe,
-            on_next,
-            on_error,
-            on_completed,
-            scheduler=self._scheduler,
+            answer.subscribe, on_next, on_error, on_completed, scheduler=self._scheduler
         )
-        self._settled.set()
+        self._goes_on.set()
 
     def _emit_parts(self, parts: Iterable[Part]) -> None:
         for part in parts:
@@ -262,8 +258,8 @@ class _Run(abc.DisposableBase):
     def _hold_virtual_time(self) -> None:
         """Waits for the tools, as virtual time must not pass while they take real time."""
         is_virtual = isinstance(self._plan.call.scheduler, VirtualTimeScheduler)
-        if is_virtual and running_loop() is None:  # else they need this thread
-            self._settled.wait(_MAX_HOLD_SECONDS)
+        if is_virtual and running_loop() is None:  # otherwise the tools need this thread
+            self._goes_on.wait(_MAX_TOOL_SECONDS)
 
     # --- the end ---
 
@@ -285,11 +281,11 @@ class _Run(abc.DisposableBase):
             else:
                 fail(error)
         finally:
-            self._settled.set()
+            self._goes_on.set()
 
     def dispose(self) -> None:
         self._stop(None, "cancelled")
-        self._settled.set()
+        self._goes_on.set()
 
     def _stop(self, error: Exception | None, status: Status) -> bool:
         """Stops everything, and settles the history; returns whether the run had not ended."""

@@ -138,7 +138,7 @@ class Call:
 
 
 class AnswerSpan(Protocol):
-    """What observes one answer; called from any thread. Nothing may raise."""
+    """An observer of one answer, called from any thread; its methods must not raise."""
 
     def sending(self) -> AbstractContextManager[object]:
         """Returns the context in which a thread sends a request of the answer."""
@@ -148,22 +148,22 @@ class AnswerSpan(Protocol):
         """Called once, when the answer ends.
 
         Args:
-            outcome: How it ended.
-            seconds: How long it took.
-            outputs: The number of texts, thoughts and tool calls received, each a piece of one.
+            outcome: How the answer ended.
+            seconds: Seconds from the subscription to the end.
+            outputs: The number of pieces of text, thinking and tool calls that were received.
         """
 
 
 @runtime_checkable
 class Telemetry(Protocol):
-    """What observes the answers of a client. Nothing may raise."""
+    """An observer of the answers and tools of a client; its methods must not raise."""
 
     def start_answer(self, call: Call) -> AnswerSpan:
         """Called when an answer begins, in the context of its subscriber."""
         ...
 
     def execute_tool(self, call: ToolCall) -> AbstractContextManager[object]:
-        """Returns the context in which a tool runs; it is entered in a task of the call alone."""
+        """Returns the context in which a tool runs; entered in a task that runs only this call."""
         ...
 
 
@@ -267,7 +267,12 @@ def _check_type(name: str, value: object, expected: type[T]) -> T | None:
 
 
 def check_scheduler(scheduler: object) -> abc.SchedulerBase | None:
-    """Returns the scheduler of a client, which must have timers that block no thread."""
+    """Returns the scheduler of a client.
+
+    Raises:
+        TypeError: The argument is not a scheduler.
+        ValueError: The timers of the scheduler block the thread that sets them.
+    """
     if scheduler is not None and not isinstance(scheduler, abc.SchedulerBase):
         raise TypeError(f"scheduler must be a reactivex scheduler, got {type(scheduler).__name__}")
     if isinstance(scheduler, TrampolineScheduler | ImmediateScheduler):

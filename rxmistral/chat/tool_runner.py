@@ -48,7 +48,7 @@ class ToolRunner:
     ) -> None:
         self._functions = functions
         self._approve = approve
-        self._observed = nullcontext if telemetry is None else telemetry.execute_tool
+        self._observe = nullcontext if telemetry is None else telemetry.execute_tool
         # One plain function at a time asks: two questions at once on a terminal would be mixed up.
         self._asking = asyncio.Lock()
 
@@ -63,7 +63,7 @@ class ToolRunner:
                 yield ToolFailed(call, _sendable(refusal))
                 return
             latest: list[Any] = []  # at most one item: it is the result if no other one follows
-            with self._observed(call):
+            with self._observe(call):
                 async for item in self._results(call):
                     if latest:
                         yield ToolProgress(call, latest.pop())

@@ -228,7 +228,7 @@ def _arguments_struct(function: Callable[..., Any], name: str, *, is_strict: boo
     for parameter in parameters.values():
         hint = hints.get(parameter.name, Any)
         try:
-            if parameter.default is None and not _accepts_none(hint):
+            if parameter.default is None and not _can_be_none(hint):
                 hint = hint | None  # models send null for a parameter that may be left out
             check_decodable(hint)
         except TypeError as error:
@@ -239,7 +239,7 @@ def _arguments_struct(function: Callable[..., Any], name: str, *, is_strict: boo
     )
 
 
-def _accepts_none(hint: Any) -> bool:
+def _can_be_none(hint: Any) -> bool:
     if get_origin(hint) is Annotated:
         hint = get_args(hint)[0]
     return hint is Any or NoneType in get_args(hint)

@@ -1,4 +1,4 @@
-"""What a conversation keeps of its history: whole turns, the latest ones or those that `trim` chose."""
+"""The trimming of a history to whole turns: the latest ones, or those that `trim` chooses."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ def turns_within(max_messages: int) -> Trim:
 
 
 def trimmed(messages: list[Message], trim: Trim | None, interrupted: str) -> list[Message]:
-    """Returns what `trim` keeps of messages that are fit to be sent; the result is fit, too.
+    """Returns the messages that `trim` keeps. They can be sent, if the argument can be sent.
 
-    What is left of a turn whose user message was dropped is dropped as well.
+    If `trim` drops the user message of a turn, the rest of the turn is dropped, too.
 
     Raises:
         TypeError, ValueError: The result of `trim` lacks the last user message, or is not an

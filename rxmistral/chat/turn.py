@@ -74,7 +74,7 @@ class Turn:
         on_idle: Callable[[], object],
     ) -> None:
         self.prompt = prompt
-        self.run: StoppableRun[Part] = StoppableRun(partial(_idle, ref(self), on_idle))
+        self.run: StoppableRun[Part] = StoppableRun(partial(_release, ref(self), on_idle))
         self.has_entered = False  # it is running, waiting, or over
         self.has_begun = False
         self.is_closed = False  # the next turn has begun: marks have no effect
@@ -92,7 +92,9 @@ class Turn:
         """Subscribes to the run of the turn; if it waits for another turn, when it begins."""
         subscription = SerialDisposable()
         start = partial(self._subscribe, observer, scheduler, subscription)
-        self._start = partial(_start, running_loop(), copy_context(), start, observer.on_error)
+        self._start = partial(
+            _call_on_loop, running_loop(), copy_context(), start, observer.on_error
+        )
         if self.has_begun:
             self.start()
         return subscription
@@ -119,13 +121,16 @@ class Turn:
             observer.on_error(error)
 
     def fail(self, error: Exception) -> None:
-        """Ends a turn that cannot begin: its reader gets the error when the turn starts."""
+        """Ends a turn that cannot begin; when it is started, its reader gets the error."""
         self._open_run = partial(_raise, error)
         self.has_begun = True
 
     def release(self) -> None:
-        """Drops what opens the run if the run has ended: a speculation has sent a request, which
-        ends with its last reference."""
+        """Drops the function that opens the run, if the run has ended.
+
+        The function of a speculation refers to a request that was sent, and that ends with the
+        last reference to it.
+        """
         if self.run.history.ended:
             self._open_run = partial(_raise, StoppedError())
 
@@ -164,7 +169,7 @@ class Turn:
         history.answer(cut(messages, delivered, is_whole=is_whole), is_whole=is_whole)
 
 
-def _start(
+def _call_on_loop(
     loop: AbstractEventLoop | None,
     context: Context,
     start: Callable[[], None],
@@ -186,8 +191,8 @@ def _start(
             fail(StoppedError())
 
 
-def _idle(turn: ref[Turn], on_idle: Callable[[], object]) -> None:
-    # A reference to the turn would make a cycle, and the turn would live on without a reader.
+def _release(turn: ref[Turn], on_idle: Callable[[], object]) -> None:
+    # A strong reference would make a cycle, and the turn would live on without a reader.
     live = turn()
     if live is not None:
         live.release()

@@ -22,8 +22,8 @@ def object_schema(type: Any) -> dict[str, Any]:
     `{"value": ...}` around it. The operators of `text/structured` unwrap it.
 
     Raises:
-        TypeError: The type has no schema, or cannot be decoded, or its values are objects and
-            others.
+        TypeError: The type has no schema, or cannot be decoded, or only some of its values are
+            objects.
     """
     check_decodable(type)
     models = list(custom_types(type))
@@ -38,7 +38,7 @@ def object_schema(type: Any) -> dict[str, Any]:
         schema, definitions = _resolved(schema, definitions)
     elif kinds & {"object", "any"} or any(map(is_root_model, models)):
         raise TypeError(
-            "its values are objects and others; make it a field of a Struct: write "
+            "some values of the type are objects and some are not; make it a field of a Struct: write "
             f"`class Answer(msgspec.Struct): value: {type_name(type)}`, and pass Answer here and "
             "to parsed()"
         )

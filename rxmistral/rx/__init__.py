@@ -5,13 +5,16 @@
     source ──▶ run ──▶ history ──▶ delivery ──▶ many subscribers      shared, or within `with`
 
 stream            Stream, SharedStream, `shared`
-pipe, reactivex_methods   what Stream inherits: its pipes, and the methods of reactivex
+pipe, reactivex_methods   the bases of Stream: its pipes, and the methods of reactivex
 fluent            operators as methods of the Streams whose items they accept
+answer_stream     a Stream that is an answer: its outcome and `close()`
 iteration         `for` and `async for`: a bounded queue between the source and the loop
 run               one subscription to a source, and its items, for several readers
 sharing           the runs of `shared()`: viewers come and go, and `stop()` ends it for all
-opened_run        the run of a `with` block: its first reader costs what one alone costs
+opened_run        the run of a `with` block: its first reader costs as much as a reader alone
 opened_loops      the loops over the Stream of such a block, which go on where they were left
+stoppable_run     a run that can be stopped, and that counts what its readers have received
+blocked_loops     event loops that are blocked by a wait for an answer that they read
 history           the items of a run, and policies for viewers that lag
 delivery          delivers the items of runs to their readers
 worker            threads that run many tasks in steps, and their watchdog
@@ -21,6 +24,7 @@ async_source      `from_async_iterable`, and the event loop of a subscription
 map_async         `map_async`: an async call for each item
 state_machine     operators made of state machines; the items that they accept
 timer             a timer that is serialized with the source, for operators with time
+scheduled_waits   waits as timers on a scheduler, without a thread
 subscriber        the observer of each stage of a pipe: exactly one terminal
 backpressure      pausing a source whose thread must not wait
 cancellation, threads   stopping a thread; Ctrl-C in subscribe(); fork

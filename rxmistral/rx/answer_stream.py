@@ -1,4 +1,4 @@
-"""AnswerStream: a Stream that is an answer itself, to which those that are piped from it refer."""
+"""AnswerStream: an answer, whose outcome and `close()` belong to all Streams piped from it, too."""
 
 from __future__ import annotations
 

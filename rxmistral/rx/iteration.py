@@ -18,7 +18,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import suppress
-from contextvars import ContextVar, copy_context
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import RLock, current_thread, get_ident, local, main_thread
@@ -132,7 +132,7 @@ class HandOffQueue(Iteration, Generic[T]):
         self.reader_waits = False  # and needs a wake-up
         self.waiting_thread: int | None = None  # id of the thread that only waits for items
         self.waiting_loop: asyncio.AbstractEventLoop | None = None  # blocked by that thread
-        self.check_source: Callable[[], object] | None = None  # called while it waits
+        self.check_source: Callable[[], object] | None = None  # called while the reader waits
         self._is_disposed = False
         self._wake = wake  # wakes the reader, from any thread
         self._backpressure = Backpressure()
@@ -187,6 +187,7 @@ class HandOffQueue(Iteration, Generic[T]):
             self._wake_reader()
 
     def check_while_waiting(self, check: Callable[[], object]) -> None:
+        """Has a function called regularly, on the reader's thread, while it waits for an item."""
         self.check_source = check
         self._wake_reader()  # which may wait without a limit
 
@@ -266,14 +267,7 @@ def iterate(
     queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
     items, waiting_producers = queue.items, queue.waiting_producers
-    context = copy_context()
-
-    def subscribe() -> None:
-        try:
-            context.run(queue.subscribe_to, source, scheduler)
-        except BaseException as error:  # sys.exit() in a callback; the loop must not wait for more
-            queue.on_error(RuntimeError(f"a callback ended the subscription: {error!r}"))
-
+    subscribe = partial(_subscribe, queue, copy_context(), source, scheduler)
     track(queue)
     try:
         run_on_thread(subscribe, queue.on_error, name="rxmistral-subscribe", daemon=True)
@@ -302,6 +296,18 @@ def iterate(
             raise queue.error
     finally:
         queue.leave()
+
+
+def _subscribe(
+    queue: HandOffQueue[T],
+    context: Context,
+    source: Observable[T],
+    scheduler: abc.SchedulerBase | None,
+) -> None:
+    try:
+        context.run(queue.subscribe_to, source, scheduler)
+    except BaseException as error:  # sys.exit() in a callback; the loop must not wait for more
+        queue.on_error(RuntimeError(f"a callback ended the subscription: {error!r}"))
 
 
 class _Starts(local):

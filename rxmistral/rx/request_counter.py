@@ -22,7 +22,7 @@ class RequestCounter:
         self.resumed = 0  # answers that were continued after a break
         self.headers_at: float | None = None  # of the first answer, in seconds of monotonic()
         self.request_id: str | None = None  # that the latest response has, if it has one
-        # Weak, since a shared run outlives its readers. None: no counter, as for most runs.
+        # Weak, since a shared run outlives its readers. None: no parent, as for most runs.
         self._parents: WeakSet[RequestCounter] | None = None
 
     def report_to(self, parent: RequestCounter | None) -> None:

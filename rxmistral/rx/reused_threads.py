@@ -11,9 +11,9 @@ wait for each of these starts, so a thread that takes work starts the next one, 
 does so only if no thread is left.
 
 The event loop also competes with the work itself: each thread that runs delays it a little. So
-only a few works start at a time, and the next one does when one of them waits for the network
-(`note_wait`). A work that waits without a note, for example in a callback of the program, delays
-the others by a moment only.
+only two threads at a time are in the first part of their work, up to its first wait for the network
+(`note_wait`); then the next thread takes work. Work that waits without calling `note_wait`, for
+example in a callback of the program, delays other work by a hundredth of a second only.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ _CHECK_SECONDS = 0.01
 _IDLE_CHECKS = 10
 _MAX_IDLE = 16  # threads; each check of each of them delays the threads that work
 
-_MAX_STARTING = 2  # works at a time, of which one uses the interpreter and one the system
-_LONGEST_START_SECONDS = 0.01  # after which these no longer count
+_MAX_STARTING = 2  # threads whose work has not waited yet: one in Python, one in a system call
+_LONGEST_START_SECONDS = 0.01  # after which these threads no longer count
 
 
 class _Work(NamedTuple):
@@ -67,7 +67,7 @@ def run_on_thread(
 
 
 def note_wait() -> None:
-    """Notes that the work of the current thread is about to wait: other work may start."""
+    """Notes that the work of the current thread is about to wait, so that other work may start."""
     for each in (_daemons, _others):
         each.note_wait()
 
@@ -85,18 +85,18 @@ class _ReusedThreads:
         # `cancellation`).
         self._wakeup = Lock()
         self._wakeup.acquire()
-        self._free: set[Thread] = set()  # those that are idle, or start
-        self._starting: set[Thread] = set()  # those whose work has started and not waited yet
-        self._started_at = 0.0  # the latest work, in seconds of monotonic()
+        self._free: set[Thread] = set()  # without work: they are idle, or begin to run
+        self._starting: set[Thread] = set()  # with work that has started and not waited yet
+        self._started_at = 0.0  # when the latest work started, in seconds of monotonic()
 
     def run(self, work: _Work) -> None:
         self._queue.append(work)
         # Work that subscribes mostly ends soon, and its thread takes this work without a wake-up;
         # otherwise an idle thread takes it at its next check.
         if not (current_thread() in self._starting and self._free):
-            self._have_it_served()
+            self._wake_thread()
 
-    def _have_it_served(self) -> None:
+    def _wake_thread(self) -> None:
         """Wakes a thread that is idle, or starts one if there is none."""
         with suppress(RuntimeError):  # one is about to wake
             self._wakeup.release()
@@ -130,7 +130,7 @@ class _ReusedThreads:
         if thread in self._starting:
             self._starting.discard(thread)
             if self._queue:
-                self._have_it_served()
+                self._wake_thread()
 
     def _serve(self) -> None:
         while self._serve_next() and len(self._free) < _MAX_IDLE:
@@ -145,7 +145,7 @@ class _ReusedThreads:
         try:
             # More has arrived, or some did in the moment in which the wait ended.
             if self._queue:
-                self._have_it_served()
+                self._wake_thread()
         finally:
             if work is not None:
                 thread.name = work.name
@@ -161,7 +161,7 @@ class _ReusedThreads:
             if work is not None:
                 return work
             is_awake = self._wakeup.acquire(timeout=_CHECK_SECONDS)
-            if self._queue:  # its work must not start yet
+            if self._queue:  # with work that must not start yet
                 continue
             idle_checks += 1
             if idle_checks >= _IDLE_CHECKS or not (is_awake or main_thread().is_alive()):

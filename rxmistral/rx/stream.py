@@ -43,11 +43,11 @@ T_out = TypeVar("T_out", covariant=True)
 
 Items: TypeAlias = Observable[A] | AsyncIterable[A]
 AsyncItems: TypeAlias = Items[A] | Awaitable[Items[A]]
-"""What an async function returns that has several results. A type checker must try it before
-`AsyncResult`, or it would take a Stream that is awaited for the one result."""
+"""The result of an async function that returns several items. Overloads list it before
+`AsyncResult`: otherwise a type checker takes an awaited Stream for a single item."""
 
 AsyncResult: TypeAlias = AsyncItems[A] | Awaitable[A]
-"""What a function passed to `map_async` returns."""
+"""The result of a function that is passed to `map_async`."""
 
 
 class AnswerHandle(Protocol):

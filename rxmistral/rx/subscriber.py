@@ -59,8 +59,8 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
     """The observer of one subscription, and its Disposable; see `Stream.subscribe`.
 
     Attributes:
-        callback: The `on_next` of the subscriber. A source may call it in place of the own
-            `on_next` while it knows that the subscription is not disposed.
+        callback: The `on_next` that was passed to `subscribe`. A source may call it in place of
+            `Subscriber.on_next` while it knows that the subscription is not disposed.
         is_stopped: Whether the subscription has ended or is disposed.
     """
 

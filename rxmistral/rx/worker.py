@@ -158,7 +158,8 @@ class WorkerPool(ABC, Generic[T]):
         """Moves all tasks to a new lead, except the one in which this step is stuck."""
 
         def others() -> list[T] | None:
-            # Without a lock in each step: one of the two threads sees what the other has set.
+            # A step takes no lock: it resets `current`, and then reads `_is_displaced`. Here the
+            # order is the opposite one, so one of the threads sees the change of the other.
             worker._is_displaced = True
             stuck = worker.current
             has_ended = stuck is None or worker.steps != step
@@ -209,14 +210,14 @@ class Worker(ABC, Generic[T]):
         self.tasks: set[T] = set()  # changed under the lock of the pool
         self.current: T | None = None  # the task that is being stepped
         self.steps = 0  # that have begun
-        self._is_displaced = False  # set before `current` is read, and read after that is set
+        self._is_displaced = False  # other tasks may be moving; see `WorkerPool.displace`
         self.tick_seconds = tick_seconds or _TICK_SECONDS
         self._pool = pool
         self._lock = pool.lock
         self._thread: Thread | None = None
         self._watchdog: Thread | None = None
         self._retired = Event()
-        self.step_began = 0.0  # by `monotonic()`
+        self.step_began = 0.0  # in seconds of monotonic()
         self._charges: dict[T, float] = {}  # seconds; changed under the lock of the pool
         register_for_fork(self)
 
@@ -316,7 +317,7 @@ class Worker(ABC, Generic[T]):
             more = task.step()
         except BaseException as error:  # of a callback: it ends its own stream, no other
             report_unhandled(error)
-        if not more:  # else the next step sets it
+        if not more:  # otherwise the next step sets it
             emitting.source = None
         self.current = None
         if self._is_displaced:

@@ -10,8 +10,8 @@ a body lets the connection return to its pool. So at the end of the loop its tas
 to a background loop. The end is noticed by an asynchronous generator: `asyncio.run` closes all of
 those that have begun on its loop. A loop that does not run when a task is scheduled, for example
 to release a connection, hands that task over; and a loop that cannot wait for sockets
-(ProactorEventLoop of Windows) hands over each task. A loop that the program blocks is relieved of
-its tasks by the thread that waits for one of them (see `rx.blocked_loops`).
+(ProactorEventLoop of Windows) hands over each task. If the program blocks a loop, the thread that
+waits for one of its tasks hands them over (see `rx.blocked_loops`).
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ class AsyncioLoop:
     def __init__(self, loop: AbstractEventLoop, successor: EventLoops) -> None:
         self._loop = ref(loop)  # which is a key in `_loops`, and so keeps this alive
         self._successor = successor
-        # All that were scheduled, and the descriptors of the sockets that are watched. A task is
-        # in it only if its `event_loop` is this; both change under the lock.
+        # All tasks that were scheduled, and the descriptors of the sockets that are watched. A task
+        # is a key only if its `event_loop` is this object; both change under the lock.
         self._tasks: dict[LoopTask, int | None] = {}
         self._stepping: LoopTask | None = None
         # These two refer to the loop, so they are dropped at its end.
@@ -204,7 +204,7 @@ class AsyncioLoop:
             self.end()
 
     def check_timeouts_soon(self, _: LoopTask) -> None:
-        """Called in the step of a task that begins to wait, or may wait for less time."""
+        """Checks timeouts soon; called in the step of a task that begins to wait, or waits less."""
         soon = monotonic() + TIMEOUT_TICK_SECONDS
         if self._timer is None or self._check_timeouts_at > soon:
             self._check_at(soon)

@@ -288,7 +288,7 @@ class ConnectionView:
     response_class = LeasedResponse
     lease: ConnectionLease | None = None
     is_shut_down = False  # so that it must not be used again
-    _head: bytes | None = None  # of a request with a small body; b"": it is sent next
+    _head: bytes | None = None  # of a request, until its small body follows; b"": it is next
 
     def connect(self) -> None:
         self.is_shut_down = False

@@ -55,7 +55,7 @@ class EventLoops(WorkerPool[LoopTask]):
         return _SelectorWorker(self, tick_seconds)
 
     def check_timeouts_soon(self, task: LoopTask) -> None:
-        """Called in the step of a task that may wait for less time than before."""
+        """Checks timeouts soon; called in the step of a task that may wait for less time."""
         if isinstance(task.worker, _SelectorWorker):
             task.worker.check_timeouts_soon()
 
@@ -121,18 +121,18 @@ class _SelectorWorker(Worker[LoopTask]):
                 continue
             has_more = self.step(task)
             if not has_more or task.paused or task.worker is not self:
-                self._after_step(task, has_more)
+                self._update_watch(task, has_more)
         while self._scheduled:
             task = self._scheduled.popleft()
-            self._after_step(task, self.step(task))
+            self._update_watch(task, self.step(task))
             self.check_timeouts_soon()
         if self.step_began >= self._check_timeouts_at:
             self._check_timeouts(self.step_began)
         if self._has_lost:
             self._unwatch_lost()
 
-    def _after_step(self, task: LoopTask, has_more: bool) -> None:
-        """Watches the socket of a task if it waits for that, and only then."""
+    def _update_watch(self, task: LoopTask, has_more: bool) -> None:
+        """Watches the socket of a task if the task waits for it, and only then; after a step."""
         if task.worker is not self or (has_more and task.paused):
             self.unwatch(task)
         elif not has_more:
@@ -168,7 +168,7 @@ class _SelectorWorker(Worker[LoopTask]):
             self.unwatch(task)
 
     def check_timeouts_soon(self) -> None:
-        """Called when a task begins to wait, or may wait for less time than before."""
+        """Checks timeouts soon; called when a task begins to wait, or may wait for less time."""
         soon = self.step_began + TIMEOUT_TICK_SECONDS
         self._check_timeouts_at = min(self._check_timeouts_at, soon)
 
@@ -181,7 +181,7 @@ class _SelectorWorker(Worker[LoopTask]):
                 continue
             remaining = task.remaining()
             if remaining <= 0:
-                self._after_step(task, self.step(task))
+                self._update_watch(task, self.step(task))
             else:
                 soonest = min(soonest, remaining)
         self._check_timeouts_at = now + max(TIMEOUT_TICK_SECONDS, soonest)

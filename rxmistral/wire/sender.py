@@ -26,13 +26,13 @@ __all__ = ["RequestSender", "is_loopback", "post"]
 _RETURN_SECONDS = 0.25  # how long a request waits for a connection that is about to return
 _MIN_TIMEOUT_SECONDS = 0.001  # urllib3 refuses 0; a request without time left fails by itself
 
-_Sending: TypeAlias = Callable[[], AbstractContextManager[object]]
+_MakeContext: TypeAlias = Callable[[], AbstractContextManager[object]]
 
 
 class _Post(Request):
     """A request that is sent within a context, such as that of a span."""
 
-    sending: _Sending = nullcontext
+    make_context: _MakeContext = nullcontext
 
 
 def post(
@@ -40,17 +40,17 @@ def post(
     headers: dict[str, str],
     body: bytes,
     authorization: str | None,
-    sending: _Sending = nullcontext,
+    make_context: _MakeContext = nullcontext,
 ) -> Request:
     """Returns a POST request.
 
     The authorization is not passed as a header: for a request without `auth`, requests would
     look for credentials in ~/.netrc, and send them. If the authorization is None, the `auth`
-    of the session is used. The request is sent within the context that `sending` returns.
+    of the session is used. The request is sent within the context that `make_context` returns.
     """
     auth = _unauthorized if authorization is None else partial(_authorized, authorization)
     request = _Post("POST", url, headers=headers, data=body, auth=auth)
-    request.sending = sending
+    request.make_context = make_context
     return request
 
 
@@ -75,12 +75,12 @@ class RequestSender:
         self._idle_timeout = lease.idle_timeout
         self._url = ""  # of the latest request
         self._proxies: dict[str, str] = {}
-        self._sending: _Sending = nullcontext
+        self._make_context: _MakeContext = nullcontext
 
     def send(self, request: Request | PreparedRequest) -> Response:
         """Returns the response when its headers have arrived; raises `RequestError` if none do."""
         try:
-            self._sending = getattr(request, "sending", nullcontext)
+            self._make_context = getattr(request, "make_context", nullcontext)
             prepared = self._prepare(request)
             self.secret = str(prepared.headers.get("Authorization", "")).rpartition(" ")[2]
             self.exchange = observe(prepared, self._tap)
@@ -108,7 +108,7 @@ class RequestSender:
         return self._session.prepare_request(request)
 
     def _host_and_proxy(self) -> tuple[str | None, str | None]:
-        """Returns the latest of each, without credentials; None: there is none."""
+        """Returns those of the latest request, without credentials; None: there is none."""
         proxy = select_proxy(self._url, self._proxies)
         return (
             urlsplit(self._url).netloc.rpartition("@")[2] or None,
@@ -131,7 +131,7 @@ class RequestSender:
             remaining = max(idle_timeout.remaining(), _MIN_TIMEOUT_SECONDS)
             sending.lease = self._lease
             try:
-                with self._sending():
+                with self._make_context():
                     response = view.send(
                         prepared,
                         timeout=(min(idle_timeout.connect_timeout, remaining), remaining),

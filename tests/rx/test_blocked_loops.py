@@ -1,4 +1,4 @@
-"""The check whether an event loop turns."""
+"""The check whether an event loop is blocked."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from rxmistral.rx.blocked_loops import BlockedLoopCheck, hand_over_from
 
 
-def test_only_a_loop_that_does_not_turn_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_a_blocked_loop_hands_over(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr("rxmistral.rx.blocked_loops.monotonic", lambda: clock.now)
     handed_over: list[float] = []
@@ -21,7 +21,7 @@ def test_only_a_loop_that_does_not_turn_hands_over(monkeypatch: pytest.MonkeyPat
         check = BlockedLoopCheck(loop)
         for clock.now in (0.0, 10.0):
             check()
-            await asyncio.sleep(0)  # it turns
+            await asyncio.sleep(0)  # the loop runs its callbacks
         for clock.now in (20.0, 20.9, 21.0, 21.5, 22.0):
             check()
 

@@ -150,7 +150,7 @@ def test_work_may_wait_for_work_that_it_starts() -> None:
 
 
 def test_idle_threads_do_the_work_that_a_waiting_work_starts() -> None:
-    """They are not woken for it, since its own thread mostly does it."""
+    """Idle threads are not woken for work whose own thread mostly takes it."""
     meeting = threading.Barrier(3)
     for _ in range(3):
         start(partial(meeting.wait, BOUND))
@@ -165,7 +165,7 @@ def test_no_work_is_lost_when_threads_are_about_to_end() -> None:
         run_one(lambda: None)
 
 
-def test_threads_end_after_many_short_works() -> None:
+def test_threads_end_after_much_short_work() -> None:
     """In CPython 3.11, SimpleQueue.get(timeout=...) of several threads may wait forever."""
     done = threading.Semaphore(0)
 

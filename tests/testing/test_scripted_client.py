@@ -296,7 +296,7 @@ def weather() -> str:
 
 
 def test_tool_may_wait_for_virtual_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rxmistral.chat.run._MAX_HOLD_SECONDS", 0.01)
+    monkeypatch.setattr("rxmistral.chat.run._MAX_TOOL_SECONDS", 0.01)
     scheduler, texts = VirtualTimeScheduler(), list[str]()
 
     def forecast() -> Observable[int]:
