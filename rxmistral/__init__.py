@@ -24,11 +24,12 @@ The way of the data:
 
 The map of the package; a folder is a layer, and imports point down only:
 
-    cli terminal/     the command: one answer, or a chat in a terminal
-    demo              an embedded server without a model
+    cli  terminal/    the command: one answer, or a chat in a terminal
     telemetry/        OpenTelemetry: spans and metrics of answers and tools
+    demo              an embedded server without a model
     chat/             a call: client, settings, request, attempts, event_stream, policies/;
-                      a run of calls and tools: tools, tool_rounds, tool_runner, run
+                      a run of calls and tools: tools, tool_rounds, tool_runner, run;
+                      a conversation of runs: conversation, answer, turn, history, trimming
     relay/  logs/     one answer for many: browsers, and brokers for other processes
     operators         everything that can be passed to pipe(), by name; most are methods, too
     testing/          the test kit: scripted servers and answers, recordings, pytest
@@ -37,7 +38,8 @@ The map of the package; a folder is a layer, and imports point down only:
     wire/             HTTP and Server-Sent Events, without Mistral
     rx/               the reactive core, without HTTP: streams, runs, async calls, backpressure
     outcome           how an answer ended, and what arrived of it
-    models  errors    Mistral's data types, and what can go wrong
+    models  errors    Mistral's data types, and what can go wrong; their parts are error_report,
+                      lenient_decoding, pydantic_models, and checks, of arguments
 
 `help(rxmistral.Mistral)` and `help(rxmistral.Chat.stream)` describe a call,
 `help(rxmistral.operators)` lists the operators, and `help(rxmistral.errors)` draws the errors.

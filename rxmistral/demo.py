@@ -100,8 +100,8 @@ def _answer(request: ReceivedRequest) -> Script:
         return _refused(404, f"the demo server answers POST {_PATH} and nothing else")
     try:
         messages = request.json["messages"]
-        functions = [e["function"] for e in request.json.get("tools") or () if "function" in e]
-        tools = [function["name"] for function in functions]
+        declared = request.json.get("tools") or ()
+        tools = [each["function"]["name"] for each in declared if "function" in each]
     except (KeyError, TypeError, ValueError):
         return _refused(422, "the body is not a JSON object with messages")
     match messages:
@@ -137,7 +137,9 @@ def _paced(tokens: Script, prompt_tokens: int) -> Script:
 def _calls(names: list[str]) -> Script:
     """Returns a call of each tool, without arguments."""
     return [
-        steps.tool_call(id=f"demo{number:05}", name=name, arguments="{}")  # 9 characters
+        steps.tool_call(
+            id=f"demo{number:05}", name=name, arguments="{}"
+        )  # 9 characters, as Mistral's
         for number, name in enumerate(names)
     ]
 

@@ -97,7 +97,7 @@ def check_decodable(type: Any) -> None:
 
 
 def type_name(type: Any) -> str:
-    """Returns a type as it is written in a program, without the modules."""
+    """Returns the name of a type as a program contains it, without its modules."""
     if isinstance(type, builtins.type) and not get_args(type):
         return type.__name__
     return re.sub(r"(?:[\w<>]+\.)+", "", str(type))

@@ -577,8 +577,8 @@ def _is_content(part: str | ContentChunk) -> bool:
 def as_sent(item: object) -> object:
     """Returns an item in the form in which the service sent it, to be encoded.
 
-    A completion is its chunk. The keys of a usage that this version does not know are next to the
-    others; msgspec would encode the field that contains them.
+    A completion becomes its chunk. The keys of a usage that this version does not know are put
+    next to the others; msgspec would encode the field that contains them.
     """
     if isinstance(item, CompletionEvent):
         item = item.data

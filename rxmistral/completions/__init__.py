@@ -8,11 +8,12 @@ completion_stream     the class of an answer, with the operators below as method
 
 completion ──▶ choice          deltas, text, thinking; text ──▶ think_tags
            ──▶ tool_calls      whole calls from fragments
-           ──▶ parts           everything of one answer, in order, and its ending
+           ──▶ parts           everything of one answer, in order, and its ending; of a run,
+                               also the results of tools (tool_parts)
            ──▶ accumulator     ──▶ response: to_response, snapshots,
                                usage, finish_reason
            ──▶ finish          until_finished, and the time that a body has to end
-           ──▶ recorder        on_outcome
+           ──▶ recorder        on_outcome, and streams that record their outcome
 
 streams of completions ──▶ fallback (fallback, hedge) ──▶ completions of one of them
 """

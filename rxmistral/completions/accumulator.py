@@ -38,9 +38,10 @@ __all__ = ["CompletionAccumulator", "texts_in"]
 _Content: TypeAlias = str | list[ContentChunk]
 
 _PIECE_OVERHEAD_BYTES = 64  # of a str object, in addition to its characters
-_JOIN_THRESHOLD_BYTES = 256 * 1024  # pieces of text are joined beyond this size,
-_JOIN_THRESHOLD_PIECES = 1024  # or this number of short ones
-_MAX_SHORT_CHARACTERS = 1024
+# A bounded accumulator joins pieces of text beyond this size, or this number of short ones.
+_JOIN_THRESHOLD_BYTES = 256 * 1024
+_JOIN_THRESHOLD_PIECES = 1024
+_MAX_SHORT_CHARACTERS = 1024  # of a short piece
 _MAX_CHARACTERS = 16 * 1024 * 1024  # kept by a bounded accumulator
 
 
@@ -71,14 +72,16 @@ class CompletionAccumulator:
         self._model: str | None = None
         self._created: int | float | None = None
         self._choices: dict[int, _GrowingChoice] = {}
-        self._contents: list[_Content] | None = None  # of the first answer, after some output
+        self._contents: list[_Content] | None = None  # of the first answer, once there is output
         self._max_unjoined_bytes = _JOIN_THRESHOLD_BYTES if bounded else math.inf
         self._max_unjoined_pieces = _JOIN_THRESHOLD_PIECES if bounded else math.inf
         self._max_contents = self._max_unjoined_pieces
 
     def feed_text(self, choice: CompletionResponseStreamChoice) -> bool:
-        """Adds a choice without a finish_reason, if it is just a short text of the first answer,
-        as nearly all are; returns whether it was."""
+        """Adds a choice that is only a short text of the first answer, as nearly all choices are.
+
+        The choice has no finish_reason. Returns False if it is anything else, and was not added.
+        """
         delta, contents = choice.delta, self._contents
         text = delta.content
         if (

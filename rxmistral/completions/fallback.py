@@ -231,7 +231,7 @@ class _Race(abc.DisposableBase):
             self._is_decided = True
             losers = [each for each in self._candidates if each is not candidate]
         self._stop(losers)
-        if self._counter is not None:  # which has the id of the latest response
+        if self._counter is not None:  # until now it has the id of the latest response
             self._counter.record_request_id(candidate.counter.request_id)
         return True
 

@@ -86,13 +86,14 @@ class _BlockObserver(abc.ObserverBase[bytes]):
         self._observer = observer
         self._decode_simple = decoder.decode_simple
         self._emit = observer.on_next
-        # The source emits no block after `dispose()`.
+        # For an event that is alone in its block. The source emits no block after `dispose()`, so
+        # the subscriber need not check that again.
         self._emit_alone: Callable[[CompletionEvent], object] = (
             observer.callback if isinstance(observer, Subscriber) else observer.on_next
         )
         self._max_bytes = max_bytes
         self._partial_event = b""
-        self._is_between_events = False  # and the next one may be simple
+        self._is_between_events = False  # the last block ended with a whole event
         self._has_begun = False  # the first event has passed
         self._is_bypassed = False  # all blocks take the slow path
 
@@ -121,8 +122,10 @@ class _BlockObserver(abc.ObserverBase[bytes]):
                 self._slow_path.on_next(b"data: " + data + b"\n\n")
 
     def _split_block(self, value: bytes) -> list[bytes]:
-        """Returns the data of the events in a block, if all are simple; sends any others down the
-        slow path."""
+        """Returns the data of each event in a block, if all of them are simple.
+
+        Otherwise, the events take the slow path.
+        """
         if self._is_bypassed:
             self._slow_path.on_next(value)
             return []

@@ -174,7 +174,7 @@ def _recorded(
     observer: abc.ObserverBase[CompletionEvent],
     callback: Callable[[Outcome], object],
 ) -> abc.DisposableBase:
-    """Subscribes to completions by a function; `callback` receives their outcome."""
+    """Calls a function that subscribes to completions; `callback` receives their outcome."""
     recorder = _Recorder(observer, callback)
     context = copy_context()  # dispose() may be called on any thread
     recorder.counter.report_to(current_counter.get())

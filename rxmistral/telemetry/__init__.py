@@ -21,9 +21,9 @@ Prompts, answers and texts that may quote them are left out unless `capture_cont
 
     spans          OpenTelemetry, and the span of an answer
     histograms     the measurements
-    attributes     requests and outcomes to attributes
-    messages       the content
-    names          of attributes and metrics: the semantic conventions for generative AI
+    attributes     requests and outcomes to attributes of spans
+    messages       requests and answers to the content of spans
+    names          the semantic conventions for generative AI: names of attributes and metrics
 """
 
 from .spans import OpenTelemetry

@@ -1,4 +1,4 @@
-"""Requests and outcomes to the attributes of a span; an attribute of None is left out."""
+"""Requests and outcomes to the attributes of a span; one whose value is None is left out."""
 
 from __future__ import annotations
 
@@ -36,6 +36,7 @@ Attributes: TypeAlias = dict[str, Any]  # a str, a bool, a number or a list of s
 
 
 def without_none(attributes: Attributes) -> Attributes:
+    """Returns the attributes that have a value."""
     return {name: value for name, value in attributes.items() if value is not None}
 
 
@@ -43,7 +44,7 @@ def without_none(attributes: Attributes) -> Attributes:
 
 
 class RequestFields(Struct):
-    """The fields of a request that its span shows; `extra_body` may give them any type."""
+    """The fields of a request that its span shows; with `extra_body`, they may have any type."""
 
     messages: msgspec.Raw
     n: Any = None
@@ -61,6 +62,7 @@ decode_request = msgspec.json.Decoder(RequestFields).decode
 
 
 def request_attributes(request: RequestFields) -> Attributes:
+    """Returns the attributes that describe a request."""
     choices = _integer(request.n)
     return {
         names.REQUEST_STREAM: True,
@@ -90,6 +92,7 @@ def _output_type(response_format: Any) -> str | None:
 
 
 def outcome_attributes(outcome: Outcome, requested_choices: int) -> Attributes:
+    """Returns the attributes that describe an answer and how it ended."""
     return {
         names.RESPONSE_ID: outcome.response.id,
         names.RESPONSE_MODEL: outcome.model,
@@ -139,12 +142,12 @@ def error_type_of(outcome: Outcome) -> str | None:
     return str(error.status) if isinstance(error, StatusError) else type(error).__name__
 
 
-# The texts of the others quote what the server has sent, which may be a part of the answer.
+# The texts of other errors quote the server, and so may contain a part of the answer.
 _WITHOUT_QUOTES = (IncompleteStreamError, RequestTimeoutError, StreamTimeoutError)
 
 
 def description_of(error: BaseException | None, *, with_content: bool) -> str | None:
-    """Returns the text of an error; None if it may not be shown, or is that of a callback."""
+    """Returns the text of an error; None if it must not be shown, or a callback has raised it."""
     if isinstance(error, MistralError) and (with_content or isinstance(error, _WITHOUT_QUOTES)):
         return described(error)
     return status_line(error.status) if isinstance(error, StatusError) else None

@@ -14,12 +14,14 @@ from .attributes import Attributes
 
 __all__ = ["Histograms"]
 
-# Those of the conventions.
+# The bucket boundaries of the conventions.
 _SECONDS = [0.01 * 2**power for power in range(14)]
 _TOKENS = [4**power for power in range(14)]
 
 
 class Histograms:
+    """The histograms of a meter, to which each answer adds."""
+
     def __init__(self, meter: Meter) -> None:
         def seconds(name: str, description: str) -> Histogram:
             return _histogram(meter, name, "s", description, _SECONDS)
@@ -47,10 +49,10 @@ class Histograms:
 
         Args:
             outcome: How the answer ended.
-            seconds: How long it took.
-            outputs: The number of its chunks with output.
-            attributes: Of each measurement.
-            context: The context whose span is an example of the measurements.
+            seconds: Seconds from the subscription to the end of the answer.
+            outputs: The number of pieces of text, thinking and tool calls that were received.
+            attributes: The attributes of each measurement.
+            context: A context with the span of the answer, to which exemplars refer.
         """
         self._duration.record(seconds, attributes, context)
         first, last = outcome.seconds_to_first_token, outcome.seconds_to_last_token

@@ -1,4 +1,4 @@
-"""Messages of Mistral's as JSON in the shape of the semantic conventions: a role and parts.
+"""Mistral's messages to JSON in the shape of the semantic conventions: a role and parts.
 
 {"role": "user", "content": "Hi"}
 {"role": "user", "parts": [{"type": "text", "content": "Hi"}]}
@@ -19,12 +19,12 @@ __all__ = ["input_messages", "output_messages"]
 
 
 def input_messages(messages: msgspec.Raw) -> str:
-    """Returns the messages of a request."""
+    """Returns the messages of a request, as JSON."""
     return _encode([_message(each) for each in msgspec.json.decode(messages)])
 
 
 def output_messages(outcome: Outcome) -> str:
-    """Returns the message of each choice of an answer, as far as it was received."""
+    """Returns the message of each choice of an answer, as far as it was received, as JSON."""
     return _encode([*_output_messages(outcome)])
 
 

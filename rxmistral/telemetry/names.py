@@ -4,7 +4,7 @@ They are literals, since every `gen_ai` constant of the package opentelemetry-se
 deprecated (0.66b0): the conventions have moved to a repository without a package.
 """
 
-# of every span and measurement
+# every span and measurement
 OPERATION_NAME = "gen_ai.operation.name"
 PROVIDER_NAME = "gen_ai.provider.name"
 REQUEST_MODEL = "gen_ai.request.model"
@@ -12,7 +12,7 @@ SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 ERROR_TYPE = "error.type"
 
-# of the span of an answer: its request
+# the span of an answer: its request
 CONVERSATION_ID = "gen_ai.conversation.id"
 OUTPUT_TYPE = "gen_ai.output.type"
 REQUEST_CHOICE_COUNT = "gen_ai.request.choice.count"
@@ -25,7 +25,7 @@ REQUEST_STREAM = "gen_ai.request.stream"
 REQUEST_TEMPERATURE = "gen_ai.request.temperature"
 REQUEST_TOP_P = "gen_ai.request.top_p"
 
-# of the span of an answer: its outcome
+# the span of an answer: its outcome
 RESPONSE_FINISH_REASONS = "gen_ai.response.finish_reasons"
 RESPONSE_ID = "gen_ai.response.id"
 RESPONSE_MODEL = "gen_ai.response.model"
@@ -39,11 +39,11 @@ OUTCOME = "rxmistral.outcome"
 REQUESTS = "rxmistral.requests"
 RESUMED = "rxmistral.resumed"
 
-# content
+# the span of an answer: its content
 INPUT_MESSAGES = "gen_ai.input.messages"
 OUTPUT_MESSAGES = "gen_ai.output.messages"
 
-# of the span of a tool call
+# the span of a tool call
 TOOL_CALL_ID = "gen_ai.tool.call.id"
 TOOL_NAME = "gen_ai.tool.name"
 TOOL_TYPE = "gen_ai.tool.type"

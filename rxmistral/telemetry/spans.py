@@ -1,8 +1,8 @@
 """OpenTelemetry, which makes the spans of a client.
 
-Strategy: a span is attached to a context only in two places. A thread that sends a request enters
-it and leaves it before it reads the answer. A tool runs in a task of its own, whose context ends
-with the task. Everywhere else, the program's own span is the current one.
+Strategy: a span is made the current one in two places only. A thread that sends a request does so
+until the headers have arrived, before it reads the answer. A tool runs in a task of its own, whose
+context ends with the task. Everywhere else, the program's own span is the current one.
 
 No answer depends on telemetry: an exception of a provider, a processor or an exporter is logged.
 """
@@ -101,8 +101,10 @@ class OpenTelemetry:
 
     @contextmanager
     def execute_tool(self, call: ToolCall) -> Iterator[None]:
-        """Traces a tool call, within a block; its span stays the current one of the context, which
-        belongs to this call alone."""
+        """Traces the tool call that runs within the block.
+
+        Its span stays the current one of the context, which must belong to this call alone.
+        """
         name = call.function.name
         attributes: Attributes = {
             names.OPERATION_NAME: "execute_tool",
@@ -130,7 +132,7 @@ class OpenTelemetry:
             return self._tracer.start_span(name, kind=kind, attributes=attributes)
         except Exception:
             _log_exception()
-            # The parent of what follows: the current span, which this does not end.
+            # The parent of further spans is the current one, which this one does not end.
             return NonRecordingSpan(trace.get_current_span().get_span_context())
 
 
@@ -139,7 +141,7 @@ class _AnswerSpan:
 
     Args:
         span: The span, which has started.
-        histograms: Receive the measurements.
+        histograms: The histograms to which the answer adds.
         common: The attributes of the span and of all measurements.
         with_content: Whether the span contains messages and the texts of all errors.
     """
@@ -166,7 +168,7 @@ class _AnswerSpan:
             self._span.set_attribute(names.INPUT_MESSAGES, input_messages(request.messages))
 
     def sending(self) -> AbstractContextManager[object]:
-        """Makes it the current span within a block, in which a thread sends a request."""
+        """Makes this the current span within a block, in which a thread sends a request."""
         return trace.use_span(self._span, record_exception=False, set_status_on_exception=False)
 
     def end(self, outcome: Outcome, seconds: float, outputs: int) -> None:
@@ -180,8 +182,8 @@ class _AnswerSpan:
                 self._span.end()
         with _logged():
             attributes = without_none({**self._common, names.ERROR_TYPE: error_type_of(outcome)})
-            example = trace.set_span_in_context(self._span)
-            self._histograms.record(outcome, seconds, outputs, attributes, example)
+            with_span = trace.set_span_in_context(self._span)
+            self._histograms.record(outcome, seconds, outputs, attributes, with_span)
 
     def _describe_outcome(self, outcome: Outcome) -> None:
         if not self._span.is_recording():
@@ -197,7 +199,7 @@ class _AnswerSpan:
 
 @contextmanager
 def _logged() -> Iterator[None]:
-    """Logs an exception of the block, which must not hurt the answer."""
+    """Logs an exception of the block, which must not end the answer."""
     try:
         yield
     except Exception:

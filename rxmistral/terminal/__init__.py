@@ -1,1 +1,7 @@
-"""The command in a terminal: its screen, Markdown, prompts, and a chat made of them."""
+"""The terminal of the command: what it reads and shows, and a chat.
+
+    stdin ──▶ prompts ──▶ chat ──▶ an Answer ──▶ printer ──▶ markdown (with rich) ──▶ screen
+      └──▶ one prompt, for the command      ──▶ printer ──▶ ...
+
+`screen` also writes to a file or a pipe, then without styles.
+"""

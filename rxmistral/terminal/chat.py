@@ -1,4 +1,4 @@
-"""A chat in a terminal.
+"""TerminalChat: prompts and answers, one after the other.
 
 prompt ──▶ answer ──▶ prompt ...    Ctrl-C: stops the answer, or clears the line; twice: leaves
                                     Ctrl-D: leaves
@@ -30,8 +30,8 @@ class TerminalChat:
     the next one.
 
     Args:
-        conversation: Answers the prompts.
-        screen: Shows the answers.
+        conversation: The conversation that answers the prompts.
+        screen: The screen that shows the answers.
         stats: Whether to print figures about each answer to stderr.
     """
 
@@ -104,7 +104,7 @@ class TerminalChat:
             signal.signal(signal.SIGINT, default)
 
     def _show(self, answer: Answer) -> int:
-        """Shows the thinking of a model, dim, and the answer; returns the number of chunks."""
+        """Shows the thinking in dim text, and the answer; returns the number of chunks."""
         screen, printer = self._screen, printer_for(self._screen)
         chunks = 0
         is_thinking = False

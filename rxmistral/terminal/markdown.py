@@ -3,10 +3,10 @@
     text ──▶ BlockSplitter ──▶ finished blocks, rendered once and never touched again
                     └────────▶ the open block, rendered anew with each piece of text
 
-# Strategy: `rich.live` draws a whole answer again and again, so it flickers, and an answer that is
-# taller than the screen is cut or repeated in the scrollback. Here, only the open block is drawn
-# again: its rows that have changed, and not more of its rows than fit on the screen. When it is
-# finished, it is drawn once as a whole.
+Strategy: `rich.live` draws a whole answer again and again, so it flickers, and an answer that is
+taller than the screen is cut or repeated in the scrollback. Here, only the open block is drawn
+again: its rows that have changed, and not more of its rows than fit on the screen. When it is
+finished, it is drawn once as a whole.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ _split_lines = re.compile(r"[^\n]*\n|[^\n]+").findall
 # CommonMark 0.31, 4.5, but with any indentation, and in a list item.
 _match_fence = re.compile(r"\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?(`{3,}(?=[^`]*\Z)|~{3,})").match
 
-# rich leaves out HTML, definitions of links and the URLs of images, and repeats URLs in <>.
+# rich leaves out HTML, definitions of links and the URLs of images, and repeats URLs in <>. So
+# they are parsed as text.
 _parser = MarkdownIt("commonmark", {"html": False})
 _parser.enable(["strikethrough", "table"]).disable(["autolink", "image", "reference"])
 
-# Without the automatic wrap, a row is one row, also if the terminal draws a character wider.
-# A finished block is drawn with it, since a row without it would be cut.
+# Without the automatic wrap, a row is one row, even if the terminal draws a character wider than
+# rich measures it. A finished block is drawn with it, since a row without it would be cut.
 _WRAP_OFF, _WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 
 
@@ -83,13 +84,13 @@ class BlockSplitter:
             self._is_after_blank = not line.strip()
             return blocks
         self._lines.append(line)
-        if fence is None or not self._closes(self._fence, fence):
+        if fence is None or not self._is_closing(fence, self._fence):
             return []
         self._fence = None
         return self._take() if self._lines[0][0] in "`~" else []
 
     @staticmethod
-    def _closes(opening: re.Match[str], fence: re.Match[str]) -> bool:
+    def _is_closing(fence: re.Match[str], opening: re.Match[str]) -> bool:
         line = fence.string.strip()
         return (
             fence.start(1) <= opening.start(1) + 3
@@ -104,7 +105,7 @@ class BlockSplitter:
 
 
 class MarkdownPrinter:
-    """Shows an answer as Markdown.
+    """A printer that shows an answer as Markdown.
 
     Args:
         screen: A terminal that understands escape sequences.
@@ -137,14 +138,14 @@ class MarkdownPrinter:
         self._has_finished_block = True
 
     def _rendered(self, block: str) -> list[str]:
-        """Returns the rows of a block, after an empty one if another block is before it."""
+        """Returns the rows of a block, after an empty row if there was another block before."""
         if not block.strip():
             return []
         self._markdown.parsed = _parser.parse(block)
         with self._console.capture() as capture:
             self._console.print(self._markdown)
         rendered = capture.get()
-        if not rendered.strip():  # the parser leaves out what is nested too deeply
+        if not rendered.strip():  # the parser leaves out blocks that are nested too deeply
             rendered = block
         rows = [row.rstrip(" ") for row in rendered.strip("\n").split("\n")]
         return ["", *rows] if self._has_finished_block else rows

@@ -12,10 +12,10 @@ __all__ = ["Printer", "figures", "printer_for"]
 
 
 class Printer(Protocol):
-    """Shows the text of one answer as it arrives."""
+    """A printer of the text of one answer."""
 
     def write(self, piece: str, /) -> None:
-        """Shows a text that adds to the answer."""
+        """Shows a piece of the answer that has arrived."""
 
     def end_line(self) -> None:
         """Ends the last line, if it has not ended."""
@@ -34,7 +34,7 @@ def printer_for(screen: Screen) -> Printer:
 
 
 def figures(outcome: Outcome, chunks: int) -> str:
-    """Returns the number of tokens or chunks received, and their rate."""
+    """Returns a line with the number of tokens or chunks received, and their rate."""
     first, last = outcome.seconds_to_first_token, outcome.seconds_to_last_token
     if first is None or last is None:
         return "no tokens"

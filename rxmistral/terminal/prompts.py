@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .stdin import refuse_undecodable_bytes, undecodable
+from .stdin import decoding_error, refuse_undecodable_bytes
 
 try:
     import readline  # edits lines, and keeps them for the arrow keys
@@ -51,7 +51,7 @@ def read_prompt() -> str:
             raise ClearedLine from None
         raise
     except UnicodeDecodeError as error:
-        raise undecodable(error) from error
+        raise decoding_error(error) from error
     if readline is not None and prompt.strip():
         readline.add_history(prompt)
     return prompt

@@ -1,4 +1,4 @@
-"""stdout and stderr, in which a text cannot control the terminal."""
+"""Screen, which writes answers to stdout, and lines for stderr; no text controls the terminal."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _CONTROL_PICTURES = {
 
 
 class UnwritableError(Exception):
-    """An error of stdout, which is the cause of this one."""
+    """An error that stdout cannot be written to; its cause is the error of stdout."""
 
 
 class Screen:
-    """stdout, and whether its last line has ended."""
+    """Standard output, with the knowledge whether its last line has ended."""
 
     def __init__(self) -> None:
         self._in_line = False
@@ -57,7 +57,7 @@ class Screen:
         self._in_line = not piece.endswith("\n")
 
     def write_escapes(self, piece: str) -> None:
-        """Writes a text with escape sequences, which must be harmless."""
+        """Writes a text as it is; the caller answers for its escape sequences."""
         self._in_line = not piece.endswith("\n")  # first, as Ctrl-C may interrupt the write
         try:
             sys.stdout.write(piece)
@@ -71,10 +71,12 @@ class Screen:
 
 
 def print_error(error: Exception) -> None:
+    """Prints an error as one line."""
     print_to_stderr(f"rxmistral: {' '.join(str(error).split())}")
 
 
 def print_to_stderr(line: str) -> None:
+    """Prints a line, if there is a stderr that can be written to."""
     if sys.stderr is None:
         return
     try:
@@ -84,7 +86,7 @@ def print_to_stderr(line: str) -> None:
 
 
 def replace_control_characters(text: str) -> str:
-    """Returns a text without characters that control a terminal."""
+    """Returns a text in which pictures replace the characters that control a terminal."""
     return text.translate(_CONTROL_PICTURES)
 
 
@@ -93,7 +95,10 @@ def is_terminal(stream: TextIO | None) -> bool:
 
 
 def discard(stream: TextIO) -> None:
-    # Otherwise its buffer would fail again when the interpreter exits.
+    """Redirects a stream to the null device after an error.
+
+    Otherwise its buffer would fail again when the interpreter exits.
+    """
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 

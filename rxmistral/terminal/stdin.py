@@ -1,10 +1,10 @@
-"""stdin, in which each byte must be text."""
+"""Standard input, all bytes of which must be text."""
 
 from __future__ import annotations
 
 import sys
 
-__all__ = ["read_stdin", "refuse_undecodable_bytes", "undecodable"]
+__all__ = ["decoding_error", "read_stdin", "refuse_undecodable_bytes"]
 
 
 def read_stdin() -> str:
@@ -19,7 +19,7 @@ def read_stdin() -> str:
     try:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
-        raise undecodable(error) from error
+        raise decoding_error(error) from error
 
 
 def refuse_undecodable_bytes() -> None:
@@ -29,7 +29,7 @@ def refuse_undecodable_bytes() -> None:
         reconfigure(errors="strict")
 
 
-def undecodable(error: UnicodeDecodeError) -> ValueError:
+def decoding_error(error: UnicodeDecodeError) -> ValueError:
     """Returns the error of a stdin that is not text."""
     byte = error.object[error.start]
     return ValueError(f"stdin is not {error.encoding.upper()} text: it has the byte 0x{byte:02x}")

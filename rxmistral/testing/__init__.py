@@ -27,6 +27,13 @@ are not an event stream. It needs neither a key nor a network. Point a client at
 
 pytest loads `pytest_plugin` of this package by itself: it adds the fixtures `mistral_server` and
 `mistral_client`, and the marker `rxmistral_recording`.
+
+The modules:
+
+    steps ──▶ compiler ──┬──▶ server (connection, received)          over a socket
+                         └──▶ scripted_blocks, scripted_body ──▶ answers, or
+                                             scripted_source ──▶ client         without a socket
+    recorder (key_search) ──▶ recordings, a file ──▶ replaying ──▶ compiler
 """
 
 from importlib import import_module

@@ -34,7 +34,7 @@ def scripted_client(
     time, subscribe to an answer, and then start the scheduler; a loop or `run()` would wait for
     a scheduler that nothing advances. Virtual time does not pass while the tools of a run work.
 
-    Some things remain real. An operator that measures time, such as `sentences(max_wait=1)`, needs
+    Not everything follows the scheduler. An operator that measures time, such as `sentences(max_wait=1)`, needs
     the scheduler as an argument of `subscribe`. The second reader of a `with` block, and viewers of
     `shared()`, receive on another thread, and `linger` is real time. There is no connection, so
     `Timeouts(connect=...)` never expires, and a redirect is a refusal. If more than 100 timers expire

@@ -1,7 +1,7 @@
-"""Finds keys in what would be recorded, however they are written.
+"""A search for keys in an exchange that is to be recorded, in any spelling of them.
 
 A body may escape the characters of a key (`sk\\/1`, `sk\\u002f1`), at any depth of JSON within JSON.
-A block may end within a key; and a model writes a key in several tokens, each in an event of its own.
+A block may end within a key. A model writes a key in several tokens, each in an event of its own.
 """
 
 from __future__ import annotations

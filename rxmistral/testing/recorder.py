@@ -107,7 +107,7 @@ class _BlockRecorder:
 class ClientRecorder:
     """The tap of one client, which appends each exchange to a file when it has ended.
 
-    An exchange that contains a key that the client has used is not written; a UserWarning says so.
+    An exchange that contains a key that the client has used is not written, with a UserWarning.
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:

@@ -9,7 +9,8 @@ is the number of seconds since the request was sent:
     {"t": 0.35, "b64": "4oI="}              in Base64 if it is not UTF-8
     {"t": 0.36, "end": "eof"}               or "drop", "timeout", or "left" by its reader
 
-A request that no response followed has no `response`; a redirected one has that of the last server.
+A request that no response followed has no `response`. If a request was redirected, the `response`
+is that of the last server.
 Exchanges follow each other in the order in which they were sent, or ended. A file that is called
 `.sse` contains the body of one answer, to any request.
 """

@@ -89,8 +89,8 @@ def replay(
 
     Raises:
         OSError: The file cannot be read.
-        TypeError, ValueError: The file is not a recording, an argument is out of range, or a Stream is to
-            play several exchanges.
+        TypeError, ValueError: The file is not a recording, an argument cannot be used, or a Stream
+            is to play several exchanges.
     """
     if speed is not None:
         check_seconds("speed", speed, "times")

@@ -31,7 +31,7 @@ def scripted_blocks(
     hang_error: Exception | None = None,
     any_body: bool = False,
 ) -> Stream[bytes]:
-    """Returns what `rxmistral.wire.blocks` emits if a server answers with this script.
+    """Returns the blocks that `rxmistral.wire.blocks` emits if a server answers with this script.
 
     Cold: each subscription plays the script from its beginning. The framing of the script must be
     `close`, which leaves the blocks as they are.
@@ -41,8 +41,8 @@ def scripted_blocks(
         scheduler: Waits for the steps of time. None: the scheduler of the subscription, and if it
             has none, real time.
         hang_error: The error that `hang()` stands for. None: silence, until the disposal.
-        any_body: Whether to emit the blocks of a body that is not an event stream, too, and each
-            by itself; False: the first of them are held back until that is known.
+        any_body: Whether to emit each block at once, even of a body that is not an event stream.
+            False: the first blocks are held back until the body is known to be one.
 
     Emits: each frame of a script whose status is 2xx.
     Completes: at the end of the body.

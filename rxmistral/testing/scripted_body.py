@@ -1,6 +1,6 @@
-"""The body of a scripted response, judged as the reader of a socket judges it.
+"""The body of a scripted response, checked as the reader of a socket checks it.
 
-block ──▶ the first bytes and the status decide (`read_head`) ──▶ block, or the error
+block ──▶ the status and the first bytes are checked (`read_head`) ──▶ block, or the error
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ def response_of(script: CompiledScript) -> Response:
 
 
 class ScriptedBody(abc.ObserverBase[bytes]):
-    """Passes on the blocks of a body; the head is held back until there is a verdict on it."""
+    """An observer that passes on the blocks of a body, once its head has been checked."""
 
     def __init__(self, observer: abc.ObserverBase[bytes], any_body: bool = False) -> None:
         self._observer = observer
         self._any_body = any_body
-        self._response: Response | None = None  # until there is a verdict
-        self._blocks: list[bytes] = []
+        self._response: Response | None = None  # while its body is to be checked
+        self._blocks: list[bytes] = []  # held back meanwhile
 
     def on_response(self, response: Response) -> None:
         """Called when the headers have arrived."""
@@ -66,8 +66,8 @@ class ScriptedBody(abc.ObserverBase[bytes]):
             head = read_head(response, _PushedBody(self._blocks, error))
             if head:
                 self._emit(head)
-        except Exception as verdict:
-            return verdict
+        except Exception as failed_check:
+            return failed_check
         return error
 
     def _emit(self, block: bytes) -> None:
@@ -85,11 +85,11 @@ def _is_success(response: Response) -> bool:
 
 
 class _MoreNeededError(Exception):
-    """The blocks so far are too few for a verdict."""
+    """An error that more blocks are needed to check a body."""
 
 
 class _PushedBody(ResponseBody):
-    """A body that consists of these blocks, and then of an error, or its end."""
+    """A body that consists of some blocks, and then of an error, or its end."""
 
     def __init__(self, blocks: Iterable[bytes], error: Exception | None) -> None:
         self._blocks = iter(blocks)
