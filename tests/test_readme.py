@@ -314,7 +314,7 @@ def test_tool_example_returns_the_result_under_the_call_id(
     ]
 
 
-def test_agent_example_shows_what_its_tools_do(
+def test_agent_example_shows_its_tool_calls(
     service: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runpy.run_path(str(ROOT / "examples" / "agent.py"), run_name="__main__")

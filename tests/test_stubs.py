@@ -1,4 +1,4 @@
-"""The stubs say of the modules beside them what is so at run time."""
+"""The stubs, compared with their modules at run time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A page to talk with a model: its turns are shared by all tabs, late and reloaded ones included.
+"""A chat page, whose turns are shared by all tabs, late and reloaded ones included.
 
     python examples/web_chat/app.py                         the demo server answers
     MISTRAL_API_KEY=... python examples/web_chat/app.py     Mistral answers
@@ -8,8 +8,8 @@
     GET /runs/id/events  ──▶  the parts of the answer; after Last-Event-ID, if it was sent
     DELETE /runs/id  ──▶  stops the answer
 
-A turn never changes once it is over. Each follows another one and continues a copy of its
-conversation, so a prompt that is edited begins a branch: the page asks after the turn before it.
+A turn never changes once it is over. The next turn continues a copy of its conversation. So a
+prompt that is edited begins a branch: it follows the turn before the edited one.
 
 Without a key, try "What time is it?", "Use your tools." and "Show me Markdown."
 
@@ -43,8 +43,8 @@ from rxmistral.demo import demo_server
 from rxmistral.relay import SSE_HEADERS, server_sent_events
 
 PAGE = Path(__file__).with_name("page")
-# Whatever a model writes, the page runs no other script, sends nothing to another site, and shows
-# nothing of one; and no script can turn text into markup.
+# Whatever a model writes, the page runs no script but its own, exchanges nothing with other sites,
+# and turns no text into markup.
 PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; "
@@ -156,7 +156,7 @@ class Chat:
         return Response(status_code=204)
 
     def _conversation(self, after: str | None) -> Conversation:
-        """Returns a conversation that continues that of a turn, as far as it was received."""
+        """Returns a copy of the conversation of a turn, as far as it was received, or a new one."""
         if after is not None:
             return self._turn(after).chat.fork()
         return Conversation(

@@ -193,7 +193,7 @@ def test_cache_key_is_the_id_unless_given(asked: Asked) -> None:
 
 
 @pytest.mark.parametrize("count", range(1, 6))
-def test_loop_enters_what_it_has_taken(asked: Asked, count: int) -> None:
+def test_loop_enters_the_items_that_it_has_taken(asked: Asked, count: int) -> None:
     chat = asked.chat()
     taken: list[str] = []
     for piece in chat.ask("fast").text():
@@ -210,7 +210,7 @@ def test_loop_enters_what_it_has_taken(asked: Asked, count: int) -> None:
 
 
 @pytest.mark.parametrize("is_text", [False, True])
-def test_async_loop_enters_what_it_has_taken(asked: Asked, is_text: bool) -> None:
+def test_async_loop_enters_the_items_that_it_has_taken(asked: Asked, is_text: bool) -> None:
     chat = asked.chat()
 
     async def read() -> None:
@@ -230,7 +230,7 @@ def test_async_loop_enters_what_it_has_taken(asked: Asked, is_text: bool) -> Non
     run(read())
 
 
-def test_other_operators_enter_what_they_were_given(asked: Asked) -> None:
+def test_other_operators_enter_the_items_they_received(asked: Asked) -> None:
     chat = asked.chat()
     answer = chat.ask("endless")
     for sentence in answer.text().sentences():

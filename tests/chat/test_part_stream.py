@@ -44,7 +44,7 @@ def make(request: pytest.FixtureRequest) -> Iterator[Made]:
         yield run if request.param == "run" else ask
 
 
-def test_methods_return_what_the_parts_add_up_to(make: Made) -> None:
+def test_methods_return_the_texts_and_totals_of_the_parts(make: Made) -> None:
     with make("hi") as stream:
         assert stream.text().join().run() == "Wait. It is 2."
         assert list(stream.thinking()) == ["Hm"]

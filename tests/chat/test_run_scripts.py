@@ -149,7 +149,7 @@ def test_random_run_leaves_a_valid_history(seed: int) -> None:
         check_parts(reading.parts, error)
         if isinstance(error, RoundLimitError):
             assert error.messages == after
-        time.sleep(random.choice([0, 0.01]))  # for what must not happen any more
+        time.sleep(random.choice([0, 0.01]))  # time for events that must not happen
         assert run.messages == after
         assert len(reading.parts) == parts
     service.check()

@@ -1057,7 +1057,7 @@ def test_reactivex_operators_that_end_early_dispose() -> None:
     ids=["loop", "block", "shared"],
 )
 def test_loop_ends_after_an_operator_has_left_the_source(read: Face) -> None:
-    """So it finds the outcome of an answer that `take` has left."""
+    """A loop over an answer that `take` has left finds the outcome of the answer."""
     is_over, was_over = threading.Event(), []
 
     def subscribe(observer: Any, _: Any = None) -> Disposable:

@@ -206,7 +206,7 @@ def test_child_of_a_fork_ends_no_span_of_its_parent(traces: Traces) -> None:
 
 
 class NotingSampler(Sampler):
-    """Samples all, and notes the attributes that it receives."""
+    """A sampler that samples everything, and records the attributes that it receives."""
 
     attributes: Any = None
 

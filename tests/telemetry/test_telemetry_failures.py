@@ -87,7 +87,7 @@ def test_exception_of_a_provider_is_logged(
     assert {record.name for record in caplog.records} == {"rxmistral"}
 
 
-def test_exception_of_an_exporter_hurts_no_answer(traces: Traces, read: Face) -> None:
+def test_exception_of_an_exporter_does_not_end_the_answer(traces: Traces, read: Face) -> None:
     traces.tracer_provider.add_span_processor(SimpleSpanProcessor(BrokenExporter()))
     with ScriptedServer(WHOLE) as server, traces.client(server) as client:
         assert "".join(read(ask(client).text())).endswith("lo")

@@ -1,4 +1,4 @@
-"""What a program has exported: its spans and measurements, in memory."""
+"""The spans and measurements that a program has exported, in memory."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def ask(client: Mistral, **options: Any) -> EventStream:
 
 
 class Traces:
-    """The providers of a test, and what was exported through them."""
+    """The providers of a test, and the spans and measurements that were exported through them."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()

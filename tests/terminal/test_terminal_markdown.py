@@ -29,7 +29,7 @@ BLOCKS = {
 
 
 @pytest.mark.parametrize("blocks", BLOCKS.values(), ids=BLOCKS)
-def test_blocks_end_where_the_next_one_begins(blocks: list[str]) -> None:
+def test_block_ends_when_the_next_one_begins(blocks: list[str]) -> None:
     for pieces in every_way("".join(blocks)):
         assert [block.lstrip("\n") for block in through(BlockSplitter(), pieces)] == [
             block.lstrip("\n") for block in blocks

@@ -454,7 +454,7 @@ JUDGED: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("script", JUDGED.values(), ids=JUDGED.keys())
-def test_response_is_judged_as_that_of_a_server(script: Script) -> None:
+def test_response_is_checked_like_that_of_a_server(script: Script) -> None:
     with (
         ScriptedServer(script, framing="close") as server,
         Mistral(server_url=server.url) as client,

@@ -124,7 +124,7 @@ def test_loop_reads_every_framing_to_its_end(framing: Any, make_loop: MakeLoop) 
             assert b"".join(runner.run(read(ask(server)))) == BODY
 
 
-def test_loop_reads_what_tls_has_decrypted(
+def test_loop_reads_bytes_that_tls_has_decrypted(
     server_tls: Any, session: Any, make_loop: MakeLoop
 ) -> None:
     pieces = [b"data: " + b"x" * size + b"\n\n" for size in (1, 16_384, 40_000, 200_000)]
@@ -314,7 +314,7 @@ def test_answer_ends_when_it_cannot_be_handed_over(monkeypatch: pytest.MonkeyPat
 def test_thread_receives_an_answer_whose_loop_waits_for_it(
     last: str, make_loop: MakeLoop, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also in the middle of a block, and again after the loop has gone on."""
+    """The loop may wait in the middle of a block, and again after it has gone on."""
     monkeypatch.setattr("rxmistral.rx.blocked_loops._BLOCKED_SECONDS", 0.05)
     script = [steps.role(), "Hel", steps.wait(0.1), "lo", steps.wait(0.1), "!", steps.finish()]
 

@@ -140,7 +140,7 @@ def test_many_chunks_are_read_as_one_block() -> None:
 
 
 def test_short_answer_is_read_by_one_thread() -> None:
-    """Its second packet has arrived while the first one was emitted."""
+    """The second packet arrives while the first one is emitted."""
     emitted, sent, ended = threading.Event(), threading.Event(), threading.Event()
     threads: list[str] = []
 

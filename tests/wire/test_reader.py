@@ -106,7 +106,7 @@ def test_adapter_without_urllib3_connections_is_read() -> None:
 def test_silent_servers_delay_no_other_request(
     scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They send no headers, or no TLS handshake; then other requests may start."""
+    """The servers send no headers, or no TLS handshake."""
     monkeypatch.setattr(reused_threads, "_LONGEST_START_SECONDS", 2 * BOUND)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(BOUND)

@@ -11,7 +11,7 @@ import {Markdown, made} from "./markdown.js";
 const at = {};
 for (const element of document.querySelectorAll("[id]")) at[element.id] = element;
 
-let turns = []; // that are shown, the first one first
+let turns = []; // those that are shown, in their order
 let edited = null; // the turn whose prompt is being edited
 let draft = ""; // what was in the field before
 let isAsking = false;
@@ -23,7 +23,7 @@ class Turn {
     this.id = id;
     this.prompt = prompt;
     this.after = after; // the id of the turn before it, or null
-    this.section = null; // that the next part may continue
+    this.section = null; // the one that the next part may continue
     this.calls = new Map(); // tool calls by id, and by their index in the answer that arrives
     this.finishReason = null;
     this.isOver = false;
@@ -99,7 +99,7 @@ class Turn {
     } else if (status !== "completed") {
       const what = hasText ? "The answer is not complete" : "There is no answer";
       const wrong = styled("p", "wrong", `${what}: ${message}.`);
-      if (this.isLast) wrong.role = "alert"; // those of former turns are not read out
+      if (this.isLast) wrong.role = "alert"; // the errors of earlier turns are not read out
       this.article.append(wrong);
     } else if (isCut) {
       this.article.append(styled("p", "ending", "The answer was cut: it reached the limit of its length."));
@@ -119,7 +119,7 @@ class Turn {
   }
 }
 
-// What to do with each part of an answer, see rxmistral.Part. All of it is text, never HTML.
+// By type, the function that shows a part of an answer (see rxmistral.Part): as text, never HTML.
 const show = {
   thinking_delta(turn, {text}) {
     turn.sectionOf(Thinking).append(text);
@@ -254,8 +254,8 @@ function leaves(element) {
   return element.matches(LEAVES) ? [element] : [...element.querySelectorAll(LEAVES)];
 }
 
-// Returns what to read out of an element: its sentences, the rows of a table, and of code only how
-// long it is.
+// Returns the texts to read out for an element: its sentences, the rows of a table, and only the
+// length of code.
 function sentences(element) {
   return leaves(element).flatMap((leaf) => {
     const text = leaf.textContent;
@@ -316,7 +316,7 @@ function showState() {
 async function join(isAsked = false) {
   const id = location.hash.slice(1);
   const response = id ? await call("GET", `runs/${encodeURIComponent(id)}`) : null;
-  if (id && !response) return; // what is shown stays
+  if (id && !response) return; // the turns that are shown stay
   const path = response?.ok ? (await response.json()).turns : [];
   if (id !== location.hash.slice(1)) return; // the address has changed meanwhile
   if (edited) at.prompt.value = endEditing();
@@ -334,7 +334,7 @@ async function join(isAsked = false) {
   if (!following) turns.at(-1)?.article.scrollIntoView();
 }
 
-// Returns the response, or null; shows what went wrong.
+// Returns the response, or null; shows an error.
 async function call(method, path, body) {
   try {
     const headers = {"Content-Type": "application/json"};
@@ -385,7 +385,7 @@ function beginEditing(turn) {
   at.prompt.setSelectionRange(turn.prompt.length, turn.prompt.length);
 }
 
-// Returns what was in the field before.
+// Returns the text that was in the field before.
 function endEditing() {
   const kept = edited ? draft : "";
   edited?.article.classList.remove("edited");

@@ -6,21 +6,21 @@
 // Safety: text reaches the page as text nodes only, so there is no markup to be filtered. An
 // address is used if it is absolute and of a known protocol, after the browser has parsed it.
 //
-// Cost: a block is final once a later block has certainly begun. Only the text of what is not
-// final is parsed again, and only the nodes that differ are changed: what the reader has selected
-// or focused stays, and nothing flickers. No expression below backtracks far: text may be hostile.
+// Cost: a block is final once a later block has certainly begun. Only the text of the other blocks
+// is parsed again, and only the nodes that differ are changed: the reader's selection and focus
+// stay, and nothing flickers. No expression below backtracks far: text may be hostile.
 //
 // It is the Markdown that models write: no HTML, no reference links, no indented code, no setext
 // headings. A line end within a paragraph stays one.
 
 const PROTOCOLS = ["http:", "https:", "mailto:"];
-const MAX_DEPTH = 12; // of lists, quotes and emphasis; what is deeper is text
+const MAX_DEPTH = 12; // of lists, quotes and emphasis; deeper marks are text
 
 const FENCE = /^[ \t]*(`{3,}(?=[^`]*$)|~{3,})[ \t]*([^\s`]*)/;
 const HEADING = /^ {0,3}(#{1,6})(?=\s|$)/;
 const QUOTE = /^ {0,3}> ?/;
 const ITEM = /^[ \t]*([-*+]|\d{1,9}[.)])(?=\s|$)/;
-// A last line that may become anything: it is shown when it is known what it is.
+// A last line that may still become any kind of block: it is shown when its kind is known.
 const UNDECIDED = /(^|\n)[ \t]*([-*+#>|`~_=:]+|\d{1,9}[.)]?)[ \t]*$/;
 
 export class Markdown {
@@ -249,7 +249,7 @@ function dedented(line, width) {
 
 // --- inline ----------------------------------------------------------------------
 
-// `end` is what may end a code span besides its mark: while the text arrives, its end.
+// While the text arrives, `end` lets the end of the text end a code span, too.
 const tokens = (end) => new RegExp([
   String.raw`\\(?<escaped>[!-\/:-@\[-${"`"}{-~])`,
   String.raw`(?<!${"`"})(?<ticks>${"`"}+)(?!${"`"})(?<code>[^]*?)(?:(?<!${"`"})\k<ticks>(?!${"`"})${end})`,
@@ -297,7 +297,7 @@ class Nesting {
     else this.add(mark);
   }
 
-  // Returns the position of the innermost open part whose mark is like that; 0: there is none.
+  // Returns the position of the innermost open part whose mark is wanted; 0: there is none.
   find(isWanted) {
     return Math.max(0, this.#stack.findLastIndex(({mark}) => mark && isWanted(mark)));
   }
@@ -306,7 +306,7 @@ class Nesting {
     return this.#stack[position].mark;
   }
 
-  // Ends the part at a position; the marks of the parts in it have no partner, and are text.
+  // Ends the part at a position; marks within it that are still open have no partner: they are text.
   close(position) {
     this.flatten(position + 1);
     return this.#stack.pop().nodes;
@@ -366,7 +366,7 @@ function closeBracket(nesting, closing, target) {
     return;
   }
   if (position) nesting.flatten(position);
-  nesting.add(closing); // and an address that is not used is shown
+  nesting.add(closing); // so that an address that is not used is shown
 }
 
 // "`` `a` ``" is written with blanks, so that the code may begin with a backtick.
@@ -389,7 +389,7 @@ function urlOf(address) {
 function link(address, nodes) {
   const url = urlOf(address);
   const element = made("a", fragmentOf(nodes));
-  element.textContent ||= address; // it needs a name
+  element.textContent ||= address; // a link needs a name
   const target = {href: url.href, title: url.href, target: "_blank", rel: "noopener noreferrer"};
   return Object.assign(element, target);
 }
@@ -420,7 +420,7 @@ function patchChildren(element, fresh, from = 0) {
   for (const node of old.slice(now.length)) node.remove();
 }
 
-// Copies no more than that: most nodes of a long answer are final.
+// Copies no other nodes: most nodes of a long answer are final.
 function nodesFrom(nodes, from) {
   return Array.from({length: nodes.length - from}, (_, at) => nodes[from + at]);
 }
