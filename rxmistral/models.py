@@ -403,7 +403,7 @@ class Prediction(_Model):
 
 
 class GuardrailConfig(_Model):
-    """Which requests and answers the service must refuse; both configurations are sent as is."""
+    """The requests and answers that the service must refuse; both configurations are sent as is."""
 
     block_on_error: bool | UnsetType = UNSET
     moderation_llm_v1: dict[str, Any] | UnsetType | None = UNSET
@@ -414,7 +414,7 @@ class GuardrailConfig(_Model):
 
 
 class UsageInfo(_Model):
-    """What an answer cost, in tokens.
+    """The cost of an answer, in tokens.
 
     Every other key that was received is in `additional_properties`, and is also an attribute:
     `usage.prompt_tokens_details["cached_tokens"]`.
@@ -458,7 +458,7 @@ class ChatCompletionResponseChoiceLogprobs(_Model, gc=False):
 
 
 class DeltaMessage(_Model, gc=False):
-    """What one chunk adds to a message."""
+    """The addition of one chunk to a message."""
 
     role: str | None = None
     content: str | list[ContentChunk] | None = None
@@ -469,7 +469,7 @@ class DeltaMessage(_Model, gc=False):
 
 
 class CompletionResponseStreamChoice(_Model, gc=False):
-    """What one chunk adds to one of the `n` answers."""
+    """The addition of one chunk to one of the `n` answers."""
 
     index: int | None = None
     delta: DeltaMessage = field(default_factory=DeltaMessage)

@@ -254,8 +254,11 @@ class Mistral:
         self.__exit__()
 
     def _authorize(self, url: str) -> Callable[[], str | None]:
-        """Returns a function that returns the Authorization header of a request to this URL; None
-        if the session authorizes it, or if a server on this machine needs no key."""
+        """Returns a function from the URL of a request to its Authorization header.
+
+        The header is None if the session authorizes the request, or if a server on this machine
+        needs no key.
+        """
         key = self._api_key
         if callable(key):
             get_key = key

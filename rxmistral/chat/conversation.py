@@ -148,8 +148,10 @@ class Conversation:
 
     @property
     def messages(self) -> list[Message]:
-        """The history now, which can be sent: it is valid once a user message follows, or as it
-        is if it ends with a user message or the result of a tool.
+        """The history now, in a form that can be sent.
+
+        It is valid once a user message follows, or as it is if it ends with a user message or the
+        result of a tool.
 
         Calls of tools without a function are answered "cancelled" until `ask` receives the results.
         """

@@ -119,8 +119,10 @@ class EventStream(AnswerStream[CompletionEvent], CompletionStream):
         return opened
 
     def _open(self) -> Future[None]:
-        """Sends the request, unless there is one to read, or this block has sent it; returns a
-        future that is done when the headers were received."""
+        """Sends the request, unless there is one to read, or this block has sent it.
+
+        Returns a future that is done when the headers were received.
+        """
         with _unread_lock:  # other threads may close or read the Stream meanwhile
             if self._unread is not None:
                 return self._unread.opened
@@ -238,7 +240,7 @@ class AnswerSubscription(Observer, Iteration):
     """One subscription to a call, which may begin before it has an observer.
 
     Until an observer is attached, the reader thread waits here with the headers. A scripted source
-    has no such thread: it emits on a scheduler, which nothing may block, so its items are held here.
+    has no such thread, and nothing may block its scheduler, so its items are held here.
     """
 
     def __init__(self, latest: _LatestRequest, observer: Observer | None = None) -> None:

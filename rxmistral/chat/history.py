@@ -99,8 +99,9 @@ def text_of(message: Message) -> str:
 
 
 def position_of(text: str, whole: str) -> int:
-    """Returns where in an answer its beginning `text` ends; blanks may differ, as speakers and
-    sentence splitters change them.
+    """Returns the position in an answer at which its beginning `text` ends.
+
+    Blanks may differ, as speakers and sentence splitters change them.
 
     Raises:
         ValueError: The answer does not begin with this text.
@@ -202,8 +203,9 @@ def cut(messages: Iterable[Message], characters: int, *, is_whole: bool) -> list
 
 
 def fitted(messages: Iterable[Message], interrupted: str) -> list[Message]:
-    """Returns messages that can be sent once a user message follows, or as they are if the last
-    one is a user or tool message.
+    """Returns messages that can be sent, once a user message follows.
+
+    If the last one is a user or tool message, they can be sent as they are.
 
     Calls without an answer, answers without a call and empty assistant messages are left out.
     Messages of one role that follow each other become one. Between a tool message and a user message

@@ -57,7 +57,7 @@ _MAX_TOOL_SECONDS = 1.0  # of real time; a limit, as a tool may itself wait for 
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What a run was asked to do: its first request, and its tools."""
+    """The plan of a run: its first request, and its tools."""
 
     call: Call
     messages: list[AnyMessage]
@@ -101,8 +101,11 @@ class RunStream(PartStream, AnswerStream[Part]):
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome of the latest run: that of its last answer, with the usage and the requests
-        of all answers; `tool_calls` are those that the program has to answer."""
+        """The outcome of the latest run.
+
+        It is the outcome of the last answer, with the usage and the requests of all answers;
+        `tool_calls` contains the calls that the program has to answer.
+        """
         return None if self._latest is None else self._latest.outcome
 
     def of_conversation(self, conversation_id: str) -> Self:
@@ -342,8 +345,10 @@ def new_run(
 
 
 def _listed(values: Any) -> Any:
-    """Returns an iterable as a list, since a run reads it more than once; anything that is not
-    one is refused later."""
+    """Returns an iterable as a list, since a run reads it more than once.
+
+    Anything that is not iterable is returned as it is, and refused later.
+    """
     is_single = isinstance(values, (str, bytes, Mapping, Struct))
     return list(values) if isinstance(values, Iterable) and not is_single else values
 

@@ -100,12 +100,12 @@ class CallOptions(TypedDict, total=False):
 
 
 class StreamOptions(CallOptions, ChatArguments, total=False):
-    """Every option of `chat.stream`."""
+    """The options of `chat.stream`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Policies:
-    """How a call waits, is repeated, is continued and is limited."""
+    """The policies of a call: its waits, repetitions, continuations and limits."""
 
     timeouts: Timeouts
     retry: Retry | None
@@ -145,7 +145,7 @@ class AnswerSpan(Protocol):
         ...
 
     def end(self, outcome: Outcome, seconds: float, outputs: int) -> None:
-        """Called once, when the answer ends.
+        """Ends the span; called once, when the answer ends.
 
         Args:
             outcome: How the answer ended.
@@ -159,7 +159,7 @@ class Telemetry(Protocol):
     """An observer of the answers and tools of a client; its methods must not raise."""
 
     def start_answer(self, call: Call) -> AnswerSpan:
-        """Called when an answer begins, in the context of its subscriber."""
+        """Starts the observation of an answer, in the context of its subscriber."""
         ...
 
     def execute_tool(self, call: ToolCall) -> AbstractContextManager[object]:
@@ -199,8 +199,10 @@ _PATH_SUFFIX = re.compile(r"(/v1(/chat/completions)?)?/*$")
 
 
 def base_url(url: object) -> str:
-    """Returns the part of a server's URL to which the path of the endpoint is added; the error for
-    any other URL does not show its password or query."""
+    """Returns the part of a server's URL to which the path of the endpoint is added.
+
+    The error for any other URL does not show its password or query.
+    """
     if not isinstance(url, str):
         raise TypeError(f"server_url must be a str, got {type(url).__name__}")
     shown = without_secrets(url)
@@ -298,8 +300,11 @@ _KEY = re.compile(r"[\x21-\x7e]+")
 
 
 def authorization(key: object) -> str:
-    """Returns the Authorization header for a key; the error for anything else does not show it,
-    as it may be the right key with a blank in it."""
+    """Returns the Authorization header for a key.
+
+    The error for anything else does not show the value, as it may be the right key with a blank
+    in it.
+    """
     if not isinstance(key, str):
         raise TypeError(f"api_key must be a str or a function, got {type(key).__name__}")
     token = key.strip().removeprefix("Bearer ").strip()

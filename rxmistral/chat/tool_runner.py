@@ -32,7 +32,7 @@ ToolPart: TypeAlias = ToolReturned | ToolFailed | ToolProgress
 
 
 class ToolRunner:
-    """Runs the calls of one run.
+    """A runner of the tool calls of one run.
 
     Args:
         functions: The tools by name.
@@ -112,8 +112,10 @@ class ToolRunner:
 
 
 def _sendable(text: str) -> str:
-    """Returns a text as UTF-8 can express it: a file name may contain half of a surrogate pair,
-    and a history with such a text could not be sent."""
+    """Returns a text that UTF-8 can express.
+
+    A file name may contain half of a surrogate pair, and a history with it could not be sent.
+    """
     return text.encode("utf-8", "replace").decode()
 
 

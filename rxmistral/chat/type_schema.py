@@ -38,9 +38,9 @@ def object_schema(type: Any) -> dict[str, Any]:
         schema, definitions = _resolved(schema, definitions)
     elif kinds & {"object", "any"} or any(map(is_root_model, models)):
         raise TypeError(
-            "some values of the type are objects and some are not; make it a field of a Struct: write "
-            f"`class Answer(msgspec.Struct): value: {type_name(type)}`, and pass Answer here and "
-            "to parsed()"
+            "some values of the type are objects and some are not; make it a field of a Struct: "
+            f"write `class Answer(msgspec.Struct): value: {type_name(type)}`, and pass Answer here "
+            "and to parsed()"
         )
     else:
         schema = {"properties": {"value": schema}, "required": ["value"]}

@@ -186,7 +186,7 @@ class CompletionAccumulator:
         return "".join(texts_in(growing.contents)) if growing else ""
 
     def can_be_continued(self) -> bool:
-        """Whether another request may continue the text of an answer that broke."""
+        """Returns whether another request may continue the text of an answer that broke."""
         if self.finished or self.overflowed:
             return False
         has_tool_calls = any(growing.fragments for growing in self._growing_choices())
@@ -317,8 +317,10 @@ class _GrowingMessage:
 
 
 class _GrowingContent:
-    """The parts of a message, or of a thought, of which neighbouring texts and thoughts become
-    one; the last part is still open."""
+    """The parts of a message, or of a thought; the last part is still open.
+
+    Neighbouring texts and thoughts become one.
+    """
 
     def __init__(self) -> None:
         self._closed: list[ContentChunk] = []

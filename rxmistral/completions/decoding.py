@@ -93,8 +93,10 @@ class CompletionDecoder:
         return CompletionEvent(data=chunk)
 
     def feed(self, event: ServerSentEvent) -> CompletionEvent | None:
-        """Returns the completion in an event; None for `[DONE]`, for any event after it, and
-        for one that only keeps the connection open."""
+        """Returns the completion in an event, if it contains one.
+
+        None for `[DONE]`, for any event after it, and for one that only keeps the connection open.
+        """
         if self._closed:
             return None
         try:
@@ -196,7 +198,7 @@ def _only_keeps_alive(event: ServerSentEvent) -> bool:
 
 
 def _is_whole_chunk(data: str) -> bool:
-    """Whether the data of an incomplete event is a chunk, or `[DONE]`, without a part missing."""
+    """Returns whether the data of an incomplete event is a whole chunk, or `[DONE]`."""
     try:
         value = json.loads(data, strict=False)
     except (ValueError, RecursionError):
@@ -259,8 +261,11 @@ def completions_into(
     accept_clean_end: bool,
     start_grace_period: Callable[[], None] | None = None,
 ) -> Callable[[Observable[ServerSentEvent]], Stream[CompletionEvent]]:
-    """Returns the operator `completions()` with a decoder for each subscription; a source that
-    can end its stream after `END_GRACE_SECONDS` has `start_grace_period`, in place of a timer."""
+    """Returns the operator `completions()` with a decoder for each subscription.
+
+    A source that can end its stream after `END_GRACE_SECONDS` has `start_grace_period`, in place
+    of a timer.
+    """
 
     def subscribe_to(
         stream: Stream[ServerSentEvent],

@@ -158,8 +158,10 @@ class _BlockObserver(abc.ObserverBase[bytes]):
             self._observer.on_error(raised)
 
     def _split_simple(self, block: bytes) -> list[bytes] | None:
-        """Returns the data of each whole event of a block, and keeps the rest; None, and keeps
-        nothing, if not all of them are simple."""
+        """Returns the data of each whole event of a block, and keeps the rest.
+
+        If not all of them are simple, returns None and keeps nothing.
+        """
         if block[:6] != b"data: " or block.find(b'"error"') >= 0:
             return None
         end = block.rfind(b"\n\n")

@@ -64,7 +64,7 @@ _FINISH_REASONS = {
 
 
 class UIMessageEncoder(PartEncoder):
-    """Encodes the first of the `n` answers."""
+    """An encoder of the first of the `n` answers."""
 
     def __init__(self, message_id: str | None, describe: Describe) -> None:
         super().__init__("ui_message_stream", describe)

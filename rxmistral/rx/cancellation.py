@@ -23,7 +23,7 @@ Waits: TypeAlias = Generator[float, None, None]
 
 
 class Waiter(Protocol):
-    """What resumes a generator of `Waits`."""
+    """An object that resumes a generator of `Waits`."""
 
     def now(self) -> float:
         """Returns the time of its clock, in seconds."""
@@ -34,7 +34,10 @@ class Waiter(Protocol):
 
 
 class Cancelled(BaseException):  # it is not an error
-    """Ends the work of a cancelled thread; no `except Exception` of the program catches it."""
+    """An exception that ends the work of a cancelled thread.
+
+    No `except Exception` of the program catches it.
+    """
 
 
 class Cancellation:

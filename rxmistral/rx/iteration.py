@@ -47,7 +47,7 @@ T = TypeVar("T")
 
 
 class Iteration(abc.DisposableBase):
-    """Something that reads a source on behalf of a loop; its disposal ends the loop."""
+    """A reader of a source on behalf of a loop; its disposal ends the loop."""
 
     event_loop: asyncio.AbstractEventLoop | None = None  # on which the loop awaits its items
 
@@ -73,8 +73,10 @@ class _Leaving(local):
 
     @property
     def by_itself(self) -> bool:
-        """Whether a disposal by this thread is due to the end of a loop, a block or an operator
-        such as `take`, which may dispose while the trampoline of `subscribe` is running."""
+        """Whether this thread disposes because of the end of a loop, a block or an operator.
+
+        An operator such as `take` may dispose while the trampoline of `subscribe` is running.
+        """
         return self._depth > 0 or not CurrentThreadScheduler.singleton().schedule_required()
 
 
@@ -86,7 +88,10 @@ _live_lock = fork_safe(RLock())
 
 
 class LiveSubscriptions(abc.DisposableBase):
-    """What `close()` and the end of a `with` block dispose; does not keep its members alive."""
+    """The subscriptions that `close()` and the end of a `with` block dispose.
+
+    They are not kept alive by this object.
+    """
 
     def __init__(self) -> None:
         self._members: WeakSet[abc.DisposableBase] | None = WeakSet()  # None: disposed
@@ -215,8 +220,10 @@ class HandOffQueue(Iteration, Generic[T]):
             self._backpressure.release()
 
     def final_exception(self) -> Exception:
-        """Leaves the queue and returns the exception to raise, which the queue does not keep,
-        since an error refers to the frames in which it is raised."""
+        """Leaves the queue, and returns the exception to raise.
+
+        The queue does not keep it, since an error refers to the frames in which it is raised.
+        """
         error = StopAsyncIteration() if self.error is None else self.error
         self.leave()
         return error
@@ -234,15 +241,20 @@ class HandOffQueue(Iteration, Generic[T]):
             self._wake_reader()
 
     def leave(self) -> None:
-        """Disposes at the end of the loop; a source that lacks only the end of its answer may
-        read on, so that the connection can be used again."""
+        """Disposes at the end of the loop.
+
+        A source that lacks only the end of its answer may read on, so that the connection can be
+        used again.
+        """
         with leaving:
             self.dispose()
 
 
 def current_reader() -> object:
-    """Returns the current task, or the current thread if there is none; for the separate thread
-    of `iterate`, the thread that reads."""
+    """Returns the current task, or the current thread if there is none.
+
+    For the separate thread of `iterate`, returns the thread that reads.
+    """
     loop = current_iteration.get()
     if isinstance(loop, HandOffQueue) and loop.waiting_thread is not None:
         return loop.waiting_thread
@@ -311,7 +323,7 @@ def _subscribe(
 
 
 class _Starts(local):
-    """Counts the iterations that begin in one pass of an event loop: many would hold it up."""
+    """A count of the iterations that begin in one pass of an event loop: many would hold it up."""
 
     _count = 0
     _loop: Callable[[], object] = staticmethod(lambda: None)  # a weak reference to the loop
@@ -427,8 +439,11 @@ class AsyncIteration(AsyncIterator[T]):
 
 
 class _LoopWakeUp:
-    """A wake-up that any thread sends to an event loop; separate, so that the queue does not keep
-    an AsyncIteration alive that the program has dropped."""
+    """A wake-up that any thread sends to an event loop.
+
+    It is separate, so that the queue does not keep an AsyncIteration alive that the program has
+    dropped.
+    """
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop

@@ -35,7 +35,7 @@ T = TypeVar("T")
 
 
 class Taken:
-    """What a loop has taken.
+    """The items that a loop has taken.
 
     Args:
         run: The run that the loop reads.

@@ -219,8 +219,10 @@ class Stream(Pipe[T_out]):
 
     @property
     def outcome(self) -> Outcome | None:
-        """The outcome of the latest request of the answer that this was piped from; None while
-        the request is running, or if there is no answer."""
+        """The outcome of the latest request of the answer that this was piped from.
+
+        None while the request is running, or if there is no answer.
+        """
         return None if self._answer is None else self._answer.outcome
 
     def close(self) -> None:

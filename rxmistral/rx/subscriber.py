@@ -214,8 +214,10 @@ def _raise(subscribed_at: FrameSummary | None, error: Exception) -> None:
 
 
 def report_unhandled(error: BaseException) -> None:
-    """Reports an error to `threading.excepthook` if the program has set one; otherwise on stderr,
-    with the program's own lines only."""
+    """Reports an error to `threading.excepthook` if the program has set one; otherwise on stderr.
+
+    On stderr, it shows the program's own lines only.
+    """
     if threading.excepthook is not threading.__excepthook__:
         details = (type(error), error, error.__traceback__, threading.current_thread())
         threading.excepthook(threading.ExceptHookArgs(details))

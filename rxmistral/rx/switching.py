@@ -156,8 +156,10 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
     # --- answers ---
 
     def _subscribe(self, inner: InnerObserver[P, T] | None) -> None:
-        """Subscribes to an answer, and to the next one if `subscribe` has completed it: a loop,
-        so that many such answers do not need a deep stack."""
+        """Subscribes to an answer, and to the next one if `subscribe` has completed it.
+
+        This is a loop, so that many such answers do not need a deep stack.
+        """
         while inner is not None:
             self._subscribe_to_answer(inner)
             with self._changed:
@@ -231,8 +233,11 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
     # --- output slot ---
 
     def acquire_output(self, inner: InnerObserver[P, T]) -> bool:
-        """Waits for the output slot, but not for its own thread, since a callback may send a
-        prompt that is answered at once; returns False if the answer was cancelled."""
+        """Waits for the output slot; returns False if the answer was cancelled.
+
+        It does not wait for its own thread, since a callback may send a prompt that is answered at
+        once.
+        """
 
         def can_continue() -> bool:
             owner = self._output_owner

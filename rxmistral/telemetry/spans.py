@@ -44,7 +44,7 @@ _CAPTURING = ("span_only", "span_and_event", "true")
 
 
 class OpenTelemetry:
-    """Traces and measures the answers of a client: `Mistral(telemetry=OpenTelemetry())`.
+    """An observer that traces and measures answers: `Mistral(telemetry=OpenTelemetry())`.
 
     Args:
         tracer_provider: The provider of the tracer. None: the global one.

@@ -38,7 +38,7 @@ _WRAP_OFF, _WRAP_ON = "\x1b[?7l", "\x1b[?7h"
 
 
 class BlockSplitter:
-    """Cuts Markdown, with line feeds only, into blocks that can be rendered on their own.
+    """A splitter of Markdown, with line feeds only, into blocks that are rendered on their own.
 
     A block ends at blank lines, if the next line is not indented and no fence is open; a code
     block that is not indented is a block. So an item of a list is whole, and the items of a list

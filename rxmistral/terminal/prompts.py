@@ -19,7 +19,7 @@ __all__ = ["ClearedLine", "hidden_keys", "prepare_prompts", "read_prompt"]
 
 
 class ClearedLine(KeyboardInterrupt):
-    """Ctrl-C was pressed in a prompt that had text."""
+    """Ctrl-C in a prompt that had text."""
 
 
 def prepare_prompts() -> None:

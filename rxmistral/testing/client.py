@@ -20,8 +20,10 @@ class ScriptedClient(Mistral):
 
     @property
     def requests(self) -> list[ReceivedRequest]:
-        """The requests so far, in the order in which they were sent. Their times are seconds of the
-        scheduler."""
+        """The requests so far, in the order in which they were sent.
+
+        Their times are seconds of the scheduler.
+        """
         return self._source.requests
 
 

@@ -179,7 +179,7 @@ def _silence_of(exchange: Exchange, faults: Mapping[int, Fault] | None) -> Excep
 
 
 class _Replay:
-    """Chooses the script of each request; called on the threads of the connections."""
+    """A chooser of the script of each request; called on the threads of the connections."""
 
     def __init__(
         self,

@@ -34,7 +34,7 @@ class ScriptedBody(abc.ObserverBase[bytes]):
         self._blocks: list[bytes] = []  # held back meanwhile
 
     def on_response(self, response: Response) -> None:
-        """Called when the headers have arrived."""
+        """Starts the body; called when the headers have arrived."""
         if not (self._any_body and _is_success(response)):
             self._response = response
 

@@ -34,7 +34,7 @@ _MODEL = "scripted"
 
 
 class ScriptedSource:
-    """Answers requests with scripts, in their order."""
+    """A source that answers requests with scripts, in their order."""
 
     def __init__(
         self, scripts: tuple[Script | ScriptFunction, ...], scheduler: abc.SchedulerBase | None

@@ -240,7 +240,7 @@ def was_closed_early(raw: Any) -> bool:
 
 
 class _TimedSocketIO(RawIOBase):
-    """Reads from a socket, each time for as long as the idle timeout leaves."""
+    """A reader of a socket, which waits each time for as long as the idle timeout leaves."""
 
     def __init__(self, file: RawIOBase, sock: socket, idle_timeout: IdleTimeout) -> None:
         self._file = file

@@ -143,7 +143,7 @@ def blocks(
 
 @dataclass(eq=False, repr=False, slots=True, weakref_slot=True)
 class _ResponseReader(abc.DisposableBase):
-    """Sends one request and reads its response; also the Disposable of the subscription."""
+    """The reader of one response, which sends its request; also the Disposable of a subscription."""
 
     observer: abc.ObserverBase[bytes]
     request: Request | PreparedRequest | Callable[[], Request]
@@ -196,8 +196,10 @@ class _ResponseReader(abc.DisposableBase):
         self._context.run(self._end, error)
 
     def _begin(self) -> bool:
-        """Sends the request, and reads as much as this thread has to; returns whether there is
-        more for the event loop."""
+        """Sends the request, and reads as much as this thread has to.
+
+        Returns whether there is more for the event loop.
+        """
         self._session = session = self.session or open_session()
         self.idle_timeout.on_grace_period = partial(pending_returns.expect, session)
         self._sender = sender = RequestSender(session, self._lease, self.tap)

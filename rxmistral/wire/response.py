@@ -158,8 +158,11 @@ class ObservedBody(NonBlockingBody):
 def nonblocking_body_of(
     response: Response, exchange: Exchange | None = None
 ) -> NonBlockingBody | None:
-    """Returns the unread part of a body; None if it has ended, is compressed, or its socket is
-    out of reach: that of a custom adapter, or TLS within TLS."""
+    """Returns the unread part of a body, to be read without waiting.
+
+    None if it has ended, is compressed, or its socket is out of reach: that of a custom adapter,
+    or TLS within TLS.
+    """
     if type(response.raw) is not HTTPResponse:
         return None
     if any(each in HTTPResponse.CONTENT_DECODERS for each in _encodings(response)):

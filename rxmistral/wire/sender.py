@@ -64,7 +64,7 @@ def _unauthorized(prepared: PreparedRequest) -> PreparedRequest:
 
 
 class RequestSender:
-    """Sends one request over leased connections, and follows its redirects."""
+    """A sender of one request over leased connections, which follows its redirects."""
 
     def __init__(self, session: Session, lease: ConnectionLease, tap: Tap | None = None) -> None:
         self.secret = ""  # the credentials in the Authorization header of the request

@@ -197,7 +197,7 @@ class _RetryView:
 
 
 class _PendingReturns:
-    """Counts, for each session, the connections that are about to return to its pools.
+    """A count, for each session, of the connections that are about to return to its pools.
 
     An answer is often left at the moment at which it is complete, a few milliseconds before
     its body ends, and often the next request follows at once. Until the connection has
@@ -240,7 +240,7 @@ pending_returns = _PendingReturns()
 
 
 class _ForkedSessions:
-    """Drops the idle connections of sessions in the child of a fork, which has copies of them.
+    """The sessions whose idle connections the child of a fork drops, as it has copies of them.
 
     Whatever the child sent over them would reach the parent's server, so it closes its
     descriptors, and begins with empty pools.

@@ -282,7 +282,7 @@ def test_system_exit_in_a_tool_ends_the_run(service: Service) -> None:
         service.run([("leave", "{}")], tools=[leave]).run()
 
 
-def test_run_can_be_read_where_a_loop_is_running(service: Service) -> None:
+def test_run_can_be_read_while_a_loop_is_running(service: Service) -> None:
     stream = service.run([("double", '{"a": 1}')], tools=[double])
 
     async def main() -> list[Part]:

@@ -44,7 +44,7 @@ def answer(client: Mistral) -> EventStream:
 
 
 @pytest.mark.parametrize("read", FACES.values(), ids=FACES)
-def test_methods_return_what_the_operators_emit(answer: EventStream, read: Face) -> None:
+def test_methods_return_the_items_of_the_operators(answer: EventStream, read: Face) -> None:
     assert read(answer.text()) == ["Hel", "lo. You"]
     assert read(answer.text().sentences()) == ["Hello. ", "You"]
     assert [usage.total_tokens for usage in read(answer.usage())] == [5]

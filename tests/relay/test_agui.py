@@ -372,7 +372,7 @@ def test_open_call_stays_open_when_the_answer_breaks() -> None:
     assert kinds(shown)[-3:] == ["TOOL_CALL_START", "TOOL_CALL_ARGS", "RUN_ERROR"]
 
 
-def test_stopped_run_is_cancelled_and_closes_what_it_opened() -> None:
+def test_stopped_run_is_cancelled_and_closes_open_messages() -> None:
     source: Subject[Any] = Subject()
     run = Stream.of(source).shared()
     body: list[bytes] = []

@@ -66,7 +66,7 @@ def test_open_run_outlives_its_readers(source: Source) -> None:
     assert source.disposed == 1
 
 
-def test_subscriber_counts_what_it_was_given(source: Source) -> None:
+def test_subscriber_counts_the_items_it_has_received(source: Source) -> None:
     subscription = source.stream().subscribe()
     for number in range(3):
         source.items.on_next(number)
@@ -109,7 +109,7 @@ def test_stop_within_a_callback_waits_for_it(source: Source) -> None:
     assert received == [1, StoppedError]
 
 
-def test_stop_drops_what_a_loop_has_not_taken(source: Source) -> None:
+def test_stop_drops_the_items_that_a_loop_has_not_taken(source: Source) -> None:
     taken = Taken(source.run, lambda _: True)
     loop = source.loop(taken)
     source.stream().subscribe(on_error=lambda _: None)

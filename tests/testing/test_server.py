@@ -689,7 +689,7 @@ def test_drop_before_the_headers_is_not_a_reset(transport: Transport) -> None:
         assert read_to_end(client) == b""
 
 
-def test_wait_delays_what_follows(transport: Transport) -> None:
+def test_wait_delays_the_following_steps(transport: Transport) -> None:
     with transport.serve([steps.wait(0.05), "a", steps.wait(0.05), *ENDING]) as server:
         connection = transport.http(server)
         response = post(connection)

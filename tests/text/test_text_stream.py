@@ -23,7 +23,7 @@ def text(*pieces: str) -> TextStream:
 
 
 @pytest.mark.parametrize("read", FACES.values(), ids=FACES)
-def test_methods_return_what_the_operators_emit(read: Face) -> None:
+def test_methods_return_the_items_of_the_operators(read: Face) -> None:
     assert read(text("Hel", "lo wor", "ld").words()) == ["Hello ", "world"]
     assert read(text("Hi. ", "You.").sentences().map(str.strip)) == ["Hi.", "You."]
     assert read(text('[{"name"', ': "Ann"}]').items(Person)) == [Person("Ann")]

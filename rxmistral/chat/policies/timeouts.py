@@ -30,7 +30,7 @@ __all__ = ["ResponseTimeouts", "Timeouts"]
 
 @dataclass(frozen=True, slots=True)
 class Timeouts:
-    """How long a call may wait, in seconds.
+    """The seconds that a call may wait.
 
     A timeout that expires raises `RequestTimeoutError` before the headers of the answer,
     and `StreamTimeoutError`, which has the response so far, after them. The `clock` of the
@@ -62,8 +62,10 @@ class Timeouts:
 
 
 class ResponseTimeouts(IdleTimeout, OutputTimes):
-    """The timeouts of one answer, and the times of its output; the `new_output` of its
-    accumulator restarts the timeouts."""
+    """The timeouts of one answer, and the times of its output.
+
+    The `new_output` of its accumulator restarts the timeouts.
+    """
 
     def __init__(
         self,
