@@ -37,9 +37,9 @@ The map of the package; a folder is a layer, and imports point down only:
     text/             str in, str out: sentences, words, code blocks, JSON, pacing
     wire/             HTTP and Server-Sent Events, without Mistral
     rx/               the reactive core, without HTTP: streams, runs, async calls, backpressure
-    outcome           how an answer ended, and what arrived of it
-    models  errors    Mistral's data types, and what can go wrong; their parts are error_report,
-                      lenient_decoding, pydantic_models, and checks, of arguments
+    outcome           the ending of an answer, and everything that was received of it
+    models  errors    Mistral's data types, and the errors; below them: lenient_decoding,
+                      pydantic_models, error_report, and checks of arguments
 
 `help(rxmistral.Mistral)` and `help(rxmistral.Chat.stream)` describe a call,
 `help(rxmistral.operators)` lists the operators, and `help(rxmistral.errors)` draws the errors.

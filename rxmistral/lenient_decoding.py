@@ -52,7 +52,7 @@ _ESCAPE = re.compile(
 def decoder(type: Any) -> Callable[[str], Any]:
     """Returns a decoder of one JSON text that accepts raw control characters in strings.
 
-    The decoder raises what `msgspec.json.decode` raises, also for pydantic models. If the text
+    The decoder raises the errors of `msgspec.json.decode`, also for pydantic models. If the text
     contains half of a surrogate pair as an escape, which stands for no character, the error
     names the escape.
     """

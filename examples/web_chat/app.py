@@ -53,7 +53,7 @@ PAGE_HEADERS = {
 }
 MAX_TURNS = 1000  # when there are more, the oldest is stopped and removed
 # A run without a viewer goes on for so long: a reload, or a tunnel, is shorter. If all tabs are
-# closed, nobody will read what you would pay for.
+# closed, nobody will read the rest, which you would pay for.
 LINGER_SECONDS = 30
 
 

@@ -1,7 +1,7 @@
 """Conversation: a chat with a history.
 
     ask(prompt) ──▶ Answer ──▶ a reader ──▶ the turn begins ──▶ client.chat.run(history + prompt)
-                                   └──▶ what it has received ──▶ history
+                                   └──▶ the items it has received ──▶ history
 
 The lock of the delivery guards the history and the turns, since garbage collection may end a
 reader, and with it a turn, while any lock is held. No callback of the program runs under it.
@@ -72,7 +72,7 @@ class Conversation:
         max_messages: The number of messages to keep, without the system message: of the
             latest whole turns, and at least one turn. None: all.
         trim: Called with the history before a request, and when `messages` is read; returns
-            what to keep of it. Turns stay whole. None: all, or as `max_messages` specifies.
+            the messages to keep. Turns stay whole. None: all, or as `max_messages` specifies.
         interrupted: The text of the assistant message after a run that ended with the result of
             a tool, since models refuse a user message there.
         interrupted_note: A text that is added to the user turn after an answer that was cut.

@@ -276,7 +276,7 @@ class AnswerSubscription(Observer, Iteration):
 
     def on_response(self, response: Response) -> None:
         """Called when the headers were received; returns when there is an observer."""
-        if 200 <= response.status_code < 300:  # otherwise an error follows, which says more
+        if 200 <= response.status_code < 300:  # otherwise an error follows, which contains more
             self._latest.response = response
             self._set_opened()
             if self._observer is None and self._held is None:

@@ -335,7 +335,7 @@ class History:
     """The messages of the turns that are over, and those of the latest turn.
 
     Args:
-        messages: What came before.
+        messages: The messages of earlier turns.
         interrupted: The text of the assistant message between a tool's answer and a user turn.
         note: What is added to the user turn after a turn that was cut; None: nothing.
         is_cut: Whether the last turn in `messages` was cut.

@@ -120,7 +120,7 @@ def _sendable(text: str) -> str:
 
 
 async def _on_thread(work: Callable[[], object]) -> object:
-    """Returns what a function returns that runs on a thread, in a copy of this context."""
+    """Runs a function on a thread, in a copy of this context, and returns its result."""
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[tuple[object, BaseException | None]] = loop.create_future()
 

@@ -44,7 +44,7 @@ _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # the names that the service accepts
 
 
 class ToolError(Exception):
-    """A failure of a tool that the model is told, so that it can try something else.
+    """A failure of a tool that is reported to the model, so that it can try something else.
 
     A tool raises it, with a text for the model. Arguments that cannot be decoded raise it, too.
     It is not a `MistralError`: neither the request nor its answer failed.
@@ -80,7 +80,7 @@ class FunctionTool(Tool, Generic[P, R_co], dict=True):
 
         Raises:
             ToolError: The arguments are not of the annotated types. The text is for the model:
-                it contains what is wrong, and the path of the wrong value.
+                it contains the error, and the path of the wrong value.
 
         >>> def add(a: int, b: int = 1) -> int:
         ...     return a + b

@@ -134,7 +134,7 @@ class Turn:
         if self.run.history.ended:
             self._open_run = partial(_raise, StoppedError())
 
-    # --- what was delivered ---
+    # --- the items that were delivered ---
 
     def mark(self, characters: int | None, text: str | None) -> None:
         if self.is_closed:

@@ -42,7 +42,7 @@ __all__ = ["CompletionDecoder", "EventObserver", "completions", "completions_int
 
 _DONE = "[DONE]"
 
-# What msgspec and json raise for data that is not JSON, not of the expected type, or too deep.
+# The errors of msgspec and json for data that is not JSON, not of the expected type, or too deep.
 _UNDECODABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 
 
@@ -58,7 +58,7 @@ class CompletionDecoder:
     """A decoder of the events of one answer; it tracks how the answer may end.
 
     Args:
-        received: Adds up what is decoded; may contain an earlier part of the answer.
+        received: Adds up the decoded chunks; may contain an earlier part of the answer.
         hides_failure: Whether to leave out the finish_reason "error", because another attempt
             may follow. Its `ReportedError` reports the failure anyway.
     """

@@ -366,7 +366,7 @@ def hedge(
 
     Useful output is text, thinking or a tool call: an error, a role or an empty answer does not
     win. The other streams are disposed before the first event is emitted, so they cost only
-    what they have used until then.
+    the tokens that they have used until then.
 
     Args:
         streams: Observables of completions, in the order in which to start them.

@@ -41,7 +41,7 @@ def completions_of_blocks(
     accept_clean_end: bool,
     start_grace_period: Callable[[], None] | None = None,
 ) -> Callable[[Observable[bytes]], Stream[CompletionEvent]]:
-    """Does what `lines()`, `events()` and `completions_into()` do, in one step if possible."""
+    """Replaces `lines()`, `events()` and `completions_into()`, by one step if possible."""
 
     def subscribe_to(
         stream: Stream[bytes],
@@ -176,7 +176,7 @@ class _BlockObserver(abc.ObserverBase[bytes]):
         return data
 
     def _begin(self, block: bytes) -> bytes:
-        """Sends the first event down the slow path; returns what follows it."""
+        """Sends the first event down the slow path; returns the bytes that follow it."""
         end = block.find(b"\n\n") + 2
         if end < 2:
             return block

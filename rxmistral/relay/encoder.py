@@ -82,7 +82,7 @@ def encoder_operator(make: Callable[[], Encoder[A, B]]) -> Callable[[Observable[
 
 
 def ending_fields(error: Exception | None, describe: Describe) -> dict[str, str]:
-    """Returns how a run ended: the status of its `Outcome`, and what a page may know of the error."""
+    """Returns the status of the `Outcome` of a run, and the text of its error for a page."""
     if error is None:
         return {"status": "completed"}
     return {"status": status_of(error), "error": type(error).__name__, "message": describe(error)}

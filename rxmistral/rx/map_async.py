@@ -166,7 +166,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
     # --- the event loop ---
 
     async def _results(self) -> AsyncIterator[B]:
-        """Yields what the calls return, until there is nothing more to do."""
+        """Yields the results of the calls, until there is nothing more to do."""
         try:
             while True:
                 self._changed.clear()
@@ -303,7 +303,7 @@ def map_async(
 def map_async(
     function: Callable[[A], AsyncResult[B]], concurrency: int = 1, ordered: bool = True
 ) -> Callable[[Observable[A]], Stream[B]]:
-    """Any items into what an async function returns for them.
+    """Any items into the results of an async function.
 
         --1--2--3---------|->
         ------a-----b--c--|->      a, b and c are the results of the calls with 1, 2 and 3

@@ -172,7 +172,7 @@ class OpenedRun(Run[T]):
             self.dispose()
 
     def _separate(self, first: RunSubscription) -> None:
-        """Has a worker thread deliver what the first reader lacks from now on."""
+        """Has a worker thread deliver the further items to the first reader from now on."""
         with lock:
             if self._first is not first:  # it has left
                 return

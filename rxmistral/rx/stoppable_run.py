@@ -1,6 +1,6 @@
-"""StoppableRun: a run that ends when its last reader leaves, and counts what they have received.
+"""StoppableRun: a run that ends when its last reader leaves, and counts the items of each reader.
 
-    source ──▶ OpenedRun ──▶ Reader ──▶ operators and callbacks       position: items given
+    source ──▶ OpenedRun ──▶ Reader ──▶ operators and callbacks       position: items received
                          └─▶ Reader ──▶ the queue of a loop ──▶ Taken  position: items taken
 
 Requirements: after `stop()` no item begins to be emitted, a loop receives nothing that it has not
@@ -53,7 +53,7 @@ class Taken:
         self._is_counted = is_counted
 
     def position(self, items: Iterable[Any]) -> int:
-        """Returns how many items of the run precede what the loop has not taken."""
+        """Returns the number of items of the run before the first that the loop has not taken."""
         count = self.count
         position = 0
         for number, item in enumerate(items, 1):
@@ -261,7 +261,7 @@ class StoppableRun(OpenedRun[T]):
             is_abandoned = self._has_begun and not is_read and not self.history.ended
             if is_abandoned:
                 self.history.end(StoppedError())
-        if is_abandoned:  # its loops may still read what an operator such as `take` emitted
+        if is_abandoned:  # its loops may still read items that an operator such as `take` emitted
             with leaving:
                 self._subscription.dispose()
         self._on_idle()

@@ -216,7 +216,7 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
         self._subscribe(self._following(inner))
 
     def _following(self, inner: InnerObserver[P, T]) -> InnerObserver[P, T] | None:
-        """Returns what to subscribe to after an answer; completes if it was the last one."""
+        """Returns the answer to subscribe to next; completes if there is none."""
         with self._changed:
             if self._is_stopped or inner is not self._current:
                 return None
@@ -273,7 +273,7 @@ class OuterObserver(abc.ObserverBase[P], abc.DisposableBase, Generic[P, T]):
             send_terminal()
 
     def _drop_unread_items(self) -> None:
-        """Drops what a loop has not read yet. Other subscribers have received every item."""
+        """Drops the items that a loop has not read yet; other subscribers have received theirs."""
         loop = self._reading_loop
         if isinstance(loop, HandOffQueue):
             loop.items.clear()

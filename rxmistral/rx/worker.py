@@ -57,7 +57,7 @@ class Task(Pausable, Protocol):
     worker: Worker[Any] | None  # set by the pool
 
     def step(self) -> bool:
-        """Does what can be done without waiting; returns whether there is more to do now."""
+        """Does the work that needs no waiting; returns whether there is more to do now."""
         ...
 
     def fail(self, error: BaseException) -> None:

@@ -1,4 +1,4 @@
-"""The terminal of the command: what it reads and shows, and a chat.
+"""The terminal of the command: its input, its output, and a chat.
 
     stdin ──▶ prompts ──▶ chat ──▶ an Answer ──▶ printer ──▶ markdown (with rich) ──▶ screen
       └──▶ one prompt, for the command      ──▶ printer ──▶ ...

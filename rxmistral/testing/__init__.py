@@ -1,7 +1,7 @@
 """The test kit: answers without a model, recordings, and fixtures for pytest.
 
     ScriptedServer    a server on the loopback interface that answers as scripted, and misbehaves
-    steps             what a script consists of; those of time and ending are also here
+    steps             the parts of a script; those of time and ending are also in this module
     answer            a script as a Stream of completions, in virtual time and without a socket
     scripted_client   a client without sockets: its policies, too, are in virtual time
     completion        one item of such a Stream

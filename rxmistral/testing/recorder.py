@@ -54,8 +54,8 @@ def record(path: str | PathLike[str], redact: Redact | None = None) -> AbstractC
             that it returns are written instead. None: nothing is changed.
 
     Raises:
-        ValueError: The key of a request, of 6 characters or more, occurs in what would be written,
-            so nothing is written.
+        ValueError: The key of a request, of 6 characters or more, occurs in the exchange, so
+            nothing is written.
         BaseException: What `redact` raised; nothing is written.
     """
     return _recording_to(Path(path).absolute(), _BlockRecorder(redact))
@@ -175,7 +175,7 @@ class _Recording:
         return monotonic() - self._began
 
 
-# --- what is written ---
+# --- the lines of a recording ---
 
 
 def _allowed(headers: Mapping[str, str]) -> dict[str, str]:

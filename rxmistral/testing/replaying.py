@@ -83,7 +83,7 @@ def replay(
         faults: The numbers of blocks, counted from 1 through the whole file, at which an answer
             ends. That block is not sent. `cut`: the body ends cleanly; `drop`: the connection
             is closed; `stall`: nothing more is sent.
-        redact: What `record` was given, if it changes the bodies of requests.
+        redact: The `redact` of `record`, if it changes the bodies of requests.
         scheduler: Waits for the blocks of the Stream, such as a `TestScheduler` in virtual time.
             None: a server is returned.
 

@@ -59,7 +59,7 @@ class ScriptedSource:
         tap: Tap | None,
         **_: object,
     ) -> Stream[bytes]:
-        """Returns what `rxmistral.wire.blocks` returns; its other arguments are of sockets."""
+        """Returns a Stream like `rxmistral.wire.blocks`; the other arguments are of sockets."""
 
         def subscribe(
             observer: abc.ObserverBase[bytes], _: abc.SchedulerBase | None = None
@@ -89,8 +89,7 @@ class ScriptedSource:
         number = 0 if is_for_all else request.number
         if number >= len(self._scripts):
             raise AssertionError(
-                f"no script for {request!r}, counted from 0: "
-                f"the client was given {len(self._scripts)}"
+                f"no script for {request!r}, counted from 0: the client was given {len(self._scripts)}"
             )
         script = self._scripts[number]
         if isinstance(script, CompiledScript):

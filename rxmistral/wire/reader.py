@@ -240,7 +240,7 @@ class _ResponseReader(abc.DisposableBase):
     # --- a task of the event loop ---
 
     def step(self) -> bool:
-        """Begins, or reads and emits what has arrived; returns whether there is more to read.
+        """Begins, or reads and emits a block; returns whether there is more to read.
 
         Without more, or after an error, it has ended.
         """
@@ -374,7 +374,7 @@ class _ResponseReader(abc.DisposableBase):
         return getattr(self._response, "raw", None)
 
     def _release(self) -> None:
-        self._lease.release()  # first: nothing must shut down what is being closed
+        self._lease.release()  # first: nothing must shut a socket down that is being closed
         response, self._response = self._response, None
         if response is not None:
             if self._body is not None:

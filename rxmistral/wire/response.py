@@ -1,4 +1,4 @@
-"""What a response is: a refusal, an event stream, or something else; and how its body is read.
+"""The kind of a response (a refusal, an event stream, or something else), and its body.
 
 status other than 2xx                      StatusError, with the body
 a compression that urllib3 lacks           ProtocolError
@@ -86,7 +86,7 @@ class ResponseBody:
             self._idle_timeout.end_wait()
 
     def read_shown(self, head: bytes = b"") -> bytes:
-        """Returns `head` and what can be read after it, up to the size that an error shows."""
+        """Returns `head` and the bytes that follow it, up to the size that an error shows."""
         shown = bytearray(head)
         with suppress(MistralError):  # a refusal whose body breaks is still a refusal
             while len(shown) < _MAX_SHOWN_BYTES and (block := self.read()):
@@ -115,7 +115,7 @@ class NonBlockingBody:
         try:
             received: bytes = self.socket.recv(_BLOCK_BYTES)
             if self._pending is not None:
-                # The descriptor is not readable because of what TLS has decrypted already.
+                # Bytes that TLS has decrypted already do not make the descriptor readable.
                 while pending := self._pending():
                     received += self.socket.recv(pending)
             decoder, block = self._decoder, b""

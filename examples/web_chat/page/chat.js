@@ -13,7 +13,7 @@ for (const element of document.querySelectorAll("[id]")) at[element.id] = elemen
 
 let turns = []; // those that are shown, in their order
 let edited = null; // the turn whose prompt is being edited
-let draft = ""; // what was in the field before
+let draft = ""; // the text that was in the field before
 let isAsking = false;
 
 // --- a turn ----------------------------------------------------------------------
@@ -284,7 +284,7 @@ function markArrivingSentence(fragment) {
   }
 }
 
-// --- what the user sees ----------------------------------------------------------
+// --- the view ---------------------------------------------------------------------
 
 function styled(name, className, ...children) {
   return Object.assign(made(name, ...children), {className});
@@ -310,7 +310,7 @@ function showState() {
   document.title = last?.prompt || "Ask a model";
 }
 
-// --- what the user does ----------------------------------------------------------
+// --- the user's actions ------------------------------------------------------------
 
 // Shows the turns up to the one in the address: also after a reload, and for anyone with the link.
 async function join(isAsked = false) {

@@ -78,8 +78,8 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         self._received = received
         self._received_at = 0.0
         self._waited = 0.0  # seconds in all, until the latest block
-        self._idle_since = 0.0  # what `_waited` was at the latest news or request
-        self._gap_since = 0.0  # what it was at the latest news
+        self._idle_since = 0.0  # the value of `_waited` at the latest news or request
+        self._gap_since = 0.0  # the value of `_waited` at the latest news
         self._clock, self._limit_seconds = "first", timeouts.first
         self._limiting_news = ""  # the kind of the latest news, which set these two
         self._is_shorter = False  # the limit is shorter than at the latest `start_wait`
