@@ -174,7 +174,8 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
                     self._start_calls()
                 else:
                     self._cancel_calls()
-                results = self._ready()
+                drops = getattr(self._error, "drops_held_items", False)
+                results = None if drops else self._ready()
                 if results:
                     yield results.popleft()
                     if len(results) == _MAX_RESULTS // 2:

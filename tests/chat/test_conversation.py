@@ -342,6 +342,19 @@ def test_no_held_text_follows_a_stop(asked: Asked, pipe: str) -> None:
     assert isinstance(received[-1], StoppedError)
 
 
+def test_call_for_an_old_text_has_no_result_after_a_stop(asked: Asked) -> None:
+    chat, received = asked.chat(), list[object]()
+
+    async def speak(piece: str) -> str:
+        chat.ask("b").subscribe()
+        return piece
+
+    chat.ask("endless").text().map_async(speak).subscribe(received.append, received.append)
+    assert eventually(lambda: bool(received))
+    assert isinstance(received[0], StoppedError)
+    assert eventually(lambda: contents(chat)[-1] == "Hello")
+
+
 def test_loop_receives_no_old_text_after_a_stop(asked: Asked) -> None:
     chat = asked.chat()
     taken: list[str] = []
