@@ -147,7 +147,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
             self.observer.on_error(error)
 
     def task_failed(self, error: Exception) -> None:
-        """Sends the error of a callback, or of a task that was cancelled: that of the cause."""
+        """Sends the first error: a call that ends the event loop has the task cancelled."""
         self.end(self._error or error)
 
     def end_of_task(self) -> None:

@@ -41,8 +41,9 @@ T = TypeVar("T")
 A = TypeVar("A")
 T_out = TypeVar("T_out", covariant=True)
 
-Items: TypeAlias = Observable[A] | AsyncIterable[A]
-AsyncItems: TypeAlias = Items[A] | Awaitable[Items[A]]
+_Items: TypeAlias = Observable[A] | AsyncIterable[A]
+
+AsyncItems: TypeAlias = _Items[A] | Awaitable[_Items[A]]
 """What an async function returns that has several results. A type checker must try it before
 `AsyncResult`, or it would take a Stream that is awaited for the one result."""
 
