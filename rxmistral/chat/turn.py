@@ -175,15 +175,17 @@ def _start(
     The thread that ends a turn begins the next one, whose reader may have subscribed elsewhere.
     Its tools run on the event loop on which it subscribes.
     """
-    if running_loop() is loop:
-        context.run(start)
-    elif loop is None:
-        run_on_thread(partial(context.run, start), fail, name="rxmistral-subscribe", daemon=False)
-    else:
+    if loop is not None and loop is not running_loop():
         try:
             loop.call_soon_threadsafe(start, context=context)
-        except RuntimeError:  # it is closed
-            fail(StoppedError())
+        except RuntimeError:
+            loop = None  # it is closed
+        else:
+            return
+    if loop is running_loop():
+        context.run(start)
+    else:
+        run_on_thread(partial(context.run, start), fail, name="rxmistral-subscribe", daemon=False)
 
 
 def _idle(turn: ref[Turn], on_idle: Callable[[], object]) -> None:

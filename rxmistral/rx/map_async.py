@@ -140,6 +140,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
 
     def end(self, error: Exception | None) -> None:
         """Sends the terminal; the source is disposed first, so that a retry finds it closed."""
+        self._error = None  # it refers to the frames that raise it, and they to this object
         if error is None:
             self.observer.on_completed()
         else:

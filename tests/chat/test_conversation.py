@@ -492,6 +492,22 @@ def test_queued_turn_outlives_the_event_loop_before_it(asked: Asked) -> None:
     assert loops[0] is not loop
 
 
+def test_queued_turn_outlives_the_event_loop_of_its_reader(asked: Asked) -> None:
+    async def main() -> None:
+        chat.ask("use weather").text().subscribe(received.append, received.append)
+
+    async def weather() -> str:
+        return "sunny"
+
+    chat = asked.chat(when_busy="queue", tools=[weather])
+    former, received = chat.ask("endless"), list[object]()
+    begun(former, received)
+    received.clear()
+    run(main())
+    former.close()
+    assert eventually(lambda: received == ["Wait. ", "Done."])
+
+
 def test_prompts_pipe_into_answers(asked: Asked) -> None:
     chat = asked.chat()
     prompts: Subject[str] = Subject()
