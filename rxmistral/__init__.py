@@ -59,6 +59,7 @@ if TYPE_CHECKING:
     from .chat.client import Chat, Mistral, __version__
     from .chat.conversation import Conversation
     from .chat.event_stream import EventStream, EventStreamAsync
+    from .chat.part_stream import PartStream
     from .chat.policies import BackoffStrategy, Limit, Resume, Retry, RetryConfig, Timeouts
     from .chat.request import ChatArguments
     from .chat.run import RunStream
@@ -89,8 +90,8 @@ __all__ = [  # noqa: RUF022
     # the policies of a call
     "Timeouts", "Retry", "RetryConfig", "BackoffStrategy", "Resume", "Limit",
     # streams and their items
-    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync", "RunStream", "Answer",
-    "from_async_iterable", "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
+    "Stream", "TextStream", "SharedStream", "EventStream", "EventStreamAsync", "PartStream", "RunStream",
+    "Answer", "from_async_iterable", "ServerSentEvent", "CompletionEvent", "CompletionChunk", "CompletionResponseStreamChoice",
     "DeltaMessage", "ToolCall", "UnfinishedToolCall", "FunctionCall", "UsageInfo",
     "ChatCompletionResponse", "ChatCompletionChoice", "ChatCompletionResponseChoiceLogprobs",
     "ChatCompletionResponseTokenLogprobs", "ChatCompletionResponseTokenLogprobsTopK",
@@ -121,6 +122,7 @@ _MODULES = {
     "chat.client": ("Chat", "Mistral", "__version__"),
     "chat.conversation": ("Conversation",),
     "chat.event_stream": ("EventStream", "EventStreamAsync"),
+    "chat.part_stream": ("PartStream",),
     "chat.policies": ("BackoffStrategy", "Limit", "Resume", "Retry", "RetryConfig", "Timeouts"),
     "chat.request": ("ChatArguments",),
     "chat.run": ("RunStream",),

@@ -62,15 +62,15 @@ if sys.version_info < (3, 11, 8):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Runs the whole suite in three processes, if pytest-xdist is installed.
+    """Runs the whole suite in four processes, if pytest-xdist is installed.
 
     Two cores are enough for them, since the tests mostly wait. The processes themselves are
-    excluded, or each of them would start three more.
+    excluded, or each of them would start four more.
     """
     options, is_worker = config.option, "PYTEST_XDIST_WORKER" in os.environ
     is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS and not options.usepdb
     if is_whole_suite and not is_worker and getattr(options, "numprocesses", 0) is None:
-        options.numprocesses, options.dist = 3, "loadfile"
+        options.numprocesses, options.dist = 4, "loadfile"
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

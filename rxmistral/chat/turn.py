@@ -175,20 +175,22 @@ def _call_on_loop(
     start: Callable[[], None],
     fail: Callable[[Exception], None],
 ) -> None:
-    """Calls `start` on the event loop of the reader, or on a thread without one if it has none.
+    """Calls `start` on the event loop of the reader; if it has none, or a closed one, on a thread.
 
     The thread that ends a turn begins the next one, whose reader may have subscribed elsewhere.
     Its tools run on the event loop on which it subscribes.
     """
-    if running_loop() is loop:
-        context.run(start)
-    elif loop is None:
-        run_on_thread(partial(context.run, start), fail, name="rxmistral-subscribe", daemon=False)
-    else:
+    if loop is not None and loop is not running_loop():
         try:
             loop.call_soon_threadsafe(start, context=context)
-        except RuntimeError:  # it is closed
-            fail(StoppedError())
+        except RuntimeError:
+            loop = None  # the loop is closed
+        else:
+            return
+    if loop is running_loop():
+        context.run(start)
+    else:
+        run_on_thread(partial(context.run, start), fail, name="rxmistral-subscribe", daemon=False)
 
 
 def _release(turn: ref[Turn], on_idle: Callable[[], object]) -> None:

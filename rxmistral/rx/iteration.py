@@ -283,7 +283,7 @@ def iterate(
     track(queue)
     try:
         run_on_thread(subscribe, queue.on_error, name="rxmistral-subscribe", daemon=True)
-        note_wait()
+        note_wait()  # this may be the thread of other work, such as a tool
         while True:
             ended = queue.ended  # read first: then all items that precede the end are present
             while items:

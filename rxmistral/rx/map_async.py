@@ -140,6 +140,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
 
     def end(self, error: Exception | None) -> None:
         """Sends the terminal; the source is disposed first, so that a retry finds it closed."""
+        self._error = None  # it refers to the frames that raise it, and they to this object
         if error is None:
             self.observer.on_completed()
         else:
@@ -147,7 +148,7 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
             self.observer.on_error(error)
 
     def task_failed(self, error: Exception) -> None:
-        """Sends the error of a callback; of a cancelled task, the error that was its cause."""
+        """Sends the first error: a call that ends the event loop has the task cancelled."""
         self.end(self._error or error)
 
     def end_of_task(self) -> None:
@@ -174,7 +175,8 @@ class Calls(abc.ObserverBase[A], abc.DisposableBase, Generic[A, B]):
                     self._start_calls()
                 else:
                     self._cancel_calls()
-                results = self._ready()
+                drops = getattr(self._error, "drops_held_items", False)
+                results = None if drops else self._ready()
                 if results:
                     yield results.popleft()
                     if len(results) == _MAX_RESULTS // 2:

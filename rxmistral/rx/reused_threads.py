@@ -85,15 +85,17 @@ class _ReusedThreads:
         # `cancellation`).
         self._wakeup = Lock()
         self._wakeup.acquire()
-        self._free: set[Thread] = set()  # without work: they are idle, or begin to run
+        self._free: set[Thread] = set()  # without work: they are idle, or about to be
         self._starting: set[Thread] = set()  # with work that has started and not waited yet
         self._started_at = 0.0  # when the latest work started, in seconds of monotonic()
 
     def run(self, work: _Work) -> None:
         self._queue.append(work)
-        # Work that subscribes mostly ends soon, and its thread takes this work without a wake-up;
-        # otherwise an idle thread takes it at its next check.
-        if not (current_thread() in self._starting and self._free):
+        # Work that subscribes mostly ends soon, and its thread then takes this work. No wake-up is
+        # needed for that, nor if nothing may start now: an idle thread checks again anyway.
+        starting = self._starting
+        may_start = len(starting) < _MAX_STARTING and current_thread() not in starting
+        if may_start or not self._free:
             self._wake_thread()
 
     def _wake_thread(self) -> None:
@@ -133,7 +135,7 @@ class _ReusedThreads:
                 self._wake_thread()
 
     def _serve(self) -> None:
-        while self._serve_next() and len(self._free) < _MAX_IDLE:
+        while self._serve_next() and (self._queue or len(self._free) < _MAX_IDLE):
             self._free.add(current_thread())
         record_thread_exit()
 

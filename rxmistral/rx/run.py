@@ -145,7 +145,7 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
         self._observer = observer
         self._catch_up = catch_up
         self._is_disposed = False
-        self._context = copy_context()  # of the subscriber, for its callbacks
+        self.context = copy_context()  # of the subscriber, for its callbacks
 
     def is_full(self) -> bool:
         """Returns whether the source has to wait; items from before the reader joined do not count."""
@@ -180,7 +180,7 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
 
     def step(self) -> bool:
         try:
-            return self._context.run(self._step)
+            return self._step()
         finally:
             if self.max_lag is not None:
                 self.run.resume_source()

@@ -41,8 +41,9 @@ T = TypeVar("T")
 A = TypeVar("A")
 T_out = TypeVar("T_out", covariant=True)
 
-Items: TypeAlias = Observable[A] | AsyncIterable[A]
-AsyncItems: TypeAlias = Items[A] | Awaitable[Items[A]]
+_Items: TypeAlias = Observable[A] | AsyncIterable[A]
+
+AsyncItems: TypeAlias = _Items[A] | Awaitable[_Items[A]]
 """The result of an async function that returns several items. Overloads list it before
 `AsyncResult`: otherwise a type checker takes an awaited Stream for a single item."""
 

@@ -55,6 +55,7 @@ class Task(Pausable, Protocol):
     """Work that is done in steps."""
 
     worker: Worker[Any] | None  # set by the pool
+    context: Context  # of the subscriber; each step runs in it
 
     def step(self) -> bool:
         """Does the work that needs no waiting; returns whether there is more to do now."""
@@ -314,7 +315,7 @@ class Worker(ABC, Generic[T]):
         self.steps += 1
         self.current = emitting.source = task
         try:
-            more = task.step()
+            more = task.context.run(task.step)
         except BaseException as error:  # of a callback: it ends its own stream, no other
             report_unhandled(error)
         if not more:  # otherwise the next step sets it

@@ -163,7 +163,7 @@ class AsyncioLoop:
         self._stepping = emitting.source = task
         has_more = False
         try:
-            has_more = task in self._tasks and task.step()  # else it was handed over
+            has_more = task in self._tasks and task.context.run(task.step)  # else handed over
         except (SystemExit, KeyboardInterrupt):  # end the loop
             raise
         except BaseException as error:  # of a callback, for example of one that gets the terminal

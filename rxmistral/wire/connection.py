@@ -159,10 +159,10 @@ class LeasedResponse(HTTPResponse):
             self.fp = _LineRecorder(file, _BUFFER_BYTES)
 
     def begin(self) -> None:
+        note_wait()  # for the headers
         # RFC 9110, 15.2: "A client MUST be able to parse one or more 1xx responses
         # received prior to a final response". http.client skips 100 only; it would return
         # a 103 as the response, and then read the final response as that of the next request.
-        note_wait()
         self._begin()
         while 100 <= self.status < 200 and self.status != 101:
             self.headers = None  # type: ignore[assignment]  # makes http.client begin again

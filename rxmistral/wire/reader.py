@@ -163,7 +163,7 @@ class _ResponseReader(abc.DisposableBase):
     _is_cancelled: bool = False  # as the lease is, which is not on the path of every block
     _has_ended: bool = False
     _is_refused: bool = False  # by the system, which starts no thread
-    _context: Context = field(default_factory=copy_context)  # the subscriber's, for all callbacks
+    context: Context = field(default_factory=copy_context)  # the subscriber's, for all callbacks
     _session: Session | None = None
     _sender: RequestSender | None = None
     _lease: ConnectionLease = field(init=False)
@@ -184,7 +184,7 @@ class _ResponseReader(abc.DisposableBase):
         """Runs on the reader thread, to the end or until the event loop can continue."""
         try:
             # The second step reads the rest of a short answer, if that has arrived already.
-            if self.step() and self.step():
+            if self.context.run(self.step) and self.context.run(self.step):
                 self._continue()
         except BaseException as error:  # of a callback that receives the terminal
             report_unhandled(error)
@@ -193,7 +193,7 @@ class _ResponseReader(abc.DisposableBase):
         """Ends with an error, because no thread can be started."""
         self._raised = error  # as if by the program: another attempt would not get any further
         self._is_refused = True
-        self._context.run(self._end, error)
+        self.context.run(self._end, error)
 
     def _begin(self) -> bool:
         """Sends the request, and reads as much as this thread has to.
@@ -232,7 +232,7 @@ class _ResponseReader(abc.DisposableBase):
         with suppress(RequestError, OSError):  # it can get no thread, or no descriptor
             self.event_loop.schedule(self)
             return
-        while self.step():
+        while self.context.run(self.step):
             seconds = min(max(self.remaining(), 0.0), _MAX_WAIT_SECONDS)
             with suppress(OSError, ValueError):  # closed: the next step raises an error
                 wait_for_read(self._body.socket, seconds)
@@ -246,17 +246,16 @@ class _ResponseReader(abc.DisposableBase):
         """
         if self._has_ended:  # a wake-up that was too late
             return False
-        work = self._begin if self._body is None else self._read_on
         self._thread_id = get_ident()
         try:
-            if self._context.run(work):
+            if self._begin() if self._body is None else self._read_on():
                 self._thread_id = None
                 return True
             ending = None
         except BaseException as error:
             ending = error
         try:
-            self._context.run(self._end, ending)
+            self._end(ending)
         finally:
             ending = None  # breaks the reference cycle between the error and this frame
             self._thread_id = None
@@ -289,7 +288,7 @@ class _ResponseReader(abc.DisposableBase):
         """Ends with an error, between two steps, because no thread can run the next one."""
         if self._has_ended:
             return
-        self._context.run(self._end, DroppedStreamError(reason_of(error)))
+        self.context.run(self._end, DroppedStreamError(reason_of(error)))
 
     def fileno(self) -> int:
         assert self._body is not None

@@ -61,7 +61,7 @@ class _Session(Session):
 
     def __init__(self) -> None:
         super().__init__()
-        self.proxies = None  # so that requests merges nothing
+        self.proxies = None  # so that there is nothing to merge
 
     def prepare_request(self, request: Request) -> PreparedRequest:
         headers = {**self.headers, **request.headers}

@@ -342,6 +342,19 @@ def test_no_held_text_follows_a_stop(asked: Asked, pipe: str) -> None:
     assert isinstance(received[-1], StoppedError)
 
 
+def test_call_for_an_old_text_has_no_result_after_a_stop(asked: Asked) -> None:
+    chat, received = asked.chat(), list[object]()
+
+    async def speak(piece: str) -> str:
+        chat.ask("b").subscribe()
+        return piece
+
+    chat.ask("endless").text().map_async(speak).subscribe(received.append, received.append)
+    assert eventually(lambda: bool(received))
+    assert isinstance(received[0], StoppedError)
+    assert eventually(lambda: contents(chat)[-1] == "Hello")
+
+
 def test_loop_receives_no_old_text_after_a_stop(asked: Asked) -> None:
     chat = asked.chat()
     taken: list[str] = []
@@ -477,6 +490,22 @@ def test_queued_turn_outlives_the_event_loop_before_it(asked: Asked) -> None:
     assert eventually(lambda: received == ["Wait. ", "Done."])
     assert loops
     assert loops[0] is not loop
+
+
+def test_queued_turn_outlives_the_event_loop_of_its_reader(asked: Asked) -> None:
+    async def main() -> None:
+        chat.ask("use weather").text().subscribe(received.append, received.append)
+
+    async def weather() -> str:
+        return "sunny"
+
+    chat = asked.chat(when_busy="queue", tools=[weather])
+    former, received = chat.ask("endless"), list[object]()
+    begun(former, received)
+    received.clear()
+    run(main())
+    former.close()
+    assert eventually(lambda: received == ["Wait. ", "Done."])
 
 
 def test_prompts_pipe_into_answers(asked: Asked) -> None:

@@ -634,8 +634,9 @@ def test_history_is_valid_after_random_runs(
     stream = service.run(*script, tools=tools, max_rounds=max_rounds, approve=approve)
 
     def check(index: int) -> bool:
+        messages = stream.messages  # first: the run may end at this moment
         open_calls = [] if stream.outcome is None else stream.outcome.tool_calls
-        assert not problems(stream.messages, ["declared"] if open_calls else [])
+        assert not problems(messages, ["declared"] if open_calls else [])
         return index == leave_at
 
     async def read() -> None:

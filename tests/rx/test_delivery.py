@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import copy_context
 
 from faces import BOUND, eventually
 
@@ -15,6 +16,7 @@ class Stepped(Viewer):
     def __init__(self, run_viewers: RunViewers) -> None:
         self.run_viewers = run_viewers
         self.stepped_by: list[int] = []
+        self.context = copy_context()
         self._proceed: threading.Event | None = None
 
     def step(self) -> bool:

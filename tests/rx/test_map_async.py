@@ -10,7 +10,9 @@ import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -756,3 +758,27 @@ def test_calls_run_in_the_context_of_the_subscriber() -> None:
         subject.on_next(number)
     subject.on_completed()
     assert eventually(lambda: received == 2 * ["subscriber"])
+
+
+def test_map_async_does_not_keep_the_frames_of_its_error() -> None:
+    class Local:
+        pass
+
+    async def fail(_: int) -> int:
+        raise LookupError
+
+    def read() -> weakref.ref[Local]:
+        local = Local()
+        with suppress(LookupError):
+            list(numbers(1).pipe(map_async(fail)))
+        return weakref.ref(local)
+
+    gc.collect()
+    gc.disable()
+    try:
+        reference = read()
+        assert eventually(
+            lambda: reference() is None
+        )  # the thread that emitted it may need a moment
+    finally:
+        gc.enable()

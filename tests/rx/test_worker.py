@@ -6,6 +6,7 @@ import gc
 import threading
 import time
 import weakref
+from contextvars import copy_context
 
 import pytest
 from faces import BOUND, eventually
@@ -19,6 +20,7 @@ class Slow(Viewer):
     def __init__(self, steps: int) -> None:
         self.steps_left = steps
         self.ended = threading.Event()
+        self.context = copy_context()
 
     def step(self) -> bool:
         time.sleep(0.02)
@@ -33,6 +35,7 @@ class Stuck(Viewer):
 
     def __init__(self) -> None:
         self.stepping, self.release = threading.Event(), threading.Event()
+        self.context = copy_context()
 
     def step(self) -> bool:
         self.stepping.set()
@@ -43,6 +46,7 @@ class Stuck(Viewer):
 class Fast(Viewer):
     def __init__(self) -> None:
         self.stepped_by: list[int] = []
+        self.context = copy_context()
 
     def step(self) -> bool:
         self.stepped_by.append(threading.get_ident())

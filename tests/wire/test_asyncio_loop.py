@@ -12,7 +12,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
+from contextvars import ContextVar, copy_context
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from weakref import ref
@@ -341,6 +341,7 @@ class HeldTask:
 
     def __init__(self, event_loop: Any) -> None:
         self.event_loop = event_loop
+        self.context = copy_context()
         self.started, self.released = threading.Event(), threading.Event()
         self.ended = threading.Event()
 

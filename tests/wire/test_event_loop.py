@@ -11,6 +11,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextvars import copy_context
 from queue import SimpleQueue
 from selectors import DefaultSelector
 from typing import Any
@@ -112,6 +113,7 @@ def test_event_loop_keeps_its_thread_between_short_tasks() -> None:
 
         def __init__(self) -> None:
             self.stepped_by: SimpleQueue[threading.Thread] = SimpleQueue()
+            self.context = copy_context()
 
         def step(self) -> bool:
             self.stepped_by.put(threading.current_thread())
@@ -325,6 +327,7 @@ class CountedTask:
         self.descriptor = descriptor
         self.steps_left = steps
         self.stepped = threading.Semaphore(0)
+        self.context = copy_context()
         self.failed: list[BaseException] = []
 
     def step(self) -> bool:
