@@ -84,7 +84,7 @@ class Mistral:
 
     Args:
         api_key: The key, or a function that returns it and is called before each request.
-            None: the authorization of the `session`, else the environment variable
+            None or "": the authorization of the `session`, else the environment variable
             MISTRAL_API_KEY.
         server: "global", "eu" or "us". None: "global".
         server_url: The base URL of any server with the same endpoint; it overrides `server`.
@@ -163,7 +163,7 @@ class Mistral:
     ) -> None:
         if callable(api_key):
             check_callback("api_key", api_key)
-        elif api_key is not None:
+        elif api_key is not None and api_key != "":
             authorization(api_key)
         if session is not None and not isinstance(session, Session):
             raise TypeError(f"session must be a requests.Session, got {type(session).__name__}")

@@ -113,6 +113,8 @@ class Conversation:
         id: str | None = None,
         **defaults: Unpack[RunDefaults],
     ) -> None:
+        if not isinstance(client, Mistral):
+            raise TypeError(f"client must be a Mistral, got {type(client).__name__}")
         self._rules = Rules(when_busy, max_rounds, max_messages, interrupted, interrupted_note)
         self._rules.check()
         check_texts(system=system, id=id)

@@ -277,10 +277,11 @@ class StoppableRun(OpenedRun[T]):
         self._on_idle()
 
     def halt(self) -> None:
-        """Ends the run, before `stop`: from now on no item begins to be emitted; calls no callback."""
+        """Ends the run, before `stop`: from now on no item begins to be emitted to its readers; calls
+        no callback. A run that has ended by itself can still be read anew."""
         with lock:
-            self.is_stopped = True
             if not self.history.ended:
+                self.is_stopped = True
                 self.history.end(StoppedError())
             for reader in self._readers:
                 reader.halt()

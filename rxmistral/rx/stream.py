@@ -112,6 +112,11 @@ class Stream(Pipe[T_out]):
         def __getattr__(self, name: str) -> object:
             raise missing_attribute(self, name, self._remedy)
 
+        def join(self, *args: object, **kwargs: object) -> object:
+            if not (args or kwargs):  # that of text, which this class lacks
+                raise missing_attribute(self, "join", self._remedy)
+            return super().join(*args, **kwargs)
+
     def __repr__(self) -> str:
         name = type(self).__name__
         return f"<{name}>" if self._answer is None else f"<{name} of {self._answer!r}>"

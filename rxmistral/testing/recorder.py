@@ -111,6 +111,8 @@ class ClientRecorder:
     """
 
     def __init__(self, path: str | PathLike[str]) -> None:
+        if not isinstance(path, (str, PathLike)):
+            raise TypeError(f"record must be a path, got {type(path).__name__}")
         self._path = Path(path).absolute()
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = fork_safe(Lock())

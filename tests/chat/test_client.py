@@ -230,8 +230,19 @@ def test_missing_key_is_refused_at_the_call(url: str | None) -> None:
         ask(client)
 
 
-def test_server_on_this_machine_needs_no_key() -> None:
-    with ScriptedServer(HELLO) as server, Mistral(server_url=server.url) as client:
+def test_empty_key_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ScriptedServer(HELLO) as server, Mistral("", server_url=server.url) as client:
+        monkeypatch.setenv("MISTRAL_API_KEY", "from-the-environment")
+        ask(client).run()
+        assert server.requests[0].headers["Authorization"] == "Bearer from-the-environment"
+    monkeypatch.delenv("MISTRAL_API_KEY")
+    with Mistral("") as client, pytest.raises(ValueError, match="MISTRAL_API_KEY"):
+        ask(client)
+
+
+@pytest.mark.parametrize("key", [None, ""])
+def test_server_on_this_machine_needs_no_key(key: str | None) -> None:
+    with ScriptedServer(HELLO) as server, Mistral(key, server_url=server.url) as client:
         ask(client).run()
         assert "Authorization" not in server.requests[0].headers
     for url in ("http://localhost:1", "http://[::1]:1", "http://127.8.8.8", "http://a.localhost"):

@@ -181,6 +181,12 @@ def test_conversation_checks_its_arguments(asked: Asked) -> None:
             asked.chat(**wrong)
 
 
+def test_conversation_needs_a_client() -> None:
+    wrong: Any = "client"
+    with pytest.raises(TypeError, match="client must be a Mistral, got str"):
+        Conversation(wrong, model="small")
+
+
 def test_cache_key_is_the_id_unless_given(asked: Asked) -> None:
     chat = asked.chat(id="c1")
     list(chat.ask("a"))
@@ -321,6 +327,16 @@ def test_next_prompt_stops_the_running_answer(asked: Asked) -> None:
     assert contents(chat) == ["endless", "One. Two. Thr", "b", "Hello"]
     with pytest.raises(StoppedError):
         list(former)
+
+
+def test_whole_answer_can_be_read_after_the_next_one(asked: Asked) -> None:
+    chat = asked.chat()
+    former = chat.ask("a")
+    assert list(former.text()) == ["Hel", "lo"]
+    list(chat.ask("b"))
+    assert list(former.text()) == ["Hel", "lo"]
+    assert contents(chat) == ["a", "Hello", "b", "Hello"]
+    assert len(asked.server.requests) == 2
 
 
 @pytest.mark.parametrize("pipe", ["text", "sentences", "coalesced", "join"])

@@ -104,6 +104,11 @@ def test_method_passes_its_arguments_to_the_operator() -> None:
     [
         (lambda: ask().sentences(), "EventStream has no sentences(): call text() first"),
         (lambda: ask().until_finished().words(), "CompletionStream has no words(): call text() first"),
+        (lambda: ask().join(), "EventStream has no join(): call text() first"),
+        (
+            lambda: ask().text().map(str.upper).join(),
+            "Stream has no join(): pass the operator of this name to pipe()",
+        ),
         (lambda: ask().text().usage(), "TextStream has no usage(): call it on the answer"),
         (lambda: ask().text().text(), "TextStream has no text(): call it on the answer"),
         (

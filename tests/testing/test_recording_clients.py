@@ -250,5 +250,5 @@ def test_client_records_an_answer_that_was_left(
 
 @pytest.mark.parametrize("wrong", [5, b"bytes"])
 def test_client_needs_a_path_to_record_to(wrong: Any) -> None:
-    with pytest.raises(TypeError):
+    with pytest.raises(TypeError, match="record must be a path"):
         Mistral(server_url="http://127.0.0.1:9", record=wrong)
