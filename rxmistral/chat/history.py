@@ -49,6 +49,7 @@ __all__ = [
     "position_of",
     "received",
     "text_of",
+    "with_closed_thinking",
 ]
 
 TurnPrompt: TypeAlias = UserMessage | list[ToolMessage]
@@ -242,7 +243,7 @@ def _paired(messages: Sequence[Message]) -> Iterable[Message]:
         if message.tool_calls and len(calls) < len(message.tool_calls):
             message = structs.replace(message, tool_calls=calls or msgspec.UNSET)
         if not _is_empty(message):
-            yield _closed(message)
+            yield with_closed_thinking(message)
             yield from results
 
 
@@ -261,7 +262,7 @@ def _answered(
     return kept, results
 
 
-def _closed(message: AssistantMessage) -> AssistantMessage:
+def with_closed_thinking(message: AssistantMessage) -> AssistantMessage:
     """Returns a message whose thinking is marked as closed, as Mistral requires it."""
     content = message.content
     if not content or isinstance(content, str):

@@ -23,6 +23,7 @@ from msgspec import UNSET
 from ..completions.accumulator import texts_in
 from ..models import AssistantMessage, ToolCall, ToolMessage
 from ..rx.threads import fork_safe
+from .history import with_closed_thinking
 from .request import AnyMessage
 
 __all__ = ["NOT_RUN", "ToolRounds"]
@@ -155,7 +156,8 @@ class ToolRounds:
         self._calls = calls
         content = None if message is None or not _has_text(message) else message.content
         if calls or content:
-            self._answer = [AssistantMessage(content=content or "", tool_calls=calls or UNSET)]
+            answer = AssistantMessage(content=content or "", tool_calls=calls or UNSET)
+            self._answer = [with_closed_thinking(answer)]
 
     def _settle(self) -> None:
         """Moves the round into the past; calls without a result get a substitute."""

@@ -137,7 +137,7 @@ class _Exchange(ScriptedBody, abc.DisposableBase):
             headers,
             body.encode() if isinstance(body, str) else body,
         )
-        self._idle_timeout.start_wait()
+        self._start_wait()
         return self._source.script_for(self._request)
 
     def on_response(self, response: Response) -> None:
@@ -147,7 +147,7 @@ class _Exchange(ScriptedBody, abc.DisposableBase):
         if self._observed is not None:
             self._observed.on_response(response.status_code, response.headers)
         self._notify_response(response)
-        self._idle_timeout.start_wait()
+        self._start_wait()
 
     def on_next(self, value: bytes) -> None:
         self._idle_timeout.end_wait()
@@ -156,7 +156,14 @@ class _Exchange(ScriptedBody, abc.DisposableBase):
         if self._observed is not None:
             self._observed.on_block(value)
         super().on_next(value)
-        self._idle_timeout.start_wait()
+        self._start_wait()
+
+    def _start_wait(self) -> None:
+        # The reader may leave on another thread, which ends the wait: no timer may outlive it.
+        if not self._has_ended.locked():
+            self._idle_timeout.start_wait()
+            if self._has_ended.locked():
+                self._idle_timeout.end_wait()
 
     def _emit(self, block: bytes) -> None:
         try:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 from pairing import problems
 
 from rxmistral.chat.tool_rounds import NOT_RUN, ToolRounds
@@ -156,13 +157,15 @@ def test_thinking_of_a_cut_answer_is_dropped(content: Any) -> None:
     assert rounds.messages == [*ASKED, AssistantMessage(content="text")]
 
 
-def test_thinking_of_a_whole_answer_is_kept() -> None:
+@pytest.mark.parametrize("closed", [None, True])
+def test_thinking_of_a_whole_answer_is_kept_closed(closed: bool | None) -> None:
     rounds = ToolRounds(ASKED, (), 1)
     rounds.begin()
-    content = [THOUGHT, TextChunk(text="text")]
+    text = TextChunk(text="text")
+    content = [structs.replace(THOUGHT, closed=closed), text]
     rounds.end_answer(AssistantMessage(content=content), [])
     assert not rounds.end_round()
-    assert rounds.messages == [*ASKED, AssistantMessage(content=content)]
+    assert rounds.messages == [*ASKED, AssistantMessage(content=[THOUGHT, text])]
 
 
 def test_ids_of_the_conversation_are_not_used_again() -> None:

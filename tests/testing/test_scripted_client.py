@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from faces import BOUND, Face, eventually
 from reactivex import Observable, Subject, abc, timer
+from reactivex.disposable import SerialDisposable
 from reactivex.scheduler import (
     CurrentThreadScheduler,
     HistoricalScheduler,
@@ -566,3 +567,16 @@ def test_program_ends_after_a_repeated_request() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=BOUND, check=True
     )
     assert done.stdout.split() == ["Hel", "lo"]
+
+
+def test_scripted_client_leaves_no_timer_when_its_reader_leaves() -> None:
+    client = scripted_client(["Hel", hang()], timeouts=Timeouts(gap=HOUR))
+    subscription = SerialDisposable()
+    answer = client.chat.stream(model="m", messages=MESSAGES)
+    subscription.disposable = answer.subscribe(lambda _: subscription.dispose())
+    assert eventually(lambda: client.requests and client.requests[0].closed is not None)
+
+    def timers() -> list[threading.Timer]:
+        return [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
+
+    assert eventually(lambda: not [each for each in timers() if each.interval > 60])
