@@ -85,8 +85,8 @@ class CompletionAccumulator:
         delta, contents = choice.delta, self._contents
         text = delta.content
         if (
-            text.__class__ is not str
-            or contents is None
+            contents is None
+            or not isinstance(text, str)
             or not 0 < len(text) < _MAX_SHORT_CHARACTERS
             or choice.index
             or delta.tool_calls
