@@ -94,7 +94,7 @@ class CompletionAccumulator:
             or len(contents) >= self._max_contents
         ):
             return False
-        contents.append(text)
+        contents.append(text)  # pyright: ignore[reportArgumentType]
         self.new_output = "text"
         return True
 
