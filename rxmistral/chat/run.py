@@ -296,14 +296,13 @@ class _Run(abc.DisposableBase):
             if self._is_over:
                 return False
             self._is_over = True
+            if status == "completed":  # now, since a reader that leaves may read the history
+                self.rounds.complete()
+            self._ending = error, status
         self._answer_subscription.dispose()
         self._tools_subscription.dispose()
         with self._lock:
-            cut = self._take_answer()
-            if status == "completed":
-                self.rounds.complete()
-            self.rounds.end(*cut)
-        self._ending = error, status
+            self.rounds.end(*self._take_answer())
         # Breaks the reference cycles through this object, which is kept for its history.
         self._emit = self._fail = self._complete = noop
         return True

@@ -16,6 +16,8 @@ from faces import BOUND, Face, eventually, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pairing import problems
+from reactivex import operators as ops
+from reactivex.disposable import Disposable
 
 from rxmistral import (
     AnswerEnded,
@@ -442,6 +444,21 @@ def test_declared_tools_end_the_run(service: Service) -> None:
     assert [call.function.name for call in stream.outcome.tool_calls] == ["declared"]
     assert problems(stream.messages)
     assert not problems(stream.messages, ["declared"])
+
+
+def test_history_of_a_run_is_final_when_its_end_begins(service: Service) -> None:
+    calls = [("declared", "{}"), ("add", '{"a": 1}')]
+    stream = service.run(calls, tools=[add, DECLARED])
+    seen: list[Any] = []
+
+    def note(part: Part) -> None:
+        if isinstance(part, RoundEnded) and stream._latest is not None:
+            # A reader that leaves on another thread may read the history while the run ends.
+            reader = Disposable(lambda: seen.extend(stream.messages))
+            stream._latest._answer_subscription.disposable = reader
+
+    stream.pipe(ops.do_action(note)).run()
+    assert seen == stream.messages
 
 
 def test_round_limit_error_carries_the_messages(service: Service, read: Face) -> None:
