@@ -95,16 +95,20 @@ class Turn:
         self._start = partial(
             _call_on_loop, running_loop(), copy_context(), start, observer.on_error
         )
-        if self.has_begun:
-            self.start()
+        if self.has_begun and self._pop_start() is not None:
+            start()
         return subscription
 
     def start(self) -> None:
         """Subscribes to the run, once the turn has begun and has a reader; sends the request."""
-        with lock:  # the reader and the end of the former turn may arrive at once
-            start, self._start = self._start, None
+        start = self._pop_start()
         if start is not None:
             start()
+
+    def _pop_start(self) -> Callable[[], None] | None:
+        with lock:  # the reader and the end of the former turn may arrive at once
+            start, self._start = self._start, None
+        return start
 
     def _subscribe(
         self,
@@ -177,20 +181,17 @@ def _call_on_loop(
 ) -> None:
     """Calls `start` on the event loop of the reader; if it has none, or a closed one, on a thread.
 
-    The thread that ends a turn begins the next one, whose reader may have subscribed elsewhere.
-    Its tools run on the event loop on which it subscribes.
+    Not on this thread, which ends the turn before: it may be within a garbage collection, and
+    the tools of a run take the event loop of the thread that subscribes.
     """
-    if loop is not None and loop is not running_loop():
+    if loop is not None:
         try:
             loop.call_soon_threadsafe(start, context=context)
-        except RuntimeError:
-            loop = None  # the loop is closed
+        except RuntimeError:  # it is closed
+            pass
         else:
             return
-    if loop is running_loop():
-        context.run(start)
-    else:
-        run_on_thread(partial(context.run, start), fail, name="rxmistral-subscribe", daemon=False)
+    run_on_thread(partial(context.run, start), fail, name="rxmistral-subscribe", daemon=False)
 
 
 def _release(turn: ref[Turn], on_idle: Callable[[], object]) -> None:
