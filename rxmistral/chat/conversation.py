@@ -24,6 +24,7 @@ from ..completions.parts import Part
 from ..errors import BusyError
 from ..models import Message, SystemMessage, ToolMessage, UserMessage
 from ..rx.delivery import lock
+from ..rx.iteration import current_iteration, current_reader
 from ..rx.stream import Stream
 from ..rx.threads import register_for_fork
 from .answer import Answer
@@ -325,6 +326,7 @@ class Conversation:
 
         Raises:
             BusyError: Another turn is running.
+            RuntimeError: The prompt would wait for a loop that waits for the prompt.
             ValueError: The prompt answers a tool call that is not open.
         """
         with lock:
@@ -335,6 +337,12 @@ class Conversation:
             if is_busy and self._rules.when_busy == "refuse":
                 raise BusyError
             if is_busy and self._rules.when_busy == "queue":
+                is_loop = current_iteration.get() is not None
+                if is_loop and current is not None and current.run.is_taken_by(current_reader()):
+                    raise RuntimeError(
+                        "this prompt would wait for the answer of the loop in which it is read, "
+                        "which waits for it: leave the loop first, or read it in another task"
+                    )
                 turn.has_entered = True
                 self._waiting.append(turn)
                 return

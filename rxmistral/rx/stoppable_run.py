@@ -25,7 +25,7 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from ..errors import StoppedError
 from .delivery import lock
-from .iteration import HandOffQueue, Iteration, current_iteration, leaving
+from .iteration import HandOffQueue, Iteration, current_iteration, current_reader, leaving
 from .opened_run import OpenedRun, Subscribe
 from .run import RunSubscription
 
@@ -49,6 +49,7 @@ class Taken:
     def __init__(self, run: StoppableRun[Any], is_counted: Callable[[Any], bool]) -> None:
         self.count = 0
         self.has_left = False
+        self._owner = current_reader()
         self._run = run
         self._is_counted = is_counted
 
@@ -64,9 +65,14 @@ class Taken:
                 position = number
         return position
 
+    def is_owned_by(self, reader: object) -> bool:
+        """Returns whether this task or thread is in the loop, and so cannot wait for its end."""
+        return not self.has_left and self._owner == reader
+
     def leave(self) -> None:
         if not self.has_left:
             self.has_left = True
+            self._owner = None
             self._run.reader_left()
 
 
@@ -215,6 +221,12 @@ class StoppableRun(OpenedRun[T]):
         """Whether no reader will receive or take another item."""
         with lock:
             return self.history.ended and not any(each.is_live for each in self._readers)
+
+    def is_taken_by(self, reader: object) -> bool:
+        """Returns whether this task or thread is in a loop over the run."""
+        with lock:
+            loops = [each.taken for each in self._readers if each.taken is not None]
+        return any(loop.is_owned_by(reader) for loop in loops)
 
     def position(self) -> int:
         """Returns how many items of the run its furthest reader has received."""

@@ -421,6 +421,31 @@ def test_refused_prompt_changes_nothing(asked: Asked) -> None:
     assert contents(chat) == ["endless", "One. Two. Thr", "b", "Hello"]
 
 
+def test_queued_prompt_in_the_loop_before_it_is_an_error(asked: Asked) -> None:
+    chat = asked.chat(when_busy="queue")
+    for _ in chat.ask("a"):
+        with pytest.raises(RuntimeError, match="another task"):
+            chat.ask("b").run()
+    assert list(chat.ask("c").text()) == ["Hel", "lo"]
+
+
+async def read_in_a_loop(chat: Conversation) -> list[Any]:
+    async for _ in chat.ask("a").text():
+        with pytest.raises(RuntimeError, match="another task"):
+            await chat.ask("b").text().join()
+        other = asyncio.create_task(read_last(chat.ask("c").text().join()))
+    return [await other]
+
+
+async def read_last(stream: Stream[Any]) -> Any:
+    return await stream
+
+
+def test_queued_prompt_may_wait_in_another_task(asked: Asked) -> None:
+    chat = asked.chat(when_busy="queue")
+    assert asyncio.run(asyncio.wait_for(read_in_a_loop(chat), BOUND)) == ["Hello"]
+
+
 def test_queued_prompts_are_answered_in_turn(asked: Asked) -> None:
     chat = asked.chat(when_busy="queue")
     former, received = chat.ask("endless"), list[object]()
