@@ -574,7 +574,7 @@ def test_scripted_client_leaves_no_timer_when_its_reader_leaves() -> None:
     subscription = SerialDisposable()
     answer = client.chat.stream(model="m", messages=MESSAGES)
     subscription.disposable = answer.subscribe(lambda _: subscription.dispose())
-    assert eventually(lambda: client.requests and client.requests[0].closed is not None)
+    assert eventually(lambda: bool(client.requests) and client.requests[0].closed is not None)
 
     def timers() -> list[threading.Timer]:
         return [each for each in threading.enumerate() if isinstance(each, threading.Timer)]
