@@ -79,6 +79,7 @@ class Backpressure:
 
 def running_loop() -> AbstractEventLoop | None:
     """Returns the event loop that runs on this thread, which then must not wait."""
-    with suppress(RuntimeError):
+    try:
         return get_running_loop()
-    return None
+    except RuntimeError:
+        return None

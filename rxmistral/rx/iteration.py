@@ -22,7 +22,7 @@ from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import RLock, current_thread, get_ident, local, main_thread
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 from weakref import WeakSet, ref
 
 from reactivex import Observable, abc
@@ -373,15 +373,16 @@ class AsyncIteration(AsyncIterator[T]):
         items = queue.items
         if self._read_count >= _MAX_ITEMS:  # a source as fast as its reader occupies the loop
             self._read_count = 0
-            await self._or_dispose(asyncio.sleep(0))
+            await self._let_others_run()
         while True:
-            try:
-                item = items.popleft()
-                break
-            except IndexError:  # there is none, or it was dropped at this moment
-                pass
+            if items:
+                try:
+                    item = items.popleft()
+                    break
+                except IndexError:  # they were dropped at this moment
+                    pass
             if self._read_count > 1:  # in a burst: let it grow, to save wake-ups
-                await self._or_dispose(asyncio.sleep(0))
+                await self._let_others_run()
             else:
                 await self._wait(queue)
             self._read_count = 0
@@ -417,17 +418,25 @@ class AsyncIteration(AsyncIterator[T]):
         if not queue.items and not queue.ended:
             self._is_waiting = True
             try:
-                await self._or_dispose(self._wakeup.future)
+                await self._wakeup.future
+            except BaseException:
+                self._dispose_cancelled()
+                raise
             finally:
                 self._is_waiting = False
 
-    async def _or_dispose(self, awaitable: Any) -> None:
+    async def _let_others_run(self) -> None:
         try:
-            await awaitable
-        except BaseException:  # the task was cancelled: close the socket at once
-            self._is_cancelled = True
-            await self.aclose()
+            await asyncio.sleep(0)
+        except BaseException:
+            self._dispose_cancelled()
             raise
+
+    def _dispose_cancelled(self) -> None:
+        """Closes the socket at once, since the task was cancelled."""
+        self._is_cancelled = True
+        if self._queue is not None:
+            self._queue.dispose()
 
     async def aclose(self) -> None:
         if self._queue is not None:

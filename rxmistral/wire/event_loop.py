@@ -180,8 +180,7 @@ class _SelectorWorker(Worker[LoopTask]):
             if task.paused:
                 continue
             remaining = task.remaining()
-            if remaining <= 0:
+            soonest = min(soonest, remaining)
+            if remaining <= 0:  # if a block arrives at this moment, the next check is soon
                 self._update_watch(task, self.step(task))
-            else:
-                soonest = min(soonest, remaining)
         self._check_timeouts_at = now + max(TIMEOUT_TICK_SECONDS, soonest)

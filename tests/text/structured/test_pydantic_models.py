@@ -264,7 +264,7 @@ def test_field_without_a_schema_raises_at_the_call() -> None:
 
 @pytest.mark.parametrize("type", [Numbers, Ingredient | None, pydantic.RootModel[Literal["a"]]])
 def test_other_types_of_models_have_no_response_format(type: Any) -> None:
-    with pytest.raises(TypeError, match="objects and others; make it a field of a Struct"):
+    with pytest.raises(TypeError, match="some are not; make it a field of a Struct"):
         sent_format(type)
 
 
