@@ -183,8 +183,7 @@ class _ResponseReader(abc.DisposableBase):
     def run(self) -> None:
         """Runs on the reader thread, to the end or until the event loop can continue."""
         try:
-            # The second step reads the rest of a short answer, if that has arrived already.
-            if self.context.run(self.step) and self.context.run(self.step):
+            if self.context.run(self.step):
                 self._continue()
         except BaseException as error:  # of a callback that receives the terminal
             report_unhandled(error)
@@ -229,6 +228,8 @@ class _ResponseReader(abc.DisposableBase):
         loop = None if self.iteration is None else self.iteration.event_loop
         if loop is not None:
             self.event_loop = asyncio_loop_of(loop, _iteration_loop)
+        elif not self.context.run(self.step):  # the rest of a short answer has arrived already
+            return
         with suppress(RequestError, OSError):  # it can get no thread, or no descriptor
             self.event_loop.schedule(self)
             return
