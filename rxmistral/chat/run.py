@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Event, RLock
 from typing import Any, Self
 
@@ -40,7 +41,7 @@ from ..rx.answer_stream import AnswerStream
 from ..rx.backpressure import running_loop
 from ..rx.map_async import map_async
 from ..rx.stream import Stream
-from ..rx.threads import add_to_scope, fork_safe
+from ..rx.threads import SubscriptionScope, add_to_scope, detached_scope, fork_safe
 from .event_stream import EventStream
 from .part_stream import PartStream
 from .request import AnyMessage, with_messages
@@ -211,12 +212,12 @@ class _Run(abc.DisposableBase):
                 self._calls.on_error(error)
             self._hold_virtual_time()
 
-        # Assigned before it begins: the next round may begin before subscribe() returns here.
-        subscription = SingleAssignmentDisposable()
+        # Assigned before it begins: it may end, and be disposed, before subscribe() returns here.
+        subscription = SubscriptionScope()
         self._answer_subscription.disposable = subscription
-        subscription.disposable = self._context.copy().run(
-            answer.subscribe, on_next, on_error, on_completed, scheduler=self._scheduler
-        )
+        subscribe = partial(answer.subscribe, on_next, on_error, on_completed)
+        with detached_scope(subscription):
+            subscription.add(self._context.copy().run(subscribe, scheduler=self._scheduler))
         self._goes_on.set()
 
     def _emit_parts(self, parts: Iterable[Part]) -> None:

@@ -38,6 +38,7 @@ from rxmistral import (
     UserMessage,
     tool,
 )
+from rxmistral.chat.event_stream import EventStream
 from rxmistral.models import Function
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 
@@ -585,9 +586,18 @@ def test_dispose_abandons_plain_tools(service: Service) -> None:
     assert len(service.server.requests) == 1
 
 
-def test_dispose_closes_the_request_of_a_later_round(service: Service) -> None:
+def test_dispose_closes_the_request_of_a_later_round(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
     script = answering([("add", '{"a": 1}')])
-    arrived = threading.Event()
+    arrived, disposed = threading.Event(), threading.Event()
+    subscribe, main_thread = EventStream.subscribe, threading.current_thread()
+
+    def subscribe_slowly(stream: EventStream, *arguments: Any, **options: Any) -> Any:
+        subscription = subscribe(stream, *arguments, **options)
+        if threading.current_thread() is not main_thread:  # that of the later round
+            disposed.wait(BOUND)
+        return subscription
 
     def hanging(request: ReceivedRequest) -> Script:
         if len(request.json["messages"]) == 1:
@@ -598,6 +608,7 @@ def test_dispose_closes_the_request_of_a_later_round(service: Service) -> None:
         if isinstance(part, TextDelta) and part.text == "It is":
             arrived.set()
 
+    monkeypatch.setattr(EventStream, "subscribe", subscribe_slowly)
     stream = service.run(tools=[add])
     service.script = hanging
     subscription = stream.subscribe(note)
@@ -605,6 +616,7 @@ def test_dispose_closes_the_request_of_a_later_round(service: Service) -> None:
     subscription.dispose()
     assert getattr(stream.messages[-1], "content", "") == "It is"
     service.server.requests[1].wait_closed()
+    disposed.set()
 
 
 def test_close_ends_the_loop_of_a_run(service: Service) -> None:
