@@ -30,7 +30,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
-from threading import Event, Thread
+from threading import Lock, Thread
 from typing import Any, Generic, Protocol, TypeVar
 
 from ..errors import RequestError
@@ -217,7 +217,9 @@ class Worker(ABC, Generic[T]):
         self._lock = pool.lock
         self._thread: Thread | None = None
         self._watchdog: Thread | None = None
-        self._retired = Event()
+        self._is_retired = False
+        self._retirement = Lock()  # released then; waiting for it is cheaper than for an Event
+        self._retirement.acquire()
         self.step_began = 0.0  # in seconds of monotonic()
         self._charges: dict[T, float] = {}  # seconds; changed under the lock of the pool
         register_for_fork(self)
@@ -254,7 +256,7 @@ class Worker(ABC, Generic[T]):
         """
         with self._lock:
             thread = watchdog = None
-            if self._retired.is_set():  # its tasks are about to move
+            if self._is_retired:  # its tasks are about to move
                 return
             if self._thread is None:
                 daemon = self._pool.daemon
@@ -279,7 +281,7 @@ class Worker(ABC, Generic[T]):
         with self._lock:
             if self._thread is not None:
                 return False
-            self._retired.set()
+            self._retire()
             return True
 
     def _run(self) -> None:
@@ -305,7 +307,13 @@ class Worker(ABC, Generic[T]):
 
     def close(self) -> None:
         """Called once, when it has no task and gets no more."""
-        self._retired.set()
+        self._retire()
+
+    def _retire(self) -> None:
+        with self._lock:
+            if not self._is_retired:
+                self._is_retired = True
+                self._retirement.release()
 
     def step(self, task: T) -> bool:
         """Runs one step; returns whether there is more to do, perhaps for another worker."""
@@ -346,7 +354,7 @@ class Worker(ABC, Generic[T]):
         seen, on_time, calm = self.steps, 0, 0
         while True:
             began = monotonic()
-            if self._retired.wait(self.tick_seconds) or self._pool.lead is not self:
+            if self._retirement.acquire(timeout=self.tick_seconds) or self._pool.lead is not self:
                 return
             is_late = monotonic() - began > 2 * self.tick_seconds
             if self.steps != seen or self.current is None:
