@@ -184,6 +184,10 @@ class OpenedRun(Run[T]):
             first.fail_alone(error)
 
     def end(self, error: Exception | None = None) -> None:
+        with lock:
+            if self._is_ending or self.history.ended:
+                return
+            self._is_ending = True
         try:
             self._subscription.dispose()  # first, so that a reader that ends finds the outcome
         finally:
@@ -191,7 +195,7 @@ class OpenedRun(Run[T]):
 
     def _end(self, error: Exception | None) -> None:
         with lock:
-            if self.history.ended:
+            if self.history.ended:  # stopped meanwhile
                 return
             self.history.end(error)
             first = self._first

@@ -54,6 +54,7 @@ class Run(Iteration, Generic[T]):
         self._subscription = SingleAssignmentDisposable()
         self._counter = RequestCounter()
         self._backpressure = Backpressure()
+        self._is_ending = False  # the source has ended, and is being left
         register_for_fork(self)
 
     def forked(self) -> None:

@@ -123,7 +123,8 @@ class SharedRun(Run[T]):
         """Stops a run that no viewer has joined since `join_count` was read."""
         with lock:
             is_unwatched = not self._viewer_count and join_count == self._join_count
-            if not is_unwatched or self._source is not None or self.history.ended:
+            is_over = self._is_ending or self.history.ended
+            if not is_unwatched or self._source is not None or is_over:
                 return
             self.history.end(StoppedError())
         self._release()
@@ -160,18 +161,18 @@ class SharedRun(Run[T]):
     dispose = stop
 
     def end(self, error: Exception | None = None) -> None:
+        with lock:
+            if self._is_ending or self.history.ended:
+                return
+            self._is_ending = True
         try:
             self._subscription.dispose()  # first, so that a viewer that ends finds the outcome
         finally:
-            self._end(error)
-
-    def _end(self, error: Exception | None) -> None:
-        with lock:
-            if self.history.ended:
-                return
-            self.history.end(error)
-            self._source = None
-        self._release()
+            with lock:
+                if not self.history.ended:
+                    self.history.end(error)
+                self._source = None
+            self._release()
 
     def _release(self) -> None:
         self.viewers.wake()

@@ -270,7 +270,8 @@ class StoppableRun(OpenedRun[T]):
         """Closes the source if nothing reads it, and reports it."""
         with lock:
             is_read = self.is_open or any(each.is_live for each in self._readers)
-            is_abandoned = self._has_begun and not is_read and not self.history.ended
+            is_over = self._is_ending or self.history.ended
+            is_abandoned = self._has_begun and not is_read and not is_over
             if is_abandoned:
                 self.history.end(StoppedError())
         if is_abandoned:  # its loops may still read items that an operator such as `take` emitted

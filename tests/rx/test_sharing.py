@@ -1225,3 +1225,13 @@ def test_stop_ends_the_source_before_the_viewers() -> None:
     viewed = source.shared().start()
     viewed.stop()
     assert states == ["<SharedStream 0 items, 0 viewers, running>"]
+
+
+def test_viewer_that_leaves_at_the_end_stops_nothing() -> None:
+    """The source is left before the viewers end, and calls back."""
+    source: Subject[int] = Subject()
+    run = Stream.of(source).finally_action(lambda: viewer.dispose()).shared(linger=0)
+    viewer = run.subscribe()
+    source.on_next(1)
+    source.on_completed()
+    assert list(run) == [1]
