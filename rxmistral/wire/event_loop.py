@@ -13,6 +13,7 @@ which worker steps a task, is decided in `rx.worker`.
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from contextlib import suppress
 from selectors import EVENT_READ, DefaultSelector
@@ -28,6 +29,15 @@ __all__ = ["LONGEST_WAIT_SECONDS", "TIMEOUT_TICK_SECONDS", "EventLoops", "LoopTa
 
 TIMEOUT_TICK_SECONDS = 0.05  # between two checks of all timeouts, at least
 LONGEST_WAIT_SECONDS = 60.0  # between two, at most
+
+# A fork waits until new descriptors belong to a worker, which closes the child's copies.
+_no_fork = RLock()
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_no_fork.acquire,
+        after_in_parent=_no_fork.release,
+        after_in_child=_no_fork.release,
+    )
 
 
 class LoopTask(Task, Protocol):
@@ -70,15 +80,16 @@ class _SelectorWorker(Worker[LoopTask]):
     max_step_seconds = 0.006  # another thread may keep the interpreter for 5 ms
 
     def __init__(self, pool: EventLoops, tick_seconds: float | None) -> None:
-        super().__init__(pool, tick_seconds)
-        self._watched: dict[LoopTask, int] = {}  # and the descriptors of their sockets
-        self._has_lost = False  # tasks that are still watched here, to another worker
-        self._scheduled: deque[LoopTask] = deque()
-        self._check_timeouts_at = monotonic() + LONGEST_WAIT_SECONDS
-        self._selector = DefaultSelector()
-        self._wake_receiver, self._wake_sender = socketpair()
-        self._is_woken = False
-        self._selector.register(self._wake_receiver, EVENT_READ)
+        with _no_fork:
+            super().__init__(pool, tick_seconds)
+            self._watched: dict[LoopTask, int] = {}  # and the descriptors of their sockets
+            self._has_lost = False  # tasks that are still watched here, to another worker
+            self._scheduled: deque[LoopTask] = deque()
+            self._check_timeouts_at = monotonic() + LONGEST_WAIT_SECONDS
+            self._is_woken = False
+            self._selector = DefaultSelector()
+            self._wake_receiver, self._wake_sender = socketpair()
+            self._selector.register(self._wake_receiver, EVENT_READ)
 
     def forked(self) -> None:
         """Closes the child's copies; the parent's selector forgets nothing."""
