@@ -44,7 +44,7 @@ from rxmistral.testing import Script, ScriptedServer, steps
 
 ANSWERS = 180
 SLOTS = 40
-TIMEOUTS = Timeouts(first=1.0, gap=1.0)
+TIMEOUTS = Timeouts(first=3.0, gap=3.0)
 
 Ending = type[Exception] | None  # None: completed
 

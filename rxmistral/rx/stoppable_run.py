@@ -28,6 +28,7 @@ from .delivery import lock
 from .iteration import HandOffQueue, Iteration, current_iteration, current_reader, leaving
 from .opened_run import OpenedRun, Subscribe
 from .run import RunSubscription
+from .subscriber import report_unhandled
 
 __all__ = ["CountedLoop", "StoppableRun", "Taken", "counted"]
 
@@ -306,7 +307,10 @@ class StoppableRun(OpenedRun[T]):
         with lock:
             readers = list(self._readers)
         for reader in readers:
-            reader.stop()
+            try:
+                reader.stop()
+            except Exception as error:  # by its `on_error`: the next prompt is not to blame
+                report_unhandled(error)
         self.viewers.wake()
         self.resume_source()
         self._on_idle()

@@ -549,6 +549,14 @@ def test_queued_turn_outlives_the_event_loop_of_its_reader(asked: Asked) -> None
     assert eventually(lambda: received == ["Wait. ", "Done."])
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_reader_without_on_error_does_not_fail_the_next_prompt(asked: Asked) -> None:
+    chat, received = asked.chat(), list[object]()
+    chat.ask("endless").text().subscribe(received.append)
+    assert eventually(lambda: len(received) == 3)
+    assert list(chat.ask("b").text()) == ["Hel", "lo"]
+
+
 def test_prompts_pipe_into_answers(asked: Asked) -> None:
     chat = asked.chat()
     prompts: Subject[str] = Subject()
