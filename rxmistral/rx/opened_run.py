@@ -183,16 +183,6 @@ class OpenedRun(Run[T]):
         except Exception as error:  # no thread can be started
             first.fail_alone(error)
 
-    def end(self, error: Exception | None = None) -> None:
-        with lock:
-            if self._is_ending or self.history.ended:
-                return
-            self._is_ending = True
-        try:
-            self._subscription.dispose()  # first, so that a reader that ends finds the outcome
-        finally:
-            self._end(error)
-
     def _end(self, error: Exception | None) -> None:
         with lock:
             if self.history.ended:  # stopped meanwhile

@@ -74,6 +74,21 @@ class Run(Iteration, Generic[T]):
                 "wait forever: use async for, or await"
             )
 
+    def end(self, error: Exception | None = None) -> None:
+        """Ends the run, because its source has ended or is to be stopped; only the first call counts."""
+        with lock:
+            if self._is_ending or self.history.ended:
+                return
+            self._is_ending = True
+        try:
+            self._subscription.dispose()  # first, so that a reader that ends finds the outcome
+        finally:
+            self._end(error)
+
+    @abstractmethod
+    def _end(self, error: Exception | None) -> None:
+        """Ends the history, unless it has ended meanwhile, and the readers."""
+
     @abstractmethod
     def leave(self, reader: RunSubscription) -> None:
         """Called once when a reader was disposed, from any thread."""

@@ -160,19 +160,13 @@ class SharedRun(Run[T]):
 
     dispose = stop
 
-    def end(self, error: Exception | None = None) -> None:
+    def _end(self, error: Exception | None) -> None:
         with lock:
-            if self._is_ending or self.history.ended:
+            self._source = None
+            if self.history.ended:
                 return
-            self._is_ending = True
-        try:
-            self._subscription.dispose()  # first, so that a viewer that ends finds the outcome
-        finally:
-            with lock:
-                if not self.history.ended:
-                    self.history.end(error)
-                self._source = None
-            self._release()
+            self.history.end(error)
+        self._release()
 
     def _release(self) -> None:
         self.viewers.wake()

@@ -291,8 +291,10 @@ class StoppableRun(OpenedRun[T]):
         self._on_idle()
 
     def halt(self) -> None:
-        """Ends the run, before `stop`: from now on no item begins to be emitted to its readers; calls
-        no callback. A run that has ended by itself can still be read anew."""
+        """Ends the run, before `stop`: no further item begins to be emitted to its readers.
+
+        Calls no callback. A run that has ended by itself can still be read anew.
+        """
         with lock:
             if not self.history.ended:
                 self.is_stopped = True

@@ -6,8 +6,8 @@
 Any thread can cancel that at any moment, also while a system call blocks (see `connection`).
 
 Each request is sent on a thread of its own, the reader thread. It may also read the whole
-body; or it ends after the first block, and one event loop reads the rest for all responses, in
-steps that never wait (see `event_loop`).
+body; or it reads only what has arrived with the headers, and one event loop reads the rest for
+all responses, in steps that never wait (see `event_loop` and `asyncio_loop`).
 """
 
 from __future__ import annotations

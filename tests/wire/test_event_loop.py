@@ -363,6 +363,23 @@ def test_descriptor_of_a_closed_socket_serves_the_next_task() -> None:
         assert not former.failed + later.failed
 
 
+class OverdueTask(CountedTask):
+    """A task whose timeout has expired whenever it is checked; each step then receives a block."""
+
+    def remaining(self) -> float:
+        return -1.0
+
+
+def test_timeout_that_a_block_overtakes_is_checked_again() -> None:
+    ours, peer = socket.socketpair()
+    with ours, peer:
+        task = OverdueTask(ours.fileno(), 4)
+        EventLoops(daemon=True).schedule(task)
+        for _ in range(4):
+            assert task.stepped.acquire(timeout=BOUND)
+    assert not task.failed
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_tasks_move_to_another_thread_when_theirs_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     run_once, deaths = _SelectorWorker.run_once, iter(range(3))

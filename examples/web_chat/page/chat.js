@@ -57,7 +57,7 @@ class Turn {
     events.addEventListener("end", ({data}) => this.finish(JSON.parse(data)));
     events.onerror = () => {
       if (events.readyState !== EventSource.CLOSED) this.say("The connection broke; trying again…");
-      else this.finish({status: "lost", message: "it is no longer kept"});
+      else this.finish({status: "lost", message: "the turn is no longer kept"});
     };
     return events;
   }
@@ -97,8 +97,8 @@ class Turn {
     if (status === "cancelled") {
       this.article.append(styled("p", "ending", "Stopped."));
     } else if (status !== "completed") {
-      const what = hasText ? "The answer is not complete" : "There is no answer";
-      const wrong = styled("p", "wrong", `${what}: ${message}.`);
+      const problem = hasText ? "The answer is not complete" : "There is no answer";
+      const wrong = styled("p", "wrong", `${problem}: ${message}.`);
       if (this.isLast) wrong.role = "alert"; // the errors of earlier turns are not read out
       this.article.append(wrong);
     } else if (isCut) {
@@ -340,7 +340,7 @@ async function call(method, path, body) {
     const headers = {"Content-Type": "application/json"};
     const response = await fetch(path, {method, headers, body: JSON.stringify(body)});
     if (response.status === 404) fail("This conversation is no longer kept.");
-    else if (!response.ok) fail(`The server refused it: ${await response.text()}`);
+    else if (!response.ok) fail(`The server refused the request: ${await response.text()}`);
     return response;
   } catch (error) {
     fail(`The server cannot be reached: ${error.message}.`);

@@ -82,7 +82,7 @@ class ResponseTimeouts(IdleTimeout, OutputTimes):
         self._gap_since = 0.0  # the value of `_waited` at the latest news
         self._clock, self._limit_seconds = "first", timeouts.first
         self._limiting_news = ""  # the kind of the latest news, which set these two
-        self._is_shorter = False  # the limit is shorter than at the latest `start_wait`
+        self._is_shorter = False  # the limit may be shorter than at the latest `start_wait`
 
     @property
     def has_news(self) -> bool:
