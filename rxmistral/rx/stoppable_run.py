@@ -212,7 +212,15 @@ class StoppableRun(OpenedRun[T]):
     def forked(self) -> None:
         """Ends a running run in the child of a fork, which has none of its readers' threads."""
         super().forked()
-        for reader in self._readers:
+        self._leave_readers()
+
+    def _leave_readers(self) -> None:
+        """Notes that no reader is live.
+
+        A loop that was left with `break` in a `with` block exists until the next garbage
+        collection.
+        """
+        for reader in list(self._readers):
             reader.leave()
             if reader.taken is not None:
                 reader.taken.has_left = True
@@ -288,6 +296,7 @@ class StoppableRun(OpenedRun[T]):
         """Ends the run, and its readers and loops without a terminal."""
         self.is_open = False
         self.dispose()
+        self._leave_readers()
         self._on_idle()
 
     def halt(self) -> None:

@@ -441,6 +441,14 @@ async def read_last(stream: Stream[Any]) -> Any:
     return await stream
 
 
+def test_queued_prompt_follows_a_loop_that_was_left_in_a_block(asked: Asked) -> None:
+    chat = asked.chat(when_busy="queue")
+    with chat.ask("endless") as answer:
+        for _ in answer:
+            break
+    assert list(chat.ask("b").text()) == ["Hel", "lo"]
+
+
 def test_queued_prompt_may_wait_in_another_task(asked: Asked) -> None:
     chat = asked.chat(when_busy="queue")
     assert asyncio.run(asyncio.wait_for(read_in_a_loop(chat), BOUND)) == ["Hello"]
