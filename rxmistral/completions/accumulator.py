@@ -40,7 +40,7 @@ _Content: TypeAlias = str | list[ContentChunk]
 _PIECE_OVERHEAD_BYTES = 64  # of a str object, in addition to its characters
 # A bounded accumulator joins pieces of text beyond this size, or this number of short ones.
 _JOIN_THRESHOLD_BYTES = 256 * 1024
-_JOIN_THRESHOLD_PIECES = 1024
+_JOIN_THRESHOLD_PIECES = 64
 _MAX_SHORT_CHARACTERS = 1024  # of a short piece
 _MAX_CHARACTERS = 16 * 1024 * 1024  # kept by a bounded accumulator
 

@@ -457,14 +457,9 @@ class _LoopWakeUp:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
         self.future: asyncio.Future[None] = loop.create_future()
-        self._thread = get_ident()
 
     def wake(self) -> None:
-        if get_ident() == self._thread and running_loop() is self.loop:
-            self._resolve()
-        else:
-            self.loop.call_soon_threadsafe(self._resolve)
-
-    def _resolve(self) -> None:
-        if not self.future.done():
+        if running_loop() is not self.loop:
+            self.loop.call_soon_threadsafe(self.wake)
+        elif not self.future.done():
             self.future.set_result(None)

@@ -16,9 +16,9 @@ rarely interrupts the same task again. A worker is stuck after several ticks of 
 one step; a tick counts only if the watchdog itself was woken on time, so that the machine had time
 for both threads.
 
-A callback that blocks delays the others by up to `_TICK_SECONDS * (_STUCK_TICKS + 1)`. If several
-block one after the other, the watchdog of each successor ticks faster, so that the delays do not
-add up.
+A callback that blocks delays the others by up to
+`_TICK_SECONDS * (_CALM_FACTOR + _STUCK_TICKS)`, 0.14 s. If several block one after the other, the
+watchdog of each successor ticks faster, so that the delays do not add up.
 
 Threads and descriptors may run out at any moment. A task that can get no other worker then stays
 where it is. When a thread ends, its tasks move to another worker, or end with an error.
@@ -46,7 +46,8 @@ _CREDIT_SECONDS = 0.02  # of charges, after which a task is slow
 _REFUND_SECONDS = 0.001  # for each step in time
 _TICK_SECONDS = 0.02  # between two checks of a watchdog
 _SHORTEST_TICK_SECONDS = 0.005
-_STUCK_TICKS = 6  # on time, within one step
+_CALM_FACTOR = 2  # times that, as long as no step has lasted for a whole tick
+_STUCK_TICKS = 5  # on time, within one step
 _IDLE_SECONDS = 0.1  # for which a thread without tasks waits: starting one costs much
 _CALM_TICKS = 50  # after which a watchdog that ticks faster slows down
 
@@ -351,14 +352,16 @@ class Worker(ABC, Generic[T]):
             self._pool.isolate(task, self)
 
     def _run_watchdog(self) -> None:
-        seen, on_time, calm = self.steps, 0, 0
+        seen, on_time, calm, seconds = self.steps, 0, 0, self.tick_seconds
         while True:
             began = monotonic()
-            if self._retirement.acquire(timeout=self.tick_seconds) or self._pool.lead is not self:
+            if self._retirement.acquire(timeout=seconds) or self._pool.lead is not self:
                 return
-            is_late = monotonic() - began > 2 * self.tick_seconds
+            is_late = monotonic() - began > 2 * seconds
+            seconds = self.tick_seconds
             if self.steps != seen or self.current is None:
                 seen, on_time, calm = self.steps, 0, calm + 1
+                seconds *= _CALM_FACTOR
                 if calm % _CALM_TICKS == 0:
                     self.tick_seconds = min(_TICK_SECONDS, 2 * self.tick_seconds)
             elif not is_late:
