@@ -334,6 +334,7 @@ class EventObserver(GracePeriod, abc.ObserverBase[ServerSentEvent]):
 
     def on_error(self, error: Exception) -> None:
         if self.has_started:
+            self._decoder.close()  # for the rest of the block, which may follow
             self.end()
         else:
             self._observer.on_error(self._close_with(error))

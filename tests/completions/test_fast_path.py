@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import reactivex
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from reactivex import Subject
 
@@ -32,6 +32,9 @@ CALL = {"id": "c1", "index": 0, "function": {"name": "f", "arguments": "{}"}}
 LOGPROBS = {"content": [{"token": "Hi", "logprob": -0.1, "bytes": [], "top_logprobs": []}]}
 
 
+FINISH = b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n'
+BARE_ERROR = b'{"error": "bare"}\n'
+
 PIECES: list[bytes] = [
     *[b"data: " + chunk(word).encode() + b"\n\n" for word in ("Hi", "", "é\u2028", '"error"')],
     b"data: " + chunk("x", usage={"total_tokens": 3, "new": 1}).encode() + b"\n\n",
@@ -50,7 +53,7 @@ PIECES: list[bytes] = [
     b'data: {"choices": [{"delta": {"content": "a"}}],\ndata: "id": "b"}\n\n',
     b'data: {"choices": [{"delta": {"content": "a"}}],\n"id": "b"}\n\n',
     b'data: {"choices": []}\n\n',
-    b'data: {"choices": [{"delta": {}, "finish_reason": "stop"}]}\n\n',
+    FINISH,
     b'data: {"choices": [{"delta": {"content": "e"}, "finish_reason": "error"}]}\n\n',
     b'data: {"choices": [{"delta": {"content": "a"}}], "error": "busy"}\n\n',
     b'data: {"error": {"message": "busy"}}\n\n',
@@ -64,7 +67,7 @@ PIECES: list[bytes] = [
     b"id: 3\n",
     b"event: error\n",
     b"retry: 10\n\n",
-    b'{"error": "bare"}\n',
+    BARE_ERROR,
     b"\xef\xbb\xbf",
     b"data: ",
     b"data: " + b"y" * MAX + b"\n\n",
@@ -116,6 +119,7 @@ endings = st.sampled_from([None, ConnectionError("reset")])
 
 
 @given(bodies, st.sets(st.integers(0, 2000), max_size=8), endings)
+@example(FINISH + BARE_ERROR + PIECES[0], set(), None)  # an end in the middle of a block
 def test_fast_path_equals_slow_path(body: bytes, places: set[int], ending: Any) -> None:
     blocks = cut(body, places)
     assert without_block_marks(read_by_path(True, blocks, ending)) == without_block_marks(

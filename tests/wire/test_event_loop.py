@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterator
 from contextvars import copy_context
 from queue import SimpleQueue
-from selectors import DefaultSelector
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ from rxmistral.rx.stream import Stream
 from rxmistral.rx.worker import WorkerPool
 from rxmistral.testing import Script, ScriptedServer, steps
 from rxmistral.wire import blocks
-from rxmistral.wire.event_loop import EventLoops, _SelectorWorker
+from rxmistral.wire.event_loop import EventLoops, _PollingWorker, _SelectorPoller
 from rxmistral.wire.reader import Request
 
 pytestmark = pytest.mark.parametrize("reader", ["shared"], indirect=True)
@@ -382,14 +381,14 @@ def test_timeout_that_a_block_overtakes_is_checked_again() -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_tasks_move_to_another_thread_when_theirs_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    run_once, deaths = _SelectorWorker.run_once, iter(range(3))
+    run_once, deaths = _PollingWorker.run_once, iter(range(3))
 
-    def die(self: _SelectorWorker, seconds: float | None) -> None:
+    def die(self: _PollingWorker, seconds: float | None) -> None:
         run_once(self, seconds)
         if len(self.tasks) == 2 and self.steps and next(deaths, None) is not None:
             raise MemoryError
 
-    monkeypatch.setattr(_SelectorWorker, "run_once", die)
+    monkeypatch.setattr(_PollingWorker, "run_once", die)
     with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
         ended = [threading.Event() for _ in range(2)]
         for each in ended:
@@ -398,16 +397,25 @@ def test_tasks_move_to_another_thread_when_theirs_dies(monkeypatch: pytest.Monke
     assert next(deaths, None) is None
 
 
+def test_answers_are_read_without_epoll(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules[EventLoops.__module__], "_Poller", _SelectorPoller)
+    with ScriptedServer(lambda _: PAUSED_OFTEN) as server:
+        ended = [threading.Event() for _ in range(2)]
+        for each in ended:
+            ask(server).subscribe(on_completed=each.set)
+        assert all(each.wait(BOUND) for each in ended)
+
+
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_tasks_end_with_an_error_when_every_thread_dies(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Broken(DefaultSelector):
-        def select(self, timeout: float | None = None) -> Any:
+    class Broken(_SelectorPoller):
+        def poll(self, seconds: float) -> list[tuple[int, int]]:
             if broken.is_set():
                 raise OSError(9, "Bad file descriptor")
-            return super().select(0.01)
+            return super().poll(0.01)
 
     broken = threading.Event()
-    monkeypatch.setattr(sys.modules[EventLoops.__module__], "DefaultSelector", Broken)
+    monkeypatch.setattr(sys.modules[EventLoops.__module__], "_Poller", Broken)
     with ScriptedServer(lambda _: SILENT) as server:
         iterators = start_iterations(server, 3)
         assert eventually(lambda: not threads_named("rxmistral-reader"))
@@ -421,18 +429,18 @@ def test_tasks_end_with_an_error_when_every_thread_dies(monkeypatch: pytest.Monk
 
 
 def test_task_with_unwatchable_socket_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Choosy(DefaultSelector):
-        def register(self, fileobj: Any, events: int, data: Any = None) -> Any:
-            if refused and data is not None:
+    class Choosy(_SelectorPoller):
+        def register(self, descriptor: int, events: int) -> None:
+            is_first = not self._selector.get_map()  # the socket that wakes the thread
+            if refused and not is_first:
                 raise PermissionError(1, "Operation not permitted")
-            key = super().register(fileobj, events, data)
-            if data is not None:
+            super().register(descriptor, events)
+            if not is_first:
                 watched.release()
-            return key
 
     refused: list[bool] = []
     watched = threading.Semaphore(0)
-    monkeypatch.setattr(sys.modules[EventLoops.__module__], "DefaultSelector", Choosy)
+    monkeypatch.setattr(sys.modules[EventLoops.__module__], "_Poller", Choosy)
     with ScriptedServer(lambda _: SILENT) as server:
         iterators = start_iterations(server, 1)
         assert watched.acquire(timeout=BOUND)
