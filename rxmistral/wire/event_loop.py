@@ -1,7 +1,7 @@
 """Reads many answers on one thread, which waits for all their sockets at once.
 
     reader's thread        request ──▶ headers ──▶ first block ──▶ schedule(task)
-    event loop's thread    select ──▶ step(task), step(task), ... ──▶ select ──▶ ...
+    event loop's thread    poll ──▶ step(task), step(task), ... ──▶ poll ──▶ ...
 
 A task is the rest of an answer. A step reads what its socket has received, emits that, and never
 waits: the task is stepped again when its socket is readable, when its time is up, or when it is

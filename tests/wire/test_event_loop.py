@@ -149,6 +149,35 @@ def test_decrypted_tls_data_is_read_without_waiting(server_tls: Any, session: An
         assert b"".join(ask(server, session=session)) == b"".join(pieces)
 
 
+def test_late_reader_reads_many_tls_records_at_once(server_tls: Any, session: Any) -> None:
+    pieces = [b"data: %d\n\n" % number for number in range(500)]
+    all_sent, ended = threading.Event(), threading.Event()
+    received: list[bytes] = []
+
+    def send(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with server_tls.wrap_socket(connection, server_side=True) as secure:
+            secure.recv(65536)
+            secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
+            for piece in pieces:  # each in a record of its own
+                secure.sendall(piece)
+            all_sent.set()
+
+    def receive(block: bytes) -> None:
+        assert all_sent.wait(BOUND)
+        received.append(block)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=send, args=(listener,))
+        server.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+        blocks(Request("POST", url), session=session).subscribe(receive, on_completed=ended.set)
+        assert ended.wait(BOUND)
+        server.join(BOUND)
+    assert b"".join(received) == b"".join(pieces)
+    assert len(received) < 100
+
+
 # --- slow and stuck tasks ---
 
 
