@@ -335,6 +335,15 @@ class ConnectionView:
         else:
             super().send(head + data if head else data)  # type: ignore[misc]
 
+    def close(self) -> None:
+        """Closes the connection, unless it has returned to its pool and may serve another request.
+
+        A response closes its connection after itself; in between, its reader may return it.
+        """
+        with lease_lock:
+            if self._original is not None:
+                super().close()  # type: ignore[misc]
+
     def end_lease(self) -> Any:
         """Returns the connection, for its pool; None the second time.
 
