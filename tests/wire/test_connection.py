@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
+from typing import Any
 
 import pytest
 import requests
@@ -179,6 +180,31 @@ def test_data_after_a_body_is_not_the_next_response() -> None:
     with serving(*responses) as (url, _), requests.Session() as session:
         assert read(url, session) == b":hi\n\n"
         assert read(url, session) == b":hi\n\n"
+
+
+def test_response_closed_late_leaves_the_next_request_alone() -> None:
+    """A response closes its connection last, when another request may have it."""
+    connections: list[Any] = []
+    closed = threading.Event()
+
+    def respond_when_closed(connection: socket.socket) -> None:
+        connection.sendall(CHUNKED + HELLO)
+        assert closed.wait(60)
+        connection.sendall(HELLO + END)
+
+    first = sending(CHUNKED + HELLO + END)
+    with serving(first, respond_when_closed) as (url, _), requests.Session() as session:
+        request = requests.Request("POST", url, data=b"{}")
+
+        def keep(response: requests.Response) -> None:
+            connections.append(response.raw._connection)
+
+        assert list(blocks(request, session=session, on_response=keep)) == [b":hi\n\n"]
+        second = iter(blocks(request, session=session))
+        assert next(second) == b":hi\n\n"
+        connections[0].close()
+        closed.set()
+        assert list(second) == [b":hi\n\n"]
 
 
 def test_chunk_longer_than_its_size_is_an_error() -> None:
