@@ -17,7 +17,6 @@ decisions are made on the thread of the attempt that ended, so they need no lock
 from __future__ import annotations
 
 import warnings
-from collections import deque
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from contextvars import Context, copy_context
@@ -88,7 +87,7 @@ class Attempts(abc.DisposableBase):
 
         self._attempt = SerialDisposable()
         self._cancellation = Cancellation()  # of the waits before a request
-        self._acquired: deque[Limit] = deque()  # the limit in which it has a slot
+        self._acquired: list[Limit] = []  # the limit in which it has a slot
         self._secret = ""
         self._error: Exception | None = None
         self._callback_error: Exception | None = None

@@ -31,11 +31,11 @@ thread at a time.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import cached_property, partial, wraps
-from threading import Condition, Lock, get_ident
+from queue import SimpleQueue
+from threading import Lock, get_ident
 from typing import Any, TypeVar, TypeVarTuple
 
 from reactivex import abc
@@ -59,10 +59,10 @@ class SerializedTimer(abc.DisposableBase):
         self._scheduler = scheduler
         self._timer = SerialDisposable()
         self._source_emits = False  # on the fast path; also while it asks or waits for it
-        self._source_waits = False
+        self._source_wakeup: SimpleQueue[None] | None = None  # if it waits for the emitter
         self._draining_thread = 0  # id of the emitter on the slow path; 0: none
-        self._queue: deque[Callable[[], None]] = deque()
-        self._changed = Condition(Lock())
+        self._queue: list[Callable[[], None]] = []  # takes less memory than a deque, and is short
+        self._lock = Lock()
         self._context = copy_context()  # of the subscriber, for on_timeout
 
     @cached_property
@@ -111,7 +111,7 @@ class SerializedTimer(abc.DisposableBase):
     def _drain(self, raised: Exception | None = None) -> None:
         """Does the queued work on the slow path, unless there is another emitter; `raised` is the
         error that the fast path has raised before."""
-        with self._changed:
+        with self._lock:
             if self._draining_thread:
                 return
             self._draining_thread = get_ident()
@@ -120,9 +120,9 @@ class SerializedTimer(abc.DisposableBase):
                 return
         while self._has_work():
             try:
-                self._do(self._queue.popleft(), raised)
+                self._do(self._queue.pop(0), raised)
             except BaseException:
-                with self._changed:
+                with self._lock:
                     self._stop_draining()
                 self._drain()
                 raise
@@ -136,23 +136,26 @@ class SerializedTimer(abc.DisposableBase):
             self.fail(raised or error)
 
     def _has_work(self) -> bool:
-        with self._changed:
-            if self._queue and not self._source_waits:
+        with self._lock:
+            if self._queue and self._source_wakeup is None:
                 return True
             self._stop_draining()
             return False
 
     def _stop_draining(self) -> None:
         self._draining_thread = 0
-        self._changed.notify_all()
+        if self._source_wakeup is not None:
+            self._source_wakeup.put(None)
 
     def _wait_for_drain(self) -> bool:
         """Waits for the slow path, if it may wait; returns whether the source is the emitter."""
-        with self._changed:
-            if running_loop() is None:
-                self._source_waits = True
-                self._changed.wait_for(lambda: not self._draining_thread)
-                self._source_waits = False
+        with self._lock:
+            if self._draining_thread and running_loop() is None:
+                self._source_wakeup = SimpleQueue()
+        if self._source_wakeup is not None:
+            self._source_wakeup.get()
+        with self._lock:
+            self._source_wakeup = None
             self._source_emits = not self._draining_thread
             return self._source_emits
 

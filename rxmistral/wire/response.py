@@ -125,6 +125,11 @@ class NonBlockingBody:
         self._reads_before_probe = _READS_PER_PROBE
         self._timeout = self.socket.gettimeout()
         self.socket.setblocking(False)
+        if self._pending is not None:
+            # To read a session ticket, OpenSSL (3.0) allocates a write buffer of 16 kB, which it
+            # frees after the next write. An answer has none, so this one writes nothing.
+            with suppress(OSError, ValueError):  # the next read raises it
+                self.socket.send(b"")
 
     def read(self) -> bytes | None:
         """Returns the content that has arrived, maybe b""; None if nothing has."""

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from itertools import combinations
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import reactivex
@@ -165,7 +167,7 @@ def test_waiting_source_precedes_queued_work() -> None:
     source = threading.Thread(target=lambda: serializer.do("source"), daemon=True)
     with draining(serializer, lambda: serializer.do("queued")):
         source.start()
-        assert eventually(lambda: serializer._source_waits)
+        assert eventually(lambda: serializer._source_wakeup)
         assert serializer.done == []
     source.join(BOUND)
     assert serializer.done[1:] == ["source", "queued"]
@@ -180,7 +182,7 @@ def test_waiting_source_is_woken_when_work_raises() -> None:
     source = threading.Thread(target=lambda: serializer.do("source"), daemon=True)
     with draining(serializer, fail):
         source.start()
-        assert eventually(lambda: serializer._source_waits)
+        assert eventually(lambda: serializer._source_wakeup)
     source.join(BOUND)
     assert serializer.done == ["source"]
 
@@ -253,8 +255,8 @@ class Steps:
         assert self._proceed[self._number.mine].acquire(timeout=BOUND)
 
 
-class SteppedCondition:
-    """A Condition in terms of steps."""
+class SteppedLock:
+    """A lock in terms of steps."""
 
     def __init__(self, steps: Steps) -> None:
         self._steps = steps
@@ -269,18 +271,25 @@ class SteppedCondition:
         self._is_acquired = False
         self._steps.step()
 
-    def wait_for(self, condition: Callable[[], object]) -> None:
-        self._is_acquired = False
-        self._steps.until(lambda: condition() and not self._is_acquired)
-        self._is_acquired = True
 
-    def notify_all(self) -> None:
-        pass
+class SteppedQueue:
+    """A queue in terms of steps."""
+
+    def __init__(self, steps: Steps) -> None:
+        self._steps = steps
+        self._items = 0
+
+    def get(self) -> None:
+        self._steps.until(lambda: self._items)
+        self._items -= 1
+
+    def put(self, _: None) -> None:
+        self._items += 1
 
 
 def stepped(kind: type[SerializedTimer], *names: str) -> type[Any]:
     """Returns a subclass in which each access to one of these attributes is a step."""
-    names = ("_source_emits", "_draining_thread", "_queue", "armed", *names)
+    names = ("_source_emits", "_source_wakeup", "_draining_thread", "_queue", "armed", *names)
 
     class Stepped(kind):  # type: ignore[misc, valid-type]
         steps: Steps | None = None
@@ -334,9 +343,10 @@ class Interleaving:
             Observer(self._record, on_completed=self._end)
         )
         self.steps = Steps(plan)
-        self.serializer._changed = SteppedCondition(self.steps)
+        self.serializer._lock = SteppedLock(self.steps)
         self.serializer.steps = self.steps
-        self.steps.run(THREADS, self._source, self._timer, self._timer)
+        with patch.object(timer_module, "SimpleQueue", partial(SteppedQueue, self.steps)):
+            self.steps.run(THREADS, self._source, self._timer, self._timer)
         self.serializer.steps = None
 
     def _record(self, text: str) -> None:
