@@ -103,7 +103,8 @@ class OpenedRun(Run[T]):
                 self._first = reader
             else:
                 self._others.add(reader)
-        self._live.add(reader)
+            live = self._live
+        live.add(reader)
         add_to_scope(reader)
         self._counter.report_to(current_counter.get())
         if begins:

@@ -158,7 +158,7 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
         self.is_paused = False
         self.emitting_thread: int | None = None  # id of the thread that is in `emit`
         self._history = run.history
-        self._observer = observer
+        self.observer = observer
         self._catch_up = catch_up
         self._is_disposed = False
         self.context = copy_context()  # of the subscriber, for its callbacks
@@ -178,7 +178,7 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
         outer, emitting.source = emitting.source, self
         self.emitting_thread = get_ident()
         try:
-            self._observer.on_next(item)
+            self.observer.on_next(item)
         except Exception as error:
             self.fail_alone(error)
         finally:
@@ -216,7 +216,7 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
         return False
 
     def _emit_batch(self) -> bool:
-        history, emit = self._history, self._observer.on_next
+        history, emit = self._history, self.observer.on_next
         with lock:
             first, items = self._catch_up(history, self.position, self.joined)
         for position, item in enumerate(items, first):
@@ -238,9 +238,9 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
         emitting.source = None  # no source is left to pause
         try:
             if error is None:
-                self._observer.on_completed()
+                self.observer.on_completed()
             else:
-                self._observer.on_error(error)
+                self.observer.on_error(error)
         finally:
             self.dispose()
 

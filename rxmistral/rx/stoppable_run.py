@@ -134,7 +134,12 @@ class Reader(abc.ObserverBase[T], Generic[T]):
         """Whether it may still receive, or take, an item."""
         if self.taken is not None and not self.taken.has_left:
             return True
-        return not self._ending.locked()
+        return not self.has_ended
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has received its terminal, or has left."""
+        return self._ending.locked()
 
     def position(self, items: Iterable[T]) -> int:
         """Returns how many items of the run it has received."""
@@ -205,24 +210,24 @@ class StoppableRun(OpenedRun[T]):
         super().__init__()
         self._on_idle = on_idle
         self._readers: list[Reader[T]] = []  # also those that have left, for their counts
-        self._reader_of: dict[RunSubscription, Reader[T]] = {}
         self.is_open = False  # in a `with` block, whose end ends the run
         self.is_stopped = False
 
     def forked(self) -> None:
         """Ends a running run in the child of a fork, which has none of its readers' threads."""
         super().forked()
-        self._leave_readers()
+        for reader in self._readers:
+            reader.leave()
+        self._leave_loops()
 
-    def _leave_readers(self) -> None:
-        """Notes that no reader is live.
+    def _leave_loops(self) -> None:
+        """Notes that no loop of a reader that has ended takes another item.
 
         A loop that was left with `break` in a `with` block exists until the next garbage
         collection.
         """
         for reader in list(self._readers):
-            reader.leave()
-            if reader.taken is not None:
+            if reader.taken is not None and reader.has_ended:
                 reader.taken.has_left = True
 
     @property
@@ -262,17 +267,12 @@ class StoppableRun(OpenedRun[T]):
             reader.leave()
             raise
         reader.subscription.disposable = subscription
-        with lock:
-            if not reader._ending.locked():
-                self._reader_of[subscription] = reader
         return subscription
 
     def leave(self, reader: RunSubscription) -> None:
         super().leave(reader)
-        with lock:
-            left = self._reader_of.pop(reader, None)
-            if left is not None:
-                left.leave()
+        assert isinstance(reader.observer, Reader)
+        reader.observer.leave()
         self.reader_left()
 
     def reader_left(self) -> None:
@@ -293,10 +293,14 @@ class StoppableRun(OpenedRun[T]):
         return None if current_iteration.get() is None else self
 
     def close(self) -> None:
-        """Ends the run, and its readers and loops without a terminal."""
+        """Ends the run, and its readers and loops without a terminal.
+
+        A reader that is joining on another thread may be too late for that: then the run has
+        ended before it joins, and it gets the `StoppedError` of that end.
+        """
         self.is_open = False
         self.dispose()
-        self._leave_readers()
+        self._leave_loops()
         self._on_idle()
 
     def halt(self) -> None:

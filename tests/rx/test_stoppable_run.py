@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from faces import eventually
@@ -21,6 +21,7 @@ class Source:
         self.items: Subject[int] = Subject()
         self.idle = 0
         self.disposed = 0
+        self.on_dispose: Callable[[], object] = lambda: None
         self.run: StoppableRun[int] = StoppableRun(self.count_idle)
 
     def count_idle(self) -> None:
@@ -32,6 +33,7 @@ class Source:
         def dispose() -> None:
             subscription.dispose()
             self.disposed += 1
+            self.on_dispose()
 
         return Disposable(dispose)
 
@@ -74,6 +76,16 @@ def test_subscriber_counts_the_items_it_has_received(source: Source) -> None:
     subscription.dispose()
     source.items.on_next(4)
     assert source.run.position() == 3
+
+
+def test_reader_that_joins_during_close_gets_an_error(source: Source) -> None:
+    errors: list[Exception] = []
+    source.on_dispose = lambda: source.stream().subscribe(on_error=errors.append)
+    source.stream().subscribe()
+    source.run.close()
+    assert eventually(lambda: len(errors) == 1)
+    assert type(errors[0]) is StoppedError
+    assert source.run.is_over
 
 
 def test_loop_over_some_items_counts_those(source: Source) -> None:
