@@ -283,7 +283,7 @@ class _ResponseReader(abc.DisposableBase):
             raise Cancelled
         if idle_timeout.start_wait() and self.event_loop is not None:
             self.event_loop.check_timeouts_soon(self)
-        return not body.ended
+        return not body.ended and (not body.has_more or self._read_on())
 
     def fail(self, error: BaseException) -> None:
         """Ends with an error, between two steps, because no thread can run the next one."""

@@ -41,7 +41,8 @@ if not hasattr(HTTPResponse, "read1"):  # requests itself still accepts urllib3 
     raise ImportError("rxmistral needs urllib3 2.2 or newer: pip install -U urllib3")
 
 _BLOCK_BYTES = 64 * 1024  # the most that is read at once
-_READS_PER_PROBE = 16  # of TLS, of which the last tries to read several records
+_MAX_READS_PER_PROBE = 16  # of TLS, of which the last tries to read several records
+_NOTHING_MORE = (BlockingIOError, SSLWantReadError, SSLWantWriteError)
 _MAX_SHOWN_BYTES = 1024 * 1024  # of a body that is shown in an error
 
 
@@ -100,17 +101,22 @@ class NonBlockingBody:
 
     Strategy: TLS returns one record per read, and servers send one token per record. A reader that
     is late would thus stay late, while without TLS a late read returns many tokens at once. So it
-    reads on as long as the last read found more than one record. A read that finds nothing more
-    costs as much as half of a token, so only every sixteenth tries to.
+    tries to read on. A try that finds nothing costs as much as half of a token, so after each of
+    these, twice as many reads pass before the next try. What ends the body may follow in the same
+    packet; the socket shows that only once, so it is kept for another read, which `has_more` asks
+    for.
     """
 
     __slots__ = (
         "_decoder",
+        "_error",
         "_pending",
         "_reads_before_probe",
+        "_reads_per_probe",
         "_response",
         "_timeout",
         "ended",
+        "has_more",
         "socket",
     )
 
@@ -122,7 +128,9 @@ class NonBlockingBody:
         self.ended = self._decoder.ended
         self.socket: Any = response.socket
         self._pending: Callable[[], int] | None = getattr(self.socket, "pending", None)
-        self._reads_before_probe = _READS_PER_PROBE
+        self._reads_before_probe = self._reads_per_probe = 1
+        self.has_more = False  # the end, which was received after the content of the last read
+        self._error: Exception | None = None  # which ends the body then; None: the connection ends
         self._timeout = self.socket.gettimeout()
         self.socket.setblocking(False)
         if self._pending is not None:
@@ -134,7 +142,7 @@ class NonBlockingBody:
     def read(self) -> bytes | None:
         """Returns the content that has arrived, maybe b""; None if nothing has."""
         try:
-            received: bytes = self.socket.recv(_BLOCK_BYTES)
+            received = self._end() if self.has_more else self.socket.recv(_BLOCK_BYTES)
             if self._pending is not None and received:
                 # Bytes that TLS has decrypted already do not make the descriptor readable.
                 while pending := self._pending():
@@ -149,7 +157,7 @@ class NonBlockingBody:
                 decoder.close()
             self.ended = decoder.ended
             return block
-        except (BlockingIOError, SSLWantReadError, SSLWantWriteError):
+        except _NOTHING_MORE:
             return None
         except (HTTPException, OSError, ValueError) as error:
             raise DroppedStreamError(reason_of(error)) from error
@@ -157,18 +165,32 @@ class NonBlockingBody:
     def _read_records(self) -> bytes:
         """Returns the content of the TLS records that have arrived since; b"": there is none."""
         received = b""
-        with suppress(OSError, ValueError):  # nothing more, or an error that the next read raises
-            while len(received) < _BLOCK_BYTES and (record := self.socket.recv(_BLOCK_BYTES)):
+        try:
+            while len(received) < _BLOCK_BYTES and not self.has_more:
+                record = self.socket.recv(_BLOCK_BYTES)
                 received += record
-        self._reads_before_probe = 0 if received else _READS_PER_PROBE
+                self.has_more = not record
+        except _NOTHING_MORE:
+            pass
+        except (OSError, ValueError) as error:
+            self._error, self.has_more = error, True
+        longer = min(2 * self._reads_per_probe, _MAX_READS_PER_PROBE)
+        self._reads_before_probe = self._reads_per_probe = 1 if received else longer
         return received
+
+    def _end(self) -> bytes:
+        self.has_more = False
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+        return b""
 
     def release(self, raw: Any) -> None:
         """Restores the socket; after a whole body, `raw` returns the connection to its pool."""
         with suppress(OSError):  # it was shut down
             self.socket.settimeout(self._timeout)
         if self.ended:
-            self._response.end(self._decoder.unused_data)
+            self._response.end(is_reusable=not (self._decoder.unused_data or self.has_more))
             raw.release_conn()
 
 
@@ -206,7 +228,10 @@ def nonblocking_body_of(
         return None
     if type(leased.socket) not in (socket, SSLSocket) or leased.body_decoder().ended:
         return None
-    return NonBlockingBody(leased) if exchange is None else ObservedBody(leased, exchange)
+    try:
+        return NonBlockingBody(leased) if exchange is None else ObservedBody(leased, exchange)
+    except (OSError, ValueError) as error:  # the program has closed its socket
+        raise DroppedStreamError(reason_of(error)) from error
 
 
 # --- the verdict -----------------------------------------------------------------

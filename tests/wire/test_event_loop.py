@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import socket
+import ssl
 import subprocess
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from queue import SimpleQueue
 from typing import Any
@@ -149,33 +152,102 @@ def test_decrypted_tls_data_is_read_without_waiting(server_tls: Any, session: An
         assert b"".join(ask(server, session=session)) == b"".join(pieces)
 
 
-def test_late_reader_reads_many_tls_records_at_once(server_tls: Any, session: Any) -> None:
-    pieces = [b"data: %d\n\n" % number for number in range(500)]
-    all_sent, ended = threading.Event(), threading.Event()
-    received: list[bytes] = []
+class TlsServer:
+    """A server of one answer, each piece of which is a TLS record; `end` ends the connection.
 
-    def send(listener: socket.socket) -> None:
+    Its client gets the first block when all has been sent, and the connection stays open until the
+    client has the end, and has closed it.
+    """
+
+    is_left = False
+
+    def __init__(self, context: Any, head: bytes, pieces: list[bytes], end: Any) -> None:
+        self._context, self._head, self._pieces, self._end = context, head, pieces, end
+        self._all_sent, self._ended = threading.Event(), threading.Event()
+        self.blocks: list[bytes] = []
+        self.error: Exception | None = None
+
+    def read(self, session: Any) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            server = threading.Thread(target=self._send, args=(listener,))
+            server.start()
+            url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
+            stream = blocks(Request("POST", url), session=session)
+            stream.subscribe(self._receive, self._fail, self._ended.set)
+            assert self._ended.wait(BOUND)
+            server.join(BOUND)
+
+    def _send(self, listener: socket.socket) -> None:
         connection, _ = listener.accept()
-        with server_tls.wrap_socket(connection, server_side=True) as secure:
+        with self._context.wrap_socket(connection, server_side=True) as secure:
             secure.recv(65536)
-            secure.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n")
-            for piece in pieces:  # each in a record of its own
+            for piece in (self._head, *self._pieces):
                 secure.sendall(piece)
-            all_sent.set()
+            self._end(secure)
+            self._all_sent.set()
+            assert self._ended.wait(BOUND)
+            secure.settimeout(BOUND)
+            self.is_left = not socket.socket.recv(secure, 1)
 
-    def receive(block: bytes) -> None:
-        assert all_sent.wait(BOUND)
-        received.append(block)
+    def _receive(self, block: bytes) -> None:
+        assert self._all_sent.wait(BOUND)
+        self.blocks.append(block)
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = threading.Thread(target=send, args=(listener,))
-        server.start()
-        url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
-        blocks(Request("POST", url), session=session).subscribe(receive, on_completed=ended.set)
-        assert ended.wait(BOUND)
-        server.join(BOUND)
-    assert b"".join(received) == b"".join(pieces)
-    assert len(received) < 100
+    def _fail(self, error: Exception) -> None:
+        self.error = error
+        self._ended.set()
+
+
+UNTIL_CLOSE = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
+CHUNKED = UNTIL_CLOSE[:-2] + b"Transfer-Encoding: chunked\r\n\r\n"
+PIECES = [b"data: %d\n\n" % number for number in range(500)]
+CHUNKS = [b"%x\r\n%b\r\n" % (len(piece), piece) for piece in PIECES]
+
+
+def close_notify(secure: ssl.SSLSocket) -> None:
+    secure.setblocking(False)
+    with suppress(ssl.SSLWantReadError):  # the answer of the client
+        secure.unwrap()
+
+
+def invalid_record(secure: ssl.SSLSocket) -> None:
+    socket.socket.send(secure, b"no TLS record")
+
+
+def test_late_reader_reads_many_tls_records_at_once(server_tls: Any, session: Any) -> None:
+    server = TlsServer(server_tls, UNTIL_CLOSE, PIECES, close_notify)
+    server.read(session)
+    assert b"".join(server.blocks) == b"".join(PIECES)
+    assert len(server.blocks) < 100
+
+
+@pytest.mark.parametrize(
+    ("head", "pieces", "end", "expected"),
+    [
+        (UNTIL_CLOSE, PIECES, close_notify, None),
+        (CHUNKED, CHUNKS, close_notify, "closed before the end of the body"),
+        (CHUNKED, CHUNKS, invalid_record, "(?i)ssl|tls|version"),
+    ],
+    ids=["end of the body", "too early", "error"],
+)
+def test_end_of_tls_after_records_is_noticed_at_once(
+    head: bytes, pieces: list[bytes], end: Any, expected: str, server_tls: Any, session: Any
+) -> None:
+    server = TlsServer(server_tls, head, pieces, end)
+    server.read(session)
+    assert b"".join(server.blocks) == b"".join(PIECES)
+    if expected is None:
+        assert server.error is None
+    else:
+        assert isinstance(server.error, DroppedStreamError)
+        assert re.search(expected, str(server.error))
+
+
+def test_connection_that_tls_has_ended_is_not_kept(server_tls: Any, session: Any) -> None:
+    server = TlsServer(server_tls, CHUNKED, [*CHUNKS, b"0\r\n\r\n"], close_notify)
+    server.read(session)
+    assert server.error is None
+    assert server.is_left
 
 
 # --- slow and stuck tasks ---
