@@ -79,6 +79,7 @@ class ConnectionLease(Cancellation):
         self.is_connecting = False  # TLS included
         self.is_reading = False  # the reader has a response that it has not released
         self.connection: Any = None
+        self.response: LeasedResponse | None = None  # the latest
         self._socket: Any = None
         self._handshake_socket: socket | None = None
 
@@ -152,6 +153,8 @@ class LeasedResponse(HTTPResponse):
         self._has_failed = False
         self._chunks = ChunkedDecoder()
         self._lease = lease = sending.lease
+        if lease is not None:
+            lease.response = self
         if isinstance(self.fp.raw, SocketIO):
             file = self.fp.detach()
             if lease is not None:
@@ -193,17 +196,22 @@ class LeasedResponse(HTTPResponse):
                     self._chunks.close()
                 content = self._chunks.feed(received)
             if self._chunks.ended:
-                self.end(self._chunks.unused_data)
+                self.end(is_reusable=not self._chunks.unused_data)
             return content
         except BaseException:
             self._has_failed = True  # urllib3 closes it now; it is not the program
             raise
 
-    def end(self, unused_data: bytes) -> None:
-        """Closes the response after the end of its body, and of unused data after that."""
+    def end(self, *, is_reusable: bool) -> None:
+        """Closes the response after the end of its body.
+
+        Args:
+            is_reusable: Whether the connection can serve another request: neither its end nor
+                data that would be read as the next response have followed the body.
+        """
         self._was_ended = True
-        if unused_data:
-            _shut_down(self.socket)  # it would be read as the next response
+        if not is_reusable:
+            _shut_down(self.socket)
         self.close()
 
     @property
@@ -348,14 +356,20 @@ class ConnectionView:
         """Returns the connection, for its pool; None the second time.
 
         A response that the program closes at the same time as its reader returns its connection
-        twice, and a pool would then lease it to two requests at once.
+        twice, and a pool would then lease it to two requests at once. If the program returns the
+        connection while its reader is reading, this ends the answer as closing the response does.
         """
         with lease_lock:
             connection, self._original = self._original, None
             if connection is None:
                 return None
-            if self.lease is not None and self.lease.connection is self:
-                self.lease.release()
+            lease = self.lease
+            if lease is not None:
+                if lease.response is not None and not lease.response.isclosed():
+                    lease.response.close()
+                    connection.close()  # before the end of the lease, which leaves the rest to the reader
+                if lease.connection is self:
+                    lease.release()
             if self.is_shut_down:  # its reader was cancelled at this moment
                 connection.close()
             for name in ("lease", "is_shut_down", "_head"):

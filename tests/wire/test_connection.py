@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.client import HTTPConnection
 from typing import Any
 
@@ -205,6 +205,29 @@ def test_response_closed_late_leaves_the_next_request_alone() -> None:
         connections[0].close()
         closed.set()
         assert list(second) == [b":hi\n\n"]
+
+
+@pytest.mark.parametrize("reader", ["shared", "thread"], indirect=True)
+def test_connection_returned_by_the_program_is_not_used_again() -> None:
+    responses: list[requests.Response] = []
+    is_released = threading.Event()
+
+    def send_all_when_released(connection: socket.socket) -> None:
+        connection.sendall(CHUNKED + HELLO)
+        assert is_released.wait(60)
+        with suppress(OSError):  # shut down
+            connection.sendall(HELLO + END)
+
+    second = sending(CHUNKED + HELLO + END)
+    with serving(send_all_when_released, second) as (url, _), requests.Session() as session:
+        request = requests.Request("POST", url, data=b"{}")
+        answer = iter(blocks(request, session=session, on_response=responses.append))
+        assert next(answer) == b":hi\n\n"
+        responses[0].raw.release_conn()
+        is_released.set()
+        with pytest.raises(DroppedStreamError, match="the program closed the response"):
+            list(answer)
+        assert list(blocks(request, session=session)) == [b":hi\n\n"]
 
 
 def test_chunk_longer_than_its_size_is_an_error() -> None:
