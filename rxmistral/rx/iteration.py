@@ -120,6 +120,8 @@ _MAX_ITEMS = 512  # lets the two threads run in turns, and needs little memory
 # items, so the source was not paused: a callback has subscribed to another one.
 _MAX_ITEMS_WHILE_PAUSED = 16 * _MAX_ITEMS
 
+_BURST_ITEMS = 16  # more than a busy event loop receives at once of a stream at a model's pace
+
 _MAX_STARTS = 16  # of iterations in one pass of an event loop
 
 # Seconds after which the main thread interrupts its wait. On Windows, Ctrl-C does not interrupt
@@ -381,7 +383,7 @@ class AsyncIteration(AsyncIterator[T]):
                     break
                 except IndexError:  # they were dropped at this moment
                     pass
-            if self._read_count > 1:  # in a burst: let it grow, to save wake-ups
+            if self._read_count > _BURST_ITEMS:  # let the burst grow, to save wake-ups
                 await self._let_others_run()
             else:
                 await self._wait(queue)
