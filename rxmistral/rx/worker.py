@@ -18,7 +18,8 @@ for both threads.
 
 A callback that blocks delays the others by up to
 `_TICK_SECONDS * (_CALM_FACTOR + _STUCK_TICKS)`, 0.14 s. If several block one after the other, the
-watchdog of each successor ticks faster, so that the delays do not add up.
+watchdog of each successor ticks faster, so that each delay is half of the one before, and at least
+0.035 s.
 
 Threads and descriptors may run out at any moment. A task that can get no other worker then stays
 where it is. When a thread ends, its tasks move to another worker, or end with an error.
