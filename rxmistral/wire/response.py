@@ -102,9 +102,9 @@ class NonBlockingBody:
     Strategy: TLS returns one record per read, and servers send one token per record. A reader that
     is late would thus stay late, while without TLS a late read returns many tokens at once. So it
     tries to read on. A try that finds nothing costs as much as half of a token, so after each of
-    these, twice as many reads pass before the next try. What ends the body may follow in the same
-    packet; the socket shows that only once, so it is kept for another read, which `has_more` asks
-    for.
+    these, twice as many reads pass before the next try. A try may also receive the end of the
+    connection, or an error. The socket shows these only once, so they are kept for the next read,
+    and `has_more` is set, since the reader must not wait for the socket then.
     """
 
     __slots__ = (
@@ -129,8 +129,8 @@ class NonBlockingBody:
         self.socket: Any = response.socket
         self._pending: Callable[[], int] | None = getattr(self.socket, "pending", None)
         self._reads_before_probe = self._reads_per_probe = 1
-        self.has_more = False  # the end, which was received after the content of the last read
-        self._error: Exception | None = None  # which ends the body then; None: the connection ends
+        self.has_more = False
+        self._error: Exception | None = None  # for the next read, if it has more; None: the end
         self._timeout = self.socket.gettimeout()
         self.socket.setblocking(False)
         if self._pending is not None:
@@ -179,6 +179,7 @@ class NonBlockingBody:
         return received
 
     def _end(self) -> bytes:
+        """Returns b"" for the end of the connection, or raises the error."""
         self.has_more = False
         error, self._error = self._error, None
         if error is not None:
