@@ -31,6 +31,10 @@ class Viewer(Task):
 
     worker: Worker[Any] | None = None
     run_viewers: RunViewers
+    is_disposed = False
+
+    def on_removed(self) -> None:
+        """Called on the thread of its worker after `remove`."""
 
 
 class RunViewers:
@@ -71,14 +75,19 @@ class Delivery(WorkerPool[Viewer]):
     def new_worker(self, tick_seconds: float | None = None) -> _DeliveryWorker:
         return _DeliveryWorker(self, tick_seconds)
 
+    def schedule(self, task: Viewer) -> None:
+        super().schedule(task)
+        if task.is_disposed:  # before it had a worker, from which it could be removed
+            remove(task)
 
-def remove(viewer: Viewer, then: Callable[[], None]) -> None:
-    """Ends the steps of a viewer, from any thread, and calls `then` on its worker's thread."""
+
+def remove(viewer: Viewer) -> None:
+    """Ends the steps of a viewer that was disposed, from any thread."""
     with lock:
         worker = viewer.worker
         if isinstance(worker, _DeliveryWorker):
             worker.remove(viewer)
-            worker.calls.put(then)  # after which it retires, if it has no other task
+            worker.calls.put(viewer.on_removed)  # then it retires, if it has no other task
 
 
 class _DeliveryWorker(Worker[Viewer]):

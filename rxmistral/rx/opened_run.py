@@ -141,7 +141,7 @@ class OpenedRun(Run[T]):
                 self._first = None
             self._others.discard(reader)
             self._furthest_id = max(self._furthest_id, reader.position)
-        delivery.remove(reader, lambda: None)
+        delivery.remove(reader)
         self.resume_source()
 
     # --- the source's thread ---

@@ -93,6 +93,9 @@ class Run(Iteration, Generic[T]):
     def leave(self, reader: RunSubscription) -> None:
         """Called once when a reader was disposed, from any thread."""
 
+    def on_reader_removed(self) -> None:
+        """Called after that on the worker's thread, if a worker served the reader."""
+
     def _begin(self, subscribe: Callable[[], abc.DisposableBase]) -> None:
         """Subscribes to the source.
 
@@ -160,7 +163,7 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
         self._history = run.history
         self.observer = observer
         self._catch_up = catch_up
-        self._is_disposed = False
+        self.is_disposed = False
         self.context = copy_context()  # of the subscriber, for its callbacks
 
     def is_full(self) -> bool:
@@ -172,7 +175,7 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
 
     def emit(self, item: Any) -> None:
         """Emits an item at once; the source is in the context of this reader."""
-        if self._is_disposed:
+        if self.is_disposed:
             return
         self.position += 1
         outer, emitting.source = emitting.source, self
@@ -202,7 +205,7 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
                 self.run.resume_source()
 
     def _step(self) -> bool:
-        if self.is_paused or self._is_disposed:
+        if self.is_paused or self.is_disposed:
             return False
         history = self._history
         ended = history.ended  # read first: then all items that precede the end are present
@@ -222,12 +225,12 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
         for position, item in enumerate(items, first):
             self.position = position
             emit(item)
-            if self.is_paused or self._is_disposed:
+            if self.is_paused or self.is_disposed:
                 return False
         return self.position < history.last_id or history.ended
 
     def fail(self, error: BaseException) -> None:
-        if self._is_disposed:
+        if self.is_disposed:
             raise error
         if not isinstance(error, Exception):
             self.finish(RuntimeError(f"a callback ended the delivery: {error!r}"))
@@ -258,9 +261,12 @@ class RunSubscription(delivery.Viewer, abc.DisposableBase):
             else:
                 self.run.resume_source()
 
+    def on_removed(self) -> None:
+        self.run.on_reader_removed()
+
     def dispose(self) -> None:
         with lock:
-            was_disposed, self._is_disposed = self._is_disposed, True
+            was_disposed, self.is_disposed = self.is_disposed, True
         if not was_disposed:
             self.run.leave(self)
 

@@ -83,6 +83,8 @@ class SharedRun(Run[T]):
             viewer.dispose()
             raise
         self._begin_once()
+        if viewer.is_disposed and self._linger == 0:  # maybe before the run began
+            self._stop_if_unwatched(self._join_count)
         try:
             self.check_reader(current_iteration.get())
         except RuntimeError:
@@ -95,13 +97,16 @@ class SharedRun(Run[T]):
             self._blocking.discard(reader)
             self._viewer_count -= 1
             is_unwatched = not self._viewer_count
-        delivery.remove(reader, self._start_linger_timer)
+        delivery.remove(reader)
         self.resume_source()
         if is_unwatched and self._linger == 0:
             self._stop_if_unwatched(self._join_count)
 
+    def on_reader_removed(self) -> None:
+        # Not in `leave`: garbage collection may dispose a viewer, but must not start threads.
+        self._start_linger_timer()
+
     def _start_linger_timer(self) -> None:
-        # Runs on a worker thread: garbage collection may dispose a viewer, but must not start threads.
         with lock:
             join_count, is_watched = self._join_count, self._viewer_count > 0
         if is_watched or self.history.ended or not self._linger:

@@ -45,4 +45,4 @@ def test_moved_viewer_is_stepped_by_one_worker_only() -> None:
     for each in others:
         assert {*stuck.stepped_by[1:]}.isdisjoint(each.stepped_by[1:])
     for each in (stuck, *others):
-        remove(each, lambda: None)
+        remove(each)

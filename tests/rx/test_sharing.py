@@ -38,6 +38,7 @@ from rxmistral import (
 from rxmistral.chat.event_stream import EventStream
 from rxmistral.rx.backpressure import emitting
 from rxmistral.rx.history import Entry, all_items
+from rxmistral.rx.threads import SubscriptionScope, subscription_scope
 from rxmistral.testing import Script, ScriptedServer, steps
 
 ANSWER: Script = [steps.role(), "One,", " two,", " three.", steps.finish(), steps.done()]
@@ -448,6 +449,17 @@ def test_run_lingers_when_its_last_viewer_leaves_in_a_callback() -> None:
     assert source.disposed.wait(BOUND)
 
 
+@pytest.mark.parametrize("linger", [0, 0.05])
+def test_viewer_disposed_before_it_has_joined_leaves_nothing(linger: float) -> None:
+    source = Source()
+    scope = SubscriptionScope()
+    scope.dispose()
+    with subscription_scope(scope):
+        source.stream.shared(linger=linger).subscribe()
+    assert source.disposed.wait(BOUND)
+    assert eventually(lambda: not threads_named("rxmistral-delivery"))
+
+
 def test_viewer_that_joins_within_linger_keeps_the_run() -> None:
     source = Source()
     numbers = source.stream.shared(linger=5)
@@ -456,6 +468,10 @@ def test_viewer_that_joins_within_linger_keeps_the_run() -> None:
     source.emit(1)
     source.subject.on_completed()
     assert seen.all() == [1]
+
+
+def threads_named(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
 
 
 def timers() -> list[threading.Thread]:

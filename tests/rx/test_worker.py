@@ -26,8 +26,11 @@ class Slow(Viewer):
         time.sleep(0.02)
         self.steps_left -= 1
         if self.steps_left == 0:
-            remove(self, self.ended.set)
+            remove(self)
         return self.steps_left > 0
+
+    def on_removed(self) -> None:
+        self.ended.set()
 
 
 class Stuck(Viewer):
@@ -80,7 +83,7 @@ def test_ended_task_is_not_moved_when_its_last_step_is_slow() -> None:
         schedule(delivery, slow, viewers)
         assert slow.ended.wait(BOUND)
         assert eventually(lambda slow=slow: slow.worker is None)
-        remove(fast, lambda: None)
+        remove(fast)
         assert eventually(lambda delivery=delivery: delivery.lead is None)
 
 
@@ -98,7 +101,7 @@ def test_ended_task_is_freed_while_its_worker_runs() -> None:
         return reference() is None
 
     assert eventually(is_freed)
-    remove(fast, lambda: None)
+    remove(fast)
 
 
 def test_others_go_on_when_several_tasks_block() -> None:
@@ -117,5 +120,5 @@ def test_others_go_on_when_several_tasks_block() -> None:
     assert delivery.lead.tick_seconds < first.tick_seconds  # so that their delays do not add up
     for each in blocked:
         each.release.set()
-        remove(each, lambda: None)
-    remove(fast, lambda: None)
+        remove(each)
+    remove(fast)
