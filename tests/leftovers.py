@@ -10,6 +10,10 @@ def our_threads() -> list[threading.Thread]:
     return [thread for thread in threading.enumerate() if thread.name.startswith("rxmistral-")]
 
 
+def threads_named(name: str) -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == name]
+
+
 def sockets() -> set[str]:
     """Returns the sockets of this process by inode, a number that is not reused soon."""
     found = set()

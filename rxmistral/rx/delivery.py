@@ -77,17 +77,18 @@ class Delivery(WorkerPool[Viewer]):
 
     def schedule(self, task: Viewer) -> None:
         super().schedule(task)
-        if task.is_disposed:  # before it had a worker, from which it could be removed
+        if task.is_disposed:  # perhaps before it had a worker, so nothing has removed it
             remove(task)
 
 
 def remove(viewer: Viewer) -> None:
-    """Ends the steps of a viewer that was disposed, from any thread."""
+    """Ends the steps of a viewer, from any thread."""
     with lock:
         worker = viewer.worker
         if isinstance(worker, _DeliveryWorker):
             worker.remove(viewer)
-            worker.calls.put(viewer.on_removed)  # then it retires, if it has no other task
+            # After this call, the worker retires if it has no other task.
+            worker.calls.put(viewer.on_removed)
 
 
 class _DeliveryWorker(Worker[Viewer]):

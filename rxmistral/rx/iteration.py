@@ -120,7 +120,8 @@ _MAX_ITEMS = 512  # lets the two threads run in turns, and needs little memory
 # items, so the source was not paused: a callback has subscribed to another one.
 _MAX_ITEMS_WHILE_PAUSED = 16 * _MAX_ITEMS
 
-_BURST_ITEMS = 16  # more than a busy event loop receives at once of a stream at a model's pace
+# Items read in a row that make a burst. A model's pace makes none, even on a busy event loop.
+_BURST_ITEMS = 16
 
 _MAX_STARTS = 16  # of iterations in one pass of an event loop
 

@@ -83,7 +83,7 @@ class SharedRun(Run[T]):
             viewer.dispose()
             raise
         self._begin_once()
-        if viewer.is_disposed and self._linger == 0:  # maybe before the run began
+        if viewer.is_disposed and self._linger == 0:  # perhaps before the run began
             self._stop_if_unwatched(self._join_count)
         try:
             self.check_reader(current_iteration.get())

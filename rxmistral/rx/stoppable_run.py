@@ -221,7 +221,7 @@ class StoppableRun(OpenedRun[T]):
         self._leave_loops()
 
     def _leave_loops(self) -> None:
-        """Notes that no loop of a reader that has ended takes another item.
+        """Notes that the loops of the readers that have ended take no further item.
 
         A loop that was left with `break` in a `with` block exists until the next garbage
         collection.
@@ -295,8 +295,7 @@ class StoppableRun(OpenedRun[T]):
     def close(self) -> None:
         """Ends the run, and its readers and loops without a terminal.
 
-        A reader that is joining on another thread may be too late for that: then the run has
-        ended before it joins, and it gets the `StoppedError` of that end.
+        A reader that joins on another thread at this moment may get `StoppedError` instead.
         """
         self.is_open = False
         self.dispose()

@@ -366,8 +366,9 @@ class ConnectionView:
             lease = self.lease
             if lease is not None:
                 if lease.response is not None and not lease.response.isclosed():
+                    # While the lease lasts, this only shuts down: the reader closes the response.
                     lease.response.close()
-                    connection.close()  # before the end of the lease, which leaves the rest to the reader
+                    connection.close()
                 if lease.connection is self:
                     lease.release()
             if self.is_shut_down:  # its reader was cancelled at this moment

@@ -16,6 +16,7 @@ import reactivex
 from faces import BOUND, FACES, Face, by_for, by_subscribing, eventually, run
 from hypothesis import given
 from hypothesis import strategies as st
+from leftovers import threads_named
 from reactivex import Observable, Subject, abc
 from reactivex import operators as ops
 from reactivex.disposable import Disposable
@@ -468,10 +469,6 @@ def test_viewer_that_joins_within_linger_keeps_the_run() -> None:
     source.emit(1)
     source.subject.on_completed()
     assert seen.all() == [1]
-
-
-def threads_named(name: str) -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == name]
 
 
 def timers() -> list[threading.Thread]:

@@ -117,7 +117,7 @@ def test_others_go_on_when_several_tasks_block() -> None:
     viewers.wake()
     assert eventually(lambda: len(fast.stepped_by) > count)
     assert delivery.lead is not None
-    assert delivery.lead.tick_seconds < first.tick_seconds  # so that their delays do not add up
+    assert delivery.lead.tick_seconds < first.tick_seconds  # so that each delay is shorter
     for each in blocked:
         each.release.set()
         remove(each)
