@@ -489,7 +489,8 @@ class IncompleteStreamError(StreamError):
 class StoppedError(StreamError):
     """The answer was stopped for all its readers, by `stop()` or after `linger` without a reader.
 
-    A reader that leaves alone, by `dispose()` or `break`, does not receive this error.
+    A reader that leaves alone, by `dispose()` or `break`, does not receive this error. `close()`
+    ends loops and subscriptions without it, but for those of an operator, such as `merge`.
     """
 
     _text = "the answer was stopped, for all its readers"

@@ -138,11 +138,18 @@ class Answer(_CountedLoops[Part], PartStream):
     # --- one run, and its end ---
 
     def close(self) -> None:
-        """Ends the answer and all its readers, from any thread, without blocking."""
+        """Ends the answer and all its readers, from any thread, without blocking.
+
+        An operator that reads it among other sources, such as `answer_each`, gets `StoppedError`.
+        """
         self._stop()
 
     def _stop(self) -> None:
         self._turn.run.close()
+
+    def track(self, reader: abc.DisposableBase) -> None:
+        """Has `close()` end a subscription or a loop over a Stream that is piped from this."""
+        self._turn.run.track(reader)
 
     def __enter__(self) -> Self:
         self._check_not_open()

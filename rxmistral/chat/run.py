@@ -217,7 +217,7 @@ class _Run(abc.DisposableBase):
         self._answer_subscription.disposable = subscription
         subscribe = partial(answer.subscribe, on_next, on_error, on_completed)
         with detached_scope(subscription):
-            subscription.add(self._context.copy().run(subscribe, scheduler=self._scheduler))
+            subscription.add(self._context.copy().run(subscribe))
         self._goes_on.set()
 
     def _emit_parts(self, parts: Iterable[Part]) -> None:

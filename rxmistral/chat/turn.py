@@ -9,7 +9,7 @@ from asyncio import AbstractEventLoop
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from functools import partial
-from typing import TypeAlias
+from typing import Any, TypeAlias
 from weakref import ref
 
 from reactivex import abc
@@ -120,7 +120,8 @@ class Turn:
             return
         try:
             self.stream, parts = self._open_run(self)
-            subscription.disposable = parts.subscribe(observer, scheduler=scheduler)
+            options: Any = {} if scheduler is None else {"scheduler": scheduler}
+            subscription.disposable = parts.subscribe(observer, **options)
         except Exception as error:  # by `trim`, or the arguments cannot be sent
             observer.on_error(error)
 

@@ -33,7 +33,8 @@ class AnswerStream(Stream[T_out]):
     def close(self) -> None:
         """Stops every subscription to this Stream, from any thread, without blocking.
 
-        A loop that reads the Stream ends.
+        A loop that reads the Stream ends. An operator that reads it among other sources, such
+        as `merge`, gets `StoppedError`.
         """
         self._stop()
 
@@ -45,6 +46,10 @@ class AnswerStream(Stream[T_out]):
         live, self._live = self._live, LiveSubscriptions()
         live.dispose()
 
+    def track(self, reader: abc.DisposableBase) -> None:
+        """Has `close()` end a subscription or a loop over a Stream that is piped from this."""
+        self._live.track(reader)
+
     def _track_loop(self, loop: abc.DisposableBase) -> None:
         super()._track_loop(loop)
-        self._live.add(loop)
+        self.track(loop)

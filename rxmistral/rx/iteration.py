@@ -22,7 +22,7 @@ from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
 from threading import RLock, current_thread, get_ident, local, main_thread
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakSet, ref
 
 from reactivex import Observable, abc
@@ -31,6 +31,8 @@ from reactivex.scheduler import CurrentThreadScheduler
 
 from .backpressure import Backpressure, emitting, running_loop
 from .reused_threads import note_wait, run_on_thread
+from .stoppable_emission import StoppableEmission
+from .subscriber import subscribing
 from .threads import fork_safe, forked_stream_error, register_for_fork
 
 __all__ = [
@@ -97,9 +99,18 @@ class LiveSubscriptions(abc.DisposableBase):
         self._members: WeakSet[abc.DisposableBase] | None = WeakSet()  # None: disposed
 
     def add(self, subscription: abc.DisposableBase) -> None:
-        """Adds a subscription and the loop that reads it, which would otherwise wait forever."""
-        loop = current_iteration.get()
-        added = [subscription] if loop is None else [subscription, loop]
+        """Adds a subscription and the operator or loop that reads it, which would otherwise wait
+        forever."""
+        subscriber = subscribing.subscriber
+        reader = None if subscriber is None else subscriber.closing
+        reader = reader or current_iteration.get()
+        self._add(subscription) if reader is None else self._add(subscription, reader)
+
+    def track(self, reader: abc.DisposableBase) -> None:
+        """Adds a subscription or a loop of the program, also if it has not subscribed yet."""
+        self._add(reader)
+
+    def _add(self, *added: abc.DisposableBase) -> None:
         with _live_lock:
             if self._members is not None:
                 self._members.update(added)
@@ -110,8 +121,13 @@ class LiveSubscriptions(abc.DisposableBase):
     def dispose(self) -> None:
         with _live_lock:
             members, self._members = self._members, None
-        for subscription in list(members or ()):
+        # An operator gets an error, unless the program's own subscription ends before.
+        for subscription in sorted(members or (), key=_is_of_operator):
             subscription.dispose()
+
+
+def _is_of_operator(subscription: abc.DisposableBase) -> bool:
+    return isinstance(subscription, StoppableEmission)
 
 
 _MAX_ITEMS = 512  # lets the two threads run in turns, and needs little memory
@@ -158,9 +174,12 @@ class HandOffQueue(Iteration, Generic[T]):
     def subscribe_to(
         self, source: Observable[T], scheduler: abc.SchedulerBase | None = None
     ) -> None:
+        # A source takes a subscriber with a scheduler, even None, for an operator.
+        options: Any = {} if scheduler is None else {"scheduler": scheduler}
+
         def subscribe(*_: object) -> None:
             self._subscription.disposable = source.subscribe(
-                self.on_next, self.on_error, self.on_completed, scheduler=scheduler
+                self.on_next, self.on_error, self.on_completed, **options
             )
 
         token = current_iteration.set(self)

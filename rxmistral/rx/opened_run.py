@@ -74,7 +74,7 @@ class OpenedRun(Run[T]):
 
     def track(self, loop: abc.DisposableBase) -> None:
         """Ends a loop together with this run, also if it has not subscribed yet."""
-        self._live.add(loop)
+        self._live.track(loop)
 
     def join(self, observer: abc.ObserverBase[T], subscribe: Subscribe) -> RunSubscription:
         """Adds a reader of all items; the first one subscribes to the source by `subscribe`.
@@ -128,6 +128,7 @@ class OpenedRun(Run[T]):
         # Of an item that is emitted within subscribe(), if a loop does not subscribe elsewhere.
         self._reading_thread = getattr(loop, "waiting_thread", None) or get_ident()
         source: Subscriber[T] = Subscriber(self.append, self.end, self.end)
+        source.closing = None  # of the first reader: the run goes on without it
 
         def begin() -> abc.DisposableBase:
             source.subscribe_with(lambda: subscribe(source))

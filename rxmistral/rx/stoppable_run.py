@@ -6,18 +6,16 @@
 Requirements: after `stop()` no item begins to be emitted, a loop receives nothing that it has not
 taken, and each reader then gets `StoppedError`; and it is known how far the readers have come.
 
-Strategy: a Reader and `stop()` synchronize without a lock, as the output slot of `switching`: each
-side sets its flag first (`_emitting_thread`, `_is_stopped`) and then checks that of the other. The
-side that finishes last emits the error. A loop over the answer itself counts the items that it has
-taken on its own side of the queue.
+Strategy: a reader is stopped as `stoppable_emission` says. A loop over the answer itself counts the
+items that it has taken on its own side of the queue.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Generator, Iterable
 from contextlib import closing
-from threading import Lock, get_ident
-from typing import Any, Generic, TypeVar
+from threading import Lock
+from typing import Any, TypeVar
 from weakref import ref
 
 from reactivex import abc
@@ -28,6 +26,7 @@ from .delivery import lock
 from .iteration import HandOffQueue, Iteration, current_iteration, current_reader, leaving
 from .opened_run import OpenedRun, Subscribe
 from .run import RunSubscription
+from .stoppable_emission import StoppableEmission, stopped_error
 from .subscriber import report_unhandled
 
 __all__ = ["CountedLoop", "StoppableRun", "Taken", "counted"]
@@ -113,19 +112,16 @@ class CountedLoop(AsyncIterator[T]):
         self._taken.leave()
 
 
-class Reader(abc.ObserverBase[T], Generic[T]):
+class Reader(StoppableEmission[T], abc.ObserverBase[T]):
     """One reader of a run; see the plan above."""
 
     def __init__(self, observer: abc.ObserverBase[T], taken: Taken | None) -> None:
-        self._given_count = 0
+        super().__init__(observer.on_next)
         self.taken = taken
         self.subscription = SingleAssignmentDisposable()
         self._observer = observer
-        self._emit = observer.on_next
         loop = current_iteration.get()
         self._loop = ref(loop) if isinstance(loop, HandOffQueue) else None
-        self._emitting_thread = 0
-        self._is_stopped = False
         self._has_completed = False
         self._ending = Lock()  # acquired once, by the side that emits the terminal
 
@@ -143,18 +139,7 @@ class Reader(abc.ObserverBase[T], Generic[T]):
 
     def position(self, items: Iterable[T]) -> int:
         """Returns how many items of the run it has received."""
-        return self._given_count if self.taken is None else self.taken.position(items)
-
-    def on_next(self, value: T) -> None:
-        outer, self._emitting_thread = self._emitting_thread, get_ident()
-        try:
-            if not self._is_stopped:
-                self._given_count += 1
-                self._emit(value)
-        finally:
-            self._emitting_thread = outer
-            if self._is_stopped and not outer:
-                self._end_stopped()
+        return self.emitted_count if self.taken is None else self.taken.position(items)
 
     def on_error(self, error: Exception) -> None:
         if self._ending.acquire(blocking=False):
@@ -170,21 +155,14 @@ class Reader(abc.ObserverBase[T], Generic[T]):
         self._ending.acquire(blocking=False)
 
     def halt(self) -> None:
-        self._is_stopped = True
+        super().halt()
         self._drop_unread_items()
-
-    def stop(self) -> None:
-        """Emits the error after `halt`, unless the thread that is emitting an item does so."""
-        if not self._emitting_thread:
-            self._end_stopped()
 
     def _end_stopped(self) -> None:
         if self._ending.acquire(blocking=False):
             self._drop_unread_items()
-            error = StoppedError()
-            error.drops_held_items = True
             self.subscription.dispose()
-            self._observer.on_error(error)
+            self._observer.on_error(stopped_error())
 
     def _drop_unread_items(self) -> None:
         loop = None if self._loop is None else self._loop()

@@ -28,9 +28,10 @@ from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_u
 from .iteration import AsyncIteration, LiveSubscriptions, current_reader, iterate, leaving
 from .opened_loops import OpenedLoops
 from .opened_run import OpenedRun
+from .operator_subscriber import OperatorSubscriber
 from .pipe import Pipe
 from .sharing import SharedRun, check_shared
-from .subscriber import Subscriber
+from .subscriber import Subscriber, is_reading
 
 if TYPE_CHECKING:
     from ..outcome import Outcome
@@ -40,6 +41,9 @@ __all__ = ["AsyncItems", "AsyncResult", "ConnectableStream", "SharedStream", "St
 T = TypeVar("T")
 A = TypeVar("A")
 T_out = TypeVar("T_out", covariant=True)
+
+# In place of a scheduler: operators pass on the one that they received, or None.
+_BY_PROGRAM: Any = object()
 
 _Items: TypeAlias = Observable[A] | AsyncIterable[A]
 
@@ -58,6 +62,9 @@ class AnswerHandle(Protocol):
     def outcome(self) -> Outcome | None: ...
 
     def close(self) -> object: ...
+
+    def track(self, reader: abc.DisposableBase) -> None:
+        """Has `close()` end a subscription or a loop of the program."""
 
 
 class Stream(Pipe[T_out]):
@@ -136,7 +143,7 @@ class Stream(Pipe[T_out]):
         on_error: abc.OnError | None = None,
         on_completed: abc.OnCompleted | None = None,
         *,
-        scheduler: abc.SchedulerBase | None = None,
+        scheduler: abc.SchedulerBase | None = _BY_PROGRAM,
     ) -> abc.DisposableBase:
         """Subscribes callbacks, or one observer, to the items and to the end.
 
@@ -156,7 +163,18 @@ class Stream(Pipe[T_out]):
         Raises:
             TypeError: A callback is a coroutine function, which would never be awaited.
         """
-        subscriber = Subscriber(on_next, on_error, on_completed)
+        subscriber: Subscriber[T_out]
+        answer = self._answer_of_pipe()
+        if answer is None or is_reading(answer):  # or a stage of a pipe from it subscribes
+            subscriber = Subscriber(on_next, on_error, on_completed)
+        elif scheduler is _BY_PROGRAM:
+            subscriber = Subscriber(on_next, on_error, on_completed)
+            subscriber.answer, subscriber.closing = answer, None
+            answer.track(subscriber)
+        else:
+            subscriber = OperatorSubscriber(answer, on_next, on_error, on_completed)
+        if scheduler is _BY_PROGRAM:
+            scheduler = None
 
         def subscribe(*_: object) -> None:
             subscriber.subscribe_with(partial(self._subscribe_core, subscriber, scheduler))
@@ -234,7 +252,8 @@ class Stream(Pipe[T_out]):
     def close(self) -> None:
         """Stops all subscriptions to the answer that this was piped from, and ends its loops.
 
-        May be called from any thread, and never blocks. Within a `with` block it ends the run
+        May be called from any thread, and never blocks. An operator that reads the answer among
+        other sources, such as `merge`, gets `StoppedError`. Within a `with` block it ends the run
         of the block: its loops end, and a later reader receives the items so far, and then
         `StoppedError`.
         """
@@ -304,6 +323,8 @@ class Stream(Pipe[T_out]):
     def _track_loop(self, loop: abc.DisposableBase) -> None:
         if self._run is not None:
             self._run.track(loop)
+        if self._answer is not None:
+            self._answer.track(loop)
 
     def _subscribe_core(
         self, observer: abc.ObserverBase[T_out], scheduler: abc.SchedulerBase | None = None
@@ -370,6 +391,13 @@ class SharedStream(Stream[T]):
 
     def _loops_here(self) -> OpenedLoops[Any] | None:
         return self._loops if self._opener == current_reader() else None
+
+    def _answer_of_pipe(self) -> AnswerHandle | None:
+        # Its viewers read the run, and not the answer by themselves.
+        return None if self._answer is None else self
+
+    def track(self, reader: abc.DisposableBase) -> None:
+        """Does nothing: `close()` ends the run, whose end ends its viewers."""
 
     def _live_here(self) -> LiveSubscriptions | None:
         return self._live if self._opener == current_reader() else None

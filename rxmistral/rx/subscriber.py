@@ -41,7 +41,7 @@ from reactivex.internal import noop
 
 from ..checks import check_synchronous
 
-__all__ = ["Subscriber", "report_unhandled", "reporting_unhandled"]
+__all__ = ["Subscriber", "is_reading", "report_unhandled", "reporting_unhandled", "subscribing"]
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -51,8 +51,14 @@ class _Subscribing(local):
     subscriber: Subscriber[Any] | None = None
 
 
-_subscribing = _Subscribing()
-"""`.subscriber`: the one whose source the current thread is subscribing to."""
+subscribing = _Subscribing()
+"""`.subscriber`: the one whose source the current thread is subscribing to; see `Subscriber`."""
+
+
+def is_reading(answer: object) -> bool:
+    """Returns whether the current thread is subscribing to this answer, through a pipe."""
+    subscriber = subscribing.subscriber
+    return subscriber is not None and subscriber.answer is answer
 
 
 class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
@@ -62,6 +68,9 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         callback: The `on_next` that was passed to `subscribe`. A source may call it in place of
             `Subscriber.on_next` while it knows that the subscription is not disposed.
         is_stopped: Whether the subscription has ended or is disposed.
+        answer: The answer that it is subscribing to, through a pipe. It does not keep the answer.
+        closing: While it is subscribing: ends the operator that reads the answer, by its disposal.
+            None: the program reads it.
     """
 
     __slots__ = (
@@ -71,7 +80,9 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         "_on_error",
         "_raised",
         "_subscription",
+        "answer",
         "callback",
+        "closing",
         "is_stopped",
     )
 
@@ -85,8 +96,10 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
             observer: Any = on_next
             on_next, on_error = observer.on_next, observer.on_error
             on_completed = observer.on_completed
-        self._downstream = _subscribing.subscriber
-        if self._downstream is None:  # the last stage: the callbacks of the program
+        self._downstream = downstream = subscribing.subscriber
+        self.answer: object = None if downstream is None else downstream.answer
+        self.closing: abc.DisposableBase | None = None if downstream is None else downstream.closing
+        if downstream is None:  # the last stage: the callbacks of the program
             check_synchronous("on_next", on_next)
             check_synchronous("on_error", on_error)
             check_synchronous("on_completed", on_completed)
@@ -99,7 +112,7 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
 
     def subscribe_with(self, subscribe: Callable[[], object]) -> None:
         """Calls a function that subscribes to the source and returns its Disposable."""
-        outer, _subscribing.subscriber = _subscribing.subscriber, self
+        outer, subscribing.subscriber = subscribing.subscriber, self
         try:
             subscription: Any = subscribe()
         except Exception as error:
@@ -112,7 +125,8 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
                 subscription = Disposable(subscription)
             self._subscription.disposable = subscription
         finally:
-            _subscribing.subscriber = outer
+            subscribing.subscriber = outer
+            self.answer = self.closing = None
 
     def on_next(self, value: T) -> None:
         if not self.is_stopped:

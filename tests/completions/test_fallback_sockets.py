@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from faces import BOUND, Face, eventually
+from faces import BOUND, Face, by_for, eventually
 
 from rxmistral import (
     AllFailedError,
@@ -21,6 +21,7 @@ from rxmistral import (
     Mistral,
     Outcome,
     StatusError,
+    StoppedError,
     Stream,
     StreamError,
     UserMessage,
@@ -216,16 +217,15 @@ def test_closing_a_waiting_stream_ends_the_loop() -> None:
         Mistral(server_url=server.url) as client,
     ):
         other = stream_from(client)
-        loop = threading.Thread(target=lambda: list(fallback(stream_from(client), other)))
+        ended: list[list[Any]] = []
+        stream = fallback(stream_from(client), other)
+        loop = threading.Thread(target=lambda: ended.append(by_for(stream)))
         loop.start()
         server.wait_for_requests(2)
-        assert eventually(lambda: not stopped(loop, other))
-
-
-def stopped(loop: threading.Thread, stream: EventStream) -> bool:
-    stream.close()
-    loop.join(0.05)
-    return loop.is_alive()
+        other.close()
+        loop.join(BOUND)
+        assert [type(error) for error in ended[0]] == [AllFailedError]
+        assert isinstance(ended[0][0].errors[1], StoppedError)
 
 
 @both
