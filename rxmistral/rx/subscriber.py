@@ -68,8 +68,8 @@ class Subscriber(abc.ObserverBase[T], abc.DisposableBase):
         callback: The `on_next` that was passed to `subscribe`. A source may call it in place of
             `Subscriber.on_next` while it knows that the subscription is not disposed.
         is_stopped: Whether the subscription has ended or is disposed.
-        answer: The answer that it is subscribing to, through a pipe. It does not keep the answer.
-        closing: While it is subscribing: ends the operator that reads the answer, by its disposal.
+        answer: While it subscribes: the answer to which it subscribes, perhaps through a pipe.
+        closing: While it subscribes: ends the operator that reads the answer, when disposed.
             None: the program reads it.
     """
 
