@@ -18,7 +18,7 @@ from faces import BOUND
 from reactivex import operators as ops
 
 from rxmistral import Mistral, StatusError, UserMessage, text
-from rxmistral.rx.iteration import current_iteration
+from rxmistral.rx.current_iteration import current_iteration
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire.reader import READERS
 

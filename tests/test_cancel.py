@@ -23,7 +23,7 @@ from reactivex import operators as ops
 
 from rxmistral import Mistral, StatusError, UserMessage, text
 from rxmistral.chat.event_stream import EventStream, EventStreamAsync
-from rxmistral.rx.iteration import _live_lock as _tracking
+from rxmistral.rx.live_subscriptions import _live_lock as _tracking
 from rxmistral.testing import ReceivedRequest, Script, ScriptedServer, steps
 from rxmistral.wire import blocks
 from rxmistral.wire.connection import lease_lock

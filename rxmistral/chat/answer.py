@@ -16,7 +16,8 @@ from reactivex import abc
 from ..checks import check_integer
 from ..completions.parts import Part, TextDelta
 from ..outcome import Outcome
-from ..rx.iteration import AsyncIteration, iterate, leaving
+from ..rx.iteration import AsyncIteration, iterate
+from ..rx.leaving import leaving
 from ..rx.opened_loops import OpenedLoops
 from ..rx.stoppable_run import CountedLoop, Taken, counted
 from ..rx.stream import Stream

@@ -23,8 +23,8 @@ from ..checks import check_callback
 from ..completions.parts import Part
 from ..errors import BusyError
 from ..models import Message, SystemMessage, ToolMessage, UserMessage
+from ..rx.current_iteration import current_iteration, current_reader
 from ..rx.delivery import lock
-from ..rx.iteration import current_iteration, current_reader
 from ..rx.stream import Stream
 from ..rx.threads import register_for_fork
 from .answer import Answer

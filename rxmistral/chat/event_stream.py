@@ -27,7 +27,7 @@ from ..completions.completion_stream import CompletionStream
 from ..models import CompletionEvent
 from ..outcome import Outcome, Status
 from ..rx.answer_stream import AnswerStream
-from ..rx.iteration import Iteration, current_iteration
+from ..rx.current_iteration import Iteration, current_iteration
 from ..rx.request_counter import current_counter
 from ..rx.threads import add_to_scope, fork_safe
 from ..wire.reader import Response, blocks

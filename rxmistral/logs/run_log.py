@@ -22,7 +22,7 @@ from ..checks import check_integer, check_seconds
 from ..errors import LogUnavailableError
 from ..rx.cancellation import Cancellation
 from ..rx.clock import monotonic
-from ..rx.iteration import current_iteration
+from ..rx.current_iteration import current_iteration
 from ..rx.subscriber import reporting_unhandled
 from ..rx.threads import start_thread
 

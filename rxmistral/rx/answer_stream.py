@@ -6,7 +6,7 @@ from typing import Self, TypeVar
 
 from reactivex import abc
 
-from .iteration import LiveSubscriptions
+from .live_subscriptions import LiveSubscriptions
 from .stream import Stream
 from .threads import register_for_fork
 

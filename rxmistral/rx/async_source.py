@@ -25,7 +25,7 @@ from reactivex.internal import noop
 
 from ..errors import RequestError, StoppedError
 from .backpressure import emitting, running_loop
-from .iteration import current_iteration
+from .current_iteration import current_iteration
 from .stream import Stream
 from .subscriber import report_unhandled, reporting_unhandled
 from .threads import add_to_scope, start_thread
@@ -102,7 +102,8 @@ def from_async_iterable(
 
 
 def _check_not_blocked(loop: asyncio.AbstractEventLoop) -> None:
-    if getattr(current_iteration.get(), "waiting_loop", None) is loop:
+    iteration = current_iteration.get()
+    if iteration is not None and iteration.waiting_loop is loop:
         raise RuntimeError(
             "this for loop or run() would block the event loop that has to pull its items,"
             " and wait forever: use async for, or await"

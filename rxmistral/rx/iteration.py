@@ -1,140 +1,29 @@
-"""Iteration: a queue that hands items from the thread that emits them to a loop.
+"""Loops over a Stream: `iterate` blocks a thread, and AsyncIteration runs on an event loop.
 
-    emitting thread            HandOffQueue                      reading thread or event loop
-      on_next ──▶ append ──▶ [ items, at most _MAX_ITEMS ] ──▶ popleft ──▶ body of the loop
-      waits, or its source is paused  ◀── make_room() when half empty
-                             wake() if `reader_waits`      ──▶ waits for the wake-up
-
-Strategy: an item costs an append, a popleft and two checks of a flag; only a side that has to
-wait acquires a lock. The reading side sets its flag `reader_waits` and then checks the queue
-again before it sleeps; the emitting side changes the queue first and then checks the flag. So at
-least one of them sees the other. An extra wake-up is harmless. The other direction, from a full
-queue to its source, is `Backpressure`.
+Both take their items from a `HandOffQueue`.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import suppress
-from contextvars import Context, ContextVar, copy_context
+from contextvars import Context, copy_context
 from functools import partial
 from queue import Empty, SimpleQueue
-from threading import RLock, current_thread, get_ident, local, main_thread
-from typing import Any, Generic, TypeVar
-from weakref import WeakSet, ref
+from threading import current_thread, get_ident, local, main_thread
+from typing import TypeVar
+from weakref import ref
 
 from reactivex import Observable, abc
-from reactivex.disposable import SingleAssignmentDisposable
-from reactivex.scheduler import CurrentThreadScheduler
 
-from .backpressure import Backpressure, emitting, running_loop
+from .backpressure import running_loop
+from .hand_off_queue import MAX_ITEMS, HandOffQueue
 from .reused_threads import note_wait, run_on_thread
-from .stoppable_emission import StoppableEmission
-from .subscriber import subscribing
-from .threads import fork_safe, forked_stream_error, register_for_fork
 
-__all__ = [
-    "AsyncIteration",
-    "Iteration",
-    "LiveSubscriptions",
-    "current_iteration",
-    "current_reader",
-    "iterate",
-    "leaving",
-]
+__all__ = ["AsyncIteration", "iterate"]
 
 T = TypeVar("T")
 
-
-class Iteration(abc.DisposableBase):
-    """A reader of a source on behalf of a loop; its disposal ends the loop."""
-
-    event_loop: asyncio.AbstractEventLoop | None = None  # on which the loop awaits its items
-
-
-current_iteration: ContextVar[Iteration | None] = ContextVar(
-    "rxmistral_current_iteration", default=None
-)
-"""The loop that is subscribing, if the subscriber is a loop; disposing it ends the loop.
-
-A source that starts a thread for a loop makes it a daemon: without the loop's own thread nothing
-reads the items, and the interpreter must not wait. After a plain `subscribe` the thread is not a
-daemon, so that a script that ends in one prints the whole answer."""
-
-
-class _Leaving(local):
-    _depth = 0  # a block that ends leaves its loops
-
-    def __enter__(self) -> None:
-        self._depth += 1
-
-    def __exit__(self, *_: object) -> None:
-        self._depth -= 1
-
-    @property
-    def by_itself(self) -> bool:
-        """Whether this thread disposes because of the end of a loop, a block or an operator.
-
-        An operator such as `take` may dispose while the trampoline of `subscribe` is running.
-        """
-        return self._depth > 0 or not CurrentThreadScheduler.singleton().schedule_required()
-
-
-leaving = _Leaving()
-"""Within `with leaving:`, disposals by this thread are not due to a stop."""
-
-# Reentrant, since garbage collection may end an abandoned `with` block at any moment.
-_live_lock = fork_safe(RLock())
-
-
-class LiveSubscriptions(abc.DisposableBase):
-    """The subscriptions that `close()` and the end of a `with` block dispose.
-
-    They are not kept alive by this object.
-    """
-
-    def __init__(self) -> None:
-        self._members: WeakSet[abc.DisposableBase] | None = WeakSet()  # None: disposed
-
-    def add(self, subscription: abc.DisposableBase) -> None:
-        """Adds a subscription and the operator or loop that reads it, which would otherwise wait
-        forever."""
-        subscriber = subscribing.subscriber
-        reader = None if subscriber is None else subscriber.closing
-        reader = reader or current_iteration.get()
-        self._add(subscription) if reader is None else self._add(subscription, reader)
-
-    def track(self, reader: abc.DisposableBase) -> None:
-        """Adds a subscription or a loop of the program, also if it has not subscribed yet."""
-        self._add(reader)
-
-    def _add(self, *added: abc.DisposableBase) -> None:
-        with _live_lock:
-            if self._members is not None:
-                self._members.update(added)
-                return
-        for each in added:
-            each.dispose()
-
-    def dispose(self) -> None:
-        with _live_lock:
-            members, self._members = self._members, None
-        # An operator gets an error, unless the program's own subscription ends before.
-        for subscription in sorted(members or (), key=_is_of_operator):
-            subscription.dispose()
-
-
-def _is_of_operator(subscription: abc.DisposableBase) -> bool:
-    return isinstance(subscription, StoppableEmission)
-
-
-_MAX_ITEMS = 512  # lets the two threads run in turns, and needs little memory
-
-# Number of items at which a thread that must not wait waits after all. One block contains fewer
-# items, so the source was not paused: a callback has subscribed to another one.
-_MAX_ITEMS_WHILE_PAUSED = 16 * _MAX_ITEMS
 
 # Items read in a row that make a burst. A model's pace makes none, even on a busy event loop.
 _BURST_ITEMS = 16
@@ -144,145 +33,6 @@ _MAX_STARTS = 16  # of iterations in one pass of an event loop
 # Seconds after which the main thread interrupts its wait. On Windows, Ctrl-C does not interrupt
 # a thread that waits for a lock; on all systems, not one that is about to wait.
 _WAIT_SECONDS = 0.05
-
-
-class HandOffQueue(Iteration, Generic[T]):
-    """A bounded queue from the thread that emits to the thread or event loop that reads."""
-
-    def __init__(self, wake: Callable[[], object]) -> None:
-        self.items: deque[T] = deque()
-        self.error: Exception | None = None  # follows the items
-        self.ended = False
-        self.reader_waits = False  # and needs a wake-up
-        self.waiting_thread: int | None = None  # id of the thread that only waits for items
-        self.waiting_loop: asyncio.AbstractEventLoop | None = None  # blocked by that thread
-        self.check_source: Callable[[], object] | None = None  # called while the reader waits
-        self._is_disposed = False
-        self._wake = wake  # wakes the reader, from any thread
-        self._backpressure = Backpressure()
-        self.waiting_producers = self._backpressure.waiting  # if any, make_room() is needed
-        self._reading_thread = get_ident()
-        self._subscription = SingleAssignmentDisposable()
-        register_for_fork(self)
-
-    def forked(self) -> None:
-        """Ends after the queued items, in the child of a fork: its source is in the parent."""
-        if not self.ended:
-            self.error, self.ended = forked_stream_error(), True
-        self._subscription = SingleAssignmentDisposable()
-
-    def subscribe_to(
-        self, source: Observable[T], scheduler: abc.SchedulerBase | None = None
-    ) -> None:
-        # A source takes a subscriber with a scheduler, even None, for an operator.
-        options: Any = {} if scheduler is None else {"scheduler": scheduler}
-
-        def subscribe(*_: object) -> None:
-            self._subscription.disposable = source.subscribe(
-                self.on_next, self.on_error, self.on_completed, **options
-            )
-
-        token = current_iteration.set(self)
-        try:
-            # While the trampoline runs, subscribe() returns its Disposable before the current
-            # thread's scheduler emits, so that an endless source can be stopped.
-            CurrentThreadScheduler.singleton().ensure_trampoline(subscribe)
-        except Exception as error:  # raised by subscribe(): the loop raises it
-            self.on_error(error)
-        finally:
-            current_iteration.reset(token)
-
-    # --- emitting side ---
-
-    def on_next(self, item: T) -> None:
-        self.items.append(item)
-        if self.reader_waits:
-            self._wake_reader()
-        if len(self.items) >= _MAX_ITEMS:
-            self._wait_for_room()
-
-    def on_error(self, error: Exception) -> None:
-        self.error = error
-        self.on_completed()
-
-    def on_completed(self) -> None:
-        try:
-            # First, so that a loop which `take` has ended finds the outcome of its answer.
-            self._subscription.dispose()
-        finally:
-            self.ended = True
-            self._wake_reader()
-
-    def check_while_waiting(self, check: Callable[[], object]) -> None:
-        """Has a function called regularly, on the reader's thread, while it waits for an item."""
-        self.check_source = check
-        self._wake_reader()  # which may wait without a limit
-
-    def _wake_reader(self) -> None:
-        self.reader_waits = False
-        try:
-            self._wake()
-        except RuntimeError:  # the event loop is closed: nothing will read any further item
-            self.dispose()
-
-    def _is_full(self) -> bool:
-        return len(self.items) >= _MAX_ITEMS
-
-    def _wait_for_room(self) -> None:
-        source = emitting.source if len(self.items) < _MAX_ITEMS_WHILE_PAUSED else None
-        # A source that emits on the thread that reads would wait for itself.
-        if source is not None or get_ident() != self._reading_thread:
-            self._backpressure.apply(source, self._is_full)
-
-    # --- reading side ---
-
-    def make_room(self) -> None:
-        """Lets the emitting side continue, if the queue is half empty."""
-        if len(self.items) <= _MAX_ITEMS // 2:
-            self._backpressure.release()
-
-    def final_exception(self) -> Exception:
-        """Leaves the queue, and returns the exception to raise.
-
-        The queue does not keep it, since an error refers to the frames in which it is raised.
-        """
-        error = StopAsyncIteration() if self.error is None else self.error
-        self.leave()
-        return error
-
-    def dispose(self) -> None:
-        """Ends both sides, from any thread; drops the queued items and all later ones."""
-        if not self._is_disposed:
-            self._is_disposed = True
-            self.items.clear()
-            self.items = deque(maxlen=0)
-            self.error = None
-            self.ended = True
-            self._subscription.dispose()
-            self._backpressure.release()
-            self._wake_reader()
-
-    def leave(self) -> None:
-        """Disposes at the end of the loop.
-
-        A source that lacks only the end of its answer may read on, so that the connection can be
-        used again.
-        """
-        with leaving:
-            self.dispose()
-
-
-def current_reader() -> object:
-    """Returns the current task, or the current thread if there is none.
-
-    For the separate thread of `iterate`, returns the thread that reads.
-    """
-    loop = current_iteration.get()
-    if isinstance(loop, HandOffQueue) and loop.waiting_thread is not None:
-        return loop.waiting_thread
-    with suppress(RuntimeError):  # no event loop is running
-        return asyncio.current_task() or get_ident()
-    return get_ident()
 
 
 def iterate(
@@ -393,7 +143,7 @@ class AsyncIteration(AsyncIterator[T]):
                 "or start a new run with `async for` over the stream"
             )
         items = queue.items
-        if self._read_count >= _MAX_ITEMS:  # a source as fast as its reader occupies the loop
+        if self._read_count >= MAX_ITEMS:  # a source as fast as its reader occupies the loop
             self._read_count = 0
             await self._let_others_run()
         while True:

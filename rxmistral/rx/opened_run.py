@@ -19,7 +19,6 @@ A reader that leaves does not end the run: without any reader, the source may be
 
 from __future__ import annotations
 
-from asyncio import AbstractEventLoop
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any, TypeVar
@@ -29,9 +28,11 @@ from reactivex import abc
 from ..errors import StoppedError
 from . import delivery
 from .blocked_loops import BlockedLoopCheck
+from .current_iteration import current_iteration
 from .delivery import OF_LOOPS, lock
+from .hand_off_queue import HandOffQueue
 from .history import all_items
-from .iteration import HandOffQueue, LiveSubscriptions, current_iteration
+from .live_subscriptions import LiveSubscriptions
 from .request_counter import current_counter
 from .run import Run, RunSubscription
 from .subscriber import Subscriber
@@ -51,8 +52,6 @@ Subscribe = Callable[[abc.ObserverBase[Any]], abc.DisposableBase]
 
 class OpenedRun(Run[T]):
     """One subscription to the source of a Stream, which the first reader begins."""
-
-    waiting_loop: AbstractEventLoop | None = None  # blocked by the loop that has begun this run
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,7 +87,7 @@ class OpenedRun(Run[T]):
         if isinstance(loop, Run):
             loop.reading_loop = self.reading_loop
         first = self._first
-        thread = getattr(loop, "waiting_thread", None)
+        thread = None if loop is None else loop.waiting_thread
         if isinstance(loop, HandOffQueue) and thread is not None and self.reading_loop is not None:
             loop.check_while_waiting(BlockedLoopCheck(self.reading_loop))
         if first is not None and thread is not None and thread == first.emitting_thread:
@@ -123,10 +122,11 @@ class OpenedRun(Run[T]):
 
     def _subscribe(self, subscribe: Subscribe) -> None:
         loop = current_iteration.get()
-        self.waiting_loop = getattr(loop, "waiting_loop", None)
-        self.event_loop = self.reading_loop = None if loop is None else loop.event_loop
+        if loop is not None:
+            self.waiting_loop = loop.waiting_loop
+            self.event_loop = self.reading_loop = loop.event_loop
         # Of an item that is emitted within subscribe(), if a loop does not subscribe elsewhere.
-        self._reading_thread = getattr(loop, "waiting_thread", None) or get_ident()
+        self._reading_thread = (loop and loop.waiting_thread) or get_ident()
         source: Subscriber[T] = Subscriber(self.append, self.end, self.end)
         source.closing = None  # of the first reader: the run goes on without it
 

@@ -30,9 +30,9 @@ from reactivex.disposable import SingleAssignmentDisposable
 
 from . import delivery
 from .backpressure import Backpressure, emitting, running_loop
+from .current_iteration import Iteration, current_iteration
 from .delivery import RunViewers, lock
 from .history import CatchUp, History
-from .iteration import Iteration, current_iteration
 from .request_counter import RequestCounter, current_counter
 from .subscriber import report_unhandled
 from .threads import SubscriptionScope, detached_scope, register_for_fork
@@ -65,10 +65,9 @@ class Run(Iteration, Generic[T]):
 
     def check_reader(self, loop: Iteration | None) -> None:
         """Raises RuntimeError if a reader would block the event loop that emits the items."""
-        waiting_loop = getattr(loop, "waiting_loop", None)
-        if waiting_loop is None or self.history.ended:
+        if loop is None or loop.waiting_loop is None or self.history.ended:
             return
-        if waiting_loop is self.reading_loop:
+        if loop.waiting_loop is self.reading_loop:
             raise RuntimeError(
                 "this for loop or run() would block the event loop that reads the answer, and "
                 "wait forever: use async for, or await"

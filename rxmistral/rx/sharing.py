@@ -14,9 +14,9 @@ from reactivex.scheduler import TimeoutScheduler
 from ..checks import check_integer, check_number
 from ..errors import StoppedError
 from . import delivery
+from .current_iteration import current_iteration
 from .delivery import OF_LOOPS, OF_SUBSCRIPTIONS, lock
 from .history import CatchUp
-from .iteration import current_iteration
 from .request_counter import current_counter
 from .run import Run, RunSubscription
 from .threads import add_to_scope, forked_stream_error

@@ -22,8 +22,10 @@ from reactivex import abc
 from reactivex.disposable import SingleAssignmentDisposable
 
 from ..errors import StoppedError
+from .current_iteration import Iteration, current_iteration, current_reader
 from .delivery import lock
-from .iteration import HandOffQueue, Iteration, current_iteration, current_reader, leaving
+from .hand_off_queue import HandOffQueue
+from .leaving import leaving
 from .opened_run import OpenedRun, Subscribe
 from .run import RunSubscription
 from .stoppable_emission import StoppableEmission, stopped_error

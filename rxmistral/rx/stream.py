@@ -3,7 +3,7 @@
 The way of reading decides which thread receives the items:
 
     subscribe(...)      the thread that emits them, at once
-    for, run()          the thread of the loop, through a queue (see `iteration`)
+    for, run()          the thread of the loop, through a queue (see `hand_off_queue`)
     async for, await    the event loop, through a queue
 
 `pipe` and the methods of reactivex are in the base classes. This file is long because Stream and
@@ -23,9 +23,12 @@ from reactivex.observable import ConnectableObservable
 from reactivex.scheduler import CurrentThreadScheduler
 
 from ..checks import check_integer
+from .current_iteration import current_reader
 from .fluent import missing_attribute
 from .history import CatchUp, Entry, WhenBehind, all_entries, all_items, catch_up_policy
-from .iteration import AsyncIteration, LiveSubscriptions, current_reader, iterate, leaving
+from .iteration import AsyncIteration, iterate
+from .leaving import leaving
+from .live_subscriptions import LiveSubscriptions
 from .opened_loops import OpenedLoops
 from .opened_run import OpenedRun
 from .operator_subscriber import OperatorSubscriber

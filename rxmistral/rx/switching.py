@@ -42,7 +42,8 @@ from reactivex.internal import noop
 
 from ..checks import check_callback
 from .async_source import SubscriptionLoop, program_loop
-from .iteration import HandOffQueue, current_iteration
+from .current_iteration import current_iteration
+from .hand_off_queue import HandOffQueue
 from .map_async import check_async_function, is_async_function, results_of
 from .state_machine import operate
 from .stream import AsyncItems, AsyncResult, Stream

@@ -15,7 +15,7 @@ from reactivex.scheduler import TimeoutScheduler
 
 from ..errors import DroppedStreamError, RequestError
 from ..rx.cancellation import Cancelled
-from ..rx.iteration import current_iteration
+from ..rx.current_iteration import current_iteration
 from ..rx.stream import Stream
 from ..rx.subscriber import reporting_unhandled
 from .compiler import CompiledScript, Operation

@@ -28,7 +28,8 @@ from urllib3.util import wait_for_read
 from ..errors import DroppedStreamError, RequestError, StreamTimeoutError, redacted
 from ..rx.backpressure import emitting, running_loop
 from ..rx.cancellation import Cancelled
-from ..rx.iteration import Iteration, current_iteration, leaving
+from ..rx.current_iteration import Iteration, current_iteration
+from ..rx.leaving import leaving
 from ..rx.reused_threads import run_on_thread
 from ..rx.stream import Stream
 from ..rx.subscriber import report_unhandled
