@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from reactivex import operators as ops
 
 from rxmistral import (
     AssistantMessage,
@@ -191,6 +192,15 @@ def test_usage_after_the_finish_is_final_when_the_reader_leaves() -> None:
             assert stream.outcome.usage is not None
             if count == 2 or stream.outcome.usage.completion_tokens == 1:
                 assert stream.outcome.usage_is_final == is_final
+
+
+def test_answer_is_cancelled_when_an_operator_raises() -> None:
+    with ScriptedServer(["a", steps.hang()]) as server, Mistral(server_url=server.url) as client:
+        stream = client.chat.stream(model="m", messages=MESSAGES)
+        with pytest.raises(ZeroDivisionError):
+            list(stream.pipe(ops.map(lambda _: 1 // 0)))
+        assert stream.outcome is not None
+        assert stream.outcome.status == "cancelled"
 
 
 # --- the id of the request ---

@@ -14,6 +14,7 @@ queue to its source, is `Backpressure`.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections import deque
 from collections.abc import Callable
 from threading import get_ident
@@ -42,14 +43,13 @@ _MAX_ITEMS_WHILE_PAUSED = 16 * MAX_ITEMS
 class HandOffQueue(Iteration, Generic[T]):
     """A bounded queue from the thread that emits to the thread or event loop that reads."""
 
-    def __init__(self, wake: Callable[[], object]) -> None:
+    def __init__(self) -> None:
         self.items: deque[T] = deque()
         self.error: Exception | None = None  # follows the items
         self.ended = False
         self.reader_waits = False  # and needs a wake-up
         self.check_source: Callable[[], object] | None = None  # called while the reader waits
         self._is_disposed = False
-        self._wake = wake  # wakes the reader, from any thread
         self._backpressure = Backpressure()
         self.waiting_producers = self._backpressure.waiting  # if any, make_room() is needed
         self._reading_thread = get_ident()
@@ -108,6 +108,14 @@ class HandOffQueue(Iteration, Generic[T]):
         """Has a function called regularly, on the reader's thread, while it waits for an item."""
         self.check_source = check
         self._wake_reader()  # which may wait without a limit
+
+    @abstractmethod
+    def _wake(self) -> None:
+        """Wakes the reader, from any thread.
+
+        Raises:
+            RuntimeError: Its event loop is closed.
+        """
 
     def _wake_reader(self) -> None:
         self.reader_waits = False

@@ -45,8 +45,7 @@ def iterate(
     Subscribes on a separate thread: on this one, `subscribe` would never return if the source
     emits within it and fills the queue.
     """
-    wakeup: SimpleQueue[None] = SimpleQueue()
-    queue: HandOffQueue[T] = HandOffQueue(partial(wakeup.put, None))
+    queue = _ThreadQueue[T]()
     queue.waiting_thread = get_ident()
     queue.waiting_loop = running_loop()
     wait_seconds = _WAIT_SECONDS if current_thread() is main_thread() else None
@@ -72,7 +71,7 @@ def iterate(
             if not items and not queue.ended:
                 check = queue.check_source
                 try:
-                    wakeup.get(timeout=wait_seconds if check is None else _WAIT_SECONDS)
+                    queue.wakeup.get(timeout=wait_seconds if check is None else _WAIT_SECONDS)
                 except Empty:
                     if check is not None:
                         check()
@@ -80,6 +79,15 @@ def iterate(
             raise queue.error
     finally:
         queue.leave()
+
+
+class _ThreadQueue(HandOffQueue[T]):
+    def __init__(self) -> None:
+        super().__init__()
+        self.wakeup: SimpleQueue[None] = SimpleQueue()
+
+    def _wake(self) -> None:
+        self.wakeup.put(None)
 
 
 def _subscribe(
@@ -128,7 +136,7 @@ class AsyncIteration(AsyncIterator[T]):
     def __init__(self, source: Observable[T], track: Callable[[abc.DisposableBase], None]) -> None:
         self._source = source
         self._track = track
-        self._queue: HandOffQueue[T] | None = None
+        self._queue: _LoopQueue[T] | None = None
         self._read_count = 0  # items since the loop last let other tasks run
         self._is_waiting = False
         self._is_cancelled = False
@@ -137,7 +145,7 @@ class AsyncIteration(AsyncIterator[T]):
         if self._queue is None:
             await _starts.wait()
         queue = self._queue or self._start()
-        if asyncio.get_running_loop() is not self._wakeup.loop:
+        if asyncio.get_running_loop() is not queue.loop:
             raise RuntimeError(
                 "this iterator was begun on another event loop: read one run on one event loop, "
                 "or start a new run with `async for` over the stream"
@@ -163,15 +171,13 @@ class AsyncIteration(AsyncIterator[T]):
             queue.make_room()
         return item
 
-    def _start(self) -> HandOffQueue[T]:
-        self._wakeup = _LoopWakeUp(asyncio.get_running_loop())
-        self._queue = queue = HandOffQueue[T](self._wakeup.wake)
-        queue.event_loop = self._wakeup.loop
+    def _start(self) -> _LoopQueue[T]:
+        self._queue = queue = _LoopQueue[T](asyncio.get_running_loop())
         self._track(queue)
         queue.subscribe_to(self._source)
         return queue
 
-    async def _wait(self, queue: HandOffQueue[T]) -> None:
+    async def _wait(self, queue: _LoopQueue[T]) -> None:
         """Waits for an item; raises the end if there is none."""
         ended = queue.ended
         if queue.items:
@@ -185,12 +191,12 @@ class AsyncIteration(AsyncIterator[T]):
                 "another task is waiting for the next item of this run: "
                 "start a run for each task with `async for` over the stream"
             )
-        self._wakeup.future = self._wakeup.loop.create_future()
+        queue.wakeup = queue.loop.create_future()
         queue.reader_waits = True
         if not queue.items and not queue.ended:
             self._is_waiting = True
             try:
-                await self._wakeup.future
+                await queue.wakeup
             except BaseException:
                 self._dispose_cancelled()
                 raise
@@ -219,19 +225,14 @@ class AsyncIteration(AsyncIterator[T]):
             self._queue.leave()
 
 
-class _LoopWakeUp:
-    """A wake-up that any thread sends to an event loop.
-
-    It is separate, so that the queue does not keep an AsyncIteration alive that the program has
-    dropped.
-    """
-
+class _LoopQueue(HandOffQueue[T]):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
-        self.future: asyncio.Future[None] = loop.create_future()
+        super().__init__()
+        self.event_loop = self.loop = loop
+        self.wakeup: asyncio.Future[None] = loop.create_future()
 
-    def wake(self) -> None:
+    def _wake(self) -> None:
         if running_loop() is not self.loop:
-            self.loop.call_soon_threadsafe(self.wake)
-        elif not self.future.done():
-            self.future.set_result(None)
+            self.loop.call_soon_threadsafe(self._wake)
+        elif not self.wakeup.done():
+            self.wakeup.set_result(None)

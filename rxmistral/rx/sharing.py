@@ -83,8 +83,10 @@ class SharedRun(Run[T]):
             viewer.dispose()
             raise
         self._begin_once()
-        if viewer.is_disposed and self._linger == 0:  # perhaps before the run began
-            self._stop_if_unwatched(self._join_count)
+        if viewer.is_disposed:  # perhaps before the run began
+            if self._linger == 0:
+                self._stop_if_unwatched(self._join_count)
+            self._start_linger_timer()
         try:
             self.check_reader(current_iteration.get())
         except RuntimeError:

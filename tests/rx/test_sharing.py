@@ -461,6 +461,31 @@ def test_viewer_disposed_before_it_has_joined_leaves_nothing(linger: float) -> N
     assert eventually(lambda: not threads_named("rxmistral-delivery"))
 
 
+def test_run_that_begins_after_linger_without_its_viewer_is_stopped(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    source = Source()
+    numbers = source.stream.shared(linger=0.001)
+    run = numbers._shared_run
+    begin, stop, expired = run._begin_once, run._stop_if_unwatched, threading.Event()
+
+    def begin_late() -> bool:
+        assert expired.wait(BOUND)
+        return begin()
+
+    def note_expiry(join_count: int) -> None:
+        stop(join_count)
+        expired.set()
+
+    monkeypatch.setattr(run, "_begin_once", begin_late)
+    monkeypatch.setattr(run, "_stop_if_unwatched", note_expiry)
+    scope = SubscriptionScope()
+    scope.dispose()
+    with subscription_scope(scope):
+        numbers.subscribe()
+    assert source.disposed.wait(BOUND)
+
+
 def test_viewer_that_joins_within_linger_keeps_the_run() -> None:
     source = Source()
     numbers = source.stream.shared(linger=5)

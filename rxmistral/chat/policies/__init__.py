@@ -57,7 +57,8 @@ its body has been read, for up to a quarter of a second.
     too slow or too late for a shared run  LaggedError               failed          give more max_items
     the producer of a logged run died      LostProducerError         failed          yes
     the log itself failed                  LogError, its subclasses  failed          see its text
-    your callback or operator raised       that exception            failed
+    your callback raised                   that exception            failed
+    an operator such as map() raised       that exception            cancelled, as it has left
 
 `Retry` and `Resume` in the last column ask again for you. A `StreamError` keeps what arrived as
 `.partial`, a response in which an incomplete tool call is an `UnfinishedToolCall`. Timeouts are
