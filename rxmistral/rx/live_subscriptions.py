@@ -9,7 +9,7 @@ from reactivex import abc
 
 from .current_iteration import current_iteration
 from .stoppable_emission import StoppableEmission
-from .subscriber import subscribing
+from .subscriber import report_unhandled, subscribing
 from .threads import fork_safe
 
 __all__ = ["LiveSubscriptions"]
@@ -28,23 +28,22 @@ class LiveSubscriptions(abc.DisposableBase):
         self._members: WeakSet[abc.DisposableBase] | None = WeakSet()  # None: disposed
 
     def add(self, subscription: abc.DisposableBase) -> None:
-        """Adds a subscription and the operator or loop that reads it, which would otherwise wait
-        forever."""
+        """Adds a subscription while it begins, and the operator or loop that reads it.
+
+        These would otherwise wait forever.
+        """
         subscriber = subscribing.subscriber
-        reader = None if subscriber is None else subscriber.closing
-        reader = reader or current_iteration.get()
-        self._add(subscription) if reader is None else self._add(subscription, reader)
+        operator = None if subscriber is None else subscriber.closing
+        reader = operator or current_iteration.get()
+        self.track(subscription) if reader is None else self.track(subscription, reader)
 
-    def track(self, reader: abc.DisposableBase) -> None:
-        """Adds a subscription or a loop of the program, also if it has not subscribed yet."""
-        self._add(reader)
-
-    def _add(self, *added: abc.DisposableBase) -> None:
+    def track(self, *members: abc.DisposableBase) -> None:
+        """Adds subscriptions and loops; disposes them at once if this is disposed."""
         with _live_lock:
             if self._members is not None:
-                self._members.update(added)
+                self._members.update(members)
                 return
-        for each in added:
+        for each in members:
             each.dispose()
 
     def dispose(self) -> None:
@@ -52,7 +51,10 @@ class LiveSubscriptions(abc.DisposableBase):
             members, self._members = self._members, None
         # An operator gets an error, unless the program's own subscription ends before.
         for subscription in sorted(members or (), key=_is_of_operator):
-            subscription.dispose()
+            try:
+                subscription.dispose()
+            except Exception as error:  # by finally_action() or on_error; the others end, too
+                report_unhandled(error)
 
 
 def _is_of_operator(subscription: abc.DisposableBase) -> bool:

@@ -17,7 +17,7 @@ from weakref import ref
 from reactivex import abc
 
 from .stoppable_emission import StoppableEmission, stopped_error
-from .subscriber import Subscriber, report_unhandled
+from .subscriber import Subscriber
 
 __all__ = ["OperatorSubscriber"]
 
@@ -47,10 +47,7 @@ class _Closing(StoppableEmission[T], abc.DisposableBase):
         self._subscriber = ref(subscriber)  # weak: it refers to this
 
     def dispose(self) -> None:
-        try:
-            self.stop()
-        except Exception as error:  # by `on_error`; the thread that closes is not to blame
-            report_unhandled(error)
+        self.stop()
 
     def _end_stopped(self) -> None:
         subscriber = self._subscriber()

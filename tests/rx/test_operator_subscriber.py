@@ -154,6 +154,21 @@ def test_subscription_of_the_program_ends_without_a_terminal(
     assert not ends
 
 
+def test_close_ends_all_subscriptions_if_one_of_them_raises(
+    client: Mistral, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reported: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: reported.append(args.exc_type))
+    answer = ANSWERS["chat.stream"](client)
+    piped = answer.pipe(ops.finally_action(lambda: 1 // 0))
+    subscriptions = [piped.subscribe() for _ in range(3)]
+    merged = Stream.of(reactivex.merge(answer, reactivex.never()))
+    subscriptions += [merged.subscribe(on_error=lambda _: 1 // 0) for _ in range(3)]
+    answer.close()
+    assert all(each.is_stopped for each in subscriptions)
+    assert reported == [ZeroDivisionError] * 6
+
+
 def test_loop_over_a_delayed_pipe_of_the_answer_ends(
     client: Mistral, server: ScriptedServer
 ) -> None:
