@@ -70,7 +70,8 @@ if TYPE_CHECKING:
     from .models import *
     from .operators import *
     from .rx.async_source import from_async_iterable
-    from .rx.stream import SharedStream, Stream
+    from .rx.shared_stream import SharedStream
+    from .rx.stream import Stream
     from .text.text_stream import TextStream
     from .wire import ServerSentEvent
 
@@ -131,7 +132,8 @@ _MODULES = {
     "logs": ("LoggedStream", "MemoryLog", "RunLog", "from_log", "to_log"),
     "operators": tuple(operators.__all__),
     "rx.async_source": ("from_async_iterable",),
-    "rx.stream": ("SharedStream", "Stream"),
+    "rx.shared_stream": ("SharedStream",),
+    "rx.stream": ("Stream",),
     "text.text_stream": ("TextStream",),
     "wire": ("ServerSentEvent",),
 }

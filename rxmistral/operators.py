@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from .completions.tool_parts import RoundEnded, ToolFailed, ToolProgress, ToolReturned
     from .outcome import Outcome
     from .rx.map_async import map_async
-    from .rx.stream import shared
+    from .rx.shared_stream import shared
     from .rx.switching import answer_each
     from .text.code_blocks import CodeBlock, code_blocks
     from .text.guard import guarded
@@ -102,7 +102,7 @@ _MODULES = {
     "completions.tool_calls": ("tool_calls",),
     "completions.tool_parts": ("RoundEnded", "ToolFailed", "ToolProgress", "ToolReturned"),
     "rx.map_async": ("map_async",),
-    "rx.stream": ("shared",),
+    "rx.shared_stream": ("shared",),
     "rx.switching": ("answer_each",),
     "text.code_blocks": ("CodeBlock", "code_blocks"),
     "text.guard": ("guarded",),

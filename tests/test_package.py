@@ -155,6 +155,7 @@ def test_import_does_not_load_lazy_modules() -> None:
         "rxmistral.completions.think_tags",
         "rxmistral.rx.async_source",
         "rxmistral.rx.map_async",
+        "rxmistral.rx.shared_stream",
         "rxmistral.rx.switching",
         "rxmistral.text.code_blocks",
         "rxmistral.text.guard",

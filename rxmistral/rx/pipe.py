@@ -22,6 +22,7 @@ class Pipe(ReactivexMethods[T_out]):
     """An Observable whose pipes are Streams."""
 
     map_async = OperatorMethod("rxmistral.rx.map_async")
+    shared = OperatorMethod("rxmistral.rx.shared_stream")
 
     def pipe(self, *operators: Callable[[Any], Any]) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]  # the stub has the overloads
         """Composes operators from left to right.

@@ -19,6 +19,7 @@ from typing import Any, Self, TypeAlias, TypeVar, overload
 from reactivex import Observable
 
 from .reactivex_methods import ReactivexMethods
+from .shared_stream import SharedStream
 from .stream import AsyncItems, AsyncResult, Stream
 
 __all__ = ["Pipe"]
@@ -45,6 +46,9 @@ class Pipe(ReactivexMethods[T]):
     def map_async(
         self, function: Callable[[T], AsyncResult[A]], concurrency: int = 1, ordered: bool = True
     ) -> Stream[A]: ...
+    def shared(
+        self, linger: float | None = None, max_items: int | None = None
+    ) -> SharedStream[T]: ...
     @overload
     def pipe(self, /) -> Self: ...
     @overload
