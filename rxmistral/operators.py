@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from .completions.decoding import completions
     from .completions.fallback import fallback, hedge
     from .completions.finish import until_finished
+    from .completions.on_outcome import on_outcome
     from .completions.parts import (
         AnswerEnded,
         AnswerPart,
@@ -47,7 +48,6 @@ if TYPE_CHECKING:
         UsageReported,
         parts,
     )
-    from .completions.recorder import on_outcome
     from .completions.response import finish_reason, snapshots, to_response, usage
     from .completions.think_tags import think_tags
     from .completions.tool_calls import tool_calls
@@ -95,7 +95,7 @@ _MODULES = {
         "UsageReported",
         "parts",
     ),
-    "completions.recorder": ("on_outcome",),
+    "completions.on_outcome": ("on_outcome",),
     "completions.response": ("finish_reason", "snapshots", "to_response", "usage"),
     "outcome": ("Outcome",),
     "completions.think_tags": ("think_tags",),

@@ -30,7 +30,7 @@ from reactivex.scheduler import TimeoutScheduler, VirtualTimeScheduler
 from ..completions.accumulator import CompletionAccumulator
 from ..completions.decoding import CompletionDecoder
 from ..completions.fast_path import completions_of_blocks
-from ..completions.recorder import OutcomeBuilder
+from ..completions.outcome_builder import OutcomeBuilder
 from ..errors import MistralError, RequestTimeoutError, StreamError, StreamTimeoutError, redacted
 from ..models import CompletionEvent, UsageInfo
 from ..outcome import Outcome, Status

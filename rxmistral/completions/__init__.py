@@ -13,7 +13,7 @@ completion ──▶ choice          deltas, text, thinking; text ──▶ thin
            ──▶ accumulator     ──▶ response: to_response, snapshots,
                                usage, finish_reason
            ──▶ finish          until_finished, and the time that a body has to end
-           ──▶ recorder        on_outcome, and streams that record their outcome
+           ──▶ on_outcome      ──▶ outcome_builder: how it ended, and when
 
 streams of completions ──▶ fallback (fallback, hedge) ──▶ completions of one of them
 """

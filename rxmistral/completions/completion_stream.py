@@ -30,4 +30,4 @@ class CompletionStream(Stream[CompletionEvent]):
     to_response = OperatorMethod("rxmistral.completions.response")
     snapshots = OperatorMethod("rxmistral.completions.response")
     until_finished = OperatorMethod("rxmistral.completions.finish")
-    on_outcome = OperatorMethod("rxmistral.completions.recorder")
+    on_outcome = OperatorMethod("rxmistral.completions.on_outcome")

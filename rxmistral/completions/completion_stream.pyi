@@ -4,7 +4,8 @@
 from ..models import CompletionEvent
 from ..rx.fluent import method_of
 from ..rx.stream import Stream
-from . import choice, finish, recorder, response
+from . import choice, finish, response
+from . import on_outcome as _on_outcome
 from . import parts as _parts
 from . import tool_calls as _tool_calls
 
@@ -31,5 +32,5 @@ class CompletionStream(Stream[CompletionEvent]):
     def snapshots(self) -> None: ...
     @method_of(finish.until_finished)
     def until_finished(self) -> None: ...
-    @method_of(recorder.on_outcome)
+    @method_of(_on_outcome.on_outcome)
     def on_outcome(self) -> None: ...

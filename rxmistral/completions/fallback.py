@@ -36,7 +36,7 @@ from .accumulator import CompletionAccumulator
 from .choice import completions_for
 from .completion_stream import CompletionStream
 from .finish import without_failure
-from .recorder import RecordedStream
+from .on_outcome import RecordedStream
 
 __all__ = ["fallback", "hedge"]
 

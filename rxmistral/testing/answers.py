@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..completions.accumulator import CompletionAccumulator
 from ..completions.completion_stream import CompletionStream
 from ..completions.decoding import CompletionDecoder, completions
-from ..completions.recorder import RecordedStream
+from ..completions.on_outcome import RecordedStream
 from ..models import CompletionEvent
 from ..wire import decode_events, events, lines
 from .compiler import compile_script

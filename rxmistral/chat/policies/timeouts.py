@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from ...checks import check_seconds
 from ...completions.accumulator import CompletionAccumulator
 from ...completions.finish import END_GRACE_SECONDS
-from ...completions.recorder import OutputTimes
+from ...completions.outcome_builder import OutputTimes
 from ...rx.clock import monotonic
 from ...wire.idle_timeout import IdleTimeout
 
