@@ -4,12 +4,19 @@
                                   └──▶ iteration ──▶ `for`, `async for`, `await`
     source ──▶ run ──▶ history ──▶ delivery ──▶ many subscribers      shared, or within `with`
 
-stream            Stream, SharedStream, `shared`
+stream            Stream, and the ways to read it
 pipe, reactivex_methods   the bases of Stream: its pipes, and the methods of reactivex
 fluent            operators as methods of the Streams whose items they accept
 answer_stream     a Stream that is an answer: its outcome and `close()`
-iteration         `for` and `async for`: a bounded queue between the source and the loop
+iteration         `for` and `async for`, which take their items from a queue:
+hand_off_queue    the bounded queue between a source and a loop
+current_iteration   the loop for which a source is subscribed to
+live_subscriptions   what `close()` and the end of a `with` block dispose
+operator_subscriber   an operator that reads an answer gets an error when it is closed
+stoppable_emission   stopping a reader while another thread emits to it
+leaving           a reader that leaves by itself, and is not stopped
 run               one subscription to a source, and its items, for several readers
+shared_stream     SharedStream, `shared`
 sharing           the runs of `shared()`: viewers come and go, and `stop()` ends it for all
 opened_run        the run of a `with` block: its first reader costs as much as a reader alone
 opened_loops      the loops over the Stream of such a block, which go on where they were left
